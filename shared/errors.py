@@ -1,0 +1,111 @@
+"""Every error that a user can meet, and the exit code it ends a program with.
+
+LutnasError                    exit 1: something failed
+├── WrongUse                   exit 2: what was asked for cannot be
+│   ├── InvalidValue           a value outside its domain; names the field
+│   ├── UnknownName            a name that nobody knows; lists the known ones
+│   └── BudgetTooSmall         a budget below the fastest network
+├── SchemaTooNew               data written by a newer lutnas
+├── MissingPrice               an op key that a table lacks
+├── CorruptFile                a file whose content is not what it should be
+├── ServerAway                 the server does not answer
+└── ServerRefused              the server answered with an error
+    ├── AccessDenied           401 or 403
+    ├── NotFound               404
+    └── Conflict               409
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class LutnasError(Exception):
+    """Base of all errors whose message is meant for a user: one line that says what, where, and what to do."""
+
+    exit_code = 1
+
+
+class WrongUse(LutnasError):
+    """What was asked for cannot be; asking again in the same words is of no use."""
+
+    exit_code = 2
+
+
+class InvalidValue(WrongUse, ValueError):
+    """A value outside its domain."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class UnknownName(WrongUse):
+    """A name that nobody knows."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
+        listed = ", ".join(sorted(known)) or "none yet"
+        super().__init__(f"unknown {kind} '{name}' (known: {listed})" + (f"; {advice}" if advice else ""))
+        self.kind = kind
+        self.name = name
+
+
+class BudgetTooSmall(WrongUse):
+    """A budget below the upper bound of the fastest network of the space."""
+
+    def __init__(self, budget_ms: float, smallest_ms: float, device: str) -> None:
+        super().__init__(
+            f"no network meets {budget_ms:g} ms on {device}: the fastest one needs {smallest_ms:.3g} ms;"
+            " ask for that or more"
+        )
+        self.budget_ms = budget_ms
+        self.smallest_ms = smallest_ms
+
+
+class SchemaTooNew(LutnasError):
+    """Data written by a newer lutnas than this one."""
+
+    def __init__(self, what: str, found: int, supported: int) -> None:
+        super().__init__(f"{what} has schema {found}, this lutnas reads up to {supported}; upgrade lutnas")
+        self.found = found
+        self.supported = supported
+
+
+class MissingPrice(LutnasError):
+    """Op keys that a network needs and a table lacks."""
+
+    def __init__(self, keys: Iterable[str], device: str, command: str) -> None:
+        missing = sorted(keys)
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        super().__init__(f"the table of {device} has no price for {shown}; measure with: {command}")
+        self.missing = missing
+
+
+class CorruptFile(LutnasError):
+    """A file whose content is not what it should be."""
+
+
+class ServerAway(LutnasError):
+    """The server does not answer."""
+
+
+class ServerRefused(LutnasError):
+    """The server answered with an error in its one error shape."""
+
+    def __init__(self, message: str, status: int, code: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class AccessDenied(ServerRefused):
+    """The token is missing, wrong, or of another role."""
+
+
+class NotFound(ServerRefused):
+    """The server has no such thing."""
+
+
+class Conflict(ServerRefused):
+    """The same identity was uploaded before with other content."""

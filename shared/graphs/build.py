@@ -1,0 +1,96 @@
+"""From a graph reference, or a genotype with its weights, to ONNX bytes. The same request gives the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import InvalidValue, UnknownName
+from shared.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph
+from shared.graphs.networks import emit_network, network_parameter_shapes
+from shared.graphs.primitives import EMITTERS
+from shared.graphs.weights import GivenWeights, RandomWeights, Weights
+from shared.graphs.writer import GraphWriter
+from shared.op_key import OpKey, Shape
+from shared.primitives import parameter_shapes
+from shared.spaces import Genotype, Space
+
+_CANARY_OPS = tuple(OpKey("nor_conv_3x3", Shape(c, s, s), Shape(c, s, s), 1) for c, s in ((16, 32),) for _ in range(4))
+
+
+def build_graph(spec: GraphSpec, batch: int = 1) -> bytes:
+    """Build the graph of a reference, with random weights.
+
+    Args:
+        spec: canary, chain or network; an uploaded model has no recipe.
+        batch: images per inference.
+
+    Raises:
+        InvalidValue: the reference is that of an uploaded model.
+        UnknownName: an op that no emitter writes.
+    """
+    if isinstance(spec, CanaryGraph):
+        return _build_ops(_CANARY_OPS, batch)
+    if isinstance(spec, ChainGraph):
+        return _build_ops((spec.key,) * spec.copies, batch)
+    if isinstance(spec, NetworkGraph):
+        return build_network(spec.space, spec.genotype, batch=batch)
+    raise InvalidValue("graph", f"{spec} is a file, not a recipe")
+
+
+def build_network(
+    space: Space,
+    genotype: Genotype,
+    weights: Mapping[str, NDArray[np.float32]] | None = None,
+    seed: int = 0,
+    batch: int = 1,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """Build a whole network: "input" (batch, image channels, side, side) float32 to "output" (batch, classes) logits.
+
+    Args:
+        space: of the genotype.
+        genotype: connected.
+        weights: tensors by `state_dict` name as `network_parameter_shapes` lists them; None draws them at random.
+        seed: of the drawn weights.
+        batch: images per inference.
+        metadata: written into the file.
+
+    Raises:
+        InvalidValue: the genotype is not connected, or a tensor is missing, misshapen or not finite.
+    """
+    space.check(genotype)
+    if not space.is_connected(genotype):
+        raise InvalidValue("genotype", f"{space.format(genotype)} does not connect input and output")
+    shapes = network_parameter_shapes(space, genotype)
+    source: Weights = RandomWeights(shapes, seed) if weights is None else GivenWeights(shapes, weights)
+    writer = GraphWriter(source)
+    logits = emit_network(writer, space, genotype)
+    image = space.input_shape
+    return writer.model(
+        logits, (batch, image.channels, image.height, image.width), (batch, space.classes), metadata or {}
+    )
+
+
+def _build_ops(keys: tuple[OpKey, ...], batch: int) -> bytes:
+    """Ops one after another. A skip costs the addition that joins it to its node, so that is what stands for it."""
+    shapes = {
+        f"{index}.{name}": shape for index, key in enumerate(keys) for name, shape in parameter_shapes(key).items()
+    }
+    writer = GraphWriter(RandomWeights(shapes))
+    x = "input"
+    for index, key in enumerate(keys):
+        if key.primitive not in EMITTERS:
+            raise UnknownName("op with a graph", key.primitive, EMITTERS)
+        y = EMITTERS[key.primitive](writer, x, key, f"{index}.")
+        x = writer.add(x, "input") if y == x else y
+    first, last = keys[0].input, keys[-1].output
+    return writer.model(x, (batch, first.channels, first.height, first.width), _output_shape(keys[-1], batch, last), {})
+
+
+def _output_shape(key: OpKey, batch: int, shape: Shape) -> tuple[int, ...]:
+    if key.primitive == "classifier":
+        return (batch, shape.channels)
+    return (batch, shape.channels, shape.height, shape.width)

@@ -1,0 +1,115 @@
+"""A thin writer of ONNX nodes in the words of convolutional networks. A batch norm after a convolution is folded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from shared.graphs.weights import Weights
+
+OPSET = 17
+IR_VERSION = 8
+"""Read by every ONNX Runtime since 1.14."""
+BATCH_NORM_EPSILON = 1e-5
+
+Floats = NDArray[np.float32]
+
+
+class GraphWriter:
+    """Collects nodes and weights; each method adds one op and returns the name of its result."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: list[onnx.TensorProto] = []
+        self._activated: dict[str, str] = {}
+
+    def conv(self, x: str, prefix: str, stride: int = 1, batch_norm: str | None = None) -> str:
+        """Convolution with "same" padding, folded with the batch norm of the other prefix if one is given."""
+        weight = self._weights.get(f"{prefix}.weight")
+        inputs = [x]
+        if batch_norm is None:
+            inputs.append(self._constant(f"{prefix}.weight", weight))
+        else:
+            scale, shift = self._affine(batch_norm)
+            inputs.append(self._constant(f"{prefix}.weight", weight * scale[:, None, None, None]))
+            inputs.append(self._constant(f"{prefix}.bias", shift))
+        kernel = weight.shape[2]
+        return self._node(
+            "Conv", inputs, kernel_shape=[kernel, kernel], strides=[stride, stride], pads=[(kernel - 1) // 2] * 4
+        )
+
+    def batch_norm(self, x: str, prefix: str) -> str:
+        """Batch norm with fixed statistics, for places with no convolution before it."""
+        tensors = [
+            self._constant(f"{prefix}.{field}", self._weights.get(f"{prefix}.{field}"))
+            for field in ("weight", "bias", "running_mean", "running_var")
+        ]
+        return self._node("BatchNormalization", [x, *tensors], epsilon=BATCH_NORM_EPSILON)
+
+    def relu(self, x: str) -> str:
+        """ReLU; several ops that activate the same tensor share one node."""
+        if x not in self._activated:
+            self._activated[x] = self._node("Relu", [x])
+        return self._activated[x]
+
+    def average_pool(self, x: str, kernel: int, stride: int, padding: int) -> str:
+        """Average pooling that counts no padding."""
+        sides = {"kernel_shape": [kernel, kernel], "strides": [stride, stride], "pads": [padding] * 4}
+        return self._node("AveragePool", [x], **sides, count_include_pad=0)
+
+    def add(self, x: str, y: str) -> str:
+        """Element-wise sum."""
+        return self._node("Add", [x, y])
+
+    def pooled_features(self, x: str) -> str:
+        """Global average over height and width: (batch, channels)."""
+        return self._node("Flatten", [self._node("GlobalAveragePool", [x])], axis=1)
+
+    def linear(self, x: str, prefix: str) -> str:
+        """Fully connected layer."""
+        weight = self._constant(f"{prefix}.weight", self._weights.get(f"{prefix}.weight"))
+        bias = self._constant(f"{prefix}.bias", self._weights.get(f"{prefix}.bias"))
+        return self._node("Gemm", [x, weight, bias], transB=1)
+
+    def model(
+        self, output: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], metadata: Mapping[str, str]
+    ) -> bytes:
+        """Serialise the graph from "input" to `output`, which is renamed to "output"."""
+        for node in self._nodes:
+            node.output[:] = ["output" if name == output else name for name in node.output]
+            node.input[:] = ["output" if name == output else name for name in node.input]
+        graph = helper.make_graph(
+            self._nodes,
+            "lutnas",
+            [helper.make_tensor_value_info("input", TensorProto.FLOAT, input_shape)],
+            [helper.make_tensor_value_info("output", TensorProto.FLOAT, output_shape)],
+            self._initializers,
+        )
+        model = helper.make_model(
+            graph, producer_name="lutnas", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+        helper.set_model_props(model, dict(metadata))
+        onnx.checker.check_model(model)
+        return bytes(model.SerializeToString())
+
+    def _affine(self, prefix: str) -> tuple[Floats, Floats]:
+        weight, bias, mean, variance = (
+            self._weights.get(f"{prefix}.{field}") for field in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = weight / np.sqrt(variance + np.float32(BATCH_NORM_EPSILON))
+        return scale, bias - mean * scale
+
+    def _constant(self, name: str, value: Floats) -> str:
+        self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name))
+        return name
+
+    def _node(self, op_type: str, inputs: list[str], **attributes: Any) -> str:
+        name = f"{op_type.lower()}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
+        return name

@@ -1,0 +1,109 @@
+"""What a server asks of a device: verify one network, or profile a space."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from shared.errors import InvalidValue
+from shared.measurement import Measurement, check_device_name
+from shared.runtime import Runtime
+
+JOB_KINDS = ("verify", "profile")
+JOB_STATES = ("queued", "leased", "done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a search promised of a network: the table it used, its prediction and bound, and the budget to meet."""
+
+    table_hash: str
+    genotype: str
+    predicted_ms: float
+    upper_ms: float
+    target_ms: float
+
+    def __post_init__(self) -> None:
+        for field in ("predicted_ms", "upper_ms", "target_ms"):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value > 0):
+                raise InvalidValue(f"promise.{field}", f"{value} is not a positive time")
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job to queue.
+
+    Attributes:
+        device: that shall do it.
+        kind: "verify": measure `graph` and compare with `promise`; "profile": make the table of `space`.
+        runtime: to measure with; its version may differ from the device's, which the result then says.
+        canary: reference of the canary graph.
+        space: string form of the space.
+        graph: reference of the graph ("verify").
+        promise: what the measured time is held against ("verify").
+    """
+
+    device: str
+    kind: str
+    runtime: Runtime
+    canary: str
+    space: str
+    graph: str | None = None
+    promise: Promise | None = None
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
+        if self.kind not in JOB_KINDS:
+            raise InvalidValue("job.kind", f"'{self.kind}' is none of {', '.join(JOB_KINDS)}")
+        if self.kind == "verify" and (self.graph is None or self.promise is None):
+            raise InvalidValue("job", "a verification needs a graph and a promise")
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the device measured, in milliseconds of the table's canary, and as its clock showed it.
+
+    Attributes:
+        measured_ms: ratio to the canary times the canary's nominal time.
+        low_ms, high_ms: 95 % confidence interval of `measured_ms`.
+        raw_ms: as the clock showed it.
+        canary_drift: canary's time now over its nominal time.
+        met: whether measured_ms <= target_ms.
+    """
+
+    measured_ms: float
+    low_ms: float
+    high_ms: float
+    raw_ms: float
+    canary_drift: float
+    met: bool
+    stable: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A queued job and what became of it."""
+
+    id: str
+    job: NewJob
+    state: str
+    attempts: int
+    max_attempts: int
+    created_at: str
+    lease_owner: str | None = None
+    lease_until: str | None = None
+    reason: str | None = None
+    verification: Verification | None = None
+    run: str | None = None
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What an agent hands in: a measurement ("verify"), the id of a run ("profile"), or why it failed."""
+
+    measurement: Measurement | None = None
+    run: str | None = None
+    error: str | None = None
+    runtime: Runtime | None = None

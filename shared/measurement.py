@@ -1,0 +1,180 @@
+"""A measurement keeps its raw values; every statistic is derived from them, by the same functions on agent and server.
+
+One value of a round is the 20 % quantile of the repeats, divided by that of the canary timed right beside it: a busy
+neighbour lengthens the upper part of the repeats and leaves the lower fifth nearly alone, and the machine's own drift
+hits graph and canary alike.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from statistics import median
+
+from shared.errors import InvalidValue
+from shared.plan import ROLES
+from shared.runtime import Runtime
+
+QUANTILE = 0.2
+LONGEST_MS = 600_000.0
+MOST_ROUNDS = 1000
+MOST_REPEATS = 1000
+_IDENTITY = re.compile(r"[A-Za-z0-9._:-]{1,80}")
+
+
+@dataclass(frozen=True)
+class Round:
+    """Raw repeats of one round, in ms.
+
+    Attributes:
+        graph_ms: of the graph.
+        minus_ms: of the subtracted graph; empty where nothing is subtracted.
+        canary_ms: of the canary, before and after.
+    """
+
+    graph_ms: tuple[float, ...]
+    canary_ms: tuple[float, ...]
+    minus_ms: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, values in (("graph_ms", self.graph_ms), ("canary_ms", self.canary_ms)):
+            if not values:
+                raise InvalidValue(name, "has no values")
+        for values in (self.graph_ms, self.canary_ms, self.minus_ms):
+            if len(values) > MOST_REPEATS:
+                raise InvalidValue("round", f"{len(values)} repeats are more than {MOST_REPEATS}")
+            for value in values:
+                if not (math.isfinite(value) and 0 < value <= LONGEST_MS):
+                    raise InvalidValue("round", f"{value} is not a time in ms (above 0, up to {LONGEST_MS:g}, finite)")
+
+    def graph_ratio(self) -> float:
+        """Time of the graph in canaries, nothing subtracted."""
+        return quantile(self.graph_ms) / quantile(self.canary_ms)
+
+    def ratio(self, divisor: int) -> float:
+        """Time of the subject in canaries. Noise can make the difference of two graphs negative."""
+        minus = quantile(self.minus_ms) if self.minus_ms else 0.0
+        return (quantile(self.graph_ms) - minus) / divisor / quantile(self.canary_ms)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to believe a measurement, and if not, why and what to do."""
+
+    stable: bool
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Median over rounds of the ratio to the canary, with its 95 % confidence interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval, in canaries."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All rounds of one task. `id` is made by the agent: the same task of the same run always has the same one."""
+
+    id: str
+    subject: str
+    role: str
+    graph: str
+    minus: str | None
+    divisor: int
+    rounds: tuple[Round, ...]
+    verdict: Verdict
+
+    def __post_init__(self) -> None:
+        if not _IDENTITY.fullmatch(self.id):
+            raise InvalidValue("measurement.id", f"'{self.id[:90]}' is not 1 to 80 letters, digits or ._:-")
+        if self.role not in ROLES:
+            raise InvalidValue("measurement.role", f"'{self.role}' is none of {', '.join(ROLES)}")
+        if self.divisor < 1:
+            raise InvalidValue("measurement.divisor", f"{self.divisor} is below 1")
+        if not 1 <= len(self.rounds) <= MOST_ROUNDS:
+            raise InvalidValue("measurement.rounds", f"{len(self.rounds)} are not within 1 to {MOST_ROUNDS}")
+        if any(bool(one.minus_ms) != (self.minus is not None) for one in self.rounds):
+            raise InvalidValue("measurement.rounds", "minus_ms has to be there where a graph is subtracted, only there")
+
+    def estimate(self) -> Estimate:
+        """Time of the subject in canaries."""
+        return estimate_ratio([one.ratio(self.divisor) for one in self.rounds])
+
+    def canary_ms(self) -> float:
+        """Median over rounds of the canary's time."""
+        return median(quantile(one.canary_ms) for one in self.rounds)
+
+    def raw_ms(self) -> float:
+        """Median over rounds of the subject's time as the clock showed it, drift of the machine included."""
+        return median(one.ratio(self.divisor) * quantile(one.canary_ms) for one in self.rounds)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One profiling campaign: who measured what, with which software.
+
+    Attributes:
+        id: made by the agent.
+        device: name of the device.
+        space: string form of the space.
+        plan_id: hash of the plan.
+        canary: reference of the canary graph.
+        started_at: ISO 8601, UTC.
+        probe: what the agent found out about the device (free form, for people).
+    """
+
+    id: str
+    device: str
+    runtime: Runtime
+    space: str
+    plan_id: str
+    canary: str
+    agent_version: str
+    started_at: str
+    probe: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if not _IDENTITY.fullmatch(self.id):
+            raise InvalidValue("run.id", f"'{self.id[:90]}' is not 1 to 80 letters, digits or ._:-")
+        check_device_name(self.device)
+
+
+def check_device_name(name: str) -> None:
+    """Raise InvalidValue unless the text can name a device."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise InvalidValue("device", f"'{name[:80]}' is not a name of up to 64 letters, digits, dots, _ and -")
+
+
+def quantile(values: tuple[float, ...], share: float = QUANTILE) -> float:
+    """The value below which `share` of the values lie (linear interpolation)."""
+    ordered = sorted(values)
+    position = share * (len(ordered) - 1)
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+
+
+def estimate_ratio(ratios: list[float]) -> Estimate:
+    """Median with a distribution-free 95 % interval from order statistics (binomial; Hahn and Meeker, 1991).
+
+    Below six values no pair of order statistics covers 95 %: the interval is then their range.
+    """
+    ordered = sorted(ratios)
+    n = len(ordered)
+    cumulative, skip = 0.0, 0
+    while skip < n // 2:
+        cumulative += math.comb(n, skip) / 2.0**n
+        if cumulative > 0.025:
+            break
+        skip += 1
+    skip = max(skip - 1, 0) if n >= 6 else 0
+    return Estimate(median(ordered), ordered[skip], ordered[n - 1 - skip])

@@ -1,0 +1,71 @@
+"""The whole runtime as part of a table's identity: everything about the software that changes a latency."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from shared.errors import InvalidValue
+
+PRECISIONS = ("fp32",)
+OPTIMISATION_LEVELS = ("disabled", "basic", "extended", "all")
+
+
+@dataclass(frozen=True, order=True)
+class Runtime:
+    """What executed a graph.
+
+    Attributes:
+        engine: "onnxruntime".
+        version: of the engine, for example "1.31.0".
+        provider: ONNX Runtime's name of the execution provider.
+        threads: intra-op threads.
+        precision: of weights and activations.
+        optimisation: ONNX Runtime's graph optimisation level.
+        batch: images per inference.
+    """
+
+    engine: str
+    version: str
+    provider: str = "CPUExecutionProvider"
+    threads: int = 1
+    precision: str = "fp32"
+    optimisation: str = "all"
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        for field in ("engine", "version", "provider"):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", getattr(self, field)):
+                raise InvalidValue(f"runtime.{field}", f"'{getattr(self, field)}' is not a name")
+        if not 1 <= self.threads <= 1024:
+            raise InvalidValue("runtime.threads", f"{self.threads} is not within 1 to 1024")
+        if not 1 <= self.batch <= 4096:
+            raise InvalidValue("runtime.batch", f"{self.batch} is not within 1 to 4096")
+        if self.precision not in PRECISIONS:
+            raise InvalidValue("runtime.precision", f"'{self.precision}' is none of {', '.join(PRECISIONS)}")
+        if self.optimisation not in OPTIMISATION_LEVELS:
+            raise InvalidValue("runtime.optimisation", f"'{self.optimisation}' is none of {OPTIMISATION_LEVELS}")
+
+    def __str__(self) -> str:
+        return (
+            f"{self.engine}-{self.version}/{self.provider}/{self.precision}"
+            f"/threads={self.threads}/opt={self.optimisation}/batch={self.batch}"
+        )
+
+
+_RUNTIME = re.compile(r"([^/-]+)-([^/]+)/([^/]+)/([^/]+)/threads=(\d+)/opt=([a-z]+)/batch=(\d+)")
+
+
+def parse_runtime(text: str) -> Runtime:
+    """Inverse of `str(runtime)`.
+
+    Raises:
+        InvalidValue: the text is not a runtime.
+    """
+    match = _RUNTIME.fullmatch(text)
+    if match is None:
+        raise InvalidValue(
+            "runtime", f"'{text[:100]}' does not read ENGINE-VERSION/PROVIDER/PRECISION/threads=/opt=/batch="
+        )
+    engine, version, provider, precision, threads, optimisation, batch = match.groups()
+    return Runtime(engine, version, provider, int(threads), precision, optimisation, int(batch))

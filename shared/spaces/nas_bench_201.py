@@ -1,0 +1,96 @@
+"""NAS-Bench-201 (Dong and Yang, 2020): a cell of four nodes and six edges, five primitives, three stages.
+
+One slot decides the same edge in every cell of every stage. Between stages stands a residual block of stride 2.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from shared.errors import InvalidValue
+from shared.op_key import OpKey, Shape
+from shared.spaces.space import Genotype, Slot, Space
+
+NODES = 4
+STAGES = 3
+EDGES: tuple[tuple[int, int], ...] = tuple((source, target) for target in range(1, NODES) for source in range(target))
+"""(source, target) of each slot, in the order of NAS-Bench-201's architecture strings."""
+PRIMITIVES_201 = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+_SLOTS = tuple(Slot(f"{source}->{target}", PRIMITIVES_201) for source, target in EDGES)
+_STEP = re.compile(r"([a-z0-9_]+)~(\d)")
+
+
+@dataclass(frozen=True)
+class NasBench201(Space):
+    """The macro skeleton: stem, `cells_per_stage` cells, residual block, cells, residual block, cells, classifier."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resolution % 4:
+            raise InvalidValue("resolution", f"{self.resolution} is not a multiple of 4 (two reductions halve it)")
+
+    @property
+    def name(self) -> str:
+        return "nas-bench-201"
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        return _SLOTS
+
+    def format(self, genotype: Genotype) -> str:
+        nodes = ["|"] * (NODES - 1)
+        for (source, target), choice in zip(EDGES, genotype.choices, strict=True):
+            nodes[target - 1] += f"{choice}~{source}|"
+        return "+".join(nodes)
+
+    def parse(self, text: str) -> Genotype:
+        steps = [step for node in text.split("+") for step in node.strip("|").split("|")]
+        matches = [_STEP.fullmatch(step) for step in steps]
+        sources = [int(match.group(2)) if match else None for match in matches]
+        if sources != [source for source, _ in EDGES]:
+            raise InvalidValue("genotype", f"'{text[:120]}' is not an architecture string of NAS-Bench-201")
+        genotype = Genotype(tuple(match.group(1) for match in matches if match))
+        self.check(genotype)
+        if self.format(genotype) != text:
+            raise InvalidValue("genotype", f"'{text[:120]}' is not written as NAS-Bench-201 writes it")
+        return genotype
+
+    def live_slots(self, genotype: Genotype) -> tuple[int, ...]:
+        edges = [(i, *edge) for i, edge in enumerate(EDGES) if genotype.choices[i] != "none"]
+        reached = {0}
+        for _, source, target in edges:  # EDGES is ordered by target, so one pass suffices
+            if source in reached:
+                reached.add(target)
+        needed = {NODES - 1}
+        for _, source, target in sorted(edges, key=lambda edge: -edge[2]):
+            if target in needed:
+                needed.add(source)
+        return tuple(i for i, source, target in edges if source in reached and target in needed)
+
+    def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
+        if primitive == "none":
+            return ()
+        return tuple(
+            OpKey(primitive, shape, shape, 1) for shape in self.stage_shapes() for _ in range(self.cells_per_stage)
+        )
+
+    def fixed_ops(self) -> tuple[OpKey, ...]:
+        first, second, third = self.stage_shapes()
+        return (
+            OpKey("stem_conv_3x3", self.input_shape, first, 1),
+            OpKey("residual_block", first, second, 2),
+            OpKey("residual_block", second, third, 2),
+            OpKey("classifier", third, Shape(self.classes, 1, 1), 1),
+        )
+
+    def fastest(self) -> Genotype:
+        return Genotype(tuple("skip_connect" if edge == (0, NODES - 1) else "none" for edge in EDGES))
+
+    def stage_shapes(self) -> tuple[Shape, Shape, Shape]:
+        """Feature maps of the three stages: each halves the side and doubles the channels."""
+        first, second, third = (
+            Shape(self.channels << stage, self.resolution >> stage, self.resolution >> stage) for stage in range(STAGES)
+        )
+        return first, second, third

@@ -1,0 +1,165 @@
+"""What a search space says of its networks. The spaces themselves are the modules beside this one."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass
+
+from shared.errors import InvalidValue
+from shared.op_key import OpKey, Shape
+from shared.primitives import multiply_adds, parameter_count
+
+SKELETON_SIDES = {"resolution": 4096, "channels": 4096, "cells_per_stage": 64, "classes": 100_000, "image_channels": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place where one primitive is chosen; `primitives` is the column order of alpha."""
+
+    name: str
+    primitives: tuple[str, ...]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Genotype:
+    """One choice per slot, in the space's slot order. Its string form belongs to the space."""
+
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Space(ABC):
+    """Slots plus skeleton. Latency, parameters and FLOPs count only ops that reach the output.
+
+    Attributes:
+        resolution: height and width of the input image, pixels.
+        channels: of the first stage.
+        cells_per_stage: how often the cell is repeated at each resolution.
+        classes: of the classifier.
+        image_channels: of the input image.
+    """
+
+    resolution: int = 32
+    channels: int = 16
+    cells_per_stage: int = 5
+    classes: int = 10
+    image_channels: int = 3
+
+    def __post_init__(self) -> None:
+        for field, largest in SKELETON_SIDES.items():
+            value = getattr(self, field)
+            if not 1 <= value <= largest:
+                raise InvalidValue(field, f"{value} is not within 1 to {largest}")
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The space's name on the command line and on the wire."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> tuple[Slot, ...]:
+        """Where a primitive is chosen, in the order of a genotype's choices."""
+
+    @abstractmethod
+    def format(self, genotype: Genotype) -> str:
+        """String form, as the space's original project writes it."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Genotype:
+        """Inverse of `format`.
+
+        Raises:
+            InvalidValue: the text is not a genotype of this space.
+        """
+
+    @abstractmethod
+    def live_slots(self, genotype: Genotype) -> tuple[int, ...]:
+        """Indices of the slots whose result reaches the output; empty where the network is not connected."""
+
+    @abstractmethod
+    def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
+        """The op keys, one per op instance, that a live choice puts into the network ("none" puts in nothing)."""
+
+    @abstractmethod
+    def fixed_ops(self) -> tuple[OpKey, ...]:
+        """The op keys, one per op instance, of stem, reductions and head."""
+
+    @abstractmethod
+    def fastest(self) -> Genotype:
+        """The connected network with the fewest ops."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}/r{self.resolution}/c{self.channels}/n{self.cells_per_stage}"
+            f"/k{self.classes}/i{self.image_channels}"
+        )
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of one input image."""
+        return Shape(self.image_channels, self.resolution, self.resolution)
+
+    def check(self, genotype: Genotype) -> None:
+        """Raise InvalidValue unless the genotype chooses one known primitive per slot."""
+        if len(genotype.choices) != len(self.slots):
+            raise InvalidValue(
+                "genotype", f"{len(genotype.choices)} choices for the {len(self.slots)} slots of {self.name}"
+            )
+        for slot, choice in zip(self.slots, genotype.choices, strict=True):
+            if choice not in slot.primitives:
+                raise InvalidValue(
+                    "genotype",
+                    f"'{choice}' is no primitive of {self.name} at {slot.name} ({', '.join(slot.primitives)})",
+                )
+
+    def is_connected(self, genotype: Genotype) -> bool:
+        """Whether the input reaches the output."""
+        return bool(self.live_slots(genotype))
+
+    def canonical(self, genotype: Genotype) -> Genotype:
+        """The genotype with "none" in every slot that does not reach the output: the same function, fewer names."""
+        live = set(self.live_slots(genotype))
+        return Genotype(tuple(c if i in live else "none" for i, c in enumerate(genotype.choices)))
+
+    def op_counts(self, genotype: Genotype) -> Counter[OpKey]:
+        """How often each priced op key (slots only, not the fixed part) occurs in the network."""
+        counts: Counter[OpKey] = Counter()
+        for slot in self.live_slots(genotype):
+            counts.update(self.slot_ops(slot, genotype.choices[slot]))
+        return counts
+
+    def op_keys(self) -> tuple[OpKey, ...]:
+        """Every op key that a slot can put into a network, sorted: the rows of a latency table."""
+        return tuple(
+            sorted(
+                {
+                    key
+                    for index, slot in enumerate(self.slots)
+                    for primitive in slot.primitives
+                    for key in self.slot_ops(index, primitive)
+                }
+            )
+        )
+
+    def parameter_count(self, genotype: Genotype) -> int:
+        """Trainable parameters of the ops that reach the output, fixed part included."""
+        counts = self.op_counts(genotype)
+        fixed = sum(parameter_count(key) for key in self.fixed_ops())
+        return fixed + sum(parameter_count(key) * n for key, n in counts.items())
+
+    def multiply_adds(self, genotype: Genotype) -> int:
+        """Multiply-accumulate operations for one image; a FLOP count in the papers' sense."""
+        counts = self.op_counts(genotype)
+        return sum(multiply_adds(key) for key in self.fixed_ops()) + sum(
+            multiply_adds(key) * n for key, n in counts.items()
+        )
+
+    def sample(self, rng: random.Random) -> Genotype:
+        """A connected genotype, uniform over the choices of the slots."""
+        while True:
+            genotype = Genotype(tuple(rng.choice(slot.primitives) for slot in self.slots))
+            if self.is_connected(genotype):
+                return genotype

@@ -1,0 +1,184 @@
+"""A device's latency table: op prices with their covariance, and the error that was measured on held-out networks.
+
+    latency(network) = base + sum over op keys of count x price          (op keys that reach the output only)
+
+Base and prices are the mean of a posterior; `covariance` is theirs, in ms squared, base first, then the prices in order.
+A prediction's variance is that of the mean plus the spread of single networks around it, which grows with the latency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+
+from shared.errors import InvalidValue, MissingPrice, SchemaTooNew
+from shared.op_key import OpKey, parse_op_key
+from shared.runtime import Runtime
+from shared.spaces import Genotype, Space, parse_space
+from shared.wire import content_hash, from_wire
+
+TABLE_SCHEMA = 1
+CONFIDENCE = 0.99
+"""Default confidence of an upper bound: at most one network in a hundred lies above it."""
+
+
+@dataclass(frozen=True)
+class OpPrice:
+    """One row: posterior price and its standard deviation, and the marginal cost that was measured, with its interval."""
+
+    op_key: str
+    price_ms: float
+    sd_ms: float
+    marginal_ms: float
+    marginal_low_ms: float
+    marginal_high_ms: float
+    stable: bool = True
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HeldOutError:
+    """Error on networks that no fit ever saw. Shares are in percent; `bound_*` speak of the one-sided 95 % bound."""
+
+    networks: int
+    mape_percent: float
+    within_5_percent: float
+    within_10_percent: float
+    kendall_tau: float
+    bound_coverage: float
+    bound_half_width_percent: float
+
+
+@dataclass(frozen=True)
+class NetworkCheck:
+    """One network measured whole, beside what the table predicts of it."""
+
+    genotype: str
+    role: str
+    measured_ms: float
+    predicted_ms: float
+    upper_ms: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Mean and standard deviation of a network's latency."""
+
+    mean_ms: float
+    sd_ms: float
+
+    def upper_ms(self, confidence: float = CONFIDENCE) -> float:
+        """The latency that the network stays below with that probability."""
+        if not 0.5 <= confidence < 1:
+            raise InvalidValue("confidence", f"{confidence} is not within 0.5 and 1")
+        return self.mean_ms + NormalDist().inv_cdf(confidence) * self.sd_ms
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Everything that a search needs to know of a device; `table.hash` names exactly this content."""
+
+    device: str
+    runtime: Runtime
+    space: str
+    canary: str
+    canary_nominal_ms: float
+    agent_version: str
+    base_ms: float
+    prices: tuple[OpPrice, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    relative_spread: float
+    held_out: HeldOutError | None
+    networks: tuple[NetworkCheck, ...]
+    runs: tuple[str, ...]
+    schema: int = TABLE_SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.schema > TABLE_SCHEMA:
+            raise SchemaTooNew("the latency table", self.schema, TABLE_SCHEMA)
+        size = len(self.prices) + 1
+        if len(self.covariance) != size or any(len(row) != size for row in self.covariance):
+            raise InvalidValue("table.covariance", f"is not {size} x {size} for {len(self.prices)} prices and the base")
+        numbers = [self.base_ms, self.canary_nominal_ms, self.relative_spread]
+        numbers += [price.price_ms for price in self.prices] + [value for row in self.covariance for value in row]
+        if not all(map(math.isfinite, numbers)):
+            raise InvalidValue("table", "holds a number that is not finite")
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return content_hash(self)
+
+    @cached_property
+    def parsed_space(self) -> Space:
+        """The space that the table was measured for."""
+        return parse_space(self.space)
+
+    @cached_property
+    def price_index(self) -> Mapping[OpKey, int]:
+        """Position of each op key in `prices`."""
+        return {parse_op_key(price.op_key): index for index, price in enumerate(self.prices)}
+
+    def price_ms(self, key: OpKey) -> float:
+        """Posterior price of an op key.
+
+        Raises:
+            MissingPrice: the table lacks it.
+        """
+        self._require([key])
+        return self.prices[self.price_index[key]].price_ms
+
+    def predict(self, genotype: Genotype) -> Prediction:
+        """Latency of a network of the table's space.
+
+        Raises:
+            InvalidValue: not a connected genotype of the space.
+            MissingPrice: the table lacks an op key of the network.
+        """
+        space = self.parsed_space
+        space.check(genotype)
+        if not space.is_connected(genotype):
+            raise InvalidValue("genotype", f"{space.format(genotype)} does not connect input and output")
+        return self.predict_counts(space.op_counts(genotype))
+
+    def predict_counts(self, counts: Counter[OpKey]) -> Prediction:
+        """Latency of a network by how often each op key occurs in it.
+
+        Raises:
+            MissingPrice: the table lacks an op key of the network.
+        """
+        self._require(counts)
+        features = {0: 1.0} | {self.price_index[key] + 1: float(n) for key, n in counts.items() if n}
+        mean_ms = self.base_ms + sum(self.prices[i - 1].price_ms * n for i, n in features.items() if i)
+        variance = sum(self.covariance[i][j] * m * n for i, m in features.items() for j, n in features.items())
+        return Prediction(mean_ms, math.sqrt(max(variance, 0.0) + (self.relative_spread * mean_ms) ** 2))
+
+    def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:
+        missing = [str(key) for key in keys if key not in self.price_index]
+        if missing:
+            raise MissingPrice(missing, self.device, profile_command(self.device, self.parsed_space))
+
+
+def profile_command(device: str, space: Space) -> str:
+    """The command that measures a space on a device."""
+    return (
+        f"profiler-agent profile --server URL --device {device} --space {space.name} --resolution {space.resolution}"
+        f" --channels {space.channels} --cells-per-stage {space.cells_per_stage}"
+        f" --classes {space.classes} --image-channels {space.image_channels}"
+    )
+
+
+def read_table(data: object) -> LatencyTable:
+    """Read a table from parsed JSON.
+
+    Raises:
+        SchemaTooNew: a newer lutnas wrote it.
+        InvalidValue: it is not a table.
+    """
+    if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > TABLE_SCHEMA:
+        raise SchemaTooNew("the latency table", data["schema"], TABLE_SCHEMA)
+    return from_wire(LatencyTable, data)

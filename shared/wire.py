@@ -1,0 +1,98 @@
+"""Values to JSON and back, without pydantic (the agent runs where pydantic has no wheels).
+
+A value is a frozen dataclass that validates itself. Its wire form is a JSON object with the same field names; unknown
+fields of a newer writer are ignored, a missing field without a default is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from shared.errors import InvalidValue
+
+T = TypeVar("T")
+
+
+def to_wire(value: Any) -> Any:
+    """Turn a value into what `json.dumps` takes: dataclasses to objects, tuples to lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_wire(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): to_wire(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_wire(item) for item in value]
+    return value
+
+
+def from_wire(kind: type[T], data: Any, where: str = "") -> T:
+    """Build a value of type `kind` from parsed JSON.
+
+    Raises:
+        InvalidValue: the data does not fit; the message names the field by its path.
+    """
+    return _read(kind, data, where or kind.__name__)  # type: ignore[no-any-return]
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one byte form of a value: sorted keys, no spaces, no NaN. The same value always means the same bytes."""
+    return json.dumps(to_wire(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 of the canonical JSON, hexadecimal."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def _read(kind: Any, data: Any, where: str) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return data
+    if origin in (Union, types.UnionType):
+        if data is None and type(None) in arguments:
+            return None
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return _read(inner, data, where)
+    if origin is tuple:
+        return _read_tuple(arguments, data, where)
+    if origin is dict:
+        _require(isinstance(data, dict), where, "an object", data)
+        return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in data.items()}
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(kind, data, where)
+    return _read_scalar(kind, data, where)
+
+
+def _read_tuple(arguments: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:
+    _require(isinstance(data, list), where, "a list", data)
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    _require(len(data) == len(arguments), where, f"a list of {len(arguments)}", data)
+    return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(arguments, data, strict=True)))
+
+
+def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
+    _require(isinstance(data, dict), where, "an object", data)
+    hints = get_type_hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):
+        if field.name in data:
+            values[field.name] = _read(hints[field.name], data[field.name], f"{where}.{field.name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise InvalidValue(f"{where}.{field.name}", "is missing")
+    return kind(**values)
+
+
+def _read_scalar(kind: Any, data: Any, where: str) -> Any:
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    _require(isinstance(data, kind) and (kind is bool or not isinstance(data, bool)), where, kind.__name__, data)
+    return data
+
+
+def _require(holds: bool, where: str, expected: str, found: Any) -> None:
+    if not holds:
+        raise InvalidValue(where, f"{expected} expected, found {json.dumps(found, default=str)[:60]}")
