@@ -1,0 +1,62 @@
+# `make help` lists the targets. Everything runs in .venv, made by `make install`; nothing else on the machine is needed
+# than python3 (3.11 or newer, with venv), make and git.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Touched last, so that an interrupted installation is done again.
+INSTALLED := $(VENV)/.installed
+DATA      := $(VENV)/.data
+FASHION_MNIST := /usr/share/datasets/fashion-mnist
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test check bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) $(DATA) ## .venv with lutnas and its pinned dependencies (again only when those changed)
+
+demo: install ## the main job on this machine: profile, search, pick, verify (at most 10 minutes)
+	$(BIN)/python -m benchmarks.demo
+
+test: install ## every test but the slow ones
+	$(BIN)/python -m pytest -q
+
+check: install ## lint, format, types, who may import what, and the wheel per extra
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	scripts/check-wheels $(BIN)/python
+
+bench: install ## every benchmark; rewrites the tables of docs/results.md
+	$(BIN)/python -m benchmarks all
+
+clean: ## removes .venv, caches and build results; keeps runs/
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "lutnas needs Python 3.11 or newer: make install PYTHON=/path/to/it" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' \
+	  || { echo "this Python cannot make virtual environments (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "installing lutnas and its pinned dependencies into $(VENV): torch is large, this takes minutes the first time"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[agent,server,search,dev]'
+	@touch $@
+
+# Fashion-MNIST from Debian's package where that costs nobody a question. Tried once per installation: without it `search`
+# has other sources.
+$(DATA): $(INSTALLED)
+	@if [ -d $(FASHION_MNIST) ] || [ "$$(id -u)" != 0 ] || [ ! -e /etc/debian_version ]; then :; else \
+	  echo "installing the Debian package dataset-fashion-mnist"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  get="timeout 300 apt-get -qq -o DPkg::Lock::Timeout=120"; \
+	  package="install -y --no-install-recommends dataset-fashion-mnist"; \
+	  $$get $$package >/dev/null 2>&1 || { $$get update && $$get $$package; } >/dev/null 2>&1 \
+	    || echo "could not install dataset-fashion-mnist: search looks for the images elsewhere"; \
+	fi
+	@touch $@

@@ -1,0 +1,16 @@
+"""The benchmarks behind docs/results.md: `python -m benchmarks NAME --json FILE`, or `make bench` for all of them.
+
+A benchmark is a module with `run(progress: Progress) -> dict[str, Figure]`; `REGISTRY` says which there are.
+"""
+
+from collections.abc import Callable
+
+Progress = Callable[[str], None]
+"""Takes one line about what is being done; a benchmark that runs for minutes calls it often enough to show life."""
+
+# Paths, not modules: asking for one benchmark must not import what only another one needs. The order is that of `all`.
+REGISTRY: dict[str, str] = {
+    "demo": "benchmarks.demo",
+    "profiling": "benchmarks.profiling",
+    "search": "benchmarks.search",
+}

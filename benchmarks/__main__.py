@@ -1,0 +1,59 @@
+"""`python -m benchmarks NAME --json FILE` runs one benchmark; `python -m benchmarks all` runs every registered one.
+
+One benchmark prints its table and writes the file where one is named. `all` writes benchmarks/results/NAME.json for
+each and rewrites its table in docs/results.md, one after the other: what is finished stays when a later one fails. A
+figure below its bar is a result, not a failure: the exit code is 0.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from benchmarks import REGISTRY, report
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "results.md"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the process's exit code."""
+    arguments = parse(argv)
+    if arguments.name == "all":
+        for name in REGISTRY:
+            run_into_page(name, RESULTS, PAGE)
+        return 0
+    measured = run(arguments.name)
+    if arguments.json is not None:
+        report.write(measured, arguments.json)
+    print(report.render(measured))
+    return 0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Wrong use ends here, with exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Runs benchmarks.")
+    parser.add_argument("name", metavar="NAME", choices=[*REGISTRY, "all"], help=", ".join([*REGISTRY, "all"]))
+    parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the figures (not with `all`)")
+    arguments = parser.parse_args(argv)
+    if arguments.name == "all" and arguments.json is not None:
+        parser.error(f"`all` writes one file per benchmark into {RESULTS.relative_to(ROOT)}: leave --json out")
+    return arguments
+
+
+def run(name: str) -> report.Report:
+    """Runs one registered benchmark; its progress goes to stderr."""
+    module = importlib.import_module(REGISTRY[name])
+    return report.measured_here(name, module.run(lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True)))
+
+
+def run_into_page(name: str, results: Path, page: Path) -> None:
+    """Runs one benchmark, keeps its figures in `results` and puts its table into `page`."""
+    measured = run(name)
+    report.write(measured, results / f"{name}.json")
+    page.write_text(report.replace_table(page.read_text(encoding="utf-8"), measured), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
