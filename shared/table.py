@@ -2,7 +2,7 @@
 
     latency(network) = base + sum over op keys of count x price          (op keys that reach the output only)
 
-Base and prices are the mean of a posterior; `covariance` is theirs, in ms squared, base first, then the prices in order.
+Base and prices are the mean of a posterior; `covariance` is theirs, in ms squared: base first, then the prices.
 A prediction's variance is that of the mean plus the spread of single networks around it, which grows with the latency.
 """
 
@@ -28,7 +28,7 @@ CONFIDENCE = 0.99
 
 @dataclass(frozen=True)
 class OpPrice:
-    """One row: posterior price and its standard deviation, and the marginal cost that was measured, with its interval."""
+    """One row: posterior price with its standard deviation, and the measured marginal cost with its interval."""
 
     op_key: str
     price_ms: float
