@@ -1,0 +1,157 @@
+"""Exact constrained decoding: the most probable networks that meet a budget.
+
+    maximise   sum over slots of log p(slot, choice)
+    subject to upper_ms(network) <= budget, and the network connects input and output
+
+A network's dead slots are free: of all genotypes that compute the same, the most probable one counts. Solved by
+enumeration, which NAS-Bench-201's 15,625 genotypes allow; a larger space brings another `Decoder`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from search.latency_model import LatencyModel
+from shared.errors import BudgetTooSmall, InvalidValue
+from shared.spaces import Genotype, Space
+from shared.table import CONFIDENCE
+
+MOST_ENUMERATED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One network, in canonical form, with its probability under the alphas and its latency."""
+
+    genotype: Genotype
+    log_probability: float
+    predicted_ms: float
+    upper_ms: float
+
+
+class Decoder(Protocol):
+    """An exact solver for one space and one device's table."""
+
+    @property
+    def smallest_ms(self) -> float:
+        """The smallest upper bound of any connected network."""
+
+    @property
+    def largest_ms(self) -> float:
+        """The largest upper bound of any connected network."""
+
+    def decode(
+        self, log_probabilities: npt.NDArray[np.float64], budgets_ms: Sequence[float], count: int = 1
+    ) -> list[list[Decoded]]:
+        """For each budget the `count` most probable distinct networks, best first.
+
+        Args:
+            log_probabilities: (slots, primitives).
+
+        Raises:
+            BudgetTooSmall: a budget lies below `smallest_ms`.
+        """
+
+    def feasible(self, budget_ms: float) -> list[Genotype]:
+        """Every distinct network that meets the budget, in a fixed order."""
+
+
+@dataclass(frozen=True)
+class Enumeration:
+    """All genotypes of a space, each as column indices of alpha, and which distinct network each one is.
+
+    Attributes:
+        choices: (connected genotypes, slots).
+        network: (connected genotypes,), index into `networks`.
+        networks: every distinct connected network once, canonical.
+    """
+
+    choices: npt.NDArray[np.int64]
+    network: npt.NDArray[np.int64]
+    networks: tuple[Genotype, ...]
+
+
+def genotype_count(space: Space) -> int:
+    """Genotypes of a space, connected or not."""
+    return math.prod(len(slot.primitives) for slot in space.slots)
+
+
+@lru_cache(maxsize=4)
+def enumerate_space(space: Space) -> Enumeration:
+    """List a space. Takes about a fifth of a second for NAS-Bench-201, once per process.
+
+    Raises:
+        InvalidValue: the space is too large to be listed.
+    """
+    if genotype_count(space) > MOST_ENUMERATED:
+        raise InvalidValue("space", f"{space.name} has {genotype_count(space):.3g} genotypes, too many to enumerate")
+    choices, network, networks = [], [], dict[Genotype, int]()
+    for columns in itertools.product(*(range(len(slot.primitives)) for slot in space.slots)):
+        names = tuple(slot.primitives[column] for slot, column in zip(space.slots, columns, strict=True))
+        canonical = space.canonical(Genotype(names))
+        if not space.is_connected(canonical):
+            continue
+        choices.append(columns)
+        network.append(networks.setdefault(canonical, len(networks)))
+    return Enumeration(np.array(choices), np.array(network), tuple(networks))
+
+
+class EnumerationDecoder:
+    """`Decoder` by enumeration."""
+
+    def __init__(self, model: LatencyModel, confidence: float = CONFIDENCE) -> None:
+        self._device = model.table.device
+        self._all = enumerate_space(model.space)
+        self._mean_ms, _ = model.mean_and_sd_ms(self._all.networks)
+        self._upper_ms = model.upper_ms(self._all.networks, confidence)
+        self.smallest_ms = float(self._upper_ms.min())
+        self.largest_ms = float(self._upper_ms.max())
+
+    def decode(
+        self, log_probabilities: npt.NDArray[np.float64], budgets_ms: Sequence[float], count: int = 1
+    ) -> list[list[Decoded]]:
+        """See `Decoder.decode`."""
+        for budget_ms in budgets_ms:
+            self._require(budget_ms)
+        slots = np.arange(self._all.choices.shape[1])
+        by_genotype = log_probabilities[slots, self._all.choices].sum(axis=1)
+        by_network = np.full(len(self._all.networks), -np.inf)
+        np.maximum.at(by_network, self._all.network, by_genotype)
+        best_first = np.argsort(-by_network, kind="stable")
+        upper_ms = self._upper_ms[best_first]
+        return [
+            [self._decoded(index, by_network[index]) for index in best_first[upper_ms <= budget_ms][:count]]
+            for budget_ms in budgets_ms
+        ]
+
+    def feasible(self, budget_ms: float) -> list[Genotype]:
+        """See `Decoder.feasible`."""
+        self._require(budget_ms)
+        return [self._all.networks[index] for index in np.flatnonzero(self._upper_ms <= budget_ms)]
+
+    def _decoded(self, index: int, log_probability: float) -> Decoded:
+        return Decoded(
+            self._all.networks[index],
+            float(log_probability),
+            float(self._mean_ms[index]),
+            float(self._upper_ms[index]),
+        )
+
+    def _require(self, budget_ms: float) -> None:
+        if not (math.isfinite(budget_ms) and budget_ms > 0):
+            raise InvalidValue("max-latency-ms", f"{budget_ms:g} is not a positive time")
+        if budget_ms < self.smallest_ms:
+            raise BudgetTooSmall(budget_ms, self.smallest_ms, self._device)
+
+
+def make_decoder(model: LatencyModel, confidence: float = CONFIDENCE) -> Decoder:
+    """The exact solver for a table's space."""
+    return EnumerationDecoder(model, confidence)

@@ -1,0 +1,61 @@
+import random
+
+import numpy as np
+import pytest
+
+from shared.runtime import Runtime
+from shared.spaces import make_space
+from shared.table import HeldOutError, LatencyTable, NetworkCheck, OpPrice
+
+PRICE_MS = {"skip_connect": 0.004, "nor_conv_1x1": 0.02, "nor_conv_3x3": 0.06, "avg_pool_3x3": 0.05}
+
+
+def make_table(space, seed=0, networks=6):
+    """A table with positive prices near those of a small CPU, and a covariance that is not diagonal."""
+    rng = np.random.default_rng(seed)
+    keys = space.op_keys()
+    prices = []
+    for key in keys:
+        price_ms = PRICE_MS[key.primitive] * float(rng.uniform(0.7, 1.3))
+        prices.append(OpPrice(str(key), price_ms, 0.02 * price_ms, price_ms, 0.9 * price_ms, 1.1 * price_ms))
+    root = 1e-3 * rng.standard_normal((len(keys) + 1, len(keys) + 1))
+    table = LatencyTable(
+        device="testbed",
+        runtime=Runtime("onnxruntime", "1.31.0"),
+        space=str(space),
+        canary="canary:conv-v1",
+        canary_nominal_ms=0.4,
+        agent_version="0.1.0",
+        base_ms=0.2,
+        prices=tuple(prices),
+        covariance=tuple(map(tuple, (root @ root.T).tolist())),
+        relative_spread=0.015,
+        held_out=HeldOutError(40, 1.9, 97.5, 100.0, 0.95, 96.0, 4.0),
+        networks=(),
+        runs=("run-1",),
+    )
+    draws = random.Random(seed)
+    checks = []
+    for index in range(networks):
+        genotype = space.sample(draws)
+        prediction = table.predict(genotype)
+        measured_ms = prediction.mean_ms * draws.uniform(0.98, 1.02)
+        role = "held_out" if index % 2 else "calibration"
+        checks.append(
+            NetworkCheck(space.format(genotype), role, measured_ms, prediction.mean_ms, prediction.upper_ms(0.95))
+        )
+    return LatencyTable(**{**vars_of(table), "networks": tuple(checks)})
+
+
+def vars_of(table):
+    return {name: getattr(table, name) for name in table.__dataclass_fields__}
+
+
+@pytest.fixture(scope="session")
+def space():
+    return make_space("nas-bench-201", resolution=16, channels=4, cells_per_stage=1, image_channels=1)
+
+
+@pytest.fixture(scope="session")
+def table(space):
+    return make_table(space)
