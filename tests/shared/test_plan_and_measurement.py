@@ -1,0 +1,53 @@
+import random
+from statistics import median
+
+import pytest
+
+from shared.errors import InvalidValue
+from shared.measurement import Round, estimate_ratio, quantile
+from shared.plan import make_plan
+from shared.spaces import NasBench201
+
+SPACE = NasBench201(resolution=32, channels=16, cells_per_stage=1)
+
+
+def test_a_plan_prices_every_op_key_and_keeps_held_out_networks_out_of_the_fit() -> None:
+    plan = make_plan(SPACE, calibration=30, held_out=40)
+    by_role = {
+        role: [t.subject for t in plan.tasks if t.role == role] for role in ("marginal", "calibration", "held_out")
+    }
+    assert by_role["marginal"] == [str(key) for key in SPACE.op_keys()]
+    assert (len(by_role["calibration"]), len(by_role["held_out"])) == (30, 40)
+    assert not set(by_role["calibration"]) & set(by_role["held_out"])
+    assert by_role["calibration"][0] == SPACE.format(SPACE.fastest())
+
+
+def test_a_space_with_fewer_networks_than_asked_for_says_so() -> None:
+    with pytest.raises(InvalidValue, match="calibration"):
+        make_plan(SPACE, calibration=3000)
+
+
+def test_a_ratio_cancels_what_slows_graph_and_canary_alike() -> None:
+    calm = Round((2.0, 2.1), (1.0, 1.05), (0.5, 0.6))
+    throttled = Round(*(tuple(3 * v for v in values) for values in (calm.graph_ms, calm.canary_ms, calm.minus_ms)))
+    assert throttled.ratio(6) == pytest.approx(calm.ratio(6))
+
+
+def test_the_quantile_leaves_slow_repeats_alone() -> None:
+    assert quantile((1.0,) * 8 + (50.0, 90.0)) == 1.0
+    assert quantile((1.0, 2.0), 0.2) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("n", [6, 9, 15, 30])
+def test_the_interval_of_the_median_covers_at_least_what_it_says(n: int) -> None:
+    rng = random.Random(n)
+    covered = 0
+    for _ in range(1500):
+        estimate = estimate_ratio([rng.lognormvariate(0, 0.5) for _ in range(n)])
+        covered += estimate.low <= 1.0 <= estimate.high
+    assert covered / 1500 >= 0.93
+
+
+def test_a_few_wild_rounds_do_not_move_the_estimate() -> None:
+    calm = [1.0 + 0.001 * i for i in range(9)]
+    assert estimate_ratio([*calm, 9.0, 12.0]).ratio == pytest.approx(median(calm), rel=0.005)

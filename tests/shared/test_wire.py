@@ -1,0 +1,69 @@
+import json
+
+import pytest
+
+from shared.errors import InvalidValue, SchemaTooNew
+from shared.jobs import NewJob, Promise
+from shared.measurement import Measurement, Round, Run, Verdict
+from shared.plan import Plan, make_plan
+from shared.runtime import Runtime, parse_runtime
+from shared.spaces import NasBench201
+from shared.wire import canonical_json, content_hash, from_wire, to_wire
+
+SPACE = NasBench201(resolution=16, channels=4, cells_per_stage=1)
+RUNTIME = Runtime("onnxruntime", "1.31.0", threads=2)
+MEASUREMENT = Measurement(
+    "m-1", "op", "marginal", "chain", "chain", 6, (Round((1.0, 2.0), (0.5,), (0.25,)),), Verdict(False, ("a reason",))
+)
+RUN = Run("r-1", "rpi4", RUNTIME, str(SPACE), "0" * 64, "canary:conv-v1", "0.1.0", "2026-01-01T00:00:00Z", {"cpu": "x"})
+JOB = NewJob("rpi4", "verify", RUNTIME, "canary:conv-v1", str(SPACE), "model:0", Promise("0", "|", 1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    "value", [RUNTIME, MEASUREMENT, RUN, JOB, make_plan(SPACE, 3, 3)], ids=lambda v: type(v).__name__
+)
+def test_a_value_survives_json(value: object) -> None:
+    assert from_wire(type(value), json.loads(json.dumps(to_wire(value)))) == value
+
+
+def test_the_same_value_always_has_the_same_bytes_and_another_value_another_hash() -> None:
+    assert canonical_json({"b": 1, "a": [1.5, None]}) == b'{"a":[1.5,null],"b":1}'
+    assert content_hash(make_plan(SPACE, 3, 3)) == content_hash(make_plan(SPACE, 3, 3))
+    assert content_hash(make_plan(SPACE, 3, 3)) != content_hash(make_plan(SPACE, 3, 3, seed=1))
+
+
+def test_fields_of_a_newer_writer_are_ignored() -> None:
+    assert from_wire(Runtime, {**to_wire(RUNTIME), "colour": "red"}) == RUNTIME
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"threads": "2"}, "Runtime.threads"),
+        ({"threads": True}, "Runtime.threads"),
+        ({"threads": 1.5}, "Runtime.threads"),
+        ({"version": None}, "Runtime.version"),
+        ({"precision": "fp8"}, "runtime.precision"),
+        ({"batch": 0}, "runtime.batch"),
+    ],
+)
+def test_a_wrong_field_is_named_by_its_path(change: dict[str, object], where: str) -> None:
+    with pytest.raises(InvalidValue, match=where):
+        from_wire(Runtime, {**to_wire(RUNTIME), **change})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0, -1.0, 1e9])
+def test_a_time_that_cannot_be_is_refused(value: float) -> None:
+    data = to_wire(MEASUREMENT)
+    data["rounds"][0]["graph_ms"][0] = value
+    with pytest.raises(InvalidValue, match="not a time"):
+        from_wire(Measurement, data)
+
+
+def test_a_plan_of_a_newer_server_is_told_as_such() -> None:
+    with pytest.raises(SchemaTooNew, match="upgrade lutnas"):
+        from_wire(Plan, {**to_wire(make_plan(SPACE, 3, 3)), "schema": 99})
+
+
+def test_a_runtime_survives_its_string_form() -> None:
+    assert parse_runtime(str(RUNTIME)) == RUNTIME
