@@ -1,0 +1,85 @@
+"""The main job from end to end on this machine: `make demo`.
+
+Starts a server, profiles this machine, searches on Fashion-MNIST, takes members for six budgets, has the agent measure
+them, prints the ladder and writes runs/demo/report.html. A second run finds the table and the data of the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from benchmarks.stack import Stack, StackError, running_stack, this_device
+
+FOLDER = Path("runs/demo")
+SPACE = ("--space", "nas-bench-201", "--resolution", "32", "--channels", "16", "--cells-per-stage", "2")
+BUDGETS = 6
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything goes (default: %(default)s)")
+    parser.add_argument("--device", default=this_device(), help="what this machine is called (default: %(default)s)")
+    parser.add_argument("--data-dir", help="where the Fashion-MNIST files are, if not at their usual place")
+    parser.add_argument("--preset", default="demo", help="length of the search (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    started_s = time.monotonic()
+    try:
+        with running_stack(arguments.folder) as stack:
+            _demo(stack, arguments)
+    except StackError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"demo: interrupted; what was measured is in {arguments.folder}, `make demo` goes on", file=sys.stderr)
+        return 130
+    seconds = time.monotonic() - started_s
+    (arguments.folder / "demo.json").write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n")
+    print(f"done in {seconds:.0f} s; the report: {arguments.folder / 'report.html'}")
+    return 0
+
+
+def _demo(stack: Stack, arguments: argparse.Namespace) -> None:
+    folder, device = arguments.folder, arguments.device
+    run_folder = folder / "search"
+    shutil.rmtree(run_folder, ignore_errors=True)
+    _headline(f"1/4  profile this machine as '{device}'")
+    stack.profile(device, *SPACE)
+    _headline("2/4  search a family on Fashion-MNIST")
+    data = ("--data-dir", arguments.data_dir) if arguments.data_dir else ()
+    stack.search(
+        "--device", device, "--lut-url", stack.url, "--dataset", "fashion-mnist", *data,
+        "--preset", arguments.preset, "--out", str(run_folder),
+    )  # fmt: skip
+    _headline(f"3/4  take a member for each of {BUDGETS} budgets, and measure it on the device")
+    with stack.working_agent(device):
+        stack.search("ladder", "--run", str(run_folder), "--budgets", str(BUDGETS), "--out", str(folder))
+    _headline("4/4  write the report")
+    stack.search(
+        "report",
+        "--run",
+        str(run_folder),
+        "--ladder",
+        str(folder / "ladder.json"),
+        "--out",
+        str(folder / "report.html"),
+    )
+
+
+def _headline(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

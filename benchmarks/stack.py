@@ -1,0 +1,139 @@
+"""A whole lutnas on this machine for a while: a server on loopback, tokens, and the agent's and the search's commands.
+
+Everything runs as a user would run it: the console scripts, in processes of their own. What was started is stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPTS = Path(sys.executable).parent
+STOP_TIMEOUT_S = 20
+
+
+class StackError(RuntimeError):
+    """A command of the stack failed; the message names it."""
+
+
+def this_device() -> str:
+    """A device name for this machine."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", platform.node() or "this-machine").strip("-._")[:64] or "this-machine"
+
+
+@dataclass
+class Stack:
+    """Where the server of the stack listens, with a token for the agent and one for the search."""
+
+    folder: Path
+    url: str
+    agent_token: str
+    search_token: str
+
+    def agent(self, *arguments: str) -> None:
+        """Run `profiler-agent` to its end."""
+        run(["profiler-agent", *arguments], self.environment(self.agent_token))
+
+    def search(self, *arguments: str) -> None:
+        """Run `search` to its end."""
+        run(["search", *arguments], self.environment(self.search_token))
+
+    def profile(self, device: str, *arguments: str) -> None:
+        """Profile this machine as `device`."""
+        self.agent("profile", "--server", self.url, "--device", device, *arguments)
+
+    @contextmanager
+    def working_agent(self, device: str) -> Iterator[None]:
+        """An agent that waits for jobs of `device`; its words go to a log file."""
+        command = ["profiler-agent", "work", "--server", self.url, "--device", device, "--poll-s", "1"]
+        with (self.folder / "agent.log").open("a") as log:
+            process = subprocess.Popen(
+                script(command),
+                env=self.environment(self.agent_token),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+            with stopping(process):
+                yield
+
+    def environment(self, token: str) -> dict[str, str]:
+        """The environment of a command that acts with `token`."""
+        return {**os.environ, "LUTNAS_TOKEN": token, "LUTNAS_SPOOL": str(self.folder / "spool")}
+
+
+@contextmanager
+def running_stack(folder: Path) -> Iterator[Stack]:
+    """Start a server with its database in `folder` (kept, so that a second start finds its tables)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    database = f"sqlite:///{(folder / 'lutnas.db').resolve()}"
+    environment = {**os.environ, "LUTNAS_DATABASE_URL": database}
+    with (folder / "server.log").open("a") as log:
+        process = subprocess.Popen(
+            script(["lut-server", "serve", "--host", "127.0.0.1", "--port", "0", "--database-url", database]),
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        with stopping(process):
+            url = _listening_url(process, folder)
+            tokens = [_create_token(role, database, environment) for role in ("agent", "search")]
+            yield Stack(folder, url, *tokens)
+
+
+def run(command: list[str], environment: dict[str, str]) -> None:
+    """Run a command to its end, its words on this terminal.
+
+    Raises:
+        StackError: it failed.
+    """
+    status = subprocess.run(script(command), env=environment, stdin=subprocess.DEVNULL, check=False).returncode
+    if status:
+        raise StackError(f"`{' '.join(command[:2])}` failed with exit code {status}")
+
+
+def script(command: list[str]) -> list[str]:
+    """The command with its console script spelt out, from the environment that runs this module."""
+    return [str(SCRIPTS / command[0]), *command[1:]]
+
+
+@contextmanager
+def stopping(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a process that we started, gently first."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listening_url(process: subprocess.Popen[str], folder: Path) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
+        match = re.search(r"listening on (http://\S+)", line)
+        if match:
+            return match.group(1)
+    raise StackError(f"the server did not start; its last words are in {folder / 'server.log'}")
+
+
+def _create_token(role: str, database: str, environment: dict[str, str]) -> str:
+    command = script(["lut-server", "token", "create", "--role", role, "--database-url", database])
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise StackError(f"no token for the {role}: {finished.stderr.strip()}")
+    return finished.stdout.strip().splitlines()[-1]
