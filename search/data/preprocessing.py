@@ -1,0 +1,103 @@
+"""From stored images to what a network takes: one rule for the search, the exported file and the device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from shared.errors import InvalidValue
+
+LARGEST_PADDING = 8
+"""Images smaller than the network's input by at most this are padded, not stretched."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How uint8 images become a network's input.
+
+    Attributes:
+        size: side of the network's input, pixels.
+        channels: of the network's input.
+        source_size, source_channels: of the stored images.
+        mean, std: per input channel, of pixels scaled to [0, 1].
+        class_names: in the order of the labels.
+    """
+
+    size: int
+    channels: int
+    source_size: int
+    source_channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.source_channels not in (1, self.channels):
+            raise InvalidValue("channels", f"{self.source_channels} image channels cannot become {self.channels}")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise InvalidValue("preprocessing", f"mean and std are not given for {self.channels} channels")
+        if min(self.std) <= 0:
+            raise InvalidValue("std", f"{min(self.std)} is not above 0")
+
+    def apply(self, images: Tensor) -> Tensor:
+        """uint8 (N, source channels, source size, source size) to float32 (N, channels, size, size)."""
+        return self.normalise(self.resize(images.float()))
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Float images of the stored size to the network's, values unchanged in range; channels as stored."""
+        missing = self.size - self.source_size
+        if missing == 0:
+            return images
+        if 0 < missing <= LARGEST_PADDING:
+            before = missing // 2
+            return F.pad(images, [before, missing - before] * 2)
+        size = [self.size, self.size]
+        return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=missing < 0)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Float images with values 0 to 255 to the network's channels, mean and standard deviation."""
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return (images.expand(-1, self.channels, -1, -1) / 255 - mean) / std
+
+    def describe(self) -> dict[str, str]:
+        """What an exported file says of its input."""
+        return {
+            "input_layout": "NCHW",
+            "input_size": str(self.size),
+            "input_channels": str(self.channels),
+            "input_resize": self._resize_rule(),
+            "input_range": "pixels 0 to 255, divided by 255, minus mean, over std, per channel",
+            "mean": json.dumps(self.mean),
+            "std": json.dumps(self.std),
+            "class_names": json.dumps(self.class_names),
+        }
+
+    def _resize_rule(self) -> str:
+        stored = f"{self.source_size} x {self.source_size}"
+        missing = self.size - self.source_size
+        if missing == 0:
+            rule = f"images of {stored}, not resized"
+        elif 0 < missing <= LARGEST_PADDING:
+            before = missing // 2
+            rule = f"images of {stored}, {before} rows and columns of 0 before and {missing - before} after"
+        else:
+            rule = f"images of {stored}, resized bilinearly" + (" with antialiasing" if missing < 0 else "")
+        return rule + ("" if self.source_channels == self.channels else f", grey repeated to {self.channels} channels")
+
+
+def at_resolution(images: Tensor, resolution: int) -> Tensor:
+    """Average-pool square images down to a side that divides theirs; the supernet is trained and evaluated so.
+
+    Raises:
+        InvalidValue: the side is not a multiple of the resolution.
+    """
+    side = images.shape[-1]
+    if side == resolution:
+        return images
+    if resolution < 1 or side % resolution:
+        raise InvalidValue("search resolution", f"{resolution} does not divide the image side {side}")
+    return F.avg_pool2d(images, side // resolution)

@@ -1,0 +1,193 @@
+"""Where images come from: a given folder, the Debian package, the cache, a download, or scikit-learn's digits."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from search.data.image_set import ImageSet
+from search.data.preprocessing import Preprocessing
+from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName
+
+DATASETS = ("digits", "fashion-mnist")
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+DOWNLOAD_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+# SHA-256 of the content and of the published gzip file. Debian packs the same content anew, so files on disk are held
+# against the first; a download is held against both.
+FASHION_FILES = {
+    "train-images-idx3-ubyte.gz": (
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    ),
+}
+
+Fetch = Callable[[Path], None]
+"""Put the four files of Fashion-MNIST into a folder, or raise LutnasError."""
+
+
+def default_cache_dir() -> Path:
+    """Folder for downloaded data: LUTNAS_CACHE_DIR, else the user's cache folder."""
+    if "LUTNAS_CACHE_DIR" in os.environ:
+        return Path(os.environ["LUTNAS_CACHE_DIR"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lutnas"
+
+
+def download_fashion_mnist(folder: Path) -> None:
+    """Download the four files with pinned hashes.
+
+    Raises:
+        LutnasError: the source does not answer, or what it sends has another hash.
+    """
+    import pooch  # not at the top: only who downloads needs it
+
+    pooch.get_logger().setLevel("ERROR")
+    for name, (_, published) in FASHION_FILES.items():
+        try:
+            pooch.retrieve(
+                DOWNLOAD_URL + name,
+                known_hash=published,
+                fname=name,
+                path=folder,
+                downloader=pooch.HTTPDownloader(timeout=30),
+            )
+        except (OSError, ValueError) as error:
+            raise LutnasError(f"could not download {name}: {str(error)[:200]}") from error
+
+
+def load_images(
+    name: str,
+    resolution: int,
+    channels: int,
+    data_dir: Path | None = None,
+    *,
+    debian_folder: Path = DEBIAN_FOLDER,
+    cache_dir: Path | None = None,
+    fetch: Fetch = download_fashion_mnist,
+    warn: Callable[[str], None] = lambda line: None,
+) -> ImageSet:
+    """Load a set of images for a network's input size and channels.
+
+    Fashion-MNIST comes from `data_dir` if given, else from Debian's package, the cache or a download; if all of these
+    fail, scikit-learn's digits stand in and `warn` is told so.
+
+    Raises:
+        UnknownName: no such data set.
+        CorruptFile: a file in `data_dir` is missing or has the wrong content.
+        InvalidValue: the images cannot have that many channels.
+    """
+    if name not in DATASETS:
+        raise UnknownName("dataset", name, DATASETS)
+    if name == "digits":
+        return _digits(resolution, channels)
+    if data_dir is not None:
+        return _fashion_mnist(data_dir, resolution, channels)
+    cache = (cache_dir or default_cache_dir()) / "fashion-mnist"
+    for folder in (debian_folder, cache):
+        if all((folder / file).is_file() for file in FASHION_FILES):
+            try:
+                return _fashion_mnist(folder, resolution, channels)
+            except CorruptFile as error:
+                warn(f"{error}; looking elsewhere")
+    try:
+        fetch(cache)
+        return _fashion_mnist(cache, resolution, channels)
+    except LutnasError as error:
+        warn(f"{error}; searching on scikit-learn's digits instead of fashion-mnist")
+        return _digits(resolution, channels)
+
+
+def _fashion_mnist(folder: Path, resolution: int, channels: int) -> ImageSet:
+    train_images, train_labels, test_images, test_labels = (_idx(folder / name) for name in FASHION_FILES)
+    return _image_set(
+        "fashion-mnist",
+        (train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()),
+        resolution,
+        channels,
+        FASHION_CLASSES,
+    )
+
+
+def _idx(path: Path) -> Tensor:
+    """Read an IDX file: two zero bytes, type 8 (uint8), number of dimensions, then the sizes, big-endian."""
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorruptFile(f"{path} cannot be read: {error}") from error
+    expected, _ = FASHION_FILES[path.name]
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise CorruptFile(f"{path} is not Fashion-MNIST's: its content has SHA-256 {found[:16]}…, not {expected[:16]}…")
+    dimensions = content[3]
+    sizes = np.frombuffer(content, ">u4", dimensions, offset=4).astype(int)
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(sizes).copy())
+
+
+def _digits(resolution: int, channels: int) -> ImageSet:
+    from sklearn.datasets import load_digits  # seconds to import, and only the fallback needs it
+
+    bunch = load_digits()
+    images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8))[:, None]  # (1797, 1, 8, 8)
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    train, test = order[:1500], order[1500:]
+    return _image_set(
+        "digits",
+        (images[train], labels[train], images[test], labels[test]),
+        resolution,
+        channels,
+        tuple(str(digit) for digit in range(10)),
+    )
+
+
+def _image_set(
+    name: str,
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor],
+    resolution: int,
+    channels: int,
+    class_names: tuple[str, ...],
+) -> ImageSet:
+    """Mean and standard deviation are those of the stored training images, to four digits."""
+    images = tensors[0]
+    source_channels, source_size = images.shape[1], images.shape[2]
+    if source_channels not in (1, channels):
+        raise InvalidValue("channels", f"{name} has {source_channels} channels, the space wants {channels}")
+    pixels = images.double().transpose(0, 1).flatten(1) / 255
+    mean, std = (
+        tuple(round(value, 4) for value in statistic.expand(channels).tolist())
+        for statistic in (pixels.mean(dim=1), pixels.std(dim=1))
+    )
+    return ImageSet(
+        name, *tensors, Preprocessing(resolution, channels, source_size, source_channels, mean, std, class_names)
+    )

@@ -1,0 +1,119 @@
+"""The hypernetwork: from a condition c = (s, u_lambda, u_kappa) to alpha(c), one row of logits per slot.
+
+Three kinds. `rbf`: reference alphas at pivots, mixed by softmax(-||c - pivot||^2 / bandwidth^2). `piecewise-linear`
+(DARTS-CC's own): reference alphas on a grid of the two trade-offs, one grid per vertex of the simplex, interpolated
+linearly. `mlp`: two small layers. All begin at alpha = 0, where every primitive of a slot is equally likely.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from itertools import product
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from shared.errors import InvalidValue
+
+TRADE_OFF_GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
+MLP_WIDTH = 32
+
+
+class Hypernetwork(nn.Module, ABC):
+    """alpha(c) for conditions of `primitives + 2` numbers."""
+
+    def __init__(self, slots: int, primitives: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.primitives = primitives
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """Logits (slots, primitives) of a condition (primitives + 2,)."""
+        if condition.shape != (self.primitives + 2,):
+            raise InvalidValue("condition", f"shape {tuple(condition.shape)}, expected ({self.primitives + 2},)")
+        return self.alpha(condition).view(self.slots, self.primitives)
+
+    @abstractmethod
+    def alpha(self, condition: Tensor) -> Tensor:
+        """Logits of all slots, (slots x primitives,)."""
+
+
+class RbfHypernetwork(Hypernetwork):
+    """Reference alphas at pivots (pivots, primitives + 2), mixed by a softmax of the negative squared distance."""
+
+    pivots: Tensor
+
+    def __init__(self, slots: int, primitives: int, pivots: Tensor, bandwidth: float = 0.35) -> None:
+        super().__init__(slots, primitives)
+        self.register_buffer("pivots", pivots)
+        self.bandwidth = bandwidth
+        self.references = nn.Parameter(torch.zeros(len(pivots), slots * primitives))
+
+    def alpha(self, condition: Tensor) -> Tensor:
+        distance = (self.pivots - condition).square().sum(dim=1)
+        return torch.softmax(-distance / self.bandwidth**2, dim=0) @ self.references
+
+
+class PiecewiseLinearHypernetwork(Hypernetwork):
+    """Linear in the prices s between the simplex's vertices, bilinear in (u_lambda, u_kappa) between grid points."""
+
+    grid: Tensor
+
+    def __init__(self, slots: int, primitives: int, grid: Tensor) -> None:
+        super().__init__(slots, primitives)
+        self.register_buffer("grid", grid)
+        self.references = nn.Parameter(torch.zeros(primitives, len(grid), len(grid), slots * primitives))
+
+    def alpha(self, condition: Tensor) -> Tensor:
+        prices, u_lambda, u_kappa = condition[:-2], condition[-2], condition[-1]
+        weights = (prices, self._hats(u_lambda), self._hats(u_kappa))
+        return torch.einsum("p,l,k,plka->a", *weights, self.references)
+
+    def _hats(self, u: Tensor) -> Tensor:
+        """Weights of the grid points: 1 at a point, falling linearly to 0 at its neighbours."""
+        spacing = self.grid[1] - self.grid[0]
+        return (1 - (self.grid - u).abs() / spacing).clamp_min(0)
+
+
+class MlpHypernetwork(Hypernetwork):
+    """Two layers with a tanh between them; the last one begins at 0."""
+
+    def __init__(self, slots: int, primitives: int, width: int = MLP_WIDTH) -> None:
+        super().__init__(slots, primitives)
+        self.hidden = nn.Linear(primitives + 2, width)
+        self.output = nn.Linear(width, slots * primitives)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def alpha(self, condition: Tensor) -> Tensor:
+        return self.output(torch.tanh(self.hidden(condition)))  # type: ignore[no-any-return]
+
+
+def make_pivots(devices: Tensor) -> Tensor:
+    """Pivots on the simplex (its vertices, its centre, the devices' points) times the grid of trade-offs.
+
+    Args:
+        devices: (devices, primitives), each row on the simplex.
+    """
+    primitives = devices.shape[1]
+    prices = torch.cat([torch.eye(primitives), torch.full((1, primitives), 1 / primitives), devices])
+    trade_offs = torch.tensor(list(product(TRADE_OFF_GRID, TRADE_OFF_GRID)))
+    return torch.cat([prices.repeat_interleave(len(trade_offs), 0), trade_offs.repeat(len(prices), 1)], dim=1)
+
+
+Builder = Callable[[int, Tensor, float], Hypernetwork]
+
+HYPERNETWORK_BUILDERS: Mapping[str, Builder] = MappingProxyType(
+    {
+        "rbf": lambda slots, devices, bandwidth: RbfHypernetwork(
+            slots, devices.shape[1], make_pivots(devices), bandwidth
+        ),
+        "piecewise-linear": lambda slots, devices, bandwidth: PiecewiseLinearHypernetwork(
+            slots, devices.shape[1], torch.tensor(TRADE_OFF_GRID)
+        ),
+        "mlp": lambda slots, devices, bandwidth: MlpHypernetwork(slots, devices.shape[1]),
+    }
+)
+"""By the name on the command line: (slots, devices (devices, primitives), bandwidth) -> hypernetwork."""
