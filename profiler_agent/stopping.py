@@ -35,7 +35,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         preset.name: preset
         for preset in (
             Preset("fast", 0.02, 6, 10, 1.0),
-            Preset("standard", 0.01, 8, 20, 3.0),
+            Preset("standard", 0.01, 10, 20, 3.0),
             Preset("rigorous", 0.005, 15, 60, 10.0),
         )
     }
