@@ -14,14 +14,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import torch
 
 from search.data import ImageSet
-from search.export import ExportedModel, build_onnx, export
-from search.family import Member
+from search.export import ExportedModel, export, untuned_onnx
 from search.ladder import NOT_TUNED_YET, Attempt, Rung, write_ladder
+from search.members import Member
 from search.picking import Pick, Picker
 from search.progress import Progress
 from search.run_directory import RunDirectory, write_atomically
-from search.supernet import Network, Supernet, recompute_statistics
-from search.tuning import TuningSettings, accuracy_on_test_images, tune, tuning_steps
+from search.supernet import Network
+from search.tuning import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
 from shared.jobs import Promise, Verification
 
 MOST_NETWORKS = 3
@@ -87,7 +87,7 @@ class Climb:
     def _settle(self, step: _Step, steps: Sequence[_Step]) -> None:
         """Measure untuned networks until one meets the budget, or there are no more tries."""
         while (member := step.next_member()) is not None:
-            content = build_onnx(_untuned(self._supernet, member.genotype))
+            content = untuned_onnx(self._supernet, member.genotype)
             step.add(member, "before tuning", self._verify(content, member, step))
             self._write(steps)
             if step.attempts[-1].met:
@@ -116,16 +116,17 @@ class Climb:
         """Each distinct network tuned, with its test accuracy; as many side by side as the run has threads."""
         distinct = list(dict.fromkeys(genotypes))
         networks = {name: self._supernet.derive(self._supernet.space.parse(name)) for name in distinct}
-        total = len(distinct) * max(1, tuning_steps(images, self._tuning))
+        steps = tuning_steps(images, self._tuning)
+        prepared = TuningImages(images, self._tuning)
 
         def work(name: str, advance: Callable[[int], None]) -> float:
             torch.set_num_threads(1)
-            tune(networks[name], images, self._tuning, advance)
+            tune(networks[name], prepared, self._tuning, steps, advance)
             return accuracy_on_test_images(networks[name], images)
 
         tuned = {}
         with (
-            self._progress.phase("tuning members", total) as phase,
+            self._progress.phase("tuning members", len(distinct) * max(1, steps)) as phase,
             ThreadPoolExecutor(self._run.config.threads) as pool,
         ):
             waiting = {pool.submit(work, name, phase.advance): name for name in distinct}
@@ -208,12 +209,3 @@ class _Step:
             parameters=self.member.parameters,
             attempts=tuple(self.attempts),
         )
-
-
-def _untuned(supernet: Supernet, genotype: str) -> Network:
-    """With statistics of random images: the supernet keeps none, and a network without them may overflow."""
-    network = supernet.derive(supernet.space.parse(genotype))
-    image = supernet.space.input_shape
-    noise = torch.randn(16, image.channels, image.height, image.width, generator=torch.Generator().manual_seed(0))
-    recompute_statistics(network, [noise])
-    return network

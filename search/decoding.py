@@ -1,10 +1,11 @@
 """Exact constrained decoding: the most probable networks that meet a budget.
 
     maximise   sum over slots of log p(slot, choice)
-    subject to upper_ms(network) <= budget, and the network connects input and output
+    subject to floor < upper_ms(network) <= budget, and the network connects input and output
 
-A network's dead slots are free: of all genotypes that compute the same, the most probable one counts. Solved by
-enumeration, which NAS-Bench-201's 15,625 genotypes allow; a larger space brings another `Decoder`.
+The floor is 0 for the best network of a budget; a higher one asks for networks that make use of it. A network's dead
+slots are free: of all genotypes that compute the same, the most probable one counts. Solved by enumeration, which
+NAS-Bench-201's 15,625 genotypes allow; a larger space brings another `Decoder`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ from shared.errors import BudgetTooSmall, InvalidValue
 from shared.spaces import Genotype, Space
 from shared.table import CONFIDENCE
 
+Floats = npt.NDArray[np.float64]
+
 MOST_ENUMERATED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Band:
+    """What an upper bound has to lie in: above the floor, up to the budget."""
+
+    budget_ms: float
+    floor_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,13 +59,13 @@ class Decoder(Protocol):
     def largest_ms(self) -> float:
         """The largest upper bound of any connected network."""
 
-    def decode(
-        self, log_probabilities: npt.NDArray[np.float64], budgets_ms: Sequence[float], count: int = 1
-    ) -> list[list[Decoded]]:
-        """For each budget the `count` most probable distinct networks, best first.
+    def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
+        """For each band the `count` most probable distinct networks, best first; fewer where the band has fewer.
 
         Args:
             log_probabilities: (slots, primitives).
+            bands: budgets with their floors.
+            count: networks per band.
 
         Raises:
             BudgetTooSmall: a budget lies below `smallest_ms`.
@@ -115,12 +126,10 @@ class EnumerationDecoder:
         self.smallest_ms = float(self._upper_ms.min())
         self.largest_ms = float(self._upper_ms.max())
 
-    def decode(
-        self, log_probabilities: npt.NDArray[np.float64], budgets_ms: Sequence[float], count: int = 1
-    ) -> list[list[Decoded]]:
+    def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
         """See `Decoder.decode`."""
-        for budget_ms in budgets_ms:
-            self._require(budget_ms)
+        for band in bands:
+            self._require(band.budget_ms)
         slots = np.arange(self._all.choices.shape[1])
         by_genotype = log_probabilities[slots, self._all.choices].sum(axis=1)
         by_network = np.full(len(self._all.networks), -np.inf)
@@ -128,8 +137,11 @@ class EnumerationDecoder:
         best_first = np.argsort(-by_network, kind="stable")
         upper_ms = self._upper_ms[best_first]
         return [
-            [self._decoded(index, by_network[index]) for index in best_first[upper_ms <= budget_ms][:count]]
-            for budget_ms in budgets_ms
+            [
+                self._decoded(index, by_network[index])
+                for index in best_first[(upper_ms > band.floor_ms) & (upper_ms <= band.budget_ms)][:count]
+            ]
+            for band in bands
         ]
 
     def feasible(self, budget_ms: float) -> list[Genotype]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from search.decoding import make_decoder
-from search.family import FamilySettings, Member, Ranker, load_family, trade_off_log_probabilities
+from search.decoding import Band, make_decoder
+from search.family import load_family, trade_off_log_probabilities
 from search.latency_model import LatencyModel
+from search.members import Member, Ranker
+from search.progress import Progress, SilentProgress
 from search.run_directory import RunDirectory
 from search.scoring import open_scorer
 from shared.spaces import Genotype
+
+USED_UP = 0.1
+"""A pick also looks at the most probable networks within this share of the budget."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Picker:
     def __init__(self, run: RunDirectory, confidence: float | None = None) -> None:
         family = load_family(run)
         self.confidence = run.config.confidence if confidence is None else confidence
-        self._settings: FamilySettings = family.settings
+        self._settings = family.settings
         self._model = LatencyModel(run.table)
         self._decoder = make_decoder(self._model, self.confidence)
         self._ranker = Ranker(self._model, open_scorer(run), self.confidence)
@@ -46,21 +50,24 @@ class Picker:
         self._known = [self._model.space.parse(candidate.genotype) for candidate in family.candidates]
         self.smallest_ms = self._decoder.smallest_ms
 
-    def pick(self, budget_ms: float, advance: Callable[[int], None] = lambda n: None) -> Pick:
+    def pick(self, budget_ms: float, progress: Progress | None = None) -> Pick:
         """The best-ranked network within a budget, of all candidates and what the alphas say at this very budget.
 
         Args:
             budget_ms: that the upper bound has to meet.
-            advance: told how many candidates are scored, as they are.
+            progress: told how many candidates are ranked, as they are.
 
         Raises:
             BudgetTooSmall: no network meets the budget; the message says which one the fastest does.
         """
         decoded: dict[Genotype, None] = {}
+        bands = [Band(budget_ms), Band(budget_ms, (1 - USED_UP) * budget_ms)]
         for alphas in self._alphas:
-            (best,) = self._decoder.decode(alphas, [budget_ms], self._settings.per_budget)
-            decoded.update(dict.fromkeys(network.genotype for network in best))
-        ranked = self._ranker.rank(list(dict.fromkeys([*self._known, *decoded])), advance)
+            for best in self._decoder.decode(alphas, bands, self._settings.per_budget):
+                decoded.update(dict.fromkeys(network.genotype for network in best))
+        candidates = list(dict.fromkeys([*self._known, *decoded]))
+        with (progress or SilentProgress()).phase("ranking candidates", len(candidates)) as phase:
+            ranked = self._ranker.rank(candidates, phase.advance)
         best_first = sorted(
             (member for member in ranked if member.upper_ms <= budget_ms),
             key=lambda member: (member.rank, member.upper_ms),

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from search.decoding import enumerate_space, make_decoder
+from search.decoding import Band, enumerate_space, make_decoder
 from search.latency_model import LatencyModel
 from shared.errors import BudgetTooSmall, InvalidValue
 from shared.spaces import Genotype
@@ -36,24 +36,26 @@ def random_log_probabilities(space, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_k_best_are_those_of_brute_force(decoder, brute_force, space, seed):
+@pytest.mark.parametrize("floor_share", [0.0, 0.55])
+def test_k_best_are_those_of_brute_force(decoder, brute_force, space, seed, floor_share):
     log_probabilities = random_log_probabilities(space, seed)
     column = [{name: i for i, name in enumerate(slot.primitives)} for slot in space.slots]
     budget_ms = 0.35 * decoder.smallest_ms + 0.65 * decoder.largest_ms
+    floor_ms = floor_share * decoder.largest_ms
     best = {}
     for genotype, canonical, upper_ms in brute_force:
         score = sum(log_probabilities[slot, column[slot][c]] for slot, c in enumerate(genotype.choices))
-        if upper_ms <= budget_ms:
+        if floor_ms < upper_ms <= budget_ms:
             best[canonical] = max(best.get(canonical, -np.inf), score)
     expected = sorted(best.items(), key=lambda item: -item[1])[:5]
-    (decoded,) = decoder.decode(log_probabilities, [budget_ms], count=5)
+    (decoded,) = decoder.decode(log_probabilities, [Band(budget_ms, floor_ms)], count=5)
     assert [one.genotype for one in decoded] == [genotype for genotype, _ in expected]
     assert [one.log_probability for one in decoded] == pytest.approx([score for _, score in expected])
 
 
 def test_what_is_decoded_meets_the_budget_and_is_connected_and_distinct(decoder, space, table):
     budgets_ms = np.linspace(decoder.smallest_ms, decoder.largest_ms, 7)
-    decoded = decoder.decode(random_log_probabilities(space, 9), budgets_ms, count=4)
+    decoded = decoder.decode(random_log_probabilities(space, 9), [Band(one) for one in budgets_ms], count=4)
     for budget_ms, found in zip(budgets_ms, decoded, strict=True):
         assert len({space.canonical(one.genotype) for one in found}) == len(found) >= 1
         for one in found:
@@ -62,13 +64,13 @@ def test_what_is_decoded_meets_the_budget_and_is_connected_and_distinct(decoder,
 
 
 def test_at_the_smallest_budget_the_fastest_network_is_what_is_left(decoder, space):
-    ((only,),) = decoder.decode(random_log_probabilities(space, 2), [decoder.smallest_ms], count=3)
+    ((only,),) = decoder.decode(random_log_probabilities(space, 2), [Band(decoder.smallest_ms)], count=3)
     assert only.genotype == space.fastest()
 
 
 def test_budget_below_the_fastest_network_is_an_error_with_the_smallest_bound(decoder, space):
     with pytest.raises(BudgetTooSmall) as caught:
-        decoder.decode(random_log_probabilities(space, 0), [0.5 * decoder.smallest_ms])
+        decoder.decode(random_log_probabilities(space, 0), [Band(0.5 * decoder.smallest_ms)])
     assert caught.value.smallest_ms == decoder.smallest_ms
     advised_ms = float(str(caught.value).partition("needs ")[2].partition(" ms")[0])
     assert advised_ms >= decoder.smallest_ms, "who asks for the advised time must get a network"

@@ -1,0 +1,72 @@
+"""Networks for a series of budgets: picked, measured on the device, tuned, exported, measured again.
+
+Writes ladder.json and models/*.onnx into the run's folder. Exit code 1 where a budget was not met.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from search.climbing import Climb
+from search.commands.finished_run import (
+    add_confidence,
+    add_run,
+    add_server,
+    measure_with,
+    open_client,
+    working_progress,
+)
+from search.commands.output import ladder_table, print_line
+from search.family import load_family, spread
+from search.ladder import ladder_path
+from search.latency_model import LatencyModel
+from search.run_directory import RunDirectory
+from search.tuning import TuningSettings
+from shared.errors import InvalidValue
+
+BUDGETS = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `search ladder`."""
+    add_run(parser)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--budgets",
+        type=int,
+        default=BUDGETS,
+        metavar="N",
+        help="between the smallest and the largest member, as a geometric series (default: %(default)d)",
+    )
+    which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
+    parser.add_argument(
+        "--tune-epochs", type=float, default=1.0, metavar="E", help="per distinct network (default: %(default)g)"
+    )
+    add_confidence(parser)
+    add_server(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Climb and print the ladder."""
+    run = RunDirectory.open(args.run)
+    tuning = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
+    with open_client(args, run) as client:
+        climb = Climb(run, measure_with(client, run, args), tuning, working_progress(), args.confidence)
+        rungs = climb.climb(
+            sorted(args.max_latency_ms) if args.max_latency_ms else default_budgets(run, args.budgets, args.confidence)
+        )
+    console.print(ladder_table(rungs))
+    print_line(console, f"{sum(rung.met for rung in rungs)} of {len(rungs)} met; {ladder_path(run)}")
+    return 0 if all(rung.met for rung in rungs) else 1
+
+
+def default_budgets(run: RunDirectory, count: int, confidence: float | None = None) -> list[float]:
+    """From the bound of the family's fastest member to that of its slowest."""
+    if not 1 <= count <= 1000:
+        raise InvalidValue("budgets", f"{count} is not within 1 to 1000")
+    model = LatencyModel(run.table)
+    members = [model.space.parse(member.genotype) for member in load_family(run).members]
+    upper_ms = model.upper_ms(members, run.config.confidence if confidence is None else confidence)
+    return spread(float(upper_ms.min()), float(upper_ms.max()), count)
