@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 
 import torch
 
 from search.data import ImageSet
 from search.export import ExportedModel, export, untuned_onnx
-from search.ladder import NOT_TUNED_YET, Attempt, Rung, write_ladder
+from search.ladder import LADDER_FILE, NOT_TUNED_YET, Attempt, Rung, write_ladder
 from search.members import Member
 from search.picking import Pick, Picker
 from search.progress import Progress
@@ -42,6 +43,7 @@ class Climb:
         tuning: of each distinct member.
         progress: told of each step.
         confidence: of the bounds; None takes the run's.
+        folder: for `ladder.json` and `models/*.onnx`; None takes the run's.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class Climb:
         tuning: TuningSettings,
         progress: Progress,
         confidence: float | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._run = run
+        self._folder = folder or run.path
         self._measure = measure
         self._tuning = tuning
         self._progress = progress
@@ -61,7 +65,7 @@ class Climb:
         self._files: dict[str, ExportedModel] = {}
 
     def climb(self, budgets_ms: Sequence[float]) -> list[Rung]:
-        """Climb, writing `ladder.json` and `models/*.onnx` into the run's folder.
+        """Climb, writing `ladder.json` and `models/*.onnx`.
 
         Raises:
             BudgetTooSmall: no network meets a budget; nothing was measured then.
@@ -147,8 +151,8 @@ class Climb:
             )
         model = self._files[member.genotype]
         name = f"models/member-{list(self._files).index(member.genotype) + 1:02d}.onnx"
-        (self._run.path / "models").mkdir(exist_ok=True)
-        write_atomically(self._run.path / name, model.content)
+        (self._folder / "models").mkdir(exist_ok=True)
+        write_atomically(self._folder / name, model.content)
         return model, name
 
     def _verify(self, content: bytes, member: Member, step: _Step) -> Verification:
@@ -158,7 +162,7 @@ class Climb:
         return self._measure(content, promise)
 
     def _write(self, steps: Sequence[_Step]) -> None:
-        write_ladder(self._run, [step.rung() for step in steps if step.attempts])
+        write_ladder(self._folder / LADDER_FILE, [step.rung() for step in steps if step.attempts])
 
 
 class _Step:

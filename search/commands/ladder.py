@@ -1,11 +1,12 @@
 """Networks for a series of budgets: picked, measured on the device, tuned, exported, measured again.
 
-Writes ladder.json and models/*.onnx into the run's folder. Exit code 1 where a budget was not met.
+Writes ladder.json and models/*.onnx. Exit code 1 where a budget was not met.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from rich.console import Console
 
@@ -20,13 +21,14 @@ from search.commands.finished_run import (
 )
 from search.commands.output import ladder_table, print_line
 from search.family import load_family, spread
-from search.ladder import ladder_path
+from search.ladder import LADDER_FILE
 from search.latency_model import LatencyModel
 from search.run_directory import RunDirectory
 from search.tuning import TuningSettings
-from shared.errors import InvalidValue
+from shared.errors import InvalidValue, WrongUse
 
 BUDGETS = 6
+TUNE_EPOCHS = 0.25
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
     parser.add_argument(
-        "--tune-epochs", type=float, default=1.0, metavar="E", help="per distinct network (default: %(default)g)"
+        "--tune-epochs",
+        type=float,
+        default=TUNE_EPOCHS,
+        metavar="E",
+        help="per distinct network (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="for ladder.json and models/ (default: the run's folder)"
     )
     add_confidence(parser)
     add_server(parser)
@@ -52,13 +61,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Climb and print the ladder."""
     run = RunDirectory.open(args.run)
     tuning = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
+    folder = args.out or run.path
+    if not folder.is_dir():
+        raise WrongUse(f"--out: {folder} is no folder")
     with open_client(args, run) as client:
-        climb = Climb(run, measure_with(client, run, args), tuning, working_progress(), args.confidence)
+        climb = Climb(run, measure_with(client, run, args), tuning, working_progress(), args.confidence, folder)
         rungs = climb.climb(
             sorted(args.max_latency_ms) if args.max_latency_ms else default_budgets(run, args.budgets, args.confidence)
         )
     console.print(ladder_table(rungs))
-    print_line(console, f"{sum(rung.met for rung in rungs)} of {len(rungs)} met; {ladder_path(run)}")
+    print_line(console, f"{sum(rung.met for rung in rungs)} of {len(rungs)} met; {folder / LADDER_FILE}")
     return 0 if all(rung.met for rung in rungs) else 1
 
 

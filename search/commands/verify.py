@@ -50,16 +50,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise WrongUse("what shall be measured? give --max-latency-ms, --genotype or --onnx")
     run = RunDirectory.open(args.run)
     progress = working_progress()
-    genotype, content = args.genotype, None
-    if args.onnx is not None:
-        genotype, content = read_exported(args.onnx, run.table.space)
-    offer = offer_for(run, args.max_latency_ms, genotype, args.confidence, progress)
-    content = content or untuned_onnx(run.supernet(), offer.genotype)
-    target_ms = offer.upper_ms if args.max_latency_ms is None else args.max_latency_ms
-    promise = Promise(run.table.hash, offer.genotype, offer.predicted_ms, offer.upper_ms, target_ms)
     with open_client(args, run) as client:
+        measure = measure_with(client, run, args)
+        genotype, content = (args.genotype, None) if args.onnx is None else read_exported(args.onnx, run.table.space)
+        offer = offer_for(run, args.max_latency_ms, genotype, args.confidence, progress)
+        target_ms = offer.upper_ms if args.max_latency_ms is None else args.max_latency_ms
+        promise = Promise(run.table.hash, offer.genotype, offer.predicted_ms, offer.upper_ms, target_ms)
+        content = content or untuned_onnx(run.supernet(), offer.genotype)
         progress.line(f"waiting for {run.table.device} to measure {offer.genotype}")
-        found = measure_with(client, run, args)(content, promise)
+        found = measure(content, promise)
     if args.json:
         print_json(console, {"promise": to_wire(promise), "verification": to_wire(found)})
         return 0 if found.met else 1
