@@ -59,6 +59,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         redoc_url=None,
         lifespan=lifespan,
         separate_input_output_schemas=False,
+        redirect_slashes=False,
     )
     app.state.services = Services(settings, kept, Authenticator(kept.tokens))
     for module in (health, devices, plans, runs, tables, jobs):

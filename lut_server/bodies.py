@@ -132,8 +132,6 @@ def parse_body(kind: type[T], body: bytes) -> T:
         return from_wire(kind, data, "body")
     except RecursionError as error:
         raise refused("invalid_json", "the body is nested too deeply") from error
-    except OverflowError as error:
-        raise InvalidValue("body", "holds a number too large for a float") from error
 
 
 def _no_constant(name: str) -> Any:

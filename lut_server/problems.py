@@ -60,10 +60,11 @@ async def _lutnas_error(request: Request, error: Exception) -> Response:
     return error_answer(500, "internal", str(error))
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODE_OF_STATUS.get(error.status_code, "invalid" if error.status_code < 500 else "internal")
-    return error_answer(error.status_code, code, str(error.detail), headers=error.headers)
+    message = f"{request.method} {request.url.path[:200]}: {error.detail}; /openapi.json lists every route"
+    return error_answer(error.status_code, code, message, headers=error.headers)
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:

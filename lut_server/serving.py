@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from uvicorn.config import LOGGING_CONFIG
 
 from shared.errors import LutnasError
 
+LOGGER = logging.getLogger("lut_server")
 GRACE_S = 10
 
 
@@ -29,7 +31,9 @@ class AnnouncingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            self._announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            LOGGER.info("Listening on %s (stop with Ctrl+C)", url)
+            self._announce(url)
 
 
 def serve(app: FastAPI, host: str, port: int, announce: Callable[[str], None]) -> None:
