@@ -13,7 +13,6 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "not_found": 404,
     "unknown_device": 404,
     "no_table": 404,
-    "unknown_plan": 404,
     "unknown_run": 404,
     "unknown_job": 404,
     "unknown_model": 404,
@@ -22,7 +21,6 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "too_large": 413,
     "unsupported_encoding": 415,
     "invalid": 422,
-    "rate_limited": 429,
     "internal": 500,
     "unavailable": 503,
 }

@@ -76,7 +76,7 @@ Body = Annotated[bytes, Depends(_body)]
 
 
 def documented(
-    success: Mapping[int, type | str],
+    success: Mapping[int, type | str | None],
     *codes: str,
     role: str | None = "read",
     body: type | str | None = None,
@@ -84,18 +84,18 @@ def documented(
     """What OpenAPI says of a route: its statuses, the codes of its errors, its role and its body.
 
     Args:
-        success: dataclass or media type by status.
+        success: dataclass, media type or None (no body) by status, the usual one first.
         codes: of its own errors; those of its role and its body are added.
         role: that it needs; None for open to all.
         body: dataclass or media type of the request's body.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for status, kind in success.items():
-        if isinstance(kind, str):
-            responses[status] = {
-                "description": "Bytes",
-                "content": {kind: {"schema": {"type": "string", "format": "binary"}}},
-            }
+        if kind is None:
+            responses[status] = {"description": "The client has it already."}
+        elif isinstance(kind, str):
+            content = {kind: {"schema": {"type": "string", "format": "binary"}}}
+            responses[status] = {"description": "The file's bytes.", "content": content}
         else:
             responses[status] = {"description": (kind.__doc__ or "").partition("\n")[0], "model": kind}
     errors = {*codes, "internal", "unavailable"}
@@ -105,7 +105,12 @@ def documented(
         status = STATUS_OF_CODE[code]
         said = responses.get(status, {}).get("description")
         responses[status] = {"description": f"{said}, {code}" if said else code, "model": ErrorAnswer}
-    return {"responses": responses, "response_model": None, "openapi_extra": _extra(role, body)}
+    return {
+        "status_code": next(iter(success)),
+        "responses": responses,
+        "response_model": None,
+        "openapi_extra": _extra(role, body),
+    }
 
 
 def _extra(role: str | None, body: type | str | None) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def get_plan(space: str, calibration: int = 40, held_out: int = 40, seed: int = 
     "/graph",
     summary="The ONNX file of a graph reference: the same reference always gives the same bytes",
     dependencies=[Depends(READ)],
-    **documented({200: ONNX, 304: "text/plain"}, "unknown_model", "invalid"),
+    **documented({200: ONNX, 304: None}, "unknown_model", "invalid"),
 )
 def get_graph(
     services: ServicesHere,

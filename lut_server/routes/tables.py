@@ -24,7 +24,7 @@ def list_tables(store: StoreHere, device: str | None = None) -> Response:
 @router.get(
     "/tables/{table_hash}",
     summary="A table by its hash: the same bytes for ever",
-    **documented({200: LatencyTable, 304: "text/plain"}, "no_table"),
+    **documented({200: LatencyTable, 304: None}, "no_table"),
 )
 def get_table_by_hash(table_hash: str, store: StoreHere, if_none_match: IfNoneMatch = None) -> Response:
     return answer_bytes(store.tables.get_bytes(table_hash), table_hash, JSON, if_none_match)
@@ -33,7 +33,7 @@ def get_table_by_hash(table_hash: str, store: StoreHere, if_none_match: IfNoneMa
 @router.get(
     "/devices/{name}/table",
     summary="A device's newest table of a space",
-    **documented({200: LatencyTable, 304: "text/plain"}, "unknown_device", "no_table"),
+    **documented({200: LatencyTable, 304: None}, "unknown_device", "no_table"),
 )
 def get_device_table(
     name: str,
