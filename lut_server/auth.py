@@ -7,6 +7,7 @@ the record is read on every request.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
@@ -64,7 +65,8 @@ def create_token(
         raise InvalidValue("role", f"'{role}' is none of {', '.join(ROLES)}")
     if device is not None:
         check_device_name(device)
-    token_id, secret, salt = random_bytes(6).hex(), secrets.token_urlsafe(32), random_bytes(16)
+    token_id, salt = random_bytes(6).hex(), random_bytes(16)
+    secret = base64.urlsafe_b64encode(random_bytes(32)).decode().rstrip("=")
     summary = TokenSummary(token_id, role, name[:200], device, stamp(clock()), None)
     tokens.add(TokenRecord(summary, salt, _slow_digest(secret, salt)))
     return f"lut_{token_id}_{secret}"

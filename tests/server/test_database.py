@@ -7,9 +7,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from lut_server.campaigns import finish_run
 from lut_server.database import Database
 from lut_server.schema import metadata
 from lut_server.sql import open_store
+from lut_server.table_builder import build_table
 from shared.errors import Conflict, InvalidValue, LutnasError, SchemaTooNew
 
 
@@ -105,6 +107,20 @@ def test_failed_transaction_leaves_nothing(store, lab):
     with pytest.raises(Conflict):
         store.runs.add_measurements("run-1", [second, clash])
     assert store.runs.measurements("run-1") == (first,)
+
+
+def test_table_in_another_unit_than_the_devices_is_refused_and_calibrated_again_in_that_unit(store, lab):
+    store.devices.register("pi", {})
+    for run_id in ("run-1", "run-2"):
+        store.runs.put(lab.run(run_id))
+        store.runs.add_measurements(run_id, lab.measure_all(canary_ms=2.0 if run_id == "run-1" else 2.5))
+    stale = build_table(lab.run("run-2"), lab.plan, store.runs.measurements("run-2"), 2.5)
+    finish_run(store, lab.run("run-1"), lab.plan)
+    with pytest.raises(Conflict, match="another run of pi has set the canary's nominal time"):
+        store.runs.finish("run-2", stale)
+    assert not store.runs.get("run-2").finished
+    assert [one.canary_nominal_ms for one in store.tables.list()] == [2.0]
+    assert finish_run(store, lab.run("run-2"), lab.plan).canary_nominal_ms == 2.0
 
 
 def test_uploaded_values_come_back_equal(store, lab):
