@@ -18,6 +18,7 @@ from shared.measurement import Round, Verdict, quantile
 from shared.plan import Task
 
 COOL_DOWN_S = 0.5
+"""Pause when every task of a round met a busy machine; less when fewer did."""
 MOST_REDOS_PER_TASK = 15
 SLOW_CANARY = 1.10
 UNEVEN_CANARY = 1.10
@@ -108,7 +109,7 @@ class Campaign:
         while active := self._active():
             again = self._sweep(active)
             if again:
-                self._sleep(COOL_DOWN_S)
+                self._sleep(COOL_DOWN_S * len(again) / len(active))
                 self._sweep(again)
 
     def _active(self) -> list[Subject]:
