@@ -33,7 +33,7 @@ from search.progress import Progress
 from search.run_directory import RunDirectory, write_atomically
 from search.scoring import open_scorer
 from shared.errors import CorruptFile, InvalidValue, SchemaTooNew, WrongUse
-from shared.spaces import Genotype, Space
+from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire
 
 FAMILY_SCHEMA = 1
@@ -106,12 +106,13 @@ def build_family(run: RunDirectory, progress: Progress, settings: FamilySettings
     budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, settings.budgets)
     alphas = trade_off_log_probabilities(run, settings.trade_offs)
 
-    pool = with_fastest(decode_pool(decoder, list(alphas.values()), budgets_ms, settings), model.space)
-    pool = pool[: settings.candidates]
+    bands = [Band(high, low) for low, high in pairwise([0.0, *budgets_ms])]
+    decoded = decode_pool(decoder, list(alphas.values()), bands, settings.per_budget, settings.candidates)
+    pool = with_fastest(decoded, decoder.fastest)[: settings.candidates]
     with progress.phase("ranking candidates", len(pool)) as phase:
         candidates = ranker.rank(pool, phase.advance)
     draws = random.Random(run.config.seed)
-    drawn = with_fastest(draw_pool(decoder, budgets_ms, len(pool), draws), model.space)[: len(pool)]
+    drawn = with_fastest(draw_pool(decoder, budgets_ms, len(pool), draws), decoder.fastest)[: len(pool)]
     with progress.phase("ranking random networks", len(drawn)) as phase:
         random_candidates = ranker.rank(drawn, phase.advance)
 
@@ -180,18 +181,25 @@ def trade_off_log_probabilities(run: RunDirectory, count: int) -> dict[tuple[flo
 def decode_pool(
     decoder: Decoder,
     log_probabilities: Sequence[npt.NDArray[np.float64]],
-    budgets_ms: Sequence[float],
-    settings: FamilySettings,
+    bands: Sequence[Band],
+    per_band: int,
+    most: int,
 ) -> list[Genotype]:
-    """Distinct networks, taken from the budgets in turn: those first that most alphas and best places agree on."""
-    bands = [Band(high, low) for low, high in pairwise([0.0, *budgets_ms])]
-    votes: list[Counter[Genotype]] = [Counter() for _ in budgets_ms]
+    """Distinct networks, taken from the bands in turn: those first that most alphas and best places agree on.
+
+    Args:
+        decoder: of the device.
+        log_probabilities: one (slots, primitives) for each alpha.
+        bands: of budgets.
+        per_band: most probable networks taken for one alpha in one band.
+        most: networks to return.
+    """
+    votes: list[Counter[Genotype]] = [Counter() for _ in bands]
     for one in log_probabilities:
-        for ballot, decoded in zip(votes, decoder.decode(one, bands, settings.per_budget), strict=True):
+        for ballot, decoded in zip(votes, decoder.decode(one, bands, per_band), strict=True):
             for place, network in enumerate(decoded):
-                ballot[network.genotype] += settings.per_budget - place
-    queues = [[genotype for genotype, _ in ballot.most_common()] for ballot in votes]
-    return _in_turn(queues, settings.candidates)
+                ballot[network.genotype] += per_band - place
+    return _in_turn([[genotype for genotype, _ in ballot.most_common()] for ballot in votes], most)
 
 
 def draw_pool(decoder: Decoder, budgets_ms: Sequence[float], count: int, draws: random.Random) -> list[Genotype]:
@@ -203,9 +211,8 @@ def draw_pool(decoder: Decoder, budgets_ms: Sequence[float], count: int, draws: 
     return _in_turn(queues, count)
 
 
-def with_fastest(pool: Sequence[Genotype], space: Space) -> list[Genotype]:
+def with_fastest(pool: Sequence[Genotype], fastest: Genotype) -> list[Genotype]:
     """The pool, led by the fastest network: a missing cheap one costs most accuracy at the low end."""
-    fastest = space.canonical(space.fastest())
     return [fastest, *(genotype for genotype in pool if genotype != fastest)]
 
 

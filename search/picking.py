@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from search.decoding import Band, make_decoder
-from search.family import load_family, trade_off_log_probabilities
+from search.family import decode_pool, load_family, trade_off_log_probabilities
 from search.latency_model import LatencyModel
 from search.members import Member, Ranker
 from search.progress import Progress, SilentProgress
 from search.run_directory import RunDirectory
 from search.scoring import open_scorer
-from shared.spaces import Genotype
 
 USED_UP = 0.1
-"""A pick also looks at the most probable networks within this share of the budget."""
+"""A pick also looks at the most probable networks whose bound uses up all but this share of the budget."""
+MOST_DECODED = 12
+"""Networks that a pick looks at beyond the family's candidates."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ class Picker:
     def __init__(self, run: RunDirectory, confidence: float | None = None) -> None:
         family = load_family(run)
         self.confidence = run.config.confidence if confidence is None else confidence
-        self._settings = family.settings
+        self._per_budget = family.settings.per_budget
         self._model = LatencyModel(run.table)
         self._decoder = make_decoder(self._model, self.confidence)
         self._ranker = Ranker(self._model, open_scorer(run), self.confidence)
-        self._alphas = list(trade_off_log_probabilities(run, self._settings.trade_offs).values())
+        self._alphas = list(trade_off_log_probabilities(run, family.settings.trade_offs).values())
         self._known = [self._model.space.parse(candidate.genotype) for candidate in family.candidates]
         self.smallest_ms = self._decoder.smallest_ms
 
@@ -60,11 +61,8 @@ class Picker:
         Raises:
             BudgetTooSmall: no network meets the budget; the message says which one the fastest does.
         """
-        decoded: dict[Genotype, None] = {}
         bands = [Band(budget_ms), Band(budget_ms, (1 - USED_UP) * budget_ms)]
-        for alphas in self._alphas:
-            for best in self._decoder.decode(alphas, bands, self._settings.per_budget):
-                decoded.update(dict.fromkeys(network.genotype for network in best))
+        decoded = decode_pool(self._decoder, self._alphas, bands, self._per_budget, MOST_DECODED)
         candidates = list(dict.fromkeys([*self._known, *decoded]))
         with (progress or SilentProgress()).phase("ranking candidates", len(candidates)) as phase:
             ranked = self._ranker.rank(candidates, phase.advance)

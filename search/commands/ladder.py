@@ -6,6 +6,7 @@ Writes ladder.json and models/*.onnx. Exit code 1 where a budget was not met.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=BUDGETS,
         metavar="N",
-        help="between the smallest and the largest member, as a geometric series (default: %(default)d)",
+        help="bounds of this many members from the smallest to the largest (default: %(default)d)",
     )
     which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
     parser.add_argument(
@@ -75,10 +76,23 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def default_budgets(run: RunDirectory, count: int, confidence: float | None = None) -> list[float]:
-    """From the bound of the family's fastest member to that of its slowest."""
+    """Bounds of as many members, fastest and slowest among them, as evenly spread in ratio as the family allows.
+
+    A family with fewer members than budgets gives a geometric series.
+    """
     if not 1 <= count <= 1000:
         raise InvalidValue("budgets", f"{count} is not within 1 to 1000")
     model = LatencyModel(run.table)
     members = [model.space.parse(member.genotype) for member in load_family(run).members]
-    upper_ms = model.upper_ms(members, run.config.confidence if confidence is None else confidence)
-    return spread(float(upper_ms.min()), float(upper_ms.max()), count)
+    bounds_ms = sorted(model.upper_ms(members, run.config.confidence if confidence is None else confidence).tolist())
+    targets_ms = spread(bounds_ms[0], bounds_ms[-1], count)
+    if count > len(bounds_ms):
+        return targets_ms
+    chosen = []
+    for place, target_ms in enumerate(targets_ms):
+        still_to_come = count - place - 1
+        left = bounds_ms[: len(bounds_ms) - still_to_come]
+        nearest_ms = min(left, key=lambda bound_ms: abs(math.log(bound_ms / target_ms)))
+        chosen.append(nearest_ms)
+        bounds_ms = [bound_ms for bound_ms in bounds_ms if bound_ms > nearest_ms]
+    return chosen

@@ -6,6 +6,7 @@ import onnx
 import pytest
 
 from search.cli import main
+from search.commands.ladder import default_budgets
 from search.family import load_family
 from shared.jobs import Job, NewJob, Verification
 from shared.wire import from_wire, to_wire
@@ -177,3 +178,21 @@ def test_file_that_is_no_network_of_ours_is_named(reading, tmp_path, content, ca
     path.write_bytes(onnx.ModelProto(ir_version=8).SerializeToString() if content is None else content)
     assert main(["verify", "--run", str(reading.path), "--onnx", str(path)]) == 1
     assert "file.onnx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_budgets_are_bounds_of_distinct_members_with_both_ends_among_them(reading, count):
+    bounds_ms = [member.upper_ms for member in load_family(reading).members]
+    budgets_ms = default_budgets(reading, count)
+    assert len(set(budgets_ms)) == count
+    assert budgets_ms == sorted(budgets_ms)
+    assert all(min(abs(budget_ms / bound_ms - 1) for bound_ms in bounds_ms) < 1e-9 for budget_ms in budgets_ms)
+    assert budgets_ms[-1] == pytest.approx(bounds_ms[-1])
+    assert count == 1 or budgets_ms[0] == pytest.approx(bounds_ms[0])
+
+
+def test_more_budgets_than_members_are_a_series(reading):
+    bounds_ms = [member.upper_ms for member in load_family(reading).members]
+    budgets_ms = default_budgets(reading, 40)
+    assert len(set(budgets_ms)) == 40
+    assert (budgets_ms[0], budgets_ms[-1]) == pytest.approx((bounds_ms[0], bounds_ms[-1]))
