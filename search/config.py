@@ -45,10 +45,10 @@ class Config:
     seed: int = _setting(0, "of weights, splits, data order, sampled paths, conditions and gates")
     warmup_steps: int = _setting(3000, "updates of the weights by fairly sampled paths, before alpha moves")
     search_steps: int = _setting(4000, "updates of the weights after that")
-    alpha_every: int = _setting(6, "updates of the weights per update of alpha")
+    alpha_every: int = _setting(12, "updates of the weights per update of alpha")
     paths_per_step: int = _setting(2, "paths per update of the weights, each with a batch of its own")
     conditions_per_step: int = _setting(2, "conditions per update of alpha, each with a batch of its own")
-    batch_size: int = _setting(64, "images per path")
+    batch_size: int = _setting(32, "images per path")
     alpha_batch_size: int = _setting(32, "images per condition")
     weight_lr: float = _setting(0.05, "first learning rate of the weights (SGD); falls to 0 as a cosine")
     weight_momentum: float = _setting(0.9, "Nesterov momentum of the weights")
@@ -115,7 +115,7 @@ SETTINGS: Mapping[str, tuple[Any, str]] = MappingProxyType(
 PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "quick": MappingProxyType({"warmup_steps": 40, "search_steps": 60, "alpha_every": 3, "checkpoint_every": 20}),
-        "demo": MappingProxyType({"warmup_steps": 1500, "search_steps": 1800}),
+        "demo": MappingProxyType({"warmup_steps": 2000, "search_steps": 3600}),
         "standard": MappingProxyType({"warmup_steps": 20_000, "search_steps": 30_000, "checkpoint_every": 500}),
     }
 )

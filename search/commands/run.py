@@ -22,7 +22,8 @@ from search.interruption import interrupt_on_terminate, stop_on_signals
 from search.lut_client import LutClient
 from search.precision import choose_precision
 from search.progress import Progress, make_progress
-from search.run_directory import RunDirectory
+from search.report import build_report
+from search.run_directory import RunDirectory, write_atomically
 from search.training import Trainer
 from shared.errors import InvalidValue, LutnasError, WrongUse
 from shared.spaces import SPACES, Space, parse_space
@@ -76,7 +77,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         )
     with interrupt_on_terminate():
         build_family(directory, progress)
-    progress.line(f"the family is in {directory.family_path}; search pick --run {directory.path} --max-latency-ms X")
+        report = directory.path / "report.html"
+        write_atomically(report, build_report(directory).encode())
+    progress.line(f"the report: {report}; a member: search pick --run {directory.path} --max-latency-ms X")
     return 0
 
 

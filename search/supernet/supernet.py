@@ -1,6 +1,12 @@
 """Every network of a space at once: all candidates of each slot in each cell, weights shared between networks.
 
 A forward pass takes a choice: a genotype runs only its live ops (one path), gates run and weigh every op of every edge.
+
+The convolutions of the cells begin near the identity. A skip or a pool hands its channels on as they are, and whatever
+follows has to read the same meaning from the same channel whichever op came before. From ordinary random weights every
+op speaks a language of its own, and paths undo one another's progress: after 300 updates on 8 x 8 digits (16 channels,
+one cell per stage, 64 images per update) fairly sampled paths classify 35 % of the training images, from near the
+identity 88 % (one seed).
 """
 
 from __future__ import annotations
@@ -20,6 +26,9 @@ from shared.spaces.nas_bench_201 import EDGES, NODES
 
 Choice = Genotype | tuple[int, ...] | Tensor
 """A genotype, the index of the primitive in each slot, or gates (slots, primitives)."""
+
+INITIAL_NOISE = 0.1
+"""Share of He-scaled noise in the first weights of the cells' convolutions."""
 
 
 class SuperCell(nn.ModuleList):
@@ -61,6 +70,7 @@ class Supernet(Skeleton):
         for module in self.modules():
             if isinstance(module, BatchNorm):
                 module.momentum = 0.0
+        self._begin_near_identity()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
@@ -94,6 +104,14 @@ class Supernet(Skeleton):
         own = self.state_dict()
         network.load_state_dict({name: own[self._shared_name(name, genotype)] for name in network.state_dict()})
         return network.eval()
+
+    @torch.no_grad()
+    def _begin_near_identity(self) -> None:
+        for module in self.stages.modules():
+            if isinstance(module, nn.Conv2d):
+                noise = torch.empty_like(module.weight)
+                nn.init.kaiming_normal_(noise, nonlinearity="relu")
+                module.weight.copy_(nn.init.dirac_(torch.empty_like(module.weight)) + INITIAL_NOISE * noise)
 
     def _shared_name(self, name: str, genotype: Genotype) -> str:
         parts = name.split(".")

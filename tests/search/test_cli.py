@@ -1,0 +1,180 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+from search.cli import COMMANDS, main
+from search.progress import SilentProgress
+from search.run_directory import RunDirectory
+from search.training import Trainer
+from shared.table import LatencyTable
+from shared.wire import canonical_json
+
+SHORT = (
+    "--dataset",
+    "digits",
+    "--search-resolution",
+    "8",
+    "--threads",
+    "1",
+    "--precision",
+    "fp32",
+    "--batch-size",
+    "8",
+)
+SHORT += ("--alpha-batch-size", "4", "--alpha-every", "4", "--checkpoint-every", "10")
+
+
+class TableServer:
+    """Answers as a table server does: one table, and the one error shape for any other device."""
+
+    def __init__(self, table: LatencyTable) -> None:
+        content, device = canonical_json(table), table.device
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                found = self.path.startswith(f"/v1/devices/{device}/table")
+                message = f"unknown device (known: {device}); profiler-agent profile makes its table"
+                error = {"error": {"code": "unknown_device", "message": message, "detail": {}}}
+                body = content if found else json.dumps(error).encode()
+                self.send_response(200 if found else 404)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def server(table: LatencyTable) -> Iterator[TableServer]:
+    one = TableServer(table)
+    yield one
+    one.close()
+
+
+def arguments(server: TableServer, out: Path, *more: str) -> list[str]:
+    return ["--device", "bench", "--lut-url", server.url, "--out", str(out), *SHORT, *more]
+
+
+def test_a_search_from_the_command_line_writes_the_whole_run_directory(server, table, tmp_path, capfd):
+    out = tmp_path / "run"
+    assert main(arguments(server, out, "--warmup-steps", "4", "--search-steps", "4")) == 0
+    assert (out / "table.json").read_bytes() == canonical_json(table)
+    config = json.loads((out / "config.json").read_text())
+    assert (config["table_hash"], config["dataset"], config["warmup_steps"]) == (table.hash, "digits", 4)
+    assert json.loads((out / "family.json").read_text())["members"]
+    assert "<html" in (out / "report.html").read_text()
+    lines = capfd.readouterr().out
+    assert "warm-up: 4/4" in lines
+    assert "search: 4/4" in lines
+
+
+def test_sigterm_saves_the_state_and_a_resumed_search_is_bit_equal(server, tmp_path):
+    out, steps = tmp_path / "run", ("--warmup-steps", "30", "--search-steps", "30")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search.cli", *arguments(server, out, *steps)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    deadline_s = time.monotonic() + 60
+    while not (out / "checkpoint.pt").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert b"--resume" in errors
+    assert b"Traceback" not in errors
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] < 60
+    assert main(["--resume", "--out", str(out)]) == 0
+    assert (out / "family.json").exists()
+
+    resumed = RunDirectory.open(out)
+    whole = RunDirectory.create(tmp_path / "whole", resumed.config, resumed.table)
+    Trainer(whole, resumed.load_images()).train(SilentProgress())
+    one, other = (torch.load(path / "checkpoint.pt", weights_only=True) for path in (whole.path, out))
+    assert one["step"] == other["step"] == 60
+    for part in ("supernet", "hypernetwork"):
+        assert all(torch.equal(value, other[part][name]) for name, value in one[part].items())
+    for part in ("weight_optimizer", "alpha_optimizer"):
+        for index, values in one[part]["state"].items():
+            for name, value in values.items():
+                assert not isinstance(value, torch.Tensor) or torch.equal(value, other[part]["state"][index][name])
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        (("--device", "rpi4"), 1, "unknown device (known: bench)"),
+        (("--resolution", "32"), 2, "asked for 32, the table of bench has 16"),
+        (("--channels", "16"), 2, "channels: asked for 16"),
+        (("--space", "darts"), 2, "unknown space 'darts' (known: nas-bench-201)"),
+        (("--space", "nas-bench-201/r16/c4/n5/k10/i3"), 2, "cells-per-stage: asked for 5"),
+        (("--dataset", "imagenet"), 2, "unknown dataset 'imagenet'"),
+        (("--search-resolution", "7"), 2, "search_resolution: 7"),
+        (("--weight-lr", "-1"), 2, "weight_lr: -1.0 is not above 0"),
+        (("--lut-url", "http://127.0.0.1:9"), 1, "127.0.0.1:9"),
+    ],
+)
+def test_a_search_that_cannot_be_says_so_in_one_line_and_writes_nothing(server, tmp_path, capfd, change, code, said):
+    out = tmp_path / "run"
+    assert main(arguments(server, out, *change)) == code
+    errors = capfd.readouterr().err
+    assert said in errors
+    assert errors.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_second_search_into_the_same_folder_is_refused_and_a_resume_keeps_its_settings(server, tmp_path, capfd):
+    out = tmp_path / "run"
+    short = ("--warmup-steps", "1", "--search-steps", "1")
+    assert main(arguments(server, out, *short)) == 0
+    capfd.readouterr()
+    assert main(arguments(server, out, *short)) == 2
+    assert "--resume" in capfd.readouterr().err
+    assert main(["--resume", "--out", str(out), "--seed", "5"]) == 2
+    assert "--seed 0, not 5" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "--device and --lut-url"),
+        (["--resume"], "--out"),
+        (["--resume", "--out", "nowhere-at-all"], "holds no run"),
+        (["fly"], "unknown command 'fly'"),
+    ],
+)
+def test_wrong_use_exits_with_2_and_one_line(argv, said, capfd):
+    assert main(argv) == 2
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name, capfd):
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    assert "usage: search" in capfd.readouterr().out
