@@ -11,10 +11,13 @@ import json
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import FrameType
 
+from benchmarks import Progress
+from benchmarks.report import Figure
 from benchmarks.stack import Stack, StackError, running_stack, this_device
 
 FOLDER = Path("runs/demo")
@@ -44,6 +47,27 @@ def main(argv: list[str] | None = None) -> int:
     (arguments.folder / "demo.json").write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n")
     print(f"done in {seconds:.0f} s; the report: {arguments.folder / 'report.html'}")
     return 0
+
+
+def run(progress: Progress) -> dict[str, Figure]:
+    """Figures `demo.*` of a demo that starts from nothing.
+
+    Raises:
+        StackError: it did not come to its end.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        progress("the demo, from an empty folder")
+        if status := main(["--folder", folder]):
+            raise StackError(f"the demo ended with exit code {status}")
+        seconds = json.loads((Path(folder) / "demo.json").read_text())["seconds"]
+        rungs = json.loads((Path(folder) / "ladder.json").read_text())
+    use = [rung["measured_ms"] / rung["target_ms"] for rung in rungs]
+    met = sum(rung["met"] for rung in rungs)
+    return {
+        "demo.seconds": Figure(value=seconds, unit="s", n=1, bar="<= 600"),
+        "demo.budgets_met": Figure(value=met, n=len(rungs), bar=f">= {BUDGETS}"),
+        "demo.use": Figure(value=sum(use) / len(use), n=len(use), spread=f"{min(use):.2f} to {max(use):.2f}"),
+    }
 
 
 def _demo(stack: Stack, arguments: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from benchmarks import repeat
 from benchmarks.report import Figure
 from benchmarks.stack import running_stack, this_device
 
+SPACE = ("--space", "nas-bench-201", "--resolution", "32", "--channels", "16", "--cells-per-stage", "1")
 CALIBRATION, HELD_OUT = 40, 60
 
 
@@ -25,10 +26,7 @@ def run(progress: Callable[[str], None]) -> dict[str, Figure]:
     progress(f"one campaign: {CALIBRATION} networks in the fit, {HELD_OUT} held out")
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
         started_s = time.monotonic()
-        stack.profile(
-            this_device(), "--space", "nas-bench-201", "--resolution", "32", "--channels", "16", "--cells-per-stage", "1",
-            "--calibration", str(CALIBRATION), "--held-out", str(HELD_OUT),
-        )  # fmt: skip
+        stack.profile(this_device(), *SPACE, "--calibration", str(CALIBRATION), "--held-out", str(HELD_OUT))
         campaign_seconds = time.monotonic() - started_s
         table = httpx.get(f"{stack.url}/v1/devices/{this_device()}/table", params={"space": "nas-bench-201"}).json()
     return {**held_out_figures("profiling.nb201", table["held_out"], campaign_seconds), **repeat.run(progress)}
