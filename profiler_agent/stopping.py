@@ -35,8 +35,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         preset.name: preset
         for preset in (
             Preset("fast", 0.02, 6, 10, 1.0),
-            Preset("standard", 0.01, 10, 20, 3.0),
-            Preset("rigorous", 0.005, 15, 60, 10.0),
+            Preset("standard", 0.01, 16, 30, 3.0),
+            Preset("rigorous", 0.005, 24, 80, 10.0),
         )
     }
 )

@@ -53,7 +53,7 @@ def verify(
         ModelRefused: ONNX Runtime does not load it.
     """
     judge = StabilityJudge(preset)
-    subjects = [Subject(task, load_graph(task.graph, model, runtime)) for _ in range(SESSIONS)]
+    subjects = [Subject(task, load_graph(task.graph, model, runtime, sessions=1)) for _ in range(SESSIONS)]
     timer = RoundTimer(load_graph("canary", canary, runtime), clock_ns)
     rule = StoppingRule(preset, len(subjects), time.monotonic)
 

@@ -109,6 +109,13 @@ def test_a_short_graph_is_looped_until_the_clock_can_tell(machine):
     assert (machine.now_ns - start_ns) / 1e6 >= len(values) * 0.1
 
 
+def test_sessions_of_one_graph_take_turns(machine):
+    lucky, unlucky = machine.graph("lucky", 1.0), machine.graph("unlucky", 1.2)
+    subject = Subject(task("net"), TimedGraph("net", lucky.run, unlucky.run))
+    campaign(machine, [subject], ListJournal()).run()
+    assert [one.graph_ms[0] for one in subject.rounds] == pytest.approx([1.0, 1.2] * 4)
+
+
 def test_a_round_on_a_slow_machine_is_thrown_away_and_measured_again_after_a_pause(machine):
     subjects = [Subject(task(str(i)), machine.graph(str(i), 1.0)) for i in range(5)]
     journal = ListJournal()
@@ -154,7 +161,7 @@ def test_a_round_during_which_the_clock_jumped_is_measured_again(machine, jump_s
             machine.jump_ns = round(jump_s * 1e9)
         timer_graph()
 
-    subject.graph.run = run
+    subject.graph = TimedGraph("net", run)
     campaign(machine, [subject], ListJournal()).run()
     assert subject.redos >= 1
     assert [one.graph_ratio() for one in subject.rounds] == pytest.approx([1.0 / CANARY_MS] * 6)
@@ -163,10 +170,9 @@ def test_a_round_during_which_the_clock_jumped_is_measured_again(machine, jump_s
 def test_the_garbage_collector_rests_while_timing_and_only_then(machine):
     seen = []
     graph = machine.graph("net", 1.0)
-    run = graph.run
-    graph.run = lambda: (seen.append(gc.isenabled()), run())
+    watched = TimedGraph("net", lambda: (seen.append(gc.isenabled()), graph.run()))
     assert gc.isenabled()
-    RoundTimer(machine.graph("canary", CANARY_MS), machine.clock_ns).time(graph)
+    RoundTimer(machine.graph("canary", CANARY_MS), machine.clock_ns).time(watched)
     assert seen
     assert not any(seen)
     assert gc.isenabled()
