@@ -12,7 +12,6 @@ For a space too large to enumerate this module has no answer yet, and says so.
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import product
 
 import torch
 from torch import Tensor
@@ -49,14 +48,10 @@ class Objective:
         price = [[sum(map(table.price_ms, space.slot_ops(s, p))) for p in primitives] for s in range(slots)]
         parameters = [[sum(map(parameter_count, space.slot_ops(s, p))) for p in primitives] for s in range(slots)]
         shape = (len(primitives),) * slots
-        genotypes, live = _enumerate(space)
-        self.connected = torch.tensor([bool(one) for one in live]).view(shape)
-        by_primitive = torch.zeros(len(primitives), len(genotypes), dtype=torch.float64)
-        parameter_counts = torch.zeros(len(genotypes), dtype=torch.float64)
-        for index, (genotype, slots_used) in enumerate(zip(genotypes, live, strict=True)):
-            for slot in slots_used:
-                by_primitive[genotype[slot], index] += price[slot][genotype[slot]]
-                parameter_counts[index] += parameters[slot][genotype[slot]]
+        uses = _live_choices(space)  # (genotypes, slots, primitives)
+        self.connected = uses.any(dim=2).any(dim=1).view(shape)
+        by_primitive = torch.einsum("gsp,sp->pg", uses.double(), torch.tensor(price, dtype=torch.float64))
+        parameter_counts = torch.einsum("gsp,sp->g", uses.double(), torch.tensor(parameters, dtype=torch.float64))
         self._by_primitive = by_primitive.view(-1, *shape)
         self._parameters = _to_unit(parameter_counts.view(shape), self.connected)
         latency_ms = table.base_ms + by_primitive.sum(dim=0)[self.connected.flatten()]
@@ -90,11 +85,15 @@ class Objective:
 
 
 @lru_cache(maxsize=2)
-def _enumerate(space: Space) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Every genotype as indices of primitives, and its live slots; row-major, as `view` of a flat tensor counts."""
+def _live_choices(space: Space) -> Tensor:
+    """Which op each genotype uses, (genotypes, slots, primitives); row-major, as `view` of a flat tensor counts."""
     primitives = space_primitives(space)
-    genotypes = list(product(range(len(primitives)), repeat=len(space.slots)))
-    return genotypes, [space.live_slots(Genotype(tuple(primitives[i] for i in one))) for one in genotypes]
+    genotypes = torch.cartesian_prod(*(torch.arange(len(primitives)) for _ in space.slots))
+    chosen = torch.nn.functional.one_hot(genotypes, len(primitives)).bool()
+    live = torch.zeros(genotypes.shape, dtype=torch.bool)
+    for row, indices in zip(live, genotypes.tolist(), strict=True):
+        row[list(space.live_slots(Genotype(tuple(primitives[i] for i in indices))))] = True
+    return chosen & live[:, :, None]
 
 
 def _expectation(values: Tensor, probabilities: Tensor) -> Tensor:

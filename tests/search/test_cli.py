@@ -147,12 +147,12 @@ def test_a_search_that_cannot_be_says_so_in_one_line_and_writes_nothing(server, 
     assert not out.exists()
 
 
-def test_a_second_search_into_the_same_folder_is_refused_and_a_resume_keeps_its_settings(server, tmp_path, capfd):
+def test_a_second_search_into_the_same_folder_is_refused_and_a_resume_keeps_its_settings(
+    server, tmp_path, config, table, capfd
+):
     out = tmp_path / "run"
-    short = ("--warmup-steps", "1", "--search-steps", "1")
-    assert main(arguments(server, out, *short)) == 0
-    capfd.readouterr()
-    assert main(arguments(server, out, *short)) == 2
+    RunDirectory.create(out, config, table)
+    assert main(arguments(server, out)) == 2
     assert "--resume" in capfd.readouterr().err
     assert main(["--resume", "--out", str(out), "--seed", "5"]) == 2
     assert "--seed 0, not 5" in capfd.readouterr().err
