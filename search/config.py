@@ -57,7 +57,7 @@ class Config:
     alpha_lr: float = _setting(0.05, "learning rate of the hypernetwork (Adam)")
     exploration: float = _setting(0.5, "share of fairly sampled paths once alpha moves")
     hypernetwork: str = _setting("rbf", f"kind of the hypernetwork: {', '.join(HYPERNETWORKS)}")
-    bandwidth: float = _setting(0.35, "of the rbf hypernetwork")
+    bandwidth: float = _setting(0.25, "of the rbf hypernetwork")
     temperature_start: float = _setting(5.0, "first temperature of the Gumbel-Softmax gates")
     temperature_end: float = _setting(0.5, "last temperature of the gates; falls geometrically")
     device_share: float = _setting(0.5, "share of conditions with exactly the device's prices; others lie around them")

@@ -45,7 +45,7 @@ class RbfHypernetwork(Hypernetwork):
 
     pivots: Tensor
 
-    def __init__(self, slots: int, primitives: int, pivots: Tensor, bandwidth: float = 0.35) -> None:
+    def __init__(self, slots: int, primitives: int, pivots: Tensor, bandwidth: float) -> None:
         super().__init__(slots, primitives)
         self.register_buffer("pivots", pivots)
         self.bandwidth = bandwidth

@@ -38,9 +38,9 @@ def test_sampled_conditions_lie_on_the_simplex_and_follow_the_generator(table):
 
 def test_trade_offs_lie_on_a_log_scale(table):
     device = device_simplex(table)
-    assert Condition(device, 0, 0).kappa_weight == pytest.approx(0.01)
-    assert Condition(device, 0, 1).kappa_weight == pytest.approx(10)
-    assert Condition(device, 1, 0).lambda_weight == pytest.approx(1)
+    assert Condition(device, 0, 0).kappa_weight == pytest.approx(0.001)
+    assert Condition(device, 0, 1).kappa_weight == pytest.approx(1)
+    assert Condition(device, 1, 0).lambda_weight == pytest.approx(0.1)
     with pytest.raises(InvalidValue):
         Condition(device, 0, 1.5)
 
