@@ -1,7 +1,7 @@
 """From inherited weights to a network of its own: a short training at full resolution.
 
-SGD with Nesterov momentum, a cosine to zero, label smoothing, and the shifts and mirrors of the search itself. It sees
-all training images (those of the weights, of the alphas and of the ranking); the test images only once, for the
+SGD with Nesterov momentum, a cosine to zero, label smoothing, and, if it is long, the shifts and mirrors of the search.
+It sees all training images (those of the weights, of the alphas and of the ranking); the test images only once, for the
 accuracy of the result.
 """
 
@@ -21,13 +21,19 @@ from search.evaluation import batches, evaluate
 from search.supernet import Network, recompute_statistics
 from shared.errors import InvalidValue
 
+AUGMENTED_FROM_EPOCHS = 2.0
+"""A shorter tuning sees each image about once: shifting and mirroring them then only makes the task harder."""
+
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """How a member is tuned. `epochs` may be a fraction; 0 recomputes the batch-norm statistics and nothing else."""
+    """How a member is tuned. `epochs` may be a fraction; 0 recomputes the batch-norm statistics and nothing else.
+
+    The batches are small because the tuning is short: it needs updates more than it needs smooth gradients.
+    """
 
     epochs: float = 1.0
-    batch_size: int = 128
+    batch_size: int = 32
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -60,7 +66,15 @@ class TuningImages:
     def __init__(self, image_set: ImageSet, settings: TuningSettings) -> None:
         preprocessing, images = image_set.preprocessing, image_set.train_images
         everything = torch.arange(len(images))
-        self.stream = Stream(image_set, everything, preprocessing.size, settings.batch_size, settings.seed, "tuning")
+        self.stream = Stream(
+            image_set,
+            everything,
+            preprocessing.size,
+            settings.batch_size,
+            settings.seed,
+            "tuning",
+            augmented=settings.epochs >= AUGMENTED_FROM_EPOCHS,
+        )
         self.recalibration = preprocessing.apply(images[: settings.recalibration_images])
 
 

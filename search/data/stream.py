@@ -29,10 +29,18 @@ class Stream:
         resolution: side of the batches' images.
         batch_size: images per batch; at most the split's size.
         seed, name: of the order and the augmentation.
+        augmented: whether images are shifted and mirrored; not worth it where each is seen but once.
     """
 
     def __init__(
-        self, image_set: ImageSet, indices: Tensor, resolution: int, batch_size: int, seed: int, name: str
+        self,
+        image_set: ImageSet,
+        indices: Tensor,
+        resolution: int,
+        batch_size: int,
+        seed: int,
+        name: str,
+        augmented: bool = True,
     ) -> None:
         resize = image_set.preprocessing.resize
         self._images = torch.cat(
@@ -43,8 +51,8 @@ class Stream:
         )
         self._labels = image_set.train_labels[indices]
         self._normalise = image_set.preprocessing.normalise
-        self._mirror = image_set.mirror
-        self._shift = resolution // LARGEST_SHIFT_SHARE
+        self._mirror = image_set.mirror and augmented
+        self._shift = resolution // LARGEST_SHIFT_SHARE if augmented else 0
         self._batch_size = min(batch_size, len(indices))
         self._batches_per_epoch = len(indices) // self._batch_size
         self._seed, self._name = seed, name

@@ -158,9 +158,14 @@ def test_tuning_improves_the_inherited_weights_and_repeats_exactly(reading, digi
         assert np.array_equal(tensor.numpy(), again.state_dict()[name].numpy()), name
 
 
-def test_tuning_never_sees_a_test_image(digits):
-    seen = TuningImages(digits, SHORT).stream
-    assert len(seen._labels) == len(digits.train_labels)
+@pytest.mark.parametrize(("epochs", "as_they_are"), [(0.5, True), (3.0, False)])
+def test_short_tuning_takes_training_images_as_they_are_and_a_long_one_shifts_them(digits, epochs, as_they_are):
+    stream = TuningImages(digits, TuningSettings(epochs=epochs)).stream
+    batches = [stream.batch(index) for index in range(3)]
+    known = {image.numpy().tobytes() for image in stream._normalise(stream._images.float())}
+    taken = [image.contiguous().numpy().tobytes() for images, _ in batches for image in images]
+    assert all(image in known for image in taken) == as_they_are
+    assert len(stream._labels) == len(digits.train_labels), "all training images, and no test image"
 
 
 @pytest.mark.parametrize("epochs", [-1.0, float("nan"), float("inf")])
