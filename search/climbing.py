@@ -8,6 +8,7 @@ round again with the next network. `ladder.json` is rewritten after every measur
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -22,6 +23,7 @@ from search.picking import Pick, Picker
 from search.progress import Progress
 from search.run_directory import RunDirectory, write_atomically
 from search.tuning import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
+from shared.errors import LutnasError
 from shared.jobs import Promise, Verification
 
 MOST_NETWORKS = 3
@@ -124,10 +126,17 @@ class Climb:
         prepared = TuningImages(images, self._tuning)
         networks = {name: self._supernet.derive(self._supernet.space.parse(name)) for name in missing}
 
+        interrupted = threading.Event()
+
         def work(member: Member, advance: Callable[[int], None]) -> ExportedModel:
+            def go_on(count: int) -> None:
+                advance(count)
+                if interrupted.is_set():
+                    raise LutnasError("the tuning was interrupted")
+
             torch.set_num_threads(1)
             network = networks[member.genotype]
-            tune(network, prepared, self._tuning, steps, advance)
+            tune(network, prepared, self._tuning, steps, go_on)
             accuracy = accuracy_on_test_images(network, images)
             model = export(network, member, self._run.table, images, accuracy, self._tuning.accuracy_kind)
             advance(1)
@@ -144,6 +153,7 @@ class Climb:
                 for done in as_completed(waiting):
                     self._models[waiting[done]] = done.result()
             finally:
+                interrupted.set()
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _verify(self, content: bytes, member: Member, step: _Step) -> Verification:

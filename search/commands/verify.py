@@ -24,6 +24,7 @@ from search.commands.finished_run import (
 )
 from search.commands.output import print_json, print_line
 from search.export import untuned_onnx
+from search.interruption import interrupt_on_terminate
 from search.run_directory import RunDirectory
 from shared.errors import CorruptFile, WrongUse
 from shared.jobs import Promise
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise WrongUse("what shall be measured? give --max-latency-ms, --genotype or --onnx")
     run = RunDirectory.open(args.run)
     progress = working_progress()
-    with open_client(args, run) as client:
+    with interrupt_on_terminate(), open_client(args, run) as client:
         measure = measure_with(client, run, args)
         genotype, content = (args.genotype, None) if args.onnx is None else read_exported(args.onnx, run.table.space)
         offer = offer_for(run, args.max_latency_ms, genotype, args.confidence, progress)

@@ -1,5 +1,8 @@
 import hashlib
 import json
+import os
+import signal
+import threading
 
 import numpy as np
 import onnx
@@ -133,6 +136,31 @@ def test_budget_that_no_network_meets_is_refused_before_anything_is_measured(run
         climb(run, device, [0.01, 5.0])
     assert device.promises == []
     assert find_ladder(run.path / "ladder.json") is None
+
+
+class Impatient(SilentProgress):
+    """Interrupts the process, as Ctrl-C does, at the first update of the tuning."""
+
+    def __init__(self):
+        self.tuning = False
+
+    def phase(self, name, total):
+        self.tuning = name == "tuning members"
+        return super().phase(name, total)
+
+    def advance(self, n=1, **fields):
+        if self.tuning:
+            self.tuning = False
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.timeout(60)
+def test_interrupted_tuning_stops_within_an_update_and_keeps_what_was_measured(run):
+    budgets_ms = default_budgets(run, 2)
+    with pytest.raises(KeyboardInterrupt):
+        Climb(run, Device(), TuningSettings(epochs=1000), Impatient()).climb(budgets_ms)
+    assert threading.active_count() == 1
+    assert [rung.target_ms for rung in find_ladder(run.path / "ladder.json")] == budgets_ms
 
 
 def test_damaged_ladder_is_named(run):
