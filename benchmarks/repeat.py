@@ -1,8 +1,8 @@
 """How well a table repeats: the same one measured six times, by plain medians and by our rounds, in turns.
 
 Entries are the 12 op keys of nas-bench-201 (C=16, one cell per stage, 32 x 32) and 12 whole networks. A campaign is a
-process of its own, as a profiling run is; all ways get the same graphs, one way right after the other, so that they meet
-the same machine.
+process of its own, as a profiling run is. All ways get the same graphs, one way right after the other, so that they
+meet the same machine.
 
 plain:     the median of 100 repeats of the graph back to back, subject after subject, in ms, nothing subtracted.
 same time: the same, with as many repeats as fit into the time that ours took.

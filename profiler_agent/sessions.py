@@ -13,8 +13,8 @@ from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
 
 INPUT_SEED = 0
-MOST_SESSIONS = 4
-ALL_SESSIONS_BYTES = 4_000_000
+MOST_SESSIONS = 8
+ALL_SESSIONS_BYTES = 2_000_000
 _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -52,7 +52,7 @@ def load_graph(name: str, model: bytes, runtime: Runtime, sessions: int | None =
         name: for messages.
         model: ONNX bytes.
         runtime: of this machine.
-        sessions: how often to load it; None loads small graphs, where it matters and costs little, up to four times.
+        sessions: how often to load it; None loads small graphs, where it matters and costs little, up to eight times.
 
     Raises:
         ModelRefused: ONNX Runtime does not load or run it; the message names the graph.
