@@ -22,11 +22,13 @@ class Uploader:
 
     Attributes:
         attempts: how often a server that is away is asked before giving up.
+        batch: measurements per request.
     """
 
     client: ServerClient
     sleep: Callable[[float], None] = time.sleep
     attempts: int = 4
+    batch: int = BATCH
 
     def upload_run(self, spooled: RunSpool) -> int:
         """Hand in a run and all its finished measurements; returns how many were new to the server.
@@ -38,8 +40,8 @@ class Uploader:
         self._ask(lambda: self.client.register_device(run.device, run.probe))
         self._ask(lambda: self.client.put_run(run))
         unsent = spooled.unsent(self.client.url)
-        for start in range(0, len(unsent), BATCH):
-            batch = unsent[start : start + BATCH]
+        for start in range(0, len(unsent), self.batch):
+            batch = unsent[start : start + self.batch]
             self._ask(lambda batch=batch: self.client.post_measurements(run.id, batch))  # type: ignore[misc]
             spooled.acknowledge(self.client.url, [one.id for one in batch])
         return len(unsent)

@@ -11,6 +11,10 @@ import time
 import pytest
 
 from profiler_agent.cli import main
+from profiler_agent.server_client import ServerClient
+from profiler_agent.spool import Spool
+from profiler_agent.uploading import Uploader
+from shared.errors import ServerRefused
 
 PROGRAM = [sys.executable, "-m", "profiler_agent"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -99,22 +103,27 @@ def test_without_server_and_without_plan_it_says_so(server, agent, capsys):
     assert said[-1].startswith(f"profiler-agent: no answer from {server.url}")
 
 
-def test_an_upload_that_broke_off_goes_on_with_what_the_server_lacks(server, agent, monkeypatch):
-    monkeypatch.setattr("profiler_agent.uploading.BATCH", 5)
-    posts = []
+def test_an_upload_that_broke_off_goes_on_with_what_the_server_lacks(server, agent):
+    posts, refused = [], {1, 4}
 
-    def fail_third(method, path):
+    def refuse_some(method, path):
         if path.endswith("/measurements"):
             posts.append(path)
-            if len(posts) == 3:
+            if len(posts) in refused:
                 raise agent.Refusal(413, "too_large", "not today")
 
-    server.before = fail_third
+    server.before = refuse_some
     assert main(agent.profile) == 1
-    assert len(next(iter(server.measurements.values()))) == 10
+    (spooled,) = Spool(agent.spool).runs()
+    with ServerClient(server.url, "secret-of-the-agent") as client:
+        uploader = Uploader(client, batch=5)
+        with pytest.raises(ServerRefused, match="not today"):
+            uploader.upload_run(spooled)
+        assert len(server.measurements[spooled.run.id]) == 10
+        assert uploader.upload_run(spooled) == 7
+    assert len(posts) == 1 + 3 + 2
     assert main(agent.profile) == 0
     everything_once(server, agent)
-    assert len(posts) == 3 + 2
 
 
 def test_a_wrong_token_is_said_before_anything_is_measured(server, agent, capsys):
@@ -172,6 +181,10 @@ def test_a_canary_that_does_not_load_ends_the_run(server, agent, capsys):
 FULL_AT_80_KB = """
 import resource, sys
 from profiler_agent.cli import main
+from profiler_agent.server_client import ServerClient
+from profiler_agent.spool import Spool
+from profiler_agent.uploading import Uploader
+from shared.errors import ServerRefused
 resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[1:]))
 """
