@@ -10,6 +10,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from profiler_agent.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.round_timer import RoundTimer
@@ -21,8 +22,19 @@ from shared.plan import Task
 from shared.runtime import Runtime
 
 SESSIONS = 4
-PAUSE_S = 0.05
+FEWEST_ROUNDS = 6
+"""Of one session: with fewer the interval of its median says nothing."""
+PAUSE_S = 0.02
 """Between rounds: one busy moment of the machine shall not hit all of them."""
+
+
+def shared_out(preset: Preset) -> Preset:
+    """The preset of each of the sessions that take turns: together they have about as many rounds as one task has."""
+    return replace(
+        preset,
+        min_rounds=max(FEWEST_ROUNDS, preset.min_rounds // SESSIONS),
+        max_rounds=max(FEWEST_ROUNDS + 2, preset.max_rounds // SESSIONS),
+    )
 
 
 class _NoJournal:
@@ -53,9 +65,9 @@ def verify(
         ModelRefused: ONNX Runtime does not load it.
     """
     judge = StabilityJudge(preset)
+    rule = StoppingRule(shared_out(preset), SESSIONS, time.monotonic)
     subjects = [Subject(task, load_graph(task.graph, model, runtime, sessions=1)) for _ in range(SESSIONS)]
     timer = RoundTimer(load_graph("canary", canary, runtime), clock_ns)
-    rule = StoppingRule(preset, len(subjects), time.monotonic)
 
     def on_round(all_subjects: Sequence[Subject]) -> None:
         check()

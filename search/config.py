@@ -115,7 +115,7 @@ SETTINGS: Mapping[str, tuple[Any, str]] = MappingProxyType(
 PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "quick": MappingProxyType({"warmup_steps": 40, "search_steps": 60, "alpha_every": 3, "checkpoint_every": 20}),
-        "demo": MappingProxyType({"warmup_steps": 2000, "search_steps": 3600}),
+        "demo": MappingProxyType({"warmup_steps": 1500, "search_steps": 2700}),
         "standard": MappingProxyType({"warmup_steps": 20_000, "search_steps": 30_000, "checkpoint_every": 500}),
     }
 )
