@@ -85,12 +85,12 @@ def _build_ops(keys: tuple[OpKey, ...], batch: int) -> bytes:
         if key.primitive not in EMITTERS:
             raise UnknownName("op with a graph", key.primitive, EMITTERS)
         y = EMITTERS[key.primitive](writer, x, key, f"{index}.")
-        x = writer.add(x, "input") if y == x else y
+        x = writer.sum([x, "input"]) if y == x else y
     first, last = keys[0].input, keys[-1].output
     return writer.model(x, (batch, first.channels, first.height, first.width), _output_shape(keys[-1], batch, last), {})
 
 
 def _output_shape(key: OpKey, batch: int, shape: Shape) -> tuple[int, ...]:
-    if key.primitive == "classifier":
+    if key.primitive in ("classifier", "pool_linear"):
         return (batch, shape.channels)
     return (batch, shape.channels, shape.height, shape.width)

@@ -10,7 +10,7 @@ from shared.spaces import Genotype, NasBench201
 from shared.table import LatencyTable, OpPrice, read_table
 from shared.wire import canonical_json
 
-SPACE = NasBench201(resolution=16, channels=4, cells_per_stage=2)
+SPACE = NasBench201(resolution=16, channels=4, depth=2)
 
 
 def make_table(**changes: object) -> LatencyTable:
