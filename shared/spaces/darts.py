@@ -136,8 +136,8 @@ class Darts(Space):
         for cell, shape, reduces in self._cells():
             prefix = f"cells.{cell}."
             values = []
-            for place, source in enumerate((before, last)):
-                steps.append(Step(f"{prefix}preprocess{place}.", (source,), self._preprocess_key(cell, place)))
+            for place, cell_input in enumerate((before, last)):
+                steps.append(Step(f"{prefix}preprocess{place}.", (cell_input,), self._preprocess_key(cell, place)))
                 values.append(steps[-1].name)
             for node, sources in enumerate(self._sources(genotype, int(reduces))):
                 inputs = []
