@@ -6,8 +6,8 @@ keys, normalised to sum 1. The two trade-offs lie on a log scale, normalised to 
     lambda = 10^(-3 + 3 u_lambda)    0.001 to 1     times the parameter term
     kappa  = 10^(-2 + 3 u_kappa)     0.01 to 10     times the latency term
 
-Both terms run from 0 to 1 over the space (`search.objective`), and cross-entropy from about 0.2 to 2.3 (ten classes): at
-u = 0 a term is lost beside the accuracy, at u_kappa = 1 the accuracy is lost beside the latency.
+Both terms run from 0 to 1 over the space (`search.objective`), and cross-entropy from about 0.2 to 2.3 (ten classes):
+at u = 0 a term is lost beside the accuracy, at u_kappa = 1 the accuracy is lost beside the latency.
 """
 
 from __future__ import annotations

@@ -1,37 +1,15 @@
 """Everything that decides what a search does: one frozen value, written to `config.json` and never changed after.
 
-| field | default | what it is |
-| --- | --- | --- |
-| device, lut_url, space, table_hash | | whose table, from where, of which space, and exactly which bytes |
-| dataset, data_dir, data_fingerprint | fashion-mnist | which images, from which folder, and exactly which bytes |
-| seed | 0 | of weights, splits, data order, sampled paths, conditions and gates |
-| warmup_steps | 1500 | updates of the weights by fairly sampled paths, before alpha moves |
-| search_steps | 2000 | updates of the weights after that; every `alpha_every`-th is followed by one of alpha |
-| alpha_every | 4 | |
-| paths_per_step | 2 | paths per update of the weights, each with a batch of its own; gradients are averaged |
-| conditions_per_step | 2 | conditions per update of alpha, likewise |
-| batch_size, alpha_batch_size | 64, 32 | images per path and per condition |
-| weight_lr, weight_momentum, weight_decay | 0.05, 0.9, 3e-4 | SGD, Nesterov momentum; the rate falls to 0 as a cosine |
-| gradient_clip | 5 | largest norm of an update's gradient |
-| alpha_lr | 0.05 | Adam |
-| exploration | 0.5 | share of fairly sampled paths among those that train the weights once alpha moves |
-| hypernetwork | rbf | rbf, piecewise-linear or mlp |
-| bandwidth | 0.35 | of the rbf hypernetwork |
-| temperature_start, temperature_end | 5, 0.5 | of the Gumbel-Softmax gates; falls geometrically |
-| device_share | 0.5 | share of conditions whose prices are exactly the device's; the others are sampled around it |
-| search_resolution | half the space's from 32 pixels on | side that images are pooled to for the supernet |
-| precision | auto | fp32, bf16 (autocast); auto measures once and becomes one of the two |
-| threads | 2 | paths computed at the same time; changes no number |
-| confidence | 0.99 | of the latency bound |
-| checkpoint_every | 200 | steps |
+Each setting's help text stands beside its default; the command line is made from the same list.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
+from typing import Any
 
 from shared.errors import InvalidValue, SchemaTooNew, UnknownName
 from shared.spaces import parse_space
@@ -42,9 +20,19 @@ HYPERNETWORKS = ("rbf", "piecewise-linear", "mlp")
 PRECISIONS = ("fp32", "bf16")
 
 
+def _setting(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
 @dataclass(frozen=True)
 class Config:
-    """See the table above."""
+    """What was asked, with every default filled in.
+
+    Attributes:
+        device, lut_url, space, table_hash: whose table, from where, of which space, and exactly which bytes.
+        dataset, data_dir, data_fingerprint: which images, from which folder, and exactly which bytes.
+        search_resolution: side that images are pooled to while the supernet is trained and evaluated.
+    """
 
     device: str
     lut_url: str
@@ -54,29 +42,29 @@ class Config:
     data_fingerprint: str
     search_resolution: int
     data_dir: str | None = None
-    seed: int = 0
-    warmup_steps: int = 1500
-    search_steps: int = 2000
-    alpha_every: int = 4
-    paths_per_step: int = 2
-    conditions_per_step: int = 2
-    batch_size: int = 64
-    alpha_batch_size: int = 32
-    weight_lr: float = 0.05
-    weight_momentum: float = 0.9
-    weight_decay: float = 3e-4
-    gradient_clip: float = 5.0
-    alpha_lr: float = 0.05
-    exploration: float = 0.5
-    hypernetwork: str = "rbf"
-    bandwidth: float = 0.35
-    temperature_start: float = 5.0
-    temperature_end: float = 0.5
-    device_share: float = 0.5
-    precision: str = "fp32"
-    threads: int = 2
-    confidence: float = CONFIDENCE
-    checkpoint_every: int = 200
+    seed: int = _setting(0, "of weights, splits, data order, sampled paths, conditions and gates")
+    warmup_steps: int = _setting(3000, "updates of the weights by fairly sampled paths, before alpha moves")
+    search_steps: int = _setting(4000, "updates of the weights after that")
+    alpha_every: int = _setting(6, "updates of the weights per update of alpha")
+    paths_per_step: int = _setting(2, "paths per update of the weights, each with a batch of its own")
+    conditions_per_step: int = _setting(2, "conditions per update of alpha, each with a batch of its own")
+    batch_size: int = _setting(64, "images per path")
+    alpha_batch_size: int = _setting(32, "images per condition")
+    weight_lr: float = _setting(0.05, "first learning rate of the weights (SGD); falls to 0 as a cosine")
+    weight_momentum: float = _setting(0.9, "Nesterov momentum of the weights")
+    weight_decay: float = _setting(3e-4, "weight decay of the weights")
+    gradient_clip: float = _setting(5.0, "largest norm of an update's gradient")
+    alpha_lr: float = _setting(0.05, "learning rate of the hypernetwork (Adam)")
+    exploration: float = _setting(0.5, "share of fairly sampled paths once alpha moves")
+    hypernetwork: str = _setting("rbf", f"kind of the hypernetwork: {', '.join(HYPERNETWORKS)}")
+    bandwidth: float = _setting(0.35, "of the rbf hypernetwork")
+    temperature_start: float = _setting(5.0, "first temperature of the Gumbel-Softmax gates")
+    temperature_end: float = _setting(0.5, "last temperature of the gates; falls geometrically")
+    device_share: float = _setting(0.5, "share of conditions with exactly the device's prices; others lie around them")
+    precision: str = _setting("fp32", f"of training: {', '.join(PRECISIONS)} (autocast)")
+    threads: int = _setting(2, "paths computed at the same time; changes no number")
+    confidence: float = _setting(CONFIDENCE, "of the latency bound")
+    checkpoint_every: int = _setting(200, "steps between checkpoints")
     schema: int = CONFIG_SCHEMA
 
     def __post_init__(self) -> None:
@@ -86,20 +74,10 @@ class Config:
             raise UnknownName("hypernetwork", self.hypernetwork, HYPERNETWORKS)
         if self.precision not in PRECISIONS:
             raise UnknownName("precision", self.precision, PRECISIONS)
-        for field in _COUNTS:
-            if getattr(self, field) < 1:
-                raise InvalidValue(field, f"{getattr(self, field)} is below 1")
-        for field in ("warmup_steps", "search_steps"):
-            if getattr(self, field) < 0:
-                raise InvalidValue(field, f"{getattr(self, field)} is negative")
-        for field in _POSITIVE:
-            if not (math.isfinite(getattr(self, field)) and getattr(self, field) > 0):
-                raise InvalidValue(field, f"{getattr(self, field)} is not a positive number")
-        for field in ("exploration", "device_share"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise InvalidValue(field, f"{getattr(self, field)} is not a share from 0 to 1")
-        if not 0.5 <= self.confidence < 1:
-            raise InvalidValue("confidence", f"{self.confidence} is not within 0.5 and 1")
+        for names, holds, domain in _DOMAINS:
+            for name in names.split():
+                if not (math.isfinite(getattr(self, name)) and holds(getattr(self, name))):
+                    raise InvalidValue(name, f"{getattr(self, name)} is not {domain}")
         resolution = parse_space(self.space).resolution
         if self.search_resolution < 4 or self.search_resolution % 4 or resolution % self.search_resolution:
             raise InvalidValue(
@@ -112,25 +90,36 @@ class Config:
         return self.warmup_steps + self.search_steps
 
 
-_COUNTS = (
-    "alpha_every",
-    "paths_per_step",
-    "conditions_per_step",
-    "batch_size",
-    "alpha_batch_size",
-    "threads",
-    "checkpoint_every",
+_DOMAINS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    (
+        "alpha_every paths_per_step conditions_per_step batch_size alpha_batch_size threads checkpoint_every",
+        lambda value: value >= 1,
+        "1 or more",
+    ),
+    ("seed warmup_steps search_steps weight_decay", lambda value: value >= 0, "0 or more"),
+    (
+        "weight_lr gradient_clip alpha_lr bandwidth temperature_start temperature_end",
+        lambda value: value > 0,
+        "above 0",
+    ),
+    ("exploration device_share", lambda value: 0 <= value <= 1, "a share from 0 to 1"),
+    ("weight_momentum", lambda value: 0 <= value < 1, "from 0 to below 1"),
+    ("confidence", lambda value: 0.5 <= value < 1, "from 0.5 to below 1"),
 )
-_POSITIVE = ("weight_lr", "gradient_clip", "alpha_lr", "bandwidth", "temperature_start", "temperature_end")
+
+SETTINGS: Mapping[str, tuple[Any, str]] = MappingProxyType(
+    {one.name: (one.default, one.metadata["help"]) for one in fields(Config) if "help" in one.metadata}
+)
+"""Default and help text of every setting, by name."""
 
 PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "quick": MappingProxyType({"warmup_steps": 24, "search_steps": 24, "checkpoint_every": 12}),
-        "demo": MappingProxyType({"warmup_steps": 900, "search_steps": 900}),
-        "standard": MappingProxyType({"warmup_steps": 12_000, "search_steps": 16_000, "checkpoint_every": 500}),
+        "quick": MappingProxyType({"warmup_steps": 40, "search_steps": 60, "alpha_every": 3, "checkpoint_every": 20}),
+        "demo": MappingProxyType({"warmup_steps": 1500, "search_steps": 1800}),
+        "standard": MappingProxyType({"warmup_steps": 20_000, "search_steps": 30_000, "checkpoint_every": 500}),
     }
 )
-"""Steps by name: quick shows that all works, demo takes three minutes on two cores, standard an hour."""
+"""Settings by name: quick shows that all works, demo takes three minutes on two cores, standard an hour."""
 
 
 def default_search_resolution(resolution: int) -> int:

@@ -69,3 +69,15 @@ class LatencyModel:
         """Upper bounds, (genotypes,)."""
         mean_ms, sd_ms = self.mean_and_sd_ms(genotypes)
         return mean_ms + NormalDist().inv_cdf(confidence) * sd_ms
+
+    def expected_ms(self, probabilities: Floats) -> float:
+        """What the search's latency term expects of alphas: base + sum over slots and primitives of p x cost.
+
+        Args:
+            probabilities: (slots, primitives). Dead slots count here, as they do in the term.
+        """
+        expected = float(self._weights[0])
+        for (slot, primitive), features in self._choice_features.items():
+            column = self.space.slots[slot].primitives.index(primitive)
+            expected += float(probabilities[slot, column]) * float(features @ self._weights)
+        return expected

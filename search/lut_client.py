@@ -44,6 +44,8 @@ class LutClient:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         try:
+            if not httpx.URL(self.url).host:
+                raise InvalidValue("lut-url", f"'{url}' names no host")
             self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, transport=transport)
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise InvalidValue("lut-url", f"'{url}' with that token cannot be asked: {error}") from error

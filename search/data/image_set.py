@@ -17,7 +17,11 @@ MOST_RANKING = 3000
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """uint8 images (N, channels, side, side) as stored, int64 labels (N,), and how they become a network's input."""
+    """uint8 images (N, channels, side, side) as stored, int64 labels (N,), and how they become a network's input.
+
+    Attributes:
+        mirror: whether a mirrored image keeps its class.
+    """
 
     name: str
     train_images: Tensor
@@ -25,6 +29,7 @@ class ImageSet:
     test_images: Tensor
     test_labels: Tensor
     preprocessing: Preprocessing
+    mirror: bool = True
 
     @cached_property
     def fingerprint(self) -> str:

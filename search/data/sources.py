@@ -136,6 +136,7 @@ def _fashion_mnist(folder: Path, resolution: int, channels: int) -> ImageSet:
         resolution,
         channels,
         FASHION_CLASSES,
+        mirror=True,
     )
 
 
@@ -168,6 +169,7 @@ def _digits(resolution: int, channels: int) -> ImageSet:
         resolution,
         channels,
         tuple(str(digit) for digit in range(10)),
+        mirror=False,
     )
 
 
@@ -177,6 +179,7 @@ def _image_set(
     resolution: int,
     channels: int,
     class_names: tuple[str, ...],
+    mirror: bool,
 ) -> ImageSet:
     """Mean and standard deviation are those of the stored training images, to four digits."""
     images = tensors[0]
@@ -188,6 +191,5 @@ def _image_set(
         tuple(round(value, 4) for value in statistic.expand(channels).tolist())
         for statistic in (pixels.mean(dim=1), pixels.std(dim=1))
     )
-    return ImageSet(
-        name, *tensors, Preprocessing(resolution, channels, source_size, source_channels, mean, std, class_names)
-    )
+    preprocessing = Preprocessing(resolution, channels, source_size, source_channels, mean, std, class_names)
+    return ImageSet(name, *tensors, preprocessing, mirror)

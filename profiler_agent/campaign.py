@@ -1,0 +1,122 @@
+"""Measures all tasks of a plan in interleaved rounds: each round takes the tasks in a new random order.
+
+A round in which the canary is off is not averaged in but measured again after a pause; a bounded number of times, then
+the last one is kept and the measurement says so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Protocol
+
+from profiler_agent.round_timer import RoundTimer, TimedGraph, TimedRound
+from profiler_agent.stopping import StoppingRule
+from shared.measurement import Round, Verdict, quantile
+from shared.plan import Task
+
+COOL_DOWN_S = 0.3
+MOST_REDOS_PER_TASK = 6
+SLOW_CANARY = 1.25
+UNEVEN_CANARY = 1.15
+CANARY_WINDOW = 101
+
+
+@dataclass
+class Subject:
+    """A task with its loaded graphs and what has been measured of it so far.
+
+    Attributes:
+        disturbed: how many of the rounds were kept although the canary was off.
+        redos: rounds thrown away.
+    """
+
+    task: Task
+    graph: TimedGraph
+    minus: TimedGraph | None = None
+    rounds: list[Round] = field(default_factory=list)
+    disturbed: int = 0
+    redos: int = 0
+    done: bool = False
+
+
+class Journal(Protocol):
+    """Where rounds and measurements go the moment they exist."""
+
+    def keep_round(self, task: Task, one: Round, disturbed: bool) -> None: ...
+
+    def keep_measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> object: ...
+
+
+class CanaryWatch:
+    """Says whether the machine was itself during a round, by the canary of that round and of those before."""
+
+    def __init__(self) -> None:
+        self._recent_ms: deque[float] = deque(maxlen=CANARY_WINDOW)
+
+    def is_off(self, timed: TimedRound) -> bool:
+        """Whether the canary is slow against its running median, or differs before and after."""
+        now_ms = quantile(timed.round.canary_ms)
+        self._recent_ms.append(now_ms)
+        sides = sorted((timed.canary_before_ms, timed.canary_after_ms))
+        return sides[1] > UNEVEN_CANARY * sides[0] or now_ms > SLOW_CANARY * median(self._recent_ms)
+
+
+class Campaign:
+    """One profiling campaign over subjects that may already have rounds from before an interruption."""
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        timer: RoundTimer,
+        rule: StoppingRule,
+        judge: Callable[[Subject], Verdict],
+        journal: Journal,
+        rng: random.Random,
+        sleep: Callable[[float], None],
+        on_round: Callable[[Sequence[Subject]], None] = lambda subjects: None,
+    ) -> None:
+        self._subjects = subjects
+        self._timer = timer
+        self._rule = rule
+        self._judge = judge
+        self._journal = journal
+        self._rng = rng
+        self._sleep = sleep
+        self._on_round = on_round
+        self._watch = CanaryWatch()
+
+    def run(self) -> None:
+        """Measure until every subject is done."""
+        while active := self._active():
+            again = self._sweep(active)
+            if again:
+                self._sleep(COOL_DOWN_S)
+                self._sweep(again)
+
+    def _active(self) -> list[Subject]:
+        for subject in self._subjects:
+            if not subject.done and self._rule.find_reason(subject.rounds, subject.task.divisor) is not None:
+                self._journal.keep_measurement(subject.task, subject.rounds, self._judge(subject))
+                subject.done = True
+        return [subject for subject in self._subjects if not subject.done]
+
+    def _sweep(self, subjects: Sequence[Subject]) -> list[Subject]:
+        """One round of each subject; returns those whose round was thrown away."""
+        again = []
+        for subject in self._rng.sample(subjects, len(subjects)):
+            timed = self._timer.time(subject.graph, subject.minus)
+            off = timed is not None and self._watch.is_off(timed)
+            if timed is None or (off and subject.redos < MOST_REDOS_PER_TASK):
+                subject.redos += 1
+                again.append(subject)
+            else:
+                subject.rounds.append(timed.round)
+                subject.disturbed += off
+                self._journal.keep_round(subject.task, timed.round, off)
+            self._rule.tick()
+            self._on_round(self._subjects)
+        return again

@@ -1,0 +1,244 @@
+"""The command line of the profiler agent."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profiler_agent.interrupts import Interrupted, interruptible
+from profiler_agent.spool import default_spool
+from profiler_agent.stopping import PRESETS
+from shared import __version__
+from shared.errors import LutnasError
+
+if TYPE_CHECKING:
+    from profiler_agent.server_client import ServerClient
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 failed, 2 wrong use, 130 or 143 interrupted."""
+    arguments = _parser().parse_args(argv)
+    command: Command = arguments.command
+    try:
+        with interruptible():
+            return command(arguments)
+    except LutnasError as error:
+        print(f"profiler-agent: {error}", file=sys.stderr)
+        return error.exit_code
+    except Interrupted as error:
+        print(f"profiler-agent: stopped by {error}{_how_to_go_on(arguments)}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader went away (`| head`). What Python flushes at exit must not complain about that.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _how_to_go_on(arguments: argparse.Namespace) -> str:
+    if arguments.command is run_probe:
+        return ""
+    again = "without --new, " if getattr(arguments, "new", False) else ""
+    return f"; nothing measured is lost ({_spool_folder(arguments)}): {again}the same command goes on from there"
+
+
+def run_probe(arguments: argparse.Namespace) -> int:
+    """`probe`: what this device is."""
+    from profiler_agent.probe import probe
+
+    found = probe()
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for name, value in found.items():
+            print(f"{name:15s} {value}")
+    return 0
+
+
+def run_profile(arguments: argparse.Namespace) -> int:
+    """`profile`: make the device's latency table."""
+    from profiler_agent.profiling import Outcome, Profiler, ProfileRequest
+    from profiler_agent.progress import Progress
+    from profiler_agent.spool import Spool
+    from shared.spaces import make_space
+
+    space = make_space(
+        arguments.space,
+        arguments.resolution,
+        arguments.channels,
+        arguments.cells_per_stage,
+        arguments.classes,
+        arguments.image_channels,
+    )
+    request = ProfileRequest(
+        arguments.device,
+        space,
+        arguments.calibration,
+        arguments.held_out,
+        arguments.seed,
+        arguments.threads,
+        arguments.batch,
+        PRESETS[arguments.preset],
+        arguments.new,
+        arguments.force,
+    )
+    client = _client(arguments)
+    progress = Progress(_say, sys.stderr.isatty())
+    outcome: Outcome = Profiler(client, Spool(_spool_folder(arguments)), progress).profile(request)
+    if outcome.table is not None:
+        if not outcome.measured:
+            print("the server has this table already (same plan, runtime and agent version); --new measures again")
+        _print_table(outcome.table, client.url, arguments.device, str(space))
+    if outcome.refused:
+        _say(f"{len(outcome.refused)} graphs could not be measured:")
+        for problem in outcome.refused:
+            _say(f"  {problem}")
+        if outcome.table is None:
+            _say("the measurements are uploaded, but without all of them the server makes no table")
+    return 1 if outcome.refused or outcome.table is None else 0
+
+
+def run_work(arguments: argparse.Namespace) -> int:
+    """`work`: do the server's jobs."""
+    from profiler_agent.progress import Progress
+    from profiler_agent.spool import Spool
+    from profiler_agent.worker import Worker
+    from shared.measurement import check_device_name
+
+    check_device_name(arguments.device)
+    worker = Worker(
+        _client(arguments),
+        Spool(_spool_folder(arguments)),
+        Progress(_say, sys.stderr.isatty()),
+        arguments.device,
+        PRESETS[arguments.preset],
+        arguments.poll_s,
+    )
+    worker.run(arguments.once, arguments.idle_exit_s)
+    return 0
+
+
+def run_upload(arguments: argparse.Namespace) -> int:
+    """`upload`: hand in what is spooled."""
+    from profiler_agent.spool import Spool
+    from profiler_agent.uploading import Uploader, upload_everything
+
+    uploader = Uploader(_client(arguments))
+    complete = upload_everything(Spool(_spool_folder(arguments)), uploader, "upload", print)
+    return 0 if complete else 1
+
+
+def _print_table(table: Mapping[str, Any], url: str, device: str, space: str) -> None:
+    print(f"table      {table['hash']}")
+    error = table.get("held_out")
+    if isinstance(error, dict):
+        print(
+            f"held out   {error['networks']} networks: mean error {error['mape_percent']:.2f} %,"
+            f" within 10 % {error['within_10_percent']:.0f} %, Kendall tau {error['kendall_tau']:.3f}"
+        )
+    nominal_ms = table.get("canary_nominal_ms")
+    if isinstance(nominal_ms, (int, float)):
+        print(f"canary     {nominal_ms:.4g} ms nominal")
+    print(f"at         {url}/v1/devices/{device}/table?space={space}")
+
+
+def _client(arguments: argparse.Namespace) -> ServerClient:
+    from profiler_agent.server_client import ServerClient
+
+    return ServerClient(arguments.server, arguments.token or os.environ.get("LUTNAS_TOKEN"))
+
+
+def _spool_folder(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.spool) if arguments.spool else default_spool()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="profiler-agent", description="Measures how long neural-network ops and networks take on this device."
+    )
+    parser.add_argument("--version", action="version", version=f"lutnas {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    probe = commands.add_parser("probe", help="show what this device is: processor, clock, memory, ONNX Runtime")
+    probe.add_argument("--json", action="store_true", help="as one JSON object")
+    probe.set_defaults(command=run_probe)
+
+    profile = commands.add_parser("profile", help="make this device's latency table")
+    _add_server(profile)
+    _add_device(profile)
+    _add_plan(profile)
+    profile.add_argument(
+        "--new", action="store_true", help="begin anew: resume nothing, and measure even if the server has this table"
+    )
+    profile.add_argument(
+        "--force", action="store_true", help="ask for the table even if some graphs could not be measured"
+    )
+    profile.set_defaults(command=run_profile)
+
+    work = commands.add_parser("work", help="do the server's jobs for this device")
+    _add_server(work)
+    _add_device(work)
+    work.add_argument("--once", action="store_true", help="do what is queued now, then exit")
+    work.add_argument(
+        "--poll-s", type=_positive, default=2.0, metavar="S", help="seconds between questions for a job (2)"
+    )
+    work.add_argument("--idle-exit-s", type=_positive, metavar="S", help="exit after this long without a job")
+    work.set_defaults(command=run_work)
+
+    upload = commands.add_parser("upload", help="hand in what is spooled")
+    _add_server(upload)
+    upload.set_defaults(command=run_upload)
+    return parser
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", required=True, metavar="URL", help="the lut-server, for example http://host:8000")
+    parser.add_argument("--token", metavar="T", help="with the role agent (or LUTNAS_TOKEN)")
+    parser.add_argument(
+        "--spool", metavar="DIR", help="where measurements are kept (or LUTNAS_SPOOL; ~/.local/state/lutnas)"
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", required=True, metavar="NAME", help="this device's name")
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="standard", help="how precise, how long (standard)"
+    )
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--space", required=True, metavar="NAME", help="search space, for example nas-bench-201")
+    for name, default, text in (
+        ("resolution", 32, "height and width of the input image, pixels"),
+        ("channels", 16, "channels of the first stage"),
+        ("cells-per-stage", 5, "how often the cell is repeated at each resolution"),
+        ("classes", 10, "classes of the classifier"),
+        ("image-channels", 3, "channels of the input image"),
+        ("threads", 1, "threads of one inference"),
+        ("batch", 1, "images per inference"),
+        ("calibration", 40, "networks measured for the fit"),
+        ("held-out", 40, "networks measured to find the error of the fit"),
+        ("seed", 0, "of the sampled networks"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Files that survive a kill at any moment: whole or not there at all, and lines of which only the last can be torn."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from shared.errors import LutnasError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Translate what the disk refuses into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise LutnasError(
+                f"no space left for {path}: free some and run the same again; what was written stays"
+            ) from error
+        raise LutnasError(f"cannot use {path}: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that after a kill or a power cut it is either the old one or the new one."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """Content of a file; None where there is none."""
+    with disk_errors(path):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+class LineLog:
+    """A file of JSON objects, one a line, that only grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> list[Any]:
+        """All whole lines. A torn one is left out: what it held is measured or sent again."""
+        values = []
+        for line in (read_bytes(self._path) or b"").split(b"\n")[:-1]:
+            try:
+                values.append(json.loads(line))
+            except ValueError:
+                continue
+        return values
+
+    def append(self, value: Any, durable: bool) -> None:
+        """Add a line. It survives the end of this process; a durable one survives a power cut too."""
+        with disk_errors(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                if file.tell() and not self._ends_whole():
+                    file.truncate(self._whole_length())
+                file.write(json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+
+    def _ends_whole(self) -> bool:
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+
+    def _whole_length(self) -> int:
+        return self._path.read_bytes().rfind(b"\n") + 1
+
+
+@contextmanager
+def only_one(path: Path, wait: bool, busy: str) -> Iterator[None]:
+    """Hold the lock on a file; it goes with the process, however that ends.
+
+    Raises:
+        LutnasError: with the text `busy`, if another process holds it and `wait` is false.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise LutnasError(busy) from None
+        yield

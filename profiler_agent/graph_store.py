@@ -1,0 +1,63 @@
+"""Graphs from the server, kept on disk: each is sent once, and is there when the server is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from profiler_agent.retrying import retry
+from profiler_agent.server_client import ServerClient
+from profiler_agent.spool import Spool
+from shared.errors import ServerAway
+
+
+class GraphStore:
+    """Reads graphs by their reference.
+
+    Args:
+        client: None reads from the disk alone.
+        resumed: takes what the disk has without asking whether the server has something newer: a run that is resumed
+            goes on with the bytes that it began with.
+    """
+
+    def __init__(
+        self,
+        client: ServerClient | None,
+        spool: Spool,
+        batch: int,
+        sleep: Callable[[float], None] = time.sleep,
+        resumed: bool = False,
+    ) -> None:
+        self._client = client
+        self._spool = spool
+        self._batch = batch
+        self._resumed = resumed
+        self._sleep = sleep
+
+    def read(self, spec: str) -> bytes:
+        """Bytes of a graph.
+
+        Raises:
+            ServerAway: the server does not answer, and the graph is not on the disk.
+        """
+        kept = self._spool.find_graph(spec, self._batch)
+        if self._client is None:
+            if kept is None:
+                raise ServerAway(f"{spec} is not in {self._spool.folder}, and without the server it cannot be fetched")
+            return kept[1]
+        if self._resumed and kept is not None:
+            return kept[1]
+        client, sha256 = self._client, None if kept is None else kept[0]
+        try:
+            model = retry(lambda: client.fetch_graph(spec, self._batch, sha256), 2 if kept else 4, self._sleep)
+        except ServerAway:
+            if kept is None:
+                raise
+            self._client = None
+            return kept[1]
+        if model is None:
+            if kept is None:
+                raise ServerAway(f"{client.url} sent nothing for {spec}; try again")
+            return kept[1]
+        self._spool.keep_graph(spec, self._batch, model)
+        return model

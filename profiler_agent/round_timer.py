@@ -1,0 +1,97 @@
+"""Times one round of one task: the canary, the graph, the subtracted graph, and the canary again, in a few ms.
+
+What stands side by side meets the same machine: its clock frequency, its neighbours, its temperature.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from shared.errors import InvalidValue
+from shared.measurement import Round, quantile
+
+SHORTEST_VALUE_NS = 100_000
+"""A value below this is the mean of several runs timed as one, so that the clock's own cost stays under 0.5 %."""
+FEWEST_REPEATS, MOST_REPEATS = 5, 20
+GRAPH_SHARE_NS = 8_000_000
+CANARY_SHARE_NS = 2_000_000
+"""Time to spend on the canary on each side."""
+
+
+class TimedGraph:
+    """A loaded graph: calling `run` executes it once."""
+
+    def __init__(self, name: str, run: Callable[[], object]) -> None:
+        self.name = name
+        self.run = run
+        self.estimate_ns: float | None = None
+
+
+@dataclass(frozen=True)
+class TimedRound:
+    """A round, with the canary's times before and after the graph apart."""
+
+    round: Round
+    canary_before_ms: float
+    canary_after_ms: float
+
+
+class RoundTimer:
+    """Times rounds against one canary."""
+
+    def __init__(self, canary: TimedGraph, clock_ns: Callable[[], int] = time.perf_counter_ns) -> None:
+        self._canary = canary
+        self._clock_ns = clock_ns
+
+    def time(self, graph: TimedGraph, minus: TimedGraph | None = None) -> TimedRound | None:
+        """Time one round; None where the clock jumped and the values are no times."""
+        with _no_garbage_collection():
+            repeats, loops = self._sizes(graph, GRAPH_SHARE_NS)
+            canary_repeats, canary_loops = self._sizes(self._canary, CANARY_SHARE_NS)
+            graph.run()
+            if minus is not None:
+                minus_repeats, minus_loops = self._sizes(minus, GRAPH_SHARE_NS)
+                minus.run()
+            before = self._repeat(self._canary, canary_repeats, canary_loops)
+            graph_ms = self._repeat(graph, repeats, loops)
+            minus_ms = () if minus is None else self._repeat(minus, minus_repeats, minus_loops)
+            after = self._repeat(self._canary, canary_repeats, canary_loops)
+        try:
+            return TimedRound(Round(graph_ms, before + after, minus_ms), quantile(before), quantile(after))
+        except InvalidValue:
+            return None
+
+    def _sizes(self, graph: TimedGraph, share_ns: float) -> tuple[int, int]:
+        """How many values to take of a graph, and how many runs each value spans."""
+        if graph.estimate_ns is None:
+            graph.run()
+            graph.estimate_ns = max(min(self._elapsed_ns(graph, 1) for _ in range(5)), 1.0)
+        loops = max(math.ceil(SHORTEST_VALUE_NS / graph.estimate_ns), 1)
+        repeats = math.ceil(share_ns / (loops * graph.estimate_ns))
+        return min(max(repeats, FEWEST_REPEATS), MOST_REPEATS), min(loops, 1000)
+
+    def _repeat(self, graph: TimedGraph, repeats: int, loops: int) -> tuple[float, ...]:
+        return tuple(round(self._elapsed_ns(graph, loops) / loops / 1e6, 6) for _ in range(repeats))
+
+    def _elapsed_ns(self, graph: TimedGraph, loops: int) -> int:
+        run, clock_ns = graph.run, self._clock_ns
+        start_ns = clock_ns()
+        for _ in range(loops):
+            run()
+        return clock_ns() - start_ns
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

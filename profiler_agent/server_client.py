@@ -1,0 +1,212 @@
+"""The server's routes that an agent needs. Every failure leaves this module as one of shared.errors."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from shared.errors import (
+    AccessDenied,
+    Conflict,
+    InvalidValue,
+    LutnasError,
+    NotFound,
+    ServerAway,
+    ServerRefused,
+    WrongUse,
+)
+from shared.jobs import Job, JobResult
+from shared.measurement import Measurement, Run
+from shared.plan import Plan
+from shared.runtime import Runtime
+from shared.table import LatencyTable, read_table
+from shared.wire import canonical_json, from_wire, to_wire
+
+T = TypeVar("T")
+TIMEOUT_S = 30.0
+FINISH_TIMEOUT_S = 300.0
+"""The end of a run makes the server calibrate."""
+COMPRESS_ABOVE_BYTES = 10_000
+_AWAY_STATUS = {502, 503, 504}
+"""A proxy that does not reach the server, or a server that is not ready: the same as no server."""
+
+
+class ServerClient:
+    """One lut-server."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, transport=transport)
+            scheme = self._http.base_url.scheme
+        except (httpx.InvalidURL, UnicodeEncodeError, ValueError) as error:
+            raise InvalidValue("server", f"'{url}' or the token cannot be used: {error}") from error
+        if scheme not in ("http", "https") or not self._http.base_url.host:
+            raise InvalidValue("server", f"'{url}' is not a URL like http://host:8000")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def register_device(self, name: str, probe: dict[str, str]) -> None:
+        """Make the device known."""
+        self._json("POST", "/v1/devices", {"name": name, "probe": probe})
+
+    def fetch_plan(self, space: str, calibration: int, held_out: int, seed: int) -> Plan:
+        """What to measure."""
+        query = f"space={quote(space, safe='')}&calibration={calibration}&held_out={held_out}&seed={seed}"
+        return self._value(Plan, "plan", "GET", f"/v1/plan?{query}")
+
+    def fetch_graph(self, spec: str, batch: int, known_sha256: str | None = None) -> bytes | None:
+        """Bytes of a graph; None if they still are those of `known_sha256`."""
+        headers = {"If-None-Match": f'"{known_sha256}"'} if known_sha256 else {}
+        path = f"/v1/graph?spec={quote(spec, safe='')}&batch={batch}"
+        response = self._send("GET", path, headers=headers)
+        if response.status_code == httpx.codes.NOT_MODIFIED:
+            return None
+        sha256 = response.headers.get("ETag", "").removeprefix("W/").strip('"')
+        if hashlib.sha256(response.content).hexdigest() != sha256:
+            raise ServerAway(f"{self.url} sent {spec} with bytes that are not those of its ETag; try again")
+        return response.content
+
+    def put_run(self, run: Run) -> None:
+        """Announce a run; the same one again is no harm."""
+        self._json("PUT", f"/v1/runs/{quote(run.id, safe='')}", to_wire(run))
+
+    def fetch_run(self, run_id: str) -> Run:
+        """A run as the server knows it."""
+        return self._value(Run, "run", "GET", f"/v1/runs/{quote(run_id, safe='')}")
+
+    def post_measurements(self, run_id: str, measurements: Sequence[Measurement]) -> None:
+        """Hand in measurements: all are stored, or none."""
+        body = {"measurements": [to_wire(one) for one in measurements]}
+        self._json("POST", f"/v1/runs/{quote(run_id, safe='')}/measurements", body)
+
+    def finish_run(self, run_id: str, plan: Plan) -> dict[str, Any]:
+        """End a run; answers what table it made."""
+        path = f"/v1/runs/{quote(run_id, safe='')}/finish"
+        answer = self._json("POST", path, {"plan": to_wire(plan)}, timeout_s=FINISH_TIMEOUT_S)
+        table = answer.get("table")
+        if not isinstance(table, dict) or not isinstance(table.get("hash"), str):
+            raise self._foreign("its answer to the end of a run names no table")
+        return table
+
+    def find_table(self, device: str, space: str, runtime: Runtime) -> LatencyTable | None:
+        """The device's table for exactly this space and runtime."""
+        query = f"space={quote(space, safe='')}&runtime={quote(str(runtime), safe='')}"
+        try:
+            return read_table(self._json("GET", f"/v1/devices/{quote(device, safe='')}/table?{query}"))
+        except NotFound:
+            return None
+
+    def lease_job(self, device: str, owner: str, lease_s: float) -> Job | None:
+        """Take the next job of the device, if there is one."""
+        answer = self._json("POST", "/v1/jobs/lease", {"device": device, "owner": owner, "lease_s": lease_s})
+        return None if answer.get("job") is None else self._read(Job, answer["job"])
+
+    def heartbeat(self, job_id: str, owner: str, lease_s: float) -> None:
+        """Keep a job's lease. Conflict: the lease is another's, or the job is over."""
+        self._json("POST", f"/v1/jobs/{quote(job_id, safe='')}/heartbeat", {"owner": owner, "lease_s": lease_s})
+
+    def fetch_job(self, job_id: str) -> Job:
+        """A job as it stands."""
+        return self._value(Job, "job", "GET", f"/v1/jobs/{quote(job_id, safe='')}")
+
+    def post_result(self, job_id: str, owner: str, result: JobResult) -> Job:
+        """Hand in what became of a job."""
+        body = {"owner": owner, "result": to_wire(result)}
+        return self._value(Job, "job", "POST", f"/v1/jobs/{quote(job_id, safe='')}/result", body)
+
+    def _value(self, kind: type[T], field: str, method: str, path: str, body: Any = None) -> T:
+        answer = self._json(method, path, body)
+        if field not in answer:
+            raise self._foreign(f"its answer to {method} {path.partition('?')[0]} has no '{field}'")
+        return self._read(kind, answer[field])
+
+    def _read(self, kind: type[T], data: Any) -> T:
+        try:
+            return from_wire(kind, data)
+        except WrongUse as error:  # not the user's mistake
+            raise self._foreign(str(error)) from error
+
+    def _json(self, method: str, path: str, body: Any = None, timeout_s: float | None = None) -> dict[str, Any]:
+        headers, content = {}, None
+        if body is not None:
+            content = canonical_json(body)
+            headers["Content-Type"] = "application/json"
+            if len(content) > COMPRESS_ABOVE_BYTES:
+                content, headers["Content-Encoding"] = gzip.compress(content, 6), "gzip"
+        response = self._send(method, path, headers=headers, content=content, timeout_s=timeout_s)
+        answer = _parse(response)
+        if answer is None:
+            raise self._foreign(f"{method} {path.partition('?')[0]} is answered with {_describe(response)}")
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str] | None = None,
+        content: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> httpx.Response:
+        timeout = httpx.USE_CLIENT_DEFAULT if timeout_s is None else httpx.Timeout(timeout_s)
+        try:
+            response = self._http.request(method, path, headers=headers, content=content, timeout=timeout)
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise ServerAway(f"no answer from {self.url} ({_reason(error)}); is lut-server running there?") from error
+        except (httpx.InvalidURL, httpx.CookieConflict) as error:
+            raise LutnasError(f"{self.url}{path} cannot be asked for: {error}") from error
+        if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
+            return response
+        raise self._refusal(response)
+
+    def _refusal(self, response: httpx.Response) -> LutnasError:
+        status = response.status_code
+        error = (_parse(response) or {}).get("error")
+        if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+            if status in _AWAY_STATUS:
+                return ServerAway(f"no lut-server behind {self.url} right now (status {status})")
+            return self._foreign(f"status {status} with {_describe(response)}")
+        message, code = str(error["message"]), str(error.get("code", ""))
+        if status in (401, 403):
+            advice = "pass --token or set LUTNAS_TOKEN to a token with the role 'agent'"
+            return AccessDenied(f"{self.url} refuses ({status}): {message}; {advice}", status, code)
+        if status in _AWAY_STATUS:
+            return ServerAway(f"{self.url} is not ready ({status}): {message}")
+        kind = {404: NotFound, 409: Conflict}.get(status, ServerRefused)
+        return kind(f"{self.url} refuses ({status}): {message}", status, code)
+
+    def _foreign(self, problem: str) -> ServerRefused:
+        return ServerRefused(f"{self.url} does not speak as a lut-server does: {problem}; check the URL", 0, "foreign")
+
+
+def _parse(response: httpx.Response) -> dict[str, Any] | None:
+    try:
+        answer = json.loads(response.content)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _describe(response: httpx.Response) -> str:
+    kind = response.headers.get("Content-Type", "no content type").partition(";")[0]
+    start = " ".join(response.content[:200].decode("utf-8", "replace").split())[:60]
+    return f"{kind}: {start!r}" if start else f"{kind}, empty"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

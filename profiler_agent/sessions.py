@@ -1,0 +1,107 @@
+"""Loads graphs into ONNX Runtime, which is imported only when a session is wanted."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import numpy as np
+
+from profiler_agent.round_timer import TimedGraph
+from shared.errors import InvalidValue, LutnasError
+from shared.runtime import Runtime
+
+INPUT_SEED = 0
+_LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_ONLY_FATAL = 4
+
+
+class ModelRefused(LutnasError):
+    """ONNX Runtime does not load or run a graph."""
+
+
+def find_version() -> str:
+    """Version of the ONNX Runtime that would be used.
+
+    Raises:
+        LutnasError: it is not installed.
+    """
+    try:
+        return importlib.metadata.version("onnxruntime")
+    except importlib.metadata.PackageNotFoundError:
+        raise LutnasError("ONNX Runtime is not installed: pip install 'lutnas[agent]'") from None
+
+
+def local_runtime(threads: int = 1, batch: int = 1) -> Runtime:
+    """The runtime of this machine with the given settings."""
+    return Runtime("onnxruntime", find_version(), threads=threads, batch=batch)
+
+
+def load_graph(name: str, model: bytes, runtime: Runtime) -> TimedGraph:
+    """Load a graph and run it once.
+
+    Raises:
+        ModelRefused: ONNX Runtime does not load or run it; the message names the graph.
+        InvalidValue: the runtime is not one of this machine.
+    """
+    ort = _onnxruntime()
+    if runtime.engine != "onnxruntime" or runtime.provider not in ort.get_available_providers():
+        raise InvalidValue(
+            "runtime", f"{runtime.engine}/{runtime.provider} is not here ({', '.join(ort.get_available_providers())})"
+        )
+    failures = _failures(ort)
+    try:
+        session = ort.InferenceSession(model, _options(ort, runtime), providers=[runtime.provider])
+        feeds = {one.name: _input(one.name, one.type, one.shape, runtime.batch) for one in session.get_inputs()}
+        outputs = [one.name for one in session.get_outputs()]
+
+        def run() -> object:
+            return session.run(outputs, feeds)
+
+        run()
+    except failures as error:
+        problem = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelRefused(f"{name}: ONNX Runtime refuses it: {problem}") from error
+    return TimedGraph(name, run)
+
+
+def _options(ort: Any, runtime: Runtime) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = runtime.threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[runtime.optimisation])
+    # Threads of an idle session that spin would slow down the session that is measured.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _ONLY_FATAL
+    return options
+
+
+def _input(name: str, kind: str, shape: list[int | str | None], batch: int) -> Any:
+    if kind != "tensor(float)":
+        raise ValueError(f"the input {name} is {kind}, not tensor(float)")
+    sides = [side if isinstance(side, int) else batch if axis == 0 else None for axis, side in enumerate(shape)]
+    if any(side is None for side in sides):
+        raise ValueError(f"the input {name} has no fixed shape: {shape}")
+    # Ordinary numbers: zeros or denormals would be timed, not the network.
+    return np.random.default_rng(INPUT_SEED).standard_normal([side or 1 for side in sides], np.float32)
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise LutnasError(f"ONNX Runtime cannot be imported: {error}; pip install 'lutnas[agent]'") from error
+    return onnxruntime
+
+
+def _failures(ort: Any) -> tuple[type[Exception], ...]:
+    """ONNX Runtime's own exceptions share no base class."""
+    state = ort.capi.onnxruntime_pybind11_state
+    own = tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    return (*own, RuntimeError, ValueError, MemoryError)

@@ -1,0 +1,225 @@
+"""What is measured is on disk before anything else happens to it, and stays there until the server has it.
+
+DIR/graphs/SHA256.onnx               every graph once
+DIR/known/HASH.json                  plans, and each graph's SHA-256: measuring goes on without a server
+DIR/runs/RUN/run.json plan.json      one profiling run
+DIR/runs/RUN/rounds.jsonl            one line per (task, round), as measured: a resumed run goes on from here
+DIR/runs/RUN/measurements.jsonl      finished measurements, each line on the disk before the next is begun
+DIR/runs/RUN/acknowledged.jsonl      which server has which of them
+DIR/runs/RUN/finished.json           the server's answer to the end of the run
+DIR/results/JOB.json                 results of jobs that no server has taken yet
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profiler_agent.files import LineLog, disk_errors, only_one, read_bytes, write_whole
+from shared.errors import CorruptFile, InvalidValue
+from shared.jobs import JobResult
+from shared.measurement import Measurement, Round, Run, Verdict
+from shared.plan import Plan, Task
+from shared.wire import canonical_json, content_hash, from_wire, to_wire
+
+
+def default_spool(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder for what must outlive this process, as the platform has it."""
+    if environment.get("LUTNAS_SPOOL"):
+        return Path(environment["LUTNAS_SPOOL"])
+    state = environment.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "lutnas"
+
+
+def measurement_id(run_id: str, task: Task) -> str:
+    """The same task of the same run always has the same id."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{run_id} {task.role} {task.graph}"))
+
+
+class RunSpool:
+    """One run on disk. It is the campaign's journal."""
+
+    def __init__(self, folder: Path, run: Run, plan: Plan) -> None:
+        self.folder = folder
+        self.run = run
+        self.plan = plan
+        self._rounds = LineLog(folder / "rounds.jsonl")
+        self._measurements = LineLog(folder / "measurements.jsonl")
+        self._acknowledged = LineLog(folder / "acknowledged.jsonl")
+        self._id_of = {task.role + task.graph: measurement_id(run.id, task) for task in plan.tasks}
+
+    def keep_round(self, task: Task, one: Round, disturbed: bool) -> None:
+        """Append a round."""
+        line = {"task": self._id_of[task.role + task.graph], "disturbed": disturbed, "round": to_wire(one)}
+        self._rounds.append(line, durable=False)
+
+    def read_rounds(self) -> dict[str, list[tuple[Round, bool]]]:
+        """(round, disturbed) by measurement id."""
+        rounds: dict[str, list[tuple[Round, bool]]] = {}
+        for line in self._rounds.read():
+            rounds.setdefault(line["task"], []).append((from_wire(Round, line["round"]), bool(line["disturbed"])))
+        return rounds
+
+    def keep_measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> Measurement:
+        """Append a finished measurement; it is on the disk when this returns."""
+        measurement = Measurement(
+            self._id_of[task.role + task.graph],
+            task.subject,
+            task.role,
+            task.graph,
+            task.minus,
+            task.divisor,
+            tuple(rounds),
+            verdict,
+        )
+        self._measurements.append(to_wire(measurement), durable=True)
+        return measurement
+
+    def read_measurements(self) -> dict[str, Measurement]:
+        """Finished measurements by id, in the order of their making."""
+        found: dict[str, Measurement] = {}
+        for line in self._measurements.read():
+            measurement = from_wire(Measurement, line)
+            found.setdefault(measurement.id, measurement)
+        return found
+
+    def missing_tasks(self) -> list[Task]:
+        """Tasks without a finished measurement."""
+        done = self.read_measurements()
+        return [task for task in self.plan.tasks if measurement_id(self.run.id, task) not in done]
+
+    def unsent(self, server: str) -> list[Measurement]:
+        """Finished measurements that this server has not acknowledged."""
+        sent = {id_ for line in self._acknowledged.read() if line["server"] == server for id_ in line["ids"]}
+        return [measurement for id_, measurement in self.read_measurements().items() if id_ not in sent]
+
+    def acknowledge(self, server: str, ids: Sequence[str]) -> None:
+        """Note that a server has these measurements."""
+        self._acknowledged.append({"server": server, "ids": list(ids)}, durable=False)
+
+    def finish(self, answer: Mapping[str, Any]) -> None:
+        """Note the server's answer to the end of the run."""
+        write_whole(self.folder / "finished.json", canonical_json(dict(answer)))
+
+    @property
+    def finished(self) -> bool:
+        """Whether a server made a table of this run."""
+        return (self.folder / "finished.json").exists()
+
+
+@dataclass(frozen=True)
+class _KeptResult:
+    job: str
+    result: JobResult
+
+
+class Spool:
+    """The folder of everything that is spooled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def measuring(self, wait: bool = False) -> AbstractContextManager[None]:
+        """Held while measuring: two campaigns at once would measure each other."""
+        return only_one(
+            self.folder / "measuring.lock",
+            wait,
+            f"another profiler-agent is measuring (it holds {self.folder / 'measuring.lock'}); wait until it is done",
+        )
+
+    def new_run(self, run: Run, plan: Plan) -> RunSpool:
+        """Start a run."""
+        folder = self.folder / "runs" / run.id
+        write_whole(folder / "plan.json", canonical_json(plan))
+        write_whole(folder / "run.json", canonical_json(run))
+        return RunSpool(folder, run, plan)
+
+    def runs(self) -> list[RunSpool]:
+        """All runs, the oldest first.
+
+        Raises:
+            CorruptFile: a run's own files cannot be read.
+        """
+        found = []
+        with disk_errors(self.folder):
+            folders = sorted(path.parent for path in (self.folder / "runs").glob("*/run.json"))
+        for folder in folders:
+            run, plan = _read(Run, folder / "run.json"), _read(Plan, folder / "plan.json")
+            found.append(RunSpool(folder, run, plan))
+        return sorted(found, key=lambda spooled: spooled.run.started_at)
+
+    def find_unfinished(self, like: Run) -> RunSpool | None:
+        """The newest unfinished run of the same device, runtime, space, plan and agent version."""
+        same = ("device", "runtime", "space", "plan_id", "canary", "agent_version")
+        for spooled in reversed(self.runs()):
+            if not spooled.finished and all(getattr(spooled.run, name) == getattr(like, name) for name in same):
+                return spooled
+        return None
+
+    def keep_graph(self, spec: str, batch: int, model: bytes) -> None:
+        """Keep a graph's bytes, and the reference that they go by."""
+        sha256 = hashlib.sha256(model).hexdigest()
+        write_whole(self._graph_path(sha256), model)
+        self.keep_known(["graph", spec, str(batch)], {"sha256": sha256})
+
+    def find_graph(self, spec: str, batch: int) -> tuple[str, bytes] | None:
+        """(SHA-256, bytes) of a graph as a server last gave it; None where it is not here, or not whole."""
+        known = self.find_known(["graph", spec, str(batch)])
+        if known is None:
+            return None
+        model = read_bytes(self._graph_path(str(known.get("sha256"))))
+        if model is None or hashlib.sha256(model).hexdigest() != known["sha256"]:
+            return None
+        return known["sha256"], model
+
+    def keep_known(self, key: list[str], value: Mapping[str, Any]) -> None:
+        """Remember a server's answer."""
+        write_whole(self._known_path(key), canonical_json(dict(value)))
+
+    def find_known(self, key: list[str]) -> dict[str, Any] | None:
+        """A server's earlier answer."""
+        content = read_bytes(self._known_path(key))
+        try:
+            value = json.loads(content) if content is not None else None
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
+    def keep_result(self, job_id: str, result: JobResult) -> None:
+        """Keep a job's result until a server has it."""
+        write_whole(self._result_path(job_id), canonical_json(_KeptResult(job_id, result)))
+
+    def results(self) -> dict[str, JobResult]:
+        """Results by job id that no server has taken yet."""
+        with disk_errors(self.folder):
+            paths = sorted((self.folder / "results").glob("*.json"))
+        kept = [_read(_KeptResult, path) for path in paths]
+        return {one.job: one.result for one in kept}
+
+    def drop_result(self, job_id: str) -> None:
+        """Forget a result: a server has it, or nobody wants it."""
+        with disk_errors(self.folder):
+            self._result_path(job_id).unlink(missing_ok=True)
+
+    def _graph_path(self, sha256: str) -> Path:
+        return self.folder / "graphs" / f"{sha256}.onnx"
+
+    def _known_path(self, key: list[str]) -> Path:
+        return self.folder / "known" / f"{content_hash(key)}.json"
+
+    def _result_path(self, job_id: str) -> Path:
+        return self.folder / "results" / f"{content_hash(job_id)[:32]}.json"
+
+
+def _read(kind: Any, path: Path) -> Any:
+    try:
+        return from_wire(kind, json.loads(read_bytes(path) or b""))
+    except (ValueError, InvalidValue) as error:
+        raise CorruptFile(f"{path} cannot be read ({error}); move it away to go on without it") from error

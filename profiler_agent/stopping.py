@@ -1,0 +1,89 @@
+"""When a task has been measured enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from types import MappingProxyType
+
+from shared.measurement import Round, estimate_ratio
+
+LONGEST_STEP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How precise a campaign shall be.
+
+    Attributes:
+        precision: half the 95 % interval over the median, both of the whole graph, at which a task is done.
+        min_rounds: rounds that every task gets, whatever the time.
+        max_rounds: rounds after which a task is done however imprecise.
+        seconds_per_task: the campaign's time is up after this times the number of its tasks.
+    """
+
+    name: str
+    precision: float
+    min_rounds: int
+    max_rounds: int
+    seconds_per_task: float
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        preset.name: preset
+        for preset in (
+            Preset("fast", 0.02, 6, 10, 1.0),
+            Preset("standard", 0.01, 10, 20, 3.0),
+            Preset("rigorous", 0.005, 15, 60, 10.0),
+        )
+    }
+)
+
+
+def precision_reached(rounds: Sequence[Round], divisor: int) -> float:
+    """Half the interval of the task's value, as a share of the whole graph's time.
+
+    For a difference of two graphs the graph's time is what the noise grows with; the value itself may be near zero.
+    """
+    estimate = estimate_ratio([one.ratio(divisor) for one in rounds])
+    return estimate.half_width * divisor / median(one.graph_ratio() for one in rounds)
+
+
+class ActiveTime:
+    """Seconds spent measuring. A clock that jumps (the machine slept, a debugger stopped it) adds little or nothing."""
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self._clock_s = clock_s
+        self._last_s = clock_s()
+        self.spent_s = 0.0
+
+    def tick(self) -> None:
+        """Count the time since the last tick."""
+        now_s = self._clock_s()
+        self.spent_s += min(max(now_s - self._last_s, 0.0), LONGEST_STEP_S)
+        self._last_s = now_s
+
+
+class StoppingRule:
+    """Says of one task whether it is done: precise enough, as many rounds as there may be, or no time left."""
+
+    def __init__(self, preset: Preset, tasks: int, clock_s: Callable[[], float]) -> None:
+        self._preset = preset
+        self._budget_s = preset.seconds_per_task * tasks
+        self._time = ActiveTime(clock_s)
+
+    def tick(self) -> None:
+        """To be called after every round, so that a jump of the clock is told from time spent."""
+        self._time.tick()
+
+    def find_reason(self, rounds: Sequence[Round], divisor: int) -> str | None:
+        """Why the task is done; None as long as it is not."""
+        if len(rounds) < self._preset.min_rounds:
+            return None
+        if precision_reached(rounds, divisor) <= self._preset.precision:
+            return "precise"
+        if len(rounds) >= self._preset.max_rounds:
+            return "rounds"
+        return "time" if self._time.spent_s > self._budget_s else None

@@ -1,0 +1,174 @@
+"""Does the jobs that a server has for this device, one after the other, for as long as it is wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from profiler_agent.graph_store import GraphStore
+from profiler_agent.probe import probe
+from profiler_agent.profiling import Profiler, ProfileRequest
+from profiler_agent.progress import Progress
+from profiler_agent.retrying import is_passing, pauses_s
+from profiler_agent.server_client import ServerClient
+from profiler_agent.sessions import find_version
+from profiler_agent.spool import Spool
+from profiler_agent.stopping import PRESETS, Preset
+from profiler_agent.uploading import Uploader
+from profiler_agent.verifying import verify
+from shared.errors import Conflict, LutnasError, NotFound, ServerAway, ServerRefused
+from shared.jobs import Job, JobResult
+from shared.plan import Task
+from shared.spaces import parse_space
+
+LEASE_S = 60.0
+_OVER = ("done", "failed", "cancelled")
+
+
+class JobOver(LutnasError):
+    """Nobody waits for the job any more."""
+
+
+@dataclass
+class Worker:
+    """One agent that works for one server.
+
+    Attributes:
+        poll_s: pause when there is nothing to do.
+    """
+
+    client: ServerClient
+    spool: Spool
+    progress: Progress
+    device: str
+    preset: Preset = PRESETS["standard"]
+    poll_s: float = 2.0
+    lease_s: float = LEASE_S
+    owner: str = dataclasses.field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    sleep: Callable[[float], None] = time.sleep
+    clock_s: Callable[[], float] = time.monotonic
+
+    def run(self, once: bool = False, idle_exit_s: float | None = None) -> None:
+        """Work until nothing is queued (`once`), until nothing came for `idle_exit_s`, or for ever.
+
+        Raises:
+            LutnasError: the server refuses in a way that waiting does not help.
+        """
+        registered = False
+        away = pauses_s()
+        last_job_s = self.clock_s()
+        while True:
+            try:
+                if not registered:
+                    self.client.register_device(self.device, probe())
+                    registered = True
+                self._hand_in_results()
+                job = self.client.lease_job(self.device, self.owner, self.lease_s)
+                away = pauses_s()
+                pause_s = self.poll_s
+            except (ServerAway, ServerRefused) as error:
+                if isinstance(error, NotFound):
+                    registered = False  # the server lost its database, or another one took its place
+                elif not is_passing(error):
+                    raise
+                job, pause_s = None, next(away)
+                self.progress.say(f"{error}; asking again in {pause_s:g} s")
+            if job is not None:
+                self._do(job)
+                last_job_s = self.clock_s()
+            elif once or (idle_exit_s is not None and self.clock_s() - last_job_s >= idle_exit_s):
+                return
+            else:
+                self.sleep(pause_s)
+
+    def _do(self, job: Job) -> None:
+        self.progress.say(f"job {job.id}: {job.job.kind}, attempt {job.attempts}")
+        over = threading.Event()
+
+        def check() -> None:
+            if over.is_set():
+                raise JobOver(f"job {job.id} is over")
+
+        try:
+            with self._heartbeats(job, over):
+                result = self._verify(job, check) if job.job.kind == "verify" else self._profile(job, check)
+        except (JobOver, ServerAway) as error:
+            # What is measured is spooled; the job comes back when its lease runs out, and goes on from there.
+            self.progress.say(f"job {job.id}: left, {error}")
+            return
+        except LutnasError as error:
+            self.progress.say(f"job {job.id}: failed, {error}")
+            result = JobResult(error=str(error))
+        self.spool.keep_result(job.id, result)
+        try:
+            self._hand_in_results()
+        except ServerAway as error:
+            self.progress.say(f"job {job.id}: {error}; its result is spooled and will be handed in")
+
+    def _hand_in_results(self) -> None:
+        uploader = Uploader(self.client, self.sleep, attempts=1)
+        for job_id, result in self.spool.results().items():
+            self.progress.say(f"job {job_id}: {uploader.hand_in(self.spool, job_id, self.owner, result)}")
+
+    def _verify(self, job: Job, check: Callable[[], None]) -> JobResult:
+        wanted = job.job
+        if wanted.graph is None or wanted.promise is None:
+            raise LutnasError("a verification without a graph")
+        runtime = dataclasses.replace(wanted.runtime, version=find_version())
+        store = GraphStore(self.client, self.spool, runtime.batch, self.sleep)
+        task = Task(wanted.promise.genotype, "verification", wanted.graph)
+        canary, model = store.read(wanted.canary), store.read(wanted.graph)
+        with self.spool.measuring(wait=True):
+            measurement = verify(job.id, task, model, canary, runtime, self.preset, check, self.sleep)
+        return JobResult(measurement=measurement, runtime=runtime)
+
+    def _profile(self, job: Job, check: Callable[[], None]) -> JobResult:
+        wanted = job.job.runtime
+        request = ProfileRequest(
+            self.device,
+            parse_space(job.job.space),
+            threads=wanted.threads,
+            batch=wanted.batch,
+            preset=self.preset,
+        )
+        profiler = Profiler(self.client, self.spool, self.progress, self.sleep, check=check, wait_for_others=True)
+        outcome = profiler.profile(request)
+        if outcome.table is None:
+            return JobResult(error=f"{len(outcome.refused)} graphs could not be measured: {outcome.refused[0]}")
+        return JobResult(run=outcome.run_id)
+
+    @contextmanager
+    def _heartbeats(self, job: Job, over: threading.Event) -> Iterator[None]:
+        stop = threading.Event()
+        thread = threading.Thread(target=self._beat, args=(job, stop, over), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(timeout=5)
+
+    def _beat(self, job: Job, stop: threading.Event, over: threading.Event) -> None:
+        while not stop.wait(self.lease_s / 3):
+            try:
+                self.client.heartbeat(job.id, self.owner, self.lease_s)
+            except (Conflict, NotFound):
+                if self._is_over(job.id):
+                    over.set()
+                return  # a lost lease is no reason to stop: a late result still counts
+            except LutnasError:
+                continue  # the server is away: the lease may outlast that
+
+    def _is_over(self, job_id: str) -> bool:
+        try:
+            return self.client.fetch_job(job_id).state in _OVER
+        except NotFound:
+            return True
+        except LutnasError:
+            return False

@@ -1,0 +1,219 @@
+"""A ladder of budgets: for each the best member, measured on the device, tuned, exported, and measured again.
+
+Latency does not depend on the values of the weights, so a member is measured before it is tuned: one that misses its
+budget costs no training. If it does, the next one that fits a bound tightened by what it exceeded is taken. Members
+that several rungs share are tuned once, several members side by side. `ladder.json` is rewritten after every
+measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import torch
+
+from search.data import ImageSet
+from search.export import ExportedModel, build_onnx, export
+from search.family import Member
+from search.ladder import NOT_TUNED_YET, Attempt, Rung, write_ladder
+from search.picking import Pick, Picker
+from search.progress import Progress
+from search.run_directory import RunDirectory, write_atomically
+from search.supernet import Network, Supernet, recompute_statistics
+from search.tuning import TuningSettings, accuracy_on_test_images, tune, tuning_steps
+from shared.jobs import Promise, Verification
+
+MOST_NETWORKS = 3
+"""Networks tried for one budget."""
+FINAL_MEASUREMENTS = 2
+"""Of a shipped file that met its budget before it was tuned: a single miss is measured once more."""
+
+Measure = Callable[[bytes, Promise], Verification]
+"""Have the device measure ONNX bytes: `search.verification.verify`, bound to a server and a table."""
+
+
+class Climb:
+    """One climb through rising budgets.
+
+    Args:
+        run: finished.
+        measure: asks the device.
+        tuning: of each distinct member.
+        progress: told of each step.
+        confidence: of the bounds; None takes the run's.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        measure: Measure,
+        tuning: TuningSettings,
+        progress: Progress,
+        confidence: float | None = None,
+    ) -> None:
+        self._run = run
+        self._measure = measure
+        self._tuning = tuning
+        self._progress = progress
+        self._picker = Picker(run, confidence)
+        self._supernet = run.supernet()
+        self._files: dict[str, ExportedModel] = {}
+
+    def climb(self, budgets_ms: Sequence[float]) -> list[Rung]:
+        """Climb, writing `ladder.json` and `models/*.onnx` into the run's folder.
+
+        Raises:
+            BudgetTooSmall: no network meets a budget; nothing was measured then.
+            LutnasError: as `measure` says; what was climbed so far stays in `ladder.json`.
+        """
+        with self._progress.phase("picking members", len(budgets_ms)) as phase:
+            steps = []
+            for budget_ms in budgets_ms:
+                steps.append(_Step(self._picker.pick(budget_ms)))
+                phase.advance(1)
+        with self._progress.phase("measuring members", len(steps)) as phase:
+            for step in steps:
+                self._settle(step, steps)
+                phase.advance(1, target_ms=step.pick.budget_ms, measured_ms=step.attempts[-1].measured_ms)
+        images = self._run.load_images()
+        networks = self._tune([step.member.genotype for step in steps], images)
+        with self._progress.phase("exporting, measuring again", len(steps)) as phase:
+            for step in steps:
+                self._ship(step, steps, networks, images)
+                phase.advance(1, target_ms=step.pick.budget_ms, measured_ms=step.attempts[-1].measured_ms)
+        return [step.rung() for step in steps]
+
+    def _settle(self, step: _Step, steps: Sequence[_Step]) -> None:
+        """Measure untuned networks until one meets the budget, or there are no more tries."""
+        while (member := step.next_member()) is not None:
+            content = build_onnx(_untuned(self._supernet, member.genotype))
+            step.add(member, "before tuning", self._verify(content, member, step))
+            self._write(steps)
+            if step.attempts[-1].met:
+                return
+
+    def _ship(
+        self, step: _Step, steps: Sequence[_Step], networks: dict[str, tuple[Network, float]], images: ImageSet
+    ) -> None:
+        """Export and measure the final file; should it miss the budget, settle for the next network and tune that."""
+        while True:
+            member = step.member
+            if member.genotype not in networks:
+                networks.update(self._tune([member.genotype], images))
+            step.model, step.onnx = self._export(member, networks, images)
+            hopeful = step.attempts[-1].met
+            for _ in range(FINAL_MEASUREMENTS):
+                step.add(member, "final", self._verify(step.model.content, member, step))
+                self._write(steps)
+                if step.attempts[-1].met or not hopeful:
+                    break
+            if step.attempts[-1].met or step.next_member() is None:
+                return
+            self._settle(step, steps)
+
+    def _tune(self, genotypes: Sequence[str], images: ImageSet) -> dict[str, tuple[Network, float]]:
+        """Each distinct network tuned, with its test accuracy; as many side by side as the run has threads."""
+        distinct = list(dict.fromkeys(genotypes))
+        networks = {name: self._supernet.derive(self._supernet.space.parse(name)) for name in distinct}
+        total = len(distinct) * max(1, tuning_steps(images, self._tuning))
+
+        def work(name: str, advance: Callable[[int], None]) -> float:
+            torch.set_num_threads(1)
+            tune(networks[name], images, self._tuning, advance)
+            return accuracy_on_test_images(networks[name], images)
+
+        tuned = {}
+        with (
+            self._progress.phase("tuning members", total) as phase,
+            ThreadPoolExecutor(self._run.config.threads) as pool,
+        ):
+            waiting = {pool.submit(work, name, phase.advance): name for name in distinct}
+            try:
+                for done in as_completed(waiting):
+                    tuned[waiting[done]] = (networks[waiting[done]], done.result())
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+        return tuned
+
+    def _export(
+        self, member: Member, networks: dict[str, tuple[Network, float]], images: ImageSet
+    ) -> tuple[ExportedModel, str]:
+        if member.genotype not in self._files:
+            network, accuracy = networks[member.genotype]
+            self._files[member.genotype] = export(
+                network, member, self._run.table, images, accuracy, self._tuning.accuracy_kind, self._run.config.threads
+            )
+        model = self._files[member.genotype]
+        name = f"models/member-{list(self._files).index(member.genotype) + 1:02d}.onnx"
+        (self._run.path / "models").mkdir(exist_ok=True)
+        write_atomically(self._run.path / name, model.content)
+        return model, name
+
+    def _verify(self, content: bytes, member: Member, step: _Step) -> Verification:
+        promise = Promise(
+            self._run.table.hash, member.genotype, member.predicted_ms, member.upper_ms, step.pick.budget_ms
+        )
+        return self._measure(content, promise)
+
+    def _write(self, steps: Sequence[_Step]) -> None:
+        write_ladder(self._run, [step.rung() for step in steps if step.attempts])
+
+
+class _Step:
+    """One budget on its way: what was tried, and the member that stands for it."""
+
+    def __init__(self, pick: Pick) -> None:
+        self.pick = pick
+        self.member = pick.best
+        self.attempts: list[Attempt] = []
+        self.model: ExportedModel | None = None
+        self.onnx: str | None = None
+
+    def add(self, member: Member, step: str, verification: Verification) -> None:
+        """Note a measurement; from now on the member is the one that stands for the budget."""
+        if member.genotype != self.member.genotype:
+            self.model, self.onnx = None, None
+        self.member = member
+        self.attempts.append(Attempt(member.genotype, step, member.predicted_ms, member.upper_ms, **vars(verification)))
+
+    def next_member(self) -> Member | None:
+        """The best-ranked network not tried yet.
+
+        After a miss by a factor f only those count whose bound lies within budget / f, as long as there is one.
+        """
+        tried = {attempt.genotype for attempt in self.attempts}
+        left = [member for member in (self.pick.best, *self.pick.runners_up) if member.genotype not in tried]
+        if len(tried) >= MOST_NETWORKS or not left:
+            return None
+        excess = max((attempt.measured_ms / self.pick.budget_ms for attempt in self.attempts), default=1.0)
+        tighter = [member for member in left if member.upper_ms * max(excess, 1.0) <= self.pick.budget_ms]
+        return (tighter or left)[0]
+
+    def rung(self) -> Rung:
+        """As `ladder.json` has it."""
+        last = self.attempts[-1]
+        return Rung(
+            target_ms=self.pick.budget_ms,
+            predicted_ms=last.predicted_ms,
+            upper_ms=last.upper_ms,
+            measured_ms=last.measured_ms,
+            met=last.met,
+            genotype=last.genotype,
+            accuracy=self.model.accuracy if self.model else None,
+            accuracy_kind=self.model.accuracy_kind if self.model else NOT_TUNED_YET,
+            onnx=self.onnx,
+            raw_ms=last.raw_ms,
+            canary_drift=last.canary_drift,
+            parameters=self.member.parameters,
+            attempts=tuple(self.attempts),
+        )
+
+
+def _untuned(supernet: Supernet, genotype: str) -> Network:
+    """With statistics of random images: the supernet keeps none, and a network without them may overflow."""
+    network = supernet.derive(supernet.space.parse(genotype))
+    image = supernet.space.input_shape
+    noise = torch.randn(16, image.channels, image.height, image.width, generator=torch.Generator().manual_seed(0))
+    recompute_statistics(network, [noise])
+    return network

@@ -1,0 +1,190 @@
+"""Search a family of networks for a device: pull its latency table, train supernet and hypernetwork, rank the family.
+
+Everything goes into one folder (--out). Interrupted anywhere, `search --resume --out DIR` goes on as if nothing had
+happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search.condition import device_simplex
+from search.config import HYPERNETWORKS, PRESETS, SETTINGS, Config, default_search_resolution
+from search.data import ImageSet, load_images
+from search.data.sources import DATASETS
+from search.family import build_family
+from search.interruption import interrupt_on_terminate, stop_on_signals
+from search.lut_client import LutClient
+from search.precision import choose_precision
+from search.progress import Progress, make_progress
+from search.run_directory import RunDirectory
+from search.training import Trainer
+from shared.errors import InvalidValue, LutnasError, WrongUse
+from shared.spaces import SPACES, Space, parse_space
+from shared.table import LatencyTable
+
+DEFAULT_PRESET = "standard"
+SKELETON = ("resolution", "channels", "cells_per_stage")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a search; every setting of `search.config` is one."""
+    parser.add_argument("--device", help="whose latency table to search for")
+    parser.add_argument("--lut-url", help="of the table server, for example http://127.0.0.1:8400")
+    parser.add_argument("--token", help="of the role `search`, where reads need one (default: LUTNAS_TOKEN)")
+    parser.add_argument(
+        "--space", default="nas-bench-201", help="name or string form of the space (default: %(default)s)"
+    )
+    for name in SKELETON:
+        parser.add_argument(_flag(name), type=int, help="of the space; by default whatever the table has")
+    parser.add_argument("--runtime", help="string form of the table's runtime; by default the newest table's")
+    parser.add_argument("--dataset", default="fashion-mnist", help=f"{' or '.join(DATASETS)} (default: fashion-mnist)")
+    parser.add_argument("--data-dir", type=Path, help="folder with the data set's files")
+    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/DEVICE-DATASET)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument(
+        "--preset", choices=PRESETS, default=DEFAULT_PRESET, help="length of the search (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--search-resolution", type=int, help="side that images are pooled to (default: half from 32 on)"
+    )
+    for name, (default, help_text) in SETTINGS.items():
+        choices = HYPERNETWORKS if name == "hypernetwork" else ("auto", "fp32", "bf16") if name == "precision" else None
+        shown = "auto: the faster one" if name == "precision" else str(default)
+        shown = f"by preset, {shown}" if any(name in preset for preset in PRESETS.values()) else shown
+        parser.add_argument(_flag(name), type=type(default), choices=choices, help=f"{help_text} (default: {shown})")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Search, or go on with a search, and build the family."""
+    progress = make_progress(console)
+    directory, images = _resumed(args, progress) if args.resume else _begun(args, progress)
+    with stop_on_signals() as stopped:
+        trainer = Trainer(directory, images)
+        if trainer.step:
+            progress.line(f"going on after step {trainer.step} of {trainer.config.total_steps}")
+        complete = trainer.train(progress, stopped)
+    if not complete:
+        raise LutnasError(
+            f"stopped after step {trainer.step} of {trainer.config.total_steps}, everything is saved;"
+            f" go on with: search --resume --out {directory.path}"
+        )
+    with interrupt_on_terminate():
+        build_family(directory, progress)
+    progress.line(f"the family is in {directory.family_path}; search pick --run {directory.path} --max-latency-ms X")
+    return 0
+
+
+def _begun(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
+    if not args.device or not args.lut_url:
+        raise WrongUse("a search needs --device and --lut-url (or --resume with --out)")
+    out = args.out or Path("runs") / f"{args.device}-{args.dataset}"
+    if (out / "config.json").exists():
+        raise WrongUse(f"{out} already holds a run: go on with it (--resume --out {out}) or choose another --out")
+    table = _fetch_table(args)
+    space = table.parsed_space
+    device_simplex(table)  # a missing price is said before anything is written
+    progress.line(f"table {table.hash[:12]} of {table.device}: {space}, {table.runtime}")
+    images = load_images(args.dataset, space.resolution, space.image_channels, args.data_dir, warn=progress.line)
+    check_images(images, space)
+    config = make_config(args, table, images, progress)
+    return RunDirectory.create(out, config, table), images
+
+
+def _resumed(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
+    if args.out is None:
+        raise WrongUse("--resume needs --out: the folder of the run to go on with")
+    directory = RunDirectory.open(args.out)
+    config = directory.config
+    asked = {
+        name: getattr(args, name) for name in ("device", "lut_url", *SETTINGS) if name not in ("threads", "precision")
+    }
+    for name, value in asked.items():
+        if value is not None and value != getattr(config, name):
+            raise WrongUse(
+                f"{args.out} was begun with {_flag(name)} {getattr(config, name)}, not {value};"
+                " a resumed run keeps its settings"
+            )
+    return directory, directory.load_images()
+
+
+def make_config(args: argparse.Namespace, table: LatencyTable, images: ImageSet, progress: Progress) -> Config:
+    """The config of a new run: options over the preset over the defaults."""
+    space = table.parsed_space
+    settings: dict[str, Any] = dict(PRESETS[args.preset])
+    settings |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    search_resolution = args.search_resolution or default_search_resolution(space.resolution)
+    precision = settings.pop("precision", "auto")
+    config = Config(
+        device=table.device,
+        lut_url=args.lut_url,
+        space=table.space,
+        table_hash=table.hash,
+        dataset=images.name,
+        data_dir=str(args.data_dir) if args.data_dir else None,
+        data_fingerprint=images.fingerprint,
+        search_resolution=search_resolution,
+        **settings,
+    )
+    if precision == "auto":
+        precision = choose_precision(space, search_resolution, config.batch_size, progress.line)
+    return Config(**{**vars(config), "precision": precision})
+
+
+def check_images(images: ImageSet, space: Space) -> None:
+    """Raise InvalidValue unless the space's classifier fits the labels."""
+    classes = len(images.preprocessing.class_names)
+    if classes != space.classes:
+        raise InvalidValue(
+            "dataset", f"{images.name} has {classes} classes, the table's space {space} has {space.classes}"
+        )
+
+
+def _fetch_table(args: argparse.Namespace) -> LatencyTable:
+    token = args.token or os.environ.get("LUTNAS_TOKEN")
+    asked = _asked_space(args)
+    with LutClient(args.lut_url, token) as client:
+        table = client.get_table(args.device, _space_prefix(asked), args.runtime)
+    check_space(table, asked)
+    return table
+
+
+def _asked_space(args: argparse.Namespace) -> dict[str, str | int]:
+    """What was asked of the space, by field; fields that nobody asked for are missing."""
+    asked: dict[str, str | int] = {"name": args.space.partition("/")[0]}
+    if "/" in args.space:
+        space = parse_space(args.space)
+        asked |= {name: getattr(space, name) for name in (*SKELETON, "classes", "image_channels")}
+    elif args.space not in SPACES:
+        parse_space(f"{args.space}/r32/c16/n5/k10/i3")  # says which spaces there are
+    asked |= {name: getattr(args, name) for name in SKELETON if getattr(args, name) is not None}
+    return asked
+
+
+def _space_prefix(asked: dict[str, str | int]) -> str:
+    """The string form as far as it is known: NAME/rN/cN/nN/kN/iN, cut where something is missing."""
+    prefix = str(asked["name"])
+    for letter, name in zip("rcnki", (*SKELETON, "classes", "image_channels"), strict=True):
+        if name not in asked:
+            break
+        prefix += f"/{letter}{asked[name]}"
+    return prefix
+
+
+def check_space(table: LatencyTable, asked: dict[str, str | int]) -> None:
+    """Raise InvalidValue unless the table is of the space that was asked for; both are named."""
+    for name, value in asked.items():
+        found = getattr(table.parsed_space, name)
+        if found != value:
+            raise InvalidValue(
+                name.replace("_", "-"), f"asked for {value}, the table of {table.device} has {found} ({table.space})"
+            )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,62 @@
+"""Training batches from memory. Which images, and how they are shifted, follows from the seed and the batch's index."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from search.data.augmentation import augment
+from search.data.image_set import ImageSet
+from search.data.preprocessing import at_resolution
+from search.randomness import generator
+
+CHUNK = 4096
+LARGEST_SHIFT_SHARE = 8
+"""Images are shifted by up to an eighth of their side."""
+
+
+class Stream:
+    """Endless augmented batches of one split, at the search's resolution.
+
+    Images are resized once and kept as uint8, grey ones with one channel; each is seen once per epoch, the remainder
+    that fills no batch is left out.
+
+    Args:
+        image_set: of the training images.
+        indices: of the split.
+        resolution: side of the batches' images.
+        batch_size: images per batch; at most the split's size.
+        seed, name: of the order and the augmentation.
+    """
+
+    def __init__(
+        self, image_set: ImageSet, indices: Tensor, resolution: int, batch_size: int, seed: int, name: str
+    ) -> None:
+        resize = image_set.preprocessing.resize
+        self._images = torch.cat(
+            [
+                at_resolution(resize(part.float()), resolution).round().clamp(0, 255).byte()
+                for part in image_set.train_images[indices].split(CHUNK)
+            ]
+        )
+        self._labels = image_set.train_labels[indices]
+        self._normalise = image_set.preprocessing.normalise
+        self._mirror = image_set.mirror
+        self._shift = resolution // LARGEST_SHIFT_SHARE
+        self._batch_size = min(batch_size, len(indices))
+        self._batches_per_epoch = len(indices) // self._batch_size
+        self._seed, self._name = seed, name
+        self._order = lru_cache(maxsize=4)(self._draw_order)
+
+    def batch(self, index: int) -> tuple[Tensor, Tensor]:
+        """Images (batch, channels, side, side), channels last, and labels. May be called from several threads."""
+        epoch, position = divmod(index, self._batches_per_epoch)
+        chosen = self._order(epoch)[position * self._batch_size : (position + 1) * self._batch_size]
+        random = generator(self._seed, self._name, "augmentation", index)
+        images = augment(self._images[chosen], random, self._shift, self._mirror).float()
+        return self._normalise(images).contiguous(memory_format=torch.channels_last), self._labels[chosen]
+
+    def _draw_order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self._labels), generator=generator(self._seed, self._name, "order", epoch))

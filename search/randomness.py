@@ -1,0 +1,13 @@
+"""Random generators by name: what is drawn at a step follows from the seed and the step alone, never from history."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def generator(seed: int, *names: str | int) -> torch.Generator:
+    """A fresh generator for one purpose; the same seed and names always give the same numbers."""
+    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,0 +1,91 @@
+"""Which networks are trained: fairly sampled paths, paths drawn from alpha, gates that carry a gradient to alpha."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from search.condition import gumbel, space_primitives
+from search.randomness import generator
+from shared.primitives import parameter_count
+from shared.spaces import Genotype, Space
+
+MOST_TRIES = 200
+"""After so many disconnected draws the fastest network stands in."""
+
+
+class FairSampler:
+    """Paths in cycles: in each cycle every primitive of every slot is chosen once (FairNAS: Chu et al., 2021), then the
+    largest network once more (the sandwich rule of Yu et al., 2020). All paths connect input and output.
+
+    Args:
+        space: of the paths.
+        seed: path number i is always the same for the same seed.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+        self._primitives = space_primitives(space)
+        self.largest = largest_genotype(space)
+        self._cycle = lru_cache(maxsize=4)(self._draw_cycle)
+
+    @property
+    def cycle_length(self) -> int:
+        """Paths per cycle."""
+        return len(self._primitives) + 1
+
+    def path(self, index: int) -> Genotype:
+        """Path number `index`, from 0. May be called from several threads."""
+        cycle, position = divmod(index, self.cycle_length)
+        return self._cycle(cycle)[position]
+
+    def _draw_cycle(self, cycle: int) -> tuple[Genotype, ...]:
+        random = generator(self._seed, "fair paths", cycle)
+        count = len(self._primitives)
+        while True:
+            orders = [torch.randperm(count, generator=random).tolist() for _ in self._space.slots]
+            paths = [Genotype(tuple(self._primitives[order[i]] for order in orders)) for i in range(count)]
+            if all(map(self._space.is_connected, paths)):
+                return (*paths, self.largest)
+
+
+def largest_genotype(space: Space) -> Genotype:
+    """In each slot the primitive with the most parameters."""
+
+    def parameters(slot: int, primitive: str) -> int:
+        return sum(map(parameter_count, space.slot_ops(slot, primitive)))
+
+    return Genotype(
+        tuple(max(slot.primitives, key=lambda p, i=i: parameters(i, p)) for i, slot in enumerate(space.slots))  # type: ignore[misc]
+    )
+
+
+@torch.no_grad()
+def sample_path(alpha: Tensor, space: Space, random: torch.Generator) -> Genotype:
+    """A connected network drawn with the probabilities softmax(alpha) (the Gumbel-max trick)."""
+    return _genotype(space, _connected_noise(alpha, space, random).argmax(dim=1)) or space.fastest()
+
+
+def straight_through_gates(alpha: Tensor, space: Space, temperature: float, random: torch.Generator) -> Tensor:
+    """Gates (slots, primitives): one of each row is 1 in the forward pass; the gradient is the soft sample's."""
+    noisy = alpha + (_connected_noise(alpha.detach(), space, random) - alpha.detach())
+    soft = torch.softmax(noisy / temperature, dim=1)
+    hard = torch.zeros_like(soft).scatter_(1, noisy.argmax(dim=1, keepdim=True), 1.0)
+    return hard + (soft - soft.detach())
+
+
+def _connected_noise(alpha: Tensor, space: Space, random: torch.Generator) -> Tensor:
+    """alpha plus Gumbel noise, drawn anew until its argmax connects input and output."""
+    for _ in range(MOST_TRIES):
+        noisy = alpha + gumbel(alpha.shape, random)
+        if _genotype(space, noisy.argmax(dim=1)) is not None:
+            return noisy
+    return noisy
+
+
+def _genotype(space: Space, indices: Tensor) -> Genotype | None:
+    genotype = Genotype(tuple(s.primitives[i] for s, i in zip(space.slots, indices.tolist(), strict=True)))
+    return genotype if space.is_connected(genotype) else None
