@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -116,6 +117,18 @@ class Darts(Space):
         """What every network holds: preprocessing of an input that no edge of some network reads is not among them."""
         stem, classifier = self._ends()
         return (stem, *(self._preprocess_key(cell, 1) for cell in range(self.depth)), classifier)
+
+    def op_counts(self, genotype: Genotype) -> Counter[OpKey]:
+        """Chosen ops, and the preprocessing of a cell's first input where an edge reads it."""
+        counts = super().op_counts(genotype)
+        if counts:
+            steps = (step for step in self.wiring(genotype) if step.name.endswith("preprocess0."))
+            counts.update(step.key for step in steps if step.key)
+        return counts
+
+    def op_keys(self) -> tuple[OpKey, ...]:
+        first_inputs = (self._preprocess_key(cell, 0) for cell in range(self.depth))
+        return tuple(sorted({*super().op_keys(), *first_inputs}))
 
     def fastest(self) -> Genotype:
         one_cell = tuple("skip_connect" if source < KEPT_EDGES else "none" for source, _ in EDGES)
