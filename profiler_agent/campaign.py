@@ -10,7 +10,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Protocol
 
 from profiler_agent.round_timer import RoundTimer, TimedGraph, TimedRound
@@ -18,11 +17,13 @@ from profiler_agent.stopping import StoppingRule
 from shared.measurement import Round, Verdict, quantile
 from shared.plan import Task
 
-COOL_DOWN_S = 0.3
-MOST_REDOS_PER_TASK = 6
-SLOW_CANARY = 1.25
-UNEVEN_CANARY = 1.15
+COOL_DOWN_S = 0.5
+"""Pause when every task of a round met a busy machine; less when fewer did."""
+MOST_REDOS_PER_TASK = 15
+SLOW_CANARY = 1.10
+UNEVEN_CANARY = 1.10
 CANARY_WINDOW = 101
+CANARY_QUANTILE = 0.2
 
 
 @dataclass
@@ -52,17 +53,30 @@ class Journal(Protocol):
 
 
 class CanaryWatch:
-    """Says whether the machine was itself during a round, by the canary of that round and of those before."""
+    """Says whether the machine was itself during a round, by the canary of that round and of those before.
 
-    def __init__(self) -> None:
-        self._recent_ms: deque[float] = deque(maxlen=CANARY_WINDOW)
+    A neighbour on the other thread of the same core slows a convolution by a fifth and a small op by a half: a ratio to
+    the canary does not cancel that. So a round counts as disturbed already when the canary is a tenth slower than what
+    it mostly is at its best. The window moves: a machine that slows down for good is soon the new measure.
+
+    Args:
+        usual_ms: what an earlier campaign found; without it, one that begins on a busy machine knows no better.
+    """
+
+    def __init__(self, usual_ms: float | None = None) -> None:
+        known = [] if usual_ms is None else [usual_ms] * CANARY_WINDOW
+        self._recent_ms: deque[float] = deque(known, maxlen=CANARY_WINDOW)
 
     def is_off(self, timed: TimedRound) -> bool:
-        """Whether the canary is slow against its running median, or differs before and after."""
+        """Whether the canary is slow against the rounds before, or differs before and after."""
         now_ms = quantile(timed.round.canary_ms)
         self._recent_ms.append(now_ms)
         sides = sorted((timed.canary_before_ms, timed.canary_after_ms))
-        return sides[1] > UNEVEN_CANARY * sides[0] or now_ms > SLOW_CANARY * median(self._recent_ms)
+        return sides[1] > UNEVEN_CANARY * sides[0] or now_ms > SLOW_CANARY * self.usual_ms()
+
+    def usual_ms(self) -> float:
+        """The canary's time on this machine when nobody disturbs."""
+        return quantile(tuple(self._recent_ms), CANARY_QUANTILE)
 
 
 class Campaign:
@@ -78,6 +92,7 @@ class Campaign:
         rng: random.Random,
         sleep: Callable[[float], None],
         on_round: Callable[[Sequence[Subject]], None] = lambda subjects: None,
+        watch: CanaryWatch | None = None,
     ) -> None:
         self._subjects = subjects
         self._timer = timer
@@ -87,14 +102,14 @@ class Campaign:
         self._rng = rng
         self._sleep = sleep
         self._on_round = on_round
-        self._watch = CanaryWatch()
+        self._watch = watch or CanaryWatch()
 
     def run(self) -> None:
         """Measure until every subject is done."""
         while active := self._active():
             again = self._sweep(active)
             if again:
-                self._sleep(COOL_DOWN_S)
+                self._sleep(COOL_DOWN_S * len(again) / len(active))
                 self._sweep(again)
 
     def _active(self) -> list[Subject]:

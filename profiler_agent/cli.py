@@ -63,7 +63,7 @@ def run_probe(arguments: argparse.Namespace) -> int:
 
 def run_profile(arguments: argparse.Namespace) -> int:
     """`profile`: make the device's latency table."""
-    from profiler_agent.profiling import Outcome, Profiler, ProfileRequest
+    from profiler_agent.profiling import Profiler, ProfileRequest
     from profiler_agent.progress import Progress
     from profiler_agent.spool import Spool
     from shared.spaces import make_space
@@ -88,9 +88,9 @@ def run_profile(arguments: argparse.Namespace) -> int:
         arguments.new,
         arguments.force,
     )
-    client = _client(arguments)
     progress = Progress(_say, sys.stderr.isatty())
-    outcome: Outcome = Profiler(client, Spool(_spool_folder(arguments)), progress).profile(request)
+    with _client(arguments) as client:
+        outcome = Profiler(client, Spool(_spool_folder(arguments)), progress).profile(request)
     if outcome.table is not None:
         if not outcome.measured:
             print("the server has this table already (same plan, runtime and agent version); --new measures again")
@@ -112,15 +112,10 @@ def run_work(arguments: argparse.Namespace) -> int:
     from shared.measurement import check_device_name
 
     check_device_name(arguments.device)
-    worker = Worker(
-        _client(arguments),
-        Spool(_spool_folder(arguments)),
-        Progress(_say, sys.stderr.isatty()),
-        arguments.device,
-        PRESETS[arguments.preset],
-        arguments.poll_s,
-    )
-    worker.run(arguments.once, arguments.idle_exit_s)
+    spool, progress = Spool(_spool_folder(arguments)), Progress(_say, sys.stderr.isatty())
+    with _client(arguments) as client:
+        worker = Worker(client, spool, progress, arguments.device, PRESETS[arguments.preset], arguments.poll_s)
+        worker.run(arguments.once, arguments.idle_exit_s)
     return 0
 
 
@@ -129,8 +124,8 @@ def run_upload(arguments: argparse.Namespace) -> int:
     from profiler_agent.spool import Spool
     from profiler_agent.uploading import Uploader, upload_everything
 
-    uploader = Uploader(_client(arguments))
-    complete = upload_everything(Spool(_spool_folder(arguments)), uploader, "upload", print)
+    with _client(arguments) as client:
+        complete = upload_everything(Spool(_spool_folder(arguments)), Uploader(client), "upload", print)
     return 0 if complete else 1
 
 

@@ -45,10 +45,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """Content of a file; None where there is none."""
+    """Content of a regular file; None where there is none."""
     with disk_errors(path):
         try:
-            return path.read_bytes()
+            return path.read_bytes() if path.is_file() else None
         except FileNotFoundError:
             return None
 

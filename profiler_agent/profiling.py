@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from profiler_agent.campaign import Campaign, Subject
+from profiler_agent.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.graph_store import GraphStore
 from profiler_agent.probe import probe
 from profiler_agent.progress import Progress
@@ -185,8 +185,11 @@ class Profiler:
             self.progress.measured(all_subjects, preset.max_rounds)
 
         rng = random.Random(spooled.run.id)
+        watch = CanaryWatch(self.spool.find_usual_canary(runtime, plan.canary))
         with self.progress.bar("measuring"):
-            Campaign(subjects, timer, rule, judge.judge, spooled, rng, self.sleep, on_round).run()
+            Campaign(subjects, timer, rule, judge.judge, spooled, rng, self.sleep, on_round, watch).run()
+        if subjects:
+            self.spool.keep_usual_canary(runtime, plan.canary, watch.usual_ms())
         return refused
 
     def _load(

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -38,7 +38,7 @@ _AWAY_STATUS = {502, 503, 504}
 
 
 class ServerClient:
-    """One lut-server."""
+    """One lut-server. As a context manager it closes its connections."""
 
     def __init__(
         self,
@@ -57,8 +57,10 @@ class ServerClient:
         if scheme not in ("http", "https") or not self._http.base_url.host:
             raise InvalidValue("server", f"'{url}' is not a URL like http://host:8000")
 
-    def close(self) -> None:
-        """Close the connections."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         self._http.close()
 
     def register_device(self, name: str, probe: dict[str, str]) -> None:

@@ -27,6 +27,7 @@ from shared.errors import CorruptFile, InvalidValue
 from shared.jobs import JobResult
 from shared.measurement import Measurement, Round, Run, Verdict
 from shared.plan import Plan, Task
+from shared.runtime import Runtime
 from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
 
@@ -178,6 +179,16 @@ class Spool:
         if model is None or hashlib.sha256(model).hexdigest() != known["sha256"]:
             return None
         return known["sha256"], model
+
+    def keep_usual_canary(self, runtime: Runtime, canary: str, usual_ms: float) -> None:
+        """Remember how fast the canary is on this machine when nobody disturbs."""
+        self.keep_known(["usual canary", str(runtime), canary], {"usual_ms": usual_ms})
+
+    def find_usual_canary(self, runtime: Runtime, canary: str) -> float | None:
+        """What the last campaign kept."""
+        known = self.find_known(["usual canary", str(runtime), canary]) or {}
+        usual_ms = known.get("usual_ms")
+        return usual_ms if isinstance(usual_ms, float) and usual_ms > 0 else None
 
     def keep_known(self, key: list[str], value: Mapping[str, Any]) -> None:
         """Remember a server's answer."""

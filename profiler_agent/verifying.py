@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 
-from profiler_agent.campaign import Campaign, Subject
+from profiler_agent.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.round_timer import RoundTimer
 from profiler_agent.sessions import load_graph
 from profiler_agent.stability import StabilityJudge
@@ -42,6 +42,7 @@ def verify(
     canary: bytes,
     runtime: Runtime,
     preset: Preset,
+    watch: CanaryWatch,
     check: Callable[[], None] = lambda: None,
     sleep: Callable[[float], None] = time.sleep,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
@@ -61,7 +62,7 @@ def verify(
         sleep(PAUSE_S)
 
     rng = random.Random(job_id)
-    Campaign(subjects, timer, rule, lambda subject: Verdict(True), _NoJournal(), rng, sleep, on_round).run()
+    Campaign(subjects, timer, rule, lambda subject: Verdict(True), _NoJournal(), rng, sleep, on_round, watch).run()
     rounds = [one for in_turn in zip(*(s.rounds for s in subjects), strict=False) for one in in_turn]
     together = Subject(task, subjects[0].graph, rounds=rounds, disturbed=sum(s.disturbed for s in subjects))
     identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{job_id} {task.role} {task.graph}"))

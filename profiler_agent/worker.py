@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from profiler_agent.campaign import CanaryWatch
 from profiler_agent.graph_store import GraphStore
 from profiler_agent.probe import probe
 from profiler_agent.profiling import Profiler, ProfileRequest
@@ -124,8 +125,10 @@ class Worker:
         store = GraphStore(self.client, self.spool, runtime.batch, self.sleep)
         task = Task(wanted.promise.genotype, "verification", wanted.graph)
         canary, model = store.read(wanted.canary), store.read(wanted.graph)
+        watch = CanaryWatch(self.spool.find_usual_canary(runtime, wanted.canary))
         with self.spool.measuring(wait=True):
-            measurement = verify(job.id, task, model, canary, runtime, self.preset, check, self.sleep)
+            measurement = verify(job.id, task, model, canary, runtime, self.preset, watch, check, self.sleep)
+        self.spool.keep_usual_canary(runtime, wanted.canary, watch.usual_ms())
         return JobResult(measurement=measurement, runtime=runtime)
 
     def _profile(self, job: Job, check: Callable[[], None]) -> JobResult:

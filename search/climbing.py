@@ -2,26 +2,26 @@
 
 Latency does not depend on the values of the weights, so a member is measured before it is tuned: one that misses its
 budget costs no training. If it does, the next one that fits a bound tightened by what it exceeded is taken. Members
-that several rungs share are tuned once, several members side by side. `ladder.json` is rewritten after every
-measurement.
+that several rungs share are tuned once, several members side by side. Should the shipped file miss, its budget goes
+round again with the next network. `ladder.json` is rewritten after every measurement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 
 import torch
 
 from search.data import ImageSet
-from search.export import ExportedModel, build_onnx, export
-from search.family import Member
-from search.ladder import NOT_TUNED_YET, Attempt, Rung, write_ladder
+from search.export import ExportedModel, export, untuned_onnx
+from search.ladder import LADDER_FILE, NOT_TUNED_YET, Attempt, Rung, write_ladder
+from search.members import Member
 from search.picking import Pick, Picker
 from search.progress import Progress
 from search.run_directory import RunDirectory, write_atomically
-from search.supernet import Network, Supernet, recompute_statistics
-from search.tuning import TuningSettings, accuracy_on_test_images, tune, tuning_steps
+from search.tuning import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
 from shared.jobs import Promise, Verification
 
 MOST_NETWORKS = 3
@@ -42,6 +42,7 @@ class Climb:
         tuning: of each distinct member.
         progress: told of each step.
         confidence: of the bounds; None takes the run's.
+        folder: for `ladder.json` and `models/*.onnx`; None takes the run's.
     """
 
     def __init__(
@@ -51,17 +52,20 @@ class Climb:
         tuning: TuningSettings,
         progress: Progress,
         confidence: float | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._run = run
+        self._folder = folder or run.path
         self._measure = measure
         self._tuning = tuning
         self._progress = progress
         self._picker = Picker(run, confidence)
         self._supernet = run.supernet()
-        self._files: dict[str, ExportedModel] = {}
+        self._models: dict[str, ExportedModel] = {}
+        self._names: dict[str, str] = {}
 
     def climb(self, budgets_ms: Sequence[float]) -> list[Rung]:
-        """Climb, writing `ladder.json` and `models/*.onnx` into the run's folder.
+        """Climb, writing `ladder.json` and `models/*.onnx`.
 
         Raises:
             BudgetTooSmall: no network meets a budget; nothing was measured then.
@@ -72,83 +76,75 @@ class Climb:
             for budget_ms in budgets_ms:
                 steps.append(_Step(self._picker.pick(budget_ms)))
                 phase.advance(1)
-        with self._progress.phase("measuring members", len(steps)) as phase:
-            for step in steps:
-                self._settle(step, steps)
-                phase.advance(1, target_ms=step.pick.budget_ms, measured_ms=step.attempts[-1].measured_ms)
-        images = self._run.load_images()
-        networks = self._tune([step.member.genotype for step in steps], images)
-        with self._progress.phase("exporting, measuring again", len(steps)) as phase:
-            for step in steps:
-                self._ship(step, steps, networks, images)
-                phase.advance(1, target_ms=step.pick.budget_ms, measured_ms=step.attempts[-1].measured_ms)
+        images: ImageSet | None = None
+        pending = steps
+        while pending:
+            with self._progress.phase("measuring members", len(pending)) as phase:
+                for step in pending:
+                    self._settle(step, steps)
+                    phase.advance(1, target_ms=step.pick.budget_ms, measured_ms=step.attempts[-1].measured_ms)
+            images = images or self._run.load_images()
+            self._tune([step.member for step in pending], images)
+            with self._progress.phase("measuring files", len(pending)) as phase:
+                for step in pending:
+                    self._ship(step, steps)
+                    phase.advance(1, target_ms=step.pick.budget_ms, measured_ms=step.attempts[-1].measured_ms)
+            pending = [step for step in pending if not step.attempts[-1].met and step.next_member() is not None]
         return [step.rung() for step in steps]
 
     def _settle(self, step: _Step, steps: Sequence[_Step]) -> None:
         """Measure untuned networks until one meets the budget, or there are no more tries."""
         while (member := step.next_member()) is not None:
-            content = build_onnx(_untuned(self._supernet, member.genotype))
+            content = untuned_onnx(self._supernet, member.genotype)
             step.add(member, "before tuning", self._verify(content, member, step))
             self._write(steps)
             if step.attempts[-1].met:
                 return
 
-    def _ship(
-        self, step: _Step, steps: Sequence[_Step], networks: dict[str, tuple[Network, float]], images: ImageSet
-    ) -> None:
-        """Export and measure the final file; should it miss the budget, settle for the next network and tune that."""
-        while True:
-            member = step.member
-            if member.genotype not in networks:
-                networks.update(self._tune([member.genotype], images))
-            step.model, step.onnx = self._export(member, networks, images)
-            hopeful = step.attempts[-1].met
-            for _ in range(FINAL_MEASUREMENTS):
-                step.add(member, "final", self._verify(step.model.content, member, step))
-                self._write(steps)
-                if step.attempts[-1].met or not hopeful:
-                    break
-            if step.attempts[-1].met or step.next_member() is None:
-                return
-            self._settle(step, steps)
+    def _ship(self, step: _Step, steps: Sequence[_Step]) -> None:
+        """Write the file of the step's member and measure it."""
+        member = step.member
+        step.model = self._models[member.genotype]
+        step.onnx = self._names.setdefault(member.genotype, f"models/member-{len(self._names) + 1:02d}.onnx")
+        (self._folder / "models").mkdir(exist_ok=True)
+        write_atomically(self._folder / step.onnx, step.model.content)
+        hopeful = step.attempts[-1].met
+        for _ in range(FINAL_MEASUREMENTS):
+            step.add(member, "final", self._verify(step.model.content, member, step))
+            self._write(steps)
+            if step.attempts[-1].met or not hopeful:
+                break
 
-    def _tune(self, genotypes: Sequence[str], images: ImageSet) -> dict[str, tuple[Network, float]]:
-        """Each distinct network tuned, with its test accuracy; as many side by side as the run has threads."""
-        distinct = list(dict.fromkeys(genotypes))
-        networks = {name: self._supernet.derive(self._supernet.space.parse(name)) for name in distinct}
-        total = len(distinct) * max(1, tuning_steps(images, self._tuning))
+    def _tune(self, members: Sequence[Member], images: ImageSet) -> None:
+        """Tune, export and check each distinct network once, as many side by side as the run has threads."""
+        missing = {member.genotype: member for member in members if member.genotype not in self._models}
+        if not missing:
+            return
+        steps = tuning_steps(images, self._tuning)
+        prepared = TuningImages(images, self._tuning)
+        networks = {name: self._supernet.derive(self._supernet.space.parse(name)) for name in missing}
 
-        def work(name: str, advance: Callable[[int], None]) -> float:
+        def work(member: Member, advance: Callable[[int], None]) -> ExportedModel:
             torch.set_num_threads(1)
-            tune(networks[name], images, self._tuning, advance)
-            return accuracy_on_test_images(networks[name], images)
+            network = networks[member.genotype]
+            tune(network, prepared, self._tuning, steps, advance)
+            accuracy = accuracy_on_test_images(network, images)
+            model = export(network, member, self._run.table, images, accuracy, self._tuning.accuracy_kind)
+            advance(1)
+            return model
 
-        tuned = {}
         with (
-            self._progress.phase("tuning members", total) as phase,
+            self._progress.phase("tuning members", len(missing) * (steps + 1)) as phase,
             ThreadPoolExecutor(self._run.config.threads) as pool,
         ):
-            waiting = {pool.submit(work, name, phase.advance): name for name in distinct}
+            # The largest first: two that take long side by side, not one of them alone at the end.
+            order = sorted(missing.values(), key=lambda member: -member.multiply_adds)
+            waiting = {pool.submit(work, member, phase.advance): member.genotype for member in order}
             try:
                 for done in as_completed(waiting):
-                    tuned[waiting[done]] = (networks[waiting[done]], done.result())
+                    self._models[waiting[done]] = done.result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-        return tuned
-
-    def _export(
-        self, member: Member, networks: dict[str, tuple[Network, float]], images: ImageSet
-    ) -> tuple[ExportedModel, str]:
-        if member.genotype not in self._files:
-            network, accuracy = networks[member.genotype]
-            self._files[member.genotype] = export(
-                network, member, self._run.table, images, accuracy, self._tuning.accuracy_kind, self._run.config.threads
-            )
-        model = self._files[member.genotype]
-        name = f"models/member-{list(self._files).index(member.genotype) + 1:02d}.onnx"
-        (self._run.path / "models").mkdir(exist_ok=True)
-        write_atomically(self._run.path / name, model.content)
-        return model, name
 
     def _verify(self, content: bytes, member: Member, step: _Step) -> Verification:
         promise = Promise(
@@ -157,7 +153,7 @@ class Climb:
         return self._measure(content, promise)
 
     def _write(self, steps: Sequence[_Step]) -> None:
-        write_ladder(self._run, [step.rung() for step in steps if step.attempts])
+        write_ladder(self._folder / LADDER_FILE, [step.rung() for step in steps if step.attempts])
 
 
 class _Step:
@@ -208,12 +204,3 @@ class _Step:
             parameters=self.member.parameters,
             attempts=tuple(self.attempts),
         )
-
-
-def _untuned(supernet: Supernet, genotype: str) -> Network:
-    """With statistics of random images: the supernet keeps none, and a network without them may overflow."""
-    network = supernet.derive(supernet.space.parse(genotype))
-    image = supernet.space.input_shape
-    noise = torch.randn(16, image.channels, image.height, image.width, generator=torch.Generator().manual_seed(0))
-    recompute_statistics(network, [noise])
-    return network

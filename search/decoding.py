@@ -1,10 +1,12 @@
 """Exact constrained decoding: the most probable networks that meet a budget.
 
     maximise   sum over slots of log p(slot, choice)
-    subject to upper_ms(network) <= budget, and the network connects input and output
+    subject to floor < upper_ms(network) <= budget, and the network connects input and output
 
-A network's dead slots are free: of all genotypes that compute the same, the most probable one counts. Solved by
-enumeration, which NAS-Bench-201's 15,625 genotypes allow; a larger space brings another `Decoder`.
+The floor is 0 for the best network of a budget; a higher one asks for networks that make use of it. Genotypes that
+compute the same (dead slots, detours over skips) are one network: its probability is that of the most probable of them,
+its latency and its name those of the cheapest. Solved by enumeration, which NAS-Bench-201's 15,625 genotypes allow; a
+larger space brings another `Decoder`.
 """
 
 from __future__ import annotations
@@ -24,12 +26,22 @@ from shared.errors import BudgetTooSmall, InvalidValue
 from shared.spaces import Genotype, Space
 from shared.table import CONFIDENCE
 
+Floats = npt.NDArray[np.float64]
+
 MOST_ENUMERATED = 1_000_000
 
 
 @dataclass(frozen=True)
+class Band:
+    """What an upper bound has to lie in: above the floor, up to the budget."""
+
+    budget_ms: float
+    floor_ms: float = 0.0
+
+
+@dataclass(frozen=True)
 class Decoded:
-    """One network, in canonical form, with its probability under the alphas and its latency."""
+    """One network with its probability under the alphas and its latency."""
 
     genotype: Genotype
     log_probability: float
@@ -48,17 +60,21 @@ class Decoder(Protocol):
     def largest_ms(self) -> float:
         """The largest upper bound of any connected network."""
 
-    def decode(
-        self, log_probabilities: npt.NDArray[np.float64], budgets_ms: Sequence[float], count: int = 1
-    ) -> list[list[Decoded]]:
-        """For each budget the `count` most probable distinct networks, best first.
+    def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
+        """For each band the `count` most probable distinct networks, best first; fewer where the band has fewer.
 
         Args:
             log_probabilities: (slots, primitives).
+            bands: budgets with their floors.
+            count: networks per band.
 
         Raises:
             BudgetTooSmall: a budget lies below `smallest_ms`.
         """
+
+    @property
+    def fastest(self) -> Genotype:
+        """The network with the smallest upper bound."""
 
     def feasible(self, budget_ms: float) -> list[Genotype]:
         """Every distinct network that meets the budget, in a fixed order."""
@@ -66,17 +82,19 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class Enumeration:
-    """All genotypes of a space, each as column indices of alpha, and which distinct network each one is.
+    """All genotypes of a space, each as column indices of alpha, and what each one computes.
 
     Attributes:
         choices: (connected genotypes, slots).
-        network: (connected genotypes,), index into `networks`.
-        networks: every distinct connected network once, canonical.
+        form: (connected genotypes,), index into `forms`.
+        forms: every connected genotype in canonical form, once.
+        function: (forms,), the number of the function that a form computes.
     """
 
     choices: npt.NDArray[np.int64]
-    network: npt.NDArray[np.int64]
-    networks: tuple[Genotype, ...]
+    form: npt.NDArray[np.int64]
+    forms: tuple[Genotype, ...]
+    function: npt.NDArray[np.int64]
 
 
 def genotype_count(space: Space) -> int:
@@ -86,22 +104,24 @@ def genotype_count(space: Space) -> int:
 
 @lru_cache(maxsize=4)
 def enumerate_space(space: Space) -> Enumeration:
-    """List a space. Takes about a fifth of a second for NAS-Bench-201, once per process.
+    """List a space. Takes about a second for NAS-Bench-201, once per process.
 
     Raises:
         InvalidValue: the space is too large to be listed.
     """
     if genotype_count(space) > MOST_ENUMERATED:
         raise InvalidValue("space", f"{space.name} has {genotype_count(space):.3g} genotypes, too many to enumerate")
-    choices, network, networks = [], [], dict[Genotype, int]()
+    choices, form, forms = [], [], dict[Genotype, int]()
     for columns in itertools.product(*(range(len(slot.primitives)) for slot in space.slots)):
         names = tuple(slot.primitives[column] for slot, column in zip(space.slots, columns, strict=True))
         canonical = space.canonical(Genotype(names))
         if not space.is_connected(canonical):
             continue
         choices.append(columns)
-        network.append(networks.setdefault(canonical, len(networks)))
-    return Enumeration(np.array(choices), np.array(network), tuple(networks))
+        form.append(forms.setdefault(canonical, len(forms)))
+    numbers: dict[str, int] = {}
+    function = [numbers.setdefault(space.signature(genotype), len(numbers)) for genotype in forms]
+    return Enumeration(np.array(choices), np.array(form), tuple(forms), np.array(function))
 
 
 class EnumerationDecoder:
@@ -109,37 +129,46 @@ class EnumerationDecoder:
 
     def __init__(self, model: LatencyModel, confidence: float = CONFIDENCE) -> None:
         self._device = model.table.device
-        self._all = enumerate_space(model.space)
-        self._mean_ms, _ = model.mean_and_sd_ms(self._all.networks)
-        self._upper_ms = model.upper_ms(self._all.networks, confidence)
+        listed = enumerate_space(model.space)
+        mean_ms, _ = model.mean_and_sd_ms(listed.forms)
+        upper_ms = model.upper_ms(listed.forms, confidence)
+        cheapest_first = np.argsort(upper_ms, kind="stable")
+        _, places = np.unique(listed.function[cheapest_first], return_index=True)
+        cheapest = cheapest_first[places]  # of each function, in the order of the functions' numbers
+        self._choices = listed.choices
+        self._network = listed.function[listed.form]
+        self._networks = [listed.forms[index] for index in cheapest]
+        self._mean_ms, self._upper_ms = mean_ms[cheapest], upper_ms[cheapest]
+        self.fastest = self._networks[int(self._upper_ms.argmin())]
         self.smallest_ms = float(self._upper_ms.min())
         self.largest_ms = float(self._upper_ms.max())
 
-    def decode(
-        self, log_probabilities: npt.NDArray[np.float64], budgets_ms: Sequence[float], count: int = 1
-    ) -> list[list[Decoded]]:
+    def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
         """See `Decoder.decode`."""
-        for budget_ms in budgets_ms:
-            self._require(budget_ms)
-        slots = np.arange(self._all.choices.shape[1])
-        by_genotype = log_probabilities[slots, self._all.choices].sum(axis=1)
-        by_network = np.full(len(self._all.networks), -np.inf)
-        np.maximum.at(by_network, self._all.network, by_genotype)
+        for band in bands:
+            self._require(band.budget_ms)
+        slots = np.arange(self._choices.shape[1])
+        by_genotype = log_probabilities[slots, self._choices].sum(axis=1)
+        by_network = np.full(len(self._networks), -np.inf)
+        np.maximum.at(by_network, self._network, by_genotype)
         best_first = np.argsort(-by_network, kind="stable")
         upper_ms = self._upper_ms[best_first]
         return [
-            [self._decoded(index, by_network[index]) for index in best_first[upper_ms <= budget_ms][:count]]
-            for budget_ms in budgets_ms
+            [
+                self._decoded(index, by_network[index])
+                for index in best_first[(upper_ms > band.floor_ms) & (upper_ms <= band.budget_ms)][:count]
+            ]
+            for band in bands
         ]
 
     def feasible(self, budget_ms: float) -> list[Genotype]:
         """See `Decoder.feasible`."""
         self._require(budget_ms)
-        return [self._all.networks[index] for index in np.flatnonzero(self._upper_ms <= budget_ms)]
+        return [self._networks[index] for index in np.flatnonzero(self._upper_ms <= budget_ms)]
 
     def _decoded(self, index: int, log_probability: float) -> Decoded:
         return Decoded(
-            self._all.networks[index],
+            self._networks[index],
             float(log_probability),
             float(self._mean_ms[index]),
             float(self._upper_ms[index]),

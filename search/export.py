@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 
 from search.data import ImageSet
-from search.family import Member
-from search.supernet import Network
+from search.members import Offer
+from search.supernet import Network, Supernet, recompute_statistics
 from shared import __version__
 from shared.errors import LutnasError
 from shared.graphs import build_network
@@ -42,9 +43,21 @@ def build_onnx(network: Network, metadata: Mapping[str, str] | None = None) -> b
     return build_network(network.space, network.genotype, weights=weights, metadata=metadata or {})
 
 
+def untuned_onnx(supernet: Supernet, genotype: str) -> bytes:
+    """ONNX bytes of a member with inherited weights: enough to measure its latency, where values do not matter.
+
+    Batch norms get the statistics of random images: the supernet keeps none, and without them a network may overflow.
+    """
+    network = supernet.derive(supernet.space.parse(genotype))
+    image = supernet.space.input_shape
+    noise = torch.randn(16, image.channels, image.height, image.width, generator=torch.Generator().manual_seed(0))
+    recompute_statistics(network, [noise])
+    return build_onnx(network)
+
+
 def export(
     network: Network,
-    member: Member,
+    offer: Offer,
     table: LatencyTable,
     image_set: ImageSet,
     torch_accuracy: float,
@@ -55,7 +68,7 @@ def export(
 
     Args:
         network: with the weights to ship.
-        member: what the table predicts of it.
+        offer: what the table predicts of it.
         table: that predicted.
         image_set: at the network's resolution; all its test images are classified.
         torch_accuracy: percent, on the same images.
@@ -69,19 +82,19 @@ def export(
     accuracy = onnx_accuracy(plain, image_set, threads)
     if abs(accuracy - torch_accuracy) > LARGEST_DIFFERENCE:
         raise LutnasError(
-            f"the exported file of {member.genotype} gives {accuracy:.2f} % where torch gives {torch_accuracy:.2f} %;"
+            f"the exported file of {offer.genotype} gives {accuracy:.2f} % where torch gives {torch_accuracy:.2f} %;"
             " nothing was written"
         )
     metadata = {
         **image_set.preprocessing.describe(),
-        "genotype": member.genotype,
+        "genotype": offer.genotype,
         "space": table.space,
         "device": table.device,
         "runtime": str(table.runtime),
         "table_hash": table.hash,
-        "predicted_ms": f"{member.predicted_ms:.6g}",
-        "upper_ms": f"{member.upper_ms:.6g}",
-        "parameters": str(member.parameters),
+        "predicted_ms": f"{offer.predicted_ms:.6g}",
+        "upper_ms": f"{offer.upper_ms:.6g}",
+        "parameters": str(offer.parameters),
         "dataset": image_set.name,
         "accuracy": f"{accuracy:.2f}",
         "accuracy_kind": accuracy_kind,

@@ -1,7 +1,8 @@
 """The family: from one hypernetwork to networks whose latency rises and whose rank improves with it.
 
     alphas on a grid of trade-offs at the device's simplex point
-      -> for each, the most probable networks under each of a series of budgets (`search.decoding`)
+      -> for each, the most probable networks between each two of a series of budgets (`search.decoding`); the best one
+         under a budget is always among them
       -> a pool of candidates, as many for each budget
       -> scored and ranked (`search.scoring`, `search.ranking`)
       -> the members that no other one beats in both latency bound and rank, the fastest network always among them
@@ -16,22 +17,23 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from search.condition import Condition, device_simplex
-from search.decoding import Decoder, make_decoder
+from search.decoding import Band, Decoder, make_decoder
 from search.latency_model import LatencyModel
+from search.members import Member, Ranker, select_members
 from search.progress import Progress
-from search.ranking import mean_ranks
 from search.run_directory import RunDirectory, write_atomically
-from search.scoring import Score, Scorer, open_scorer
+from search.scoring import open_scorer
 from shared.errors import CorruptFile, InvalidValue, SchemaTooNew, WrongUse
-from shared.spaces import Genotype, Space
+from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire
 
 FAMILY_SCHEMA = 1
@@ -45,35 +47,16 @@ class FamilySettings:
     Attributes:
         trade_offs: grid points along each of u_lambda and u_kappa.
         budgets: between the fastest network's bound and the slowest's, as a geometric series.
-        per_budget: most probable networks taken for one alpha and one budget.
+        per_budget: most probable networks taken for one alpha between two budgets.
         candidates: most networks to score, for the family and for the baseline each.
         members: most networks in the family.
     """
 
     trade_offs: int = 5
     budgets: int = 24
-    per_budget: int = 3
+    per_budget: int = 5
     candidates: int = 120
     members: int = 24
-
-
-@dataclass(frozen=True)
-class Member:
-    """A ranked network: what the table says of it and what its rank is made of (`search.scoring.Score`).
-
-    `rank` is the mean of its three ranks among the candidates that it was ranked with, 1 is best. `accuracy` is
-    inherited, in percent, on the ranking images at the search's resolution.
-    """
-
-    genotype: str
-    predicted_ms: float
-    upper_ms: float
-    parameters: int
-    multiply_adds: int
-    nll: float
-    naswot: float
-    rank: float
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -111,23 +94,6 @@ class Family:
     schema: int = FAMILY_SCHEMA
 
 
-class Ranker:
-    """Turns genotypes into ranked members."""
-
-    def __init__(self, model: LatencyModel, scorer: Scorer, confidence: float) -> None:
-        self._model = model
-        self._scorer = scorer
-        self._confidence = confidence
-
-    def rank(self, genotypes: Sequence[Genotype], advance: Callable[[int], None] = lambda n: None) -> list[Member]:
-        """Members in the order of the genotypes, ranked among one another."""
-        scores = self._scorer.score(genotypes, advance)
-        mean_ms, _ = self._model.mean_and_sd_ms(genotypes)
-        upper_ms = self._model.upper_ms(genotypes, self._confidence)
-        rows = zip(genotypes, scores, mean_ms.tolist(), upper_ms.tolist(), mean_ranks(scores).tolist(), strict=True)
-        return [_member(self._model.space, *row) for row in rows]
-
-
 def build_family(run: RunDirectory, progress: Progress, settings: FamilySettings | None = None) -> Family:
     """Build the family and the baseline of a trained run and write `family.json`.
 
@@ -140,12 +106,13 @@ def build_family(run: RunDirectory, progress: Progress, settings: FamilySettings
     budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, settings.budgets)
     alphas = trade_off_log_probabilities(run, settings.trade_offs)
 
-    pool = with_fastest(decode_pool(decoder, list(alphas.values()), budgets_ms, settings), model.space)
-    pool = pool[: settings.candidates]
+    bands = [Band(high, low) for low, high in pairwise([0.0, *budgets_ms])]
+    decoded = decode_pool(decoder, list(alphas.values()), bands, settings.per_budget, settings.candidates)
+    pool = with_fastest(decoded, decoder.fastest)[: settings.candidates]
     with progress.phase("ranking candidates", len(pool)) as phase:
         candidates = ranker.rank(pool, phase.advance)
     draws = random.Random(run.config.seed)
-    drawn = with_fastest(draw_pool(decoder, budgets_ms, len(pool), draws), model.space)[: len(pool)]
+    drawn = with_fastest(draw_pool(decoder, budgets_ms, len(pool), draws), decoder.fastest)[: len(pool)]
     with progress.phase("ranking random networks", len(drawn)) as phase:
         random_candidates = ranker.rank(drawn, phase.advance)
 
@@ -214,17 +181,25 @@ def trade_off_log_probabilities(run: RunDirectory, count: int) -> dict[tuple[flo
 def decode_pool(
     decoder: Decoder,
     log_probabilities: Sequence[npt.NDArray[np.float64]],
-    budgets_ms: Sequence[float],
-    settings: FamilySettings,
+    bands: Sequence[Band],
+    per_band: int,
+    most: int,
 ) -> list[Genotype]:
-    """Distinct networks, taken from the budgets in turn: those first that most alphas and best places agree on."""
-    votes: list[Counter[Genotype]] = [Counter() for _ in budgets_ms]
+    """Distinct networks, taken from the bands in turn: those first that most alphas and best places agree on.
+
+    Args:
+        decoder: of the device.
+        log_probabilities: one (slots, primitives) for each alpha.
+        bands: of budgets.
+        per_band: most probable networks taken for one alpha in one band.
+        most: networks to return.
+    """
+    votes: list[Counter[Genotype]] = [Counter() for _ in bands]
     for one in log_probabilities:
-        for ballot, decoded in zip(votes, decoder.decode(one, budgets_ms, settings.per_budget), strict=True):
+        for ballot, decoded in zip(votes, decoder.decode(one, bands, per_band), strict=True):
             for place, network in enumerate(decoded):
-                ballot[network.genotype] += settings.per_budget - place
-    queues = [[genotype for genotype, _ in ballot.most_common()] for ballot in votes]
-    return _in_turn(queues, settings.candidates)
+                ballot[network.genotype] += per_band - place
+    return _in_turn([[genotype for genotype, _ in ballot.most_common()] for ballot in votes], most)
 
 
 def draw_pool(decoder: Decoder, budgets_ms: Sequence[float], count: int, draws: random.Random) -> list[Genotype]:
@@ -236,21 +211,9 @@ def draw_pool(decoder: Decoder, budgets_ms: Sequence[float], count: int, draws: 
     return _in_turn(queues, count)
 
 
-def with_fastest(pool: Sequence[Genotype], space: Space) -> list[Genotype]:
+def with_fastest(pool: Sequence[Genotype], fastest: Genotype) -> list[Genotype]:
     """The pool, led by the fastest network: a missing cheap one costs most accuracy at the low end."""
-    fastest = space.canonical(space.fastest())
     return [fastest, *(genotype for genotype in pool if genotype != fastest)]
-
-
-def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
-    """Those that no other candidate beats in both bound and rank, latency rising; thinned evenly to `most`."""
-    front: list[Member] = []
-    for candidate in sorted(candidates, key=lambda member: (member.upper_ms, member.rank)):
-        if not front or (candidate.rank < front[-1].rank and candidate.predicted_ms > front[-1].predicted_ms):
-            front.append(candidate)
-    if len(front) <= most:
-        return front
-    return [front[index] for index in np.linspace(0, len(front) - 1, most).round().astype(int)]
 
 
 def describe_trade_off(
@@ -283,19 +246,3 @@ def _in_turn(queues: Sequence[Sequence[Genotype]], count: int) -> list[Genotype]
             if place < len(queue) and len(taken) < count:
                 taken.setdefault(queue[place])
     return list(taken)
-
-
-def _member(
-    space: Space, genotype: Genotype, score: Score, predicted_ms: float, upper_ms: float, rank: float
-) -> Member:
-    return Member(
-        genotype=space.format(genotype),
-        predicted_ms=predicted_ms,
-        upper_ms=upper_ms,
-        parameters=score.parameters,
-        multiply_adds=space.multiply_adds(genotype),
-        nll=score.nll,
-        naswot=score.naswot,
-        rank=rank,
-        accuracy=score.accuracy,
-    )

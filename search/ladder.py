@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.run_directory import RunDirectory, write_atomically
+from search.run_directory import write_atomically
 from shared.errors import CorruptFile, InvalidValue
 from shared.wire import from_wire, to_wire
 
 NOT_TUNED_YET = "not tuned yet"
+LADDER_FILE = "ladder.json"
 
 
 @dataclass(frozen=True)
@@ -54,26 +55,20 @@ class Rung:
     attempts: tuple[Attempt, ...]
 
 
-def ladder_path(run: RunDirectory) -> Path:
-    """Where a run's ladder is."""
-    return run.path / "ladder.json"
-
-
-def write_ladder(run: RunDirectory, rungs: Sequence[Rung]) -> None:
+def write_ladder(path: Path, rungs: Sequence[Rung]) -> None:
     """Replace the ladder."""
-    write_atomically(ladder_path(run), json.dumps([to_wire(rung) for rung in rungs], indent=1).encode() + b"\n")
+    write_atomically(path, json.dumps([to_wire(rung) for rung in rungs], indent=1).encode() + b"\n")
 
 
-def find_ladder(run: RunDirectory) -> list[Rung] | None:
-    """Read the ladder; None where nothing was climbed.
+def find_ladder(path: Path) -> list[Rung] | None:
+    """Read a ladder; None where there is none.
 
     Raises:
         CorruptFile: it is damaged.
     """
     try:
-        data = json.loads(ladder_path(run).read_bytes())
-        return list(from_wire(tuple[Rung, ...], data, "ladder"))
+        return list(from_wire(tuple[Rung, ...], json.loads(path.read_bytes()), "ladder"))
     except FileNotFoundError:
         return None
-    except (ValueError, InvalidValue) as error:
-        raise CorruptFile(f"{ladder_path(run)} is damaged: {error}") from error
+    except (OSError, ValueError, InvalidValue) as error:
+        raise CorruptFile(f"{path} is damaged: {error}") from error

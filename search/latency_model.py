@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.errors import MissingPrice
 from shared.spaces import Genotype, Space
-from shared.table import CONFIDENCE, LatencyTable, profile_command
+from shared.table import CONFIDENCE, LatencyTable, Prediction, profile_command
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,9 +65,13 @@ class LatencyModel:
         return mean_ms, np.sqrt(np.maximum(variance, 0) + (self.table.relative_spread * mean_ms) ** 2)
 
     def upper_ms(self, genotypes: Sequence[Genotype], confidence: float = CONFIDENCE) -> Floats:
-        """Upper bounds, (genotypes,)."""
+        """Upper bounds, (genotypes,).
+
+        Raises:
+            InvalidValue: the confidence is not within 0.5 and 1.
+        """
         mean_ms, sd_ms = self.mean_and_sd_ms(genotypes)
-        return mean_ms + NormalDist().inv_cdf(confidence) * sd_ms
+        return mean_ms + Prediction(0.0, 1.0).upper_ms(confidence) * sd_ms
 
     def expected_ms(self, probabilities: Floats) -> float:
         """What the search's latency term expects of alphas: base + sum over slots and primitives of p x cost.

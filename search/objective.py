@@ -11,6 +11,7 @@ For a space too large to enumerate this module has no answer yet, and says so.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from search.condition import Condition, device_simplex, space_primitives
 from shared.errors import InvalidValue
 from shared.primitives import parameter_count
-from shared.spaces import Genotype
+from shared.spaces import Genotype, Space
 from shared.table import LatencyTable
 
 MOST_GENOTYPES = 100_000
@@ -48,8 +49,7 @@ class Objective:
         price = [[sum(map(table.price_ms, space.slot_ops(s, p))) for p in primitives] for s in range(slots)]
         parameters = [[sum(map(parameter_count, space.slot_ops(s, p))) for p in primitives] for s in range(slots)]
         shape = (len(primitives),) * slots
-        genotypes = list(product(range(len(primitives)), repeat=slots))
-        live = [space.live_slots(Genotype(tuple(primitives[i] for i in genotype))) for genotype in genotypes]
+        genotypes, live = _enumerate(space)
         self.connected = torch.tensor([bool(one) for one in live]).view(shape)
         by_primitive = torch.zeros(len(primitives), len(genotypes), dtype=torch.float64)
         parameter_counts = torch.zeros(len(genotypes), dtype=torch.float64)
@@ -87,6 +87,14 @@ class Objective:
         """Expected latency on the device itself."""
         latency, _ = self.terms(alpha.detach(), Condition(self.device))
         return self.minimum_ms + float(latency) * (self.maximum_ms - self.minimum_ms)
+
+
+@lru_cache(maxsize=2)
+def _enumerate(space: Space) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Every genotype as indices of primitives, and its live slots; row-major, as `view` of a flat tensor counts."""
+    primitives = space_primitives(space)
+    genotypes = list(product(range(len(primitives)), repeat=len(space.slots)))
+    return genotypes, [space.live_slots(Genotype(tuple(primitives[i] for i in one))) for one in genotypes]
 
 
 def _expectation(values: Tensor, probabilities: Tensor) -> Tensor:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from search.decoding import make_decoder
-from search.family import FamilySettings, Member, Ranker, load_family, trade_off_log_probabilities
+from search.decoding import Band, make_decoder
+from search.family import decode_pool, load_family, trade_off_log_probabilities
 from search.latency_model import LatencyModel
+from search.members import Member, Ranker
+from search.progress import Progress, SilentProgress
 from search.run_directory import RunDirectory
 from search.scoring import open_scorer
-from shared.spaces import Genotype
+
+USED_UP = 0.1
+"""A pick also looks at the most probable networks whose bound uses up all but this share of the budget."""
+MOST_DECODED = 12
+"""Networks that a pick looks at beyond the family's candidates."""
 
 
 @dataclass(frozen=True)
@@ -38,29 +43,29 @@ class Picker:
     def __init__(self, run: RunDirectory, confidence: float | None = None) -> None:
         family = load_family(run)
         self.confidence = run.config.confidence if confidence is None else confidence
-        self._settings: FamilySettings = family.settings
+        self._per_budget = family.settings.per_budget
         self._model = LatencyModel(run.table)
         self._decoder = make_decoder(self._model, self.confidence)
         self._ranker = Ranker(self._model, open_scorer(run), self.confidence)
-        self._alphas = list(trade_off_log_probabilities(run, self._settings.trade_offs).values())
+        self._alphas = list(trade_off_log_probabilities(run, family.settings.trade_offs).values())
         self._known = [self._model.space.parse(candidate.genotype) for candidate in family.candidates]
         self.smallest_ms = self._decoder.smallest_ms
 
-    def pick(self, budget_ms: float, advance: Callable[[int], None] = lambda n: None) -> Pick:
+    def pick(self, budget_ms: float, progress: Progress | None = None) -> Pick:
         """The best-ranked network within a budget, of all candidates and what the alphas say at this very budget.
 
         Args:
             budget_ms: that the upper bound has to meet.
-            advance: told how many candidates are scored, as they are.
+            progress: told how many candidates are ranked, as they are.
 
         Raises:
             BudgetTooSmall: no network meets the budget; the message says which one the fastest does.
         """
-        decoded: dict[Genotype, None] = {}
-        for alphas in self._alphas:
-            (best,) = self._decoder.decode(alphas, [budget_ms], self._settings.per_budget)
-            decoded.update(dict.fromkeys(network.genotype for network in best))
-        ranked = self._ranker.rank(list(dict.fromkeys([*self._known, *decoded])), advance)
+        bands = [Band(budget_ms), Band(budget_ms, (1 - USED_UP) * budget_ms)]
+        decoded = decode_pool(self._decoder, self._alphas, bands, self._per_budget, MOST_DECODED)
+        candidates = list(dict.fromkeys([*self._known, *decoded]))
+        with (progress or SilentProgress()).phase("ranking candidates", len(candidates)) as phase:
+            ranked = self._ranker.rank(candidates, phase.advance)
         best_first = sorted(
             (member for member in ranked if member.upper_ms <= budget_ms),
             key=lambda member: (member.rank, member.upper_ms),

@@ -55,8 +55,10 @@ class BudgetTooSmall(WrongUse):
     """A budget below the upper bound of the fastest network of the space."""
 
     def __init__(self, budget_ms: float, smallest_ms: float, device: str) -> None:
+        digits = 2 - math.floor(math.log10(smallest_ms))
+        enough_ms = math.ceil(smallest_ms * 10**digits) / 10**digits  # rounded up: asking for it has to be enough
         super().__init__(
-            f"no network meets {budget_ms:g} ms on {device}: the fastest one needs {smallest_ms:.3g} ms;"
+            f"no network meets {budget_ms:g} ms on {device}: the fastest one needs {enough_ms:.3g} ms;"
             " ask for that or more"
         )
         self.budget_ms = budget_ms

@@ -20,6 +20,7 @@ QUANTILE = 0.2
 LONGEST_MS = 600_000.0
 MOST_ROUNDS = 1000
 MOST_REPEATS = 1000
+MOST_COPIES = 1000
 _IDENTITY = re.compile(r"[A-Za-z0-9._:-]{1,80}")
 
 
@@ -98,8 +99,8 @@ class Measurement:
             raise InvalidValue("measurement.id", f"'{self.id[:90]}' is not 1 to 80 letters, digits or ._:-")
         if self.role not in ROLES:
             raise InvalidValue("measurement.role", f"'{self.role}' is none of {', '.join(ROLES)}")
-        if self.divisor < 1:
-            raise InvalidValue("measurement.divisor", f"{self.divisor} is below 1")
+        if not 1 <= self.divisor <= MOST_COPIES:
+            raise InvalidValue("measurement.divisor", f"is not within 1 to {MOST_COPIES}")
         if not 1 <= len(self.rounds) <= MOST_ROUNDS:
             raise InvalidValue("measurement.rounds", f"{len(self.rounds)} are not within 1 to {MOST_ROUNDS}")
         if any(bool(one.minus_ms) != (self.minus is not None) for one in self.rounds):

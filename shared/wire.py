@@ -88,7 +88,10 @@ def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
 
 def _read_scalar(kind: Any, data: Any, where: str) -> Any:
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:
+            raise InvalidValue(where, "a whole number too large for a float") from None
     _require(isinstance(data, kind) and (kind is bool or not isinstance(data, bool)), where, kind.__name__, data)
     return data
 

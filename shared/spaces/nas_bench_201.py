@@ -6,6 +6,7 @@ One slot decides the same edge in every cell of every stage. Between stages stan
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
@@ -69,6 +70,26 @@ class NasBench201(Space):
             if target in needed:
                 needed.add(source)
         return tuple(i for i, source, target in edges if source in reached and target in needed)
+
+    def signature(self, genotype: Genotype) -> str:
+        """The output as an expression in which skips have vanished and terms are sorted, and the number of other ops.
+
+        The number tells one op that is used twice from two equal ops.
+        """
+        terms: list[Counter[int]] = [Counter({-1: 1}), *(Counter() for _ in range(NODES - 1))]  # op -> times
+        written = {-1: "x"}
+
+        def write(node: int) -> str:
+            return "+".join(sorted(f"{times}*{written[op]}" for op, times in terms[node].items()))
+
+        for slot in self.live_slots(genotype):
+            (source, target), choice = EDGES[slot], genotype.choices[slot]
+            if choice == "skip_connect":
+                terms[target].update(terms[source])
+            else:
+                written[slot] = f"{choice}({write(source)})"
+                terms[target][slot] += 1
+        return f"{len(written) - 1}: {write(NODES - 1)}"
 
     def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
         if primitive == "none":

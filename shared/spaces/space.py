@@ -126,6 +126,10 @@ class Space(ABC):
         live = set(self.live_slots(genotype))
         return Genotype(tuple(c if i in live else "none" for i, c in enumerate(genotype.choices)))
 
+    def signature(self, genotype: Genotype) -> str:
+        """Equal for genotypes that compute the same function of the same weights. A space may know more than this."""
+        return self.format(self.canonical(genotype))
+
     def op_counts(self, genotype: Genotype) -> Counter[OpKey]:
         """How often each priced op key (slots only, not the fixed part) occurs in the network."""
         counts: Counter[OpKey] = Counter()

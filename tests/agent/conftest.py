@@ -5,7 +5,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -23,7 +23,7 @@ from shared.wire import canonical_json, content_hash, from_wire, to_wire
 TOKEN = "secret-of-the-agent"
 
 
-@lru_cache(maxsize=None)
+@cache
 def graph_bytes(spec: str, batch: int) -> bytes:
     return build_graph(parse_graph_spec(spec), batch)
 
@@ -38,8 +38,8 @@ class ContractServer:
     """State and faults of the server; `start` and `stop` make it come and go on one port.
 
     Attributes:
-        before: called with (method, path) before a request is answered; may raise Refusal, or return bytes that are sent
-            as they are.
+        before: called with (method, path) before a request is answered; may raise Refusal, or return bytes to
+            send as they are.
         models: bytes for references that no recipe gives (uploaded models, broken ones).
     """
 

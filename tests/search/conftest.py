@@ -71,7 +71,7 @@ def config(table: LatencyTable, digits: ImageSet) -> Config:
         table_hash=table.hash,
         dataset=digits.name,
         data_fingerprint=digits.fingerprint,
-        search_resolution=16,
+        search_resolution=8,
         warmup_steps=6,
         search_steps=8,
         alpha_every=2,

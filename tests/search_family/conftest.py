@@ -1,8 +1,16 @@
 import random
+import shutil
 
 import numpy as np
 import pytest
+import torch
 
+from search.config import Config
+from search.data import load_images
+from search.family import FamilySettings, build_family
+from search.progress import SilentProgress
+from search.run_directory import RunDirectory
+from search.training import Trainer
 from shared.runtime import Runtime
 from shared.spaces import make_space
 from shared.table import HeldOutError, LatencyTable, NetworkCheck, OpPrice
@@ -59,3 +67,55 @@ def space():
 @pytest.fixture(scope="session")
 def table(space):
     return make_table(space)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits(space):
+    return load_images("digits", space.resolution, space.image_channels)
+
+
+SETTINGS = FamilySettings(trade_offs=3, budgets=12, candidates=30)
+
+
+@pytest.fixture(scope="session")
+def finished(table, digits, tmp_path_factory):
+    """The folder of a small real search: 40 steps on real images, then its family. Tests copy it before they write."""
+    config = Config(
+        device=table.device,
+        lut_url="http://127.0.0.1:1",
+        space=table.space,
+        table_hash=table.hash,
+        dataset="digits",
+        data_fingerprint=digits.fingerprint,
+        search_resolution=8,
+        warmup_steps=25,
+        search_steps=15,
+        alpha_every=2,
+        batch_size=32,
+        alpha_batch_size=16,
+    )
+    run = RunDirectory.create(tmp_path_factory.mktemp("finished") / "run", config, table)
+    assert Trainer(run, digits).train(SilentProgress())
+    build_family(run, SilentProgress(), SETTINGS)
+    return run.path
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A finished run of the test's own."""
+    shutil.copytree(finished, tmp_path / "run")
+    return RunDirectory.open(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def reading(finished):
+    """A finished run that is only read."""
+    return RunDirectory.open(finished)

@@ -1,0 +1,91 @@
+"""The web application: routes, error shape, compression and OpenAPI document, over one store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+from starlette.middleware.gzip import GZipMiddleware
+
+from lut_server import bodies, problems
+from lut_server.auth import Authenticator
+from lut_server.clock import Clock, utc_now
+from lut_server.routes import devices, health, jobs, plans, runs, tables
+from lut_server.services import Services
+from lut_server.settings import Settings
+from lut_server.sql import open_store
+from lut_server.store import Store
+from shared import __version__
+from shared.jobs import NewJob
+from shared.measurement import Run
+
+BODIES = (
+    bodies.NewDevice,
+    bodies.MeasurementBatch,
+    bodies.FinishRun,
+    bodies.LeaseRequest,
+    bodies.Heartbeat,
+    bodies.HandIn,
+    NewJob,
+    Run,
+)
+_DESCRIPTION = "Latency tables measured on devices. docs/api.md says what each route takes and gives."
+
+
+def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None = None) -> FastAPI:
+    """Build the application. Without a store it opens that of `settings.database_url`, migrating it first.
+
+    Raises:
+        SchemaTooNew: a newer lutnas migrated the database.
+        LutnasError: the database cannot be opened.
+    """
+    kept = open_store(settings.database_url, clock) if store is None else store
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        kept.close()
+
+    # The interactive pages load scripts from elsewhere; the document itself is at /openapi.json.
+    app = FastAPI(
+        title="lut-server",
+        version=__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+        redirect_slashes=False,
+    )
+    app.state.services = Services(settings, kept, Authenticator(kept.tokens))
+    for module in (health, devices, plans, runs, tables, jobs):
+        app.include_router(module.router)
+    problems.install(app)
+    # Random weights do not compress: ONNX files go out as they are.
+    app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX,))
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, with the bodies that the routes read themselves, and no error shape but ours."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = document["components"]["schemas"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        for operation in (one for path in document["paths"].values() for one in path.values()):
+            # FastAPI adds it to every route with a parameter; ours are text, always valid, or say so themselves.
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+        for kind in BODIES:
+            schema = TypeAdapter(kind).json_schema(ref_template="#/components/schemas/{model}")
+            for name, definition in schema.pop("$defs", {}).items():
+                schemas.setdefault(name, definition)
+            schemas.setdefault(kind.__name__, schema)
+        app.openapi_schema = document
+    return app.openapi_schema

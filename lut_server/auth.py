@@ -1,0 +1,113 @@
+"""Tokens and roles: who may do what, and on which device.
+
+A token reads `lut_ID_SECRET`. The id finds the record; the secret is checked against its scrypt digest. That is slow on
+purpose, so a checked token is remembered by a fast digest: only its first request pays. Revoking works at once, because
+the record is read on every request.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lut_server.clock import Clock, stamp, utc_now
+from lut_server.refusals import refused
+from lut_server.store import TokenRecord, TokenStore, TokenSummary
+from shared.errors import InvalidValue
+from shared.measurement import check_device_name
+
+ROLES = ("read", "search", "agent", "admin")
+"""Each role may do what the ones before it may."""
+
+_TOKEN = re.compile(r"lut_([0-9a-f]{12})_([A-Za-z0-9_-]{20,100})")
+_REMEMBERED = 1024
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who makes a request: a role, and the one device it may act for (None: every device)."""
+
+    role: str
+    device: str | None = None
+
+    def require(self, role: str) -> None:
+        """Raise AccessDenied (403) unless the role suffices."""
+        if ROLES.index(self.role) < ROLES.index(role):
+            raise refused("forbidden", f"this needs a token of role {role}; this one has role {self.role}")
+
+    def require_device(self, device: str) -> None:
+        """Raise AccessDenied (403) unless the principal may act for the device."""
+        if self.device is not None and self.device != device:
+            raise refused("forbidden", f"this token is bound to device '{self.device}' and may not act for '{device}'")
+
+
+def create_token(
+    tokens: TokenStore,
+    role: str,
+    name: str = "",
+    device: str | None = None,
+    clock: Clock = utc_now,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+) -> str:
+    """Make a token and return it: the only moment at which its secret can be read.
+
+    Raises:
+        InvalidValue: no such role, or a name that no device can have.
+    """
+    if role not in ROLES:
+        raise InvalidValue("role", f"'{role}' is none of {', '.join(ROLES)}")
+    if device is not None:
+        check_device_name(device)
+    token_id, salt = random_bytes(6).hex(), random_bytes(16)
+    secret = base64.urlsafe_b64encode(random_bytes(32)).decode().rstrip("=")
+    summary = TokenSummary(token_id, role, name[:200], device, stamp(clock()), None)
+    tokens.add(TokenRecord(summary, salt, _slow_digest(secret, salt)))
+    return f"lut_{token_id}_{secret}"
+
+
+class Authenticator:
+    """Checks tokens, from any thread; one slow check runs at a time, so that a flood cannot take the memory."""
+
+    def __init__(self, tokens: TokenStore, slow_digest: Callable[[str, bytes], bytes] | None = None) -> None:
+        self._tokens = tokens
+        self._slow_digest = slow_digest or _slow_digest
+        self._checked: OrderedDict[bytes, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def authenticate(self, token: str) -> Principal:
+        """The principal of a token.
+
+        Raises:
+            AccessDenied: 401, the token is malformed, unknown, wrong or revoked.
+        """
+        match = _TOKEN.fullmatch(token)
+        record = self._tokens.find(match.group(1)) if match else None
+        if match is None or record is None or not self._fits(match.group(2), record):
+            raise refused("unauthorized", "this token is not known here; `lut-server token create` makes one")
+        if record.summary.revoked_at is not None:
+            raise refused("unauthorized", f"token {record.summary.id} was revoked")
+        return Principal(record.summary.role, record.summary.device)
+
+    def _fits(self, secret: str, record: TokenRecord) -> bool:
+        fast = hashlib.sha256(record.digest + secret.encode()).digest()
+        with self._lock:
+            if fast in self._checked:
+                self._checked.move_to_end(fast)
+                return True
+            if not hmac.compare_digest(self._slow_digest(secret, record.salt), record.digest):
+                return False
+            self._checked[fast] = None
+            if len(self._checked) > _REMEMBERED:
+                self._checked.popitem(last=False)
+            return True
+
+
+def _slow_digest(secret: str, salt: bytes) -> bytes:
+    return hashlib.scrypt(secret.encode(), salt=salt, n=2**14, r=8, p=1)

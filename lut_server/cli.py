@@ -1,0 +1,174 @@
+"""lut-server: serve the lookup tables, and look after tokens, devices and tables.
+
+Exit codes: 0 done, 1 it failed, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lut_server.auth import ROLES, create_token
+from lut_server.settings import SETTINGS, Setting, Settings, read_settings
+from lut_server.sql import SqlStore, open_store
+from lut_server.table_lookup import get_table
+from lut_server.text_table import align, describe, prices_csv
+from shared import __version__
+from shared.errors import LutnasError
+from shared.table import LatencyTable, read_table
+
+Command = Callable[[argparse.Namespace, Settings], None]
+
+
+def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    command: Command = arguments.command
+    try:
+        command(arguments, read_settings(vars(arguments), os.environ if environment is None else environment))
+    except LutnasError as error:
+        print(f"lut-server: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read the output has gone; nothing is left to be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lut-server", description="The lookup-table server of lutnas.")
+    parser.add_argument("--version", action="version", version=f"lut-server {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    by_name = {setting.name: setting for setting in SETTINGS}
+
+    def add(group: Any, name: str, help_: str, command: Command, settings: Sequence[str] = ("database_url",)) -> Any:
+        one = group.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
+        one.set_defaults(command=command)
+        for setting in settings:
+            _add_setting(one, by_name[setting])
+        return one
+
+    add(commands, "serve", "migrate the database and serve over HTTP", _serve, tuple(by_name))
+    token = commands.add_parser("token", help="create, list and revoke tokens").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    create = add(token, "create", "create a token and print it, this once", _token_create)
+    create.add_argument("--role", required=True, choices=ROLES, help="each may do what the ones before it may")
+    create.add_argument("--name", default="", help="who it is for")
+    create.add_argument("--device", help="the one device that it may act for")
+    add(token, "list", "list all tokens, without their secrets", _token_list)
+    add(token, "revoke", "revoke a token", _token_revoke).add_argument("id")
+    add(commands, "devices", "list the devices", _devices)
+    table = commands.add_parser("table", help="look at a latency table").add_subparsers(required=True, metavar="ACTION")
+    _add_table(add(table, "show", "print a device's newest table", _table_show))
+    export = add(commands, "export", "write a device's newest table to a file or to stdout", _export)
+    _add_table(export)
+    export.add_argument("--format", choices=("json", "csv"), default="json", help="json: all of it; csv: the prices")
+    export.add_argument("--out", type=Path, metavar="FILE", help="instead of stdout")
+    add(commands, "migrate", "bring the database to this version's schema", _migrate)
+    return parser
+
+
+def _add_setting(parser: argparse.ArgumentParser, setting: Setting) -> None:
+    parser.add_argument(
+        setting.flag,
+        type=setting.kind,
+        choices=setting.choices or None,
+        help=f"{setting.help} (environment: {setting.variable}; default: {setting.default})",
+    )
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
+
+
+def _serve(_: argparse.Namespace, settings: Settings) -> None:
+    # Imported here: the other commands need no web framework.
+    from lut_server.app import create_app
+    from lut_server.serving import is_loopback, serve
+
+    app = create_app(settings)
+    if not is_loopback(settings.host) and not app.state.services.store.tokens.list():
+        print(
+            "lut-server: no token exists yet, so every write is refused; make one with: lut-server token create "
+            "--role agent (in a container: docker compose exec lut-server lut-server token create --role agent)",
+            file=sys.stderr,
+        )
+    serve(app, settings.host, settings.port, _announce)
+
+
+def _announce(url: str) -> None:
+    print(f"lut-server listening on {url}", flush=True)
+
+
+def _token_create(arguments: argparse.Namespace, settings: Settings) -> None:
+    print(create_token(_open(settings).tokens, arguments.role, arguments.name, arguments.device))
+
+
+def _token_list(_: argparse.Namespace, settings: Settings) -> None:
+    rows = [
+        (one.id, one.role, one.device or "any", one.created_at, one.revoked_at or "no", one.name)
+        for one in _open(settings).tokens.list()
+    ]
+    print(align(("id", "role", "device", "created", "revoked", "name"), rows))
+
+
+def _token_revoke(arguments: argparse.Namespace, settings: Settings) -> None:
+    token = _open(settings).tokens.revoke(arguments.id)
+    print(f"token {token.id} is revoked")
+
+
+def _devices(_: argparse.Namespace, settings: Settings) -> None:
+    store = _open(settings)
+    rows = [
+        (one.name, len(store.tables.list(one.name)), one.created_at, one.last_seen_at) for one in store.devices.list()
+    ]
+    print(align(("device", "tables", "registered", "last seen"), rows))
+
+
+def _table_show(arguments: argparse.Namespace, settings: Settings) -> None:
+    print(describe(_read_table(_open(settings), arguments)))
+
+
+def _export(arguments: argparse.Namespace, settings: Settings) -> None:
+    store = _open(settings)
+    if arguments.format == "csv":
+        text = prices_csv(_read_table(store, arguments))
+    else:
+        text = _table_bytes(store, arguments).decode()
+    if arguments.out is None:
+        print(text, end="" if text.endswith("\n") else "\n")
+        return
+    partial = arguments.out.with_name(arguments.out.name + ".part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(arguments.out)
+    except OSError as error:
+        raise LutnasError(f"cannot write {arguments.out}: {error.strerror}") from error
+
+
+def _migrate(_: argparse.Namespace, settings: Settings) -> None:
+    store = _open(settings)
+    print(f"{store.database.name} is at schema {store.revision()}")
+
+
+def _open(settings: Settings) -> SqlStore:
+    return open_store(settings.database_url)
+
+
+def _table_bytes(store: SqlStore, arguments: argparse.Namespace) -> bytes:
+    return store.tables.get_bytes(get_table(store, arguments.device, arguments.space).hash)
+
+
+def _read_table(store: SqlStore, arguments: argparse.Namespace) -> LatencyTable:
+    return read_table(json.loads(_table_bytes(store, arguments)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

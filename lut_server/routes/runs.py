@@ -1,0 +1,80 @@
+"""Profiling runs: uploaded in batches, finished into a latency table."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Response
+
+from lut_server.answers import MeasurementsAnswer, RunsAnswer, TableAnswer, answer
+from lut_server.bodies import FinishRun, MeasurementBatch, parse_body
+from lut_server.campaigns import check_measurement, check_run, finish_run
+from lut_server.services import READ, Agent, Body, StoreHere, documented
+from lut_server.store import Stored, StoredRun
+from shared.errors import InvalidValue
+from shared.measurement import Run
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+
+@router.put(
+    "/{run_id}",
+    summary="Start a run",
+    **documented({201: StoredRun, 200: StoredRun}, "unknown_device", "conflict", role="agent", body=Run),
+)
+def put_run(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
+    run = parse_body(Run, body)
+    principal.require_device(run.device)
+    if run.id != run_id:
+        raise InvalidValue("run.id", f"'{run.id}' is not the id in the path, '{run_id[:80]}'")
+    check_run(run)
+    is_new = store.runs.put(run)
+    return answer(store.runs.get(run_id), 201 if is_new else 200)
+
+
+@router.get("", summary="All runs", dependencies=[Depends(READ)], **documented({200: RunsAnswer}))
+def list_runs(store: StoreHere, device: str | None = None) -> Response:
+    return answer(RunsAnswer(store.runs.list(device or None)))
+
+
+@router.get(
+    "/{run_id}",
+    summary="A run and how far it is",
+    dependencies=[Depends(READ)],
+    **documented({200: StoredRun}, "unknown_run"),
+)
+def get_run(run_id: str, store: StoreHere) -> Response:
+    return answer(store.runs.get(run_id))
+
+
+@router.post(
+    "/{run_id}/measurements",
+    summary="Upload a batch of measurements: all of it is stored, or nothing",
+    **documented({200: Stored}, "unknown_run", "conflict", role="agent", body=MeasurementBatch),
+)
+def add_measurements(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
+    run = store.runs.get(run_id).run
+    principal.require_device(run.device)
+    batch = parse_body(MeasurementBatch, body).measurements
+    for measurement in batch:
+        check_measurement(run, measurement)
+    return answer(store.runs.add_measurements(run_id, batch))
+
+
+@router.get(
+    "/{run_id}/measurements",
+    summary="All measurements of a run with their raw values",
+    dependencies=[Depends(READ)],
+    **documented({200: MeasurementsAnswer}, "unknown_run"),
+)
+def get_measurements(run_id: str, store: StoreHere) -> Response:
+    return answer(MeasurementsAnswer(store.runs.measurements(run_id)))
+
+
+@router.post(
+    "/{run_id}/finish",
+    summary="Calibrate the run's latency table; again gives the same table",
+    **documented({200: TableAnswer}, "unknown_run", "conflict", role="agent", body=FinishRun),
+)
+def finish(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
+    run = store.runs.get(run_id).run
+    principal.require_device(run.device)
+    return answer(TableAnswer(finish_run(store, run, parse_body(FinishRun, body).plan)))

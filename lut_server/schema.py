@@ -1,0 +1,108 @@
+"""The tables of the database, as the newest migration leaves them (a test compares the two)."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Double, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+metadata = MetaData(
+    naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "fk": "fk_%(table_name)s_%(column_0_name)s"}
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("probe", Text, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Column("last_seen_at", String(40), nullable=False),
+)
+
+latency_tables = Table(
+    "latency_tables",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("device", ForeignKey("devices.name"), nullable=False),
+    Column("space", String(200), nullable=False),
+    Column("runtime", String(300), nullable=False),
+    Column("canary_nominal_ms", Double, nullable=False),
+    Column("held_out", Text),
+    Column("created_at", String(40), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index(None, "device", "space"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String(80), nullable=False, unique=True),
+    Column("device", ForeignKey("devices.name"), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Column("table_hash", ForeignKey("latency_tables.hash")),
+    Index(None, "device"),
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("run", ForeignKey("runs.id"), nullable=False),
+    Column("id", String(80), nullable=False),
+    Column("content_hash", String(64), nullable=False),
+    Column("content", Text, nullable=False),
+    Index(None, "run", "id", unique=True),
+)
+
+canary_nominals = Table(
+    "canary_nominals",
+    metadata,
+    Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("runtime", String(300), primary_key=True),
+    Column("canary", String(100), primary_key=True),
+    Column("nominal_ms", Double, nullable=False),
+    Column("run", ForeignKey("runs.id"), nullable=False),
+    Column("created_at", String(40), nullable=False),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("created_at", String(40), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("device", ForeignKey("devices.name"), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Column("lease_owner", Text),
+    Column("lease_until", String(40)),
+    Column("reason", Text),
+    Column("verification", Text),
+    Column("run", ForeignKey("runs.id")),
+    Column("result", Text),
+    Index(None, "device", "state"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("role", String(12), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("device", String(64)),
+    Column("salt", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Column("revoked_at", String(40)),
+)

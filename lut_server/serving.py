@@ -1,0 +1,82 @@
+"""Runs the application under uvicorn until a signal stops it."""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import LOGGING_CONFIG
+
+from shared.errors import LutnasError
+
+LOGGER = logging.getLogger("lut_server")
+GRACE_S = 10
+
+
+class AnnouncingServer(uvicorn.Server):
+    """A server that says its URL once it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            LOGGER.info("Listening on %s (stop with Ctrl+C)", url)
+            self._announce(url)
+
+
+def serve(app: FastAPI, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished first.
+
+    Raises:
+        LutnasError: the address cannot be listened on.
+    """
+    listener = _listen(host, port)
+    config = uvicorn.Config(app, log_config=_logging(), timeout_graceful_shutdown=GRACE_S)
+    # uvicorn raises the signal again once it has stopped; a graceful stop is no failure, so that does nothing.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    with listener:
+        AnnouncingServer(config, announce).run(sockets=[listener])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise LutnasError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    return listener
+
+
+def _logging() -> dict[str, Any]:
+    """uvicorn's own, with the requests on stderr too: stdout holds one line, which callers read."""
+    config = copy.deepcopy(LOGGING_CONFIG)
+    config["handlers"]["access"]["stream"] = "ext://sys.stderr"
+    config["loggers"]["lut_server"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    return config

@@ -1,0 +1,95 @@
+"""Every setting of the server, once: its name gives the flag, the environment variable and the line in docs/api.md.
+
+A flag wins over the environment, the environment over the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import InvalidValue
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table of settings."""
+
+    name: str
+    default: str | int
+    help: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """As on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """As in the environment."""
+        return "LUTNAS_" + self.name.upper()
+
+    @property
+    def kind(self) -> Callable[[str], str | int]:
+        """What reads it from text."""
+        return type(self.default)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("host", "127.0.0.1", "address to listen on"),
+    Setting("port", 8700, "port to listen on; 0 takes a free one and prints it"),
+    Setting("database_url", "sqlite:///lutnas.db", "SQLAlchemy URL of the database"),
+    Setting("reads", "open", "whether reading needs a token (writing always does)", ("open", "closed")),
+    Setting("max_body_mb", 64, "largest request body in MiB, after decompression"),
+    Setting("max_graph_mb", 256, "largest weights in MiB of a graph that the server builds"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Values of all settings. Field names and defaults are those of `SETTINGS`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8700
+    database_url: str = "sqlite:///lutnas.db"
+    reads: str = "open"
+    max_body_mb: int = 64
+    max_graph_mb: int = 256
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise InvalidValue("port", f"{self.port} is not within 0 to 65535")
+        if self.reads not in ("open", "closed"):
+            raise InvalidValue("reads", f"'{self.reads}' is neither open nor closed")
+        for field in ("max_body_mb", "max_graph_mb"):
+            if not 1 <= getattr(self, field) <= 4096:
+                raise InvalidValue(field, f"{getattr(self, field)} is not within 1 to 4096 MiB")
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Largest request body in bytes."""
+        return self.max_body_mb << 20
+
+
+def read_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """Settings from parsed flags (None or absent: not given) and the environment.
+
+    Raises:
+        InvalidValue: a value outside its domain; names the flag or the variable.
+    """
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        if flags.get(setting.name) is not None:
+            values[setting.name] = flags[setting.name]
+        elif setting.variable in environment:
+            values[setting.name] = _from_text(setting, environment[setting.variable])
+    return Settings(**values)
+
+
+def _from_text(setting: Setting, text: str) -> str | int:
+    try:
+        return setting.kind(text)
+    except ValueError as error:
+        raise InvalidValue(setting.variable, f"'{text[:80]}' is not a whole number") from error

@@ -1,0 +1,74 @@
+"""Devices in the database."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from lut_server import refusals, schema
+from lut_server.clock import Clock, stamp
+from lut_server.database import Database
+from lut_server.store import Device
+from shared.wire import canonical_json
+
+
+class SqlDevices:
+    """Implements `lut_server.store.DeviceStore`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def register(self, name: str, probe: dict[str, str]) -> tuple[Device, bool]:
+        now, encoded = stamp(self._clock()), canonical_json(probe).decode()
+        with self._database.write() as connection:
+            row = _find(connection, name)
+            if row is None:
+                values = {"name": name, "probe": encoded, "created_at": now, "last_seen_at": now}
+                connection.execute(insert(schema.devices).values(values))
+                return Device(name, probe, now, now), True
+            connection.execute(
+                update(schema.devices).where(schema.devices.c.name == name).values(probe=encoded, last_seen_at=now)
+            )
+            return Device(name, probe, row.created_at, now), False
+
+    def get(self, name: str) -> Device:
+        with self._database.read() as connection:
+            require_device(connection, name)
+            row = _find(connection, name)
+        assert row is not None
+        return _device(row)
+
+    def touch(self, name: str) -> None:
+        with self._database.write() as connection:
+            touch_device(connection, name, stamp(self._clock()))
+
+    def list(self) -> tuple[Device, ...]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(schema.devices).order_by(schema.devices.c.created_at, schema.devices.c.name)
+            )
+            return tuple(_device(row) for row in rows)
+
+
+def require_device(connection: Connection, name: str) -> None:
+    """Raise unknown_device unless the device is registered."""
+    if _find(connection, name) is None:
+        known: builtins.list[str] = list(connection.scalars(select(schema.devices.c.name)))
+        raise refusals.unknown_device(name, known)
+
+
+def touch_device(connection: Connection, name: str, now: str) -> None:
+    """Note within a transaction that the device was heard of."""
+    connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(last_seen_at=now))
+
+
+def _find(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(select(schema.devices).where(schema.devices.c.name == name)).one_or_none()
+
+
+def _device(row: Row[Any]) -> Device:
+    return Device(row.name, json.loads(row.probe), row.created_at, row.last_seen_at)

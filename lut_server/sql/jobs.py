@@ -1,0 +1,180 @@
+"""The job queue in the database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from lut_server import refusals, schema
+from lut_server.clock import Clock, stamp
+from lut_server.database import Database
+from lut_server.sql.devices import require_device, touch_device
+from shared.jobs import Job, JobResult, NewJob, Verification
+from shared.wire import canonical_json, from_wire
+
+MAX_ATTEMPTS = 3
+_JOBS = schema.jobs.c
+
+
+def _new_id() -> str:
+    return uuid4().hex
+
+
+class SqlJobs:
+    """Implements `lut_server.store.JobStore`."""
+
+    def __init__(self, database: Database, clock: Clock, new_id: Callable[[], str] = _new_id) -> None:
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+
+    def add(self, job: NewJob) -> Job:
+        values: dict[str, Any] = {
+            "id": self._new_id(),
+            "device": job.device,
+            "content": canonical_json(job).decode(),
+            "state": "queued",
+            "attempts": 0,
+            "max_attempts": MAX_ATTEMPTS,
+            "created_at": stamp(self._clock()),
+        }
+        with self._database.write() as connection:
+            require_device(connection, job.device)
+            connection.execute(insert(schema.jobs).values(values))
+            return _job(_get(connection, values["id"]))
+
+    def get(self, job_id: str) -> Job:
+        self._free_lost_leases()
+        with self._database.read() as connection:
+            return _job(_get(connection, job_id))
+
+    def list(self, device: str | None = None, state: str | None = None) -> tuple[Job, ...]:
+        self._free_lost_leases()
+        query = select(schema.jobs).order_by(_JOBS.number)
+        if device is not None:
+            query = query.where(_JOBS.device == device)
+        if state is not None:
+            query = query.where(_JOBS.state == state)
+        with self._database.read() as connection:
+            return tuple(_job(row) for row in connection.execute(query))
+
+    def lease(self, device: str, owner: str, lease_s: float) -> Job | None:
+        now = self._clock()
+        with self._database.write() as connection:
+            require_device(connection, device)
+            touch_device(connection, device, stamp(now))
+            _free_lost(connection, now)
+            # An owner that asks for work is not working: what it still holds, it has forgotten.
+            _free(connection, _JOBS.device == device, _JOBS.lease_owner == owner)
+            queued = select(_JOBS.id, _JOBS.attempts).where(_JOBS.device == device, _JOBS.state == "queued")
+            row = connection.execute(queued.order_by(_JOBS.number).limit(1)).one_or_none()
+            if row is None:
+                return None
+            until = stamp(now + timedelta(seconds=lease_s))
+            attempts = row.attempts + 1
+            _set(connection, row.id, state="leased", attempts=attempts, lease_owner=owner, lease_until=until)
+            return _job(_get(connection, row.id))
+
+    def heartbeat(self, job_id: str, owner: str, lease_s: float) -> Job:
+        now = self._clock()
+        self._free_lost_leases()
+        with self._database.write() as connection:
+            row = _get(connection, job_id)
+            if row.state != "leased" or row.lease_owner != owner:
+                holder = f"leased to '{row.lease_owner}'" if row.state == "leased" else row.state
+                raise refusals.refused("conflict", f"job {job_id} is not leased to '{owner}' any more: it is {holder}")
+            touch_device(connection, row.device, stamp(now))
+            _set(connection, job_id, lease_until=stamp(now + timedelta(seconds=lease_s)))
+            return _job(_get(connection, job_id))
+
+    def cancel(self, job_id: str) -> Job:
+        self._free_lost_leases()
+        with self._database.write() as connection:
+            row = _get(connection, job_id)
+            if row.state in ("done", "failed"):
+                raise refusals.refused("conflict", f"job {job_id} is {row.state} and cannot be cancelled")
+            _set(connection, job_id, state="cancelled", lease_owner=None, lease_until=None)
+            return _job(_get(connection, job_id))
+
+    def complete(self, job_id: str, result: JobResult, verification: Verification | None) -> Job:
+        content = canonical_json(result).decode()
+        with self._database.write() as connection:
+            row = _get(connection, job_id)
+            if row.result == content:
+                return _job(row)
+            if row.result is not None:
+                raise refusals.refused("conflict", f"job {job_id} has another result already")
+            if row.state == "cancelled":
+                raise refusals.refused("conflict", f"job {job_id} was cancelled")
+            _set(
+                connection,
+                job_id,
+                state="done" if result.error is None else "failed",
+                reason=result.error,
+                result=content,
+                run=result.run,
+                verification=None if verification is None else canonical_json(verification).decode(),
+                lease_owner=None,
+                lease_until=None,
+            )
+            touch_device(connection, row.device, stamp(self._clock()))
+            return _job(_get(connection, job_id))
+
+    def find_result(self, job_id: str) -> JobResult | None:
+        with self._database.read() as connection:
+            content = _get(connection, job_id).result
+        return None if content is None else from_wire(JobResult, json.loads(content))
+
+    def _free_lost_leases(self) -> None:
+        now = self._clock()
+        lost = select(_JOBS.id).where(_JOBS.state == "leased", _JOBS.lease_until < stamp(now)).limit(1)
+        with self._database.read() as connection:
+            if connection.scalar(lost) is None:
+                return
+        with self._database.write() as connection:
+            _free_lost(connection, now)
+
+
+def _free_lost(connection: Connection, now: datetime) -> None:
+    _free(connection, _JOBS.lease_until < stamp(now))
+
+
+def _free(connection: Connection, *conditions: Any) -> None:
+    """Queue leased jobs again, or fail those whose attempts are used up."""
+    free = {"lease_owner": None, "lease_until": None}
+    leased = update(schema.jobs).where(_JOBS.state == "leased", *conditions)
+    reason = f"given up after {MAX_ATTEMPTS} attempts: each agent that took it went away without a result"
+    connection.execute(leased.where(_JOBS.attempts >= _JOBS.max_attempts).values(state="failed", reason=reason, **free))
+    connection.execute(leased.where(_JOBS.attempts < _JOBS.max_attempts).values(state="queued", **free))
+
+
+def _set(connection: Connection, job_id: str, **values: Any) -> None:
+    connection.execute(update(schema.jobs).where(_JOBS.id == job_id).values(**values))
+
+
+def _get(connection: Connection, job_id: str) -> Row[Any]:
+    row = connection.execute(select(schema.jobs).where(_JOBS.id == job_id)).one_or_none()
+    if row is None:
+        raise refusals.refused("unknown_job", f"no job has the id '{job_id[:80]}'")
+    return row
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        job=from_wire(NewJob, json.loads(row.content)),
+        state=row.state,
+        attempts=row.attempts,
+        max_attempts=row.max_attempts,
+        created_at=row.created_at,
+        lease_owner=row.lease_owner,
+        lease_until=row.lease_until,
+        reason=row.reason,
+        verification=None if row.verification is None else from_wire(Verification, json.loads(row.verification)),
+        run=row.run,
+    )

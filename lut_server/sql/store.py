@@ -1,0 +1,55 @@
+"""The store as a whole, and how it is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lut_server.clock import Clock, utc_now
+from lut_server.database import Database
+from lut_server.sql.devices import SqlDevices
+from lut_server.sql.jobs import SqlJobs
+from lut_server.sql.models import SqlModels
+from lut_server.sql.runs import SqlRuns
+from lut_server.sql.tables import SqlTables
+from lut_server.sql.tokens import SqlTokens
+
+
+@dataclass(frozen=True)
+class SqlStore:
+    """Implements `lut_server.store.Store`."""
+
+    database: Database
+    devices: SqlDevices
+    runs: SqlRuns
+    tables: SqlTables
+    models: SqlModels
+    jobs: SqlJobs
+    tokens: SqlTokens
+
+    def revision(self) -> str:
+        """Schema revision of the store."""
+        return self.database.revision()
+
+    def close(self) -> None:
+        """Give up all connections."""
+        self.database.close()
+
+
+def open_store(url: str, clock: Clock = utc_now) -> SqlStore:
+    """Open the database and migrate it to this code's schema.
+
+    Raises:
+        InvalidValue: the URL is not one.
+        SchemaTooNew: a newer lutnas migrated the database.
+        LutnasError: it cannot be opened.
+    """
+    database = Database(url)
+    return SqlStore(
+        database,
+        SqlDevices(database, clock),
+        SqlRuns(database, clock),
+        SqlTables(database),
+        SqlModels(database, clock),
+        SqlJobs(database, clock),
+        SqlTokens(database, clock),
+    )

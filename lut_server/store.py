@@ -1,0 +1,248 @@
+"""What the server keeps, as interfaces. `lut_server.sql` is the implementation.
+
+The contract of every method:
+
+* Values go in and out as frozen dataclasses; a row, a connection or a session never leaves.
+* Each method is one transaction: all of it happens, or nothing. Any thread may call any method.
+* `get_x` raises NotFound (with the code of the missing thing), `find_x` returns None.
+* What was uploaded is never changed. The same identity with the same content is stored once; with other content it
+  raises Conflict and stores nothing.
+* Lists come in the order in which things were stored.
+* Moments are given by the store's clock and read as `lut_server.clock.stamp` writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.jobs import Job, JobResult, NewJob, Verification
+from shared.measurement import Measurement, Run
+from shared.table import HeldOutError, LatencyTable
+
+
+@dataclass(frozen=True)
+class Device:
+    """A registered device; `probe` is what its agent found out about it."""
+
+    name: str
+    probe: dict[str, str]
+    created_at: str
+    last_seen_at: str
+
+
+@dataclass(frozen=True)
+class TableSummary:
+    """A latency table without its content."""
+
+    device: str
+    space: str
+    runtime: str
+    hash: str
+    created_at: str
+    canary_nominal_ms: float
+    held_out: HeldOutError | None
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run, how many measurements it has, and the hash of the table that came of it once it is finished."""
+
+    run: Run
+    measurements: int
+    finished: bool
+    table: str | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of a batch: how many measurements were new and how many were there already."""
+
+    stored: int
+    known: int
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """An uploaded ONNX file without its content."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TokenSummary:
+    """A token without its secret."""
+
+    id: str
+    role: str
+    name: str
+    device: str | None
+    created_at: str
+    revoked_at: str | None
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """A token with what its secret is checked against."""
+
+    summary: TokenSummary
+    salt: bytes
+    digest: bytes
+
+
+class DeviceStore(Protocol):
+    """Devices by name."""
+
+    def register(self, name: str, probe: dict[str, str]) -> tuple[Device, bool]:
+        """Add a device, or renew the probe of a known one. Returns it and whether it is new."""
+
+    def get(self, name: str) -> Device:
+        """The device (unknown_device: the message lists the known ones)."""
+
+    def touch(self, name: str) -> None:
+        """Note that the device was heard of now; an unknown one is not noted."""
+
+    def list(self) -> tuple[Device, ...]:
+        """All devices."""
+
+
+class RunStore(Protocol):
+    """Runs with their measurements."""
+
+    def put(self, run: Run) -> bool:
+        """Store a run; False if it was there already (unknown_device, conflict)."""
+
+    def get(self, run_id: str) -> StoredRun:
+        """The run (unknown_run)."""
+
+    def list(self, device: str | None = None) -> tuple[StoredRun, ...]:
+        """All runs, of one device if given."""
+
+    def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
+        """Store a batch (unknown_run; conflict: known id with other content, or a new id in a finished run)."""
+
+    def measurements(self, run_id: str) -> tuple[Measurement, ...]:
+        """Every measurement of the run with its raw values (unknown_run)."""
+
+    def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
+        """The unit of the device's milliseconds, if a finished run has set it."""
+
+    def finish(self, run_id: str, table: LatencyTable) -> TableSummary:
+        """Store the run's table and, with a device's first one, the canary's nominal time.
+
+        A run that is finished already keeps the table it has. Conflict: the table was made with another nominal time
+        than the one that another run has set meanwhile.
+        """
+
+
+class TableStore(Protocol):
+    """Latency tables: the same hash always means the same bytes."""
+
+    def get_bytes(self, table_hash: str) -> bytes:
+        """Canonical JSON of the table (no_table)."""
+
+    def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
+        """The newest table of the device whose space is `space` or begins with its parts."""
+
+    def list(self, device: str | None = None) -> tuple[TableSummary, ...]:
+        """All tables, of one device if given."""
+
+
+class ModelStore(Protocol):
+    """Uploaded ONNX files by their SHA-256."""
+
+    def put(self, sha256: str, content: bytes) -> bool:
+        """Store a file; False if it was there already."""
+
+    def get(self, sha256: str) -> bytes:
+        """The file (unknown_model)."""
+
+    def has(self, sha256: str) -> bool:
+        """Whether it is there."""
+
+
+class JobStore(Protocol):
+    """The queue. A job is queued, leased, and then done, failed or cancelled.
+
+    Each lease is an attempt. A lease that ran out, or whose owner asks for work again, frees the job; after
+    `max_attempts` leases it fails. Every method first frees the leases that have run out.
+    """
+
+    def add(self, job: NewJob) -> Job:
+        """Queue a job (unknown_device)."""
+
+    def get(self, job_id: str) -> Job:
+        """The job (unknown_job)."""
+
+    def list(self, device: str | None = None, state: str | None = None) -> tuple[Job, ...]:
+        """All jobs, of one device or in one state if given."""
+
+    def lease(self, device: str, owner: str, lease_s: float) -> Job | None:
+        """The oldest queued job of the device, leased to `owner`; None if there is none (unknown_device)."""
+
+    def heartbeat(self, job_id: str, owner: str, lease_s: float) -> Job:
+        """Extend a lease (unknown_job; conflict: it is not the owner's any more)."""
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job that is not over (unknown_job; conflict: it is done or failed)."""
+
+    def complete(self, job_id: str, result: JobResult, verification: Verification | None) -> Job:
+        """Take a result, late ones too: from a lost lease, and after the attempts were used up.
+
+        The same result again changes nothing; another one is a conflict, and so is one for a cancelled job.
+        """
+
+    def find_result(self, job_id: str) -> JobResult | None:
+        """What was handed in, raw values and all (unknown_job)."""
+
+
+class TokenStore(Protocol):
+    """Tokens by id. A secret is never stored, only what it is checked against."""
+
+    def add(self, record: TokenRecord) -> None:
+        """Store a token."""
+
+    def find(self, token_id: str) -> TokenRecord | None:
+        """The token, revoked or not."""
+
+    def revoke(self, token_id: str) -> TokenSummary:
+        """Revoke a token; again changes nothing (not_found)."""
+
+    def list(self) -> tuple[TokenSummary, ...]:
+        """All tokens, revoked ones too."""
+
+
+class Store(Protocol):
+    """Everything that the server keeps."""
+
+    @property
+    def devices(self) -> DeviceStore:
+        """Devices by name."""
+
+    @property
+    def runs(self) -> RunStore:
+        """Runs with their measurements."""
+
+    @property
+    def tables(self) -> TableStore:
+        """Latency tables."""
+
+    @property
+    def models(self) -> ModelStore:
+        """Uploaded ONNX files."""
+
+    @property
+    def jobs(self) -> JobStore:
+        """The job queue."""
+
+    @property
+    def tokens(self) -> TokenStore:
+        """Access tokens."""
+
+    def revision(self) -> str:
+        """Schema revision of the store."""
+
+    def close(self) -> None:
+        """Give up all connections."""

@@ -1,0 +1,39 @@
+"""Which table is meant by a device, a space and perhaps a runtime, and what to say where there is none."""
+
+from __future__ import annotations
+
+from lut_server.refusals import refused
+from lut_server.store import Store, TableSummary
+from shared.errors import WrongUse
+from shared.spaces import SPACES, make_space, parse_space
+from shared.table import profile_command
+
+
+def get_table(store: Store, device: str, space: str = "", runtime: str | None = None) -> TableSummary:
+    """The newest table of the device whose space is `space` or begins with its parts.
+
+    Raises:
+        NotFound: unknown_device; or no_table, naming what exists and the command that would measure the rest.
+    """
+    store.devices.get(device)
+    wanted = space.strip("/")
+    table = store.tables.find(device, wanted, runtime)
+    if table is not None:
+        return table
+    there = sorted({f"{one.space} on {one.runtime}" for one in store.tables.list(device)})
+    of_runtime = f" on {runtime}" if runtime else ""
+    raise refused(
+        "no_table",
+        f"{device} has no table of {wanted or 'any space'}{of_runtime} (it has: {'; '.join(there) or 'none yet'}); "
+        f"measure it with: {_command(device, wanted)}",
+    )
+
+
+def _command(device: str, space: str) -> str:
+    """The profile command of a space whose trailing parts may be missing."""
+    name, *parts = space.split("/")
+    try:
+        defaults = str(make_space(name if name in SPACES else "nas-bench-201")).split("/")
+        return profile_command(device, parse_space("/".join([defaults[0], *parts, *defaults[1 + len(parts) :]])))
+    except WrongUse:
+        return profile_command(device, make_space("nas-bench-201"))

@@ -1,0 +1,58 @@
+"""Write a network as an ONNX file: the best for a budget, or a named one; tuned on the training images first."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from search.commands.finished_run import add_confidence, add_run, offer_for, working_progress
+from search.commands.output import print_line
+from search.export import export
+from search.run_directory import RunDirectory, write_atomically
+from search.tuning import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
+from shared.errors import WrongUse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `search export`."""
+    add_run(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--max-latency-ms", type=float, metavar="X", help="the best network for this budget")
+    which.add_argument("--genotype", metavar="G", help="this network")
+    add_confidence(parser)
+    parser.add_argument(
+        "--tune-epochs",
+        type=float,
+        default=1.0,
+        metavar="E",
+        help="of training from the inherited weights, may be a fraction (default: %(default)g)",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the ONNX file to write")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Tune, export, check, write."""
+    run = RunDirectory.open(args.run)
+    settings = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
+    if not args.out.parent.is_dir():
+        raise WrongUse(f"--out: {args.out.parent} is no folder")
+    progress = working_progress()
+    offer = offer_for(run, args.max_latency_ms, args.genotype, args.confidence, progress)
+    images = run.load_images()
+    supernet = run.supernet()
+    network = supernet.derive(supernet.space.parse(offer.genotype))
+    steps = tuning_steps(images, settings)
+    with progress.phase("tuning", max(steps, 1)) as phase:
+        tune(network, TuningImages(images, settings), settings, steps, phase.advance)
+    accuracy = accuracy_on_test_images(network, images)
+    model = export(network, offer, run.table, images, accuracy, settings.accuracy_kind, run.config.threads)
+    write_atomically(args.out, model.content)
+    print_line(console, f"{args.out}: {offer.genotype}")
+    print_line(
+        console,
+        f"predicted {offer.predicted_ms:.3f} ms, bound {offer.upper_ms:.3f} ms on {run.table.device};"
+        f" test accuracy {model.accuracy:.2f} % ({model.accuracy_kind})",
+    )
+    return 0

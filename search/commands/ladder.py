@@ -1,0 +1,98 @@
+"""Networks for a series of budgets: picked, measured on the device, tuned, exported, measured again.
+
+Writes ladder.json and models/*.onnx. Exit code 1 where a budget was not met.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from rich.console import Console
+
+from search.climbing import Climb
+from search.commands.finished_run import (
+    add_confidence,
+    add_run,
+    add_server,
+    measure_with,
+    open_client,
+    working_progress,
+)
+from search.commands.output import ladder_table, print_line
+from search.family import load_family, spread
+from search.ladder import LADDER_FILE
+from search.latency_model import LatencyModel
+from search.run_directory import RunDirectory
+from search.tuning import TuningSettings
+from shared.errors import InvalidValue, WrongUse
+
+BUDGETS = 6
+TUNE_EPOCHS = 0.25
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `search ladder`."""
+    add_run(parser)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--budgets",
+        type=int,
+        default=BUDGETS,
+        metavar="N",
+        help="bounds of this many members from the smallest to the largest (default: %(default)d)",
+    )
+    which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
+    parser.add_argument(
+        "--tune-epochs",
+        type=float,
+        default=TUNE_EPOCHS,
+        metavar="E",
+        help="per distinct network (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="for ladder.json and models/ (default: the run's folder)"
+    )
+    add_confidence(parser)
+    add_server(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Climb and print the ladder."""
+    run = RunDirectory.open(args.run)
+    tuning = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
+    folder = args.out or run.path
+    if not folder.is_dir():
+        raise WrongUse(f"--out: {folder} is no folder")
+    with open_client(args, run) as client:
+        climb = Climb(run, measure_with(client, run, args), tuning, working_progress(), args.confidence, folder)
+        rungs = climb.climb(
+            sorted(args.max_latency_ms) if args.max_latency_ms else default_budgets(run, args.budgets, args.confidence)
+        )
+    console.print(ladder_table(rungs))
+    print_line(console, f"{sum(rung.met for rung in rungs)} of {len(rungs)} met; {folder / LADDER_FILE}")
+    return 0 if all(rung.met for rung in rungs) else 1
+
+
+def default_budgets(run: RunDirectory, count: int, confidence: float | None = None) -> list[float]:
+    """Bounds of as many members, fastest and slowest among them, as evenly spread in ratio as the family allows.
+
+    A family with fewer members than budgets gives a geometric series.
+    """
+    if not 1 <= count <= 1000:
+        raise InvalidValue("budgets", f"{count} is not within 1 to 1000")
+    model = LatencyModel(run.table)
+    members = [model.space.parse(member.genotype) for member in load_family(run).members]
+    bounds_ms = sorted(model.upper_ms(members, run.config.confidence if confidence is None else confidence).tolist())
+    targets_ms = spread(bounds_ms[0], bounds_ms[-1], count)
+    if count > len(bounds_ms):
+        return targets_ms
+    chosen = []
+    for place, target_ms in enumerate(targets_ms):
+        still_to_come = count - place - 1
+        left = bounds_ms[: len(bounds_ms) - still_to_come]
+        nearest_ms = min(left, key=lambda bound_ms: abs(math.log(bound_ms / target_ms)))
+        chosen.append(nearest_ms)
+        bounds_ms = [bound_ms for bound_ms in bounds_ms if bound_ms > nearest_ms]
+    return chosen

@@ -1,0 +1,37 @@
+"""Results on stdout: JSON as it is, whatever the terminal; a ladder as a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from search.ladder import Rung
+
+
+def print_json(console: Console, value: Any) -> None:
+    """One JSON value, neither coloured nor wrapped."""
+    console.out(json.dumps(value, indent=1), highlight=False)
+
+
+def print_line(console: Console, line: str) -> None:
+    """One line, as it is."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def ladder_table(rungs: Sequence[Rung]) -> Table:
+    """Target, predicted, bound, measured, met: one row per budget."""
+    table = Table()
+    for name in ("target ms", "predicted", "bound", "measured", "met", "accuracy", "parameters"):
+        table.add_column(name, justify="right")
+    for rung in rungs:
+        table.add_row(
+            *(f"{value:.3f}" for value in (rung.target_ms, rung.predicted_ms, rung.upper_ms, rung.measured_ms)),
+            "yes" if rung.met else "NO",
+            "" if rung.accuracy is None else f"{rung.accuracy:.2f} %",
+            f"{rung.parameters:,}",
+        )
+    return table

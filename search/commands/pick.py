@@ -1,0 +1,53 @@
+"""The best network of a finished search for a latency budget: its upper bound on the device lies within it."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+from rich.table import Table
+
+from search.commands.finished_run import add_confidence, add_run, working_progress
+from search.commands.output import print_json
+from search.picking import Pick, Picker
+from search.run_directory import RunDirectory
+from shared.wire import to_wire
+
+SHOWN = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `search pick`."""
+    add_run(parser)
+    parser.add_argument("--max-latency-ms", type=float, required=True, metavar="X", help="the budget")
+    add_confidence(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Pick and print."""
+    run = RunDirectory.open(args.run)
+    pick = Picker(run, args.confidence).pick(args.max_latency_ms, working_progress())
+    if args.json:
+        print_json(console, to_wire(pick))
+    else:
+        console.print(_table(pick, run.table.device))
+        console.print(f"genotype: {pick.best.genotype}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _table(pick: Pick, device: str) -> Table:
+    table = Table(title=f"{device}, at most {pick.budget_ms:g} ms, confidence {pick.confidence:g}")
+    for name in ("", "predicted ms", "bound ms", "parameters", "MACs", "rank", "inherited accuracy"):
+        table.add_column(name, justify="right")
+    for place, member in enumerate((pick.best, *pick.runners_up[: SHOWN - 1])):
+        table.add_row(
+            "best" if place == 0 else f"{place + 1}.",
+            f"{member.predicted_ms:.3f}",
+            f"{member.upper_ms:.3f}",
+            f"{member.parameters:,}",
+            f"{member.multiply_adds:,}",
+            f"{member.rank:.1f}",
+            f"{member.accuracy:.1f} %",
+        )
+    return table

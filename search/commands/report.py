@@ -1,0 +1,36 @@
+"""Write the report of a finished search: one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from search.commands.finished_run import add_run
+from search.commands.output import print_line
+from search.report import build_report
+from search.run_directory import RunDirectory, write_atomically
+from shared.errors import WrongUse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `search report`."""
+    add_run(parser)
+    parser.add_argument(
+        "--ladder", type=Path, metavar="FILE", help="the ladder to show (default: the run's own, if any)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page to write (default: report.html in the run)")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Build and write."""
+    run = RunDirectory.open(args.run)
+    out = args.out or run.path / "report.html"
+    if not out.parent.is_dir():
+        raise WrongUse(f"--out: {out.parent} is no folder")
+    if args.ladder is not None and not args.ladder.is_file():
+        raise WrongUse(f"--ladder: there is no file {args.ladder}")
+    write_atomically(out, build_report(run, args.ladder).encode())
+    print_line(console, str(out))
+    return 0

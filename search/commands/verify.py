@@ -1,0 +1,95 @@
+"""Have the device measure a network, through the table server: exit code 0 if it met its budget, 1 if not.
+
+Without a budget the promise is the network's own upper bound. A network that is given by budget or genotype is measured
+with inherited weights: its latency does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from rich.console import Console
+
+from search.commands.finished_run import (
+    add_confidence,
+    add_run,
+    add_server,
+    measure_with,
+    offer_for,
+    open_client,
+    working_progress,
+)
+from search.commands.output import print_json, print_line
+from search.export import untuned_onnx
+from search.run_directory import RunDirectory
+from shared.errors import CorruptFile, WrongUse
+from shared.jobs import Promise
+from shared.wire import to_wire
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `search verify`."""
+    add_run(parser)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--genotype", metavar="G", help="measure this network")
+    which.add_argument("--onnx", type=Path, metavar="FILE", help="measure this file, made by `search export`")
+    parser.add_argument(
+        "--max-latency-ms", type=float, metavar="X", help="the budget; alone: measure the best network for it"
+    )
+    add_confidence(parser)
+    add_server(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Upload, queue, wait, print."""
+    if args.genotype is None and args.onnx is None and args.max_latency_ms is None:
+        raise WrongUse("what shall be measured? give --max-latency-ms, --genotype or --onnx")
+    run = RunDirectory.open(args.run)
+    progress = working_progress()
+    with open_client(args, run) as client:
+        measure = measure_with(client, run, args)
+        genotype, content = (args.genotype, None) if args.onnx is None else read_exported(args.onnx, run.table.space)
+        offer = offer_for(run, args.max_latency_ms, genotype, args.confidence, progress)
+        target_ms = offer.upper_ms if args.max_latency_ms is None else args.max_latency_ms
+        promise = Promise(run.table.hash, offer.genotype, offer.predicted_ms, offer.upper_ms, target_ms)
+        content = content or untuned_onnx(run.supernet(), offer.genotype)
+        progress.line(f"waiting for {run.table.device} to measure {offer.genotype}")
+        found = measure(content, promise)
+    if args.json:
+        print_json(console, {"promise": to_wire(promise), "verification": to_wire(found)})
+        return 0 if found.met else 1
+    print_line(
+        console,
+        f"{'met' if found.met else 'NOT MET'}: measured {found.measured_ms:.3f} ms"
+        f" ({found.low_ms:.3f} to {found.high_ms:.3f}) for a target of {target_ms:.3f} ms;"
+        f" predicted {offer.predicted_ms:.3f}, bound {offer.upper_ms:.3f}",
+    )
+    print_line(console, f"raw {found.raw_ms:.3f} ms at a machine speed of {found.canary_drift:.3f} canaries")
+    for reason in found.reasons:
+        print_line(console, f"unstable: {reason}")
+    return 0 if found.met else 1
+
+
+def read_exported(path: Path, space: str) -> tuple[str, bytes]:
+    """Genotype and bytes of an exported file.
+
+    Raises:
+        CorruptFile: it cannot be read, or is no ONNX file of ours.
+        WrongUse: it is a network of another space.
+    """
+    try:
+        content = path.read_bytes()
+        metadata = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
+    except OSError as error:
+        raise CorruptFile(f"{path} cannot be read: {error.strerror}") from error
+    except DecodeError as error:
+        raise CorruptFile(f"{path} is no ONNX file") from error
+    if not {"genotype", "space"} <= metadata.keys():
+        raise CorruptFile(f"{path} does not say which network it is: `search export` writes files that do")
+    if metadata["space"] != space:
+        raise WrongUse(f"{path} is of the space {metadata['space']}, the run is of {space}")
+    return metadata["genotype"], content

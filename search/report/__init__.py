@@ -1,0 +1,5 @@
+"""The report of a run: one HTML file that needs no network."""
+
+from search.report.page import build_report
+
+__all__ = ["build_report"]

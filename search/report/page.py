@@ -1,0 +1,259 @@
+"""The page: headline, ladder, charts, members, table, diagnostics, provenance. All inline, every value escaped."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from search.family import Family, load_family
+from search.ladder import LADDER_FILE, Rung, find_ladder
+from search.members import Member
+from search.report.cells import cell_svg
+from search.report.charts import (
+    accuracy_against_latency,
+    choices_by_budget,
+    expected_against_derived,
+    predicted_against_measured,
+    primitive_share,
+)
+from search.report.style import STYLE
+from search.run_directory import RunDirectory
+from shared import __version__
+from shared.table import LatencyTable
+from shared.wire import to_wire
+
+LIBRARIES = ("torch", "onnx", "onnxruntime", "numpy")
+
+
+def build_report(run: RunDirectory, ladder: Path | None = None) -> str:
+    """The report of a finished run as one HTML page.
+
+    Args:
+        run: with its family built; a ladder is shown if there is one.
+        ladder: path of the ladder; None takes the run's own.
+
+    Raises:
+        WrongUse, CorruptFile: the run is not finished, or damaged.
+    """
+    family, rungs = load_family(run), find_ladder(ladder or run.path / LADDER_FILE) or []
+    title = f"lutnas: {run.config.dataset} on {run.table.device}"
+    sections = (
+        _headline(title, run, family, rungs),
+        _ladder(rungs),
+        _section("Accuracy against latency", accuracy_against_latency(family), _accuracy_note(family)),
+        _section(
+            "Predicted against measured",
+            predicted_against_measured(run.table, rungs),
+            "Each point is a whole network; the line above it is its upper bound. A network met its bound where the end"
+            " of that line lies above the diagonal. Bounds of the table's own networks are one-sided 95 %, those of the"
+            f" ladder {100 * family.confidence:g} %.",
+        ),
+        _members(run, family),
+        _table_error(run.table),
+        _diagnostics(run, family),
+        _provenance(run, family),
+    )
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{STYLE}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n<body>\n<main>\n"
+        + "\n".join(sections)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _headline(title: str, run: RunDirectory, family: Family, rungs: Sequence[Rung]) -> str:
+    members = family.members
+    facts = [
+        ("members", str(len(members))),
+        ("latency", f"{members[0].predicted_ms:.3g} to {members[-1].predicted_ms:.3g} ms"),
+        ("parameters", f"{members[0].parameters:,} to {members[-1].parameters:,}"),
+    ]
+    if rungs:
+        facts.insert(0, ("budgets met on the device", f"{sum(rung.met for rung in rungs)} of {len(rungs)}"))
+    if run.table.held_out is not None:
+        facts.append(("held-out error", f"{run.table.held_out.mape_percent:.1f} %"))
+    cards = "".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in facts)
+    return f'<h1>{escape(title)}</h1>\n<div class="facts">{cards}</div>'
+
+
+def _ladder(rungs: Sequence[Rung]) -> str:
+    if not rungs:
+        return _section("The ladder", "", "Nothing was measured on the device yet: search ladder does that.")
+    header = "target ms", "predicted", "bound", "measured", "met", "accuracy", "how it came about", "parameters", "file"
+    rows = []
+    for rung in rungs:
+        cells = [f"{value:.3f}" for value in (rung.target_ms, rung.predicted_ms, rung.upper_ms, rung.measured_ms)]
+        verdict = '<td class="met">yes</td>' if rung.met else '<td class="missed">no</td>'
+        accuracy = "" if rung.accuracy is None else f"{rung.accuracy:.2f} %"
+        after = [accuracy, rung.accuracy_kind, f"{rung.parameters:,}", rung.onnx or ""]
+        rows.append(f"<tr>{_cells(cells)}{verdict}{_cells(after)}</tr>")
+    attempts = [
+        (
+            f"{rung.target_ms:.3f}",
+            one.step,
+            one.genotype,
+            f"{one.measured_ms:.3f} ({one.low_ms:.3f} to {one.high_ms:.3f})",
+            f"{one.raw_ms:.3f}",
+            f"{one.canary_drift:.3f}",
+            "yes" if one.met else "no",
+            "; ".join(one.reasons) or "stable",
+        )
+        for rung in rungs
+        for one in rung.attempts
+    ]
+    titles = "target ms", "measured", "network", "ms (95 %)", "raw ms", "drift", "met", "verdict"
+    every = f"<details><summary>every measurement ({len(attempts)})</summary>{_rows(titles, attempts)}</details>"
+    note = (
+        "Measured by the agent on the device, in milliseconds of the table's canary; raw ms is what its clock showed,"
+        " drift the machine's speed of the moment. Accuracy is that of the exported file on all test images."
+    )
+    body = f'<div class="wide"><table><tr>{_heads(header)}</tr>{"".join(rows)}</table></div>{every}'
+    return _section("The ladder", body, note)
+
+
+def _accuracy_note(family: Family) -> str:
+    return (
+        f"Both with the same kind of accuracy ({family.accuracy_kind}), never a result: the ladder's is. The family has"
+        f" {len(family.members)} members from {len(family.candidates)} candidates that were scored; random has"
+        f" {len(family.random)} from {len(family.random_candidates)} random networks under the same budgets, ranked in"
+        " the same way."
+    )
+
+
+def _members(run: RunDirectory, family: Family) -> str:
+    space = run.table.parsed_space
+    cards = []
+    for member in family.members:
+        facts = (
+            f"{member.predicted_ms:.3g} ms, bound {member.upper_ms:.3g} ms",
+            f"{member.parameters:,} parameters, {member.multiply_adds / 1e6:.1f} M multiply-adds",
+            f"rank {member.rank:.1f}, NLL {member.nll:.3f}, NASWOT {member.naswot:.0f}",
+        )
+        lines = "".join(f"<p>{escape(fact)}</p>" for fact in facts)
+        picture = cell_svg(space, space.parse(member.genotype))
+        cards.append(f"<figure>{picture}<figcaption>{lines}</figcaption></figure>")
+    note = "One cell each, edges that do not reach the output left out. A node adds up what comes in."
+    return _section("The members", f'<div class="members">{"".join(cards)}</div>', note)
+
+
+def _table_error(table: LatencyTable) -> str:
+    error = table.held_out
+    if error is None:
+        return _section("The latency table", "", "This table carries no held-out error.")
+    rows = [
+        ("networks never used in a fit", str(error.networks)),
+        ("mean error", f"{error.mape_percent:.2f} %"),
+        ("within 5 %", f"{error.within_5_percent:.1f} %"),
+        ("within 10 %", f"{error.within_10_percent:.1f} %"),
+        ("Kendall tau", f"{error.kendall_tau:.3f}"),
+        ("below the one-sided 95 % bound", f"{error.bound_coverage:.1f} %"),
+        ("bound above the prediction by", f"{error.bound_half_width_percent:.1f} %"),
+        ("prices", f"{len(table.prices)}, of which {sum(not one.stable for one in table.prices)} unstable"),
+    ]
+    return _section("The latency table's own error", _pairs(rows))
+
+
+def _diagnostics(run: RunDirectory, family: Family) -> str:
+    space = run.table.parsed_space
+    members: Sequence[Member] = family.members
+    disconnected = sum(one.derived_ms is None for one in family.trade_offs)
+    rising = all(a.predicted_ms < b.predicted_ms for a, b in pairwise(members))
+    rows = [
+        ("distinct members", str(len({member.genotype for member in members}))),
+        ("latency rises through the family", "yes" if rising else "no"),
+        ("largest over smallest parameters", f"{max(m.parameters for m in members) / members[0].parameters:.1f} times"),
+        ("trade-offs whose most probable choices are disconnected", f"{disconnected} of {len(family.trade_offs)}"),
+        ("distinct networks of the most probable choices", str(len({one.genotype for one in family.trade_offs}))),
+        ("skip among the live slots, slowest member", f"{primitive_share(space, members[-1], 'skip_connect'):.0%}"),
+        ("skip under alpha, mean", f"{_mean([one.skip_share for one in family.trade_offs]):.0%}"),
+    ]
+    body = (
+        _pairs(rows)
+        + "<h3>What the members are made of</h3>"
+        + choices_by_budget(family, space)
+        + "<h3>Expected against derived latency</h3>"
+        + expected_against_derived(family)
+    )
+    note = (
+        "Known ways of such a search to fail: collapse to skips, few distinct networks, a relaxed latency that is not"
+        " the derived network's."
+    )
+    return _section("Diagnostics", body, note)
+
+
+def _provenance(run: RunDirectory, family: Family) -> str:
+    config, table = run.config, run.table
+    rows = [
+        ("device", table.device),
+        ("space", table.space),
+        ("runtime of the table", str(table.runtime)),
+        ("table", f"{table.hash} (runs {', '.join(table.runs)}; agent {table.agent_version})"),
+        ("canary", f"{table.canary}, nominally {table.canary_nominal_ms:.4g} ms"),
+        ("data", f"{config.dataset}, {config.data_fingerprint}"),
+        ("seed", str(config.seed)),
+        ("confidence of bounds", f"{family.confidence:g}"),
+        ("lutnas", __version__),
+        ("python", platform.python_version()),
+        *((name, _version(name)) for name in LIBRARIES),
+        *((f"{phase}, seconds", f"{seconds:.0f}") for phase, seconds in _durations(run)),
+        ("family and baseline, seconds", f"{family.seconds:.0f}"),
+    ]
+    settings = [(name, str(value)) for name, value in {**to_wire(config), **to_wire(family.settings)}.items()]
+    every = f"<details><summary>every setting</summary>{_pairs(settings)}</details>"
+    return _section("Where this comes from", _pairs(rows) + every)
+
+
+def _durations(run: RunDirectory) -> list[tuple[str, float]]:
+    """Seconds per phase of the training, from the metrics."""
+    seconds: dict[str, float] = {}
+    if run.metrics_path.exists():
+        for line in run.metrics_path.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+                seconds[entry["phase"]] = seconds.get(entry["phase"], 0.0) + float(entry["elapsed_s"])
+            except (ValueError, KeyError, TypeError):
+                continue  # a crash may cut the last line
+    return list(seconds.items())
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _section(title: str, body: str, note: str = "") -> str:
+    said = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f"<section><h2>{escape(title)}</h2>{said}{body}</section>"
+
+
+def _heads(names: Iterable[str]) -> str:
+    return "".join(f"<th>{escape(name)}</th>" for name in names)
+
+
+def _cells(values: Iterable[Any]) -> str:
+    return "".join(f"<td>{escape(str(value))}</td>" for value in values)
+
+
+def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{_heads(header)}</tr>{body}</table></div>'
+
+
+def _pairs(rows: Iterable[tuple[str, str]]) -> str:
+    body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    return f'<table class="pairs">{body}</table>'

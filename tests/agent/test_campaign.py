@@ -1,0 +1,188 @@
+"""Campaigns with graphs that take exactly as long as they are told, on a clock that only they move."""
+
+import gc
+import random
+
+import pytest
+
+from profiler_agent.campaign import MOST_REDOS_PER_TASK, Campaign, CanaryWatch, Subject
+from profiler_agent.round_timer import RoundTimer, TimedGraph
+from profiler_agent.stability import StabilityJudge, canary_drift
+from profiler_agent.stopping import Preset, StoppingRule
+from shared.measurement import Round, Verdict
+from shared.plan import Task
+
+PRESET = Preset("test", precision=0.01, min_rounds=6, max_rounds=8, seconds_per_task=100.0)
+CANARY_MS = 0.5
+
+
+class FakeMachine:
+    """A clock, and graphs that move it; `slowness` is asked at every run."""
+
+    def __init__(self):
+        self.now_ns = 0
+        self.slowness = lambda: 1.0
+        self.order = []
+        self.jump_ns = 0
+
+    def clock_ns(self):
+        return self.now_ns
+
+    def clock_s(self):
+        return self.now_ns / 1e9
+
+    def graph(self, name, ms):
+        def run():
+            if not self.order or self.order[-1] != name:
+                self.order.append(name)
+            self.now_ns += round(ms * 1e6 * self.slowness()) + self.jump_ns
+            self.jump_ns = 0
+
+        return TimedGraph(name, run)
+
+    def sleep(self, seconds):
+        self.order.append("pause")
+        self.now_ns += round(seconds * 1e9)
+
+
+class ListJournal:
+    def __init__(self):
+        self.rounds, self.measured = [], []
+
+    def keep_round(self, task, one, disturbed):
+        self.rounds.append((task.subject, disturbed))
+
+    def keep_measurement(self, task, rounds, verdict):
+        self.measured.append((task.subject, len(rounds), verdict))
+
+
+@pytest.fixture
+def machine():
+    return FakeMachine()
+
+
+def task(subject):
+    return Task(subject, "calibration", "canary:conv-v1")
+
+
+def campaign(machine, subjects, journal, **arguments):
+    timer = RoundTimer(machine.graph("canary", CANARY_MS), machine.clock_ns)
+    rule = StoppingRule(PRESET, len(subjects), machine.clock_s)
+    judge = arguments.pop("judge", lambda subject: Verdict(True))
+    return Campaign(subjects, timer, rule, judge, journal, random.Random(1), machine.sleep, **arguments)
+
+
+def test_values_are_ratios_to_the_canary_and_marginal_costs_are_differences(machine):
+    marginal = Task("op", "marginal", "canary:conv-v1", "canary:conv-v1", divisor=6)
+    subject = Subject(marginal, machine.graph("long", 4.0), machine.graph("short", 1.0))
+    journal = ListJournal()
+    campaign(machine, [subject], journal).run()
+    assert [one.ratio(6) for one in subject.rounds] == pytest.approx([3.0 / 6 / CANARY_MS] * 6)
+    assert journal.measured == [("op", 6, Verdict(True))]
+
+
+def test_the_canary_stands_on_both_sides_of_the_graphs(machine):
+    timer = RoundTimer(machine.graph("canary", CANARY_MS), machine.clock_ns)
+    long, short = machine.graph("long", 4.0), machine.graph("short", 1.0)
+    timer.time(long, short)
+    machine.order.clear()
+    timer.time(long, short)
+    assert machine.order == ["long", "short", "canary", "long", "short", "canary"]
+
+
+def test_rounds_go_through_the_tasks_in_ever_new_order(machine):
+    subjects = [Subject(task(str(i)), machine.graph(str(i), 1.0)) for i in range(8)]
+    journal = ListJournal()
+    campaign(machine, subjects, journal).run()
+    orders = {tuple(subject for subject, _ in journal.rounds[start : start + 8]) for start in range(0, 48, 8)}
+    assert len(orders) == 6
+    assert all(sorted(order) == [str(i) for i in range(8)] for order in orders)
+
+
+def test_a_short_graph_is_looped_until_the_clock_can_tell(machine):
+    timer = RoundTimer(machine.graph("canary", CANARY_MS), machine.clock_ns)
+    short = machine.graph("short", 0.004)
+    timer.time(short)
+    start_ns = machine.now_ns
+    values = timer.time(short).round.graph_ms
+    assert values == pytest.approx([0.004] * len(values))
+    assert (machine.now_ns - start_ns) / 1e6 >= len(values) * 0.1
+
+
+def test_a_round_on_a_slow_machine_is_thrown_away_and_measured_again_after_a_pause(machine):
+    subjects = [Subject(task(str(i)), machine.graph(str(i), 1.0)) for i in range(5)]
+    journal = ListJournal()
+    machine.slowness = lambda: 1.5 if 0.15e9 < machine.now_ns < 0.2e9 else 1.0
+    campaign(machine, subjects, journal).run()
+    assert sum(subject.redos for subject in subjects) >= 1
+    assert "pause" in machine.order
+    assert all(subject.disturbed == 0 for subject in subjects)
+    assert all(one.canary_ms[0] == pytest.approx(CANARY_MS) for s in subjects for one in s.rounds)
+
+
+def test_a_machine_that_slows_down_for_good_is_soon_the_new_measure(machine):
+    subjects = [Subject(task(str(i)), machine.graph(str(i), 1.0)) for i in range(40)]
+    machine.slowness = lambda: 1.5 if machine.now_ns > 1e9 else 1.0
+    campaign(machine, subjects, ListJournal()).run()
+    assert all(len(subject.rounds) == 6 for subject in subjects)
+    # The ratio does not see it: graph and canary are slow alike.
+    assert all(one.graph_ratio() == pytest.approx(1.0 / CANARY_MS) for s in subjects for one in s.rounds)
+
+
+def test_redos_are_bounded_and_what_is_kept_then_says_so(machine):
+    subject = Subject(task("net"), machine.graph("net", 1.0))
+    journal = ListJournal()
+    busy = CanaryWatch(usual_ms=CANARY_MS / 1.3)
+    judge = StabilityJudge(PRESET)
+    campaign(machine, [subject], journal, watch=busy, judge=judge.judge).run()
+    assert subject.redos == MOST_REDOS_PER_TASK
+    assert subject.disturbed == 6
+    ((_, rounds, verdict),) = journal.measured
+    assert rounds == 6
+    assert not verdict.stable
+    assert "the canary was off in 6 of 6 rounds" in " ".join(verdict.reasons)
+
+
+@pytest.mark.parametrize("jump_s", [7200, -7200])
+def test_a_round_during_which_the_clock_jumped_is_measured_again(machine, jump_s):
+    subject = Subject(task("net"), machine.graph("net", 1.0))
+    timer_graph = subject.graph.run
+    calls = iter(range(10**9))
+
+    def run():
+        if next(calls) == 40:
+            machine.jump_ns = round(jump_s * 1e9)
+        timer_graph()
+
+    subject.graph.run = run
+    campaign(machine, [subject], ListJournal()).run()
+    assert subject.redos >= 1
+    assert [one.graph_ratio() for one in subject.rounds] == pytest.approx([1.0 / CANARY_MS] * 6)
+
+
+def test_the_garbage_collector_rests_while_timing_and_only_then(machine):
+    seen = []
+    graph = machine.graph("net", 1.0)
+    run = graph.run
+    graph.run = lambda: (seen.append(gc.isenabled()), run())
+    assert gc.isenabled()
+    RoundTimer(machine.graph("canary", CANARY_MS), machine.clock_ns).time(graph)
+    assert seen
+    assert not any(seen)
+    assert gc.isenabled()
+
+
+def test_rounds_from_before_an_interruption_count(machine):
+    before = [Round((1.0,), (CANARY_MS,))] * 4
+    subject = Subject(task("net"), machine.graph("net", 1.0), rounds=list(before))
+    journal = ListJournal()
+    campaign(machine, [subject], journal).run()
+    assert len(journal.rounds) == 2
+    assert journal.measured[0][1] == 6
+
+
+def test_drift_is_that_of_the_last_third_against_the_first():
+    rounds = [Round((1.0,), (canary,)) for canary in (1.0, 1.0, 1.0, 1.1, 1.1, 1.1, 1.2, 1.2, 1.2)]
+    assert canary_drift(rounds) == pytest.approx(1.2)
+    assert canary_drift(rounds[::-1]) == pytest.approx(1.2)
+    assert canary_drift(rounds[:1]) == 1.0

@@ -1,0 +1,148 @@
+"""What is on disk survives kills, torn lines and full disks."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from profiler_agent.files import LineLog, write_whole
+from profiler_agent.spool import Spool, default_spool, measurement_id
+from shared.errors import CorruptFile, LutnasError
+from shared.jobs import JobResult
+from shared.measurement import Round, Run, Verdict
+from shared.plan import make_plan
+from shared.runtime import Runtime
+
+
+@pytest.fixture
+def plan(small_space):
+    return make_plan(small_space, 2, 1)
+
+
+def new_run(spool, plan, run_id="run-1", started_at="2026-01-01T00:00:00+00:00", **changes):
+    about = {
+        "id": run_id, "device": "pi", "runtime": Runtime("onnxruntime", "1.31.1"), "space": plan.space,
+        "plan_id": plan.id, "canary": plan.canary, "agent_version": "0.1.0", "started_at": started_at, "probe": {},
+    }  # fmt: skip
+    return spool.new_run(Run(**about | changes), plan)
+
+
+def a_round(task, value=2.0):
+    return Round((value,), (1.0,), (1.0,) if task.minus else ())
+
+
+def test_rounds_and_measurements_come_back_as_they_were(tmp_path, plan):
+    spooled = new_run(Spool(tmp_path), plan)
+    task = plan.tasks[0]
+    spooled.keep_round(task, a_round(task), False)
+    spooled.keep_round(task, a_round(task, 3.0), True)
+    measurement = spooled.keep_measurement(task, [a_round(task)], Verdict(True))
+    (again,) = Spool(tmp_path).runs()
+    assert again.read_rounds() == {measurement.id: [(a_round(task), False), (a_round(task, 3.0), True)]}
+    assert again.read_measurements() == {measurement.id: measurement}
+    assert again.missing_tasks() == list(plan.tasks[1:])
+
+
+def test_ids_are_the_same_for_the_same_task_of_the_same_run_and_differ_otherwise(plan):
+    ids = {measurement_id(run, task) for run in ("a", "b") for task in plan.tasks}
+    assert len(ids) == 2 * len(plan.tasks)
+    assert measurement_id("a", plan.tasks[0]) == measurement_id("a", plan.tasks[0])
+
+
+@pytest.mark.parametrize("lost", range(1, 60, 7))
+def test_a_line_torn_by_a_kill_is_dropped_and_the_next_one_is_whole(tmp_path, plan, lost):
+    spooled = new_run(Spool(tmp_path), plan)
+    first, second = plan.tasks[:2]
+    spooled.keep_measurement(first, [a_round(first)], Verdict(True))
+    spooled.keep_measurement(second, [a_round(second)], Verdict(True))
+    path = spooled.folder / "measurements.jsonl"
+    path.write_bytes(path.read_bytes()[:-lost])
+    assert spooled.missing_tasks() == list(plan.tasks[1:])
+    again = spooled.keep_measurement(second, [a_round(second, 4.0)], Verdict(True))
+    assert list(spooled.read_measurements().values())[1] == again
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+
+
+def test_what_one_server_has_another_still_gets(tmp_path, plan):
+    spooled = new_run(Spool(tmp_path), plan)
+    ids = [spooled.keep_measurement(task, [a_round(task)], Verdict(True)).id for task in plan.tasks[:3]]
+    spooled.acknowledge("http://one", ids[:2])
+    assert [one.id for one in spooled.unsent("http://one")] == ids[2:]
+    assert [one.id for one in spooled.unsent("http://two")] == ids
+
+
+def test_only_an_unfinished_run_of_the_same_identity_is_resumed(tmp_path, plan):
+    spool = Spool(tmp_path)
+    older = new_run(spool, plan, "older", "2026-01-01T00:00:00+00:00")
+    newer = new_run(spool, plan, "newer", "2026-01-02T00:00:00+00:00")
+    new_run(spool, plan, "other-device", "2026-01-03T00:00:00+00:00", device="phone")
+    new_run(spool, plan, "other-runtime", "2026-01-03T00:00:00+00:00", runtime=Runtime("onnxruntime", "1.30.0"))
+    new_run(spool, plan, "other-agent", "2026-01-03T00:00:00+00:00", agent_version="0.0.9")
+    assert spool.find_unfinished(older.run).run.id == "newer"
+    newer.finish({"hash": "h"})
+    assert spool.find_unfinished(older.run).run.id == "older"
+    older.finish({"hash": "h"})
+    assert spool.find_unfinished(older.run) is None
+
+
+def test_a_full_disk_is_one_clear_line_and_what_was_written_stays(tmp_path, plan):
+    spooled = new_run(Spool(tmp_path), plan)
+    task = plan.tasks[0]
+    kept = spooled.keep_measurement(task, [a_round(task)], Verdict(True))
+    (spooled.folder / "rounds.jsonl").symlink_to("/dev/full")
+    with pytest.raises(LutnasError, match=r"no space left for .*rounds\.jsonl") as caught:
+        spooled.keep_round(task, a_round(task), False)
+    assert caught.value.exit_code == 1
+    assert spooled.read_measurements() == {kept.id: kept}
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "kept.json"
+    write_whole(path, b"old")
+    path.with_name("blocked").write_bytes(b"")
+    with pytest.raises(LutnasError, match="cannot use"):
+        write_whole(path.with_name("blocked") / "below", b"new")
+    assert path.read_bytes() == b"old"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["blocked", "kept.json"]
+
+
+def test_a_log_without_a_file_is_empty(tmp_path):
+    assert LineLog(tmp_path / "none.jsonl").read() == []
+
+
+def test_an_unreadable_run_names_its_file_and_what_to_do(tmp_path, plan):
+    spooled = new_run(Spool(tmp_path), plan)
+    (spooled.folder / "run.json").write_text("{")
+    with pytest.raises(CorruptFile, match=r"run\.json cannot be read"):
+        Spool(tmp_path).runs()
+
+
+def test_a_graph_that_rotted_on_disk_is_not_used(tmp_path):
+    spool = Spool(tmp_path)
+    spool.keep_graph("canary:conv-v1", 1, b"model")
+    assert spool.find_graph("canary:conv-v1", 1)[1] == b"model"
+    assert spool.find_graph("canary:conv-v1", 2) is None
+    (path,) = (tmp_path / "graphs").iterdir()
+    path.write_bytes(b"rotten")
+    assert spool.find_graph("canary:conv-v1", 1) is None
+
+
+def test_results_wait_until_they_are_dropped(tmp_path):
+    spool = Spool(tmp_path)
+    spool.keep_result("job/../1", JobResult(error="no"))
+    assert Spool(tmp_path).results() == {"job/../1": JobResult(error="no")}
+    spool.drop_result("job/../1")
+    assert spool.results() == {}
+
+
+def test_two_agents_do_not_measure_at_once(tmp_path):
+    with Spool(tmp_path).measuring(), pytest.raises(LutnasError, match="another profiler-agent is measuring"):
+        Spool(tmp_path).measuring().__enter__()
+    with Spool(tmp_path).measuring():
+        pass
+
+
+def test_the_spool_is_where_the_environment_says():
+    assert default_spool({"LUTNAS_SPOOL": "/var/spool/x", "XDG_STATE_HOME": "/s"}) == Path("/var/spool/x")
+    assert default_spool({"XDG_STATE_HOME": "/s"}) == Path("/s/lutnas")
+    assert default_spool({}) == Path.home() / ".local" / "state" / "lutnas"

@@ -1,0 +1,67 @@
+import pytest
+
+from profiler_agent.stopping import PRESETS, ActiveTime, Preset, StoppingRule, precision_reached
+from shared.measurement import Round
+
+QUICK = Preset("quick", precision=0.02, min_rounds=6, max_rounds=10, seconds_per_task=5.0)
+
+
+class FakeClock:
+    def __init__(self):
+        self.now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def rounds_with(values, canary=1.0):
+    return [Round((value,), (canary,)) for value in values]
+
+
+def test_a_steady_task_is_done_at_the_fewest_rounds_and_not_before():
+    rule = StoppingRule(QUICK, tasks=1, clock_s=FakeClock())
+    assert rule.find_reason(rounds_with([2.0] * 5), 1) is None
+    assert rule.find_reason(rounds_with([2.0] * 6), 1) == "precise"
+
+
+def test_a_noisy_task_goes_on_to_the_most_rounds():
+    rule = StoppingRule(QUICK, tasks=1, clock_s=FakeClock())
+    noisy = [1.0, 1.5, 1.1, 1.4, 1.2, 1.3, 1.05, 1.45, 1.15]
+    assert rule.find_reason(rounds_with(noisy), 1) is None
+    assert rule.find_reason(rounds_with([*noisy, 1.35]), 1) == "rounds"
+
+
+def test_when_the_time_is_up_every_task_still_gets_its_fewest_rounds():
+    clock = FakeClock()
+    rule = StoppingRule(QUICK, tasks=2, clock_s=clock)
+    noisy = rounds_with([1.0, 1.5, 1.1, 1.4, 1.2, 1.3])
+    clock.now_s += 9.0
+    rule.tick()
+    assert rule.find_reason(noisy, 1) is None
+    clock.now_s += 2.0
+    rule.tick()
+    assert rule.find_reason(noisy[:5], 1) is None
+    assert rule.find_reason(noisy, 1) == "time"
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+def test_a_clock_that_jumps_takes_at_most_one_minute_from_the_time(jump_s):
+    clock = FakeClock()
+    active = ActiveTime(clock)
+    clock.now_s += jump_s
+    active.tick()
+    clock.now_s += 1.0
+    active.tick()
+    assert 1.0 <= active.spent_s <= 61.0
+
+
+def test_precision_of_a_difference_is_held_against_the_whole_graph():
+    # Graph 8 canaries, minus 7.4 to 7.6: the op is worth 0.05 +- 0.01, but the graph is known to 1.25 %.
+    rounds = [Round((8.0,), (1.0,), (minus,)) for minus in (7.4, 7.6, 7.4, 7.6, 7.4)]
+    assert precision_reached(rounds, 6) == pytest.approx(0.1 / 8)
+
+
+def test_presets_are_ordered_by_how_precise_they_are():
+    fast, standard, rigorous = (PRESETS[name] for name in ("fast", "standard", "rigorous"))
+    assert fast.precision > standard.precision > rigorous.precision
+    assert fast.max_rounds < standard.max_rounds < rigorous.max_rounds

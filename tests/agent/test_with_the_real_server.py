@@ -1,0 +1,136 @@
+"""Agent and lut-server as two programs: profile, kill, resume, verify."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+pytest.importorskip("lut_server.app", reason="the server is not installed")
+
+from profiler_agent.sessions import find_version
+from shared.graph_spec import CanaryGraph, NetworkGraph
+from shared.jobs import NewJob, Promise
+from shared.runtime import Runtime
+from shared.spaces import make_space
+from shared.wire import to_wire
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 12 --held-out 6 --preset fast"
+TASKS = 12 + 18
+
+
+class RealServer:
+    def __init__(self, folder):
+        database = f"sqlite:///{folder / 'lut.db'}"
+        token = [sys.executable, "-m", "lut_server.cli", "token", "create", "--database-url", database]
+        made = subprocess.run(
+            [*token, "--role", "admin", "--name", "test"], env=ENVIRONMENT, capture_output=True, text=True
+        )
+        assert made.returncode == 0, made.stderr
+        self.token = made.stdout.split()[-1]
+        serve = [sys.executable, "-m", "lut_server.cli", "serve", "--port", "0", "--database-url", database]
+        self.process = subprocess.Popen(
+            serve, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        line = self.process.stdout.readline()
+        self.url = re.search(r"http://\S+", line).group(0)
+
+    def ask(self, method, path, body=None):
+        request = urllib.request.Request(
+            self.url + path,
+            None if body is None else json.dumps(body).encode(),
+            {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.loads(response.read())
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=20)
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    server = RealServer(tmp_path_factory.mktemp("server"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def spool(tmp_path_factory):
+    return tmp_path_factory.mktemp("spool")
+
+
+def agent(real, spool, *arguments):
+    connection = ["--server", real.url, "--token", real.token, "--spool", str(spool), "--device", "bench"]
+    return [sys.executable, "-m", "profiler_agent", arguments[0], *connection, *arguments[1:]]
+
+
+@pytest.fixture(scope="module")
+def profiled(real, spool):
+    """A profile that was killed twice and then went through; its run."""
+    command = agent(real, spool, "profile", "--space", "nas-bench-201", *SIZES.split())
+    rng = random.Random(time.time_ns())
+    for _ in range(2):
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.3, 2.5))
+        process.kill()
+        process.wait()
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_after_kills_each_measurement_is_there_exactly_once(real, profiled):
+    (run,) = real.ask("GET", "/v1/runs?device=bench")["runs"]
+    measurements = real.ask("GET", f"/v1/runs/{run['id']}/measurements")["measurements"]
+    assert len(measurements) == TASKS
+    assert len({one["graph"] for one in measurements}) == TASKS
+    assert real.ask("GET", f"/v1/runs/{run['id']}")["finished"] is True
+
+
+def test_the_printed_table_is_the_one_that_the_server_serves(real, profiled):
+    table_hash = re.search(r"^table +(\w+)$", profiled.stdout, re.MULTILINE).group(1)
+    served = real.ask("GET", "/v1/devices/bench/table?space=nas-bench-201/r8/c4/n1/k3/i3")
+    assert served == real.ask("GET", f"/v1/tables/{table_hash}")
+    assert "held out   6 networks: mean error" in profiled.stdout
+
+
+def test_profiling_again_measures_nothing(real, spool, profiled):
+    again = subprocess.run(
+        agent(real, spool, "profile", "--space", "nas-bench-201", *SIZES.split()),
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert "has this table already" in again.stdout
+    assert len(real.ask("GET", "/v1/runs?device=bench")["runs"]) == 1
+
+
+def test_a_verification_job_comes_back_in_the_tables_milliseconds(real, spool, profiled):
+    space = make_space("nas-bench-201", resolution=8, channels=4, cells_per_stage=1, classes=3)
+    genotype = space.fastest()
+    table_hash = re.search(r"^table +(\w+)$", profiled.stdout, re.MULTILINE).group(1)
+    promise = Promise(table_hash, space.format(genotype), 1.0, 1.1, 1000.0)
+    job = NewJob(
+        "bench", "verify", Runtime("onnxruntime", find_version()), str(CanaryGraph()), str(space),
+        str(NetworkGraph(space, genotype)), promise,
+    )  # fmt: skip
+    queued = real.ask("POST", "/v1/jobs", to_wire(job))["job"]
+    worked = subprocess.run(
+        agent(real, spool, "work", "--once", "--preset", "fast"),
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert worked.returncode == 0, worked.stderr
+    done = real.ask("GET", f"/v1/jobs/{queued['id']}")["job"]
+    assert done["state"] == "done", done
+    assert done["verification"]["met"] is True
+    assert 0 < done["verification"]["measured_ms"] < 1000

@@ -1,0 +1,196 @@
+import json
+import random
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from search.decoding import Band, make_decoder
+from search.family import (
+    build_family,
+    decode_pool,
+    draw_pool,
+    load_family,
+    spread,
+    with_fastest,
+)
+from search.latency_model import LatencyModel
+from search.members import Member, select_members
+from search.picking import Picker
+from search.progress import SilentProgress
+from search.run_directory import RunDirectory
+from search.scoring import open_scorer
+from shared.errors import BudgetTooSmall, CorruptFile, InvalidValue, SchemaTooNew, WrongUse
+
+
+@pytest.fixture(scope="module")
+def family(reading):
+    return load_family(reading)
+
+
+def member(upper_ms, rank, name="x"):
+    return Member(name, upper_ms * 0.9, upper_ms, 10, 10, 1.0, 1.0, rank, 50.0)
+
+
+def test_latency_rises_through_the_family_and_rank_improves_with_it(family):
+    members = family.members
+    assert len(members) >= 8
+    assert all(a.predicted_ms < b.predicted_ms and a.upper_ms < b.upper_ms for a, b in pairwise(members))
+    assert all(a.rank > b.rank for a, b in pairwise(members))
+
+
+def test_fastest_network_belongs_to_the_family_and_to_the_baseline(family, reading):
+    space = reading.table.parsed_space
+    assert family.members[0].genotype == space.format(space.fastest())
+    assert family.random[0].genotype == space.format(space.fastest())
+
+
+def test_no_candidate_beats_a_member_in_both_bound_and_rank(family):
+    for one in family.members:
+        assert not any(c.upper_ms <= one.upper_ms and c.rank < one.rank for c in family.candidates)
+
+
+def test_baseline_has_as_many_evaluations_and_is_chosen_in_the_same_way(family):
+    assert len(family.candidates) == len(family.random_candidates) == family.settings.candidates
+    assert list(family.random) == select_members(family.random_candidates, family.settings.members)
+
+
+def test_members_carry_what_table_and_space_say_of_them(family, reading):
+    table = reading.table
+    for one in (*family.members, *family.random):
+        genotype = table.parsed_space.parse(one.genotype)
+        prediction = table.predict(genotype)
+        assert one.predicted_ms == pytest.approx(prediction.mean_ms)
+        assert one.upper_ms == pytest.approx(prediction.upper_ms(reading.config.confidence))
+        assert one.parameters == table.parsed_space.parameter_count(genotype)
+        assert one.multiply_adds == table.parsed_space.multiply_adds(genotype)
+
+
+def test_file_of_the_family_names_table_budgets_and_kind_of_accuracy(family, reading):
+    written = json.loads(reading.family_path.read_bytes())
+    assert written["table_hash"] == reading.table.hash
+    assert written["budgets_ms"] == sorted(written["budgets_ms"])
+    assert "inherited" in written["accuracy_kind"]
+    assert {"genotype", "predicted_ms", "upper_ms", "nll", "naswot", "rank", "accuracy"} <= set(written["members"][0])
+    assert len(written["trade_offs"]) == 9
+    assert all(one["expected_ms"] > reading.table.base_ms for one in written["trade_offs"])
+
+
+def test_building_again_gives_the_same_family(run):
+    first = run.family_path.read_bytes()
+    (run.path / "scores.json").unlink()
+    again = build_family(run, SilentProgress(), load_family(run).settings)
+    before = json.loads(first)
+    after = json.loads(run.family_path.read_bytes())
+    assert {**before, "seconds": 0} == {**after, "seconds": 0}
+    assert again == load_family(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda text: text[:100], CorruptFile),
+        (lambda text: "[]", CorruptFile),
+        (lambda text: text.replace('"schema": 1', '"schema": 9'), SchemaTooNew),
+        (lambda text: text.replace('"table_hash": "', '"table_hash": "0'), CorruptFile),
+    ],
+    ids=["cut off", "a list", "newer", "other table"],
+)
+def test_damaged_or_foreign_family_is_refused(run, change, kind):
+    run.family_path.write_text(change(run.family_path.read_text()))
+    with pytest.raises(kind):
+        load_family(run)
+
+
+def test_run_without_a_family_says_that_the_search_has_to_finish(run):
+    run.family_path.unlink()
+    with pytest.raises(WrongUse, match="no family yet"):
+        load_family(run)
+
+
+def test_dominated_candidates_are_no_members():
+    fast, worse, better, slow = member(1.0, 9.0), member(2.0, 9.5), member(2.0, 4.0), member(3.0, 4.0)
+    assert select_members([slow, worse, better, fast], most=5) == [fast, better]
+
+
+def test_large_front_is_thinned_evenly_and_keeps_both_ends():
+    front = [member(1.0 + i, 100.0 - i) for i in range(40)]
+    thinned = select_members(front, most=8)
+    assert len(thinned) == 8
+    assert (thinned[0], thinned[-1]) == (front[0], front[-1])
+    assert np.ptp(np.diff([one.upper_ms for one in thinned])) <= 1
+
+
+def test_pool_takes_from_every_budget(table):
+    decoder = make_decoder(LatencyModel(table))
+    budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, 10)
+    bands = [Band(high, low) for low, high in pairwise([0.0, *budgets_ms])]
+    alphas = [np.log(np.random.default_rng(seed).dirichlet(np.ones(5), size=6)) for seed in range(4)]
+    pool = decode_pool(decoder, alphas, bands, per_band=5, most=20)
+    assert len(pool) == len(set(pool)) == 20
+    upper_ms = LatencyModel(table).upper_ms(pool)
+    inhabited = sum(((upper_ms > low) & (upper_ms <= high)).any() for low, high in pairwise(budgets_ms))
+    assert inhabited >= 8
+
+
+def test_random_networks_lie_under_the_budgets_and_are_distinct(table):
+    decoder = make_decoder(LatencyModel(table))
+    budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, 6)
+    drawn = draw_pool(decoder, budgets_ms, 30, random.Random(0))
+    assert len(set(drawn)) == len(drawn) == 30
+    assert drawn == draw_pool(decoder, budgets_ms, 30, random.Random(0))
+    assert drawn != draw_pool(decoder, budgets_ms, 30, random.Random(1))
+    upper_ms = sorted(LatencyModel(table).upper_ms(drawn))
+    assert upper_ms[0] == pytest.approx(budgets_ms[0])
+    assert upper_ms[5] <= budgets_ms[2]
+
+
+def test_fastest_network_leads_the_pool_once(space):
+    other = space.parse("|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|")
+    assert with_fastest([other, space.fastest()], space.fastest()) == [space.fastest(), other]
+
+
+def test_pick_meets_the_budget_and_is_the_best_ranked_of_those_that_do(reading, family):
+    budget_ms = family.members[len(family.members) // 2].upper_ms
+    pick = Picker(reading).pick(budget_ms)
+    assert pick.best.upper_ms <= budget_ms
+    assert all(one.upper_ms <= budget_ms for one in pick.runners_up)
+    ranks = [pick.best.rank, *(one.rank for one in pick.runners_up)]
+    assert ranks == sorted(ranks)
+    names = [pick.best.genotype, *(one.genotype for one in pick.runners_up)]
+    assert len(names) == len(set(names))
+
+
+def test_pick_for_a_larger_budget_is_never_ranked_worse(reading, family):
+    picker = Picker(reading)
+    names = [picker.pick(one.upper_ms).best.genotype for one in family.members]
+    space = reading.table.parsed_space
+    counts = [space.parameter_count(space.parse(name)) for name in names]
+    assert counts[-1] > counts[0]
+    assert names[0] == family.members[0].genotype
+
+
+def test_higher_confidence_promises_less(reading, family):
+    budget_ms = family.members[-1].upper_ms
+    sure, bold = Picker(reading, 0.999).pick(budget_ms), Picker(reading, 0.5).pick(budget_ms)
+    assert sure.best.predicted_ms <= bold.best.predicted_ms
+    assert bold.best.upper_ms == pytest.approx(bold.best.predicted_ms)
+
+
+def test_pick_below_the_fastest_network_says_what_the_smallest_is(reading, family):
+    with pytest.raises(BudgetTooSmall, match="ask for that or more"):
+        Picker(reading).pick(0.9 * family.members[0].upper_ms)
+
+
+def test_confidence_outside_its_domain_is_refused(reading):
+    with pytest.raises(InvalidValue, match="confidence"):
+        Picker(reading, 1.0)
+
+
+def test_second_pick_scores_nothing_anew(run, family):
+    budget_ms = family.members[-2].upper_ms
+    first = Picker(run).pick(budget_ms)
+    written = (run.path / "scores.json").stat().st_mtime_ns
+    assert Picker(RunDirectory.open(run.path)).pick(budget_ms) == first
+    assert (run.path / "scores.json").stat().st_mtime_ns == written
+    assert open_scorer(run)

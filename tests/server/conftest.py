@@ -1,0 +1,199 @@
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+import uvicorn
+
+from lut_server.app import create_app
+from lut_server.auth import create_token
+from lut_server.settings import Settings
+from lut_server.sql import open_store
+from shared.jobs import NewJob, Promise
+from shared.measurement import Measurement, Round, Run, Verdict
+from shared.op_key import parse_op_key
+from shared.plan import Task, make_plan
+from shared.runtime import Runtime
+from shared.spaces import make_space
+from shared.wire import to_wire
+
+RUNTIME = Runtime("onnxruntime", "1.31.0")
+SPACE = make_space("nas-bench-201", resolution=8, channels=4, cells_per_stage=1)
+PLAN = make_plan(SPACE, calibration=8, held_out=4)
+
+
+class FakeClock:
+    """A clock whose hands are turned by the test."""
+
+    def __init__(self):
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self):
+        return self.now
+
+    def advance(self, seconds):
+        self.now += timedelta(seconds=seconds)
+
+
+class Api:
+    """A client of a real server, with a token of each role that is asked for."""
+
+    def __init__(self, url, store, clock):
+        self.url = url
+        self.store = store
+        self.clock = clock
+        self.http = httpx.Client(base_url=url, timeout=30)
+        self.tokens = {}
+
+    def token(self, role):
+        """Made when first used: scrypt is slow on purpose."""
+        if role not in self.tokens:
+            self.tokens[role] = create_token(self.store.tokens, role, clock=self.clock)
+        return self.tokens[role]
+
+    def call(self, method, path, role="admin", token=None, **more):
+        headers = dict(more.pop("headers", {}))
+        token = token or (self.token(role) if role else None)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return self.http.request(method, path, headers=headers, **more)
+
+    def get(self, path, **more):
+        return self.call("GET", path, **more)
+
+    def post(self, path, json=None, **more):
+        return self.call("POST", path, json=json, **more)
+
+    def put(self, path, json=None, **more):
+        return self.call("PUT", path, json=json, **more)
+
+
+@contextmanager
+def serving(app):
+    """A real uvicorn on a free loopback port, in a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            thread.join(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def running(tmp_path, **settings):
+    clock = FakeClock()
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/test.db", **settings)
+    store = open_store(settings.database_url, clock)
+    with serving(create_app(settings, clock, store)) as url:
+        api = Api(url, store, clock)
+        with api.http:
+            yield api
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def store(tmp_path, clock):
+    store = open_store(f"sqlite:///{tmp_path}/store.db", clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a server with the given settings: `with start(reads="closed") as api`."""
+    return lambda **settings: running(tmp_path, **settings)
+
+
+@pytest.fixture
+def api(start):
+    with start() as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def steady_api(tmp_path_factory):
+    """A server for a module's tests that store nothing, with a device and a run to be refused things about."""
+    with running(tmp_path_factory.mktemp("steady")) as api:
+        api.post("/v1/devices", {"name": "pi", "probe": {}})
+        api.put("/v1/runs/run-1", to_wire(Lab().run()))
+        yield api
+
+
+@pytest.fixture
+def lab():
+    """The made-up device, its space and its plan."""
+    return Lab()
+
+
+class Lab:
+    """A device whose true prices are known."""
+
+    space, plan, runtime = SPACE, PLAN, RUNTIME
+
+    def run(self, run_id="run-1", device="pi", **more):
+        values = {
+            "space": str(SPACE),
+            "plan_id": PLAN.id,
+            "canary": PLAN.canary,
+            "agent_version": "0.1.0",
+            "started_at": "2026-01-01T00:00:00+00:00",
+            "probe": {"cpu": "a kettle"},
+            "runtime": RUNTIME,
+        }
+        return Run(id=run_id, device=device, **{**values, **more})
+
+    def price_ms(self, key):
+        return {"skip_connect": 0.02, "avg_pool_3x3": 0.5, "nor_conv_1x1": 0.4, "nor_conv_3x3": 1.5}[key.primitive]
+
+    def latency_ms(self, task):
+        if task.role == "marginal":
+            return self.price_ms(parse_op_key(task.subject))
+        counts = SPACE.op_counts(SPACE.parse(task.subject))
+        return 3.0 + sum(self.price_ms(key) * n for key, n in counts.items())
+
+    def measure(self, task, canary_ms=2.0, ms=None, rounds=6, **more):
+        """A measurement of the task with a little noise in each round; its id is that of the task."""
+        ms = self.latency_ms(task) if ms is None else ms
+        made = []
+        for index in range(rounds):
+            noisy = ms * (1 + 0.002 * (index - 2))
+            minus = () if task.minus is None else (canary_ms,)
+            graph = noisy * task.divisor + (canary_ms if minus else 0)
+            made.append(Round(graph_ms=(graph,), canary_ms=(canary_ms,), minus_ms=minus))
+        identity = f"{task.role}-{PLAN.tasks.index(task)}" if task in PLAN.tasks else task.role
+        values = {"id": identity, "verdict": Verdict(True), "rounds": tuple(made), "minus": task.minus} | more
+        return Measurement(subject=task.subject, role=task.role, graph=task.graph, divisor=task.divisor, **values)
+
+    def measure_all(self, **more):
+        return [self.measure(task, **more) for task in PLAN.tasks]
+
+    def profile(self, api, run_id="run-1", device="pi", **more):
+        """The whole campaign over HTTP; returns the summary of the table."""
+        run = self.run(run_id, device)
+        assert api.post("/v1/devices", {"name": device, "probe": {}}).status_code in (200, 201)
+        assert api.put(f"/v1/runs/{run_id}", to_wire(run)).status_code == 201
+        batch = {"measurements": to_wire(self.measure_all(**more))}
+        assert api.post(f"/v1/runs/{run_id}/measurements", batch).json() == {"stored": len(PLAN.tasks), "known": 0}
+        answer = api.post(f"/v1/runs/{run_id}/finish", {"plan": to_wire(PLAN)})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["table"]
+
+    def verify_job(self, table, target_ms=50.0, device="pi"):
+        """A verification of the fastest network."""
+        genotype = SPACE.format(SPACE.fastest())
+        promise = Promise(table["hash"], genotype, 3.0, 4.0, target_ms)
+        return NewJob(device, "verify", RUNTIME, PLAN.canary, str(SPACE), f"network:{SPACE}:{genotype}", promise)
+
+    def verification_task(self):
+        genotype = SPACE.format(SPACE.fastest())
+        return Task(genotype, "verification", f"network:{SPACE}:{genotype}")

@@ -1,0 +1,137 @@
+"""Tokens, roles and the device a token is bound to, over every route that there is."""
+
+import pytest
+
+from lut_server.auth import ROLES, Authenticator, create_token
+from shared.errors import AccessDenied, InvalidValue
+from shared.wire import to_wire
+
+
+def routes(api):
+    """(method, path, role) of every route of the OpenAPI document."""
+    paths = api.get("/openapi.json", role=None).json()["paths"]
+    return [
+        (method.upper(), path.replace("{", "").replace("}", ""), operation["x-role"])
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+    ]
+
+
+def check_error(answer, status, code):
+    assert answer.status_code == status, (answer.request.method, answer.request.url)
+    assert set(answer.json()) == {"error"}
+    error = answer.json()["error"]
+    assert set(error) == {"code", "message", "detail"}
+    assert error["code"] == code
+    assert "\n" not in error["message"]
+    assert error["message"]
+
+
+def test_every_write_without_a_token_is_refused_and_every_read_is_open(steady_api):
+    found = routes(steady_api)
+    assert len(found) >= 20
+    for method, path, role in found:
+        answer = steady_api.call(method, path, role=None, content=b"{}" if method != "GET" else None)
+        if role in ("read", "anyone"):
+            assert method == "GET"
+            assert answer.status_code not in (401, 403), path
+        else:
+            check_error(answer, 401, "unauthorized")
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_every_route_refuses_a_token_that_is_too_weak_before_it_reads_the_body(steady_api):
+    for method, path, role in routes(steady_api):
+        weaker = ROLES[: ROLES.index(role)] if role in ROLES else ()
+        for weak in weaker:
+            check_error(steady_api.call(method, path, role=weak, content=b"not json"), 403, "forbidden")
+
+
+def test_every_read_needs_a_token_where_reads_are_closed(start):
+    with start(reads="closed") as api:
+        for method, path, role in routes(api):
+            answer = api.call(method, path, role=None)
+            if role == "anyone":
+                assert answer.status_code == 200
+            else:
+                check_error(answer, 401, "unauthorized")
+        assert api.get("/v1/devices", role="read").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", ["Bearer", "Bearer x", "Basic abc", "Bearer lut_000000000000_" + "a" * 43, "Bearer lut_\u0663_x".encode()]
+)
+def test_wrong_token_is_refused_even_where_reads_are_open(steady_api, header):
+    answer = steady_api.http.get("/v1/devices", headers={"Authorization": header})
+    check_error(answer, 401, "unauthorized")
+
+
+def test_token_with_one_letter_changed_is_refused(steady_api):
+    token = steady_api.token("admin")
+    changed = token[:-1] + ("A" if token[-1] != "A" else "B")
+    check_error(steady_api.get("/v1/devices", token=changed), 401, "unauthorized")
+
+
+def test_revoked_token_is_refused_at_once(api):
+    token = create_token(api.store.tokens, "agent")
+    assert api.get("/v1/devices", token=token).status_code == 200
+    api.store.tokens.revoke(token.split("_")[1])
+    answer = api.get("/v1/devices", token=token)
+    check_error(answer, 401, "unauthorized")
+    assert "revoked" in answer.json()["error"]["message"]
+
+
+def test_token_bound_to_a_device_may_not_act_for_another(api, lab):
+    table = lab.profile(api)
+    bound = create_token(api.store.tokens, "agent", device="phone")
+    job = api.post("/v1/jobs", to_wire(lab.verify_job(table))).json()["job"]
+    lease = {"device": "pi", "owner": "a", "lease_s": 1}
+    attempts = [
+        api.post("/v1/devices", {"name": "pi", "probe": {}}, token=bound),
+        api.put("/v1/runs/run-2", to_wire(lab.run("run-2")), token=bound),
+        api.post("/v1/runs/run-1/measurements", {"measurements": []}, token=bound),
+        api.post("/v1/runs/run-1/finish", {"plan": to_wire(lab.plan)}, token=bound),
+        api.post("/v1/jobs", to_wire(lab.verify_job(table)), token=bound),
+        api.post("/v1/jobs/lease", lease, token=bound),
+        api.post(f"/v1/jobs/{job['id']}/heartbeat", {"owner": "a", "lease_s": 1}, token=bound),
+        api.post(f"/v1/jobs/{job['id']}/result", {"owner": "a", "result": {"error": "x"}}, token=bound),
+        api.post(f"/v1/jobs/{job['id']}/cancel", token=bound),
+    ]
+    for answer in attempts:
+        check_error(answer, 403, "forbidden")
+        assert "bound to device 'phone'" in answer.json()["error"]["message"]
+    assert api.get(f"/v1/jobs/{job['id']}").json()["job"] == job
+    assert api.post("/v1/devices", {"name": "phone", "probe": {}}, token=bound).status_code == 201
+    assert api.post("/v1/jobs/lease", {**lease, "device": "phone"}, token=bound).json() == {"job": None}
+
+
+def test_secret_is_checked_slowly_once_and_remembered_by_a_fast_digest(store):
+    token = create_token(store.tokens, "agent", device="pi")
+    record = store.tokens.find(token.split("_")[1])
+    calls = []
+
+    def slow(secret, salt):
+        calls.append(secret)
+        return record.digest if token.endswith(secret) else b"another"
+
+    authenticator = Authenticator(store.tokens, slow)
+    assert {authenticator.authenticate(token) for _ in range(5)} == {authenticator.authenticate(token)}
+    assert len(calls) == 1
+    for _ in range(2):
+        with pytest.raises(AccessDenied):
+            authenticator.authenticate(token + "x")
+    assert len(calls) == 3
+
+
+def test_secret_is_not_in_the_database(store, tmp_path):
+    token = create_token(store.tokens, "agent")
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert token.split("_")[1].encode() in files
+    assert token.split("_", 2)[2].encode() not in files
+
+
+@pytest.mark.parametrize("wrong", [{"role": "king"}, {"role": "agent", "device": "a b"}])
+def test_token_of_no_role_or_for_no_device_is_not_made(store, wrong):
+    with pytest.raises(InvalidValue):
+        create_token(store.tokens, **wrong)
+    assert store.tokens.list() == ()

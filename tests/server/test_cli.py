@@ -1,0 +1,176 @@
+"""The command line as its users meet it: real processes for `serve`, `main()` for the rest."""
+
+import csv
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from lut_server.cli import main
+from lut_server.sql import open_store
+from lut_server.table_builder import build_table
+from shared.table import read_table
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/cli.db"
+
+
+@pytest.fixture
+def run(capsys, url):
+    """Runs a command on the test's database; returns exit code, stdout and stderr."""
+
+    def call(*arguments):
+        code = main([*arguments, "--database-url", url], environment={})
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def table(url, lab):
+    """A finished run in the test's database."""
+    store = open_store(url)
+    store.devices.register("pi", {})
+    store.runs.put(lab.run())
+    table = build_table(lab.run(), lab.plan, lab.measure_all(), 2.0)
+    store.runs.finish("run-1", table)
+    store.close()
+    return table
+
+
+def serve(url, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "lut_server.cli", "serve", "--port", "0", "--database-url", url, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_prints_its_url_answers_and_stops_on_a_signal(run, url, number):
+    _, token, _ = run("token", "create", "--role", "agent")
+    with serve(url, LUTNAS_READS="closed") as process:
+        line = process.stdout.readline()
+        assert line.startswith("lut-server listening on http://127.0.0.1:")
+        base = line.split()[-1]
+        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": "0001"}
+        assert httpx.get(f"{base}/v1/devices").status_code == 401
+        answer = httpx.get(f"{base}/v1/devices", headers={"Authorization": f"Bearer {token.strip()}"})
+        assert answer.json() == {"devices": []}
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert out == ""
+    assert base in err
+    assert "GET /readyz" in err
+    assert "Traceback" not in err
+
+
+def test_serve_beyond_loopback_without_a_token_says_how_to_make_one(url):
+    with serve(url, "--host", "0.0.0.0") as process:
+        assert process.stdout.readline().startswith("lut-server listening on http://0.0.0.0:")
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    (warning,) = [line for line in err.splitlines() if line.startswith("lut-server: ")]
+    assert "lut-server token create --role agent" in warning
+    assert "docker compose exec lut-server" in warning
+
+
+def test_serve_on_a_taken_port_fails_in_one_line(run):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        code, out, err = run("serve", "--port", str(other.getsockname()[1]))
+    assert (code, out) == (1, "")
+    assert err.startswith("lut-server: cannot listen on 127.0.0.1:")
+    assert err.count("\n") == 1
+
+
+def test_token_is_printed_alone_listed_without_its_secret_and_revoked(run):
+    code, out, err = run("token", "create", "--role", "agent", "--name", "the pi in the attic", "--device", "pi")
+    assert (code, err) == (0, "")
+    token = out.strip()
+    assert token.startswith("lut_")
+    assert len(out.split()) == 1
+    listed = run("token", "list")[1]
+    assert "the pi in the attic" in listed
+    assert token.split("_", 2)[2] not in listed
+    assert run("token", "revoke", token.split("_")[1])[0] == 0
+    code, _, err = run("token", "revoke", "nothing")
+    assert code == 1
+    assert "no token has the id 'nothing'" in err
+
+
+def test_devices_and_tables_are_shown_as_plain_text(run, table):
+    assert run("devices")[1].splitlines()[1].split()[:2] == ["pi", "1"]
+    shown = run("table", "show", "--device", "pi", "--space", "nas-bench-201")[1]
+    assert table.hash in shown
+    assert "held out 4 networks" in shown
+    for price in table.prices:
+        assert price.op_key in shown
+
+
+def test_export_writes_the_table_as_it_is_served(run, table, tmp_path):
+    path = tmp_path / "table.json"
+    assert run("export", "--device", "pi", "--out", str(path)) == (0, "", "")
+    assert read_table(json.loads(path.read_text())).hash == table.hash
+    assert json.loads(run("export", "--device", "pi")[1]) == json.loads(path.read_text())
+
+
+def test_export_as_csv_has_one_row_per_price_and_one_for_the_base(run, table):
+    rows = list(csv.DictReader(io.StringIO(run("export", "--device", "pi", "--format", "csv")[1])))
+    assert rows[0]["op_key"] == "base"
+    assert float(rows[0]["price_ms"]) == table.base_ms
+    assert [(row["op_key"], float(row["price_ms"])) for row in rows[1:]] == [
+        (one.op_key, one.price_ms) for one in table.prices
+    ]
+
+
+def test_unknown_device_and_missing_table_end_with_one_clear_line(run, table, tmp_path):
+    for arguments, words in (
+        (("table", "show", "--device", "pear"), "unknown device 'pear' (known: pi)"),
+        (("export", "--device", "pi", "--space", "nas-bench-201/r64"), "--resolution 64"),
+        (("export", "--device", "pi", "--out", str(tmp_path / "no" / "x")), "cannot write"),
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out) == (1, "")
+        assert words in err
+        assert err.count("\n") == 1
+
+
+def test_migrate_says_where_the_database_is(run, url):
+    assert run("migrate") == (0, f"{url} is at schema 0001\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["boil"], ["token", "create"], ["serve", "--reads", "maybe"], ["serve", "--port", "x"]]
+)
+def test_wrong_use_exits_with_2(arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments, environment={})
+    assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "words"),
+    [
+        (["--port", "99999"], {}, "port: 99999 is not within"),
+        ([], {"LUTNAS_PORT": "many"}, "LUTNAS_PORT: 'many' is not a whole number"),
+        ([], {"LUTNAS_READS": "maybe"}, "reads: 'maybe' is neither open nor closed"),
+        (["--max-body-mb", "0"], {}, "max_body_mb: 0 is not within"),
+    ],
+)
+def test_setting_outside_its_domain_exits_with_2_and_names_it(capsys, flags, environment, words):
+    assert main(["serve", *flags], environment=environment) == 2
+    assert words in capsys.readouterr().err
