@@ -45,7 +45,7 @@ class Unkept:
 
 def run(progress: Progress) -> dict[str, Figure]:
     """Measure; takes one to three minutes."""
-    plan = make_plan(make_space("nas-bench-201", cells_per_stage=1), NETWORKS - 1, 1)
+    plan = make_plan(make_space("nas-bench-201", depth=1), NETWORKS - 1, 1)
     models = {spec: build_graph(parse_graph_spec(spec)) for spec in plan.graphs()}
     runtime = local_runtime()
     ours: list[list[float]] = []

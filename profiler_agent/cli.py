@@ -70,11 +70,11 @@ def run_profile(arguments: argparse.Namespace) -> int:
 
     space = make_space(
         arguments.space,
-        arguments.resolution,
-        arguments.channels,
-        arguments.cells_per_stage,
-        arguments.classes,
-        arguments.image_channels,
+        resolution=arguments.resolution,
+        channels=arguments.channels,
+        depth=arguments.depth,
+        classes=arguments.classes,
+        image_channels=arguments.image_channels,
     )
     request = ProfileRequest(
         arguments.device,
@@ -213,12 +213,15 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", required=True, metavar="NAME", help="search space, for example nas-bench-201")
+    for flags, text in (
+        (("--resolution",), "height and width of the input image, pixels"),
+        (("--channels",), "channels of the first stage"),
+        (("--depth", "--cells-per-stage"), "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet)"),
+        (("--classes",), "classes of the classifier"),
+        (("--image-channels",), "channels of the input image"),
+    ):
+        parser.add_argument(*flags, type=int, metavar="N", help=f"{text} (default: the space's own)")
     for name, default, text in (
-        ("resolution", 32, "height and width of the input image, pixels"),
-        ("channels", 16, "channels of the first stage"),
-        ("cells-per-stage", 5, "how often the cell is repeated at each resolution"),
-        ("classes", 10, "classes of the classifier"),
-        ("image-channels", 3, "channels of the input image"),
         ("threads", 1, "threads of one inference"),
         ("batch", 1, "images per inference"),
         ("calibration", 40, "networks measured for the fit"),

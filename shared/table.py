@@ -167,7 +167,7 @@ def profile_command(device: str, space: Space) -> str:
     """The command that measures a space on a device."""
     return (
         f"profiler-agent profile --server URL --device {device} --space {space.name} --resolution {space.resolution}"
-        f" --channels {space.channels} --cells-per-stage {space.depth}"
+        f" --channels {space.channels} --depth {space.depth}"
         f" --classes {space.classes} --image-channels {space.image_channels}"
     )
 
