@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from profiler_agent.onnx_reader import Graph, Node, read_graph
-from shared.errors import LutnasError
+from shared.errors import CorruptFile, LutnasError
 from shared.kernel import Kernel
 
 Dimensions = tuple[int, ...]
@@ -46,6 +46,15 @@ def count_kernels(optimised_model: bytes) -> Counter[str]:
         UnknownOperator: the graph holds an operator that this module does not know; the message names it.
     """
     graph = read_graph(optimised_model)
+    try:
+        return _count(graph)
+    except LutnasError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise CorruptFile(f"not a valid ONNX model: {type(error).__name__} while its shapes were followed") from error
+
+
+def _count(graph: Graph) -> Counter[str]:
     counts: Counter[str] = Counter()
     for node in graph.nodes:
         if node.op_type in ("Constant",):

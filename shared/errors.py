@@ -17,6 +17,7 @@ LutnasError                    exit 1: something failed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 

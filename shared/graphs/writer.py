@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,16 +119,21 @@ class GraphWriter:
         return self._node("Gemm", [x, weight, bias], transB=1)
 
     def model(
-        self, output: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], metadata: Mapping[str, str]
+        self,
+        output: str,
+        input_shape: tuple[int, ...],
+        output_shape: tuple[int, ...],
+        metadata: Mapping[str, str],
+        inputs: Sequence[str] = ("input",),
     ) -> bytes:
-        """Serialise the graph from "input" to `output`, which is renamed to "output"."""
+        """Serialise the graph from its inputs, all of one shape, to `output`, which is renamed to "output"."""
         for node in self._nodes:
             node.output[:] = ["output" if name == output else name for name in node.output]
             node.input[:] = ["output" if name == output else name for name in node.input]
         graph = helper.make_graph(
             self._nodes,
             "lutnas",
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, input_shape)],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, input_shape) for name in inputs],
             [helper.make_tensor_value_info("output", TensorProto.FLOAT, output_shape)],
             self._initializers,
         )
