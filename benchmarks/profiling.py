@@ -26,8 +26,8 @@ def run(progress: Callable[[str], None]) -> dict[str, Figure]:
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
         started_s = time.monotonic()
         stack.profile(
-            this_device(), "--space", "nas-bench-201", "--resolution", "32", "--channels", "16", "--cells-per-stage", "1",
-            "--calibration", str(CALIBRATION), "--held-out", str(HELD_OUT),
+            this_device(), "--space", "nas-bench-201", "--resolution", "32", "--channels", "16",
+            "--cells-per-stage", "1", "--calibration", str(CALIBRATION), "--held-out", str(HELD_OUT),
         )  # fmt: skip
         campaign_seconds = time.monotonic() - started_s
         table = httpx.get(f"{stack.url}/v1/devices/{this_device()}/table", params={"space": "nas-bench-201"}).json()

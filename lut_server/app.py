@@ -26,6 +26,7 @@ from shared.measurement import Run
 BODIES = (
     bodies.NewDevice,
     bodies.MeasurementBatch,
+    bodies.KernelBatch,
     bodies.FinishRun,
     bodies.LeaseRequest,
     bodies.Heartbeat,

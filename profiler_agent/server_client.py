@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -96,6 +96,10 @@ class ServerClient:
         """Hand in measurements: all are stored, or none."""
         body = {"measurements": [to_wire(one) for one in measurements]}
         self._json("POST", f"/v1/runs/{quote(run_id, safe='')}/measurements", body)
+
+    def put_kernels(self, run_id: str, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Hand in kernel counts by graph reference; the same again is no harm."""
+        self._json("PUT", f"/v1/runs/{quote(run_id, safe='')}/kernels", {"counts": counts})
 
     def finish_run(self, run_id: str, plan: Plan) -> dict[str, Any]:
         """End a run; answers what table it made."""

@@ -91,7 +91,8 @@ def profiled(real, spool):
 
 
 def test_after_kills_each_measurement_is_there_exactly_once(real, profiled):
-    (run,) = real.ask("GET", "/v1/runs?device=bench")["runs"]
+    (stored,) = real.ask("GET", "/v1/runs?device=bench")["runs"]
+    run = stored["run"]
     measurements = real.ask("GET", f"/v1/runs/{run['id']}/measurements")["measurements"]
     assert len(measurements) == TASKS
     assert len({one["graph"] for one in measurements}) == TASKS
