@@ -118,6 +118,14 @@ class ServerClient:
         except NotFound:
             return None
 
+    def predict(self, device: str, kernels: Mapping[str, int], space: str, runtime: str) -> dict[str, Any]:
+        """What the device's table says of a network with these kernels."""
+        body = {"kernels": dict(kernels), "space": space, "runtime": runtime}
+        answer = self._json("POST", f"/v1/devices/{quote(device, safe='')}/predict", body)
+        if not all(isinstance(answer.get(name), int | float) for name in ("mean_ms", "sd_ms", "upper_ms")):
+            raise self._foreign("its prediction is none")
+        return answer
+
     def lease_job(self, device: str, owner: str, lease_s: float) -> Job | None:
         """Take the next job of the device, if there is one."""
         answer = self._json("POST", "/v1/jobs/lease", {"device": device, "owner": owner, "lease_s": lease_s})
