@@ -6,7 +6,10 @@
   w >= 0 by least squares on relative errors over all rows; its prior standard deviation is `FAMILY_SHARE` of it.
 * **Deviations** d_k ~ N(0, (tau m_k)^2), m_k = phi_k . w: how far single kernels stray from their family.
 * **Noise** is relative: rel for whole networks, and rel together with `chain` for chains, which are no networks and
-  only hint at one. tau, rel and chain maximise the evidence (MacKay, 1992) on a grid.
+  only hint at one: their few weights stay in the cache, so a kernel takes `share` of its price in them (0.7 for FBNet
+  on one processor, 1 for small networks). tau, rel, chain and share, on a grid, are those under which each network is
+  likeliest given all other rows (leave one out: Rasmussen and Williams, 2006, 5.4.2): it is networks that are asked
+  for, and where chains mislead they are left out by that.
 * **Mean**: the non-negative posterior mode, by an active set on the normal equations.
 * **Covariance** of the parameters theta = [base, w, d], independent a priori, with standard deviations L: with
   W = X L / noise = P s Q', it is L (I - Q diag(s^2 / (1 + s^2)) Q') L, so V = Q diag(s / sqrt(1 + s^2)) is kept.
@@ -16,6 +19,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -34,8 +38,10 @@ Array = NDArray[np.float64]
 FAMILY_SHARE = 0.3
 BASE_SHARE = 0.5
 TAU_GRID = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-REL_GRID = (0.003, 0.005, 0.008, 0.012, 0.02, 0.03, 0.05)
-CHAIN_GRID = (0.02, 0.05, 0.1, 0.2)
+REL_GRID = (0.003, 0.006, 0.01, 0.015, 0.025, 0.05)
+CHAIN_GRID = (0.03, 0.1, 0.3, 3.0)
+TYPICAL_REL = 0.015
+CHAIN_SHARE_GRID = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
 SMALLEST_PRICE = 1e-5
 """Of the mean latency: the least that a kernel is taken to cost before it was measured."""
 FEWEST_NETWORKS = 5
@@ -71,6 +77,28 @@ class _Model:
         return np.column_stack([np.ones(len(self.y)), self.counts @ self.phi, self.counts])
 
 
+@dataclass(frozen=True)
+class _Prior:
+    """What the family model says, and how far the measurements lie from it.
+
+    Attributes:
+        chain: noise of chains beyond that of networks, as a share.
+        family_cost: base, then three coefficients per family.
+        fixed_sd: of these.
+        prices: of the kernels, at least `SMALLEST_PRICE`.
+    """
+
+    model: _Model
+    chain: float
+    family_cost: Array
+    fixed_sd: Array
+    prices: Array
+
+    @property
+    def residual(self) -> Array:
+        return np.asarray(self.model.y - self.family_cost[0] - self.model.counts @ self.prices)
+
+
 def fit_kernel_prices(graphs: Sequence[MeasuredGraph]) -> KernelPrices | None:
     """Fit prices to measured graphs; None where there are too few networks among them to say how good they are.
 
@@ -80,20 +108,16 @@ def fit_kernel_prices(graphs: Sequence[MeasuredGraph]) -> KernelPrices | None:
     graphs = [one for one in graphs if one.counts]
     if sum(one.is_network for one in graphs) < FEWEST_NETWORKS:
         return None
-    model = _model(graphs)
-    family_cost = _family_costs(model)
-    base, w = float(family_cost[0]), family_cost[1:]
-    prices = np.maximum(model.phi @ w, SMALLEST_PRICE)
-    fixed_sd = np.concatenate([[max(BASE_SHARE * base, 0.01 * float(model.y.min()))], FAMILY_SHARE * w])
-    # The model's own mean: deviations are around `prices`, whose floor the family model does not know.
-    residual = model.y - base - model.counts @ prices
-    tau, noise = _evidence(model, fixed_sd, prices, residual)
-    sd = np.concatenate([fixed_sd, tau * prices])
+    every = _model(graphs)
+    settings = [(1.0, CHAIN_GRID[-1]), *itertools.product(CHAIN_SHARE_GRID, CHAIN_GRID[:-1])]
+    prior, tau, noise = max((_likeliest(_prior(every, *setting)) for setting in settings), key=_score)[1:]
+    model, prices = prior.model, prior.prices
+    sd = np.concatenate([prior.fixed_sd, tau * prices])
     scaled = model.features * sd / noise[:, None]
     _, s, vt = np.linalg.svd(scaled, full_matrices=False)
     known = vt.T * (s / np.sqrt(1 + s**2))
-    mode_base, mode_w, mode_prices = _non_negative_mode(model, family_cost, prices, sd, noise)
-    spread = _relative_spread(model, scaled, noise, residual)
+    mode_base, mode_w, mode_prices = _non_negative_mode(model, prior.family_cost, prices, sd, noise)
+    spread = _relative_spread(model, scaled, noise, prior.residual)
     return KernelPrices(
         base_ms=_rounded(mode_base * model.unit),
         families=tuple(
@@ -127,36 +151,52 @@ def _model(graphs: Sequence[MeasuredGraph]) -> _Model:
     return _Model(kernels, families, phi, counts, y / unit, np.array([one.is_network for one in graphs]), unit)
 
 
-def _family_costs(model: _Model) -> Array:
+def _family_costs(model: _Model, chain: float) -> Array:
     """Base and family coefficients by non-negative least squares on relative errors; networks count most."""
     x = np.column_stack([np.ones(len(model.y)), model.counts @ model.phi])
-    weight = np.where(model.is_network, 1.0, 0.3) / model.y
+    weight = np.where(model.is_network, 1.0, TYPICAL_REL / math.hypot(TYPICAL_REL, chain)) / model.y
     scale = np.maximum(np.linalg.norm(x * weight[:, None], axis=0), 1e-300)
     found: Array = non_negative_least_squares(x * weight[:, None] / scale, model.y * weight) / scale
     return found
+
+
+def _prior(model: _Model, chain_share: float, chain: float) -> _Prior:
+    in_chains = np.where(model.is_network, 1.0, chain_share)
+    model = dataclasses.replace(model, counts=model.counts * in_chains[:, None])
+    family_cost = _family_costs(model, chain)
+    base, w = float(family_cost[0]), family_cost[1:]
+    prices = np.maximum(model.phi @ w, SMALLEST_PRICE)
+    base_sd = max(BASE_SHARE * base, 0.01 * float(model.y.min()))
+    return _Prior(model, chain, family_cost, np.concatenate([[base_sd], FAMILY_SHARE * w]), prices)
 
 
 def _noise(model: _Model, rel: float, chain: float) -> Array:
     return np.where(model.is_network, rel, math.hypot(rel, chain)) * model.y
 
 
-def _evidence(model: _Model, fixed_sd: Array, prices: Array, residual: Array) -> tuple[float, Array]:
-    """(tau, noise of each row) with the largest evidence."""
-    fixed = model.features[:, : len(fixed_sd)] * fixed_sd
-    fixed_part = fixed @ fixed.T
-    deviations = model.counts * prices
+def _score(found: tuple[float, _Prior, float, Array]) -> float:
+    return found[0]
+
+
+def _likeliest(prior: _Prior) -> tuple[float, _Prior, float, Array]:
+    """(score, prior, tau, noise of each row): the log probability of each network given all others, at its largest."""
+    model, residual = prior.model, prior.residual
+    fixed = model.features[:, : len(prior.fixed_sd)] * prior.fixed_sd
+    fixed_part, networks = fixed @ fixed.T, model.is_network
+    deviations = model.counts * prior.prices
     deviation_part = deviations @ deviations.T
     best: tuple[float, float, Array] | None = None
-    for tau, rel, chain in itertools.product(TAU_GRID, REL_GRID, CHAIN_GRID):
-        noise = _noise(model, rel, chain)
+    for tau, rel in itertools.product(TAU_GRID, REL_GRID):
+        noise = _noise(model, rel, prior.chain)
         covariance = fixed_part + tau**2 * deviation_part + np.diag(noise**2)
-        root = np.linalg.cholesky(covariance)
-        along = np.linalg.solve(root, residual)
-        score = -0.5 * float(along @ along) - float(np.log(np.diag(root)).sum())
+        inverse = np.linalg.inv(covariance)
+        own = np.diag(inverse)[networks]
+        error = (inverse @ residual)[networks] / own
+        score = 0.5 * float(np.sum(np.log(own) - error**2 * own))
         if best is None or score > best[0]:
             best = (score, tau, noise)
     assert best is not None
-    return best[1], best[2]
+    return best[0], prior, best[1], best[2]
 
 
 def _non_negative_mode(
