@@ -1,8 +1,8 @@
 """How far a latency table is off on networks that no fit ever saw, and how well the table repeats.
 
-Campaigns through a real server and a real agent, each with at most 60 networks in the fit: `nas-bench-201` (C=16, 32 x 32)
-with one and with five cells per stage, `darts` (C=16, 8 cells, 32 x 32), `fbnet` at 128 and 224. Each table is scored twice:
-by its kernel prices (`NAME.*`) and by its op prices (`NAME.ops.*`); one cell per stage, the older figure, by op prices alone.
+Campaigns through a real server and a real agent, at most 60 networks in each fit: `nas-bench-201` (C=16, 32 x 32)
+with one and with five cells per stage, `darts` (C=16, 8 cells, 32 x 32), `fbnet` at 128 and 224. Tables are scored
+by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`); one cell per stage by op prices alone.
 Then `benchmarks.repeat`: six campaigns against plain medians, side by side.
 """
 
