@@ -60,7 +60,7 @@ class Unkept:
 
 def run(progress: Progress) -> dict[str, Figure]:
     """Measure; takes two to four minutes."""
-    plan = make_plan(make_space("nas-bench-201", cells_per_stage=1), NETWORKS - 1, 1)
+    plan = make_plan(make_space("nas-bench-201", depth=1), NETWORKS - 1, 1)
     campaigns = []
     for number in range(CAMPAIGNS):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:

@@ -91,6 +91,13 @@ class MeasurementsAnswer:
 
 
 @dataclass(frozen=True)
+class KernelsAnswer:
+    """Kernel counts by genotype."""
+
+    counts: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
 class TableAnswer:
     """The table that a run made."""
 

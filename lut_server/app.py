@@ -14,7 +14,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from lut_server import bodies, problems
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
-from lut_server.routes import devices, health, jobs, plans, runs, tables
+from lut_server.predicting import PredictionRequest
+from lut_server.routes import devices, health, jobs, kernels, plans, runs, tables
 from lut_server.services import Services
 from lut_server.settings import Settings
 from lut_server.sql import open_store
@@ -26,10 +27,12 @@ from shared.measurement import Run
 BODIES = (
     bodies.NewDevice,
     bodies.MeasurementBatch,
+    bodies.KernelBatch,
     bodies.FinishRun,
     bodies.LeaseRequest,
     bodies.Heartbeat,
     bodies.HandIn,
+    PredictionRequest,
     NewJob,
     Run,
 )
@@ -62,7 +65,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         redirect_slashes=False,
     )
     app.state.services = Services(settings, kept, Authenticator(kept.tokens))
-    for module in (health, devices, plans, runs, tables, jobs):
+    for module in (health, devices, plans, runs, tables, kernels, jobs):
         app.include_router(module.router)
     problems.install(app)
     # Random weights do not compress: ONNX files go out as they are.

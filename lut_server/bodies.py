@@ -13,7 +13,9 @@ from starlette.requests import ClientDisconnect
 
 from lut_server.refusals import refused
 from shared.errors import InvalidValue
+from shared.graph_spec import parse_graph_spec
 from shared.jobs import JobResult
+from shared.kernel_counts import check_counts
 from shared.measurement import Measurement, check_device_name
 from shared.plan import Plan
 from shared.wire import from_wire
@@ -40,6 +42,18 @@ class MeasurementBatch:
     """Measurements of one run."""
 
     measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
+class KernelBatch:
+    """Kernel counts of optimised graphs, by graph reference."""
+
+    counts: dict[str, dict[str, int]]
+
+    def __post_init__(self) -> None:
+        check_counts("counts", self.counts)
+        for graph in self.counts:
+            parse_graph_spec(graph)
 
 
 @dataclass(frozen=True)

@@ -168,10 +168,10 @@ def _non_negative_mode(x: Array, y: Array, noise_sd: Array, prior_mean: Array, s
     """argmin over theta >= 0 of |(y - X theta) / noise|^2 + |(theta - m) / sd|^2, in units of the prior's sd."""
     a = np.vstack([x * sd / noise_sd[:, None], np.eye(len(sd))])
     b = np.concatenate([y / noise_sd, prior_mean / sd])
-    return _non_negative_least_squares(a, b) * sd
+    return non_negative_least_squares(a, b) * sd
 
 
-def _non_negative_least_squares(a: Array, b: Array) -> Array:
+def non_negative_least_squares(a: Array, b: Array) -> Array:
     """Lawson and Hanson's algorithm: argmin over z >= 0 of |a z - b|."""
     size = a.shape[1]
     z, free = np.zeros(size), np.zeros(size, dtype=bool)
@@ -227,13 +227,13 @@ def _relative_spread(x: Array, y: Array, rel: float, mean: Array, sd: Array, cov
     excess = float(np.sum((error**2 - known) / left_out**2))
     n = len(y)
     estimated = max(rel, math.sqrt((SPREAD_PRIOR**2 + max(excess, 0.0)) / (n + 1)))
-    spread = estimated * _student_95(max(1, math.floor(n + 1 - float(leverage.sum())))) / _Z95
+    spread = estimated * student_95(max(1, math.floor(n + 1 - float(leverage.sum())))) / _Z95
     rank = min(math.ceil(0.95 * (n + 1)), n) - 1
     reach = np.where(error > 0, np.sqrt(np.maximum((error / _Z95) ** 2 - known, 0.0)) / left_out, 0.0)
     return max(spread, float(np.sort(reach)[rank]))
 
 
-def _student_95(degrees: int) -> float:
+def student_95(degrees: int) -> float:
     """95 % quantile of Student's t: exact for 1 and 2 degrees of freedom, Cornish-Fisher expansion beyond."""
     if degrees <= 2:
         return (math.tan(0.45 * math.pi), 0.9 * math.sqrt(2 / 0.19))[degrees - 1]

@@ -59,7 +59,8 @@ def _finish_once(store: Store, run: Run, plan: Plan) -> TableSummary:
     nominal_ms = store.runs.find_canary_nominal(run.device, str(run.runtime), run.canary)
     if nominal_ms is None and measurements:
         nominal_ms = canary_nominal_ms(measurements)
-    table = build_table(run, plan, measurements, nominal_ms or 1.0)
+    kernel_counts = store.kernels.of_graphs(run.device, str(run.runtime), plan.graphs())
+    table = build_table(run, plan, measurements, nominal_ms or 1.0, kernel_counts)
     return store.runs.finish(run.id, table)
 
 

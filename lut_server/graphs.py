@@ -6,7 +6,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from shared.errors import InvalidValue
-from shared.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph
+from shared.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph, ParallelGraph
 from shared.primitives import parameter_count
 
 _BYTES_PER_WEIGHT = 4
@@ -34,7 +34,7 @@ def check_model(content: bytes) -> None:
 
 
 def _weights(reference: GraphSpec) -> int:
-    if isinstance(reference, ChainGraph):
+    if isinstance(reference, ChainGraph | ParallelGraph):
         return reference.copies * parameter_count(reference.key)
     if isinstance(reference, NetworkGraph):
         return reference.space.parameter_count(reference.genotype)

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shared.spaces import Genotype
-from shared.table import HeldOutError, LatencyTable
+from shared.prediction import HeldOutError, Prediction
 
 BOUND_CONFIDENCE = 0.95
 """Of the bound that a table's own checks speak of."""
 
 
-def held_out_error(table: LatencyTable, genotypes: Sequence[Genotype], measured_ms: Sequence[float]) -> HeldOutError:
-    """Score a table on at least one measured network."""
-    predictions = [table.predict(genotype) for genotype in genotypes]
+def held_out_error(predictions: Sequence[Prediction], measured_ms: Sequence[float]) -> HeldOutError:
+    """Score what was predicted of at least one measured network."""
     mean = np.array([prediction.mean_ms for prediction in predictions])
     upper = np.array([prediction.upper_ms(BOUND_CONFIDENCE) for prediction in predictions])
     measured = np.array(measured_ms)

@@ -8,7 +8,7 @@ from lut_server.refusals import refused
 from lut_server.store import Store
 from lut_server.verification import check_result, verify
 from shared.errors import InvalidValue
-from shared.graph_spec import CanaryGraph, UploadedModel, parse_graph_spec
+from shared.graph_spec import CanaryGraph, NetworkGraph, UploadedModel, parse_graph_spec
 from shared.jobs import Job, JobResult, NewJob
 from shared.spaces import parse_space
 from shared.table import LatencyTable, read_table
@@ -22,7 +22,9 @@ def check_job(store: Store, job: NewJob) -> None:
         InvalidValue: a reference that cannot be read, or a promise made for another device or canary.
     """
     store.devices.get(job.device)
-    parse_space(job.space)
+    space = parse_space(job.space)
+    for genotype in job.genotypes:
+        NetworkGraph(space, space.parse(genotype))
     if not isinstance(parse_graph_spec(job.canary), CanaryGraph):
         raise InvalidValue("job.canary", f"'{job.canary[:80]}' is not a canary")
     if job.graph is not None:
@@ -46,6 +48,9 @@ def hand_in(store: Store, job_id: str, job: NewJob, result: JobResult) -> Job:
     check_result(job, result)
     if result.run is not None and store.runs.get(result.run).run.device != job.device:
         raise InvalidValue("result.run", f"'{result.run}' is a run of another device")
+    if result.kernels is not None:
+        counts = {f"network:{job.space}:{genotype}": kernels for genotype, kernels in result.kernels.items()}
+        store.kernels.put(job.device, str(result.runtime or job.runtime), counts)
     nominal_ms = 1.0
     if job.promise is not None:
         nominal_ms = _table(store, job.promise.table_hash).canary_nominal_ms

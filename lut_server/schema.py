@@ -55,6 +55,21 @@ measurements = Table(
     Index(None, "run", "id", unique=True),
 )
 
+kernel_counts = Table(
+    "kernel_counts",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("device", ForeignKey("devices.name"), nullable=False),
+    Column("runtime", String(300), nullable=False),
+    Column("graph_hash", String(64), nullable=False),
+    Column("graph", Text, nullable=False),
+    Column("space", String(200)),
+    Column("counts", Text, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Index(None, "device", "runtime", "graph_hash", unique=True),
+    Index(None, "device", "space"),
+)
+
 canary_nominals = Table(
     "canary_nominals",
     metadata,

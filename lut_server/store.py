@@ -13,7 +13,7 @@ The contract of every method:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -137,6 +137,19 @@ class RunStore(Protocol):
         """
 
 
+class KernelStore(Protocol):
+    """Kernel counts of graphs, by device and runtime. The newest counts of a graph hold: a device may be replaced."""
+
+    def put(self, device: str, runtime: str, counts: Mapping[str, Mapping[str, int]]) -> Stored:
+        """Store counts by graph reference (unknown_device)."""
+
+    def of_graphs(self, device: str, runtime: str, graphs: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Counts by graph reference, of those graphs that are known."""
+
+    def of_space(self, device: str, runtime: str, space: str) -> dict[str, dict[str, int]]:
+        """Counts of the known networks of a space, by genotype."""
+
+
 class TableStore(Protocol):
     """Latency tables: the same hash always means the same bytes."""
 
@@ -224,6 +237,10 @@ class Store(Protocol):
     @property
     def runs(self) -> RunStore:
         """Runs with their measurements."""
+
+    @property
+    def kernels(self) -> KernelStore:
+        """Kernel counts."""
 
     @property
     def tables(self) -> TableStore:

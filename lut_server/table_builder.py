@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from types import MappingProxyType
 
 import numpy as np
 
 from lut_server.calibration import fit_prices
 from lut_server.held_out import BOUND_CONFIDENCE, held_out_error
+from lut_server.kernel_calibration import MeasuredGraph, fit_kernel_prices
 from shared.errors import InvalidValue
+from shared.kernel import parse_kernel
+from shared.kernel_prices import KernelPrices
 from shared.measurement import Measurement, Run, quantile
 from shared.op_key import parse_op_key
 from shared.plan import Plan
@@ -19,6 +23,7 @@ from shared.spaces import Genotype, Space, parse_space
 from shared.table import LatencyTable, NetworkCheck, OpPrice
 
 _Z975 = 1.959963984540054
+KernelCounts = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,14 @@ def canary_nominal_ms(measurements: Iterable[Measurement]) -> float:
     return median(quantile(one.canary_ms) for measurement in measurements for one in measurement.rounds)
 
 
-def build_table(run: Run, plan: Plan, measurements: Sequence[Measurement], nominal_ms: float) -> LatencyTable:
-    """Calibrate a run's table.
+def build_table(
+    run: Run,
+    plan: Plan,
+    measurements: Sequence[Measurement],
+    nominal_ms: float,
+    kernel_counts: KernelCounts = MappingProxyType({}),
+) -> LatencyTable:
+    """Calibrate a run's table; with kernel counts of its graphs, by reference, it gets kernel prices too.
 
     Raises:
         InvalidValue: the plan is not the run's, a task of it has no measurement, or the run has no price for an op.
@@ -57,7 +68,8 @@ def build_table(run: Run, plan: Plan, measurements: Sequence[Measurement], nomin
         raise InvalidValue("plan", f"is not the one that run '{run.id}' was made for ({run.plan_id})")
     marginals, networks = [], []
     space = parse_space(run.space)
-    for measurement in _of_plan(plan, measurements):
+    of_plan = _of_plan(plan, measurements)
+    for measurement in of_plan:
         estimate = measurement.estimate()
         if measurement.role == "marginal":
             low, middle, high = (nominal_ms * ratio for ratio in (estimate.low, estimate.ratio, estimate.high))
@@ -66,7 +78,8 @@ def build_table(run: Run, plan: Plan, measurements: Sequence[Measurement], nomin
         else:
             genotype = space.parse(measurement.subject)
             networks.append(MeasuredNetwork(genotype, measurement.role, nominal_ms * estimate.ratio))
-    return calibrate(run, nominal_ms, space, marginals, networks)
+    table = calibrate(run, nominal_ms, space, marginals, networks)
+    return dataclasses.replace(table, kernels=_kernel_prices(of_plan, nominal_ms, kernel_counts))
 
 
 def calibrate(
@@ -112,6 +125,32 @@ def calibrate(
     return _with_checks(table, space, networks)
 
 
+def _kernel_prices(measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts) -> KernelPrices | None:
+    """Kernel prices from every graph whose kernels are known, scored on the held-out networks."""
+    graphs: dict[str, MeasuredGraph] = {}
+    held_out: list[tuple[Mapping[str, int], float]] = []
+    for one in measurements:
+        if one.graph in counts and one.role == "held_out":
+            held_out.append((counts[one.graph], nominal_ms * one.estimate().ratio))
+            continue
+        if one.graph in counts:
+            ms = nominal_ms * median(round_.graph_ratio() for round_ in one.rounds)
+            graphs[one.graph] = MeasuredGraph(counts[one.graph], ms, one.role == "calibration")
+        if one.minus is not None and one.minus in counts:
+            ms = nominal_ms * median(quantile(round_.minus_ms) / quantile(round_.canary_ms) for round_ in one.rounds)
+            graphs[one.minus] = MeasuredGraph(counts[one.minus], ms, False)
+    prices = fit_kernel_prices(list(graphs.values()))
+    if prices is None or not held_out:
+        return prices
+    predictions = [prices.predict(kernels, guess=True) for kernels, _ in held_out if _can_predict(prices, kernels)]
+    measured = [ms for kernels, ms in held_out if _can_predict(prices, kernels)]
+    return dataclasses.replace(prices, held_out=held_out_error(predictions, measured)) if measured else prices
+
+
+def _can_predict(prices: KernelPrices, kernels: Mapping[str, int]) -> bool:
+    return all(parse_kernel(one).family in prices.family_index for one in kernels)
+
+
 def _of_plan(plan: Plan, measurements: Sequence[Measurement]) -> list[Measurement]:
     """One measurement per task, in the plan's order."""
     taken: dict[tuple[object, ...], Measurement] = {}
@@ -141,5 +180,6 @@ def _with_checks(table: LatencyTable, space: Space, networks: Sequence[MeasuredN
     held_out = [one for one in networks if one.role == "held_out"]
     error = None
     if held_out:
-        error = held_out_error(table, [one.genotype for one in held_out], [one.measured_ms for one in held_out])
+        predictions = [table.predict(one.genotype) for one in held_out]
+        error = held_out_error(predictions, [one.measured_ms for one in held_out])
     return dataclasses.replace(table, held_out=error, networks=tuple(checks))

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from shared.errors import InvalidValue
 from shared.jobs import JobResult, NewJob, Verification
+from shared.kernel_counts import check_counts
 from shared.measurement import Measurement
 
 
 def check_result(job: NewJob, result: JobResult) -> None:
     """Raise InvalidValue unless the result answers the job."""
-    answers = [name for name in ("measurement", "run", "error") if getattr(result, name) is not None]
-    expected = "measurement" if job.kind == "verify" else "run"
+    answers = [name for name in ("measurement", "run", "kernels", "error") if getattr(result, name) is not None]
+    expected = {"verify": "measurement", "profile": "run", "count": "kernels"}[job.kind]
     if answers not in ([expected], ["error"]):
         raise InvalidValue(
             "result", f"a {job.kind} job takes a {expected} or an error, found {', '.join(answers) or 'none'}"
         )
     if result.measurement is not None:
         _check_measurement(job, result.measurement)
+    if result.kernels is not None:
+        check_counts("result.kernels", result.kernels)
+        strangers = sorted(set(result.kernels) - set(job.genotypes))
+        if strangers:
+            raise InvalidValue("result.kernels", f"the job does not ask for {strangers[0][:200]}")
 
 
 def verify(job: NewJob, result: JobResult, nominal_ms: float) -> Verification | None:

@@ -70,11 +70,11 @@ def run_profile(arguments: argparse.Namespace) -> int:
 
     space = make_space(
         arguments.space,
-        arguments.resolution,
-        arguments.channels,
-        arguments.cells_per_stage,
-        arguments.classes,
-        arguments.image_channels,
+        resolution=arguments.resolution,
+        channels=arguments.channels,
+        depth=arguments.depth,
+        classes=arguments.classes,
+        image_channels=arguments.image_channels,
     )
     request = ProfileRequest(
         arguments.device,
@@ -127,6 +127,26 @@ def run_upload(arguments: argparse.Namespace) -> int:
     with _client(arguments) as client:
         complete = upload_everything(Spool(_spool_folder(arguments)), Uploader(client), "upload", print)
     return 0 if complete else 1
+
+
+def run_predict(arguments: argparse.Namespace) -> int:
+    """`predict`: what the device's table says of ONNX files."""
+    from profiler_agent.predicting import predict_files
+
+    with _client(arguments) as client:
+        found = predict_files(client, arguments.device, arguments.files, arguments.space, arguments.threads)
+    for one in found:
+        if one.answer is None:
+            _say(f"{one.path}: {one.problem}")
+            continue
+        mean, sd, upper = (one.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
+        print(f"{one.path}: {mean:.4g} ms (standard deviation {sd:.2g}, 99 % bound {upper:.4g})")
+        guessed = one.answer.get("guessed") or []
+        if guessed:
+            _say(f"{one.path}: {len(guessed)} kernels were never measured here and are guessed from their like:")
+            for kernel in guessed:
+                _say(f"  {kernel}")
+    return 1 if any(one.answer is None for one in found) else 0
 
 
 def _print_table(table: Mapping[str, Any], url: str, device: str, space: str) -> None:
@@ -190,6 +210,14 @@ def _parser() -> argparse.ArgumentParser:
     work.add_argument("--idle-exit-s", type=_positive, metavar="S", help="exit after this long without a job")
     work.set_defaults(command=run_work)
 
+    predict = commands.add_parser("predict", help="say how long ONNX files take, without timing them")
+    _add_server(predict)
+    predict.add_argument("--device", required=True, metavar="NAME", help="whose table to use")
+    predict.add_argument("--space", default="", metavar="SPACE", help="of the table (default: the newest)")
+    predict.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
+    predict.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx", help="models to predict")
+    predict.set_defaults(command=run_predict)
+
     upload = commands.add_parser("upload", help="hand in what is spooled")
     _add_server(upload)
     upload.set_defaults(command=run_upload)
@@ -213,12 +241,15 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", required=True, metavar="NAME", help="search space, for example nas-bench-201")
+    for flags, text in (
+        (("--resolution",), "height and width of the input image, pixels"),
+        (("--channels",), "channels of the first stage"),
+        (("--depth", "--cells-per-stage"), "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet)"),
+        (("--classes",), "classes of the classifier"),
+        (("--image-channels",), "channels of the input image"),
+    ):
+        parser.add_argument(*flags, type=int, metavar="N", help=f"{text} (default: the space's own)")
     for name, default, text in (
-        ("resolution", 32, "height and width of the input image, pixels"),
-        ("channels", 16, "channels of the first stage"),
-        ("cells-per-stage", 5, "how often the cell is repeated at each resolution"),
-        ("classes", 10, "classes of the classifier"),
-        ("image-channels", 3, "channels of the input image"),
         ("threads", 1, "threads of one inference"),
         ("batch", 1, "images per inference"),
         ("calibration", 40, "networks measured for the fit"),

@@ -12,18 +12,19 @@ from typing import Any
 
 from profiler_agent.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.graph_store import GraphStore
+from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.probe import probe
 from profiler_agent.progress import Progress
 from profiler_agent.retrying import retry
 from profiler_agent.round_timer import RoundTimer, TimedGraph
 from profiler_agent.server_client import ServerClient
-from profiler_agent.sessions import ModelRefused, load_graph, local_runtime
+from profiler_agent.sessions import ModelRefused, load_graph, local_runtime, optimise
 from profiler_agent.spool import RunSpool, Spool, measurement_id
 from profiler_agent.stability import StabilityJudge
 from profiler_agent.stopping import PRESETS, Preset, StoppingRule
 from profiler_agent.uploading import Uploader
 from shared import __version__
-from shared.errors import LutnasError, NotFound, ServerAway
+from shared.errors import CorruptFile, InvalidValue, LutnasError, NotFound, ServerAway
 from shared.measurement import Run, check_device_name
 from shared.plan import Plan
 from shared.runtime import Runtime
@@ -164,7 +165,7 @@ class Profiler:
         plan, runtime = spooled.plan, spooled.run.runtime
         wanted = tuple(dict.fromkeys((plan.canary, *(graph for task in missing for graph in task.graphs))))
         store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, resumed)
-        loaded, refused = self._load(store, wanted, runtime)
+        loaded, refused = self._load(store, wanted, spooled)
         if plan.canary not in loaded:
             raise LutnasError(f"without the canary nothing can be measured: {refused[0]}")
         kept = spooled.read_rounds()
@@ -193,19 +194,28 @@ class Profiler:
         return refused
 
     def _load(
-        self, store: GraphStore, wanted: Sequence[str], runtime: Runtime
+        self, store: GraphStore, wanted: Sequence[str], spooled: RunSpool
     ) -> tuple[dict[str, TimedGraph], tuple[str, ...]]:
-        loaded, refused = {}, []
+        loaded, refused, counted = {}, [], spooled.read_kernels()
         with self.progress.bar("graphs"):
             for index, spec in enumerate(wanted):
                 self.check()
                 try:
-                    loaded[spec] = load_graph(spec, store.read(spec), runtime)
+                    model = store.read(spec)
+                    loaded[spec] = load_graph(spec, model, spooled.run.runtime)
+                    if spec not in counted:
+                        self._count(spec, model, spooled)
                 except ModelRefused as error:
                     self.progress.say(f"left out: {error}")
                     refused.append(str(error))
                 self.progress.counted(index + 1, len(wanted))
         return loaded, tuple(refused)
+
+    def _count(self, spec: str, model: bytes, spooled: RunSpool) -> None:
+        try:
+            spooled.keep_kernels(spec, count_kernels(optimise(spec, model, spooled.run.runtime)))
+        except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
+            self.progress.say(f"kernels of {spec} are not counted: {error}")
 
     def _hand_in(self, spooled: RunSpool, refused: tuple[str, ...], force: bool) -> Outcome:
         uploader = Uploader(self.client, self.sleep)

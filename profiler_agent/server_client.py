@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -97,6 +97,10 @@ class ServerClient:
         body = {"measurements": [to_wire(one) for one in measurements]}
         self._json("POST", f"/v1/runs/{quote(run_id, safe='')}/measurements", body)
 
+    def put_kernels(self, run_id: str, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Hand in kernel counts by graph reference; the same again is no harm."""
+        self._json("PUT", f"/v1/runs/{quote(run_id, safe='')}/kernels", {"counts": counts})
+
     def finish_run(self, run_id: str, plan: Plan) -> dict[str, Any]:
         """End a run; answers what table it made."""
         path = f"/v1/runs/{quote(run_id, safe='')}/finish"
@@ -113,6 +117,14 @@ class ServerClient:
             return read_table(self._json("GET", f"/v1/devices/{quote(device, safe='')}/table?{query}"))
         except NotFound:
             return None
+
+    def predict(self, device: str, kernels: Mapping[str, int], space: str, runtime: str) -> dict[str, Any]:
+        """What the device's table says of a network with these kernels."""
+        body = {"kernels": dict(kernels), "space": space, "runtime": runtime}
+        answer = self._json("POST", f"/v1/devices/{quote(device, safe='')}/predict", body)
+        if not all(isinstance(answer.get(name), int | float) for name in ("mean_ms", "sd_ms", "upper_ms")):
+            raise self._foreign("its prediction is none")
+        return answer
 
     def lease_job(self, device: str, owner: str, lease_s: float) -> Job | None:
         """Take the next job of the device, if there is one."""

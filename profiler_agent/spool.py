@@ -5,6 +5,7 @@ DIR/known/HASH.json                  plans, and each graph's SHA-256: measuring 
 DIR/runs/RUN/run.json plan.json      one profiling run
 DIR/runs/RUN/rounds.jsonl            one line per (task, round), as measured: a resumed run goes on from here
 DIR/runs/RUN/measurements.jsonl      finished measurements, each line on the disk before the next is begun
+DIR/runs/RUN/kernels.jsonl           kernels of the optimised graphs, one graph a line
 DIR/runs/RUN/acknowledged.jsonl      which server has which of them
 DIR/runs/RUN/finished.json           the server's answer to the end of the run
 DIR/results/JOB.json                 results of jobs that no server has taken yet
@@ -53,6 +54,7 @@ class RunSpool:
         self.plan = plan
         self._rounds = LineLog(folder / "rounds.jsonl")
         self._measurements = LineLog(folder / "measurements.jsonl")
+        self._kernels = LineLog(folder / "kernels.jsonl")
         self._acknowledged = LineLog(folder / "acknowledged.jsonl")
         self._id_of = {task.role + task.graph: measurement_id(run.id, task) for task in plan.tasks}
 
@@ -90,6 +92,14 @@ class RunSpool:
             measurement = from_wire(Measurement, line)
             found.setdefault(measurement.id, measurement)
         return found
+
+    def keep_kernels(self, graph: str, counts: Mapping[str, int]) -> None:
+        """Append the kernels of a graph's optimised form."""
+        self._kernels.append({"graph": graph, "counts": dict(counts)}, durable=False)
+
+    def read_kernels(self) -> dict[str, dict[str, int]]:
+        """Kernel counts by graph reference."""
+        return {line["graph"]: line["counts"] for line in self._kernels.read()}
 
     def missing_tasks(self) -> list[Task]:
         """Tasks without a finished measurement."""

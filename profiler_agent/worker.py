@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from profiler_agent.campaign import CanaryWatch
+from profiler_agent.counting import count_networks
 from profiler_agent.graph_store import GraphStore
 from profiler_agent.probe import probe
 from profiler_agent.profiling import Profiler, ProfileRequest
@@ -98,7 +99,8 @@ class Worker:
 
         try:
             with self._heartbeats(job, over):
-                result = self._verify(job, check) if job.job.kind == "verify" else self._profile(job, check)
+                work = {"verify": self._verify, "profile": self._profile, "count": self._count}
+                result = work[job.job.kind](job, check)
         except (JobOver, ServerAway) as error:
             # What is measured is spooled; the job comes back when its lease runs out, and goes on from there.
             self.progress.say(f"job {job.id}: left, {error}")
@@ -130,6 +132,12 @@ class Worker:
             measurement = verify(job.id, task, model, canary, runtime, self.preset, watch, check, self.sleep)
         self.spool.keep_usual_canary(runtime, wanted.canary, watch.usual_ms())
         return JobResult(measurement=measurement, runtime=runtime)
+
+    def _count(self, job: Job, check: Callable[[], None]) -> JobResult:
+        wanted = job.job
+        runtime = dataclasses.replace(wanted.runtime, version=find_version())
+        counts = count_networks(self.client, parse_space(wanted.space), wanted.genotypes, runtime, check)
+        return JobResult(runtime=runtime, kernels=counts)
 
     def _profile(self, job: Job, check: Callable[[], None]) -> JobResult:
         wanted = job.job.runtime

@@ -17,6 +17,7 @@ import torch
 
 from search.data import ImageSet
 from search.export import ExportedModel, export, untuned_onnx
+from search.kernel_counts import Counter, no_counts
 from search.ladder import LADDER_FILE, NOT_TUNED_YET, Attempt, Rung, write_ladder
 from search.members import Member
 from search.picking import Pick, Picker
@@ -45,6 +46,7 @@ class Climb:
         progress: told of each step.
         confidence: of the bounds; None takes the run's.
         folder: for `ladder.json` and `models/*.onnx`; None takes the run's.
+        counter: says which kernels networks consist of, for better predictions.
     """
 
     def __init__(
@@ -55,13 +57,14 @@ class Climb:
         progress: Progress,
         confidence: float | None = None,
         folder: Path | None = None,
+        counter: Counter = no_counts,
     ) -> None:
         self._run = run
         self._folder = folder or run.path
         self._measure = measure
         self._tuning = tuning
         self._progress = progress
-        self._picker = Picker(run, confidence)
+        self._picker = Picker(run, confidence, counter)
         self._supernet = run.supernet()
         self._models: dict[str, ExportedModel] = {}
         self._names: dict[str, str] = {}

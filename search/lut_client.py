@@ -83,6 +83,12 @@ class LutClient:
             )
         return self._read(lambda: read_table(data))
 
+    def get_kernel_counts(self, device: str, space: str, runtime: str) -> dict[str, dict[str, int]]:
+        """Kernels of the networks of a space that were ever counted on the device, by genotype."""
+        query = {"device": device, "space": space, "runtime": runtime}
+        data = self._object(self._request("GET", "/v1/kernels", params=query))
+        return self._read(lambda: from_wire(dict[str, dict[str, int]], data.get("counts"), "counts"))
+
     def upload_model(self, content: bytes) -> str:
         """Hand an ONNX file to the server; returns its SHA-256. The same file twice is the same file."""
         sha256 = hashlib.sha256(content).hexdigest()

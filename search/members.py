@@ -29,13 +29,15 @@ class Member(Offer):
     """An offer with what its rank is made of (`search.scoring.Score`).
 
     `rank` is the mean of its three ranks among the candidates that it was ranked with, 1 is best. `accuracy` is
-    inherited, in percent, on the ranking images at the search's resolution.
+    inherited, in percent, on the ranking images at the search's resolution. `by` says what latency and bound were made
+    from: "ops", or "kernels" where the device said which it executes.
     """
 
     nll: float
     naswot: float
     rank: float
     accuracy: float
+    by: str = "ops"
 
 
 def make_offers(model: LatencyModel, genotypes: Sequence[Genotype], confidence: float) -> list[Offer]:

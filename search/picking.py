@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from search.decoding import Band, make_decoder
 from search.family import decode_pool, load_family, trade_off_log_probabilities
+from search.kernel_counts import Counter, no_counts
 from search.latency_model import LatencyModel
 from search.members import Member, Ranker
 from search.progress import Progress, SilentProgress
 from search.run_directory import RunDirectory
 from search.scoring import open_scorer
+from shared.errors import BudgetTooSmall, MissingKernel
 
 USED_UP = 0.1
 """A pick also looks at the most probable networks whose bound uses up all but this share of the budget."""
@@ -34,13 +38,15 @@ class Picker:
     Args:
         run: trained, its family built.
         confidence: of the bounds; None takes the run's.
+        counter: says which kernels networks consist of; what it knows is predicted from those, the rest from ops.
 
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
         InvalidValue: the confidence is not within 0.5 and 1.
     """
 
-    def __init__(self, run: RunDirectory, confidence: float | None = None) -> None:
+    def __init__(self, run: RunDirectory, confidence: float | None = None, counter: Counter = no_counts) -> None:
+        self._counter = counter
         family = load_family(run)
         self.confidence = run.config.confidence if confidence is None else confidence
         self._per_budget = family.settings.per_budget
@@ -66,8 +72,24 @@ class Picker:
         candidates = list(dict.fromkeys([*self._known, *decoded]))
         with (progress or SilentProgress()).phase("ranking candidates", len(candidates)) as phase:
             ranked = self._ranker.rank(candidates, phase.advance)
+        ranked = self._by_kernels(ranked)
         best_first = sorted(
             (member for member in ranked if member.upper_ms <= budget_ms),
             key=lambda member: (member.rank, member.upper_ms),
         )
+        if not best_first:
+            raise BudgetTooSmall(budget_ms, min(member.upper_ms for member in ranked), self._model.table.device)
         return Pick(budget_ms, self.confidence, best_first[0], tuple(best_first[1:]))
+
+    def _by_kernels(self, members: Sequence[Member]) -> list[Member]:
+        """Members with latency and bound from their kernels, where those are known and priced."""
+        counts = self._counter([member.genotype for member in members])
+        return [self._refined(one, counts[one.genotype]) if one.genotype in counts else one for one in members]
+
+    def _refined(self, member: Member, counts: Mapping[str, int]) -> Member:
+        try:
+            prediction = self._model.table.predict_kernels(counts, guess=True)
+        except MissingKernel:
+            return member
+        upper_ms = prediction.upper_ms(self.confidence)
+        return dataclasses.replace(member, predicted_ms=prediction.mean_ms, upper_ms=upper_ms, by="kernels")

@@ -7,6 +7,7 @@ LutnasError                    exit 1: something failed
 │   └── BudgetTooSmall         a budget below the fastest network
 ├── SchemaTooNew               data written by a newer lutnas
 ├── MissingPrice               an op key that a table lacks
+├── MissingKernel              a kernel that a table lacks
 ├── CorruptFile                a file whose content is not what it should be
 ├── ServerAway                 the server does not answer
 └── ServerRefused              the server answered with an error
@@ -82,6 +83,17 @@ class MissingPrice(LutnasError):
         missing = sorted(keys)
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         super().__init__(f"the table of {device} has no price for {shown}; measure with: {command}")
+        self.missing = missing
+
+
+class MissingKernel(LutnasError):
+    """Kernels that a network executes and a table has no price for."""
+
+    def __init__(self, kernels: Iterable[str], device: str = "the device", command: str = "") -> None:
+        missing = sorted(kernels)
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        advice = f"; a run of a space that has them measures them, for example: {command}" if command else ""
+        super().__init__(f"the table of {device} has no price for the kernels {shown or '(any)'}{advice}")
         self.missing = missing
 
 

@@ -2,6 +2,7 @@
 
 canary:conv-v1                               the reference op that every timing is divided by
 chain:8:nor_conv_3x3/16x32x32/16x32x32/s1    one op, repeated
+parallel:8:dil_conv_3x3/16x8x8/16x4x4/s2     one op that changes the shape, side by side
 network:nas-bench-201/r32/c16/n1/k10/i3:|…|  a whole network with random weights
 model:SHA256                                 a file that someone uploaded
 """
@@ -51,6 +52,24 @@ class ChainGraph:
 
 
 @dataclass(frozen=True)
+class ParallelGraph:
+    """`copies` instances of one op side by side, each with an input of its own; their outputs are summed.
+
+    With one input for all, a runtime would merge what the branches have in common.
+    """
+
+    copies: int
+    key: OpKey
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.copies <= LONGEST_CHAIN:
+            raise InvalidValue("parallel", f"{self.copies} copies are not within 1 to {LONGEST_CHAIN}")
+
+    def __str__(self) -> str:
+        return f"parallel:{self.copies}:{self.key}"
+
+
+@dataclass(frozen=True)
 class NetworkGraph:
     """A whole network of a space."""
 
@@ -80,7 +99,7 @@ class UploadedModel:
         return f"model:{self.sha256}"
 
 
-GraphSpec = CanaryGraph | ChainGraph | NetworkGraph | UploadedModel
+GraphSpec = CanaryGraph | ChainGraph | ParallelGraph | NetworkGraph | UploadedModel
 
 
 def parse_graph_spec(text: str) -> GraphSpec:
@@ -96,9 +115,11 @@ def parse_graph_spec(text: str) -> GraphSpec:
         return CanaryGraph(rest)
     if kind == "chain" and re.fullmatch(r"\d{1,3}", first):
         return ChainGraph(int(first), parse_op_key(second))
+    if kind == "parallel" and re.fullmatch(r"\d{1,3}", first):
+        return ParallelGraph(int(first), parse_op_key(second))
     if kind == "network":
         space = parse_space(first)
         return NetworkGraph(space, space.parse(second))
     if kind == "model":
         return UploadedModel(rest)
-    raise InvalidValue("graph", f"'{text[:120]}' is not canary:, chain:N:, network: or model:")
+    raise InvalidValue("graph", f"'{text[:120]}' is not canary:, chain:N:, parallel:N:, network: or model:")

@@ -9,7 +9,8 @@ from shared.errors import InvalidValue
 from shared.measurement import Measurement, check_device_name
 from shared.runtime import Runtime
 
-JOB_KINDS = ("verify", "profile")
+JOB_KINDS = ("verify", "profile", "count")
+MOST_GENOTYPES = 2000
 JOB_STATES = ("queued", "leased", "done", "failed", "cancelled")
 
 
@@ -36,12 +37,14 @@ class NewJob:
 
     Attributes:
         device: that shall do it.
-        kind: "verify": measure `graph` and compare with `promise`; "profile": make the table of `space`.
+        kind: "verify": measure `graph` and compare with `promise`; "profile": make the table of `space`;
+            "count": say which kernels the runtime executes for each of `genotypes`.
         runtime: to measure with; its version may differ from the device's, which the result then says.
         canary: reference of the canary graph.
         space: string form of the space.
         graph: reference of the graph ("verify").
         promise: what the measured time is held against ("verify").
+        genotypes: of the space, in its string form ("count").
     """
 
     device: str
@@ -51,6 +54,7 @@ class NewJob:
     space: str
     graph: str | None = None
     promise: Promise | None = None
+    genotypes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
@@ -58,6 +62,8 @@ class NewJob:
             raise InvalidValue("job.kind", f"'{self.kind}' is none of {', '.join(JOB_KINDS)}")
         if self.kind == "verify" and (self.graph is None or self.promise is None):
             raise InvalidValue("job", "a verification needs a graph and a promise")
+        if self.kind == "count" and not 1 <= len(self.genotypes) <= MOST_GENOTYPES:
+            raise InvalidValue("job.genotypes", f"{len(self.genotypes)} are not within 1 to {MOST_GENOTYPES}")
 
 
 @dataclass(frozen=True)
@@ -101,9 +107,10 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What an agent hands in: a measurement ("verify"), the id of a run ("profile"), or why it failed."""
+    """What an agent hands in, by the kind of the job: a measurement, a run's id, kernels by genotype; or an error."""
 
     measurement: Measurement | None = None
     run: str | None = None
     error: str | None = None
     runtime: Runtime | None = None
+    kernels: dict[str, dict[str, int]] | None = None

@@ -6,7 +6,8 @@ import random
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue, SchemaTooNew
-from shared.graph_spec import CanaryGraph, NetworkGraph, parse_graph_spec
+from shared.graph_spec import CanaryGraph, ChainGraph, NetworkGraph, ParallelGraph, parse_graph_spec
+from shared.op_key import OpKey
 from shared.spaces import Genotype, Space, parse_space
 from shared.wire import content_hash
 
@@ -90,17 +91,18 @@ def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int
         if not 1 <= count <= MOST_NETWORKS:
             raise InvalidValue(name, f"{count} networks are not within 1 to {MOST_NETWORKS}")
     networks = _distinct_networks(space, calibration + held_out, random.Random(seed))
-    tasks = [_marginal(key) for key in map(str, space.op_keys())]
+    tasks = [_marginal(key) for key in space.op_keys()]
     for index, genotype in enumerate(networks):
         role = "calibration" if index < calibration else "held_out"
         tasks.append(Task(space.format(genotype), role, str(NetworkGraph(space, genotype))))
     return Plan(str(space), tuple(tasks), seed=seed)
 
 
-def _marginal(key: str) -> Task:
-    return Task(
-        key, "marginal", f"chain:{LONG_CHAIN}:{key}", f"chain:{SHORT_CHAIN}:{key}", divisor=LONG_CHAIN - SHORT_CHAIN
-    )
+def _marginal(key: OpKey) -> Task:
+    """Ops that change the shape cannot feed themselves: their copies stand side by side."""
+    graph = ChainGraph if key.keeps_shape else ParallelGraph
+    long, short = str(graph(LONG_CHAIN, key)), str(graph(SHORT_CHAIN, key))
+    return Task(str(key), "marginal", long, short, divisor=LONG_CHAIN - SHORT_CHAIN)
 
 
 def _distinct_networks(space: Space, count: int, rng: random.Random) -> list[Genotype]:

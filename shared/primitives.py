@@ -69,8 +69,98 @@ def _classifier_shapes(key: OpKey) -> ParameterShapes:
     return {**_batch_norm("bn", features), "linear.weight": (classes, features), "linear.bias": (classes,)}
 
 
+def _pool_linear_shapes(key: OpKey) -> ParameterShapes:
+    return {"linear.weight": (key.output.channels, key.input.channels), "linear.bias": (key.output.channels,)}
+
+
 def _nothing(_: OpKey) -> ParameterShapes:
     return {}
+
+
+def _skip_connect_shapes(key: OpKey) -> ParameterShapes:
+    """Identity, or DARTS' factorized reduction: two 1x1 convolutions of stride 2, half the channels each."""
+    if key.keeps_shape:
+        return {}
+    half = (key.output.channels // 2, key.input.channels, 1, 1)
+    return {"conv_1.weight": half, "conv_2.weight": half, **_batch_norm("bn", key.output.channels)}
+
+
+def _skip_connect_multiply_adds(key: OpKey) -> int:
+    return 0 if key.keeps_shape else key.input.channels * math.prod((key.output.channels, *_area(key)))
+
+
+def _separable(kernel: int, repeats: int) -> Primitive:
+    """`repeats` times ReLU, depthwise convolution, 1x1 convolution, batch norm; the first repeat has the stride."""
+
+    def shapes(key: OpKey) -> ParameterShapes:
+        before, after = key.input.channels, key.output.channels
+        found: ParameterShapes = {}
+        for index in range(repeats):
+            width = after if index == repeats - 1 else before
+            found[f"{index}.depthwise.weight"] = (before, 1, kernel, kernel)
+            found[f"{index}.pointwise.weight"] = (width, before, 1, 1)
+            found.update(_batch_norm(f"{index}.bn", width))
+        return found
+
+    def count(key: OpKey) -> int:
+        before, after = key.input.channels, key.output.channels
+        one = kernel * kernel * before + before * before
+        return math.prod(_area(key)) * ((repeats - 1) * one + kernel * kernel * before + before * after)
+
+    return Primitive(f"{'sep' if repeats == 2 else 'dil'}_conv_{kernel}x{kernel}", shapes, count)
+
+
+@dataclass(frozen=True, slots=True)
+class InvertedResidual:
+    """FBNet's block: 1x1 convolution (grouped) to `expansion` times the channels, depthwise, 1x1 (grouped) back."""
+
+    kernel: int
+    expansion: int
+    groups: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"k{self.kernel}_e{self.expansion}" + (f"_g{self.groups}" if self.groups > 1 else "")
+
+    def parameter_shapes(self, key: OpKey) -> ParameterShapes:
+        before, after = key.input.channels, key.output.channels
+        middle = before * self.expansion
+        return {
+            "expand.conv.weight": (middle, before // self.groups, 1, 1),
+            **_batch_norm("expand.bn", middle),
+            "depthwise.conv.weight": (middle, 1, self.kernel, self.kernel),
+            **_batch_norm("depthwise.bn", middle),
+            "project.conv.weight": (after, middle // self.groups, 1, 1),
+            **_batch_norm("project.bn", after),
+        }
+
+    def multiply_adds(self, key: OpKey) -> int:
+        before, after = key.input.channels, key.output.channels
+        middle = before * self.expansion
+        inside = math.prod((before // self.groups, middle, key.input.height, key.input.width))
+        return inside + math.prod(_area(key)) * middle * (self.kernel**2 + after // self.groups)
+
+
+INVERTED_RESIDUALS: Mapping[str, InvertedResidual] = MappingProxyType(
+    {
+        block.name: block
+        for kernel in (3, 5)
+        for block in (
+            InvertedResidual(kernel, 1),
+            InvertedResidual(kernel, 1, groups=2),
+            InvertedResidual(kernel, 3),
+            InvertedResidual(kernel, 6),
+        )
+    }
+)
+
+
+def _skip_shapes(key: OpKey) -> ParameterShapes:
+    return {} if key.keeps_shape else _conv_bn_shapes(1)(key)
+
+
+def _skip_multiply_adds(key: OpKey) -> int:
+    return 0 if key.keeps_shape else _conv_multiply_adds(1)(key)
 
 
 PRIMITIVES: Mapping[str, Primitive] = MappingProxyType(
@@ -78,11 +168,18 @@ PRIMITIVES: Mapping[str, Primitive] = MappingProxyType(
         primitive.name: primitive
         for primitive in (
             Primitive("none", _nothing, lambda key: 0),
-            Primitive("skip_connect", _nothing, lambda key: 0),
+            Primitive("skip_connect", _skip_connect_shapes, _skip_connect_multiply_adds),
             Primitive("nor_conv_1x1", _conv_bn_shapes(1), _conv_multiply_adds(1)),
             Primitive("nor_conv_3x3", _conv_bn_shapes(3), _conv_multiply_adds(3)),
             Primitive("avg_pool_3x3", _nothing, lambda key: 0),
+            Primitive("max_pool_3x3", _nothing, lambda key: 0),
+            *(_separable(kernel, repeats) for repeats in (2, 1) for kernel in (3, 5)),
+            *(Primitive(b.name, b.parameter_shapes, b.multiply_adds) for b in INVERTED_RESIDUALS.values()),
+            Primitive("skip", _skip_shapes, _skip_multiply_adds),
             Primitive("stem_conv_3x3", _conv_bn_shapes(3), _conv_multiply_adds(3)),
+            Primitive("stem_conv_3x3_relu", _conv_bn_shapes(3), _conv_multiply_adds(3)),
+            Primitive("conv_1x1_relu", _conv_bn_shapes(1), _conv_multiply_adds(1)),
+            Primitive("pool_linear", _pool_linear_shapes, lambda key: key.input.channels * key.output.channels),
             Primitive("residual_block", _residual_block_shapes, _residual_block_multiply_adds),
             Primitive("classifier", _classifier_shapes, lambda key: key.input.channels * key.output.channels),
         )

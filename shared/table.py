@@ -11,19 +11,30 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import NormalDist
 
-from shared.errors import InvalidValue, MissingPrice, SchemaTooNew
+from shared.errors import InvalidValue, MissingKernel, MissingPrice, SchemaTooNew
+from shared.kernel_prices import KernelPrices
 from shared.op_key import OpKey, parse_op_key
+from shared.prediction import CONFIDENCE, HeldOutError, Prediction
 from shared.runtime import Runtime
 from shared.spaces import Genotype, Space, parse_space
-from shared.wire import content_hash, from_wire
+from shared.wire import LEFT_OUT_IF_NONE, content_hash, from_wire
 
-TABLE_SCHEMA = 1
-CONFIDENCE = 0.99
-"""Default confidence of an upper bound: at most one network in a hundred lies above it."""
+__all__ = [
+    "CONFIDENCE",
+    "HeldOutError",
+    "LatencyTable",
+    "NetworkCheck",
+    "OpPrice",
+    "Prediction",
+    "profile_command",
+    "read_table",
+]
+
+TABLE_SCHEMA = 2
+"""2 (kernel prices) differs from 1 by `kernels` alone."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +52,6 @@ class OpPrice:
 
 
 @dataclass(frozen=True)
-class HeldOutError:
-    """Error on networks that no fit ever saw. Shares are in percent; `bound_*` speak of the one-sided 95 % bound."""
-
-    networks: int
-    mape_percent: float
-    within_5_percent: float
-    within_10_percent: float
-    kendall_tau: float
-    bound_coverage: float
-    bound_half_width_percent: float
-
-
-@dataclass(frozen=True)
 class NetworkCheck:
     """One network measured whole, beside what the table predicts of it."""
 
@@ -62,20 +60,6 @@ class NetworkCheck:
     measured_ms: float
     predicted_ms: float
     upper_ms: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Mean and standard deviation of a network's latency."""
-
-    mean_ms: float
-    sd_ms: float
-
-    def upper_ms(self, confidence: float = CONFIDENCE) -> float:
-        """The latency that the network stays below with that probability."""
-        if not 0.5 <= confidence < 1:
-            raise InvalidValue("confidence", f"{confidence} is not within 0.5 and 1")
-        return self.mean_ms + NormalDist().inv_cdf(confidence) * self.sd_ms
 
 
 @dataclass(frozen=True)
@@ -96,6 +80,7 @@ class LatencyTable:
     networks: tuple[NetworkCheck, ...]
     runs: tuple[str, ...]
     schema: int = TABLE_SCHEMA
+    kernels: KernelPrices | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
     def __post_init__(self) -> None:
         if self.schema > TABLE_SCHEMA:
@@ -157,6 +142,24 @@ class LatencyTable:
         variance = sum(self.covariance[i][j] * m * n for i, m in features.items() for j, n in features.items())
         return Prediction(mean_ms, math.sqrt(max(variance, 0.0) + (self.relative_spread * mean_ms) ** 2))
 
+    def predict_kernels(self, counts: Mapping[str, int], guess: bool = False) -> Prediction:
+        """Latency of a network by how often each kernel occurs in its optimised graph.
+
+        Args:
+            counts: by the kernel's string form.
+            guess: price kernels that were never measured by their family, and name them in the prediction.
+
+        Raises:
+            MissingKernel: the table has no kernel prices, or none for some of these kernels.
+        """
+        if self.kernels is None:
+            raise MissingKernel(sorted(counts), self.device, profile_command(self.device, self.parsed_space))
+        try:
+            return self.kernels.predict(counts, guess)
+        except MissingKernel as error:
+            command = profile_command(self.device, self.parsed_space)
+            raise MissingKernel(error.missing, self.device, command) from None
+
     def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:
         missing = [str(key) for key in keys if key not in self.price_index]
         if missing:
@@ -167,7 +170,7 @@ def profile_command(device: str, space: Space) -> str:
     """The command that measures a space on a device."""
     return (
         f"profiler-agent profile --server URL --device {device} --space {space.name} --resolution {space.resolution}"
-        f" --channels {space.channels} --cells-per-stage {space.cells_per_stage}"
+        f" --channels {space.channels} --depth {space.depth}"
         f" --classes {space.classes} --image-channels {space.image_channels}"
     )
 

@@ -15,12 +15,18 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from shared.errors import InvalidValue
 
 T = TypeVar("T")
+LEFT_OUT_IF_NONE = {"left_out_if_none": True}
+"""Metadata of a field that a later schema added: without a value, bytes and hash are those of the schema before."""
 
 
 def to_wire(value: Any) -> Any:
     """Turn a value into what `json.dumps` takes: dataclasses to objects, tuples to lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_wire(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: to_wire(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not (field.metadata.get("left_out_if_none") and getattr(value, field.name) is None)
+        }
     if isinstance(value, dict):
         return {str(key): to_wire(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Response
 
 from lut_server.answers import MeasurementsAnswer, RunsAnswer, TableAnswer, answer
-from lut_server.bodies import FinishRun, MeasurementBatch, parse_body
+from lut_server.bodies import FinishRun, KernelBatch, MeasurementBatch, parse_body
 from lut_server.campaigns import check_measurement, check_run, finish_run
 from lut_server.services import READ, Agent, Body, StoreHere, documented
 from lut_server.store import Stored, StoredRun
@@ -67,6 +67,17 @@ def add_measurements(run_id: str, principal: Agent, store: StoreHere, body: Body
 )
 def get_measurements(run_id: str, store: StoreHere) -> Response:
     return answer(MeasurementsAnswer(store.runs.measurements(run_id)))
+
+
+@router.put(
+    "/{run_id}/kernels",
+    summary="Say which kernels the runtime executes for graphs of a run",
+    **documented({200: Stored}, "unknown_run", role="agent", body=KernelBatch),
+)
+def put_kernels(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
+    run = store.runs.get(run_id).run
+    principal.require_device(run.device)
+    return answer(store.kernels.put(run.device, str(run.runtime), parse_body(KernelBatch, body).counts))
 
 
 @router.post(

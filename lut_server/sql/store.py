@@ -8,6 +8,7 @@ from lut_server.clock import Clock, utc_now
 from lut_server.database import Database
 from lut_server.sql.devices import SqlDevices
 from lut_server.sql.jobs import SqlJobs
+from lut_server.sql.kernels import SqlKernels
 from lut_server.sql.models import SqlModels
 from lut_server.sql.runs import SqlRuns
 from lut_server.sql.tables import SqlTables
@@ -21,6 +22,7 @@ class SqlStore:
     database: Database
     devices: SqlDevices
     runs: SqlRuns
+    kernels: SqlKernels
     tables: SqlTables
     models: SqlModels
     jobs: SqlJobs
@@ -48,6 +50,7 @@ def open_store(url: str, clock: Clock = utc_now) -> SqlStore:
         database,
         SqlDevices(database, clock),
         SqlRuns(database, clock),
+        SqlKernels(database, clock),
         SqlTables(database),
         SqlModels(database, clock),
         SqlJobs(database, clock),

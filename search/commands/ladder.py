@@ -23,6 +23,7 @@ from search.commands.finished_run import (
 from search.commands.output import ladder_table, print_line
 from search.family import load_family, spread
 from search.interruption import interrupt_on_terminate
+from search.kernel_counts import KernelCounter
 from search.ladder import LADDER_FILE
 from search.latency_model import LatencyModel
 from search.run_directory import RunDirectory
@@ -67,7 +68,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if not folder.is_dir():
         raise WrongUse(f"--out: {folder} is no folder")
     with interrupt_on_terminate(), open_client(args, run) as client:
-        climb = Climb(run, measure_with(client, run, args), tuning, working_progress(), args.confidence, folder)
+        measure, counter = measure_with(client, run, args), KernelCounter(client, run.table)
+        climb = Climb(run, measure, tuning, working_progress(), args.confidence, folder, counter)
         rungs = climb.climb(
             sorted(args.max_latency_ms) if args.max_latency_ms else default_budgets(run, args.budgets, args.confidence)
         )

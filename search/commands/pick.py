@@ -7,8 +7,9 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from search.commands.finished_run import add_confidence, add_run, working_progress
+from search.commands.finished_run import add_confidence, add_run, add_server, open_client, working_progress
 from search.commands.output import print_json
+from search.kernel_counts import KernelCounter
 from search.picking import Pick, Picker
 from search.run_directory import RunDirectory
 from shared.wire import to_wire
@@ -21,13 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("--max-latency-ms", type=float, required=True, metavar="X", help="the budget")
     add_confidence(parser)
+    add_server(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Pick and print."""
     run = RunDirectory.open(args.run)
-    pick = Picker(run, args.confidence).pick(args.max_latency_ms, working_progress())
+    with open_client(args, run) as client:
+        counter = KernelCounter(client, run.table)
+        pick = Picker(run, args.confidence, counter).pick(args.max_latency_ms, working_progress())
     if args.json:
         print_json(console, to_wire(pick))
     else:
@@ -38,7 +42,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _table(pick: Pick, device: str) -> Table:
     table = Table(title=f"{device}, at most {pick.budget_ms:g} ms, confidence {pick.confidence:g}")
-    for name in ("", "predicted ms", "bound ms", "parameters", "MACs", "rank", "inherited accuracy"):
+    for name in ("", "predicted ms", "bound ms", "parameters", "MACs", "from", "rank", "inherited accuracy"):
         table.add_column(name, justify="right")
     for place, member in enumerate((pick.best, *pick.runners_up[: SHOWN - 1])):
         table.add_row(
@@ -47,6 +51,7 @@ def _table(pick: Pick, device: str) -> Table:
             f"{member.upper_ms:.3f}",
             f"{member.parameters:,}",
             f"{member.multiply_adds:,}",
+            member.by,
             f"{member.rank:.1f}",
             f"{member.accuracy:.1f} %",
         )

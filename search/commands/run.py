@@ -30,7 +30,7 @@ from shared.spaces import SPACES, Space, parse_space
 from shared.table import LatencyTable
 
 DEFAULT_PRESET = "standard"
-SKELETON = ("resolution", "channels", "cells_per_stage")
+SKELETON = ("resolution", "channels", "depth")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -71,7 +71,7 @@ class Network(Skeleton):
         super().__init__(space)
         self.genotype = genotype
         for shape in space.stage_shapes():
-            self.stages.append(nn.ModuleList(Cell(space, genotype, shape) for _ in range(space.cells_per_stage)))
+            self.stages.append(nn.ModuleList(Cell(space, genotype, shape) for _ in range(space.depth)))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class Supernet(Skeleton):
         space = nas_bench_201(space)
         super().__init__(space)
         for shape in space.stage_shapes():
-            self.stages.append(nn.ModuleList(SuperCell(space, shape) for _ in range(space.cells_per_stage)))
+            self.stages.append(nn.ModuleList(SuperCell(space, shape) for _ in range(space.depth)))
         for module in self.modules():
             if isinstance(module, BatchNorm):
                 module.momentum = 0.0

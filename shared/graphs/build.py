@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import InvalidValue, UnknownName
-from shared.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph
+from shared.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph, ParallelGraph
 from shared.graphs.networks import emit_network, network_parameter_shapes
-from shared.graphs.primitives import EMITTERS
+from shared.graphs.primitives import EMITTERS, Emitter
 from shared.graphs.weights import GivenWeights, RandomWeights, Weights
 from shared.graphs.writer import GraphWriter
 from shared.op_key import OpKey, Shape
@@ -24,7 +24,7 @@ def build_graph(spec: GraphSpec, batch: int = 1) -> bytes:
     """Build the graph of a reference, with random weights.
 
     Args:
-        spec: canary, chain or network; an uploaded model has no recipe.
+        spec: canary, chain, parallel ops or network; an uploaded model has no recipe.
         batch: images per inference.
 
     Raises:
@@ -35,6 +35,8 @@ def build_graph(spec: GraphSpec, batch: int = 1) -> bytes:
         return _build_ops(_CANARY_OPS, batch)
     if isinstance(spec, ChainGraph):
         return _build_ops((spec.key,) * spec.copies, batch)
+    if isinstance(spec, ParallelGraph):
+        return _build_side_by_side(spec, batch)
     if isinstance(spec, NetworkGraph):
         return build_network(spec.space, spec.genotype, batch=batch)
     raise InvalidValue("graph", f"{spec} is a file, not a recipe")
@@ -76,21 +78,40 @@ def build_network(
 
 def _build_ops(keys: tuple[OpKey, ...], batch: int) -> bytes:
     """Ops one after another. A skip costs the addition that joins it to its node, so that is what stands for it."""
+    writer = _writer(keys)
+    x = "input"
+    for index, key in enumerate(keys):
+        y = _emitter(key)(writer, x, key, f"{index}.")
+        x = writer.sum([x, "input"]) if y == x else y
+    return writer.model(x, _input_shape(keys[0], batch), _output_shape(keys[-1], batch), {})
+
+
+def _build_side_by_side(spec: ParallelGraph, batch: int) -> bytes:
+    writer = _writer((spec.key,) * spec.copies)
+    inputs = tuple(f"input{index}" for index in range(spec.copies))
+    outputs = [_emitter(spec.key)(writer, name, spec.key, f"{index}.") for index, name in enumerate(inputs)]
+    total = writer.sum(outputs)
+    return writer.model(total, _input_shape(spec.key, batch), _output_shape(spec.key, batch), {}, inputs)
+
+
+def _writer(keys: tuple[OpKey, ...]) -> GraphWriter:
     shapes = {
         f"{index}.{name}": shape for index, key in enumerate(keys) for name, shape in parameter_shapes(key).items()
     }
-    writer = GraphWriter(RandomWeights(shapes))
-    x = "input"
-    for index, key in enumerate(keys):
-        if key.primitive not in EMITTERS:
-            raise UnknownName("op with a graph", key.primitive, EMITTERS)
-        y = EMITTERS[key.primitive](writer, x, key, f"{index}.")
-        x = writer.add(x, "input") if y == x else y
-    first, last = keys[0].input, keys[-1].output
-    return writer.model(x, (batch, first.channels, first.height, first.width), _output_shape(keys[-1], batch, last), {})
+    return GraphWriter(RandomWeights(shapes))
 
 
-def _output_shape(key: OpKey, batch: int, shape: Shape) -> tuple[int, ...]:
-    if key.primitive == "classifier":
-        return (batch, shape.channels)
-    return (batch, shape.channels, shape.height, shape.width)
+def _emitter(key: OpKey) -> Emitter:
+    if key.primitive not in EMITTERS:
+        raise UnknownName("op with a graph", key.primitive, EMITTERS)
+    return EMITTERS[key.primitive]
+
+
+def _input_shape(key: OpKey, batch: int) -> tuple[int, ...]:
+    return (batch, key.input.channels, key.input.height, key.input.width)
+
+
+def _output_shape(key: OpKey, batch: int) -> tuple[int, ...]:
+    if key.primitive in ("classifier", "pool_linear"):
+        return (batch, key.output.channels)
+    return (batch, key.output.channels, key.output.height, key.output.width)

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from shared.graphs.writer import GraphWriter
 from shared.op_key import OpKey
+from shared.primitives import INVERTED_RESIDUALS, InvertedResidual
 
 Emitter = Callable[[GraphWriter, str, OpKey, str], str]
 
@@ -19,8 +20,56 @@ def conv_bn(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
     return writer.conv(x, f"{prefix}conv", key.stride, f"{prefix}bn")
 
 
-def identity(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
-    return x
+def conv_bn_relu(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
+    return writer.relu(conv_bn(writer, x, key, prefix))
+
+
+def skip_connect(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
+    """Identity, or DARTS' factorized reduction where the shape changes."""
+    if key.keeps_shape:
+        return x
+    active = writer.relu(x)
+    halves = [writer.conv(active, f"{prefix}conv_1", 2), writer.conv(writer.shifted(active), f"{prefix}conv_2", 2)]
+    return writer.batch_norm(writer.concat(halves), f"{prefix}bn")
+
+
+def separable(kernel_dilation: int, repeats: int) -> Emitter:
+    def emit(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
+        for index in range(repeats):
+            name, stride = f"{prefix}{index}.", key.stride if index == 0 else 1
+            x = writer.conv(
+                writer.relu(x), f"{name}depthwise", stride, groups=key.input.channels, dilation=kernel_dilation
+            )
+            x = writer.conv(x, f"{name}pointwise", batch_norm=f"{name}bn")
+        return x
+
+    return emit
+
+
+def inverted_residual(block: InvertedResidual) -> Emitter:
+    def emit(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
+        middle = key.input.channels * block.expansion
+        y = writer.relu(writer.conv(x, f"{prefix}expand.conv", 1, f"{prefix}expand.bn", groups=block.groups))
+        if block.groups > 1:
+            y = writer.channel_shuffle(y, (middle, key.input.height, key.input.width), block.groups)
+        y = writer.relu(writer.conv(y, f"{prefix}depthwise.conv", key.stride, f"{prefix}depthwise.bn", groups=middle))
+        y = writer.conv(y, f"{prefix}project.conv", 1, f"{prefix}project.bn", groups=block.groups)
+        return writer.sum([y, x]) if key.keeps_shape else y
+
+    return emit
+
+
+def skip(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
+    """FBNet's skip: identity, or a 1x1 convolution where the shape changes."""
+    return x if key.keeps_shape else conv_bn_relu(writer, x, key, prefix)
+
+
+def max_pool_3x3(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
+    return writer.max_pool(x, kernel=3, stride=key.stride, padding=1)
+
+
+def pool_linear(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
+    return writer.linear(writer.pooled_features(x), f"{prefix}linear")
 
 
 def average_pool_3x3(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
@@ -31,7 +80,7 @@ def residual_block(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
     main = writer.conv(writer.relu(x), f"{prefix}conv_a.conv", key.stride, f"{prefix}conv_a.bn")
     main = writer.conv(writer.relu(main), f"{prefix}conv_b.conv", 1, f"{prefix}conv_b.bn")
     shortcut = writer.average_pool(x, kernel=key.stride, stride=key.stride, padding=0)
-    return writer.add(main, writer.conv(shortcut, f"{prefix}downsample"))
+    return writer.sum([main, writer.conv(shortcut, f"{prefix}downsample")])
 
 
 def classifier(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
@@ -41,10 +90,20 @@ def classifier(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
 
 EMITTERS: Mapping[str, Emitter] = MappingProxyType(
     {
-        "skip_connect": identity,
+        "skip_connect": skip_connect,
         "nor_conv_1x1": relu_conv_bn,
         "nor_conv_3x3": relu_conv_bn,
         "avg_pool_3x3": average_pool_3x3,
+        "max_pool_3x3": max_pool_3x3,
+        "sep_conv_3x3": separable(1, repeats=2),
+        "sep_conv_5x5": separable(1, repeats=2),
+        "dil_conv_3x3": separable(2, repeats=1),
+        "dil_conv_5x5": separable(2, repeats=1),
+        **{name: inverted_residual(block) for name, block in INVERTED_RESIDUALS.items()},
+        "skip": skip,
+        "stem_conv_3x3_relu": conv_bn_relu,
+        "conv_1x1_relu": conv_bn_relu,
+        "pool_linear": pool_linear,
         "stem_conv_3x3": conv_bn,
         "residual_block": residual_block,
         "classifier": classifier,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,17 @@ class GraphWriter:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
         self._activated: dict[str, str] = {}
+        self._constants: set[str] = set()
 
-    def conv(self, x: str, prefix: str, stride: int = 1, batch_norm: str | None = None) -> str:
+    def conv(
+        self,
+        x: str,
+        prefix: str,
+        stride: int = 1,
+        batch_norm: str | None = None,
+        groups: int = 1,
+        dilation: int = 1,
+    ) -> str:
         """Convolution with "same" padding, folded with the batch norm of the other prefix if one is given."""
         weight = self._weights.get(f"{prefix}.weight")
         inputs = [x]
@@ -41,7 +50,13 @@ class GraphWriter:
             inputs.append(self._constant(f"{prefix}.bias", shift))
         kernel = weight.shape[2]
         return self._node(
-            "Conv", inputs, kernel_shape=[kernel, kernel], strides=[stride, stride], pads=[(kernel - 1) // 2] * 4
+            "Conv",
+            inputs,
+            kernel_shape=[kernel, kernel],
+            strides=[stride, stride],
+            pads=[dilation * (kernel - 1) // 2] * 4,
+            group=groups,
+            dilations=[dilation, dilation],
         )
 
     def batch_norm(self, x: str, prefix: str) -> str:
@@ -63,9 +78,35 @@ class GraphWriter:
         sides = {"kernel_shape": [kernel, kernel], "strides": [stride, stride], "pads": [padding] * 4}
         return self._node("AveragePool", [x], **sides, count_include_pad=0)
 
-    def add(self, x: str, y: str) -> str:
-        """Element-wise sum."""
-        return self._node("Add", [x, y])
+    def max_pool(self, x: str, kernel: int, stride: int, padding: int) -> str:
+        """Maximum over a window."""
+        return self._node("MaxPool", [x], kernel_shape=[kernel, kernel], strides=[stride, stride], pads=[padding] * 4)
+
+    def sum(self, terms: list[str]) -> str:
+        """Element-wise sum, two at a time: ONNX Runtime fuses an addition of two into the convolution before it."""
+        total = terms[0]
+        for term in terms[1:]:
+            total = self._node("Add", [total, term])
+        return total
+
+    def concat(self, parts: list[str]) -> str:
+        """Concatenation over channels."""
+        return self._node("Concat", parts, axis=1) if len(parts) > 1 else parts[0]
+
+    def shifted(self, x: str) -> str:
+        """The map without its first row and column."""
+        starts = self._constant("shift.starts", np.array([1, 1], np.int64))
+        ends = self._constant("shift.ends", np.array([np.iinfo(np.int32).max] * 2, np.int64))
+        axes = self._constant("shift.axes", np.array([2, 3], np.int64))
+        return self._node("Slice", [x, starts, ends, axes])
+
+    def channel_shuffle(self, x: str, shape: tuple[int, int, int], groups: int) -> str:
+        """Channels of several groups dealt out in turn (Zhang et al., 2018); `shape` is channels, height, width."""
+        channels, height, width = shape
+        split = self._constant(f"shape.{len(self._nodes)}", np.array([0, groups, channels // groups, height, width]))
+        merged = self._constant(f"shape.{len(self._nodes) + 2}", np.array([0, channels, height, width]))
+        grouped = self._node("Reshape", [x, split])
+        return self._node("Reshape", [self._node("Transpose", [grouped], perm=[0, 2, 1, 3, 4]), merged])
 
     def pooled_features(self, x: str) -> str:
         """Global average over height and width: (batch, channels)."""
@@ -78,16 +119,21 @@ class GraphWriter:
         return self._node("Gemm", [x, weight, bias], transB=1)
 
     def model(
-        self, output: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], metadata: Mapping[str, str]
+        self,
+        output: str,
+        input_shape: tuple[int, ...],
+        output_shape: tuple[int, ...],
+        metadata: Mapping[str, str],
+        inputs: Sequence[str] = ("input",),
     ) -> bytes:
-        """Serialise the graph from "input" to `output`, which is renamed to "output"."""
+        """Serialise the graph from its inputs, all of one shape, to `output`, which is renamed to "output"."""
         for node in self._nodes:
             node.output[:] = ["output" if name == output else name for name in node.output]
             node.input[:] = ["output" if name == output else name for name in node.input]
         graph = helper.make_graph(
             self._nodes,
             "lutnas",
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, input_shape)],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, input_shape) for name in inputs],
             [helper.make_tensor_value_info("output", TensorProto.FLOAT, output_shape)],
             self._initializers,
         )
@@ -105,8 +151,10 @@ class GraphWriter:
         scale = weight / np.sqrt(variance + np.float32(BATCH_NORM_EPSILON))
         return scale, bias - mean * scale
 
-    def _constant(self, name: str, value: Floats) -> str:
-        self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name))
+    def _constant(self, name: str, value: NDArray[np.float32] | NDArray[np.int64]) -> str:
+        if name not in self._constants:
+            self._constants.add(name)
+            self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
     def _node(self, op_type: str, inputs: list[str], **attributes: Any) -> str:

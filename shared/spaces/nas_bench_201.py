@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from shared.errors import InvalidValue
 from shared.op_key import OpKey, Shape
 from shared.spaces.space import Genotype, Slot, Space
+from shared.wiring import INPUT, Step
 
 NODES = 4
 STAGES = 3
@@ -25,7 +26,7 @@ _STEP = re.compile(r"([a-z0-9_]+)~(\d)")
 
 @dataclass(frozen=True)
 class NasBench201(Space):
-    """The macro skeleton: stem, `cells_per_stage` cells, residual block, cells, residual block, cells, classifier."""
+    """The macro skeleton: stem, `depth` cells, residual block, cells, residual block, cells, classifier."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,9 +94,7 @@ class NasBench201(Space):
     def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
         if primitive == "none":
             return ()
-        return tuple(
-            OpKey(primitive, shape, shape, 1) for shape in self.stage_shapes() for _ in range(self.cells_per_stage)
-        )
+        return tuple(OpKey(primitive, shape, shape, 1) for shape in self.stage_shapes() for _ in range(self.depth))
 
     def fixed_ops(self) -> tuple[OpKey, ...]:
         first, second, third = self.stage_shapes()
@@ -105,6 +104,31 @@ class NasBench201(Space):
             OpKey("residual_block", second, third, 2),
             OpKey("classifier", third, Shape(self.classes, 1, 1), 1),
         )
+
+    def wiring(self, genotype: Genotype) -> tuple[Step, ...]:
+        stem, *reductions, classifier = self.fixed_ops()
+        steps = [Step("stem.", (INPUT,), stem)]
+        for stage, shape in enumerate(self.stage_shapes()):
+            if stage:
+                steps.append(Step(f"reductions.{stage - 1}.", (steps[-1].name,), reductions[stage - 1]))
+            for cell in range(self.depth):
+                steps += self._cell(genotype, f"stages.{stage}.{cell}.", steps[-1].name, shape)
+        steps.append(Step("classifier.", (steps[-1].name,), classifier))
+        return tuple(steps)
+
+    def _cell(self, genotype: Genotype, prefix: str, cell_input: str, shape: Shape) -> list[Step]:
+        steps: list[Step] = []
+        values = {0: cell_input}
+        arriving: dict[int, list[str]] = {}
+        for slot in self.live_slots(genotype):
+            source, target = EDGES[slot]
+            if source not in values:
+                values[source] = f"{prefix}node{source}"
+                steps.append(Step(values[source], tuple(arriving[source]), join="sum"))
+            steps.append(Step(f"{prefix}{slot}.", (values[source],), OpKey(genotype.choices[slot], shape, shape, 1)))
+            arriving.setdefault(target, []).append(steps[-1].name)
+        steps.append(Step(f"{prefix}output", tuple(arriving[NODES - 1]), join="sum"))
+        return steps
 
     def fastest(self) -> Genotype:
         return Genotype(tuple("skip_connect" if edge == (0, NODES - 1) else "none" for edge in EDGES))

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from shared.errors import InvalidValue
 from shared.op_key import OpKey, Shape
 from shared.primitives import multiply_adds, parameter_count
+from shared.wiring import Step
 
-SKELETON_SIDES = {"resolution": 4096, "channels": 4096, "cells_per_stage": 64, "classes": 100_000, "image_channels": 64}
+SKELETON_SIDES = {"resolution": 4096, "channels": 4096, "depth": 64, "classes": 100_000, "image_channels": 64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,14 @@ class Space(ABC):
     Attributes:
         resolution: height and width of the input image, pixels.
         channels: of the first stage.
-        cells_per_stage: how often the cell is repeated at each resolution.
+        depth: cells per stage (nas-bench-201), cells (darts), layers per repeated stage (fbnet).
         classes: of the classifier.
         image_channels: of the input image.
     """
 
     resolution: int = 32
     channels: int = 16
-    cells_per_stage: int = 5
+    depth: int = 5
     classes: int = 10
     image_channels: int = 3
 
@@ -91,11 +92,12 @@ class Space(ABC):
     def fastest(self) -> Genotype:
         """The connected network with the fewest ops."""
 
+    @abstractmethod
+    def wiring(self, genotype: Genotype) -> tuple[Step, ...]:
+        """How the ops that reach the output are joined; the last step is the output."""
+
     def __str__(self) -> str:
-        return (
-            f"{self.name}/r{self.resolution}/c{self.channels}/n{self.cells_per_stage}"
-            f"/k{self.classes}/i{self.image_channels}"
-        )
+        return f"{self.name}/r{self.resolution}/c{self.channels}/n{self.depth}/k{self.classes}/i{self.image_channels}"
 
     @property
     def input_shape(self) -> Shape:

@@ -229,7 +229,7 @@ def server():
 
 @pytest.fixture
 def small_space():
-    return make_space("nas-bench-201", resolution=8, channels=4, cells_per_stage=1, classes=3)
+    return make_space("nas-bench-201", resolution=8, channels=4, depth=1, classes=3)
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_the_canary_stands_on_both_sides_of_the_graphs(machine):
     timer.time(long, short)
     machine.order.clear()
     timer.time(long, short)
-    assert machine.order == ["long", "short", "canary", "long", "short", "canary"]
+    assert machine.order == ["canary", "long", "short", "canary"]
 
 
 def test_rounds_go_through_the_tasks_in_ever_new_order(machine):
@@ -157,7 +157,7 @@ def test_a_round_during_which_the_clock_jumped_is_measured_again(machine, jump_s
     calls = iter(range(10**9))
 
     def run():
-        if next(calls) == 40:
+        if next(calls) == 35:
             machine.jump_ns = round(jump_s * 1e9)
         timer_graph()
 

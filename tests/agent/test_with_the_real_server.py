@@ -117,7 +117,7 @@ def test_profiling_again_measures_nothing(real, spool, profiled):
 
 
 def test_a_verification_job_comes_back_in_the_tables_milliseconds(real, spool, profiled):
-    space = make_space("nas-bench-201", resolution=8, channels=4, cells_per_stage=1, classes=3)
+    space = make_space("nas-bench-201", resolution=8, channels=4, depth=1, classes=3)
     genotype = space.fastest()
     table_hash = re.search(r"^table +(\w+)$", profiled.stdout, re.MULTILINE).group(1)
     promise = Promise(table_hash, space.format(genotype), 1.0, 1.1, 1000.0)

@@ -49,7 +49,7 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def space() -> Space:
-    return make_space("nas-bench-201", resolution=16, channels=4, cells_per_stage=1)
+    return make_space("nas-bench-201", resolution=16, channels=4, depth=1)
 
 
 @pytest.fixture(scope="session")

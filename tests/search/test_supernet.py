@@ -86,7 +86,7 @@ def test_a_primitive_gives_the_same_numbers_in_torch_and_onnx(primitive):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_whole_network_gives_the_same_numbers_in_torch_and_onnx(seed):
-    space = make_space("nas-bench-201", resolution=16, channels=4, cells_per_stage=1 + seed % 2)
+    space = make_space("nas-bench-201", resolution=16, channels=4, depth=1 + seed % 2)
     genotype = space.sample(random.Random(seed))
     network = Network(space, genotype).eval()
     randomise(network, seed)

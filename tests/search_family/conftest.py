@@ -61,7 +61,7 @@ def vars_of(table):
 
 @pytest.fixture(scope="session")
 def space():
-    return make_space("nas-bench-201", resolution=16, channels=4, cells_per_stage=1, image_channels=1)
+    return make_space("nas-bench-201", resolution=16, channels=4, depth=1, image_channels=1)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import random
 from itertools import pairwise
@@ -21,6 +22,7 @@ from search.progress import SilentProgress
 from search.run_directory import RunDirectory
 from search.scoring import open_scorer
 from shared.errors import BudgetTooSmall, CorruptFile, InvalidValue, SchemaTooNew, WrongUse
+from shared.kernel_prices import FamilyCost, KernelPrice, KernelPrices
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +196,20 @@ def test_second_pick_scores_nothing_anew(run, family):
     assert Picker(RunDirectory.open(run.path)).pick(budget_ms) == first
     assert (run.path / "scores.json").stat().st_mtime_ns == written
     assert open_scorer(run)
+
+
+def test_networks_whose_kernels_are_known_are_picked_by_their_kernel_prices(reading):
+    family = load_family(reading)
+    cheapest = family.members[0].genotype
+    add = "Add/1x4x8x8/1x4x8x8"
+    base_ms = 0.5 * family.members[0].predicted_ms
+    families, prices = (FamilyCost("Add", 1e-6, 0.0, 0.0),), (KernelPrice(add, 1e-6),)
+    kernels = KernelPrices(base_ms, families, prices, (1e-9,) * 5, ((0.0,),) * 5, 0.001, 0.5)
+    table = dataclasses.replace(reading.table, kernels=kernels)
+    picker = Picker(reading, counter=lambda names: {cheapest: {add: 1}} if cheapest in names else {})
+    picker._model.table = table
+    pick = picker.pick(family.budgets_ms[5])
+    by = {member.genotype: member for member in (pick.best, *pick.runners_up)}
+    assert by[cheapest].by == "kernels"
+    assert by[cheapest].predicted_ms == pytest.approx(base_ms, rel=1e-3)
+    assert {member.by for genotype, member in by.items() if genotype != cheapest} == {"ops"}

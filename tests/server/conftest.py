@@ -19,7 +19,7 @@ from shared.spaces import make_space
 from shared.wire import to_wire
 
 RUNTIME = Runtime("onnxruntime", "1.31.0")
-SPACE = make_space("nas-bench-201", resolution=8, channels=4, cells_per_stage=1)
+SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1)
 PLAN = make_plan(SPACE, calibration=8, held_out=4)
 
 

@@ -17,7 +17,7 @@ from shared.measurement import Run
 from shared.runtime import Runtime
 from shared.spaces import make_space
 
-SPACE = make_space("nas-bench-201", cells_per_stage=1)
+SPACE = make_space("nas-bench-201", depth=1)
 KEYS = SPACE.op_keys()
 RUN = Run("run", "pi", Runtime("onnxruntime", "1.31.0"), str(SPACE), "p", "canary:conv-v1", "0.1.0", "2026-01-01", {})
 DATA = Path(os.environ.get("LUTNAS_DATA", Path(__file__).parents[2].parent / "shared" / "data"))

@@ -135,7 +135,7 @@ def test_space_may_leave_out_its_trailing_parts(api, lab, space):
         ("space=nas-bench-201/r80", "--resolution 80"),
         ("space=nas-bench-201/r8/c40", "--resolution 8 --channels 40"),
         ("space=nas-bench-201/r", "--space nas-bench-201 "),
-        ("space=fbnet", "--space nas-bench-201 "),
+        ("space=no-such-space", "--space nas-bench-201 "),
         ("space=nas-bench-201&runtime=tea-1/x/fp32/threads=1/opt=all/batch=1", "--resolution 32"),
     ],
 )

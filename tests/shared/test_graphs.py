@@ -12,7 +12,7 @@ from shared.graphs import build_graph, build_network, network_parameter_shapes
 from shared.op_key import OpKey
 from shared.spaces import Genotype, NasBench201
 
-SPACE = NasBench201(resolution=16, channels=4, cells_per_stage=2)
+SPACE = NasBench201(resolution=16, channels=4, depth=2)
 
 
 def run(model: bytes) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_a_network_holds_the_ops_that_reach_the_output_and_no_other() -> None:
     dangling = SPACE.parse("|nor_conv_3x3~0|+|none~0|none~1|+|avg_pool_3x3~0|none~1|nor_conv_1x1~2|")
     model = onnx.load_from_string(build_network(SPACE, dangling))
     kinds = Counter(node.op_type for node in model.graph.node)
-    cells = 3 * SPACE.cells_per_stage
+    cells = 3 * SPACE.depth
     fixed_convs = 1 + 2 * 3
     assert kinds["Conv"] == fixed_convs
     assert kinds["AveragePool"] == cells + 2

@@ -10,7 +10,7 @@ from shared.errors import InvalidValue, UnknownName
 from shared.spaces import Genotype, NasBench201, make_space, parse_space
 from shared.spaces.nas_bench_201 import EDGES, PRIMITIVES_201
 
-SPACE = NasBench201(resolution=32, channels=16, cells_per_stage=1)
+SPACE = NasBench201(resolution=32, channels=16, depth=1)
 LUTNAS_DATA = Path(os.environ.get("LUTNAS_DATA", Path(__file__).parents[3] / "shared" / "data"))
 ACCURACIES = LUTNAS_DATA / "nas_bench_201" / "accuracy_200_epochs.csv"
 
@@ -75,7 +75,7 @@ def test_live_slots_are_those_on_a_path_from_input_to_output() -> None:
 
 def test_parameters_and_multiply_adds_are_those_of_the_published_skeleton() -> None:
     every_conv = Genotype(("nor_conv_3x3",) * 6)
-    published = NasBench201(cells_per_stage=5)
+    published = NasBench201(depth=5)
     assert published.parameter_count(every_conv) == 1_531_546
     assert published.multiply_adds(every_conv) == pytest.approx(220.12e6, rel=1e-4)
 
@@ -94,7 +94,7 @@ def test_a_space_survives_its_string_form_and_an_unknown_one_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("resolution", 30), ("resolution", 0), ("channels", -1), ("cells_per_stage", 0), ("classes", 0)],
+    [("resolution", 30), ("resolution", 0), ("channels", -1), ("depth", 0), ("classes", 0)],
 )
 def test_a_skeleton_outside_its_domain_is_refused(field: str, value: int) -> None:
     with pytest.raises(InvalidValue, match=field):

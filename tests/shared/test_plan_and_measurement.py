@@ -8,7 +8,7 @@ from shared.measurement import Round, estimate_ratio, quantile
 from shared.plan import make_plan
 from shared.spaces import NasBench201
 
-SPACE = NasBench201(resolution=32, channels=16, cells_per_stage=1)
+SPACE = NasBench201(resolution=32, channels=16, depth=1)
 
 
 def test_a_plan_prices_every_op_key_and_keeps_held_out_networks_out_of_the_fit() -> None:

@@ -10,7 +10,7 @@ from shared.spaces import Genotype, NasBench201
 from shared.table import LatencyTable, OpPrice, read_table
 from shared.wire import canonical_json
 
-SPACE = NasBench201(resolution=16, channels=4, cells_per_stage=2)
+SPACE = NasBench201(resolution=16, channels=4, depth=2)
 
 
 def make_table(**changes: object) -> LatencyTable:
@@ -56,8 +56,8 @@ def test_missing_key_names_the_device_and_the_command_that_would_measure_it() ->
 
 
 def test_a_table_of_a_newer_lutnas_is_told_as_such() -> None:
-    data = {**json.loads(canonical_json(make_table())), "schema": 2, "prices": "in a new form"}
-    with pytest.raises(SchemaTooNew, match=r"schema 2.*upgrade"):
+    data = {**json.loads(canonical_json(make_table())), "schema": 3, "prices": "in a new form"}
+    with pytest.raises(SchemaTooNew, match=r"schema 3.*upgrade"):
         read_table(data)
 
 

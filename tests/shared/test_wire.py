@@ -10,7 +10,7 @@ from shared.runtime import Runtime, parse_runtime
 from shared.spaces import NasBench201
 from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
-SPACE = NasBench201(resolution=16, channels=4, cells_per_stage=1)
+SPACE = NasBench201(resolution=16, channels=4, depth=1)
 RUNTIME = Runtime("onnxruntime", "1.31.0", threads=2)
 MEASUREMENT = Measurement(
     "m-1", "op", "marginal", "chain", "chain", 6, (Round((1.0, 2.0), (0.5,), (0.25,)),), Verdict(False, ("a reason",))

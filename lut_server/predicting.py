@@ -1,0 +1,82 @@
+"""What a device's table says of a network: by its kernels where these are known, by its ops otherwise."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from lut_server.store import Store
+from lut_server.table_lookup import get_table
+from shared.errors import InvalidValue, MissingKernel
+from shared.graph_spec import NetworkGraph
+from shared.kernel_counts import check_counts
+from shared.prediction import CONFIDENCE, Prediction
+from shared.table import LatencyTable, read_table
+
+
+@dataclass(frozen=True)
+class PredictionRequest:
+    """One network: a genotype of the table's space, or the kernels of an optimised graph.
+
+    Attributes:
+        space: of the table, or its first parts; "" takes the device's newest table.
+        runtime: of the table; None takes any.
+    """
+
+    genotype: str | None = None
+    kernels: dict[str, int] | None = None
+    space: str = ""
+    runtime: str | None = None
+    confidence: float = CONFIDENCE
+
+    def __post_init__(self) -> None:
+        if (self.genotype is None) == (self.kernels is None):
+            raise InvalidValue("body", "give either a genotype or kernels")
+        if self.kernels is not None:
+            check_counts("kernels", {"the network": self.kernels})
+
+
+@dataclass(frozen=True)
+class PredictionAnswer:
+    """A network's latency: mean, standard deviation and upper bound, and what they were made from."""
+
+    mean_ms: float
+    sd_ms: float
+    upper_ms: float
+    confidence: float
+    by: str
+    guessed: tuple[str, ...]
+    table: str
+
+
+def predict(store: Store, device: str, request: PredictionRequest) -> PredictionAnswer:
+    """Predict one network.
+
+    Raises:
+        NotFound: unknown_device or no_table.
+        InvalidValue: the genotype is none of the table's space.
+        MissingKernel: kernels of a kind that was never measured on the device.
+    """
+    summary = get_table(store, device, request.space, request.runtime)
+    table = read_table(json.loads(store.tables.get_bytes(summary.hash)))
+    prediction, by = _predict(store, table, request)
+    upper_ms = prediction.upper_ms(request.confidence)
+    return PredictionAnswer(
+        prediction.mean_ms, prediction.sd_ms, upper_ms, request.confidence, by, prediction.guessed, summary.hash
+    )
+
+
+def _predict(store: Store, table: LatencyTable, request: PredictionRequest) -> tuple[Prediction, str]:
+    if request.kernels is not None:
+        return table.predict_kernels(request.kernels, guess=True), "kernels"
+    space = table.parsed_space
+    genotype = space.parse(request.genotype or "")
+    if table.kernels is not None and space.is_connected(genotype):
+        names = [str(NetworkGraph(space, one)) for one in (genotype, space.canonical(genotype))]
+        counted = store.kernels.of_graphs(table.device, str(table.runtime), names)
+        for counts in counted.values():
+            try:
+                return table.predict_kernels(counts, guess=True), "kernels"
+            except MissingKernel:
+                continue
+    return table.predict(genotype), "ops"

@@ -1,0 +1,36 @@
+"""Kernel counts by genotype, and predictions of single networks."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Response
+
+from lut_server.answers import KernelsAnswer, answer
+from lut_server.bodies import parse_body
+from lut_server.predicting import PredictionAnswer, PredictionRequest, predict
+from lut_server.services import READ, Body, StoreHere, documented
+from shared.runtime import parse_runtime
+from shared.spaces import parse_space
+
+router = APIRouter(prefix="/v1", tags=["kernels"])
+
+
+@router.get(
+    "/kernels",
+    summary="Kernel counts of the known networks of a space",
+    dependencies=[Depends(READ)],
+    **documented({200: KernelsAnswer}, "unknown_device", "invalid"),
+)
+def get_kernels(store: StoreHere, device: str, space: str, runtime: str) -> Response:
+    store.devices.get(device)
+    found = store.kernels.of_space(device, str(parse_runtime(runtime)), str(parse_space(space)))
+    return answer(KernelsAnswer(found))
+
+
+@router.post(
+    "/devices/{name}/predict",
+    summary="What a device's table says of a network",
+    dependencies=[Depends(READ)],
+    **documented({200: PredictionAnswer}, "unknown_device", "no_table", role="read", body=PredictionRequest),
+)
+def predict_network(name: str, store: StoreHere, body: Body) -> Response:
+    return answer(predict(store, name, parse_body(PredictionRequest, body)))

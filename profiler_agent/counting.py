@@ -1,0 +1,37 @@
+"""Kernels of a list of networks, for a job: a session without a run for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from profiler_agent.kernels import UnknownOperator, count_kernels
+from profiler_agent.server_client import ServerClient
+from profiler_agent.sessions import ModelRefused, optimise
+from shared.errors import CorruptFile, InvalidValue, LutnasError
+from shared.graph_spec import NetworkGraph
+from shared.runtime import Runtime
+from shared.spaces import Space
+
+
+def count_networks(
+    client: ServerClient, space: Space, genotypes: Sequence[str], runtime: Runtime, check: Callable[[], None]
+) -> dict[str, dict[str, int]]:
+    """Kernel counts by genotype; networks that the runtime does not load are left out.
+
+    Raises:
+        LutnasError: not one of them could be counted.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    problem = "the list is empty"
+    for genotype in genotypes:
+        check()
+        spec = str(NetworkGraph(space, space.parse(genotype)))
+        try:
+            counts[genotype] = dict(
+                count_kernels(optimise(spec, client.fetch_graph(spec, runtime.batch) or b"", runtime))
+            )
+        except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
+            problem = str(error)
+    if not counts:
+        raise LutnasError(f"no network could be counted: {problem}")
+    return counts

@@ -1,0 +1,196 @@
+import random
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from shared.errors import InvalidValue
+from shared.graph_spec import ParallelGraph, parse_graph_spec
+from shared.graphs import build_graph, build_network, network_parameter_shapes
+from shared.plan import make_plan
+from shared.primitives import multiply_adds
+from shared.spaces import Darts, FBNet, Space, make_space, parse_space
+from shared.wiring import INPUT
+
+SPACES = (
+    Darts(resolution=16, channels=4, depth=4, classes=5),
+    Darts(resolution=8, channels=2, depth=3),
+    FBNet(resolution=96, channels=8, depth=2, classes=7),
+    FBNet(resolution=16, channels=8, depth=1),
+)
+DARTS_V2 = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
+    "('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], "
+    "normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), "
+    "('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], "
+    "reduce_concat=[2, 3, 4, 5])"
+)
+every_space = pytest.mark.parametrize("space", SPACES, ids=str)
+
+
+def samples(space: Space, count: int = 8):
+    rng = random.Random(7)
+    return [space.fastest(), *(space.sample(rng) for _ in range(count))]
+
+
+def test_the_published_genotype_of_the_darts_paper_is_read_and_its_ops_are_those_that_it_names() -> None:
+    space = Darts()
+    genotype = space.parse(DARTS_V2)
+    assert Counter(genotype.choices[:14]) == {"sep_conv_3x3": 5, "skip_connect": 2, "dil_conv_3x3": 1, "none": 6}
+    assert Counter(genotype.choices[14:]) == {"max_pool_3x3": 5, "skip_connect": 3, "none": 6}
+    assert space.parse(space.format(genotype)) == genotype
+
+
+def test_the_published_darts_network_for_cifar_10_has_the_published_size() -> None:
+    """3.3 million parameters in the paper, 20 cells of 36 channels."""
+    assert Darts(channels=36, depth=20).parameter_count(Darts().parse(DARTS_V2)) == pytest.approx(3.3e6, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("found", "other"),
+    [
+        ("('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0)", "('sep_conv_3x3', 0), ('sep_conv_3x3', 0)"),
+        ("('sep_conv_3x3', 1), ('sep_conv_3x3', 0)", "('sep_conv_3x3', 0), ('sep_conv_3x3', 0)"),
+        ("('dil_conv_3x3', 2)]", "('dil_conv_3x3', 5)]"),
+        ("dil_conv_3x3", "dil_conv_9x9"),
+        ("Genotype(", "Phenotype("),
+    ],
+)
+def test_what_is_no_genotype_of_darts_is_refused(found: str, other: str) -> None:
+    with pytest.raises(InvalidValue, match="genotype"):
+        Darts().parse(DARTS_V2.replace(found, other, 1))
+
+
+def test_a_text_that_is_no_genotype_of_fbnet_is_refused() -> None:
+    space = FBNet()
+    for text in ("", "k3_e1", ",".join(["k3_e1"] * 21 + ["k9_e9"])):
+        with pytest.raises(InvalidValue, match="genotype"):
+            space.parse(text)
+
+
+def test_fbnet_has_the_papers_22_layers_and_nine_candidates_at_the_papers_sides() -> None:
+    space = FBNet()
+    assert [len(slot.primitives) for slot in space.slots] == [9] * 22
+    sides = [space.slot_ops(index, "k3_e1")[0].output.height for index in range(22)]
+    assert sides == [112, *[56] * 4, *[28] * 4, *[14] * 8, *[7] * 5]
+
+
+def test_a_darts_cell_has_14_edges_of_eight_primitives() -> None:
+    assert [len(slot.primitives) for slot in Darts().slots] == [8] * 28
+
+
+def test_skeletons_that_a_space_cannot_have_are_refused() -> None:
+    for make in (
+        lambda: Darts(resolution=30),
+        lambda: Darts(depth=2),
+        lambda: Darts(channels=3),
+        lambda: FBNet(resolution=100),
+        lambda: FBNet(channels=6),
+    ):
+        with pytest.raises(InvalidValue):
+            make()
+
+
+@every_space
+def test_space_and_genotype_survive_their_string_forms(space: Space) -> None:
+    assert parse_space(str(space)) == space
+    for genotype in samples(space):
+        assert space.parse(space.format(genotype)) == genotype
+        assert space.is_connected(genotype)
+
+
+@every_space
+def test_wiring_holds_no_dead_step_and_names_each_value_once(space: Space) -> None:
+    for genotype in samples(space):
+        steps = space.wiring(genotype)
+        known = {INPUT}
+        for step in steps:
+            assert set(step.inputs) <= known
+            assert step.name not in known
+            known.add(step.name)
+        read = {name for step in steps for name in step.inputs}
+        assert known - read == {steps[-1].name}
+
+
+@every_space
+def test_op_counts_and_fixed_ops_are_the_ops_of_the_wiring(space: Space) -> None:
+    keys = set(space.op_keys())
+    for genotype in samples(space):
+        counts = space.op_counts(genotype)
+        wired = Counter(step.key for step in space.wiring(genotype) if step.key)
+        assert counts + Counter(space.fixed_ops()) == wired
+        assert set(counts) <= keys
+        assert space.multiply_adds(genotype) == sum(multiply_adds(key) * n for key, n in wired.items())
+
+
+@every_space
+def test_parameters_are_those_of_the_tensors(space: Space) -> None:
+    for genotype in samples(space):
+        shapes = network_parameter_shapes(space, genotype)
+        trained = sum(int(np.prod(s)) for name, s in shapes.items() if not name.endswith(("_mean", "_var")))
+        assert space.parameter_count(genotype) == trained
+
+
+@every_space
+def test_networks_run_and_every_node_is_used(space: Space) -> None:
+    for genotype in samples(space, 3):
+        content = build_network(space, genotype)
+        model = onnx.load_from_string(content)
+        consumed = {name for node in model.graph.node for name in node.input} | {"output"}
+        assert all(output in consumed for node in model.graph.node for output in node.output)
+        (logits,) = onnxruntime.InferenceSession(content).run(
+            None, {"input": np.random.default_rng(0).standard_normal((1, *shape(space)), np.float32)}
+        )
+        assert logits.shape == (1, space.classes)
+        assert np.isfinite(logits).all()
+
+
+def shape(space: Space) -> tuple[int, int, int]:
+    return space.input_shape.channels, space.input_shape.height, space.input_shape.width
+
+
+@every_space
+def test_a_plan_chains_ops_that_keep_their_shape_and_sets_the_others_side_by_side(space: Space) -> None:
+    plan = make_plan(space, 3, 2)
+    for task in plan.tasks:
+        if task.role == "marginal":
+            keeps = task.subject in {str(key) for key in space.op_keys() if key.keeps_shape}
+            kind = "chain" if keeps else "parallel"
+            assert task.graphs == (f"{kind}:8:{task.subject}", f"{kind}:2:{task.subject}")
+            assert task.divisor == 6
+
+
+@pytest.mark.parametrize("key", {key for space in SPACES for key in space.op_keys() if not key.keeps_shape}, ids=str)
+def test_ops_side_by_side_stay_as_many_as_they_are_in_the_optimised_graph(key, tmp_path) -> None:
+    spec = ParallelGraph(4, key)
+    assert parse_graph_spec(str(spec)) == spec
+    counts = []
+    for copies in (1, 4):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / f"{copies}.onnx")
+        options.log_severity_level = 4
+        onnxruntime.InferenceSession(build_graph(ParallelGraph(copies, key)), options)
+        nodes = onnx.load(options.optimized_model_filepath).graph.node
+        counts.append(sum(node.op_type in ("Conv", "FusedConv", "MaxPool", "AveragePool") for node in nodes))
+    assert counts[1] == 4 * counts[0] > 0
+
+
+@pytest.mark.parametrize(
+    "text", ["parallel:0:k3_e1/8x8x8/8x4x4/s2", "parallel:65:k3_e1/8x8x8/8x4x4/s2", "parallel:2:x"]
+)
+def test_a_text_that_is_no_parallel_graph_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValue):
+        parse_graph_spec(text)
+
+
+@pytest.mark.parametrize(
+    ("sides", "plan_id"),
+    [
+        ({}, "0cd56ca5f5a2fb6c38ee44116501e97f8c9680c02b7c3a4bab78f88077b37210"),
+        ({"depth": 1}, "1f2b3fecdfc5231aed4afc05ae795dfd71affd9f43ceb7566289278b1722478e"),
+    ],
+)
+def test_plans_of_nas_bench_201_stay_what_they_were(sides: dict[str, int], plan_id: str) -> None:
+    assert make_plan(make_space("nas-bench-201", **sides)).id == plan_id
