@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--space", default="nas-bench-201", help="name or string form of the space (default: %(default)s)"
     )
     for name in SKELETON:
-        parser.add_argument(_flag(name), type=int, help="of the space; by default whatever the table has")
+        aliases = ("--cells-per-stage",) if name == "depth" else ()
+        parser.add_argument(_flag(name), *aliases, type=int, help="of the space; by default whatever the table has")
     parser.add_argument("--runtime", help="string form of the table's runtime; by default the newest table's")
     parser.add_argument("--dataset", default="fashion-mnist", help=f"{' or '.join(DATASETS)} (default: fashion-mnist)")
     parser.add_argument("--data-dir", type=Path, help="folder with the data set's files")
@@ -185,7 +186,7 @@ def check_space(table: LatencyTable, asked: dict[str, str | int]) -> None:
         found = getattr(table.parsed_space, name)
         if found != value:
             raise InvalidValue(
-                name.replace("_", "-"), f"asked for {value}, the table of {table.device} has {found} ({table.space})"
+                "space" if name == "name" else name.replace("_", "-"), f"asked for {value}, the table of {table.device} has {found} ({table.space})"
             )
 
 
