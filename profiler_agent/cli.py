@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler_agent.commands.doctor import add_doctor
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
 from profiler_agent.stopping import PRESETS
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _how_to_go_on(arguments: argparse.Namespace) -> str:
-    if arguments.command is run_probe:
+    if arguments.command is run_probe or getattr(arguments, "stateless", False):
         return ""
     again = "without --new, " if getattr(arguments, "new", False) else ""
     return f"; nothing measured is lost ({_spool_folder(arguments)}): {again}the same command goes on from there"
@@ -193,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     upload = commands.add_parser("upload", help="hand in what is spooled")
     _add_server(upload)
     upload.set_defaults(command=run_upload)
+    add_doctor(commands)
     return parser
 
 
