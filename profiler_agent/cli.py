@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler_agent.commands.compare import add_compare
 from profiler_agent.commands.doctor import add_doctor
 from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
 from profiler_agent.interrupts import Interrupted, interruptible
@@ -202,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     add_files(upload)
     upload.set_defaults(command=run_upload)
     add_doctor(commands)
+    add_compare(commands)
     return parser
 
 

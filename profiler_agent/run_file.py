@@ -1,7 +1,7 @@
 """A run in one file: made where there is no server, handed in or compared later.
 
-Version 1: {"format": "lutnas-run", "version": 1, "sha256", "run", "plan", "measurements"} as canonical JSON; `sha256` is
-that of the canonical JSON of {"plan", "run", "measurements"}. A run that was not measured to its end has fewer
+Version 1: {"format": "lutnas-run", "version": 1, "sha256", "run", "plan", "measurements"} as canonical JSON, with the
+SHA-256 of the canonical JSON of {"plan", "run", "measurements"}. A run that was not measured to its end has fewer
 measurements than its plan has tasks. Readers ignore fields that they do not know: a new version means that the meaning
 of a known one changed.
 """
