@@ -14,6 +14,7 @@ from profiler_agent.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.graph_store import GraphStore
 from profiler_agent.probe import probe
 from profiler_agent.progress import Progress
+from profiler_agent.residence import Residence
 from profiler_agent.retrying import retry
 from profiler_agent.round_timer import RoundTimer, TimedGraph
 from profiler_agent.server_client import ServerClient
@@ -79,6 +80,7 @@ class Profiler:
 
     Attributes:
         check: called between rounds; raises to stop (a cancelled job).
+        most_bytes: memory for loaded graphs; None takes half of what is available.
     """
 
     client: ServerClient
@@ -89,6 +91,7 @@ class Profiler:
     clock_ns: Callable[[], int] = time.perf_counter_ns
     check: Callable[[], None] = field(default=lambda: None)
     wait_for_others: bool = False
+    most_bytes: int | None = None
 
     def profile(self, request: ProfileRequest) -> Outcome:
         """Measure what is not measured yet, and have the server make the table.
@@ -188,7 +191,7 @@ class Profiler:
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, plan.canary))
         with self.progress.bar("measuring"):
             Campaign(subjects, timer, rule, judge.judge, spooled, rng, self.sleep, on_round, watch).run()
-        if subjects:
+        if watch.knows:
             self.spool.keep_usual_canary(runtime, plan.canary, watch.usual_ms())
         return refused
 
@@ -196,16 +199,31 @@ class Profiler:
         self, store: GraphStore, wanted: Sequence[str], runtime: Runtime
     ) -> tuple[dict[str, TimedGraph], tuple[str, ...]]:
         loaded, refused = {}, []
+        residence = Residence(self.most_bytes)
         with self.progress.bar("graphs"):
             for index, spec in enumerate(wanted):
                 self.check()
                 try:
-                    loaded[spec] = load_graph(spec, store.read(spec), runtime)
+                    model = store.read(spec)
+                    loaded[spec] = self._settle(spec, model, runtime, residence)
                 except ModelRefused as error:
                     self.progress.say(f"left out: {error}")
                     refused.append(str(error))
                 self.progress.counted(index + 1, len(wanted))
         return loaded, tuple(refused)
+
+    def _settle(self, spec: str, model: bytes, runtime: Runtime, residence: Residence) -> TimedGraph:
+        """Load a graph now, and again from the disk whenever memory was short meanwhile."""
+        if spec.startswith("canary:"):  # in every round: never closed
+            return load_graph(spec, model, runtime)
+        at_hand = [model]
+        on_disk = GraphStore(None, self.spool, runtime.batch)
+
+        def load() -> tuple[TimedGraph, int]:
+            content = at_hand.pop() if at_hand else on_disk.read(spec)
+            return load_graph(spec, content, runtime), len(content)
+
+        return residence.add(load)
 
     def _hand_in(self, spooled: RunSpool, refused: tuple[str, ...], force: bool) -> Outcome:
         uploader = Uploader(self.client, self.sleep)
