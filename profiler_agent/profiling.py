@@ -220,8 +220,11 @@ class Profiler:
         on_disk = GraphStore(None, self.spool, runtime.batch)
 
         def load() -> tuple[TimedGraph, int]:
-            content = at_hand.pop() if at_hand else on_disk.read(spec)
-            return load_graph(spec, content, runtime), len(content)
+            if at_hand:
+                content, sessions = at_hand.pop(), None
+            else:  # each loading is another session: taking turns within one is no longer worth the time
+                content, sessions = on_disk.read(spec), 1
+            return load_graph(spec, content, runtime, sessions), len(content)
 
         return residence.add(load)
 

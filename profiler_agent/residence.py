@@ -12,8 +12,8 @@ from collections.abc import Callable
 from profiler_agent.machine import Machine
 from profiler_agent.round_timer import TimedGraph
 
-SESSION_BYTES = 500_000
-"""What ONNX Runtime needs for a session of a network of a few dozen nodes, weights apart."""
+SESSION_BYTES = 200_000
+"""Measured: what a session of a network of a few dozen nodes takes, weights apart."""
 WEIGHTS_TIMES = 5
 """Measured: an open session of 15 MB of weights takes 60 MB (as stored and as the kernels want them, rounded up by the
 allocator), and what closed ones leave behind is not all given back."""
