@@ -242,3 +242,18 @@ def test_a_verdict_survives_the_file(recorded, tmp_path):
     write_run_file(tmp_path / "again.json", run.run, run.plan, run.measurements)
     assert (tmp_path / "again.json").read_bytes() == recorded.read_bytes()
     assert all(isinstance(one.verdict, Verdict) for one in run.measurements)
+
+
+def test_a_run_killed_after_its_last_round_needs_no_round_more(tmp_path):
+    command = [*offline(tmp_path), "--preset", "fast"]
+    assert main(command) == 0
+    (folder,) = (tmp_path / "spool" / "runs").iterdir()
+    rounds = (folder / "rounds.jsonl").read_bytes()
+    for path in (folder / "measurements.jsonl", folder / "finished.json", tmp_path / "run.json"):
+        path.unlink()
+    for known in (tmp_path / "spool" / "known").iterdir():
+        if b"usual_ms" in known.read_bytes():
+            known.unlink()
+    assert main(command) == 0
+    assert (folder / "rounds.jsonl").read_bytes() == rounds
+    assert len(read_run_file(tmp_path / "run.json").measurements) == TASKS
