@@ -14,12 +14,15 @@ from typing import Protocol
 
 from profiler_agent.round_timer import RoundTimer, TimedGraph, TimedRound
 from profiler_agent.stopping import StoppingRule
+from shared.errors import LutnasError
 from shared.measurement import Round, Verdict, quantile
 from shared.plan import Task
 
 COOL_DOWN_S = 0.5
 """Pause when every task of a round met a busy machine; less when fewer did."""
 MOST_REDOS_PER_TASK = 15
+MOST_TIMELESS_ROUNDS = 50
+"""In a row: one jump of the clock spoils one round; a clock that spoils so many is of no use."""
 SLOW_CANARY = 1.10
 UNEVEN_CANARY = 1.10
 CANARY_WINDOW = 101
@@ -74,6 +77,11 @@ class CanaryWatch:
         sides = sorted((timed.canary_before_ms, timed.canary_after_ms))
         return sides[1] > UNEVEN_CANARY * sides[0] or now_ms > SLOW_CANARY * self.usual_ms()
 
+    @property
+    def knows(self) -> bool:
+        """Whether there is anything to know it by: a resumed campaign may find all its rounds taken."""
+        return bool(self._recent_ms)
+
     def usual_ms(self) -> float:
         """The canary's time on this machine when nobody disturbs."""
         return quantile(tuple(self._recent_ms), CANARY_QUANTILE)
@@ -103,6 +111,7 @@ class Campaign:
         self._sleep = sleep
         self._on_round = on_round
         self._watch = watch or CanaryWatch()
+        self._timeless = 0
 
     def run(self) -> None:
         """Measure until every subject is done."""
@@ -119,11 +128,20 @@ class Campaign:
                 subject.done = True
         return [subject for subject in self._subjects if not subject.done]
 
+    def _require_a_clock(self, timed: TimedRound | None) -> None:
+        self._timeless = 0 if timed is not None else self._timeless + 1
+        if self._timeless > MOST_TIMELESS_ROUNDS:
+            raise LutnasError(
+                f"the clock jumped, or the machine stood still, in each of {self._timeless} rounds:"
+                " run `profiler-agent doctor`; what is measured is kept"
+            )
+
     def _sweep(self, subjects: Sequence[Subject]) -> list[Subject]:
         """One round of each subject; returns those whose round was thrown away."""
         again = []
         for subject in self._rng.sample(subjects, len(subjects)):
             timed = self._timer.time(subject.graph, subject.minus)
+            self._require_a_clock(timed)
             off = timed is not None and self._watch.is_off(timed)
             if timed is None or (off and subject.redos < MOST_REDOS_PER_TASK):
                 subject.redos += 1

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler_agent.commands.compare import add_compare
+from profiler_agent.commands.doctor import add_doctor
+from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
 from profiler_agent.stopping import PRESETS
@@ -42,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _how_to_go_on(arguments: argparse.Namespace) -> str:
-    if arguments.command is run_probe:
+    if arguments.command is run_probe or getattr(arguments, "stateless", False):
         return ""
     again = "without --new, " if getattr(arguments, "new", False) else ""
     return f"; nothing measured is lost ({_spool_folder(arguments)}): {again}the same command goes on from there"
@@ -89,6 +92,8 @@ def run_profile(arguments: argparse.Namespace) -> int:
         arguments.force,
     )
     progress = Progress(_say, sys.stderr.isatty())
+    if where_to_write(arguments) is not None:
+        return run_profile_offline(arguments, request, Spool(_spool_folder(arguments)), progress)
     with _client(arguments) as client:
         outcome = Profiler(client, Spool(_spool_folder(arguments)), progress).profile(request)
     if outcome.table is not None:
@@ -120,11 +125,13 @@ def run_work(arguments: argparse.Namespace) -> int:
 
 
 def run_upload(arguments: argparse.Namespace) -> int:
-    """`upload`: hand in what is spooled."""
+    """`upload`: hand in what is spooled, or what `profile --offline` wrote."""
     from profiler_agent.spool import Spool
     from profiler_agent.uploading import Uploader, upload_everything
 
     with _client(arguments) as client:
+        if arguments.files:
+            return upload_files(client, arguments.files, arguments.force)
         complete = upload_everything(Spool(_spool_folder(arguments)), Uploader(client), "upload", print)
     return 0 if complete else 1
 
@@ -189,7 +196,8 @@ def _parser() -> argparse.ArgumentParser:
     probe.set_defaults(command=run_probe)
 
     profile = commands.add_parser("profile", help="make this device's latency table")
-    _add_server(profile)
+    _add_server(profile, required=False)
+    add_offline(profile)
     _add_device(profile)
     _add_plan(profile)
     profile.add_argument(
@@ -218,14 +226,19 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx", help="models to predict")
     predict.set_defaults(command=run_predict)
 
-    upload = commands.add_parser("upload", help="hand in what is spooled")
+    upload = commands.add_parser("upload", help="hand in what is spooled, or what is in files")
     _add_server(upload)
+    add_files(upload)
     upload.set_defaults(command=run_upload)
+    add_doctor(commands)
+    add_compare(commands)
     return parser
 
 
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server", required=True, metavar="URL", help="the lut-server, for example http://host:8000")
+def _add_server(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument(
+        "--server", required=required, metavar="URL", help="the lut-server, for example http://host:8000"
+    )
     parser.add_argument("--token", metavar="T", help="with the role agent (or LUTNAS_TOKEN)")
     parser.add_argument(
         "--spool", metavar="DIR", help="where measurements are kept (or LUTNAS_SPOOL; ~/.local/state/lutnas)"

@@ -91,6 +91,15 @@ class Machine:
             return UNKNOWN
         return f"{int(values.get('MemAvailable', 0)) // 1024} free of {int(values['MemTotal']) // 1024}"
 
+    def available_bytes(self) -> int | None:
+        """Memory that can be had without swapping, or what a control group leaves of it where that is less."""
+        match = re.search(r"^MemAvailable:\s+(\d+) kB$", self._read("proc/meminfo") or "", re.MULTILINE)
+        found = [int(match.group(1)) * 1024] if match else []
+        limit, used = ((self._read(f"sys/fs/cgroup/{name}") or "").strip() for name in ("memory.max", "memory.current"))
+        if limit.isdigit() and used.isdigit():
+            found.append(max(int(limit) - int(used), 0))
+        return min(found, default=None)
+
     def load(self) -> str:
         """Load averages over 1, 5 and 15 minutes."""
         words = (self._read("proc/loadavg") or "").split()

@@ -15,6 +15,7 @@ from profiler_agent.graph_store import GraphStore
 from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.probe import probe
 from profiler_agent.progress import Progress
+from profiler_agent.residence import Residence
 from profiler_agent.retrying import retry
 from profiler_agent.round_timer import RoundTimer, TimedGraph
 from profiler_agent.server_client import ServerClient
@@ -80,6 +81,7 @@ class Profiler:
 
     Attributes:
         check: called between rounds; raises to stop (a cancelled job).
+        most_bytes: memory for loaded graphs; None takes half of what is available.
     """
 
     client: ServerClient
@@ -90,6 +92,7 @@ class Profiler:
     clock_ns: Callable[[], int] = time.perf_counter_ns
     check: Callable[[], None] = field(default=lambda: None)
     wait_for_others: bool = False
+    most_bytes: int | None = None
 
     def profile(self, request: ProfileRequest) -> Outcome:
         """Measure what is not measured yet, and have the server make the table.
@@ -189,7 +192,7 @@ class Profiler:
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, plan.canary))
         with self.progress.bar("measuring"):
             Campaign(subjects, timer, rule, judge.judge, spooled, rng, self.sleep, on_round, watch).run()
-        if subjects:
+        if watch.knows:
             self.spool.keep_usual_canary(runtime, plan.canary, watch.usual_ms())
         return refused
 
@@ -197,12 +200,13 @@ class Profiler:
         self, store: GraphStore, wanted: Sequence[str], spooled: RunSpool
     ) -> tuple[dict[str, TimedGraph], tuple[str, ...]]:
         loaded, refused, counted = {}, [], spooled.read_kernels()
+        residence = Residence(self.most_bytes)
         with self.progress.bar("graphs"):
             for index, spec in enumerate(wanted):
                 self.check()
                 try:
                     model = store.read(spec)
-                    loaded[spec] = load_graph(spec, model, spooled.run.runtime)
+                    loaded[spec] = self._settle(spec, model, spooled.run.runtime, residence)
                     if spec not in counted:
                         self._count(spec, model, spooled)
                 except ModelRefused as error:
@@ -216,6 +220,22 @@ class Profiler:
             spooled.keep_kernels(spec, count_kernels(optimise(spec, model, spooled.run.runtime)))
         except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
             self.progress.say(f"kernels of {spec} are not counted: {error}")
+
+    def _settle(self, spec: str, model: bytes, runtime: Runtime, residence: Residence) -> TimedGraph:
+        """Load a graph now, and again from the disk whenever memory was short meanwhile."""
+        if spec.startswith("canary:"):  # in every round: never closed
+            return load_graph(spec, model, runtime)
+        at_hand = [model]
+        on_disk = GraphStore(None, self.spool, runtime.batch)
+
+        def load() -> tuple[TimedGraph, int]:
+            if at_hand:
+                content, sessions = at_hand.pop(), None
+            else:  # each loading is another session: taking turns within one is no longer worth the time
+                content, sessions = on_disk.read(spec), 1
+            return load_graph(spec, content, runtime, sessions), len(content)
+
+        return residence.add(load)
 
     def _hand_in(self, spooled: RunSpool, refused: tuple[str, ...], force: bool) -> Outcome:
         uploader = Uploader(self.client, self.sleep)

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 
+from profiler_agent.clock_watch import ClockWatch
 from shared.errors import InvalidValue
 from shared.measurement import Round, quantile
 
@@ -35,6 +37,7 @@ class TimedGraph:
 
     def __init__(self, name: str, *runs: Callable[[], object]) -> None:
         self.name = name
+        self.sessions = len(runs)
         self.run = runs[0]
         self.estimate_ns: float | None = None
         self._turns = itertools.cycle(runs)
@@ -56,12 +59,19 @@ class TimedRound:
 class RoundTimer:
     """Times rounds against one canary."""
 
-    def __init__(self, canary: TimedGraph, clock_ns: Callable[[], int] = time.perf_counter_ns) -> None:
+    def __init__(
+        self,
+        canary: TimedGraph,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._canary = canary
         self._clock_ns = clock_ns
+        self._wall_ns = wall_ns
+        self._timed: list[tuple[tuple[float, ...], int]] = []
 
     def time(self, graph: TimedGraph, minus: TimedGraph | None = None) -> TimedRound | None:
-        """Time one round; None where the clock jumped and the values are no times."""
+        """Time one round; None where the clock jumped or the machine stood still meanwhile."""
         for taking_turns in (self._canary, graph, minus):
             if taking_turns is not None:
                 taking_turns.turn()
@@ -70,6 +80,8 @@ class RoundTimer:
             canary_repeats, canary_loops = self._sizes(self._canary, CANARY_SHARE_NS)
             if minus is not None:
                 minus_repeats, minus_loops = self._sizes(minus, GRAPH_SHARE_NS)
+            self._timed.clear()
+            clocks = ClockWatch(self._clock_ns, self._wall_ns)
             before = self._repeat(self._canary, canary_repeats, canary_loops)
             _warm_up(graph)
             graph_ms = self._repeat(graph, repeats, loops)
@@ -79,6 +91,8 @@ class RoundTimer:
                 minus_ms = self._repeat(minus, minus_repeats, minus_loops)
             self._canary.run()
             after = self._repeat(self._canary, canary_repeats, canary_loops)
+        if clocks.went_wrong(self._timed):
+            return None
         try:
             return TimedRound(Round(graph_ms, before + after, minus_ms), quantile(before), quantile(after))
         except InvalidValue:
@@ -88,13 +102,15 @@ class RoundTimer:
         """How many values to take of a graph, and how many runs each value spans."""
         if graph.estimate_ns is None:
             graph.run()
-            graph.estimate_ns = max(min(self._elapsed_ns(graph, 1) for _ in range(5)), 1.0)
+            graph.estimate_ns = max(median(self._elapsed_ns(graph, 1) for _ in range(5)), 1.0)
         loops = max(math.ceil(SHORTEST_VALUE_NS / graph.estimate_ns), 1)
         repeats = math.ceil(share_ns / (loops * graph.estimate_ns))
         return min(max(repeats, FEWEST_REPEATS), MOST_REPEATS), min(loops, 1000)
 
     def _repeat(self, graph: TimedGraph, repeats: int, loops: int) -> tuple[float, ...]:
-        return tuple(round(self._elapsed_ns(graph, loops) / loops / 1e6, 6) for _ in range(repeats))
+        values = tuple(round(self._elapsed_ns(graph, loops) / loops / 1e6, 6) for _ in range(repeats))
+        self._timed.append((values, loops))
+        return values
 
     def _elapsed_ns(self, graph: TimedGraph, loops: int) -> int:
         run, clock_ns = graph.run, self._clock_ns

@@ -101,6 +101,11 @@ class ServerClient:
         """Hand in kernel counts by graph reference; the same again is no harm."""
         self._json("PUT", f"/v1/runs/{quote(run_id, safe='')}/kernels", {"counts": counts})
 
+    def fetch_measurements(self, run_id: str) -> tuple[Measurement, ...]:
+        """All measurements of a run, raw values and all."""
+        path = f"/v1/runs/{quote(run_id, safe='')}/measurements"
+        return self._value(tuple[Measurement, ...], "measurements", "GET", path)
+
     def finish_run(self, run_id: str, plan: Plan) -> dict[str, Any]:
         """End a run; answers what table it made."""
         path = f"/v1/runs/{quote(run_id, safe='')}/finish"

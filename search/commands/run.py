@@ -186,7 +186,8 @@ def check_space(table: LatencyTable, asked: dict[str, str | int]) -> None:
         found = getattr(table.parsed_space, name)
         if found != value:
             raise InvalidValue(
-                "space" if name == "name" else name.replace("_", "-"), f"asked for {value}, the table of {table.device} has {found} ({table.space})"
+                "space" if name == "name" else name.replace("_", "-"),
+                f"asked for {value}, the table of {table.device} has {found} ({table.space})",
             )
 
 

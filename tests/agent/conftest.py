@@ -144,6 +144,8 @@ class ContractServer:
                 return ok({"run": body})
             case ("GET", "runs", run_id):
                 return ok({"run": to_wire(self.runs[run_id]), "measurements": 0, "finished": True})
+            case ("GET", "runs", run_id, "measurements"):
+                return ok({"measurements": [to_wire(one) for one in self.measurements[run_id].values()]})
             case ("POST", "runs", run_id, "measurements"):
                 return self.take_measurements(run_id, [from_wire(Measurement, one) for one in body["measurements"]])
             case ("POST", "runs", run_id, "finish"):

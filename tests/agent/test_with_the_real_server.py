@@ -135,3 +135,19 @@ def test_a_verification_job_comes_back_in_the_tables_milliseconds(real, spool, p
     assert done["state"] == "done", done
     assert done["verification"]["met"] is True
     assert 0 < done["verification"]["measured_ms"] < 1000
+
+
+def test_a_run_made_offline_becomes_a_table_when_its_file_is_handed_in(real, tmp_path):
+    file, spool_flags = str(tmp_path / "run.json"), ["--spool", str(tmp_path / "spool")]
+    program = [sys.executable, "-m", "profiler_agent"]
+    profile = ["profile", "--offline", "--out", file, *spool_flags, "--device", "afield", "--space", "nas-bench-201"]
+    done = subprocess.run(
+        [*program, *profile, *SIZES.split()], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    upload = [*program, "upload", file, "--server", real.url, "--token", real.token]
+    said = [subprocess.run(upload, env=ENVIRONMENT, capture_output=True, text=True, timeout=60) for _ in range(2)]
+    assert [one.returncode for one in said] == [0, 0], said[0].stderr + said[1].stderr
+    assert said[0].stdout == said[1].stdout
+    table_hash = re.search(r"table (\w{64})", said[0].stdout).group(1)
+    assert real.ask("GET", f"/v1/tables/{table_hash}")["device"] == "afield"

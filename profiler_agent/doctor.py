@@ -1,0 +1,299 @@
+"""How far to trust numbers from this machine: one minute of the canary, timed as a campaign times its graphs.
+
+The canary is timed against itself, loaded three times: one is the canary, two stand for graphs of a table. What a table
+entry would vary by on a machine as busy as this one is read off these two.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from itertools import pairwise
+from statistics import fmean, median, stdev
+
+from profiler_agent.campaign import CanaryWatch
+from profiler_agent.machine import Machine, steal_percent
+from profiler_agent.round_timer import RoundTimer, TimedGraph
+from profiler_agent.sessions import load_graph, local_runtime
+from profiler_agent.stability import HIGHEST_TEMPERATURE_C, LARGEST_DRIFT, LARGEST_STEAL_PERCENT, SET_GOVERNOR
+from profiler_agent.stopping import PRESETS
+from shared.measurement import quantile
+
+LEVELS = ("good", "usable", "poor")
+SECONDS = 60.0
+WINDOWS = 30
+ENTRIES = 10
+"""Parts of the time, each of which gives one table entry per loaded graph."""
+ENTRY_ROUNDS = PRESETS["standard"].min_rounds
+CLOCK_READINGS = 20_000
+FEWEST_ROUNDS = 3 * ENTRIES
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `advice` says what to change, and is empty where nothing is to be changed."""
+
+    name: str
+    level: str
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the examination found. `numbers` has its figures by name, those that could be read."""
+
+    verdict: str
+    seconds: float
+    rounds: int
+    numbers: dict[str, float]
+    findings: tuple[Finding, ...]
+
+
+@dataclass
+class Observations:
+    """Raw material of the report.
+
+    Attributes:
+        canary_ms: per window, all repeats of the canary.
+        ratios: per loaded graph, per part of the time, the ratios to the canary of its undisturbed rounds.
+    """
+
+    canary_ms: list[list[float]] = field(default_factory=list)
+    ratios: tuple[list[list[float]], ...] = ()
+    rounds: int = 0
+    disturbed: int = 0
+    clock_jumps: int = 0
+    throttled: set[str] = field(default_factory=set)
+
+
+def canary_model() -> bytes:
+    """The canary's ONNX bytes, shipped with the agent: the examination needs neither server nor onnx."""
+    return (files("profiler_agent") / "canary-conv-v1.onnx").read_bytes()
+
+
+def load_canaries() -> tuple[TimedGraph, TimedGraph, TimedGraph]:
+    """The canary, and twice the same graph to be timed against it."""
+    model, runtime = canary_model(), local_runtime()
+    first, second, third = (load_graph(f"canary {i}", model, runtime, sessions=1) for i in range(3))
+    return first, second, third
+
+
+def examine(
+    seconds: float = SECONDS,
+    machine: Machine | None = None,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+    graphs: tuple[TimedGraph, TimedGraph, TimedGraph] | None = None,
+) -> Report:
+    """Measure for so many seconds, and judge.
+
+    Raises:
+        LutnasError: ONNX Runtime is not here, or does not load the canary.
+    """
+    machine = machine or Machine()
+    load, memory_mb, temperature_c = machine.load(), machine.memory_mb(), machine.temperature_c()
+    numbers = time_clock(clock_ns)
+    ticks = machine.cpu_times()
+    seen = observe(seconds, machine, clock_ns, graphs or load_canaries())
+    steal = steal_percent(ticks, machine.cpu_times())
+    numbers |= figures(seen)
+    findings = (
+        *clock_findings(numbers, seen),
+        *canary_findings(numbers, seen),
+        *machine_findings(machine, load, memory_mb, temperature_c, steal, seen.throttled),
+    )
+    verdict = max((finding.level for finding in findings), key=LEVELS.index)
+    return Report(verdict, seconds, seen.rounds, numbers, findings)
+
+
+def time_clock(clock_ns: Callable[[], int]) -> dict[str, float]:
+    """Resolution (smallest step seen) and cost of one reading of the clock."""
+    readings = [clock_ns() for _ in range(CLOCK_READINGS)]
+    steps = [after - before for before, after in pairwise(readings) if after > before]
+    cost_ns = (readings[-1] - readings[0]) / CLOCK_READINGS
+    return {"clock_step_ns": float(min(steps, default=0)), "clock_cost_ns": max(cost_ns, 0.0)}
+
+
+def observe(
+    seconds: float,
+    machine: Machine,
+    clock_ns: Callable[[], int],
+    graphs: tuple[TimedGraph, TimedGraph, TimedGraph],
+) -> Observations:
+    """Time the two graphs against the canary, turn by turn, until the time is up."""
+    canary, *timed_graphs = graphs
+    timer, watch, seen = RoundTimer(canary, clock_ns), CanaryWatch(), Observations()
+    seen.canary_ms = [[] for _ in range(WINDOWS)]
+    seen.ratios = tuple([[] for _ in range(ENTRIES)] for _ in timed_graphs)
+    start_ns, duration_ns, share, window = clock_ns(), seconds * 1e9, 0.0, -1
+    while share < 1.0 or seen.rounds < FEWEST_ROUNDS:
+        share = min(max((clock_ns() - start_ns) / duration_ns, 0.0), 1.0)
+        if int(share * WINDOWS) > window:
+            window = int(share * WINDOWS)
+            seen.throttled.update(machine.throttling() or ())
+        for index, graph in enumerate(timed_graphs):
+            timed = timer.time(graph)
+            if timed is None:
+                seen.clock_jumps += 1
+                continue
+            seen.canary_ms[min(int(share * WINDOWS), WINDOWS - 1)].extend(timed.round.canary_ms)
+            seen.rounds += 1
+            if watch.is_off(timed):
+                seen.disturbed += 1
+            else:
+                seen.ratios[index][min(int(share * ENTRIES), ENTRIES - 1)].append(timed.round.ratio(1))
+        if seen.clock_jumps > FEWEST_ROUNDS + seen.rounds:
+            break
+    return seen
+
+
+def figures(seen: Observations) -> dict[str, float]:
+    """The numbers that the findings are judged by; those that too few rounds give are left out."""
+    numbers = {}
+    windows = [tuple(values) for values in seen.canary_ms if values]
+    if windows:
+        lows = [quantile(values) for values in windows]
+        third = max(len(lows) // 3, 1)
+        ends = sorted((median(lows[:third]), median(lows[-third:])))
+        everything = tuple(value for values in windows for value in values)
+        numbers["canary_ms"] = quantile(everything)
+        numbers["spread_within_percent"] = 100 * median(
+            (quantile(values, 0.9) - quantile(values, 0.1)) / quantile(values, 0.5) for values in windows
+        )
+        numbers["spread_between_percent"] = _variation_percent(lows)
+        numbers["drift"] = ends[1] / ends[0]
+        numbers["tail"] = quantile(everything, 0.99) / quantile(everything, 0.5)
+    if seen.rounds:
+        numbers["disturbed_percent"] = 100 * seen.disturbed / seen.rounds
+    entries = [[median(_spread_out(part)) for part in parts if part] for parts in seen.ratios]
+    if entries and all(len(parts) >= ENTRIES // 2 for parts in entries):
+        numbers["entry_variation_percent"] = _variation_percent([one for parts in entries for one in parts])
+        sides = sorted(median(parts) for parts in entries)
+        numbers["sessions_differ_percent"] = 100 * (sides[-1] / sides[0] - 1)
+    return numbers
+
+
+def clock_findings(numbers: dict[str, float], seen: Observations) -> list[Finding]:
+    """Whether the clock can tell times of 0.1 ms apart, and runs on steadily."""
+    step_ns, cost_ns = numbers["clock_step_ns"], numbers["clock_cost_ns"]
+    found = f"steps of {step_ns:.0f} ns, {cost_ns:.0f} ns a reading"
+    level = _level(max(step_ns, cost_ns), 1_000, 10_000)
+    advice = (
+        "take a faster clock source: echo tsc | sudo tee /sys/devices/system/clocksource/clocksource0/*_clocksource"
+    )
+    findings = [Finding("clock", level, found, "" if level == "good" else advice)]
+    if seen.clock_jumps:
+        level = "usable" if seen.clock_jumps <= 3 else "poor"
+        found = f"jumped, or the machine stood still, in {seen.clock_jumps} rounds"
+        advice = "switch off suspend, and whatever sets the clock in steps, while profiling"
+        findings.append(Finding("clock jumps", level, found, advice))
+    return findings
+
+
+def canary_findings(numbers: dict[str, float], seen: Observations) -> list[Finding]:
+    """What the canary's times say of the machine."""
+    stop_others = "stop what else is running (see `top`)"
+    judged = (
+        ("short-term spread", "spread_within_percent", "{:.1f} %", 15.0, 100.0, stop_others),
+        ("long-term spread", "spread_between_percent", "{:.1f} %", 3.0, 15.0, f"{stop_others}; fix the frequency"),
+        ("drift", "drift", "{:.3f}", 1.05, LARGEST_DRIFT, "let the device warm up or cool down first, and cool it"),
+        (
+            "slowest 1 %",
+            "tail",
+            "{:.2f} times the median",
+            1.5,
+            math.inf,
+            f"{stop_others}, above all what wakes up often",
+        ),
+        ("disturbed rounds", "disturbed_percent", "{:.0f} %", 10.0, 50.0, f"{stop_others}; campaigns take longer"),
+        ("table entry", "entry_variation_percent", "repeats to {:.2f} %", 1.0, 4.0, "take --preset rigorous"),
+    )
+    findings = []
+    for name, figure, text, usable, poor, advice in judged:
+        if figure not in numbers:
+            advice = "too few undisturbed rounds to tell: " + stop_others
+            findings.append(Finding(name, "poor", "unknown", advice))
+            continue
+        level = _level(numbers[figure], usable, poor)
+        findings.append(Finding(name, level, text.format(numbers[figure]), "" if level == "good" else advice))
+    return findings
+
+
+def machine_findings(
+    machine: Machine,
+    load: str,
+    memory_mb: str,
+    temperature_before_c: float | None,
+    steal: float | None,
+    throttled: set[str],
+) -> list[Finding]:
+    """What the operating system says; what cannot be read is left out, and is no fault."""
+    findings = []
+    governors = machine.governors()
+    if governors:
+        slow = [governor for governor in governors if governor != "performance"]
+        advice = f"set the governor to performance: {SET_GOVERNOR}" if slow else ""
+        findings.append(Finding("governor", "usable" if slow else "good", ", ".join(governors), advice))
+    after_c = machine.temperature_c()
+    if temperature_before_c is not None and after_c is not None:
+        level = _level(after_c, HIGHEST_TEMPERATURE_C - 10, HIGHEST_TEMPERATURE_C, inclusive=True)
+        found = f"{temperature_before_c:.0f} before, {after_c:.0f} after, degrees Celsius"
+        findings.append(Finding("temperature", level, found, "" if level == "good" else "add a heat sink or a fan"))
+    if machine.throttling() is not None or throttled:
+        found, advice = ", ".join(sorted(throttled)) or "none", "take a stronger power supply, and cool the board"
+        findings.append(Finding("held back", "poor" if throttled else "good", found, advice if throttled else ""))
+    if steal is not None:
+        level = _level(steal, 1.0, LARGEST_STEAL_PERCENT)
+        advice = "" if level == "good" else "other virtual machines share the processor: use one with cores of its own"
+        findings.append(Finding("steal", level, f"{steal:.1f} % of the time", advice))
+    first_load, cores = _first_number(load), _first_number(machine.cores())
+    if first_load is not None and cores:
+        level = "good" if first_load <= 0.5 * cores else "usable"
+        advice = "" if level == "good" else "wait until the machine is idle: its load was there before the examination"
+        findings.append(Finding("load before", level, f"{first_load:g} on {cores:g} cores", advice))
+    free_mb = _first_number(memory_mb)
+    if free_mb is not None:
+        level = _level(-free_mb, -1000.0, -300.0)
+        advice = "" if level == "good" else "free some memory: graphs that do not fit are loaded anew each round"
+        findings.append(Finding("memory", level, f"{free_mb:g} MB free", advice))
+    return findings
+
+
+def report_lines(report: Report) -> list[str]:
+    """The report for people: one line per finding, advice below it."""
+    lines = []
+    for finding in report.findings:
+        lines.append(f"{finding.name:18s} {finding.level:7s} {finding.found}")
+        if finding.advice:
+            lines.append(f"{'':18s} {'':7s} -> {finding.advice}")
+    entry = report.numbers.get("entry_variation_percent")
+    trust = "" if entry is None else f": expect a table entry to repeat to about {entry:.2g} %"
+    return [*lines, f"{'verdict':18s} {report.verdict}{trust}"]
+
+
+def _level(value: float, usable: float, poor: float, inclusive: bool = False) -> str:
+    """Above which value it is only usable, and above which poor."""
+    if value > poor or (inclusive and value == poor):
+        return "poor"
+    return "usable" if value > usable or (inclusive and value == usable) else "good"
+
+
+def _spread_out(ratios: Sequence[float]) -> Sequence[float]:
+    """As many as a campaign takes of a task, from all over the part."""
+    return ratios[:: max(len(ratios) // ENTRY_ROUNDS, 1)][:ENTRY_ROUNDS]
+
+
+def _first_number(text: str) -> float | None:
+    word = text.split()[0] if text.split() else ""
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def _variation_percent(values: Sequence[float]) -> float:
+    """Coefficient of variation, with the sample's standard deviation."""
+    return 100 * stdev(values) / fmean(values) if len(values) > 1 else 0.0

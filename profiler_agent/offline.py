@@ -1,0 +1,163 @@
+"""Profiling without a server: plan and graphs are made here, and what was measured ends in one file.
+
+To the profiler this is a server like any other, behind a transport that never leaves the process. So an interrupted
+campaign is resumed, and every byte is spooled, as with a real one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+
+from profiler_agent.profiling import Outcome, Profiler, ProfileRequest
+from profiler_agent.progress import Progress
+from profiler_agent.retrying import retry
+from profiler_agent.run_file import RecordedRun, read_run_file, write_run_file
+from profiler_agent.server_client import ServerClient
+from profiler_agent.sessions import local_runtime
+from profiler_agent.spool import RunSpool, Spool
+from profiler_agent.uploading import BATCH
+from shared import __version__
+from shared.errors import LutnasError
+from shared.graph_spec import parse_graph_spec
+from shared.plan import make_plan
+from shared.spaces import parse_space
+from shared.wire import to_wire
+
+URL = "http://offline"
+
+
+def profile_offline(request: ProfileRequest, spool: Spool, out: Path, progress: Progress) -> Outcome:
+    """Measure what is not measured yet, and write the run's file.
+
+    The file is written for an incomplete run too; the outcome then names what was refused. A file that holds the same
+    run in full is left as it is, as a server's table would be.
+
+    Raises:
+        LutnasError: onnx is not here, the file holds something else, or as the message says.
+    """
+    _require_onnx()
+    existing = None if request.new else _find_recorded(request, out)
+    if existing is not None and not existing.missing_tasks():
+        return Outcome(existing.run.id, {}, measured=False)
+    with ServerClient(URL, transport=OfflineDesk(spool, out)) as client:
+        outcome = Profiler(client, spool, progress).profile(request)
+    if outcome.table is None:
+        write_spooled_run(find_spooled(spool, outcome.run_id), out)
+    return outcome
+
+
+class OfflineDesk(httpx.BaseTransport):
+    """Answers what a profile asks of a lut-server; the end of a run writes its file."""
+
+    def __init__(self, spool: Spool, out: Path) -> None:
+        self._spool = spool
+        self._out = out
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        query = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
+        match request.method, *request.url.path.strip("/").split("/")[1:]:
+            case "GET", "plan":
+                counts = {name: int(query[name]) for name in ("calibration", "held_out", "seed")}
+                return _answer({"plan": to_wire(make_plan(parse_space(query["space"]), **counts))})
+            case "GET", "graph":
+                return _graph(query["spec"], int(query["batch"]), request.headers.get("If-None-Match"))
+            case "POST", "runs", run_id, "finish":
+                return _answer({"table": {"hash": write_spooled_run(find_spooled(self._spool, run_id), self._out)}})
+            case (
+                ("POST", "devices")
+                | ("PUT", "runs", _)
+                | ("PUT", "runs", _, "kernels")
+                | ("POST", "runs", _, "measurements")
+            ):
+                return _answer({})
+        problem = f"{request.method} {request.url.path} is not answered without a server"
+        return _answer({"error": {"code": "not_found", "message": problem, "detail": {}}}, 404)
+
+
+def _find_recorded(request: ProfileRequest, out: Path) -> RecordedRun | None:
+    if not out.exists():
+        return None
+    recorded = read_run_file(out)
+    run, plan = recorded.run, make_plan(request.space, request.calibration, request.held_out, request.seed)
+    same = (request.device, local_runtime(request.threads, request.batch), plan.id, __version__)
+    if (run.device, run.runtime, run.plan_id, run.agent_version) != same:
+        raise LutnasError(f"{out} holds another run (of {run.device}, {run.runtime}); take another --out, or --new")
+    return recorded
+
+
+def find_spooled(spool: Spool, run_id: str) -> RunSpool:
+    """A run by its id.
+
+    Raises:
+        LutnasError: it is not in the spool.
+    """
+    for spooled in spool.runs():
+        if spooled.run.id == run_id:
+            return spooled
+    raise LutnasError(f"run {run_id} is not in {spool.folder} any more")
+
+
+def write_spooled_run(spooled: RunSpool, out: Path) -> str:
+    """Write what was measured of a run into one file; returns the content's hash."""
+    measurements = list(spooled.read_measurements().values())
+    return write_run_file(out, spooled.run, spooled.plan, measurements, spooled.read_kernels())
+
+
+def upload_file(
+    client: ServerClient, recorded: RecordedRun, force: bool = False, sleep: Callable[[float], None] = time.sleep
+) -> dict[str, Any] | None:
+    """Hand in a recorded run; again is no harm. Returns what the server says of its table.
+
+    Args:
+        client: the server.
+        recorded: what to hand in.
+        force: ask for the table although tasks are not measured.
+        sleep: pauses where the server is away.
+
+    Raises:
+        LutnasError: the server is away or refuses.
+    """
+    run, measurements = recorded.run, recorded.measurements
+    retry(lambda: client.register_device(run.device, run.probe), sleep=sleep)
+    retry(lambda: client.put_run(run), sleep=sleep)
+    for start in range(0, len(measurements), BATCH):
+        batch = measurements[start : start + BATCH]
+        retry(lambda batch=batch: client.post_measurements(run.id, batch), sleep=sleep)  # type: ignore[misc]
+    if recorded.kernels:
+        retry(lambda: client.put_kernels(run.id, recorded.kernels), sleep=sleep)
+    if recorded.missing_tasks() and not force:
+        return None
+    return retry(lambda: client.finish_run(run.id, recorded.plan), sleep=sleep)
+
+
+def _require_onnx() -> None:
+    try:
+        import shared.graphs  # noqa: F401 - onnx comes with it, which the agent needs for this alone
+    except ImportError as error:
+        raise LutnasError(
+            f"without a server the graphs are made here, which needs onnx ({error}): pip install 'lutnas[offline]'"
+        ) from error
+
+
+def _graph(spec: str, batch: int, known: str | None) -> httpx.Response:
+    from shared.graphs import build_graph
+
+    model = build_graph(parse_graph_spec(spec), batch)
+    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"'}
+    return (
+        httpx.Response(304, headers=headers)
+        if known == headers["ETag"]
+        else httpx.Response(200, headers=headers, content=model)
+    )
+
+
+def _answer(value: dict[str, Any], status: int = 200) -> httpx.Response:
+    return httpx.Response(status, content=json.dumps(value).encode(), headers={"Content-Type": "application/json"})
