@@ -46,11 +46,7 @@ class Uploader:
             spooled.acknowledge(self.client.url, [one.id for one in batch])
         kernels = spooled.read_kernels()
         if kernels:
-            try:
-                self._ask(lambda: self.client.put_kernels(run.id, kernels))
-            except NotFound as error:
-                if error.code != "not_found":
-                    raise  # an older server has no such route, and makes its table without
+            self._ask(lambda: self.client.put_kernels(run.id, kernels))
         return len(unsent)
 
     def finish_run(self, spooled: RunSpool) -> dict[str, Any]:

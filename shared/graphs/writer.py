@@ -49,15 +49,12 @@ class GraphWriter:
             inputs.append(self._constant(f"{prefix}.weight", weight * scale[:, None, None, None]))
             inputs.append(self._constant(f"{prefix}.bias", shift))
         kernel = weight.shape[2]
-        return self._node(
-            "Conv",
-            inputs,
-            kernel_shape=[kernel, kernel],
-            strides=[stride, stride],
-            pads=[dilation * (kernel - 1) // 2] * 4,
-            group=groups,
-            dilations=[dilation, dilation],
-        )
+        # Attributes at their default are left out: the bytes of a graph stay what they were before others were known.
+        unusual: dict[str, Any] = {"group": groups} if groups > 1 else {}
+        if dilation > 1:
+            unusual["dilations"] = [dilation, dilation]
+        sides = {"kernel_shape": [kernel, kernel], "strides": [stride, stride]}
+        return self._node("Conv", inputs, **sides, pads=[dilation * (kernel - 1) // 2] * 4, **unusual)
 
     def batch_norm(self, x: str, prefix: str) -> str:
         """Batch norm with fixed statistics, for places with no convolution before it."""
