@@ -10,7 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.supernet.batch_norm import BatchNorm
+from search.supernet.depthwise_primitives import (
+    FactorizedReduction,
+    InvertedResidualBlock,
+    MaxPool,
+    PoolLinear,
+    conv_bn_relu,
+    separable,
+)
 from shared.op_key import OpKey
+from shared.primitives import INVERTED_RESIDUALS, InvertedResidual
 
 
 def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -92,14 +101,28 @@ def _relu_conv_bn(kernel: int) -> Callable[[OpKey], nn.Module]:
     return lambda key: ReluConvBn(key.input.channels, key.output.channels, kernel, key.stride)
 
 
+def _inverted_residual(block: InvertedResidual) -> Callable[[OpKey], nn.Module]:
+    return lambda key: InvertedResidualBlock(block, key)
+
+
 OPS: Mapping[str, Callable[[OpKey], nn.Module]] = MappingProxyType(
     {
         "none": lambda key: Zeros(),
-        "skip_connect": lambda key: nn.Identity(),
+        "skip_connect": lambda key: nn.Identity() if key.keeps_shape else FactorizedReduction(key),
         "nor_conv_1x1": _relu_conv_bn(1),
         "nor_conv_3x3": _relu_conv_bn(3),
         "avg_pool_3x3": AveragePool,
+        "max_pool_3x3": MaxPool,
+        "sep_conv_3x3": separable(3, repeats=2),
+        "sep_conv_5x5": separable(5, repeats=2),
+        "dil_conv_3x3": separable(3, repeats=1, dilation=2),
+        "dil_conv_5x5": separable(5, repeats=1, dilation=2),
+        **{name: _inverted_residual(block) for name, block in INVERTED_RESIDUALS.items()},
+        "skip": lambda key: nn.Identity() if key.keeps_shape else conv_bn_relu(1)(key),
         "stem_conv_3x3": Stem,
+        "stem_conv_3x3_relu": conv_bn_relu(3),
+        "conv_1x1_relu": conv_bn_relu(1),
+        "pool_linear": PoolLinear,
         "residual_block": ResidualBlock,
         "classifier": Classifier,
     }
