@@ -200,6 +200,7 @@ class Profiler:
         self, store: GraphStore, wanted: Sequence[str], spooled: RunSpool
     ) -> tuple[dict[str, TimedGraph], tuple[str, ...]]:
         loaded, refused, counted = {}, [], spooled.read_kernels()
+        alone = {task.graph for task in spooled.plan.tasks if task.role == "isolated"}  # no part of any fit
         residence = Residence(self.most_bytes)
         with self.progress.bar("graphs"):
             for index, spec in enumerate(wanted):
@@ -207,7 +208,7 @@ class Profiler:
                 try:
                     model = store.read(spec)
                     loaded[spec] = self._settle(spec, model, spooled.run.runtime, residence)
-                    if spec not in counted:
+                    if spec not in counted and spec not in alone:
                         self._count(spec, model, spooled)
                 except ModelRefused as error:
                     self.progress.say(f"left out: {error}")
