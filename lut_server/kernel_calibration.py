@@ -14,7 +14,7 @@
 * **Covariance** of the parameters theta = [base, w, d], independent a priori, with standard deviations L: with
   W = X L / noise = P s Q', it is L (I - Q diag(s^2 / (1 + s^2)) Q') L, so V = Q diag(s / sqrt(1 + s^2)) is kept.
   It is the covariance without the limit at 0, which bounds the true one from above (Brascamp and Lieb, 1976).
-* **Relative spread** of single networks from leave-one-out residuals of the networks, in closed form.
+* **Relative spread** of single networks from the residuals of networks that the whole fit did without, fold by fold.
 """
 
 from __future__ import annotations
