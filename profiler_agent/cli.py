@@ -16,7 +16,7 @@ from profiler_agent.commands.made_table import find_whole_table, print_table
 from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
-from profiler_agent.stopping import PRESETS
+from profiler_agent.stopping import BOUND_PERCENT, PRESETS
 from shared import __version__
 from shared.errors import LutnasError
 
@@ -91,6 +91,7 @@ def run_profile(arguments: argparse.Namespace) -> int:
         PRESETS[arguments.preset],
         arguments.new,
         arguments.force,
+        arguments.bound_percent,
     )
     progress = Progress(_say, sys.stderr.isatty())
     if where_to_write(arguments) is not None:
@@ -266,6 +267,21 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         ("seed", 0, "of the sampled networks"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
+
+    parser.add_argument(
+        "--bound-percent",
+        type=_percent,
+        default=BOUND_PERCENT,
+        metavar="P",
+        help=f"enough networks are measured once the 95 %% bound is P %% wide ({BOUND_PERCENT:g}); 0: all of them",
+    )
+
+
+def _percent(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not a width in percent, from 0 up")
+    return value
 
 
 def _positive(text: str) -> float:

@@ -6,6 +6,7 @@ campaign is resumed, and every byte is spooled, as with a real one.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import time
@@ -22,7 +23,7 @@ from profiler_agent.retrying import retry
 from profiler_agent.run_file import RecordedRun, read_run_file, write_run_file
 from profiler_agent.server_client import ServerClient
 from profiler_agent.sessions import local_runtime
-from profiler_agent.spool import RunSpool, Spool
+from profiler_agent.spool import RunSpool, Spool, measurement_id
 from profiler_agent.uploading import BATCH
 from shared import __version__
 from shared.errors import LutnasError
@@ -46,11 +47,12 @@ def profile_offline(
         LutnasError: onnx is not here, the file holds something else, or as the message says.
     """
     _require_onnx()
+    whole_plan = dataclasses.replace(request, bound_percent=0.0)  # nobody is there to choose
     existing = None if request.new else _find_recorded(request, out)
     if existing is not None and not existing.missing_tasks():
         return Outcome(existing.run.id, {}, measured=False)
     with ServerClient(URL, transport=OfflineDesk(spool, out)) as client:
-        outcome = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
+        outcome = Profiler(client, spool, progress, most_bytes=most_bytes).profile(whole_plan)
     if outcome.table is None:
         write_spooled_run(find_spooled(spool, outcome.run_id), out)
     return outcome
@@ -110,7 +112,8 @@ def find_spooled(spool: Spool, run_id: str) -> RunSpool:
 
 def write_spooled_run(spooled: RunSpool, out: Path) -> str:
     """Write what was measured of a run into one file; returns the content's hash."""
-    measurements = list(spooled.read_measurements().values())
+    of_plan = {measurement_id(spooled.run.id, task) for task in spooled.plan.tasks}
+    measurements = [one for id_, one in spooled.read_measurements().items() if id_ in of_plan]
     return write_run_file(out, spooled.run, spooled.plan, measurements, spooled.read_kernels())
 
 

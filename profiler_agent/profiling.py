@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler_agent.campaign import Campaign, CanaryWatch, Subject
+from profiler_agent.choosing import NetworkChooser, first_part
 from profiler_agent.graph_store import GraphStore
 from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.probe import probe
@@ -23,12 +24,12 @@ from profiler_agent.server_client import ServerClient
 from profiler_agent.sessions import ModelRefused, load_graph, local_runtime, optimise
 from profiler_agent.spool import RunSpool, Spool, measurement_id
 from profiler_agent.stability import StabilityJudge
-from profiler_agent.stopping import PRESETS, Preset, StoppingRule
+from profiler_agent.stopping import BOUND_PERCENT, PRESETS, Preset, StoppingRule
 from profiler_agent.uploading import Uploader
 from shared import __version__
 from shared.errors import CorruptFile, InvalidValue, LutnasError, NotFound, ServerAway
 from shared.measurement import Run, check_device_name
-from shared.plan import Plan
+from shared.plan import Plan, Task
 from shared.runtime import Runtime
 from shared.spaces import Space
 from shared.table import LatencyTable
@@ -42,6 +43,7 @@ class ProfileRequest:
     Attributes:
         new: measure although there is an unfinished run, or a table already.
         force: ask the server for the table although some graphs could not be measured.
+        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0 measures all of the plan.
     """
 
     device: str
@@ -54,6 +56,7 @@ class ProfileRequest:
     preset: Preset = PRESETS["standard"]
     new: bool = False
     force: bool = False
+    bound_percent: float = BOUND_PERCENT
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
@@ -125,10 +128,16 @@ class Profiler:
                     return Outcome(existing.runs[-1], to_wire(existing) | {"hash": existing.hash}, measured=False)
             if spooled is None:
                 spooled = self.spool.new_run(like, plan)
+                first = first_part(plan)
+                if first is not None and online and request.bound_percent:
+                    spooled.begin_choosing(first)
             else:
-                done = len(plan.tasks) - len(spooled.missing_tasks())
-                self.progress.say(f"resuming run {spooled.run.id}: {done} of {len(plan.tasks)} tasks are measured")
-            refused = self._measure(spooled, request.preset, online, resumed=spooled.run.id != like.id)
+                if not request.bound_percent and not spooled.settled:
+                    spooled.choose_all()
+                tasks = spooled.tasks
+                done = len(tasks) - len(spooled.missing_tasks())
+                self.progress.say(f"resuming run {spooled.run.id}: {done} of {len(tasks)} tasks are measured")
+            refused = self._measure(spooled, request, online, resumed=spooled.run.id != like.id)
         return self._hand_in(spooled, refused, request.force)
 
     def _greet(self, device: str, description: dict[str, str]) -> bool:
@@ -162,61 +171,76 @@ class Profiler:
             return None
         return table if same else None
 
-    def _measure(self, spooled: RunSpool, preset: Preset, online: bool, resumed: bool) -> tuple[str, ...]:
+    def _measure(self, spooled: RunSpool, request: ProfileRequest, online: bool, resumed: bool) -> tuple[str, ...]:
         missing = spooled.missing_tasks()
-        if not missing:
+        if not missing and spooled.settled:
             return ()
-        plan, runtime = spooled.plan, spooled.run.runtime
-        wanted = tuple(dict.fromkeys((plan.canary, *(graph for task in missing for graph in task.graphs))))
+        plan, runtime, preset = spooled.plan, spooled.run.runtime, request.preset
         store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, resumed)
-        loaded, refused = self._load(store, wanted, spooled)
-        if plan.canary not in loaded:
-            raise LutnasError(f"without the canary nothing can be measured: {refused[0]}")
-        kept = spooled.read_rounds()
-        subjects = []
-        for task in missing:
-            if all(graph in loaded for graph in task.graphs):
-                before = kept.get(measurement_id(spooled.run.id, task), [])
-                minus = None if task.minus is None else loaded[task.minus]
-                disturbed = sum(was for _, was in before)
-                subjects.append(Subject(task, loaded[task.graph], minus, [one for one, _ in before], disturbed))
+        graphs = _Graphs(Residence(self.most_bytes))
+        with self.progress.bar("graphs"):
+            self._load(store, (plan.canary, *_graphs(missing)), spooled, graphs)
+        if plan.canary not in graphs.loaded:
+            raise LutnasError(f"without the canary nothing can be measured: {graphs.refused[0]}")
+        if not spooled.settled:
+            self._keep_at_hand(store, _graphs(plan.tasks), spooled)
+        subjects = _subjects(spooled, missing, graphs.loaded)
         judge = StabilityJudge(preset)
-        rule = StoppingRule(preset, len(subjects), time.monotonic)
-        timer = RoundTimer(loaded[plan.canary], self.clock_ns)
+        rule = StoppingRule(preset, max(len(subjects), len(plan.tasks)), time.monotonic)
+        timer = RoundTimer(graphs.loaded[plan.canary], self.clock_ns)
+        chooser = NetworkChooser(
+            self.client,
+            Uploader(self.client, self.sleep),
+            spooled,
+            request.bound_percent,
+            store.locate,
+            self.progress.say,
+        )
 
         def on_round(all_subjects: Sequence[Subject]) -> None:
             self.check()
             judge.look()
             self.progress.measured(all_subjects, preset.max_rounds)
 
+        def more() -> Sequence[Subject]:
+            tasks = chooser.next_tasks()
+            self._load(store, [one for one in _graphs(tasks) if one not in graphs.loaded], spooled, graphs)
+            return _subjects(spooled, tasks, graphs.loaded)
+
         rng = random.Random(spooled.run.id)
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, plan.canary))
         with self.progress.bar("measuring"):
-            Campaign(subjects, timer, rule, judge.judge, spooled, rng, self.sleep, on_round, watch).run()
+            Campaign(subjects, timer, rule, judge.judge, spooled, rng, self.sleep, on_round, watch, more).run()
         if watch.knows:
             self.spool.keep_usual_canary(runtime, plan.canary, watch.usual_ms())
-        return refused
+        return tuple(graphs.refused)
 
-    def _load(
-        self, store: GraphStore, wanted: Sequence[str], spooled: RunSpool
-    ) -> tuple[dict[str, TimedGraph], tuple[str, ...]]:
-        loaded, refused, counted = {}, [], spooled.read_kernels()
+    def _load(self, store: GraphStore, wanted: Sequence[str], spooled: RunSpool, graphs: _Graphs) -> None:
+        counted = spooled.read_kernels()
         alone = {task.graph for task in spooled.plan.tasks if task.role == "isolated"}  # no part of any fit
-        residence = Residence(self.most_bytes)
-        with self.progress.bar("graphs"):
-            for index, spec in enumerate(wanted):
-                self.check()
-                try:
-                    path = store.locate(spec)
-                    loaded[spec] = self._settle(spec, path, spooled.run.runtime, residence)
-                    if spec not in counted and spec not in alone:
-                        self._count(spec, path, spooled)
-                except ModelRefused as error:
-                    self.progress.say(f"left out: {error}")
-                    refused.append(str(error))
-                give_back_memory()
-                self.progress.counted(index + 1, len(wanted))
-        return loaded, tuple(refused)
+        for index, spec in enumerate(wanted):
+            self.check()
+            try:
+                path = store.locate(spec)
+                graphs.loaded[spec] = self._settle(spec, path, spooled.run.runtime, graphs.residence)
+                if spec not in counted and spec not in alone:
+                    self._count(spec, path, spooled)
+            except ModelRefused as error:
+                self.progress.say(f"left out: {error}")
+                graphs.refused.append(str(error))
+            give_back_memory()
+            self.progress.counted(index + 1, len(wanted))
+
+    def _keep_at_hand(self, store: GraphStore, wanted: Sequence[str], spooled: RunSpool) -> None:
+        """The plan's other networks on the disk, in case the server goes away, with their kernels for its choice."""
+        counted = spooled.read_kernels()
+        alone = {task.graph for task in spooled.plan.tasks if task.role == "isolated"}
+        for spec in wanted:
+            self.check()
+            path = store.locate(spec)
+            if spec not in counted and spec not in alone:
+                self._count(spec, path, spooled)
+            give_back_memory()
 
     def _count(self, spec: str, model: Path, spooled: RunSpool) -> None:
         try:
@@ -243,6 +267,32 @@ class Profiler:
                 f" profiler-agent upload --spool {self.spool.folder} --server {self.client.url}"
             ) from error
         return Outcome(spooled.run.id, table, refused)
+
+
+@dataclass(frozen=True)
+class _Graphs:
+    """The graphs of a campaign by reference, and what ONNX Runtime says of those that it does not load."""
+
+    residence: Residence
+    loaded: dict[str, TimedGraph] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+
+def _graphs(tasks: Sequence[Task]) -> list[str]:
+    return list(dict.fromkeys(graph for task in tasks for graph in task.graphs))
+
+
+def _subjects(spooled: RunSpool, tasks: Sequence[Task], loaded: Mapping[str, TimedGraph]) -> list[Subject]:
+    """The tasks whose graphs are loaded, each with the rounds that it has from before an interruption."""
+    kept = spooled.read_rounds()
+    subjects = []
+    for task in tasks:
+        if all(graph in loaded for graph in task.graphs):
+            before = kept.get(measurement_id(spooled.run.id, task), [])
+            minus = None if task.minus is None else loaded[task.minus]
+            disturbed = sum(was for _, was in before)
+            subjects.append(Subject(task, loaded[task.graph], minus, [one for one, _ in before], disturbed))
+    return subjects
 
 
 def _now() -> str:

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from shared.measurement import Round, estimate_ratio
 
 LONGEST_STEP_S = 60.0
+BOUND_PERCENT = 3.0
+"""Half-width of the 95 % bound at which enough whole networks are measured for the fit."""
 ISOLATED_ROUNDS = 6
 """An op alone is timed for comparison: a few percent are enough."""
 
