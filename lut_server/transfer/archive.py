@@ -1,6 +1,6 @@
 """Everything that a store keeps as one file: JSON Lines, plain or gzip.
 
-    {"format": "lutnas-archive", "schema": "0002", "version": 1}
+    {"format": "lutnas-archive", "schema": "0003", "version": 1}
     {"kind": "device", "name": "pi", …}            what the store's columns are called, one row a line
     …
     {"counts": {"device": 1, …}, "kind": "end", "sha256": "…"}

@@ -110,6 +110,16 @@ def test_gzip_says_the_same_and_has_no_time_in_it(full, fresh, tmp_path):
     assert b"".join(compressed(archive_lines(other))) == packed
 
 
+def test_archive_of_sqlite_goes_into_either_store_and_comes_out_the_same(full, any_store, clock, tmp_path):
+    content = written(full)
+    clock.advance(1000)
+    load(any_store, content, tmp_path)
+    assert written(any_store) == content
+    assert set(load(any_store, content, tmp_path).stored.values()) == {0}
+    with pytest.raises(CorruptFile):
+        load(any_store, content[:-5], tmp_path)
+
+
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30)
 
 
