@@ -105,7 +105,7 @@ def test_a_whole_profile_goes_through_with_room_for_two_graphs(server, small_spa
     lines = []
     with ServerClient(server.url, TOKEN) as client:
         profiler = Profiler(client, Spool(tmp_path), Progress(lines.append), most_bytes=1)
-        outcome = profiler.profile(ProfileRequest("bench", small_space, 3, 2, preset=PRESETS["fast"]))
+        (outcome,) = profiler.profile(ProfileRequest("bench", (small_space,), 3, 2, preset=PRESETS["fast"]))
     assert outcome.table is not None
     assert outcome.refused == ()
     fetched = [request for request in server.requests if "/v1/graph?" in request]
