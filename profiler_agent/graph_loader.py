@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from profiler_agent.graph_store import GraphStore
 from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.progress import Progress
-from profiler_agent.residence import Residence
+from profiler_agent.residence import MOST_SESSIONS, Residence, give_back_memory
 from profiler_agent.round_timer import TimedGraph
 from profiler_agent.run_group import RunGroup
 from profiler_agent.sessions import ModelRefused, load_graph, optimise
-from profiler_agent.spool import Spool
 from shared.errors import CorruptFile, InvalidValue
 from shared.runtime import Runtime
 
@@ -27,7 +27,6 @@ class GraphLoader:
     def __init__(
         self,
         store: GraphStore,
-        spool: Spool,
         group: RunGroup,
         residence: Residence,
         progress: Progress,
@@ -38,7 +37,6 @@ class GraphLoader:
         self._store = store
         self._group = group
         self._runtime: Runtime = group.runs[0].run.runtime
-        self._on_disk = GraphStore(None, spool, self._runtime.batch)
         self._residence = residence
         self._progress = progress
         self._check = check
@@ -49,32 +47,26 @@ class GraphLoader:
             for index, spec in enumerate(wanted):
                 self._check()
                 try:
-                    model = self._store.read(spec)
-                    self.loaded[spec] = self._settle(spec, model)
+                    path = self._store.locate(spec)
+                    self.loaded[spec] = self._settle(spec, path)
                     if self._group.needs_kernels(spec):
-                        self._count(spec, model)
+                        self._count(spec, path)
                 except ModelRefused as error:
                     self._progress.say(f"left out: {error}")
                     self.refused[spec] = str(error)
+                give_back_memory()
                 self._progress.counted(index + 1, len(wanted))
 
-    def _count(self, spec: str, model: bytes) -> None:
+    def _count(self, spec: str, path: Path) -> None:
         try:
-            self._group.keep_kernels(spec, count_kernels(optimise(spec, model, self._runtime)))
+            self._group.keep_kernels(spec, count_kernels(optimise(spec, path, self._runtime)))
         except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
             self._progress.say(f"kernels of {spec} are not counted: {error}")
 
-    def _settle(self, spec: str, model: bytes) -> TimedGraph:
-        """Load a graph now, and again from the disk whenever memory was short meanwhile."""
+    def _settle(self, spec: str, path: Path) -> TimedGraph:
+        """Load a graph now, and again from the disk at its turns."""
         if spec.startswith("canary:"):  # in every round: never closed
-            return load_graph(spec, model, self._runtime)
-        at_hand = [model]
-
-        def load() -> tuple[TimedGraph, int]:
-            if at_hand:
-                content, sessions = at_hand.pop(), None
-            else:  # each loading is another session: taking turns within one is no longer worth the time
-                content, sessions = self._on_disk.read(spec), 1
-            return load_graph(spec, content, self._runtime, sessions), len(content)
-
-        return self._residence.add(load)
+            return load_graph(spec, path, self._runtime, MOST_SESSIONS)
+        return self._residence.add(
+            lambda sessions: load_graph(spec, path, self._runtime, sessions), path.stat().st_size
+        )

@@ -35,7 +35,9 @@ from shared.wire import to_wire
 URL = "http://offline"
 
 
-def profile_offline(request: ProfileRequest, spool: Spool, out: Path, progress: Progress) -> tuple[Outcome, ...]:
+def profile_offline(
+    request: ProfileRequest, spool: Spool, out: Path, progress: Progress, most_bytes: int = 0
+) -> tuple[Outcome, ...]:
     """Measure what is not measured yet, and write a file for each run; returns what became of each.
 
     Files are written for incomplete runs too; the outcome then names what was refused. A file that holds the same run
@@ -46,6 +48,7 @@ def profile_offline(request: ProfileRequest, spool: Spool, out: Path, progress: 
         spool: where it is kept until the files are written.
         out: the file; the folder of the files where the request has several spaces.
         progress: told how far it is.
+        most_bytes: memory for graphs that stay open between their rounds.
 
     Raises:
         LutnasError: onnx is not here, a file holds something else, or as the message says.
@@ -60,7 +63,8 @@ def profile_offline(request: ProfileRequest, spool: Spool, out: Path, progress: 
     spaces = tuple(space for space in request.spaces if str(space) not in outcomes)
     if spaces:
         with ServerClient(URL, transport=OfflineDesk(spool, files)) as client:
-            measured = Profiler(client, spool, progress).profile(dataclasses.replace(request, spaces=spaces))
+            profiler = Profiler(client, spool, progress, most_bytes=most_bytes)
+            measured = profiler.profile(dataclasses.replace(request, spaces=spaces))
         outcomes |= {outcome.space: outcome for outcome in measured}
         for outcome in measured:
             if outcome.table is None and outcome.problem is None:

@@ -91,7 +91,7 @@ class Profiler:
 
     Attributes:
         check: called between rounds; raises to stop (a cancelled job).
-        most_bytes: memory for loaded graphs; None takes half of what is available.
+        most_bytes: memory for graphs that stay open between their rounds.
     """
 
     client: ServerClient
@@ -102,7 +102,7 @@ class Profiler:
     clock_ns: Callable[[], int] = time.perf_counter_ns
     check: Callable[[], None] = field(default=lambda: None)
     wait_for_others: bool = False
-    most_bytes: int | None = None
+    most_bytes: int = 0
 
     def profile(self, request: ProfileRequest) -> tuple[Outcome, ...]:
         """Measure what is not measured yet in one campaign, and have the server make each space's table.
@@ -180,7 +180,7 @@ class Profiler:
             return {}
         runtime, canary = group.runs[0].run.runtime, group.canary
         store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, begun)
-        loader = GraphLoader(store, self.spool, group, Residence(self.most_bytes), self.progress, self.check)
+        loader = GraphLoader(store, group, Residence(self.most_bytes), self.progress, self.check)
         loader.load(tuple(dict.fromkeys((canary, *(graph for task in missing for graph in task.graphs)))))
         if canary not in loader.loaded:
             raise LutnasError(f"without the canary nothing can be measured: {loader.refused[canary]}")

@@ -59,7 +59,7 @@ def run_profile_offline(
     """Measure without a server; 1 if not everything could be measured."""
     from profiler_agent.offline import profile_offline, run_files
 
-    outcomes = profile_offline(request, spool, arguments.out, progress)
+    outcomes = profile_offline(request, spool, arguments.out, progress, arguments.memory_mb * 1_000_000)
     files = run_files(request.spaces, arguments.out)
     for outcome in outcomes:
         if outcome.problem is not None:
