@@ -89,7 +89,7 @@ def run_profile(arguments: argparse.Namespace) -> int:
     with _client(arguments) as client:
         spool, most_bytes = Spool(_spool_folder(arguments)), arguments.memory_mb * 1_000_000
         outcomes = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
-    return report_tables(outcomes, client.url, arguments.device, _say)
+        return report_tables(outcomes, client, arguments.device, _say)
 
 
 def run_work(arguments: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ class RunGroup:
         self.runs = tuple(runs)
         if len({run.plan.canary for run in self.runs}) > 1:
             raise LutnasError("the plans name different canaries, and a campaign has one: profile each space alone")
-        self._counted = {run.run.id: set(run.read_kernels()) for run in self.runs}
+        self._uncounted = {run.run.id: _graphs_of_fits(run) - run.read_kernels().keys() for run in self.runs}
         self._kept: dict[Task, KeptRounds] = {}
         self._waiting: dict[Task, list[RunSpool]] = {}
         for task, parts in _parts(self.runs).items():
@@ -66,17 +66,15 @@ class RunGroup:
             run.keep_measurement(task, rounds, verdict)
 
     def needs_kernels(self, graph: str) -> bool:
-        """Whether a run has the graph but not its kernels."""
-        return bool(self._without_kernels(graph))
+        """Whether a run that has the graph lacks its kernels."""
+        return any(graph in uncounted for uncounted in self._uncounted.values())
 
     def keep_kernels(self, graph: str, counts: Mapping[str, int]) -> None:
         """Append a graph's kernels to each run that has the graph but not those."""
-        for run in self._without_kernels(graph):
-            run.keep_kernels(graph, counts)
-            self._counted[run.run.id].add(graph)
-
-    def _without_kernels(self, graph: str) -> list[RunSpool]:
-        return [run for run in self.runs if graph in run.graphs and graph not in self._counted[run.run.id]]
+        for run in self.runs:
+            if graph in self._uncounted[run.run.id]:
+                run.keep_kernels(graph, counts)
+                self._uncounted[run.run.id].remove(graph)
 
 
 @dataclass
@@ -113,3 +111,9 @@ def _even_out(task: Task, parts: Sequence[_Part]) -> KeptRounds:
             if part.measurement is None and Counter(other.rounds) == Counter(one for one, _ in together):
                 part.measurement = part.run.keep_measurement(task, other.rounds, other.verdict)
     return together
+
+
+def _graphs_of_fits(run: RunSpool) -> set[str]:
+    """Graphs whose kernels a fit wants: ops timed alone are no part of any."""
+    alone = {task.graph for task in run.plan.tasks if task.role == "isolated"}
+    return set(run.graphs) - alone

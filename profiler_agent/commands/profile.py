@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from profiler_agent.commands.made_table import find_whole_table, print_table
 from shared.errors import InvalidValue
 from shared.spaces import make_space
 
 if TYPE_CHECKING:
     from profiler_agent.profiling import Outcome
+    from profiler_agent.server_client import ServerClient
     from shared.spaces import Space
 
 
@@ -54,12 +56,12 @@ def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:
     return tuple(spaces)
 
 
-def report_tables(outcomes: Sequence[Outcome], url: str, device: str, say: Callable[[str], None]) -> int:
+def report_tables(outcomes: Sequence[Outcome], client: ServerClient, device: str, say: Callable[[str], None]) -> int:
     """Print what became of each run; returns the exit code.
 
     Args:
         outcomes: of the runs.
-        url: of the server.
+        client: of the server that has the tables.
         device: that was measured.
         say: takes lines that are not results.
     """
@@ -69,7 +71,7 @@ def report_tables(outcomes: Sequence[Outcome], url: str, device: str, say: Calla
         if outcome.table is not None:
             if not outcome.measured:
                 print("the server has this table already (same plan, runtime and agent version); --new measures again")
-            _print_table(outcome.table, url, device, outcome.space)
+            print_table(outcome.table, find_whole_table(client, outcome.table), client.url, device, outcome.space)
         of_space = f" of {outcome.space}" if len(outcomes) > 1 else ""
         if outcome.refused:
             say(f"{len(outcome.refused)} graphs{of_space} could not be measured:")
@@ -88,17 +90,3 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
     problems = [outcome.problem.exit_code for outcome in outcomes if outcome.problem is not None]
     incomplete = any(outcome.refused or outcome.table is None for outcome in outcomes)
     return max([*problems, int(incomplete)])
-
-
-def _print_table(table: Mapping[str, Any], url: str, device: str, space: str) -> None:
-    print(f"table      {table['hash']}")
-    error = table.get("held_out")
-    if isinstance(error, dict):
-        print(
-            f"held out   {error['networks']} networks: mean error {error['mape_percent']:.2f} %,"
-            f" within 10 % {error['within_10_percent']:.0f} %, Kendall tau {error['kendall_tau']:.3f}"
-        )
-    nominal_ms = table.get("canary_nominal_ms")
-    if isinstance(nominal_ms, (int, float)):
-        print(f"canary     {nominal_ms:.4g} ms nominal")
-    print(f"at         {url}/v1/devices/{device}/table?space={space}")
