@@ -10,6 +10,7 @@ from types import MappingProxyType
 from shared.measurement import Round, estimate_ratio
 
 LONGEST_STEP_S = 60.0
+NETWORK_ROLES = ("calibration", "held_out", "verification")
 NETWORK_TIMES = 2
 """Networks make the fit and say how good it is. Those whose weights fit into no cache vary by 7 % from round to round."""
 ISOLATED_ROUNDS = 6
@@ -90,6 +91,6 @@ class StoppingRule:
             return None
         if precision_reached(rounds, divisor) <= self._preset.precision:
             return "precise"
-        if len(rounds) >= self._preset.max_rounds * (NETWORK_TIMES if is_network else 1):
+        if len(rounds) >= self._preset.max_rounds * (NETWORK_TIMES if role in NETWORK_ROLES else 1):
             return "rounds"
         return "time" if self._time.spent_s > self._budget_s else None
