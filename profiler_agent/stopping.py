@@ -12,7 +12,7 @@ from shared.measurement import Round, estimate_ratio
 LONGEST_STEP_S = 60.0
 NETWORK_ROLES = ("calibration", "held_out", "verification")
 NETWORK_TIMES = 2
-"""Networks make the fit and say how good it is. Those whose weights fit into no cache vary by 7 % from round to round."""
+"""Networks make the fit, and say how good it is. Those whose weights fit into no cache vary by 7 % between rounds."""
 ISOLATED_ROUNDS = 6
 """An op alone is timed for comparison: a few percent are enough."""
 
@@ -24,7 +24,7 @@ class Preset:
     Attributes:
         precision: half the 95 % interval over the median, both of the whole graph, at which a task is done.
         min_rounds: rounds that every task gets, whatever the time.
-        max_rounds: rounds after which an op is done however imprecise; a whole network may have `NETWORK_TIMES` as many.
+        max_rounds: rounds after which an op is done however imprecise; a whole network has `NETWORK_TIMES` as many.
         seconds_per_task: the campaign's time is up after this times the number of its tasks.
     """
 
