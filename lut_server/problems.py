@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from shared.errors import InvalidValue, LutnasError, MissingKernel, SchemaTooNew, ServerRefused, WrongUse
+from shared.errors import InvalidValue, LutnasError, MissingKernel, MissingPrice, SchemaTooNew, ServerRefused, WrongUse
 from shared.wire import canonical_json
 
 LOGGER = logging.getLogger("lut_server")
@@ -56,6 +56,8 @@ async def _lutnas_error(request: Request, error: Exception) -> Response:
         return error_answer(422, "invalid", str(error), {"field": error.field})
     if isinstance(error, MissingKernel):
         return error_answer(422, "invalid", str(error), {"kernels": error.missing})
+    if isinstance(error, MissingPrice):
+        return error_answer(422, "invalid", str(error), {"ops": error.missing})
     if isinstance(error, WrongUse | SchemaTooNew):
         return error_answer(422, "invalid", str(error))
     LOGGER.error("%s %s: %s", request.method, request.url.path, error)
