@@ -32,10 +32,11 @@ _REMEMBERED = 1024
 
 @dataclass(frozen=True)
 class Principal:
-    """Who makes a request: a role, and the one device it may act for (None: every device)."""
+    """Who makes a request: a role, the one device it may act for (None: every device), and the token's id."""
 
     role: str
     device: str | None = None
+    token_id: str | None = None
 
     def require(self, role: str) -> None:
         """Raise AccessDenied (403) unless the role suffices."""
@@ -93,7 +94,7 @@ class Authenticator:
             raise refused("unauthorized", "this token is not known here; `lut-server token create` makes one")
         if record.summary.revoked_at is not None:
             raise refused("unauthorized", f"token {record.summary.id} was revoked")
-        return Principal(record.summary.role, record.summary.device)
+        return Principal(record.summary.role, record.summary.device, record.summary.id)
 
     def _fits(self, secret: str, record: TokenRecord) -> bool:
         fast = hashlib.sha256(record.digest + secret.encode()).digest()

@@ -98,7 +98,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> None:
 
     app = create_app(settings)
     _require_tokens(app.state.services.store.tokens, settings, is_loopback(settings.host))
-    serve(app, settings.host, settings.port, _announce)
+    serve(app, settings, _announce)
 
 
 def _require_tokens(tokens: TokenStore, settings: Settings, only_this_machine: bool) -> None:
