@@ -18,7 +18,7 @@ from lut_server.clock import Clock, utc_now
 from lut_server.failure_limit import FailureLimit
 from lut_server.metrics import Metrics
 from lut_server.predicting import PredictionRequest
-from lut_server.routes import devices, health, jobs, kernels, plans, runs, tables
+from lut_server.routes import archive, devices, health, jobs, kernels, plans, runs, tables
 from lut_server.services import Services
 from lut_server.settings import Settings
 from lut_server.sql import open_store
@@ -71,12 +71,12 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         separate_input_output_schemas=False,
         redirect_slashes=False,
     )
-    app.state.services = Services(settings, kept, Authenticator(kept.tokens), metrics, FailureLimit())
-    for module in (health, devices, plans, runs, tables, kernels, jobs):
+    app.state.services = Services(settings, kept, Authenticator(kept.tokens, clock=clock), metrics, FailureLimit())
+    for module in (health, devices, plans, runs, tables, kernels, jobs, archive):
         app.include_router(module.router)
     problems.install(app)
     # Random weights do not compress: ONNX files go out as they are.
-    app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX,))
+    app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX, archive.GZIP))
     build = app.build_middleware_stack
     # The outermost of all: what the framework itself answers to an unforeseen error passes through it too.
     app.build_middleware_stack = lambda: Watch(  # type: ignore[method-assign]

@@ -6,13 +6,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from profiler_agent.commands.compare import add_compare
 from profiler_agent.commands.doctor import add_doctor
 from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
+from profiler_agent.commands.profile import add_spaces, report_tables, wanted_spaces
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
 from profiler_agent.stopping import PRESETS
@@ -65,23 +66,14 @@ def run_probe(arguments: argparse.Namespace) -> int:
 
 
 def run_profile(arguments: argparse.Namespace) -> int:
-    """`profile`: make the device's latency table."""
+    """`profile`: make the device's latency tables."""
     from profiler_agent.profiling import Profiler, ProfileRequest
     from profiler_agent.progress import Progress
     from profiler_agent.spool import Spool
-    from shared.spaces import make_space
 
-    space = make_space(
-        arguments.space,
-        resolution=arguments.resolution,
-        channels=arguments.channels,
-        depth=arguments.depth,
-        classes=arguments.classes,
-        image_channels=arguments.image_channels,
-    )
     request = ProfileRequest(
         arguments.device,
-        space,
+        wanted_spaces(arguments),
         arguments.calibration,
         arguments.held_out,
         arguments.seed,
@@ -96,18 +88,8 @@ def run_profile(arguments: argparse.Namespace) -> int:
         return run_profile_offline(arguments, request, Spool(_spool_folder(arguments)), progress)
     with _client(arguments) as client:
         spool, most_bytes = Spool(_spool_folder(arguments)), arguments.memory_mb * 1_000_000
-        outcome = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
-    if outcome.table is not None:
-        if not outcome.measured:
-            print("the server has this table already (same plan, runtime and agent version); --new measures again")
-        _print_table(outcome.table, client.url, arguments.device, str(space))
-    if outcome.refused:
-        _say(f"{len(outcome.refused)} graphs could not be measured:")
-        for problem in outcome.refused:
-            _say(f"  {problem}")
-        if outcome.table is None:
-            _say("the measurements are uploaded, but without all of them the server makes no table")
-    return 1 if outcome.refused or outcome.table is None else 0
+        outcomes = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
+        return report_tables(outcomes, client, arguments.device, _say)
 
 
 def run_work(arguments: argparse.Namespace) -> int:
@@ -157,20 +139,6 @@ def run_predict(arguments: argparse.Namespace) -> int:
     return 1 if any(one.answer is None for one in found) else 0
 
 
-def _print_table(table: Mapping[str, Any], url: str, device: str, space: str) -> None:
-    print(f"table      {table['hash']}")
-    error = table.get("held_out")
-    if isinstance(error, dict):
-        print(
-            f"held out   {error['networks']} networks: mean error {error['mape_percent']:.2f} %,"
-            f" within 10 % {error['within_10_percent']:.0f} %, Kendall tau {error['kendall_tau']:.3f}"
-        )
-    nominal_ms = table.get("canary_nominal_ms")
-    if isinstance(nominal_ms, (int, float)):
-        print(f"canary     {nominal_ms:.4g} ms nominal")
-    print(f"at         {url}/v1/devices/{device}/table?space={space}")
-
-
 def _client(arguments: argparse.Namespace) -> ServerClient:
     from profiler_agent.server_client import ServerClient
 
@@ -196,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--json", action="store_true", help="as one JSON object")
     probe.set_defaults(command=run_probe)
 
-    profile = commands.add_parser("profile", help="make this device's latency table")
+    profile = commands.add_parser("profile", help="make this device's latency tables")
     _add_server(profile, required=False)
     add_offline(profile)
     _add_device(profile)
@@ -261,9 +229,8 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--space", required=True, metavar="NAME", help="search space, for example nas-bench-201")
+    add_spaces(parser)
     for flags, text in (
-        (("--resolution",), "height and width of the input image, pixels"),
         (("--channels",), "channels of the first stage"),
         (("--depth", "--cells-per-stage"), "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet)"),
         (("--classes",), "classes of the classifier"),
