@@ -13,15 +13,17 @@ from typing import Any
 from profiler_agent.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.graph_store import GraphStore
 from profiler_agent.kernels import UnknownOperator, count_kernels
+from profiler_agent.layout import odd_reorders
 from profiler_agent.probe import probe
 from profiler_agent.progress import Progress
+from profiler_agent.providers import CPU
 from profiler_agent.residence import Residence
 from profiler_agent.retrying import retry
 from profiler_agent.round_timer import RoundTimer, TimedGraph
 from profiler_agent.server_client import ServerClient
-from profiler_agent.sessions import ModelRefused, load_graph, local_runtime, optimise
+from profiler_agent.sessions import GraphHidden, ModelRefused, load_graph, local_runtime, optimise
 from profiler_agent.spool import RunSpool, Spool, measurement_id
-from profiler_agent.stability import StabilityJudge
+from profiler_agent.stability import StabilityJudge, doubt_lines
 from profiler_agent.stopping import PRESETS, Preset, StoppingRule
 from profiler_agent.uploading import Uploader
 from shared import __version__
@@ -41,6 +43,8 @@ class ProfileRequest:
     Attributes:
         new: measure although there is an unfinished run, or a table already.
         force: ask the server for the table although some graphs could not be measured.
+        provider: execution provider, by its short name or ONNX Runtime's own.
+        optimisation: graph optimisation level.
     """
 
     device: str
@@ -53,6 +57,16 @@ class ProfileRequest:
     preset: Preset = PRESETS["standard"]
     new: bool = False
     force: bool = False
+    provider: str = CPU
+    optimisation: str = "all"
+
+    def runtime(self) -> Runtime:
+        """What of this machine is to be measured.
+
+        Raises:
+            WrongUse: it is not here, or a setting is outside its domain.
+        """
+        return local_runtime(self.threads, self.batch, self.provider, self.optimisation)
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
@@ -67,12 +81,14 @@ class Outcome:
         table: what the server says of the table; None if there is none.
         refused: graphs that ONNX Runtime does not load, with its reasons.
         measured: whether anything had to be measured or uploaded for it.
+        doubts: measurements that are not to be believed as they are, alike ones in one line, for people.
     """
 
     run_id: str
     table: Mapping[str, Any] | None
     refused: tuple[str, ...] = ()
     measured: bool = True
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass
@@ -101,7 +117,7 @@ class Profiler:
             ServerAway: everything is measured and spooled, or the plan and graphs are not known here.
             LutnasError: as the message says.
         """
-        runtime = local_runtime(request.threads, request.batch)
+        runtime = request.runtime()
         description = self.probe()
         online = self._greet(request.device, description)
         plan = self._plan(request, online)
@@ -179,7 +195,7 @@ class Profiler:
                 minus = None if task.minus is None else loaded[task.minus]
                 disturbed = sum(was for _, was in before)
                 subjects.append(Subject(task, loaded[task.graph], minus, [one for one, _ in before], disturbed))
-        judge = StabilityJudge(preset)
+        judge = StabilityJudge(preset, odd=odd_reorders(plan.tasks, spooled.read_kernels()))
         rule = StoppingRule(preset, len(subjects), time.monotonic)
         timer = RoundTimer(loaded[plan.canary], self.clock_ns)
 
@@ -199,7 +215,7 @@ class Profiler:
     def _load(
         self, store: GraphStore, wanted: Sequence[str], spooled: RunSpool
     ) -> tuple[dict[str, TimedGraph], tuple[str, ...]]:
-        loaded, refused, counted = {}, [], spooled.read_kernels()
+        loaded, refused, counted, hidden = {}, [], spooled.read_kernels(), False
         residence = Residence(self.most_bytes)
         with self.progress.bar("graphs"):
             for index, spec in enumerate(wanted):
@@ -207,19 +223,24 @@ class Profiler:
                 try:
                     model = store.read(spec)
                     loaded[spec] = self._settle(spec, model, spooled.run.runtime, residence)
-                    if spec not in counted:
-                        self._count(spec, model, spooled)
+                    if spec not in counted and not hidden:
+                        hidden = not self._count(spec, model, spooled)
                 except ModelRefused as error:
                     self.progress.say(f"left out: {error}")
                     refused.append(str(error))
                 self.progress.counted(index + 1, len(wanted))
         return loaded, tuple(refused)
 
-    def _count(self, spec: str, model: bytes, spooled: RunSpool) -> None:
+    def _count(self, spec: str, model: bytes, spooled: RunSpool) -> bool:
+        """Keep a graph's kernels; returns whether it is of use to ask for those of other graphs."""
         try:
             spooled.keep_kernels(spec, count_kernels(optimise(spec, model, spooled.run.runtime)))
+        except GraphHidden as error:
+            self.progress.say(f"{error}: the table will have op prices alone")
+            return False
         except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
             self.progress.say(f"kernels of {spec} are not counted: {error}")
+        return True
 
     def _settle(self, spec: str, model: bytes, runtime: Runtime, residence: Residence) -> TimedGraph:
         """Load a graph now, and again from the disk whenever memory was short meanwhile."""
@@ -249,7 +270,7 @@ class Profiler:
                 f"{error}; spooled {waiting} measurements in {spooled.folder}; upload later with:"
                 f" profiler-agent upload --spool {self.spool.folder} --server {self.client.url}"
             ) from error
-        return Outcome(spooled.run.id, table, refused)
+        return Outcome(spooled.run.id, table, refused, doubts=doubt_lines(spooled.read_measurements().values()))
 
 
 def _now() -> str:

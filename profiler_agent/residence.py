@@ -75,6 +75,7 @@ class GuestGraph(TimedGraph):
         """Load it."""
         self._loaded, file_bytes = self._load()
         self.name, self.run = self._loaded.name, self._loaded.run
+        self.elsewhere = self._loaded.elsewhere
         self._bytes = self._loaded.sessions * (SESSION_BYTES + WEIGHTS_TIMES * file_bytes)
         self._residence._use(self, self._bytes)
 

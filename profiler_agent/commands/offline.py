@@ -62,6 +62,8 @@ def run_profile_offline(
     print(f"run        {outcome.run_id}")
     print(f"file       {arguments.out}")
     print(f"upload     profiler-agent upload {arguments.out} --server URL")
+    for doubt in outcome.doubts:
+        print(f"unstable   {doubt}")
     for problem in outcome.refused:
         progress.say(f"could not be measured: {problem}")
     return 1 if outcome.refused else 0
