@@ -8,16 +8,18 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from profiler_agent.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.graph_store import GraphStore
 from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.layout import odd_reorders
+from profiler_agent.machine import Machine
 from profiler_agent.probe import probe
 from profiler_agent.progress import Progress
 from profiler_agent.providers import CPU
-from profiler_agent.residence import Residence
+from profiler_agent.residence import MOST_SESSIONS, Residence, give_back_memory
 from profiler_agent.retrying import retry
 from profiler_agent.round_timer import RoundTimer, TimedGraph
 from profiler_agent.server_client import ServerClient
@@ -34,6 +36,8 @@ from shared.runtime import Runtime
 from shared.spaces import Space
 from shared.table import LatencyTable
 from shared.wire import from_wire, to_wire
+
+UNKNOWN_MEMORY_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Profiler:
 
     Attributes:
         check: called between rounds; raises to stop (a cancelled job).
-        most_bytes: memory for loaded graphs; None takes half of what is available.
+        most_bytes: memory for graphs that stay open between their rounds; 0 leaves it to the provider.
     """
 
     client: ServerClient
@@ -108,7 +112,7 @@ class Profiler:
     clock_ns: Callable[[], int] = time.perf_counter_ns
     check: Callable[[], None] = field(default=lambda: None)
     wait_for_others: bool = False
-    most_bytes: int | None = None
+    most_bytes: int = 0
 
     def profile(self, request: ProfileRequest) -> Outcome:
         """Measure what is not measured yet, and have the server make the table.
@@ -216,22 +220,23 @@ class Profiler:
         self, store: GraphStore, wanted: Sequence[str], spooled: RunSpool
     ) -> tuple[dict[str, TimedGraph], tuple[str, ...]]:
         loaded, refused, counted, hidden = {}, [], spooled.read_kernels(), False
-        residence = Residence(self.most_bytes)
+        residence = Residence(self.most_bytes or memory_to_keep_open(spooled.run.runtime))
         with self.progress.bar("graphs"):
             for index, spec in enumerate(wanted):
                 self.check()
                 try:
-                    model = store.read(spec)
-                    loaded[spec] = self._settle(spec, model, spooled.run.runtime, residence)
+                    path = store.locate(spec)
+                    loaded[spec] = self._settle(spec, path, spooled.run.runtime, residence)
                     if spec not in counted and not hidden:
-                        hidden = not self._count(spec, model, spooled)
+                        hidden = not self._count(spec, path, spooled)
                 except ModelRefused as error:
                     self.progress.say(f"left out: {error}")
                     refused.append(str(error))
+                give_back_memory()
                 self.progress.counted(index + 1, len(wanted))
         return loaded, tuple(refused)
 
-    def _count(self, spec: str, model: bytes, spooled: RunSpool) -> bool:
+    def _count(self, spec: str, model: Path, spooled: RunSpool) -> bool:
         """Keep a graph's kernels; returns whether it is of use to ask for those of other graphs."""
         try:
             spooled.keep_kernels(spec, count_kernels(optimise(spec, model, spooled.run.runtime)))
@@ -242,21 +247,15 @@ class Profiler:
             self.progress.say(f"kernels of {spec} are not counted: {error}")
         return True
 
-    def _settle(self, spec: str, model: bytes, runtime: Runtime, residence: Residence) -> TimedGraph:
-        """Load a graph now, and again from the disk whenever memory was short meanwhile."""
+    def _settle(self, spec: str, path: Path, runtime: Runtime, residence: Residence) -> TimedGraph:
+        """Load a graph now, and again from the disk at its turns."""
+
+        def load(sessions: int) -> TimedGraph:
+            return load_graph(spec, path, runtime, sessions if runtime.provider == CPU else 1)
+
         if spec.startswith("canary:"):  # in every round: never closed
-            return load_graph(spec, model, runtime)
-        at_hand = [model]
-        on_disk = GraphStore(None, self.spool, runtime.batch)
-
-        def load() -> tuple[TimedGraph, int]:
-            if at_hand:
-                content, sessions = at_hand.pop(), None
-            else:  # each loading is another session: taking turns within one is no longer worth the time
-                content, sessions = on_disk.read(spec), 1
-            return load_graph(spec, content, runtime, sessions), len(content)
-
-        return residence.add(load)
+            return load(MOST_SESSIONS)
+        return residence.add(load, path.stat().st_size)
 
     def _hand_in(self, spooled: RunSpool, refused: tuple[str, ...], force: bool) -> Outcome:
         uploader = Uploader(self.client, self.sleep)
@@ -271,6 +270,14 @@ class Profiler:
                 f" profiler-agent upload --spool {self.spool.folder} --server {self.client.url}"
             ) from error
         return Outcome(spooled.run.id, table, refused, doubts=doubt_lines(spooled.read_measurements().values()))
+
+
+def memory_to_keep_open(runtime: Runtime) -> int:
+    """Bytes for graphs that stay open between their rounds: none on the CPU, where loading again takes 5 to 15 ms.
+
+    Other providers compile a graph when they load it, some of them for minutes: half of what is available.
+    """
+    return 0 if runtime.provider == CPU else (Machine().available_bytes() or UNKNOWN_MEMORY_BYTES) // 2
 
 
 def _now() -> str:

@@ -25,8 +25,6 @@ from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
 
 INPUT_SEED = 0
-MOST_SESSIONS = 8
-ALL_SESSIONS_BYTES = 2_000_000
 _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -81,14 +79,14 @@ def local_runtime(threads: int = 1, batch: int = 1, provider: str = CPU, optimis
     return runtime
 
 
-def load_graph(name: str, model: bytes, runtime: Runtime, sessions: int | None = None) -> TimedGraph:
+def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int = 1) -> TimedGraph:
     """Load a graph and run it once.
 
     Args:
         name: for messages.
-        model: ONNX bytes.
+        model: ONNX bytes, or a file of them, which takes less memory.
         runtime: of this machine.
-        sessions: how often to load it; None loads small graphs, where it matters and costs little, up to eight times.
+        sessions: how often to load it; they take turns.
 
     Raises:
         ModelRefused: ONNX Runtime does not load or run it, or the provider runs none of it; the message names the
@@ -99,8 +97,6 @@ def load_graph(name: str, model: bytes, runtime: Runtime, sessions: int | None =
     if runtime.engine != "onnxruntime":
         raise InvalidValue("runtime", f"{runtime.engine} is not here, onnxruntime is")
     require_offered(runtime.provider, find_available(ort), runtime.version)
-    if sessions is None:
-        sessions = min(max(ALL_SESSIONS_BYTES // len(model), 1), MOST_SESSIONS) if model else 1
     try:
         runs, placements = zip(*(_load(ort, model, runtime) for _ in range(sessions)), strict=True)
     except LutnasError:
@@ -114,7 +110,7 @@ def load_graph(name: str, model: bytes, runtime: Runtime, sessions: int | None =
     return TimedGraph(name, *runs, elsewhere="" if placement is None else placement.describe())
 
 
-def _load(ort: Any, model: bytes, runtime: Runtime) -> tuple[Callable[[], object], Placement | None]:
+def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[], object], Placement | None]:
     """What runs a session of the graph, and where its nodes run; None on the CPU, where they can run nowhere else."""
     session = _open(ort, model, _options(ort, runtime), runtime)
     feeds = {one.name: _input(one.name, one.type, one.shape, runtime.batch) for one in session.get_inputs()}
@@ -131,18 +127,18 @@ def _load(ort: Any, model: bytes, runtime: Runtime) -> tuple[Callable[[], object
     return bound, find_recorded(session, runtime.provider) or place_by_profile(model, runtime, feeds)
 
 
-def _open(ort: Any, model: bytes, options: Any, runtime: Runtime) -> Any:
+def _open(ort: Any, model: bytes | Path, options: Any, runtime: Runtime) -> Any:
     """A session on the runtime's provider, and on no other in its place.
 
     Raises:
         WrongUse: the provider does not start.
     """
     if runtime.provider == CPU:
-        return ort.InferenceSession(model, options, providers=[CPU])
+        return ort.InferenceSession(_source(model), options, providers=[CPU])
     ort.set_default_logger_severity(_ONLY_FATAL)  # or it prints lines of its own about a provider that does not start
     chosen = session_providers(runtime.provider, runtime.threads, find_available(ort))
     try:
-        session = ort.InferenceSession(model, options, providers=chosen, enable_fallback=0)
+        session = ort.InferenceSession(_source(model), options, providers=chosen, enable_fallback=0)
     except RuntimeError as error:
         if type(error) is RuntimeError and "Please install" in str(error):  # what TensorRT without its libraries says
             require_started(runtime.provider, (CPU,))
@@ -151,7 +147,7 @@ def _open(ort: Any, model: bytes, options: Any, runtime: Runtime) -> Any:
     return session
 
 
-def place_by_profile(model: bytes, runtime: Runtime, feeds: dict[str, Any]) -> Placement:
+def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any]) -> Placement:
     """Where nodes run, from the profile of one run of a session made for that, as `find_recorded` tells it."""
     ort = _onnxruntime()
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +159,7 @@ def place_by_profile(model: bytes, runtime: Runtime, feeds: dict[str, Any]) -> P
         return read_profile(Path(session.end_profiling()).read_bytes(), runtime.provider)
 
 
-def optimise(name: str, model: bytes, runtime: Runtime) -> bytes:
+def optimise(name: str, model: bytes | Path, runtime: Runtime) -> bytes:
     """The graph that ONNX Runtime would execute, weights and all, from a session that is never run.
 
     A session that writes its graph keeps its weights twice; so this is not the one that is timed.
@@ -186,6 +182,10 @@ def optimise(name: str, model: bytes, runtime: Runtime) -> bytes:
         if "compiled nodes" in problem:
             raise GraphHidden(f"{runtime.provider} compiles whole graphs and does not show their kernels") from error
         raise ModelRefused(f"{name}: ONNX Runtime does not write its optimised graph: {problem}") from error
+
+
+def _source(model: bytes | Path) -> bytes | str:
+    return model if isinstance(model, bytes) else str(model)
 
 
 def _options(ort: Any, runtime: Runtime) -> Any:
