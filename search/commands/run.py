@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(_flag(name), *aliases, type=int, help="of the space; by default whatever the table has")
     parser.add_argument(
         "--runtime",
-        help="of the table: a runtime, or parts of it such as CUDAExecutionProvider/threads=1; default: the newest table's",
+        help="of the table, or parts of it such as CUDAExecutionProvider/threads=1; default: the newest table's",
     )
     parser.add_argument("--dataset", default="fashion-mnist", help=f"{' or '.join(DATASETS)} (default: fashion-mnist)")
     parser.add_argument("--data-dir", type=Path, help="folder with the data set's files")
