@@ -18,11 +18,12 @@ from lut_server.settings import SETTINGS, Setting, Settings, read_settings
 from lut_server.sql import SqlStore, open_store
 from lut_server.store import TokenStore
 from lut_server.table_lookup import get_table
-from lut_server.text_table import align, describe, prices_csv
+from lut_server.text_table import describe, prices_csv
 from lut_server.transfer.cli import add_import
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
 from shared.table import LatencyTable, read_table
+from shared.table_text import align
 
 Command = Callable[[argparse.Namespace, Settings], None]
 

@@ -220,6 +220,7 @@ class Profiler:
         self, store: GraphStore, wanted: Sequence[str], spooled: RunSpool
     ) -> tuple[dict[str, TimedGraph], tuple[str, ...]]:
         loaded, refused, counted, hidden = {}, [], spooled.read_kernels(), False
+        alone = {task.graph for task in spooled.plan.tasks if task.role == "isolated"}  # no part of any fit
         residence = Residence(self.most_bytes or memory_to_keep_open(spooled.run.runtime))
         with self.progress.bar("graphs"):
             for index, spec in enumerate(wanted):
@@ -227,7 +228,7 @@ class Profiler:
                 try:
                     path = store.locate(spec)
                     loaded[spec] = self._settle(spec, path, spooled.run.runtime, residence)
-                    if spec not in counted and not hidden:
+                    if not hidden and spec not in counted and spec not in alone:
                         hidden = not self._count(spec, path, spooled)
                 except ModelRefused as error:
                     self.progress.say(f"left out: {error}")

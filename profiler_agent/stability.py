@@ -63,7 +63,7 @@ class StabilityJudge:
         if subject.task.graph in self._odd:
             problems.append(self._odd[subject.task.graph])
         precision = precision_reached(subject.rounds, subject.task.divisor)
-        if precision > self._preset.precision:
+        if precision > self._preset.precision and subject.task.role != "isolated":
             problems.append(
                 f"precise to {precision:.1%} after {len(subject.rounds)} rounds, {self._preset.precision:.1%} wanted:"
                 " stop what else is running, or take --preset rigorous"

@@ -130,7 +130,7 @@ def test_devices_and_tables_are_shown_as_plain_text(run, table):
     assert run("devices")[1].splitlines()[1].split()[:2] == ["pi", "1"]
     shown = run("table", "show", "--device", "pi", "--space", "nas-bench-201")[1]
     assert table.hash in shown
-    assert "held out 4 networks" in shown
+    assert "on 4 held-out networks" in shown
     for price in table.prices:
         assert price.op_key in shown
 
