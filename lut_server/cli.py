@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from lut_server.auth import ROLES, create_token
@@ -18,8 +17,8 @@ from lut_server.settings import SETTINGS, Setting, Settings, read_settings
 from lut_server.sql import SqlStore, open_store
 from lut_server.store import TokenStore
 from lut_server.table_lookup import get_table
-from lut_server.text_table import describe, prices_csv
-from lut_server.transfer.cli import add_import
+from lut_server.text_table import describe
+from lut_server.transfer.cli import add_export, add_import
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
 from shared.table import LatencyTable, read_table
@@ -71,10 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_table(add(table, "show", "print a device's newest table", _table_show))
     listed = add(table, "list", "list the tables, the newest last: spaces, runtimes, held-out errors", _table_list)
     listed.add_argument("--device", help="of one device alone")
-    export = add(commands, "export", "write a device's newest table to a file or to stdout", _export)
-    _add_table(export)
-    export.add_argument("--format", choices=("json", "csv"), default="json", help="json: all of it; csv: the prices")
-    export.add_argument("--out", type=Path, metavar="FILE", help="instead of stdout")
+    add_export(commands, add)
     add_import(commands, add)
     add(commands, "migrate", "bring the database to this version's schema", _migrate)
     return parser
@@ -171,23 +167,6 @@ def _table_list(arguments: argparse.Namespace, settings: Settings) -> None:
         for one in store.tables.list(arguments.device)
     ]
     print(align(("device", "space", "runtime", "held-out error", "created", "hash"), rows))
-
-
-def _export(arguments: argparse.Namespace, settings: Settings) -> None:
-    store = _open(settings)
-    if arguments.format == "csv":
-        text = prices_csv(_read_table(store, arguments))
-    else:
-        text = _table_bytes(store, arguments).decode()
-    if arguments.out is None:
-        print(text, end="" if text.endswith("\n") else "\n")
-        return
-    partial = arguments.out.with_name(arguments.out.name + ".part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(arguments.out)
-    except OSError as error:
-        raise LutnasError(f"cannot write {arguments.out}: {error.strerror}") from error
 
 
 def _migrate(_: argparse.Namespace, settings: Settings) -> None:

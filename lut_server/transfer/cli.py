@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lut_server.settings import Settings
 from lut_server.sql import open_store
+from lut_server.table_lookup import get_table
+from lut_server.text_table import prices_csv
 from lut_server.transfer.additive_fit import Split
 from lut_server.transfer.architectures import read_names
+from lut_server.transfer.archive import archive_lines, compressed, is_archive, load_archive
 from lut_server.transfer.importing import ImportRequest, read_tables
-from shared.errors import InvalidValue, LutnasError
-from shared.table import LatencyTable
+from shared.errors import InvalidValue, LutnasError, WrongUse
+from shared.table import LatencyTable, read_table
 from shared.table_source import FORMATS
 
 Command = Callable[[argparse.Namespace, Settings], None]
@@ -41,7 +45,57 @@ def add_import(commands: Any, add: Add) -> None:
     parser.add_argument("--index-from", type=Path, metavar="FILE", help="CSV that lists the architectures by index")
 
 
+def add_export(commands: Any, add: Add) -> None:
+    """The options of `lut-server export`."""
+    parser = add(commands, "export", "write a device's newest table, or everything, to a file or to stdout", _export)
+    parser.add_argument("--device", default="", help="whose table")
+    parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
+    parser.add_argument("--runtime", help="a runtime, or some of its parts; default: any")
+    parser.add_argument("--format", choices=("json", "csv"), default="json", help="json: all of it; csv: the prices")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="instead of stdout")
+    parser.add_argument(
+        "--all", type=Path, metavar="FILE", help="everything but the tokens, as JSON Lines (gzip where it ends in .gz)"
+    )
+
+
+def _export(arguments: argparse.Namespace, settings: Settings) -> None:
+    if bool(arguments.device) == bool(arguments.all):
+        raise WrongUse("export takes either --device NAME or --all FILE")
+    store = open_store(settings.database_url)
+    if arguments.all:
+        lines = archive_lines(store)
+        _write(arguments.all, compressed(lines) if arguments.all.suffix == ".gz" else lines)
+        return
+    content = store.tables.get_bytes(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
+    if arguments.format == "csv":
+        content = prices_csv(read_table(json.loads(content))).encode()
+    if arguments.out is None:
+        text = content.decode()
+        print(text, end="" if text.endswith("\n") else "\n")
+    else:
+        _write(arguments.out, [content])
+
+
+def _write(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        with partial.open("wb") as file:
+            for part in parts:
+                file.write(part)
+        partial.replace(path)
+    except OSError as error:
+        raise LutnasError(f"cannot write {path}: {error.strerror}") from error
+
+
 def _import(arguments: argparse.Namespace, settings: Settings) -> None:
+    with _opened(arguments.file) as file:
+        start = file.read(2)
+        file.seek(0)
+        if is_archive(start, arguments.file.name):
+            loaded = load_archive(open_store(settings.database_url), file, arguments.file.name)
+            print("\n".join(f"{kind}: {n} imported, {loaded.known[kind]} known" for kind, n in loaded.stored.items()))
+            return
     tables = read_tables(_read(arguments.file), arguments.file.name, _request(arguments))
     store = open_store(settings.database_url)
     for table in tables:
@@ -73,9 +127,15 @@ def _said_of(table: LatencyTable) -> str:
 
 
 def _read(path: Path) -> bytes:
+    with _opened(path) as file:
+        content = file.read(MOST_FILE_BYTES + 1)
+    if len(content) > MOST_FILE_BYTES:
+        raise InvalidValue(str(path), f"is larger than {MOST_FILE_BYTES >> 20} MiB")
+    return content
+
+
+def _opened(path: Path) -> IO[bytes]:
     try:
-        if path.stat().st_size > MOST_FILE_BYTES:
-            raise InvalidValue(str(path), f"is larger than {MOST_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
+        return path.open("rb")
     except OSError as error:
         raise LutnasError(f"cannot read {path}: {error.strerror}") from error
