@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from lut_server.settings import Settings
 from lut_server.sql import open_store
 from lut_server.table_lookup import get_table
-from lut_server.text_table import prices_csv
 from lut_server.transfer.additive_fit import Split
 from lut_server.transfer.architectures import read_names
 from lut_server.transfer.archive import archive_lines, compressed, is_archive, load_archive
 from lut_server.transfer.importing import ImportRequest, read_tables
+from lut_server.transfer.notebook_files import SHEETS, about_table, csv_lines, make_sheet, write_parquet
 from shared.errors import InvalidValue, LutnasError, WrongUse
 from shared.table import LatencyTable, read_table
 from shared.table_source import FORMATS
@@ -51,7 +52,10 @@ def add_export(commands: Any, add: Add) -> None:
     parser.add_argument("--device", default="", help="whose table")
     parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
     parser.add_argument("--runtime", help="a runtime, or some of its parts; default: any")
-    parser.add_argument("--format", choices=("json", "csv"), default="json", help="json: all of it; csv: the prices")
+    parser.add_argument("--format", choices=("json", "csv", "parquet"), default="json", help="json: the whole table")
+    parser.add_argument(
+        "--what", choices=tuple(SHEETS), default="prices", help="what csv and parquet hold (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="instead of stdout")
     parser.add_argument(
         "--all", type=Path, metavar="FILE", help="everything but the tokens, as JSON Lines (gzip where it ends in .gz)"
@@ -67,25 +71,46 @@ def _export(arguments: argparse.Namespace, settings: Settings) -> None:
         _write(arguments.all, compressed(lines) if arguments.all.suffix == ".gz" else lines)
         return
     content = store.tables.get_bytes(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
+    if arguments.format == "json":
+        _put(arguments.out, [content] if arguments.out else [content, b"\n"])
+        return
+    table = read_table(json.loads(content))
+    sheet = make_sheet(arguments.what, table, store)
     if arguments.format == "csv":
-        content = prices_csv(read_table(json.loads(content))).encode()
+        _put(arguments.out, csv_lines(sheet))
+        return
     if arguments.out is None:
-        text = content.decode()
-        print(text, end="" if text.endswith("\n") else "\n")
-    else:
-        _write(arguments.out, [content])
+        raise WrongUse("Parquet is no text: name a file with --out FILE")
+    with _whole(arguments.out) as partial:
+        write_parquet(sheet, partial, about_table(table))
+
+
+def _put(path: Path | None, parts: Iterable[bytes]) -> None:
+    """To a file, or to stdout."""
+    if path is not None:
+        _write(path, parts)
+        return
+    for part in parts:
+        print(part.decode(), end="")
 
 
 def _write(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file whole or not at all."""
+    with _whole(path) as partial, partial.open("wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that shall appear whole or not at all."""
     partial = path.with_name(path.name + ".part")
     try:
-        with partial.open("wb") as file:
-            for part in parts:
-                file.write(part)
+        yield partial
         partial.replace(path)
     except OSError as error:
-        raise LutnasError(f"cannot write {path}: {error.strerror}") from error
+        raise LutnasError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _import(arguments: argparse.Namespace, settings: Settings) -> None:
