@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     add(commands, "devices", "list the devices", _devices)
     table = commands.add_parser("table", help="look at a latency table").add_subparsers(required=True, metavar="ACTION")
     _add_table(add(table, "show", "print a device's newest table", _table_show))
+    listed = add(table, "list", "list the tables, the newest last: spaces, runtimes, held-out errors", _table_list)
+    listed.add_argument("--device", help="of one device alone")
     add_export(commands, add)
     add_import(commands, add)
     add(commands, "migrate", "bring the database to this version's schema", _migrate)
@@ -87,6 +89,9 @@ def _add_setting(parser: argparse.ArgumentParser, setting: Setting) -> None:
 def _add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
+    parser.add_argument(
+        "--runtime", help="a runtime, or some of its parts, for example CUDAExecutionProvider/threads=1; default: any"
+    )
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> None:
@@ -157,6 +162,24 @@ def _table_show(arguments: argparse.Namespace, settings: Settings) -> None:
     print(describe(_read_table(_open(settings), arguments)))
 
 
+def _table_list(arguments: argparse.Namespace, settings: Settings) -> None:
+    store = _open(settings)
+    if arguments.device is not None:
+        store.devices.get(arguments.device)
+    rows = [
+        (
+            one.device,
+            one.space,
+            one.runtime,
+            "" if one.held_out is None else f"{one.held_out.mape_percent:.2f} %",
+            one.created_at,
+            one.hash[:12],
+        )
+        for one in store.tables.list(arguments.device)
+    ]
+    print(align(("device", "space", "runtime", "held-out error", "created", "hash"), rows))
+
+
 def _migrate(_: argparse.Namespace, settings: Settings) -> None:
     store = _open(settings)
     print(f"{store.database.name} is at schema {store.revision()}")
@@ -167,7 +190,7 @@ def _open(settings: Settings) -> SqlStore:
 
 
 def _table_bytes(store: SqlStore, arguments: argparse.Namespace) -> bytes:
-    return store.tables.get_bytes(get_table(store, arguments.device, arguments.space).hash)
+    return store.tables.get_bytes(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
 
 
 def _read_table(store: SqlStore, arguments: argparse.Namespace) -> LatencyTable:
