@@ -11,7 +11,7 @@ from shared.errors import Conflict, InvalidValue
 from shared.graph_spec import CanaryGraph, parse_graph_spec
 from shared.measurement import Run
 from shared.op_key import OpKey, parse_op_key
-from shared.plan import Plan
+from shared.plan import OP_ROLES, Plan
 from shared.spaces import Space, parse_space
 
 
@@ -36,7 +36,7 @@ def check_subject(space_name: str, role: str, subject: str, graph: str, minus: s
     for reference in (graph, minus):
         if reference is not None:
             parse_graph_spec(reference)
-    if role == "marginal":
+    if role in OP_ROLES:
         if parse_op_key(subject) not in _op_keys(space):
             raise InvalidValue("measurement.subject", f"{subject} is no op key of {space}")
     elif not space.is_connected(space.parse(subject)):
