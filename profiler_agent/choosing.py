@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.server_client import ServerClient
-from profiler_agent.sessions import ModelRefused, optimise
+from profiler_agent.sessions import GraphHidden, ModelRefused, optimise
 from profiler_agent.spool import RunSpool
 from profiler_agent.uploading import Uploader
 from shared.choice import Choice, ChoiceRequest
@@ -104,6 +104,8 @@ def count_graphs(client: ServerClient, graphs: Sequence[str], runtime: Runtime) 
         try:
             model = client.fetch_graph(spec, runtime.batch) or b""
             counts[spec] = dict(count_kernels(optimise(spec, model, runtime)))
+        except GraphHidden:
+            break
         except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator):
             continue
     return counts
