@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--role", required=True, choices=ROLES, help="each may do what the ones before it may")
     create.add_argument("--name", default="", help="who it is for")
     create.add_argument("--device", help="the one device that it may act for")
+    create.add_argument("--days", type=float, help="after which it ends; default: never")
     add(token, "list", "list all tokens, without their secrets", _token_list)
     add(token, "revoke", "revoke a token", _token_revoke).add_argument("id")
     add(commands, "devices", "list the devices", _devices)
@@ -100,7 +101,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> None:
 
     app = create_app(settings)
     _require_tokens(app.state.services.store.tokens, settings, is_loopback(settings.host))
-    serve(app, settings.host, settings.port, _announce)
+    serve(app, settings, _announce)
 
 
 def _require_tokens(tokens: TokenStore, settings: Settings, only_this_machine: bool) -> None:
@@ -123,15 +124,25 @@ def _announce(url: str) -> None:
 
 
 def _token_create(arguments: argparse.Namespace, settings: Settings) -> None:
-    print(create_token(_open(settings).tokens, arguments.role, arguments.name, arguments.device))
+    tokens = _open(settings).tokens
+    print(create_token(tokens, arguments.role, arguments.name, arguments.device, days=arguments.days))
 
 
 def _token_list(_: argparse.Namespace, settings: Settings) -> None:
     rows = [
-        (one.id, one.role, one.device or "any", one.created_at, one.revoked_at or "no", one.name)
+        (
+            one.id,
+            one.role,
+            one.device or "any",
+            one.created_at,
+            one.last_used_at or "never",
+            one.expires_at or "never",
+            one.revoked_at or "no",
+            one.name,
+        )
         for one in _open(settings).tokens.list()
     ]
-    print(align(("id", "role", "device", "created", "revoked", "name"), rows))
+    print(align(("id", "role", "device", "created", "last used", "ends", "revoked", "name"), rows))
 
 
 def _token_revoke(arguments: argparse.Namespace, settings: Settings) -> None:
