@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from lut_server.answers import ErrorAnswer
 from lut_server.auth import Authenticator, Principal
 from lut_server.bodies import read_body
+from lut_server.clock import Clock, utc_now
 from lut_server.failure_limit import FailureLimit
 from lut_server.metrics import Metrics
 from lut_server.refusals import STATUS_OF_CODE, refused
@@ -32,6 +33,7 @@ class Services:
     authenticator: Authenticator
     metrics: Metrics
     failures: FailureLimit
+    clock: Clock = utc_now
 
 
 async def get_services(request: Request) -> Services:
@@ -59,14 +61,20 @@ def _require(role: str) -> Callable[..., Principal]:
             return _ANYONE
         if credentials is None:
             raise refused("unauthorized", f"this needs a token of role {role}: send Authorization: Bearer TOKEN")
-        principal = _authenticate(services, credentials.credentials, request)
+        principal = authenticate(services, credentials.credentials, request)
         principal.require(role)
         return principal
 
     return check
 
 
-def _authenticate(services: Services, token: str, request: Request) -> Principal:
+def authenticate(services: Services, token: str, request: Request) -> Principal:
+    """Whose token it is; wrong ones count against the client's address.
+
+    Raises:
+        AccessDenied: 401, it is none.
+        ServerRefused: 429, too many wrong ones from there.
+    """
     client = request.client.host if request.client else "unknown"
     wait_s = services.failures.wait_s(client)
     if wait_s:
