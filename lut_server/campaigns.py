@@ -56,7 +56,7 @@ def finish_run(store: Store, run: Run, plan: Plan) -> TableSummary:
 
 def _finish_once(store: Store, run: Run, plan: Plan) -> TableSummary:
     measurements = store.runs.measurements(run.id)
-    nominal_ms = store.runs.find_canary_nominal(run.device, str(run.runtime), run.canary)
+    nominal_ms = store.runs.find_canary_nominal(run.device, str(run.runtime.of_canary), run.canary)
     if nominal_ms is None and measurements:
         nominal_ms = canary_nominal_ms(measurements)
     kernel_counts = store.kernels.of_graphs(run.device, str(run.runtime), plan.graphs())

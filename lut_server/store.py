@@ -157,7 +157,10 @@ class TableStore(Protocol):
         """Canonical JSON of the table (no_table)."""
 
     def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
-        """The newest table of the device whose space is `space` or begins with its parts."""
+        """The newest table of the device whose space is `space` or begins with its parts.
+
+        Without a runtime a table of fp32 goes before those of other precisions: who says nothing means plain networks.
+        """
 
     def list(self, device: str | None = None) -> tuple[TableSummary, ...]:
         """All tables, of one device if given."""

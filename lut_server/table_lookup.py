@@ -5,12 +5,13 @@ from __future__ import annotations
 from lut_server.refusals import refused
 from lut_server.store import Store, TableSummary
 from shared.errors import WrongUse
+from shared.runtime import parse_runtime
 from shared.spaces import SPACES, make_space, parse_space
 from shared.table import profile_command
 
 
 def get_table(store: Store, device: str, space: str = "", runtime: str | None = None) -> TableSummary:
-    """The newest table of the device whose space is `space` or begins with its parts.
+    """The newest table of the device whose space is `space` or begins with its parts; without a runtime, of fp32 first.
 
     Raises:
         NotFound: unknown_device; or no_table, naming what exists and the command that would measure the rest.
@@ -25,15 +26,20 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
     raise refused(
         "no_table",
         f"{device} has no table of {wanted or 'any space'}{of_runtime} (it has: {'; '.join(there) or 'none yet'}); "
-        f"measure it with: {_command(device, wanted)}",
+        f"measure it with: {_command(device, wanted, runtime)}",
     )
 
 
-def _command(device: str, space: str) -> str:
+def _command(device: str, space: str, runtime: str | None) -> str:
     """The profile command of a space whose trailing parts may be missing."""
+    try:
+        precision = parse_runtime(runtime).precision if runtime else "fp32"
+    except WrongUse:
+        precision = "fp32"
     name, *parts = space.split("/")
     try:
         defaults = str(make_space(name if name in SPACES else "nas-bench-201")).split("/")
-        return profile_command(device, parse_space("/".join([defaults[0], *parts, *defaults[1 + len(parts) :]])))
+        whole = parse_space("/".join([defaults[0], *parts, *defaults[1 + len(parts) :]]))
     except WrongUse:
-        return profile_command(device, make_space("nas-bench-201"))
+        whole = make_space("nas-bench-201")
+    return profile_command(device, whole, precision)

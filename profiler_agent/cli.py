@@ -18,6 +18,7 @@ from profiler_agent.spool import default_spool
 from profiler_agent.stopping import PRESETS
 from shared import __version__
 from shared.errors import LutnasError
+from shared.runtime import PRECISIONS
 
 if TYPE_CHECKING:
     from profiler_agent.server_client import ServerClient
@@ -87,6 +88,7 @@ def run_profile(arguments: argparse.Namespace) -> int:
         arguments.seed,
         arguments.threads,
         arguments.batch,
+        arguments.precision,
         PRESETS[arguments.preset],
         arguments.new,
         arguments.force,
@@ -141,7 +143,9 @@ def run_predict(arguments: argparse.Namespace) -> int:
     from profiler_agent.predicting import predict_files
 
     with _client(arguments) as client:
-        found = predict_files(client, arguments.device, arguments.files, arguments.space, arguments.threads)
+        found = predict_files(
+            client, arguments.device, arguments.files, arguments.space, arguments.threads, arguments.precision
+        )
     for one in found:
         if one.answer is None:
             _say(f"{one.path}: {one.problem}")
@@ -223,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--device", required=True, metavar="NAME", help="whose table to use")
     predict.add_argument("--space", default="", metavar="SPACE", help="of the table (default: the newest)")
     predict.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
+    _add_precision(predict, "of the table and of the files")
     predict.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx", help="models to predict")
     predict.set_defaults(command=run_predict)
 
@@ -270,6 +275,11 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         ("seed", 0, "of the sampled networks"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
+    _add_precision(parser, "of weights and activations")
+
+
+def _add_precision(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{text} (fp32)")
 
 
 def _positive(text: str) -> float:

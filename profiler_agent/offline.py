@@ -28,6 +28,7 @@ from shared import __version__
 from shared.errors import LutnasError
 from shared.graph_spec import parse_graph_spec
 from shared.plan import make_plan
+from shared.runtime import PRECISION_HEADER
 from shared.spaces import parse_space
 from shared.wire import to_wire
 
@@ -68,7 +69,8 @@ class OfflineDesk(httpx.BaseTransport):
                 counts = {name: int(query[name]) for name in ("calibration", "held_out", "seed")}
                 return _answer({"plan": to_wire(make_plan(parse_space(query["space"]), **counts))})
             case "GET", "graph":
-                return _graph(query["spec"], int(query["batch"]), request.headers.get("If-None-Match"))
+                known = request.headers.get("If-None-Match")
+                return _graph(query["spec"], int(query["batch"]), query.get("precision", "fp32"), known)
             case "POST", "runs", run_id, "finish":
                 return _answer({"table": {"hash": write_spooled_run(find_spooled(self._spool, run_id), self._out)}})
             case (
@@ -87,7 +89,7 @@ def _find_recorded(request: ProfileRequest, out: Path) -> RecordedRun | None:
         return None
     recorded = read_run_file(out)
     run, plan = recorded.run, make_plan(request.space, request.calibration, request.held_out, request.seed)
-    same = (request.device, local_runtime(request.threads, request.batch), plan.id, __version__)
+    same = (request.device, local_runtime(request.threads, request.batch, request.precision), plan.id, __version__)
     if (run.device, run.runtime, run.plan_id, run.agent_version) != same:
         raise LutnasError(f"{out} holds another run (of {run.device}, {run.runtime}); take another --out, or --new")
     return recorded
@@ -147,11 +149,11 @@ def _require_onnx() -> None:
         ) from error
 
 
-def _graph(spec: str, batch: int, known: str | None) -> httpx.Response:
+def _graph(spec: str, batch: int, precision: str, known: str | None) -> httpx.Response:
     from shared.graphs import build_graph
 
-    model = build_graph(parse_graph_spec(spec), batch)
-    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"'}
+    model = build_graph(parse_graph_spec(spec), batch, precision)
+    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"', PRECISION_HEADER: precision}
     return (
         httpx.Response(304, headers=headers)
         if known == headers["ETag"]

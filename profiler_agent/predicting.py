@@ -24,10 +24,10 @@ class FilePrediction:
 
 
 def predict_files(
-    client: ServerClient, device: str, files: Sequence[Path], space: str = "", threads: int = 1
+    client: ServerClient, device: str, files: Sequence[Path], space: str = "", threads: int = 1, precision: str = "fp32"
 ) -> list[FilePrediction]:
     """Predict files one after the other; one that cannot be predicted does not hold up the others."""
-    runtime = local_runtime(threads)
+    runtime = local_runtime(threads, precision=precision)
     found = []
     for path in files:
         try:

@@ -12,6 +12,7 @@ from typing import Any
 
 from profiler_agent.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.graph_store import GraphStore
+from profiler_agent.half_precision import check_half_precision
 from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.probe import probe
 from profiler_agent.progress import Progress
@@ -28,7 +29,7 @@ from shared import __version__
 from shared.errors import CorruptFile, InvalidValue, LutnasError, NotFound, ServerAway
 from shared.measurement import Run, check_device_name
 from shared.plan import Plan
-from shared.runtime import Runtime
+from shared.runtime import Runtime, check_precision
 from shared.spaces import Space
 from shared.table import LatencyTable
 from shared.wire import from_wire, to_wire
@@ -50,12 +51,14 @@ class ProfileRequest:
     seed: int = 0
     threads: int = 1
     batch: int = 1
+    precision: str = "fp32"
     preset: Preset = PRESETS["standard"]
     new: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
+        check_precision(self.precision, "--precision")
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,12 @@ class Profiler:
             ServerAway: everything is measured and spooled, or the plan and graphs are not known here.
             LutnasError: as the message says.
         """
-        runtime = local_runtime(request.threads, request.batch)
+        runtime = local_runtime(request.threads, request.batch, request.precision)
         description = self.probe()
         online = self._greet(request.device, description)
         plan = self._plan(request, online)
+        if runtime.precision == "fp16":
+            self._check_half_precision(plan, runtime, online)
         like = Run(
             str(uuid.uuid4()),
             request.device,
@@ -129,6 +134,11 @@ class Profiler:
                 self.progress.say(f"resuming run {spooled.run.id}: {done} of {len(plan.tasks)} tasks are measured")
             refused = self._measure(spooled, request.preset, online, resumed=spooled.run.id != like.id)
         return self._hand_in(spooled, refused, request.force)
+
+    def _check_half_precision(self, plan: Plan, runtime: Runtime, online: bool) -> None:
+        store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, precision="fp16")
+        network = plan.tasks[-1].graph
+        check_half_precision(network, store.read(network), runtime)
 
     def _greet(self, device: str, description: dict[str, str]) -> bool:
         try:
@@ -167,7 +177,9 @@ class Profiler:
             return ()
         plan, runtime = spooled.plan, spooled.run.runtime
         wanted = tuple(dict.fromkeys((plan.canary, *(graph for task in missing for graph in task.graphs))))
-        store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, resumed)
+        store = GraphStore(
+            self.client if online else None, self.spool, runtime.batch, self.sleep, resumed, runtime.precision
+        )
         loaded, refused = self._load(store, wanted, spooled)
         if plan.canary not in loaded:
             raise LutnasError(f"without the canary nothing can be measured: {refused[0]}")
@@ -226,7 +238,7 @@ class Profiler:
         if spec.startswith("canary:"):  # in every round: never closed
             return load_graph(spec, model, runtime)
         at_hand = [model]
-        on_disk = GraphStore(None, self.spool, runtime.batch)
+        on_disk = GraphStore(None, self.spool, runtime.batch, precision=runtime.precision)
 
         def load() -> tuple[TimedGraph, int]:
             if at_hand:

@@ -42,9 +42,9 @@ def find_version() -> str:
         raise LutnasError("ONNX Runtime is not installed: pip install 'lutnas[agent]'") from None
 
 
-def local_runtime(threads: int = 1, batch: int = 1) -> Runtime:
+def local_runtime(threads: int = 1, batch: int = 1, precision: str = "fp32") -> Runtime:
     """The runtime of this machine with the given settings."""
-    return Runtime("onnxruntime", find_version(), threads=threads, batch=batch)
+    return Runtime("onnxruntime", find_version(), threads=threads, precision=precision, batch=batch)
 
 
 def load_graph(name: str, model: bytes, runtime: Runtime, sessions: int | None = None) -> TimedGraph:
@@ -122,13 +122,16 @@ def _options(ort: Any, runtime: Runtime) -> Any:
 
 
 def _input(name: str, kind: str, shape: list[int | str | None], batch: int) -> Any:
-    if kind != "tensor(float)":
-        raise ValueError(f"the input {name} is {kind}, not tensor(float)")
+    if kind not in ("tensor(float)", "tensor(uint8)"):
+        raise ValueError(f"the input {name} is {kind}, neither tensor(float) nor tensor(uint8)")
     sides = [side if isinstance(side, int) else batch if axis == 0 else None for axis, side in enumerate(shape)]
     if any(side is None for side in sides):
         raise ValueError(f"the input {name} has no fixed shape: {shape}")
+    random, fixed = np.random.default_rng(INPUT_SEED), [side or 1 for side in sides]
+    if kind == "tensor(uint8)":
+        return random.integers(0, 256, fixed, np.uint8)
     # Ordinary numbers: zeros or denormals would be timed, not the network.
-    return np.random.default_rng(INPUT_SEED).standard_normal([side or 1 for side in sides], np.float32)
+    return random.standard_normal(fixed, np.float32)
 
 
 def _onnxruntime() -> Any:

@@ -124,7 +124,7 @@ class Worker:
         if wanted.graph is None or wanted.promise is None:
             raise LutnasError("a verification without a graph")
         runtime = dataclasses.replace(wanted.runtime, version=find_version())
-        store = GraphStore(self.client, self.spool, runtime.batch, self.sleep)
+        store = GraphStore(self.client, self.spool, runtime.batch, self.sleep, precision=runtime.precision)
         task = Task(wanted.promise.genotype, "verification", wanted.graph)
         canary, model = store.read(wanted.canary), store.read(wanted.graph)
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, wanted.canary))
@@ -146,6 +146,7 @@ class Worker:
             parse_space(job.job.space),
             threads=wanted.threads,
             batch=wanted.batch,
+            precision=wanted.precision,
             preset=self.preset,
         )
         profiler = Profiler(self.client, self.spool, self.progress, self.sleep, check=check, wait_for_others=True)

@@ -153,25 +153,30 @@ class LatencyTable:
             MissingKernel: the table has no kernel prices, or none for some of these kernels.
         """
         if self.kernels is None:
-            raise MissingKernel(sorted(counts), self.device, profile_command(self.device, self.parsed_space))
+            raise MissingKernel(
+                sorted(counts), self.device, profile_command(self.device, self.parsed_space, self.runtime.precision)
+            )
         try:
             return self.kernels.predict(counts, guess)
         except MissingKernel as error:
-            command = profile_command(self.device, self.parsed_space)
+            command = profile_command(self.device, self.parsed_space, self.runtime.precision)
             raise MissingKernel(error.missing, self.device, command) from None
 
     def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:
         missing = [str(key) for key in keys if key not in self.price_index]
         if missing:
-            raise MissingPrice(missing, self.device, profile_command(self.device, self.parsed_space))
+            raise MissingPrice(
+                missing, self.device, profile_command(self.device, self.parsed_space, self.runtime.precision)
+            )
 
 
-def profile_command(device: str, space: Space) -> str:
+def profile_command(device: str, space: Space, precision: str = "fp32") -> str:
     """The command that measures a space on a device."""
+    wanted = "" if precision == "fp32" else f" --precision {precision}"
     return (
         f"profiler-agent profile --server URL --device {device} --space {space.name} --resolution {space.resolution}"
         f" --channels {space.channels} --depth {space.depth}"
-        f" --classes {space.classes} --image-channels {space.image_channels}"
+        f" --classes {space.classes} --image-channels {space.image_channels}{wanted}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, or_, select
+from sqlalchemy import Connection, Row, Select, case, insert, or_, select
 from sqlalchemy.sql.functions import func
 
 from lut_server import refusals, schema
@@ -32,7 +32,8 @@ class SqlTables:
         return bytes(content)
 
     def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
-        query = _of_device(device).order_by(_TABLES.number.desc()).limit(1)
+        plain_first = case((_TABLES.runtime.contains("/fp32/", autoescape=True), 0), else_=1)
+        query = _of_device(device).order_by(plain_first, _TABLES.number.desc()).limit(1)
         if space:
             begins = func.substr(_TABLES.space, 1, len(space) + 1) == f"{space}/"
             query = query.where(or_(_TABLES.space == space, begins))
