@@ -6,6 +6,8 @@ and executes it in fp32; casts that meet cancel, so that in the end nothing but 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from profiler_agent.onnx_reader import read_graph
 from profiler_agent.sessions import optimise
 from shared.errors import InvalidValue
@@ -15,7 +17,7 @@ _INSERTED = "InsertedPrecisionFreeCast_"
 """Begins the names of tensors that ONNX Runtime casts to fp32 for want of a kernel."""
 
 
-def check_half_precision(name: str, model: bytes, runtime: Runtime) -> None:
+def check_half_precision(name: str, model: bytes | Path, runtime: Runtime) -> None:
     """Raise InvalidValue if the runtime would execute an fp16 graph in fp32.
 
     Raises:

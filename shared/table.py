@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from shared.errors import InvalidValue, MissingKernel, MissingPrice, SchemaTooNew
+from shared.errors import InvalidValue, MissingKernel, MissingPrice, SchemaTooNew, WrongUse
 from shared.kernel_prices import KernelPrices
 from shared.op_key import OpKey, parse_op_key
 from shared.prediction import CONFIDENCE, HeldOutError, Prediction
 from shared.runtime import Runtime
 from shared.spaces import Genotype, Space, parse_space
+from shared.table_source import TableSource
 from shared.wire import LEFT_OUT_IF_NONE, content_hash, from_wire
 
 __all__ = [
@@ -64,7 +65,10 @@ class NetworkCheck:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Everything that a search needs to know of a device; `table.hash` names exactly this content."""
+    """Everything that a search needs to know of a device; `table.hash` names exactly this content.
+
+    A table with a `source` was imported: nobody measured it here, and no agent can verify what it says.
+    """
 
     device: str
     runtime: Runtime
@@ -81,6 +85,7 @@ class LatencyTable:
     runs: tuple[str, ...]
     schema: int = TABLE_SCHEMA
     kernels: KernelPrices | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    source: TableSource | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
     def __post_init__(self) -> None:
         if self.schema > TABLE_SCHEMA:
@@ -153,21 +158,23 @@ class LatencyTable:
             MissingKernel: the table has no kernel prices, or none for some of these kernels.
         """
         if self.kernels is None:
-            raise MissingKernel(
-                sorted(counts), self.device, profile_command(self.device, self.parsed_space, self.runtime.precision)
-            )
+            raise MissingKernel(sorted(counts), self.device, self._command())
         try:
             return self.kernels.predict(counts, guess)
         except MissingKernel as error:
-            command = profile_command(self.device, self.parsed_space, self.runtime.precision)
-            raise MissingKernel(error.missing, self.device, command) from None
+            raise MissingKernel(error.missing, self.device, self._command()) from None
 
     def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:
         missing = [str(key) for key in keys if key not in self.price_index]
         if missing:
-            raise MissingPrice(
-                missing, self.device, profile_command(self.device, self.parsed_space, self.runtime.precision)
-            )
+            raise MissingPrice(missing, self.device, self._command())
+
+    def _command(self) -> str:
+        """What would measure what the table lacks; an imported list of ops names no space."""
+        try:
+            return profile_command(self.device, self.parsed_space, self.runtime.precision)
+        except WrongUse:
+            return f"profiler-agent profile --server URL --device {self.device} --space NAME"
 
 
 def profile_command(device: str, space: Space, precision: str = "fp32") -> str:

@@ -96,6 +96,10 @@ def _activations(graph: onnx.GraphProto) -> tuple[str, ...]:
     return (*(one.name for one in graph.input), *(name for node in graph.node for name in node.output))
 
 
+def _settings(node: onnx.NodeProto) -> dict[str, Any]:
+    return {one.name: helper.get_attribute_value(one) for one in node.attribute}
+
+
 def _checked(ranges: Mapping[str, Range]) -> Mapping[str, Range]:
     for name, (low, high) in ranges.items():
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
@@ -161,6 +165,8 @@ class _Quantiser:
             self._keep_scale(node)
         elif node.op_type == "BatchNormalization":
             self._affine(node)
+        elif node.op_type == "Gemm" and _settings(node) not in ({"transB": 1}, {"transB": 1, "alpha": 1, "beta": 1}):
+            raise InvalidValue("graph", f"a Gemm with {_settings(node)} has no int8 form here")
         elif node.op_type in _LAYERS:
             weight, *bias = (self.constants[name] for name in node.input[1:])
             inputs = self._layer_inputs(node.input[0], node.input[1], weight, *bias)

@@ -164,5 +164,10 @@ def test_what_cannot_be_quantised_is_refused_by_name() -> None:
         build_graph(CanaryGraph(), precision="int4")
     with pytest.raises(InvalidValue, match="Softmax"):
         quantise(network([helper.make_node("Softmax", ["input"], ["output"])], {}))
+    with pytest.raises(InvalidValue, match=r"a Gemm with \{\}"):
+        quantise(
+            network([helper.make_node("Gemm", ["input", "w"], ["output"])], {"w": np.eye(8)}),
+            dict.fromkeys(("input", "output"), (0.0, 1.0)),
+        )
     with pytest.raises(InvalidValue, match="'input' from 3"):
         quantise(network([helper.make_node("Relu", ["input"], ["output"])], {}), {"input": (3.0, float("nan"))})
