@@ -45,6 +45,7 @@ class DeviceWithTables:
     probe: dict[str, str]
     created_at: str
     last_seen_at: str
+    last_asked_at: str | None
     tables: tuple[TableSummary, ...]
 
 
@@ -109,6 +110,22 @@ class TablesAnswer:
     """Tables, the oldest first."""
 
     tables: tuple[TableSummary, ...]
+
+
+@dataclass(frozen=True)
+class ImportedAnswer:
+    """What became of an imported file: its tables, the new ones and those that were there already."""
+
+    imported: tuple[TableSummary, ...]
+    known: tuple[TableSummary, ...]
+
+
+@dataclass(frozen=True)
+class ArchiveAnswer:
+    """How many things of an archive were new, and how many were there already, by kind."""
+
+    stored: dict[str, int]
+    known: dict[str, int]
 
 
 @dataclass(frozen=True)

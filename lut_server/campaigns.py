@@ -11,7 +11,7 @@ from shared.errors import Conflict, InvalidValue
 from shared.graph_spec import CanaryGraph, parse_graph_spec
 from shared.measurement import Measurement, Run
 from shared.op_key import OpKey, parse_op_key
-from shared.plan import Plan
+from shared.plan import OP_ROLES, Plan
 from shared.spaces import Space, parse_space
 
 
@@ -32,7 +32,7 @@ def check_measurement(run: Run, measurement: Measurement) -> None:
     for reference in (measurement.graph, measurement.minus):
         if reference is not None:
             parse_graph_spec(reference)
-    if measurement.role == "marginal":
+    if measurement.role in OP_ROLES:
         if parse_op_key(measurement.subject) not in _op_keys(space):
             raise InvalidValue("measurement.subject", f"{measurement.subject} is no op key of {space}")
     elif not space.is_connected(space.parse(measurement.subject)):

@@ -10,18 +10,19 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from lut_server.auth import ROLES, create_token
 from lut_server.settings import SETTINGS, Setting, Settings, read_settings
 from lut_server.sql import SqlStore, open_store
+from lut_server.store import TokenStore
 from lut_server.table_lookup import get_table
-from lut_server.text_table import align, describe, prices_csv
-from lut_server.transfer.cli import add_import
+from lut_server.text_table import describe
+from lut_server.transfer.cli import add_export, add_import
 from shared import __version__
-from shared.errors import LutnasError
+from shared.errors import InvalidValue, LutnasError
 from shared.table import LatencyTable, read_table
+from shared.table_text import align
 
 Command = Callable[[argparse.Namespace, Settings], None]
 
@@ -62,15 +63,15 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--role", required=True, choices=ROLES, help="each may do what the ones before it may")
     create.add_argument("--name", default="", help="who it is for")
     create.add_argument("--device", help="the one device that it may act for")
+    create.add_argument("--days", type=float, help="after which it ends; default: never")
     add(token, "list", "list all tokens, without their secrets", _token_list)
     add(token, "revoke", "revoke a token", _token_revoke).add_argument("id")
     add(commands, "devices", "list the devices", _devices)
     table = commands.add_parser("table", help="look at a latency table").add_subparsers(required=True, metavar="ACTION")
     _add_table(add(table, "show", "print a device's newest table", _table_show))
-    export = add(commands, "export", "write a device's newest table to a file or to stdout", _export)
-    _add_table(export)
-    export.add_argument("--format", choices=("json", "csv"), default="json", help="json: all of it; csv: the prices")
-    export.add_argument("--out", type=Path, metavar="FILE", help="instead of stdout")
+    listed = add(table, "list", "list the tables, the newest last: spaces, runtimes, held-out errors", _table_list)
+    listed.add_argument("--device", help="of one device alone")
+    add_export(commands, add)
     add_import(commands, add)
     add(commands, "migrate", "bring the database to this version's schema", _migrate)
     return parser
@@ -88,6 +89,9 @@ def _add_setting(parser: argparse.ArgumentParser, setting: Setting) -> None:
 def _add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
+    parser.add_argument(
+        "--runtime", help="a runtime, or some of its parts, for example CUDAExecutionProvider/threads=1; default: any"
+    )
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> None:
@@ -96,13 +100,23 @@ def _serve(_: argparse.Namespace, settings: Settings) -> None:
     from lut_server.serving import is_loopback, serve
 
     app = create_app(settings)
-    if not is_loopback(settings.host) and not app.state.services.store.tokens.list():
-        print(
-            "lut-server: no token exists yet, so every write is refused; make one with: lut-server token create "
-            "--role agent (in a container: docker compose exec lut-server lut-server token create --role agent)",
-            file=sys.stderr,
+    _require_tokens(app.state.services.store.tokens, settings, is_loopback(settings.host))
+    serve(app, settings, _announce)
+
+
+def _require_tokens(tokens: TokenStore, settings: Settings, only_this_machine: bool) -> None:
+    """A server that a network can reach never starts without an owner."""
+    if tokens.list():
+        return
+    if settings.first_token == "yes":
+        token = create_token(tokens, "admin", "first token")
+        print(f"lut-server: the first token, of role admin, shown this once: {token}", file=sys.stderr, flush=True)
+    elif not only_this_machine:
+        raise InvalidValue(
+            "host",
+            f"{settings.host} can be reached from the network and no token exists yet; make one with `lut-server token "
+            "create --role admin`, or start with --first-token yes, which makes one and prints it",
         )
-    serve(app, settings.host, settings.port, _announce)
 
 
 def _announce(url: str) -> None:
@@ -110,15 +124,25 @@ def _announce(url: str) -> None:
 
 
 def _token_create(arguments: argparse.Namespace, settings: Settings) -> None:
-    print(create_token(_open(settings).tokens, arguments.role, arguments.name, arguments.device))
+    tokens = _open(settings).tokens
+    print(create_token(tokens, arguments.role, arguments.name, arguments.device, days=arguments.days))
 
 
 def _token_list(_: argparse.Namespace, settings: Settings) -> None:
     rows = [
-        (one.id, one.role, one.device or "any", one.created_at, one.revoked_at or "no", one.name)
+        (
+            one.id,
+            one.role,
+            one.device or "any",
+            one.created_at,
+            one.last_used_at or "never",
+            one.expires_at or "never",
+            one.revoked_at or "no",
+            one.name,
+        )
         for one in _open(settings).tokens.list()
     ]
-    print(align(("id", "role", "device", "created", "revoked", "name"), rows))
+    print(align(("id", "role", "device", "created", "last used", "ends", "revoked", "name"), rows))
 
 
 def _token_revoke(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -138,21 +162,22 @@ def _table_show(arguments: argparse.Namespace, settings: Settings) -> None:
     print(describe(_read_table(_open(settings), arguments)))
 
 
-def _export(arguments: argparse.Namespace, settings: Settings) -> None:
+def _table_list(arguments: argparse.Namespace, settings: Settings) -> None:
     store = _open(settings)
-    if arguments.format == "csv":
-        text = prices_csv(_read_table(store, arguments))
-    else:
-        text = _table_bytes(store, arguments).decode()
-    if arguments.out is None:
-        print(text, end="" if text.endswith("\n") else "\n")
-        return
-    partial = arguments.out.with_name(arguments.out.name + ".part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(arguments.out)
-    except OSError as error:
-        raise LutnasError(f"cannot write {arguments.out}: {error.strerror}") from error
+    if arguments.device is not None:
+        store.devices.get(arguments.device)
+    rows = [
+        (
+            one.device,
+            one.space,
+            one.runtime,
+            "" if one.held_out is None else f"{one.held_out.mape_percent:.2f} %",
+            one.created_at,
+            one.hash[:12],
+        )
+        for one in store.tables.list(arguments.device)
+    ]
+    print(align(("device", "space", "runtime", "held-out error", "created", "hash"), rows))
 
 
 def _migrate(_: argparse.Namespace, settings: Settings) -> None:
@@ -165,7 +190,7 @@ def _open(settings: Settings) -> SqlStore:
 
 
 def _table_bytes(store: SqlStore, arguments: argparse.Namespace) -> bytes:
-    return store.tables.get_bytes(get_table(store, arguments.device, arguments.space).hash)
+    return store.tables.get_bytes(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
 
 
 def _read_table(store: SqlStore, arguments: argparse.Namespace) -> LatencyTable:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from lut_server.refusals import refused
 from lut_server.store import Store, TableSummary
 from shared.errors import WrongUse
-from shared.runtime import parse_runtime
+from shared.runtime import PRECISIONS
 from shared.spaces import SPACES, make_space, parse_space
 from shared.table import profile_command
 
 
 def get_table(store: Store, device: str, space: str = "", runtime: str | None = None) -> TableSummary:
-    """The newest table of the device whose space is `space` or begins with its parts; without a runtime, of fp32 first.
+    """The newest table of the device whose space is `space` or begins with its parts, and whose runtime fits.
+
+    Args:
+        store: of the tables.
+        device: name of the device.
+        space: a space, or its first parts; empty takes any.
+        runtime: a runtime, or some of its parts in any order (`CUDAExecutionProvider/threads=1`); None takes any. What
+            says nothing of the precision gets fp32 first.
 
     Raises:
         NotFound: unknown_device; or no_table, naming what exists and the command that would measure the rest.
@@ -21,7 +28,13 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
     table = store.tables.find(device, wanted, runtime)
     if table is not None:
         return table
-    there = sorted({f"{one.space} on {one.runtime}" for one in store.tables.list(device)})
+    existing = store.tables.list(device)
+    parts = set((runtime or "").strip("/").split("/"))
+    newest_first = tuple(reversed(existing))
+    for one in sorted(newest_first, key=lambda one: "/fp32/" not in one.runtime):
+        if f"{one.space}/".startswith(f"{wanted}/" if wanted else "") and parts <= set(one.runtime.split("/")):
+            return one
+    there = sorted({f"{one.space} on {one.runtime}" for one in existing})
     of_runtime = f" on {runtime}" if runtime else ""
     raise refused(
         "no_table",
@@ -32,10 +45,7 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
 
 def _command(device: str, space: str, runtime: str | None) -> str:
     """The profile command of a space whose trailing parts may be missing."""
-    try:
-        precision = parse_runtime(runtime).precision if runtime else "fp32"
-    except WrongUse:
-        precision = "fp32"
+    precision = next((one for one in (runtime or "").split("/") if one in PRECISIONS), "fp32")
     name, *parts = space.split("/")
     try:
         defaults = str(make_space(name if name in SPACES else "nas-bench-201")).split("/")

@@ -6,13 +6,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from profiler_agent.commands.compare import add_compare
 from profiler_agent.commands.doctor import add_doctor
 from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
+from profiler_agent.commands.profile import add_spaces, report_tables, wanted_spaces
+from profiler_agent.commands.runtime import add_optimisation, add_provider
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
 from profiler_agent.stopping import PRESETS
@@ -66,23 +68,14 @@ def run_probe(arguments: argparse.Namespace) -> int:
 
 
 def run_profile(arguments: argparse.Namespace) -> int:
-    """`profile`: make the device's latency table."""
+    """`profile`: make the device's latency tables."""
     from profiler_agent.profiling import Profiler, ProfileRequest
     from profiler_agent.progress import Progress
     from profiler_agent.spool import Spool
-    from shared.spaces import make_space
 
-    space = make_space(
-        arguments.space,
-        resolution=arguments.resolution,
-        channels=arguments.channels,
-        depth=arguments.depth,
-        classes=arguments.classes,
-        image_channels=arguments.image_channels,
-    )
     request = ProfileRequest(
         arguments.device,
-        space,
+        wanted_spaces(arguments),
         arguments.calibration,
         arguments.held_out,
         arguments.seed,
@@ -92,34 +85,28 @@ def run_profile(arguments: argparse.Namespace) -> int:
         PRESETS[arguments.preset],
         arguments.new,
         arguments.force,
+        arguments.provider,
+        arguments.optimisation,
     )
     progress = Progress(_say, sys.stderr.isatty())
     if where_to_write(arguments) is not None:
         return run_profile_offline(arguments, request, Spool(_spool_folder(arguments)), progress)
     with _client(arguments) as client:
         spool, most_bytes = Spool(_spool_folder(arguments)), arguments.memory_mb * 1_000_000
-        outcome = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
-    if outcome.table is not None:
-        if not outcome.measured:
-            print("the server has this table already (same plan, runtime and agent version); --new measures again")
-        _print_table(outcome.table, client.url, arguments.device, str(space))
-    if outcome.refused:
-        _say(f"{len(outcome.refused)} graphs could not be measured:")
-        for problem in outcome.refused:
-            _say(f"  {problem}")
-        if outcome.table is None:
-            _say("the measurements are uploaded, but without all of them the server makes no table")
-    return 1 if outcome.refused or outcome.table is None else 0
+        outcomes = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
+        return report_tables(outcomes, client, arguments.device, _say)
 
 
 def run_work(arguments: argparse.Namespace) -> int:
     """`work`: do the server's jobs."""
     from profiler_agent.progress import Progress
+    from profiler_agent.sessions import local_runtime
     from profiler_agent.spool import Spool
     from profiler_agent.worker import Worker
     from shared.measurement import check_device_name
 
     check_device_name(arguments.device)
+    local_runtime(provider=arguments.provider)  # said now, not when the first job fails
     spool, progress = Spool(_spool_folder(arguments)), Progress(_say, sys.stderr.isatty())
     with _client(arguments) as client:
         worker = Worker(client, spool, progress, arguments.device, PRESETS[arguments.preset], arguments.poll_s)
@@ -142,11 +129,16 @@ def run_upload(arguments: argparse.Namespace) -> int:
 def run_predict(arguments: argparse.Namespace) -> int:
     """`predict`: what the device's table says of ONNX files."""
     from profiler_agent.predicting import predict_files
+    from profiler_agent.sessions import local_runtime
 
+    runtime = local_runtime(
+        arguments.threads,
+        provider=arguments.provider,
+        optimisation=arguments.optimisation,
+        precision=arguments.precision,
+    )
     with _client(arguments) as client:
-        found = predict_files(
-            client, arguments.device, arguments.files, arguments.space, arguments.threads, arguments.precision
-        )
+        found = predict_files(client, arguments.device, arguments.files, arguments.space, runtime)
     for one in found:
         if one.answer is None:
             _say(f"{one.path}: {one.problem}")
@@ -159,20 +151,6 @@ def run_predict(arguments: argparse.Namespace) -> int:
             for kernel in guessed:
                 _say(f"  {kernel}")
     return 1 if any(one.answer is None for one in found) else 0
-
-
-def _print_table(table: Mapping[str, Any], url: str, device: str, space: str) -> None:
-    print(f"table      {table['hash']}")
-    error = table.get("held_out")
-    if isinstance(error, dict):
-        print(
-            f"held out   {error['networks']} networks: mean error {error['mape_percent']:.2f} %,"
-            f" within 10 % {error['within_10_percent']:.0f} %, Kendall tau {error['kendall_tau']:.3f}"
-        )
-    nominal_ms = table.get("canary_nominal_ms")
-    if isinstance(nominal_ms, (int, float)):
-        print(f"canary     {nominal_ms:.4g} ms nominal")
-    print(f"at         {url}/v1/devices/{device}/table?space={space}")
 
 
 def _client(arguments: argparse.Namespace) -> ServerClient:
@@ -200,11 +178,13 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--json", action="store_true", help="as one JSON object")
     probe.set_defaults(command=run_probe)
 
-    profile = commands.add_parser("profile", help="make this device's latency table")
+    profile = commands.add_parser("profile", help="make this device's latency tables")
     _add_server(profile, required=False)
     add_offline(profile)
     _add_device(profile)
     _add_plan(profile)
+    add_provider(profile)
+    add_optimisation(profile)
     profile.add_argument(
         "--new", action="store_true", help="begin anew: resume nothing, and measure even if the server has this table"
     )
@@ -223,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     work = commands.add_parser("work", help="do the server's jobs for this device")
     _add_server(work)
     _add_device(work)
+    add_provider(work)
     work.add_argument("--once", action="store_true", help="do what is queued now, then exit")
     work.add_argument(
         "--poll-s", type=_positive, default=2.0, metavar="S", help="seconds between questions for a job (2)"
@@ -236,6 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--space", default="", metavar="SPACE", help="of the table (default: the newest)")
     predict.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
     _add_precision(predict, "of the table and of the files")
+    add_provider(predict)
+    add_optimisation(predict)
     predict.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx", help="models to predict")
     predict.set_defaults(command=run_predict)
 
@@ -266,9 +249,8 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--space", required=True, metavar="NAME", help="search space, for example nas-bench-201")
+    add_spaces(parser)
     for flags, text in (
-        (("--resolution",), "height and width of the input image, pixels"),
         (("--channels",), "channels of the first stage"),
         (("--depth", "--cells-per-stage"), "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet)"),
         (("--classes",), "classes of the classifier"),

@@ -25,12 +25,11 @@ from profiler_agent.stopping import PRESETS, Preset
 from profiler_agent.uploading import Uploader
 from profiler_agent.verifying import verify
 from shared.errors import Conflict, LutnasError, NotFound, ServerAway, ServerRefused
-from shared.jobs import Job, JobResult
+from shared.jobs import OVER, Job, JobResult
 from shared.plan import Task
 from shared.spaces import parse_space
 
 LEASE_S = 60.0
-_OVER = ("done", "failed", "cancelled")
 
 
 class JobOver(LutnasError):
@@ -143,14 +142,18 @@ class Worker:
         wanted = job.job.runtime
         request = ProfileRequest(
             self.device,
-            parse_space(job.job.space),
+            (parse_space(job.job.space),),
             threads=wanted.threads,
             batch=wanted.batch,
             precision=wanted.precision,
             preset=self.preset,
+            provider=wanted.provider,
+            optimisation=wanted.optimisation,
         )
         profiler = Profiler(self.client, self.spool, self.progress, self.sleep, check=check, wait_for_others=True)
-        outcome = profiler.profile(request)
+        (outcome,) = profiler.profile(request)
+        if outcome.problem is not None:
+            raise outcome.problem
         if outcome.table is None:
             return JobResult(error=f"{len(outcome.refused)} graphs could not be measured: {outcome.refused[0]}")
         return JobResult(run=outcome.run_id)
@@ -179,7 +182,7 @@ class Worker:
 
     def _is_over(self, job_id: str) -> bool:
         try:
-            return self.client.fetch_job(job_id).state in _OVER
+            return self.client.fetch_job(job_id).state in OVER
         except NotFound:
             return True
         except LutnasError:

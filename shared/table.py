@@ -17,7 +17,7 @@ from functools import cached_property
 from shared.errors import InvalidValue, MissingKernel, MissingPrice, SchemaTooNew, WrongUse
 from shared.kernel_prices import KernelPrices
 from shared.op_key import OpKey, parse_op_key
-from shared.prediction import CONFIDENCE, HeldOutError, Prediction
+from shared.prediction import CONFIDENCE, BaselineError, HeldOutError, Prediction
 from shared.runtime import Runtime
 from shared.spaces import Genotype, Space, parse_space
 from shared.table_source import TableSource
@@ -34,13 +34,17 @@ __all__ = [
     "read_table",
 ]
 
-TABLE_SCHEMA = 2
-"""2 (kernel prices) differs from 1 by `kernels` alone."""
+TABLE_SCHEMA = 3
+"""2 differs from 1 by `kernels` alone, 3 from 2 by `baselines` and the `isolated_ms` of its prices."""
 
 
 @dataclass(frozen=True)
 class OpPrice:
-    """One row: posterior price with its standard deviation, and the measured marginal cost with its interval."""
+    """One row: posterior price with its standard deviation, and the measured marginal cost with its interval.
+
+    Attributes:
+        isolated_ms: what the op takes alone, the runtime's own call and the graph's edges included; no price.
+    """
 
     op_key: str
     price_ms: float
@@ -50,6 +54,7 @@ class OpPrice:
     marginal_high_ms: float
     stable: bool = True
     reasons: tuple[str, ...] = ()
+    isolated_ms: float | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class LatencyTable:
     runs: tuple[str, ...]
     schema: int = TABLE_SCHEMA
     kernels: KernelPrices | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    baselines: tuple[BaselineError, ...] | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     source: TableSource | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
     def __post_init__(self) -> None:
