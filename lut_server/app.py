@@ -14,6 +14,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from lut_server import bodies, problems
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
+from lut_server.kernel_plans import KernelPlanRequest
 from lut_server.predicting import PredictionRequest
 from lut_server.routes import devices, health, jobs, kernels, plans, runs, tables
 from lut_server.services import Services
@@ -33,6 +34,7 @@ BODIES = (
     bodies.Heartbeat,
     bodies.HandIn,
     PredictionRequest,
+    KernelPlanRequest,
     NewJob,
     Run,
 )

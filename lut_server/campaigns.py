@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from functools import lru_cache
 
+from lut_server.kernel_plans import is_kernel_plan
+from lut_server.single_kernels import add_single_kernels
 from lut_server.store import Store, TableSummary
 from lut_server.table_builder import build_table, canary_nominal_ms
+from lut_server.table_lookup import get_table
 from shared.errors import Conflict, InvalidValue
-from shared.graph_spec import CanaryGraph, parse_graph_spec
+from shared.graph_spec import CanaryGraph, KernelGraph, parse_graph_spec
 from shared.measurement import Measurement, Run
 from shared.op_key import OpKey, parse_op_key
 from shared.plan import Plan
 from shared.spaces import Space, parse_space
+from shared.table import LatencyTable, read_table
 
 
 def check_run(run: Run) -> None:
@@ -32,7 +37,11 @@ def check_measurement(run: Run, measurement: Measurement) -> None:
     for reference in (measurement.graph, measurement.minus):
         if reference is not None:
             parse_graph_spec(reference)
-    if measurement.role == "marginal":
+    if measurement.role == "kernel":
+        graph = parse_graph_spec(measurement.graph)
+        if not isinstance(graph, KernelGraph) or str(graph.kernel) != measurement.subject:
+            raise InvalidValue("measurement.subject", f"{measurement.subject} is not the kernel of {measurement.graph}")
+    elif measurement.role == "marginal":
         if parse_op_key(measurement.subject) not in _op_keys(space):
             raise InvalidValue("measurement.subject", f"{measurement.subject} is no op key of {space}")
     elif not space.is_connected(space.parse(measurement.subject)):
@@ -59,9 +68,16 @@ def _finish_once(store: Store, run: Run, plan: Plan) -> TableSummary:
     nominal_ms = store.runs.find_canary_nominal(run.device, str(run.runtime), run.canary)
     if nominal_ms is None and measurements:
         nominal_ms = canary_nominal_ms(measurements)
+    if is_kernel_plan(plan):
+        return store.runs.finish(run.id, add_single_kernels(store, _table_of(store, run), run, nominal_ms or 1.0))
     kernel_counts = store.kernels.of_graphs(run.device, str(run.runtime), plan.graphs())
     table = build_table(run, plan, measurements, nominal_ms or 1.0, kernel_counts)
-    return store.runs.finish(run.id, table)
+    return store.runs.finish(run.id, add_single_kernels(store, table, run, nominal_ms or 1.0))
+
+
+def _table_of(store: Store, run: Run) -> LatencyTable:
+    summary = get_table(store, run.device, run.space, str(run.runtime))
+    return read_table(json.loads(store.tables.get_bytes(summary.hash)))
 
 
 @lru_cache(maxsize=64)

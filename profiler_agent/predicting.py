@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profiler_agent.files import read_bytes
-from profiler_agent.kernels import count_kernels
+from profiler_agent.model_files import CountedFile, count_files
 from profiler_agent.server_client import ServerClient
-from profiler_agent.sessions import local_runtime, optimise
-from shared.errors import LutnasError
+from profiler_agent.sessions import local_runtime
+from shared.errors import LutnasError, NotFound
 
 
 @dataclass(frozen=True)
@@ -21,21 +20,28 @@ class FilePrediction:
     path: Path
     answer: dict[str, Any] | None
     problem: str | None = None
+    note: str | None = None
 
 
 def predict_files(
     client: ServerClient, device: str, files: Sequence[Path], space: str = "", threads: int = 1
 ) -> list[FilePrediction]:
-    """Predict files one after the other; one that cannot be predicted does not hold up the others."""
+    """Predict files one after the other; one that cannot be predicted does not hold up the others.
+
+    Raises:
+        NotFound: the server knows no such device, or has no table of it for this runtime.
+    """
     runtime = local_runtime(threads)
-    found = []
-    for path in files:
-        try:
-            model = read_bytes(path)
-            if model is None:
-                raise LutnasError(f"{path} is not a file")
-            counts = count_kernels(optimise(str(path), model, runtime))
-            found.append(FilePrediction(path, client.predict(device, counts, space, str(runtime))))
-        except LutnasError as error:
-            found.append(FilePrediction(path, None, str(error)))
-    return found
+    return [predict_counted(client, device, one, space, str(runtime)) for one in count_files(files, runtime)]
+
+
+def predict_counted(client: ServerClient, device: str, one: CountedFile, space: str, runtime: str) -> FilePrediction:
+    """Predict a file whose kernels are counted."""
+    if one.counts is None:
+        return FilePrediction(one.path, None, one.problem)
+    try:
+        return FilePrediction(one.path, client.predict(device, one.counts, space, runtime), note=one.note)
+    except NotFound:
+        raise  # no file could be predicted
+    except LutnasError as error:
+        return FilePrediction(one.path, None, str(error))

@@ -130,6 +130,23 @@ class Profiler:
             refused = self._measure(spooled, request.preset, online, resumed=spooled.run.id != like.id)
         return self._hand_in(spooled, refused, request.force)
 
+    def carry_out(self, plan: Plan, device: str, runtime: Runtime, preset: Preset, new: bool = False) -> Outcome:
+        """Measure a plan that is at hand, or what an unfinished run of it lacks, and hand it in, complete or not.
+
+        Raises:
+            LutnasError: as the message says; what is measured is spooled.
+        """
+        description = self.probe()
+        online = self._greet(device, description)
+        identity = str(uuid.uuid4())
+        like = Run(identity, device, runtime, plan.space, plan.id, plan.canary, __version__, _now(), description)
+        with self.spool.measuring(self.wait_for_others):
+            spooled = None if new else self.spool.find_unfinished(like)
+            if spooled is None:
+                spooled = self.spool.new_run(like, plan)
+            refused = self._measure(spooled, preset, online, resumed=spooled.run.id != identity)
+        return self._hand_in(spooled, refused, force=True)
+
     def _greet(self, device: str, description: dict[str, str]) -> bool:
         try:
             retry(lambda: self.client.register_device(device, description), 2, self.sleep)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,18 @@ def _load(ort: Any, model: bytes, runtime: Runtime) -> Callable[[], object]:
     return run
 
 
-def optimise(name: str, model: bytes, runtime: Runtime) -> bytes:
+def optimise(
+    name: str, model: bytes | str, runtime: Runtime, free_sides: Mapping[str, int] = MappingProxyType({})
+) -> bytes:
     """The graph that ONNX Runtime would execute, weights and all, from a session that is never run.
 
     A session that writes its graph keeps its weights twice; so this is not the one that is timed.
+
+    Args:
+        name: for messages.
+        model: ONNX bytes, or the path of a file that keeps its weights in others.
+        runtime: of this machine.
+        free_sides: what inputs' sides that have a name instead of a number are fixed to.
 
     Raises:
         ModelRefused: ONNX Runtime does not load the model, or cannot write the graph.
@@ -102,6 +111,8 @@ def optimise(name: str, model: bytes, runtime: Runtime) -> bytes:
             path = Path(folder) / "optimised.onnx"
             options = _options(ort, runtime)
             options.optimized_model_filepath = str(path)
+            for side, length in free_sides.items():
+                options.add_free_dimension_override_by_name(side, length)
             ort.InferenceSession(model, options, providers=[runtime.provider])
             return path.read_bytes()
     except failures as error:

@@ -92,7 +92,7 @@ class MissingKernel(LutnasError):
     def __init__(self, kernels: Iterable[str], device: str = "the device", command: str = "") -> None:
         missing = sorted(kernels)
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        advice = f"; a run of a space that has them measures them, for example: {command}" if command else ""
+        advice = f"; measure them with: {command}" if command else ""
         super().__init__(f"the table of {device} has no price for the kernels {shown or '(any)'}{advice}")
         self.missing = missing
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from shared.errors import InvalidValue, MissingKernel, MissingPrice, SchemaTooNew
@@ -19,6 +19,7 @@ from shared.kernel_prices import KernelPrices
 from shared.op_key import OpKey, parse_op_key
 from shared.prediction import CONFIDENCE, HeldOutError, Prediction
 from shared.runtime import Runtime
+from shared.single_kernels import SingleKernels
 from shared.spaces import Genotype, Space, parse_space
 from shared.wire import LEFT_OUT_IF_NONE, content_hash, from_wire
 
@@ -29,12 +30,15 @@ __all__ = [
     "NetworkCheck",
     "OpPrice",
     "Prediction",
+    "SingleKernels",
+    "measure_command",
     "profile_command",
     "read_table",
 ]
 
-TABLE_SCHEMA = 2
-"""2 (kernel prices) differs from 1 by `kernels` alone."""
+TABLE_SCHEMA = 3
+"""2 (kernel prices) differs from 1 by `kernels` alone, 3 from 2 by `single_kernels`, and is written with those only."""
+SCHEMA_WITHOUT_SINGLE_KERNELS = 2
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,9 @@ class LatencyTable:
     held_out: HeldOutError | None
     networks: tuple[NetworkCheck, ...]
     runs: tuple[str, ...]
-    schema: int = TABLE_SCHEMA
+    schema: int = SCHEMA_WITHOUT_SINGLE_KERNELS
     kernels: KernelPrices | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    single_kernels: SingleKernels | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
     def __post_init__(self) -> None:
         if self.schema > TABLE_SCHEMA:
@@ -145,6 +150,8 @@ class LatencyTable:
     def predict_kernels(self, counts: Mapping[str, int], guess: bool = False) -> Prediction:
         """Latency of a network by how often each kernel occurs in its optimised graph.
 
+        A network of the space's own kernels takes the space's fit; any other one the kernels measured by themselves.
+
         Args:
             counts: by the kernel's string form.
             guess: price kernels that were never measured by their family, and name them in the prediction.
@@ -152,13 +159,18 @@ class LatencyTable:
         Raises:
             MissingKernel: the table has no kernel prices, or none for some of these kernels.
         """
-        if self.kernels is None:
-            raise MissingKernel(sorted(counts), self.device, profile_command(self.device, self.parsed_space))
         try:
-            return self.kernels.predict(counts, guess)
+            if self.single_kernels is not None and (self.kernels is None or self.kernels.unmeasured(counts)):
+                return self.single_kernels.predict(counts, self.kernels, guess)
+            if self.kernels is not None:
+                return self.kernels.predict(counts, guess)
+            raise MissingKernel(counts)
         except MissingKernel as error:
-            command = profile_command(self.device, self.parsed_space)
-            raise MissingKernel(error.missing, self.device, command) from None
+            raise MissingKernel(error.missing, self.device, measure_command(self.device, self.space)) from None
+
+    def with_single_kernels(self, single: SingleKernels) -> LatencyTable:
+        """The same table with these prices of single kernels."""
+        return replace(self, schema=TABLE_SCHEMA, single_kernels=single)
 
     def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:
         missing = [str(key) for key in keys if key not in self.price_index]
@@ -173,6 +185,11 @@ def profile_command(device: str, space: Space) -> str:
         f" --channels {space.channels} --depth {space.depth}"
         f" --classes {space.classes} --image-channels {space.image_channels}"
     )
+
+
+def measure_command(device: str, space: str, files: str = "FILE.onnx") -> str:
+    """The command that measures the kernels of a user's own files on a device."""
+    return f"profiler-agent measure-kernels --server URL --device {device} --space {space} {files}"
 
 
 def read_table(data: object) -> LatencyTable:
