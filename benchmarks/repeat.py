@@ -15,7 +15,7 @@ An entry's figure is its coefficient of variation over the six campaigns. Median
 import multiprocessing
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
@@ -23,6 +23,7 @@ from statistics import fmean, median, stdev
 from benchmarks import Progress
 from benchmarks.report import Figure
 from profiler_agent.campaign import Campaign, Subject
+from profiler_agent.residence import MOST_SESSIONS, Residence
 from profiler_agent.round_timer import RoundTimer, TimedGraph
 from profiler_agent.sessions import load_graph, local_runtime
 from profiler_agent.stopping import PRESETS, StoppingRule
@@ -71,23 +72,31 @@ def run(progress: Progress) -> dict[str, Figure]:
 
 def measure_all_ways(plan: Plan, number: int) -> Entries:
     """One campaign."""
-    runtime = local_runtime()
-    graphs = {spec: load_graph(spec, build_graph(parse_graph_spec(spec)), runtime) for spec in plan.graphs()}
+    models = {spec: build_graph(parse_graph_spec(spec)) for spec in plan.graphs()}
     start_s = time.monotonic()
-    ours = measure_ours(plan, graphs, seed=number)
+    ours = measure_ours(plan, models, seed=number)
     ours_s = time.monotonic() - start_s
+    runtime = local_runtime()
+    graphs = {spec: load_graph(spec, model, runtime) for spec, model in models.items()}
     repeats = [repeat_ms(graphs[task.graph], ours_s / len(plan.tasks)) for task in plan.tasks]
     return Entries(ours, [median(one[:PLAIN_REPEATS]) for one in repeats], [median(one) for one in repeats], ours_s)
 
 
-def measure_ours(plan: Plan, graphs: dict[str, TimedGraph], seed: int) -> list[float]:
+def measure_ours(plan: Plan, models: Mapping[str, bytes], seed: int) -> list[float]:
     """Ratio to the canary of each task, as a profiling run measures it."""
+    runtime, residence = local_runtime(), Residence()
+    canary = load_graph(plan.canary, models[plan.canary], runtime, MOST_SESSIONS)
+
+    def guest(spec: str) -> TimedGraph:
+        return residence.add(lambda sessions: load_graph(spec, models[spec], runtime, sessions), len(models[spec]))
+
+    graphs = {spec: guest(spec) for spec in models if spec != plan.canary}
     subjects = [
         Subject(task, graphs[task.graph], None if task.minus is None else graphs[task.minus]) for task in plan.tasks
     ]
     Campaign(
         subjects,
-        RoundTimer(graphs[plan.canary]),
+        RoundTimer(canary),
         StoppingRule(PRESET, len(subjects), time.monotonic),
         lambda subject: Verdict(True),
         Unkept(),

@@ -18,6 +18,7 @@ from lut_server.settings import SETTINGS, Setting, Settings, read_settings
 from lut_server.sql import SqlStore, open_store
 from lut_server.table_lookup import get_table
 from lut_server.text_table import align, describe, prices_csv
+from lut_server.transfer.cli import add_import
 from shared import __version__
 from shared.errors import LutnasError
 from shared.table import LatencyTable, read_table
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_table(export)
     export.add_argument("--format", choices=("json", "csv"), default="json", help="json: all of it; csv: the prices")
     export.add_argument("--out", type=Path, metavar="FILE", help="instead of stdout")
+    add_import(commands, add)
     add(commands, "migrate", "bring the database to this version's schema", _migrate)
     return parser
 

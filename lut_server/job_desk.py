@@ -12,6 +12,7 @@ from shared.graph_spec import CanaryGraph, NetworkGraph, UploadedModel, parse_gr
 from shared.jobs import Job, JobResult, NewJob
 from shared.spaces import parse_space
 from shared.table import LatencyTable, read_table
+from shared.table_source import not_verifiable
 
 
 def check_job(store: Store, job: NewJob) -> None:
@@ -25,16 +26,18 @@ def check_job(store: Store, job: NewJob) -> None:
     space = parse_space(job.space)
     for genotype in job.genotypes:
         NetworkGraph(space, space.parse(genotype))
+    if job.promise is not None:
+        table = _table(store, job.promise.table_hash)
+        if table.source is not None:
+            raise InvalidValue("job.promise.table_hash", not_verifiable(table.device, table.source))
+        if (table.device, table.canary) != (job.device, job.canary):
+            raise InvalidValue("job.promise.table_hash", f"is a table of {table.device} with {table.canary}")
     if not isinstance(parse_graph_spec(job.canary), CanaryGraph):
         raise InvalidValue("job.canary", f"'{job.canary[:80]}' is not a canary")
     if job.graph is not None:
         graph = parse_graph_spec(job.graph)
         if isinstance(graph, UploadedModel) and not store.models.has(graph.sha256):
             raise refused("unknown_model", f"no model {graph.sha256} was uploaded: PUT /v1/models/{graph.sha256} first")
-    if job.promise is not None:
-        table = _table(store, job.promise.table_hash)
-        if (table.device, table.canary) != (job.device, job.canary):
-            raise InvalidValue("job.promise.table_hash", f"is a table of {table.device} with {table.canary}")
 
 
 def hand_in(store: Store, job_id: str, job: NewJob, result: JobResult) -> Job:

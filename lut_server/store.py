@@ -159,8 +159,14 @@ class TableStore(Protocol):
     def get_bytes(self, table_hash: str) -> bytes:
         """Canonical JSON of the table (no_table)."""
 
+    def put_imported(self, table: LatencyTable) -> bool:
+        """Store a table that no run made, and its device where that is unknown; False if it was there already."""
+
     def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
-        """The newest table of the device whose space is `space` or begins with its parts."""
+        """The newest table of the device whose space is `space` or begins with its parts.
+
+        A measured table goes before every imported one.
+        """
 
     def list(self, device: str | None = None) -> tuple[TableSummary, ...]:
         """All tables, of one device if given."""

@@ -122,7 +122,7 @@ def calibrate(
         networks=(),
         runs=(run.id,),
     )
-    return _with_checks(table, space, networks)
+    return with_checks(table, space, networks)
 
 
 def _kernel_prices(measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts) -> KernelPrices | None:
@@ -171,7 +171,8 @@ def _price(cost: MarginalCost, price_ms: float, sd_ms: float) -> OpPrice:
     return OpPrice(cost.op_key, price_ms, sd_ms, cost.cost_ms, cost.low_ms, cost.high_ms, cost.stable, cost.reasons)
 
 
-def _with_checks(table: LatencyTable, space: Space, networks: Sequence[MeasuredNetwork]) -> LatencyTable:
+def with_checks(table: LatencyTable, space: Space, networks: Sequence[MeasuredNetwork]) -> LatencyTable:
+    """The table with what it predicts of measured networks beside them, and its error on the held-out ones."""
     checks = []
     for one in networks:
         prediction = table.predict(one.genotype)

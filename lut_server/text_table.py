@@ -38,6 +38,9 @@ def describe(table: LatencyTable) -> str:
         f"canary   {table.canary}, nominally {table.canary_nominal_ms:.4g} ms",
         f"base     {table.base_ms:.4g} ms, spread of single networks {100 * table.relative_spread:.2g} %",
     ]
+    if table.source is not None:
+        lines.insert(0, f"IMPORTED from {table.source}, SHA-256 {table.source.sha256[:12]}: not measured here")
+        lines += [f"note     {note}" for note in table.source.notes]
     error = table.held_out
     if error is not None:
         lines.append(

@@ -96,7 +96,8 @@ def run_profile(arguments: argparse.Namespace) -> int:
     if where_to_write(arguments) is not None:
         return run_profile_offline(arguments, request, Spool(_spool_folder(arguments)), progress)
     with _client(arguments) as client:
-        outcome = Profiler(client, Spool(_spool_folder(arguments)), progress).profile(request)
+        spool, most_bytes = Spool(_spool_folder(arguments)), arguments.memory_mb * 1_000_000
+        outcome = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
     if outcome.table is not None:
         if not outcome.measured:
             print("the server has this table already (same plan, runtime and agent version); --new measures again")
@@ -187,6 +188,13 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument(
         "--force", action="store_true", help="ask for the table even if some graphs could not be measured"
     )
+    profile.add_argument(
+        "--memory-mb",
+        type=_whole,
+        default=0,
+        metavar="MB",
+        help="for graphs that stay open between their rounds, which saves time (0: none does)",
+    )
     profile.set_defaults(command=run_profile)
 
     work = commands.add_parser("work", help="do the server's jobs for this device")
@@ -250,6 +258,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
     return value
 
 

@@ -257,7 +257,7 @@ def machine_findings(
     free_mb = _first_number(memory_mb)
     if free_mb is not None:
         level = _level(-free_mb, -1000.0, -300.0)
-        advice = "" if level == "good" else "free some memory: graphs that do not fit are loaded anew each round"
+        advice = "" if level == "good" else "free some memory: a large network needs five times its file"
         findings.append(Finding("memory", level, f"{free_mb:g} MB free", advice))
     return findings
 

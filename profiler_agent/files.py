@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -50,6 +51,16 @@ def read_bytes(path: Path) -> bytes | None:
         try:
             return path.read_bytes() if path.is_file() else None
         except FileNotFoundError:
+            return None
+
+
+def read_sha256(path: Path) -> str | None:
+    """SHA-256 of a regular file, read piece by piece; None where there is none."""
+    with disk_errors(path):
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, IsADirectoryError):
             return None
 
 

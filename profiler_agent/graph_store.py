@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from profiler_agent.files import read_bytes
 from profiler_agent.retrying import retry
 from profiler_agent.server_client import ServerClient
 from profiler_agent.spool import Spool
@@ -40,6 +42,18 @@ class GraphStore:
         Raises:
             ServerAway: the server does not answer, and the graph is not on the disk.
         """
+        path = self.locate(spec)
+        content = read_bytes(path)
+        if content is None:
+            raise ServerAway(f"{path} went away while it was in use; run the same command again")
+        return content
+
+    def locate(self, spec: str) -> Path:
+        """File of a graph, on the disk now.
+
+        Raises:
+            ServerAway: the server does not answer, and the graph is not on the disk.
+        """
         kept = self._spool.find_graph(spec, self._batch)
         if self._client is None:
             if kept is None:
@@ -59,5 +73,4 @@ class GraphStore:
             if kept is None:
                 raise ServerAway(f"{client.url} sent nothing for {spec}; try again")
             return kept[1]
-        self._spool.keep_graph(spec, self._batch, model)
-        return model
+        return self._spool.keep_graph(spec, self._batch, model)

@@ -44,7 +44,7 @@ def _count(path: Path, runtime: Runtime) -> CountedFile:
             raise LutnasError("is not a file")
         graph = _read(content)
         free = _free_sides(_only_input(graph), runtime.batch)
-        source = str(path) if graph.keeps_weights_elsewhere else content
+        source = path if graph.keeps_weights_elsewhere else content
         counts = count_kernels(optimise(path.name, source, runtime, dict.fromkeys(free, runtime.batch)))
     except LutnasError as error:
         return CountedFile(path, None, str(error))

@@ -34,7 +34,9 @@ from shared.wire import to_wire
 URL = "http://offline"
 
 
-def profile_offline(request: ProfileRequest, spool: Spool, out: Path, progress: Progress) -> Outcome:
+def profile_offline(
+    request: ProfileRequest, spool: Spool, out: Path, progress: Progress, most_bytes: int = 0
+) -> Outcome:
     """Measure what is not measured yet, and write the run's file.
 
     The file is written for an incomplete run too; the outcome then names what was refused. A file that holds the same
@@ -48,7 +50,7 @@ def profile_offline(request: ProfileRequest, spool: Spool, out: Path, progress: 
     if existing is not None and not existing.missing_tasks():
         return Outcome(existing.run.id, {}, measured=False)
     with ServerClient(URL, transport=OfflineDesk(spool, out)) as client:
-        outcome = Profiler(client, spool, progress).profile(request)
+        outcome = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
     if outcome.table is None:
         write_spooled_run(find_spooled(spool, outcome.run_id), out)
     return outcome

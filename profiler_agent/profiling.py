@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from profiler_agent.campaign import Campaign, CanaryWatch, Subject
@@ -15,7 +16,7 @@ from profiler_agent.graph_store import GraphStore
 from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.probe import probe
 from profiler_agent.progress import Progress
-from profiler_agent.residence import Residence
+from profiler_agent.residence import MOST_SESSIONS, Residence, give_back_memory
 from profiler_agent.retrying import retry
 from profiler_agent.round_timer import RoundTimer, TimedGraph
 from profiler_agent.server_client import ServerClient
@@ -81,7 +82,7 @@ class Profiler:
 
     Attributes:
         check: called between rounds; raises to stop (a cancelled job).
-        most_bytes: memory for loaded graphs; None takes half of what is available.
+        most_bytes: memory for graphs that stay open between their rounds.
     """
 
     client: ServerClient
@@ -92,7 +93,7 @@ class Profiler:
     clock_ns: Callable[[], int] = time.perf_counter_ns
     check: Callable[[], None] = field(default=lambda: None)
     wait_for_others: bool = False
-    most_bytes: int | None = None
+    most_bytes: int = 0
 
     def profile(self, request: ProfileRequest) -> Outcome:
         """Measure what is not measured yet, and have the server make the table.
@@ -222,37 +223,28 @@ class Profiler:
             for index, spec in enumerate(wanted):
                 self.check()
                 try:
-                    model = store.read(spec)
-                    loaded[spec] = self._settle(spec, model, spooled.run.runtime, residence)
+                    path = store.locate(spec)
+                    loaded[spec] = self._settle(spec, path, spooled.run.runtime, residence)
                     if spec not in counted:
-                        self._count(spec, model, spooled)
+                        self._count(spec, path, spooled)
                 except ModelRefused as error:
                     self.progress.say(f"left out: {error}")
                     refused.append(str(error))
+                give_back_memory()
                 self.progress.counted(index + 1, len(wanted))
         return loaded, tuple(refused)
 
-    def _count(self, spec: str, model: bytes, spooled: RunSpool) -> None:
+    def _count(self, spec: str, model: Path, spooled: RunSpool) -> None:
         try:
             spooled.keep_kernels(spec, count_kernels(optimise(spec, model, spooled.run.runtime)))
         except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
             self.progress.say(f"kernels of {spec} are not counted: {error}")
 
-    def _settle(self, spec: str, model: bytes, runtime: Runtime, residence: Residence) -> TimedGraph:
-        """Load a graph now, and again from the disk whenever memory was short meanwhile."""
+    def _settle(self, spec: str, path: Path, runtime: Runtime, residence: Residence) -> TimedGraph:
+        """Load a graph now, and again from the disk at its turns."""
         if spec.startswith("canary:"):  # in every round: never closed
-            return load_graph(spec, model, runtime)
-        at_hand = [model]
-        on_disk = GraphStore(None, self.spool, runtime.batch)
-
-        def load() -> tuple[TimedGraph, int]:
-            if at_hand:
-                content, sessions = at_hand.pop(), None
-            else:  # each loading is another session: taking turns within one is no longer worth the time
-                content, sessions = on_disk.read(spec), 1
-            return load_graph(spec, content, runtime, sessions), len(content)
-
-        return residence.add(load)
+            return load_graph(spec, path, runtime, MOST_SESSIONS)
+        return residence.add(lambda sessions: load_graph(spec, path, runtime, sessions), path.stat().st_size)
 
     def _hand_in(self, spooled: RunSpool, refused: tuple[str, ...], force: bool) -> Outcome:
         uploader = Uploader(self.client, self.sleep)

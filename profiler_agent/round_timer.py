@@ -46,6 +46,9 @@ class TimedGraph:
         """Let the next session be the one that runs."""
         self.run = next(self._turns)
 
+    def rest(self) -> None:
+        """Its round is over: what it holds may be let go until its next turn."""
+
 
 @dataclass(frozen=True)
 class TimedRound:
@@ -72,9 +75,16 @@ class RoundTimer:
 
     def time(self, graph: TimedGraph, minus: TimedGraph | None = None) -> TimedRound | None:
         """Time one round; None where the clock jumped or the machine stood still meanwhile."""
-        for taking_turns in (self._canary, graph, minus):
-            if taking_turns is not None:
-                taking_turns.turn()
+        graphs = [one for one in (self._canary, graph, minus) if one is not None]
+        try:
+            for one in graphs:
+                one.turn()
+            return self._time(graph, minus)
+        finally:
+            for one in graphs:
+                one.rest()
+
+    def _time(self, graph: TimedGraph, minus: TimedGraph | None) -> TimedRound | None:
         with _no_garbage_collection():
             repeats, loops = self._sizes(graph, GRAPH_SHARE_NS)
             canary_repeats, canary_loops = self._sizes(self._canary, CANARY_SHARE_NS)
@@ -82,6 +92,7 @@ class RoundTimer:
                 minus_repeats, minus_loops = self._sizes(minus, GRAPH_SHARE_NS)
             self._timed.clear()
             clocks = ClockWatch(self._clock_ns, self._wall_ns)
+            _warm_up(self._canary)
             before = self._repeat(self._canary, canary_repeats, canary_loops)
             _warm_up(graph)
             graph_ms = self._repeat(graph, repeats, loops)
@@ -89,7 +100,7 @@ class RoundTimer:
             if minus is not None:
                 _warm_up(minus)
                 minus_ms = self._repeat(minus, minus_repeats, minus_loops)
-            self._canary.run()
+            _warm_up(self._canary)
             after = self._repeat(self._canary, canary_repeats, canary_loops)
         if clocks.went_wrong(self._timed):
             return None

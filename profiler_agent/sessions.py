@@ -16,8 +16,6 @@ from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
 
 INPUT_SEED = 0
-MOST_SESSIONS = 8
-ALL_SESSIONS_BYTES = 2_000_000
 _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -48,14 +46,14 @@ def local_runtime(threads: int = 1, batch: int = 1) -> Runtime:
     return Runtime("onnxruntime", find_version(), threads=threads, batch=batch)
 
 
-def load_graph(name: str, model: bytes, runtime: Runtime, sessions: int | None = None) -> TimedGraph:
+def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int = 1) -> TimedGraph:
     """Load a graph and run it once.
 
     Args:
         name: for messages.
-        model: ONNX bytes.
+        model: ONNX bytes, or a file of them, which takes less memory.
         runtime: of this machine.
-        sessions: how often to load it; None loads small graphs, where it matters and costs little, up to eight times.
+        sessions: how often to load it; they take turns.
 
     Raises:
         ModelRefused: ONNX Runtime does not load or run it; the message names the graph.
@@ -66,8 +64,6 @@ def load_graph(name: str, model: bytes, runtime: Runtime, sessions: int | None =
         raise InvalidValue(
             "runtime", f"{runtime.engine}/{runtime.provider} is not here ({', '.join(ort.get_available_providers())})"
         )
-    if sessions is None:
-        sessions = min(max(ALL_SESSIONS_BYTES // len(model), 1), MOST_SESSIONS) if model else 1
     try:
         runs = [_load(ort, model, runtime) for _ in range(sessions)]
     except _failures(ort) as error:
@@ -76,8 +72,8 @@ def load_graph(name: str, model: bytes, runtime: Runtime, sessions: int | None =
     return TimedGraph(name, *runs)
 
 
-def _load(ort: Any, model: bytes, runtime: Runtime) -> Callable[[], object]:
-    session = ort.InferenceSession(model, _options(ort, runtime), providers=[runtime.provider])
+def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> Callable[[], object]:
+    session = ort.InferenceSession(_source(model), _options(ort, runtime), providers=[runtime.provider])
     feeds = {one.name: _input(one.name, one.type, one.shape, runtime.batch) for one in session.get_inputs()}
     outputs = [one.name for one in session.get_outputs()]
 
@@ -89,7 +85,7 @@ def _load(ort: Any, model: bytes, runtime: Runtime) -> Callable[[], object]:
 
 
 def optimise(
-    name: str, model: bytes | str, runtime: Runtime, free_sides: Mapping[str, int] = MappingProxyType({})
+    name: str, model: bytes | Path, runtime: Runtime, free_sides: Mapping[str, int] = MappingProxyType({})
 ) -> bytes:
     """The graph that ONNX Runtime would execute, weights and all, from a session that is never run.
 
@@ -113,11 +109,15 @@ def optimise(
             options.optimized_model_filepath = str(path)
             for side, length in free_sides.items():
                 options.add_free_dimension_override_by_name(side, length)
-            ort.InferenceSession(model, options, providers=[runtime.provider])
+            ort.InferenceSession(_source(model), options, providers=[runtime.provider])
             return path.read_bytes()
     except failures as error:
         problem = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelRefused(f"{name}: ONNX Runtime does not write its optimised graph: {problem}") from error
+
+
+def _source(model: bytes | Path) -> bytes | str:
+    return model if isinstance(model, bytes) else str(model)
 
 
 def _options(ort: Any, runtime: Runtime) -> Any:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profiler_agent.files import LineLog, disk_errors, only_one, read_bytes, write_whole
+from profiler_agent.files import LineLog, disk_errors, only_one, read_bytes, read_sha256, write_whole
 from shared.errors import CorruptFile, InvalidValue
 from shared.jobs import JobResult
 from shared.measurement import Measurement, Round, Run, Verdict
@@ -174,21 +174,20 @@ class Spool:
                 return spooled
         return None
 
-    def keep_graph(self, spec: str, batch: int, model: bytes) -> None:
-        """Keep a graph's bytes, and the reference that they go by."""
+    def keep_graph(self, spec: str, batch: int, model: bytes) -> Path:
+        """Keep a graph's bytes, and the reference that they go by; returns their file."""
         sha256 = hashlib.sha256(model).hexdigest()
         write_whole(self._graph_path(sha256), model)
         self.keep_known(["graph", spec, str(batch)], {"sha256": sha256})
+        return self._graph_path(sha256)
 
-    def find_graph(self, spec: str, batch: int) -> tuple[str, bytes] | None:
-        """(SHA-256, bytes) of a graph as a server last gave it; None where it is not here, or not whole."""
+    def find_graph(self, spec: str, batch: int) -> tuple[str, Path] | None:
+        """(SHA-256, file) of a graph as a server last gave it; None where it is not here, or not whole."""
         known = self.find_known(["graph", spec, str(batch)])
         if known is None:
             return None
-        model = read_bytes(self._graph_path(str(known.get("sha256"))))
-        if model is None or hashlib.sha256(model).hexdigest() != known["sha256"]:
-            return None
-        return known["sha256"], model
+        path = self._graph_path(str(known.get("sha256")))
+        return (known["sha256"], path) if read_sha256(path) == known["sha256"] else None
 
     def keep_usual_canary(self, runtime: Runtime, canary: str, usual_ms: float) -> None:
         """Remember how fast the canary is on this machine when nobody disturbs."""

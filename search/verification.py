@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from search.lut_client import LutClient
-from shared.errors import LutnasError
+from shared.errors import LutnasError, WrongUse
 from shared.graph_spec import UploadedModel
 from shared.jobs import Job, NewJob, Promise, Verification
 from shared.table import LatencyTable
+from shared.table_source import not_verifiable
 
 TIMEOUT_S = 300.0
 
@@ -43,9 +44,12 @@ def verify(
         on_state: told each state of the job once ("queued", "leased", "done").
 
     Raises:
+        WrongUse: the table was imported, so no device answers for it.
         LutnasError: nobody answered in time, or the device could not measure the network.
         ServerAway, ServerRefused: as `LutClient` says.
     """
+    if table.source is not None:
+        raise WrongUse(not_verifiable(table.device, table.source))
     patience = patience or Patience()
     graph = str(UploadedModel(client.upload_model(model)))
     job = client.queue_job(NewJob(table.device, "verify", table.runtime, table.canary, table.space, graph, promise))

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from shared.errors import InvalidValue, MissingKernel, MissingPrice, SchemaTooNew
+from shared.errors import InvalidValue, MissingKernel, MissingPrice, SchemaTooNew, WrongUse
 from shared.kernel_prices import KernelPrices
 from shared.op_key import OpKey, parse_op_key
 from shared.prediction import CONFIDENCE, HeldOutError, Prediction
 from shared.runtime import Runtime
 from shared.single_kernels import SingleKernels
 from shared.spaces import Genotype, Space, parse_space
+from shared.table_source import TableSource
 from shared.wire import LEFT_OUT_IF_NONE, content_hash, from_wire
 
 __all__ = [
@@ -68,7 +69,10 @@ class NetworkCheck:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Everything that a search needs to know of a device; `table.hash` names exactly this content."""
+    """Everything that a search needs to know of a device; `table.hash` names exactly this content.
+
+    A table with a `source` was imported: nobody measured it here, and no agent can verify what it says.
+    """
 
     device: str
     runtime: Runtime
@@ -86,6 +90,7 @@ class LatencyTable:
     schema: int = SCHEMA_WITHOUT_SINGLE_KERNELS
     kernels: KernelPrices | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     single_kernels: SingleKernels | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    source: TableSource | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
     def __post_init__(self) -> None:
         if self.schema > TABLE_SCHEMA:
@@ -166,7 +171,7 @@ class LatencyTable:
                 return self.kernels.predict(counts, guess)
             raise MissingKernel(counts)
         except MissingKernel as error:
-            raise MissingKernel(error.missing, self.device, measure_command(self.device, self.space)) from None
+            raise MissingKernel(error.missing, self.device, self._measure_command()) from None
 
     def with_single_kernels(self, single: SingleKernels) -> LatencyTable:
         """The same table with these prices of single kernels."""
@@ -175,7 +180,19 @@ class LatencyTable:
     def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:
         missing = [str(key) for key in keys if key not in self.price_index]
         if missing:
-            raise MissingPrice(missing, self.device, profile_command(self.device, self.parsed_space))
+            raise MissingPrice(missing, self.device, self._command())
+
+    def _measure_command(self) -> str:
+        if self.kernels is None and self.single_kernels is None:
+            return self._command()
+        return measure_command(self.device, self.space)
+
+    def _command(self) -> str:
+        """What would measure what the table lacks; an imported list of ops names no space."""
+        try:
+            return profile_command(self.device, self.parsed_space)
+        except WrongUse:
+            return f"profiler-agent profile --server URL --device {self.device} --space NAME"
 
 
 def profile_command(device: str, space: Space) -> str:

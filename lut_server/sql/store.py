@@ -51,7 +51,7 @@ def open_store(url: str, clock: Clock = utc_now) -> SqlStore:
         SqlDevices(database, clock),
         SqlRuns(database, clock),
         SqlKernels(database, clock),
-        SqlTables(database),
+        SqlTables(database, clock),
         SqlModels(database, clock),
         SqlJobs(database, clock),
         SqlTokens(database, clock),

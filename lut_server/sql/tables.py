@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, or_, select
+from sqlalchemy import Connection, Row, Select, case, insert, or_, select
 from sqlalchemy.sql.functions import func
 
 from lut_server import refusals, schema
+from lut_server.clock import Clock, stamp
 from lut_server.database import Database
 from lut_server.store import TableSummary
 from shared.table import HeldOutError, LatencyTable
+from shared.table_source import IMPORTED_ENGINE
 from shared.wire import canonical_json, from_wire
 
-_TABLES = schema.latency_tables.c
+_TABLES, _DEVICES = schema.latency_tables.c, schema.devices.c
 _SUMMARY = [column for column in _TABLES if column.name != "content"]
 
 
 class SqlTables:
     """Implements `lut_server.store.TableStore`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
 
     def get_bytes(self, table_hash: str) -> bytes:
         with self._database.read() as connection:
@@ -31,8 +34,21 @@ class SqlTables:
             raise refusals.refused("no_table", f"no table has the hash {table_hash[:80]}")
         return bytes(content)
 
+    def put_imported(self, table: LatencyTable) -> bool:
+        now = stamp(self._clock())
+        with self._database.write() as connection:
+            if connection.scalar(select(_TABLES.hash).where(_TABLES.hash == table.hash)) is not None:
+                return False
+            if connection.scalar(select(_DEVICES.name).where(_DEVICES.name == table.device)) is None:
+                probe = canonical_json({"imported": str(table.source)}).decode()
+                values = {"name": table.device, "probe": probe, "created_at": now, "last_seen_at": now}
+                connection.execute(insert(schema.devices).values(values))
+            add_table(connection, table, now)
+            return True
+
     def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
-        query = _of_device(device).order_by(_TABLES.number.desc()).limit(1)
+        imported = case((_TABLES.runtime.startswith(f"{IMPORTED_ENGINE}-"), 1), else_=0)
+        query = _of_device(device).order_by(imported, _TABLES.number.desc()).limit(1)
         if space:
             begins = func.substr(_TABLES.space, 1, len(space) + 1) == f"{space}/"
             query = query.where(or_(_TABLES.space == space, begins))

@@ -56,7 +56,7 @@ def run_profile_offline(
     """Measure without a server; 1 if not everything could be measured."""
     from profiler_agent.offline import profile_offline
 
-    outcome = profile_offline(request, spool, arguments.out, progress)
+    outcome = profile_offline(request, spool, arguments.out, progress, arguments.memory_mb * 1_000_000)
     if not outcome.measured:
         print("the file holds this run already (same device, plan, runtime and agent version); --new measures again")
     print(f"run        {outcome.run_id}")

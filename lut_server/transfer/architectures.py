@@ -1,0 +1,130 @@
+"""Latencies of whole architectures as HW-NAS-Bench and HELP publish them: CSV, one architecture a row.
+
+architecture,raspi4,pixel3          the space's own strings; or indices, with a file that lists them in order
+|avg_pool_3x3~0|+|…|+|…|,10.482,3.60585
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lut_server.transfer.csv_rows import CsvRow, read_header, read_rows, require_column
+from lut_server.transfer.imported_table import read_ms
+from shared.errors import InvalidValue
+from shared.spaces import Genotype, Space
+
+ARCHITECTURE_COLUMNS = ("architecture", "arch", "arch_str", "genotype")
+INDEX_COLUMNS = ("index", "arch_index", "architecture_index")
+
+
+@dataclass(frozen=True)
+class TimedNetwork:
+    """An architecture with its published latency."""
+
+    genotype: Genotype
+    ms: float
+
+
+@dataclass(frozen=True)
+class TimedColumn:
+    """One device's latencies of the file, each architecture once; `notes` say what was left out or rounded."""
+
+    networks: tuple[TimedNetwork, ...]
+    notes: tuple[str, ...]
+
+
+def latency_columns(content: bytes, name: str) -> tuple[str, ...]:
+    """The columns that hold latencies: all but the one of the architectures.
+
+    Raises:
+        InvalidValue: no column of architectures, or no other.
+    """
+    header = read_header(content, name)
+    named = _naming_column(header, name)
+    columns = tuple(column for column in header if column not in (named, *INDEX_COLUMNS))
+    if not columns:
+        raise InvalidValue(f"{name}, line 1", f"has no column of latencies beside '{named}'")
+    return columns
+
+
+def read_names(content: bytes, name: str) -> tuple[str, ...]:
+    """The architectures of a file in its order: what an index means.
+
+    Raises:
+        InvalidValue: no column of architectures.
+    """
+    column = _naming_column(read_header(content, name), name)
+    return tuple(row.cells[column] for row in read_rows(content, name))
+
+
+def read_column(content: bytes, name: str, column: str, space: Space, indexed: Sequence[str] = ()) -> TimedColumn:
+    """One device's latencies.
+
+    Args:
+        content, name: of the file.
+        column: of the device.
+        space: that the architectures belong to.
+        indexed: architectures by index, for a file that gives indices.
+
+    Raises:
+        InvalidValue: a row that cannot be read, an unknown architecture, one with two different latencies, or a
+            column that says nothing; the message names the line.
+    """
+    header = read_header(content, name)
+    require_column(header, column, name)
+    named = _naming_column(header, name)
+    seen: dict[Genotype, tuple[float, str]] = {}
+    repeated = 0
+    for row in read_rows(content, name):
+        genotype = _genotype(row, named, space, indexed)
+        ms = read_ms(row.cells[column], f"{row.where}, column {column}")
+        if genotype in seen and seen[genotype][0] != ms:
+            first_ms, first = seen[genotype]
+            raise InvalidValue(
+                row.where, f"{space.format(genotype)} takes {ms:g} ms here and {first_ms:g} ms in {first}"
+            )
+        repeated += genotype in seen
+        seen.setdefault(genotype, (ms, row.where))
+    networks = tuple(TimedNetwork(genotype, ms) for genotype, (ms, _) in seen.items())
+    return TimedColumn(networks, _notes(networks, repeated, f"{name}, column {column}"))
+
+
+def _notes(networks: Sequence[TimedNetwork], repeated: int, where: str) -> tuple[str, ...]:
+    values = {network.ms for network in networks}
+    if not networks:
+        raise InvalidValue(where, "holds no architecture")
+    if len(values) == 1:
+        raise InvalidValue(where, f"holds {values.pop():g} ms for all {len(networks)} architectures: nothing to fit")
+    notes = []
+    if repeated:
+        notes.append(f"{repeated} repeated rows with the same latency were counted once")
+    if all(value == round(value) for value in values):
+        notes.append("latencies are rounded to whole ms: up to 0.5 ms of every error is rounding")
+    elif len(values) <= len(networks) // 50:
+        notes.append(f"only {len(values)} distinct latencies: an analytical model, a good fit proves nothing")
+    return tuple(notes)
+
+
+def _genotype(row: CsvRow, named: str, space: Space, indexed: Sequence[str]) -> Genotype:
+    text = row.cells[named]
+    if text.isascii() and text.isdigit():
+        if not indexed:
+            raise InvalidValue(row.where, f"names an architecture by its index {text[:20]}: give --index-from FILE")
+        if len(text) > 9 or int(text) >= len(indexed):
+            raise InvalidValue(row.where, f"index {text[:20]} is beyond the {len(indexed)} architectures listed")
+        text = indexed[int(text)]
+    try:
+        return space.parse(text)
+    except InvalidValue as error:
+        raise InvalidValue(row.where, f"unknown architecture: {error.problem}") from error
+
+
+def _naming_column(header: Sequence[str], name: str) -> str:
+    found = [column for column in header if column.lower() in (*ARCHITECTURE_COLUMNS, *INDEX_COLUMNS)]
+    # Where a file has both, the string says more than the index.
+    found.sort(key=lambda column: column.lower() in INDEX_COLUMNS)
+    if not found:
+        known = ", ".join((*ARCHITECTURE_COLUMNS, *INDEX_COLUMNS))
+        raise InvalidValue(f"{name}, line 1", f"has no column of architectures ({known})")
+    return found[0]

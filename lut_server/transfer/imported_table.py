@@ -1,0 +1,98 @@
+"""A latency table of numbers that others published, marked as such."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import InvalidValue
+from shared.measurement import LONGEST_MS, check_device_name
+from shared.op_key import OpKey
+from shared.table import LatencyTable, OpPrice
+from shared.table_source import IMPORTER_VERSION, NO_CANARY, TableSource
+
+ASSUMED_SPREAD = 0.1
+"""Relative spread of single networks around a table whose additive error nobody measured: among the additive fits to
+the 14 columns of measured NAS-Bench-201 latencies the worst are about that far off."""
+
+_Z975 = 1.959963984540054
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the table shall be of: a device's name here, and images per inference."""
+
+    device: str
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
+
+
+@dataclass(frozen=True)
+class PricedOp:
+    """An op key with its price and the price's standard deviation."""
+
+    key: OpKey
+    price_ms: float
+    sd_ms: float
+
+
+def make_table(
+    target: Target,
+    source: TableSource,
+    space: str,
+    base_ms: float,
+    ops: Sequence[PricedOp],
+    covariance: Array | None = None,
+    relative_spread: float = ASSUMED_SPREAD,
+) -> LatencyTable:
+    """A table of prices; without a covariance they are independent and the base is exact.
+
+    Its `marginal_*` repeat price and interval: nothing was measured alone.
+
+    Raises:
+        InvalidValue: a number that is not finite.
+    """
+    if covariance is None:
+        covariance = np.diag([0.0, *(op.sd_ms**2 for op in ops)])
+    return LatencyTable(
+        device=target.device,
+        runtime=source.runtime(target.batch),
+        space=space,
+        canary=NO_CANARY,
+        canary_nominal_ms=1.0,
+        agent_version=IMPORTER_VERSION,
+        base_ms=base_ms,
+        prices=tuple(_row(op) for op in ops),
+        covariance=tuple(tuple(row) for row in covariance.tolist()),
+        relative_spread=relative_spread,
+        held_out=None,
+        networks=(),
+        runs=(),
+        source=source,
+    )
+
+
+def read_ms(text: str, where: str, *, least: float = 0.0) -> float:
+    """A time in ms above 0, or from `least` on where that is negative.
+
+    Raises:
+        InvalidValue: it is none; the message begins with `where`.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        raise InvalidValue(where, f"'{text[:40]}' is not a number" if text.strip() else "the time is missing") from None
+    if not least <= value <= LONGEST_MS or (least == 0 and value == 0):
+        raise InvalidValue(where, f"{text[:40]} is not a time in ms (above {least:g}, up to {LONGEST_MS:g}, finite)")
+    return value
+
+
+def _row(op: PricedOp) -> OpPrice:
+    half_ms = _Z975 * op.sd_ms
+    return OpPrice(str(op.key), op.price_ms, op.sd_ms, op.price_ms, op.price_ms - half_ms, op.price_ms + half_ms)

@@ -1,0 +1,109 @@
+"""Somebody else's file to latency tables: what it is, which devices it speaks of, and what is made of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lut_server.transfer.additive_fit import Split, fit_table
+from lut_server.transfer.architectures import ARCHITECTURE_COLUMNS, INDEX_COLUMNS, latency_columns, read_column
+from lut_server.transfer.csv_rows import read_header
+from lut_server.transfer.imported_table import Target
+from lut_server.transfer.layer_tables import layer_devices, layer_table
+from lut_server.transfer.op_tables import dialect, op_table
+from shared.errors import InvalidValue
+from shared.spaces import Space, make_space, parse_space
+from shared.table import LatencyTable
+from shared.table_source import FORMATS, ONCE_FOR_ALL, PER_ARCHITECTURE, PER_LAYER, PROXYLESSNAS, TableSource
+
+DEFAULT_SPACE = {PER_ARCHITECTURE: "nas-bench-201", PER_LAYER: "fbnet"}
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """How to read a file.
+
+    Attributes:
+        device: name that the table's device gets; "" takes the file's own names, one table each.
+        column: the file's own name for the device; "" takes `device`, or the only one.
+        kind: one of `shared.table_source.FORMATS`; "" finds out.
+        space: of the architectures or layers; "" takes the usual one of the kind.
+        batch: images per inference of the published latencies.
+        split: of architectures.
+        indexed: architectures by index.
+    """
+
+    device: str = ""
+    column: str = ""
+    kind: str = ""
+    space: str = ""
+    batch: int = 1
+    split: Split = field(default_factory=Split)
+    indexed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind and self.kind not in FORMATS:
+            raise InvalidValue("kind", f"'{self.kind[:40]}' is none of {', '.join(FORMATS)}")
+
+
+def read_tables(content: bytes, name: str, request: ImportRequest) -> tuple[LatencyTable, ...]:
+    """Every table that is asked for; nothing is stored.
+
+    Raises:
+        InvalidValue: the file cannot be read, or lacks what is asked for; the message names line and reason.
+    """
+    kind = request.kind or find_kind(content, name)
+    digest = hashlib.sha256(content).hexdigest()
+    if kind in (ONCE_FOR_ALL, PROXYLESSNAS):
+        if not request.device:
+            raise InvalidValue("device", f"{name} does not name its device: give --device NAME")
+        return (op_table(Target(request.device, request.batch), TableSource(kind, name, digest), content),)
+    subjects = latency_columns(content, name) if kind == PER_ARCHITECTURE else layer_devices(content, name)
+    space = _space(request.space or DEFAULT_SPACE[kind])
+    tables = []
+    for device, subject in _wanted(request, subjects, name):
+        target, source = Target(device, request.batch), TableSource(kind, name, digest, subject)
+        if kind == PER_LAYER:
+            tables.append(layer_table(target, source, space, content))
+        else:
+            column = read_column(content, name, subject, space, request.indexed)
+            tables.append(fit_table(target, source, space, column, request.split))
+    return tuple(tables)
+
+
+def find_kind(content: bytes, name: str) -> str:
+    """What a file is, by its name's ending and its header.
+
+    Raises:
+        InvalidValue: none of the known.
+    """
+    if name.lower().endswith((".yaml", ".yml")):
+        return dialect(content, name)
+    header = {column.lower() for column in read_header(content, name)}
+    if {"layer", "op"} <= header:
+        return PER_LAYER
+    if header & {*ARCHITECTURE_COLUMNS, *INDEX_COLUMNS}:
+        return PER_ARCHITECTURE
+    raise InvalidValue(
+        f"{name}, line 1",
+        f"has neither architectures ({', '.join(ARCHITECTURE_COLUMNS)} or {INDEX_COLUMNS[0]}) nor layer and op;"
+        " a YAML table ends in .yaml, an archive in .jsonl or .jsonl.gz",
+    )
+
+
+def _wanted(request: ImportRequest, subjects: Sequence[str], name: str) -> list[tuple[str, str]]:
+    """(device, the file's name for it) of each table."""
+    if not request.device and not request.column:
+        return [(subject, subject) for subject in subjects]
+    if request.column or request.device in subjects:
+        column = request.column or request.device
+    else:
+        column = subjects[0] if len(subjects) == 1 else request.device
+    if column not in subjects:
+        raise InvalidValue(name, f"knows no device '{column[:60]}' (it has: {', '.join(subjects)[:300]})")
+    return [(request.device or column, column)]
+
+
+def _space(text: str) -> Space:
+    return parse_space(text) if "/" in text else make_space(text)

@@ -1,0 +1,107 @@
+"""Per-layer tables of the FBNet space: CSV, one op of one layer a row, relative to that layer's skip.
+
+    device,layer,op,latency_ms_rel_to_skip
+    raspi4,-1,base_all_skip,7.798          what the network of skips takes
+    raspi4,0,k3_e1,0.595
+
+The skips' own time is in the base, so a skip costs 0 here even where it changes the shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean, pstdev
+
+from lut_server.transfer.csv_rows import CsvRow, read_header, read_rows, require_column
+from lut_server.transfer.imported_table import PricedOp, Target, make_table, read_ms
+from shared.errors import InvalidValue
+from shared.measurement import LONGEST_MS
+from shared.op_key import OpKey
+from shared.spaces import Space
+from shared.table import LatencyTable
+from shared.table_source import TableSource
+
+BASE_LAYER = -1
+SAME_SHARE = 1e-3
+"""Prices of one op key in two layers that differ by less, as a share of the larger, are told apart by no note."""
+
+
+def layer_devices(content: bytes, name: str) -> tuple[str, ...]:
+    """The devices of the file, as its column `device` names them."""
+    require_column(read_header(content, name), "device", name)
+    return tuple(dict.fromkeys(row.cells["device"] for row in read_rows(content, name)))
+
+
+def layer_table(target: Target, source: TableSource, space: Space, content: bytes) -> LatencyTable:
+    """The prices of `source.subject`, mapped to the op keys of the space's own layers.
+
+    Raises:
+        InvalidValue: a row that cannot be read or belongs to no layer of the space, one that is there twice, or
+            one that is missing; the message names the line.
+    """
+    base_ms, prices = _read(source, space, content)
+    by_key: dict[OpKey, list[float]] = defaultdict(list)
+    for index, slot in enumerate(space.slots):
+        for primitive in slot.primitives:
+            if (index, primitive) not in prices:
+                raise InvalidValue(source.file, f"has no row for layer {index}, op {primitive}, of {source.subject}")
+            for key in space.slot_ops(index, primitive):
+                by_key[key].append(prices[index, primitive])
+    ops = [PricedOp(key, fmean(found), pstdev(found)) for key, found in sorted(by_key.items())]
+    return make_table(target, _with_notes(source, by_key), str(space), base_ms, ops)
+
+
+def _read(source: TableSource, space: Space, content: bytes) -> tuple[float, Mapping[tuple[int, str], float]]:
+    header = read_header(content, source.file)
+    for column in ("device", "layer", "op"):
+        require_column(header, column, source.file)
+    latency = next((column for column in header if column.lower().startswith("latency")), "latency_ms_rel_to_skip")
+    require_column(header, latency, source.file)
+    found: dict[tuple[int, str], float] = {}
+    for row in read_rows(content, source.file):
+        if row.cells["device"] != source.subject:
+            continue
+        layer, op = _place(row, space)
+        if (layer, op) in found:
+            raise InvalidValue(row.where, f"layer {layer}, op {op}, of {source.subject} was there before")
+        found[layer, op] = read_ms(row.cells[latency], row.where, least=-LONGEST_MS)
+    if not found:
+        raise InvalidValue(source.file, f"has no row of the device '{source.subject[:60]}'")
+    bases = [value for (layer, _), value in found.items() if layer == BASE_LAYER]
+    if len(bases) != 1 or bases[0] < 0:
+        raise InvalidValue(source.file, f"{source.subject} needs one row of layer {BASE_LAYER}, the network of skips")
+    return bases[0], found
+
+
+def _place(row: CsvRow, space: Space) -> tuple[int, str]:
+    try:
+        layer = int(row.cells["layer"])
+    except ValueError:
+        raise InvalidValue(row.where, f"layer '{row.cells['layer'][:20]}' is not a whole number") from None
+    op = row.cells["op"]
+    if layer == BASE_LAYER:
+        return layer, op
+    if not 0 <= layer < len(space.slots):
+        raise InvalidValue(row.where, f"layer {layer} is none of the {len(space.slots)} layers of {space}")
+    if op not in space.slots[layer].primitives:
+        raise InvalidValue(row.where, f"op '{op[:40]}' is none of {', '.join(space.slots[layer].primitives)}")
+    return layer, op
+
+
+def _with_notes(source: TableSource, by_key: Mapping[OpKey, Sequence[float]]) -> TableSource:
+    differing = {
+        key: max(found) - min(found)
+        for key, found in by_key.items()
+        if max(found) - min(found) > SAME_SHARE * max(map(abs, found))
+    }
+    notes = ["prices are relative to each layer's skip, whose time is in the base"]
+    if differing:
+        worst = max(differing, key=lambda key: differing[key])
+        notes.append(
+            f"{len(differing)} op keys stand in several layers at different prices, their mean was taken;"
+            f" {worst} differs by {differing[worst]:.3g} ms"
+        )
+    notes.append("nobody measured how additive this device is: the spread of single networks is an assumption")
+    return dataclasses.replace(source, notes=(*source.notes, *notes))

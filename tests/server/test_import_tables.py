@@ -1,0 +1,297 @@
+"""Other people's tables: read whole or refused whole, with line and reason, and never taken for measured ones."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from lut_server.cli import main
+from lut_server.sql import open_store
+from lut_server.transfer.additive_fit import Split
+from lut_server.transfer.importing import ImportRequest, read_tables
+from shared.errors import InvalidValue, LutnasError, MissingPrice
+from shared.jobs import NewJob, Promise
+from shared.op_key import parse_op_key
+from shared.spaces import make_space
+from shared.table import read_table
+from shared.wire import canonical_json, to_wire
+
+DATA = Path(os.environ.get("LUTNAS_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+SPACE = make_space("nas-bench-201")
+PRICES = {"skip_connect": 0.1, "nor_conv_1x1": 0.7, "nor_conv_3x3": 3.0, "avg_pool_3x3": 0.5, "none": 0.0}
+
+
+def real(path):
+    if not (DATA / path).is_file():
+        pytest.skip(f"{DATA / path} is not there (LUTNAS_DATA names the folder)")
+    return DATA / path
+
+
+def read(content, name="times.csv", **request):
+    return read_tables(content if isinstance(content, bytes) else content.encode(), name, ImportRequest(**request))
+
+
+def latency_ms(genotype, base_ms=2.0):
+    return base_ms + sum(PRICES[key.primitive] * n for key, n in SPACE.op_counts(genotype).items()) / 15
+
+
+def architectures(count, seed=0):
+    rng = random.Random(seed)
+    return list(dict.fromkeys(SPACE.sample(rng) for _ in range(count)))
+
+
+def csv_of(genotypes, value=latency_ms, header="architecture,pi"):
+    return "\n".join([header, *(f"{SPACE.format(one)},{value(one)!r}" for one in genotypes)]) + "\n"
+
+
+def test_additive_latencies_give_their_prices_back_and_the_table_states_its_split():
+    (table,) = read(csv_of(architectures(300)), split=Split(100, 150))
+    for genotype in architectures(50, seed=1):
+        assert table.predict(genotype).mean_ms == pytest.approx(latency_ms(genotype), rel=1e-3)
+    assert (table.source.fitted_networks, table.source.held_out_networks, table.held_out.networks) == (100, 150, 150)
+    roles = [one.role for one in table.networks]
+    assert (roles.count("calibration"), roles.count("held_out")) == (100, 150)
+    assert not {SPACE.canonical(SPACE.parse(o.genotype)) for o in table.networks if o.role == "held_out"} & {
+        SPACE.canonical(SPACE.parse(one.genotype)) for one in table.networks if one.role == "calibration"
+    }
+    assert read_table(json.loads(canonical_json(table))).hash == table.hash
+
+
+def test_ops_whose_output_goes_nowhere_cost_nothing_even_where_the_device_was_charged_for_them():
+    def charged(genotype):
+        dead = SPACE.canonical(genotype) != genotype
+        return latency_ms(genotype) * (3 if dead else 1)
+
+    genotypes = architectures(300)
+    with_canonical = dict.fromkeys([*genotypes, *(SPACE.canonical(one) for one in genotypes)])
+    (table,) = read(csv_of(with_canonical, charged))
+    assert table.held_out.mape_percent < 0.1
+
+
+def test_imported_table_cannot_be_taken_for_a_measured_one():
+    (table,) = read(csv_of(architectures(60)))
+    assert (table.runtime.engine, table.canary, table.canary_nominal_ms) == ("imported", "none", 1.0)
+    assert (table.agent_version, table.runs) == ("import-1", ())
+    assert str(table.source) == "times.csv (per-architecture, pi)"
+
+
+def test_whole_milliseconds_and_few_distinct_values_are_said():
+    (table,) = read(csv_of(architectures(60), lambda one: float(round(latency_ms(one)) + 1)))
+    assert any("whole ms" in note for note in table.source.notes)
+
+
+def test_indices_mean_the_architectures_of_the_named_file():
+    genotypes = architectures(60)
+    names = tuple(SPACE.format(one) for one in genotypes)
+    rows = "\n".join(f"{index},{latency_ms(one)!r}" for index, one in enumerate(genotypes))
+    (by_index,) = read(f"index,pi\n{rows}\n", indexed=names)
+    (by_name,) = read(csv_of(genotypes))
+    assert by_index.prices == by_name.prices
+    with pytest.raises(InvalidValue, match=r"line 2: names an architecture by its index 0: give --index-from"):
+        read(f"index,pi\n{rows}\n")
+    with pytest.raises(InvalidValue, match=r"line 62: index 60 is beyond the 60"):
+        read(f"index,pi\n{rows}\n60,1.0\n", indexed=names)
+
+
+GOOD = csv_of(architectures(20))
+FIRST = SPACE.format(architectures(20)[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (GOOD + f"{FIRST},9.5\n", "line 22: .* takes 9.5 ms here and .* ms in times.csv, line 2"),
+        (GOOD + "|nor_conv_9x9~0|,1.0\n", "line 22: unknown architecture"),
+        (GOOD + f"{FIRST}\n", "line 22: has 1 cells, the header names 2 columns"),
+        (GOOD + f"{FIRST},\n", "line 22, column pi: the time is missing"),
+        (GOOD + f"{FIRST},fast\n", "line 22, column pi: 'fast' is not a number"),
+        (GOOD + f"{FIRST},nan\n", "line 22, column pi: nan is not a time"),
+        (GOOD + f"{FIRST},-1\n", "line 22, column pi: -1 is not a time"),
+        (GOOD + f'"{FIRST},1\n', "line 22"),
+        (csv_of(architectures(20), lambda one: 4.0), "4 ms for all 20 architectures: nothing to fit"),
+        (csv_of(architectures(5)), "5 distinct connected ones are too few"),
+        (csv_of([g for g in architectures(300) if "avg_pool_3x3" not in g.choices]), "has avg_pool_3x3.*no price"),
+        (GOOD.replace("architecture", "network"), "line 1: has neither architectures"),
+        (GOOD.replace(",pi", ",pi,pi"), "line 1: names the column 'pi' twice"),
+        ("architecture\n|x|\n", "line 1: has no column of latencies"),
+        ("", "line 1: names no columns"),
+        (GOOD.encode() + b"\xff\xfe\n", "line 22: is no UTF-8 text"),
+    ],
+)
+def test_bad_architecture_file_is_refused_with_line_and_reason(content, words):
+    with pytest.raises(InvalidValue, match=words):
+        read(content)
+
+
+def test_column_that_the_file_lacks_is_refused_with_those_that_it_has():
+    with pytest.raises(InvalidValue, match=r"knows no device 'pixel' \(it has: pi\)"):
+        read(GOOD, device="x", column="pixel")
+
+
+def test_repeated_rows_with_the_same_latency_count_once():
+    genotypes = architectures(60)
+    (table,) = read(csv_of([*genotypes, *genotypes[:7]]))
+    assert any("7 repeated rows" in note for note in table.source.notes)
+
+
+PROXYLESS = """expanded_conv-input:14x14x80-output:14x14x80-expand:6-kernel:3-stride:1-idskip:1:
+  {mean: 2.0, var: 0.04, count: 100}
+expanded_conv-input:112x112x32-output:112x112x16-expand:1-kernel:5-stride:1-idskip:0: {mean: 3.0, count: 1}
+Logits-input:7x7x1280-output:1000: {mean: 0.25}
+"""
+
+
+def test_expand_is_the_ratio_in_one_project_and_mid_channels_in_the_other():
+    (proxyless,) = read(PROXYLESS, "t.yaml", device="phone")
+    assert [row.op_key for row in proxyless.prices] == [
+        "dw_k5/32x112x112/16x112x112/s1",
+        "k3_e6/80x14x14/80x14x14/s1",
+        "logits/1280x7x7/1000x1x1/s1",
+    ]
+    assert proxyless.prices[1].sd_ms == pytest.approx(0.2 / 10)
+    ofa = "expanded_conv-input:7x7x192-output:7x7x192-expand:576-kernel:7-stride:1-idskip:1-se:1-hs:1: {mean: 1.0}\n"
+    (table,) = read(ofa, "t.yaml", device="phone")
+    assert (table.prices[0].op_key, table.source.format) == ("k7_e3_se_hs/192x7x7/192x7x7/s1", "once-for-all")
+    with pytest.raises(InvalidValue, match="line 1: expand:576 is no ratio"):
+        read(ofa, "t.yaml", device="phone", kind="proxylessnas")
+
+
+def test_op_list_prices_what_consists_of_its_ops_and_names_what_it_lacks():
+    (table,) = read(PROXYLESS, "t.yaml", device="phone")
+    key = parse_op_key("k3_e6/80x14x14/80x14x14/s1")
+    assert table.predict_counts({key: 2}).mean_ms == pytest.approx(4.0)
+    with pytest.raises(MissingPrice, match="no price for k9_e6"):
+        table.predict_counts({parse_op_key("k9_e6/80x14x14/80x14x14/s1"): 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("Conv: [1, 2\n", "line 2: is not YAML"),
+        ("- 1\n- 2\n", "line 1: is no mapping"),
+        (PROXYLESS + "Conv: {mean: 1}\n", "line 5: 'Conv' does not read"),
+        (PROXYLESS + "Conv-input:1x1x3-output:1x1x3: {std: 1}\n", "line 5: the op has no mean"),
+        (PROXYLESS + "Conv-input:1x1x3-output:1x1x3: {mean: fast}\n", "line 5: mean is not a number"),
+        (PROXYLESS + "Conv-input:1x1x3-output:1x1x3: {mean: -1}\n", "line 5, mean: -1 is not a time"),
+        (PROXYLESS + "Conv-input:1x1x3-output:1x1x3: {mean: .nan}\n", "line 5, mean: '.nan' is not a number"),
+        (PROXYLESS + "Conv-input:1x1x3-output:1x1x3: 4\n", "line 5: .* has no mean"),
+        (PROXYLESS + PROXYLESS.splitlines()[-1], "line 5: Logits.* is the op of t.yaml, line 4 again"),
+        (PROXYLESS + "Conv-input:0x1x3-output:1x1x3: {mean: 1}\n", "side below 1"),
+        ("!!python/object/apply:os.system ['touch /tmp/owned']\n", "line 1: is no mapping"),
+        ("[" * 5000, "is not YAML: nested too deeply"),
+        (b"\xff\xfe\x00", "is not YAML"),
+        ("", "line 1: is no mapping"),
+    ],
+)
+def test_yaml_that_is_no_table_is_refused_with_line_and_reason(content, words):
+    with pytest.raises(InvalidValue, match=words):
+        read(content, "t.yaml", device="phone")
+
+
+def layers(**changes):
+    rows = {("-1", "base_all_skip"): "8.0"}
+    for index, slot in enumerate(make_space("fbnet").slots):
+        rows |= {(str(index), primitive): "0" if primitive == "skip" else "1.5" for primitive in slot.primitives}
+    rows |= {tuple(key.split("/")): value for key, value in changes.items()}
+    lines = [f"pi,{layer},{op},{ms}" for (layer, op), ms in rows.items() if ms is not None]
+    return "\n".join(["device,layer,op,latency_ms_rel_to_skip", *lines]) + "\n"
+
+
+def test_layers_become_op_keys_of_the_fbnet_space_and_the_skips_stand_in_the_base():
+    (table,) = read(layers())
+    space = table.parsed_space
+    assert table.predict(space.fastest()).mean_ms == pytest.approx(8.0)
+    every = space.parse(",".join(["k3_e6"] * len(space.slots)))
+    assert table.predict(every).mean_ms == pytest.approx(8.0 + 1.5 * len(space.slots))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (layers(**{"3/k5_e6": None}), "has no row for layer 3, op k5_e6"),
+        (layers(**{"99/k5_e6": "1"}), "layer 99 is none of the 22 layers"),
+        (layers(**{"3/k9_e6": "1"}), "op 'k9_e6' is none of"),
+        (layers(**{"-1/base_all_skip": None}), "needs one row of layer -1"),
+        (layers() + "pi,0,k3_e1,1\n", "line 201: layer 0, op k3_e1, of pi was there before"),
+        (layers() + "pi,first,k3_e1,1\n", "line 201: layer 'first' is not a whole number"),
+    ],
+)
+def test_layer_file_with_a_hole_or_a_stranger_is_refused(content, words):
+    with pytest.raises(InvalidValue, match=words):
+        read(content)
+
+
+def test_measured_table_goes_before_an_imported_one_and_a_known_device_keeps_its_probe(store, lab):
+    from lut_server.table_builder import build_table
+
+    store.devices.register("pi", {"cpu": "a kettle"})
+    store.runs.put(lab.run())
+    measured = store.runs.finish("run-1", build_table(lab.run(), lab.plan, lab.measure_all(), 2.0))
+    (imported,) = read(GOOD)
+    assert store.tables.put_imported(imported)
+    assert not store.tables.put_imported(imported)
+    assert store.tables.find("pi").hash == measured.hash
+    assert store.tables.find("pi", runtime=str(imported.runtime)).hash == imported.hash
+    assert store.devices.get("pi").probe == {"cpu": "a kettle"}
+
+
+def test_promise_of_an_imported_table_is_refused_because_no_agent_serves_the_device(api, lab):
+    (table,) = read(GOOD)
+    api.store.tables.put_imported(table)
+    genotype = SPACE.format(SPACE.fastest())
+    promise = Promise(table.hash, genotype, 3.0, 4.0, 5.0)
+    job = NewJob("pi", "verify", table.runtime, table.canary, str(SPACE), f"network:{SPACE}:{genotype}", promise)
+    answer = api.post("/v1/jobs", to_wire(job))
+    assert answer.status_code == 422
+    assert "imported from times.csv (per-architecture, pi): no agent serves that device" in answer.text
+
+
+def test_search_says_so_before_it_asks_the_server():
+    from search.verification import verify
+
+    (table,) = read(GOOD)
+    with pytest.raises(LutnasError, match="no agent serves that device"):
+        verify(None, table, b"", Promise(table.hash, FIRST, 3.0, 4.0, 5.0))
+
+
+def test_command_imports_every_column_and_says_how_wrong_the_fit_is(tmp_path, capsys):
+    file, url = tmp_path / "times.csv", f"sqlite:///{tmp_path}/t.db"
+    file.write_text(GOOD)
+    for said in ("pi: imported table", "pi: was there already, table"):
+        assert main(["import", str(file), "--database-url", url], environment={}) == 0
+        assert capsys.readouterr().out.startswith(said)
+    assert main(["import", str(tmp_path / "none.csv"), "--database-url", url], environment={}) == 1
+    file.write_text(GOOD + "broken\n")
+    assert main(["import", str(file), "--device", "other", "--database-url", url], environment={}) == 2
+    assert "line 22" in capsys.readouterr().err
+    store = open_store(url)
+    assert [one.name for one in store.devices.list()] == ["pi"]
+    store.close()
+
+
+def test_real_latencies_of_a_raspberry_pi_are_fitted_with_the_known_error():
+    path = real("nas_bench_201/latency_ms.csv")
+    (table,) = read(path.read_bytes(), path.name, device="raspi4")
+    assert table.held_out.networks == 1000
+    assert 5 < table.held_out.mape_percent < 9
+    assert table.held_out.kendall_tau > 0.85
+    assert table.held_out.bound_coverage > 92
+
+
+@pytest.mark.parametrize(
+    ("path", "ops"),
+    [
+        *((f"ofa_note10/note10_{side}_lookup_table.yaml", 96) for side in (160, 176, 192, 208, 224)),
+        ("proxyless_mobile/mobile_trim.yaml", 72),
+    ],
+)
+def test_real_op_tables_are_read_whole(path, ops):
+    (table,) = read(real(path).read_bytes(), Path(path).name, device="phone")
+    assert len(table.prices) == ops
+
+
+def test_real_fbnet_layers_are_read_for_all_four_devices():
+    tables = read(real("fbnet/per_op_relative_to_skip_ms.csv").read_bytes(), "layers.csv")
+    assert [table.device for table in tables] == ["raspi4", "pixel3", "eyeriss", "fpga"]
