@@ -32,7 +32,7 @@ LEAST_NOISE = 0.01
 """Of a graph's time: the same file loaded again differs by as much."""
 RELATIVE_SPREAD = 0.03
 LEAST_UNMEASURED_SHARE = 0.3
-READERS = ("nchwc.MaxPool", "MaxPool", "Add")
+READERS = ("nchwc.MaxPool", "MaxPool", "Add", "Mul")
 _SMALLEST_MS = 1e-6
 
 
@@ -46,6 +46,7 @@ class _Row:
     sd_ms: float
     short_counts: Mapping[str, int]
     short_ms: float
+    probed: bool
 
 
 def fit_single_kernels(
@@ -69,10 +70,13 @@ def fit_single_kernels(
     for line, row in zip(design, rows, strict=True):
         for kernel, n in row.counts.items():
             line[names.index(_name(kernel, row))] += n
+    reads = np.array([name.startswith(_READING) for name in names])
+    reading_ms = _reading_ms(rows)
+    without_reading = np.maximum(y - design[:, reads].sum(axis=1) * reading_ms, 0.1 * y)
     phi = _sizes(names, families)
-    w = _family_costs(design @ phi, y)
-    expected = np.maximum(phi @ w, _SMALLEST_MS)
-    price, sd = _posterior(design, y, np.array([row.sd_ms for row in rows]), expected)
+    w = _family_costs(design @ phi, without_reading)
+    expected = np.where(reads, reading_ms, _within_own(phi @ w, names, rows))
+    price, sd = _posterior(design, y, np.array([row.sd_ms for row in rows]), np.maximum(expected, _SMALLEST_MS))
     by_name = dict(zip(names, price.tolist(), strict=True))
     strays = [abs(by_name[kernel] / expected[names.index(kernel)] - 1) for kernel in kernels]
     return SingleKernels(
@@ -104,7 +108,7 @@ def _row(one: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[str, 
     short_ms = nominal_ms * median(quantile(round_.minus_ms) / quantile(round_.canary_ms) for round_ in one.rounds)
     noise_ms = max(nominal_ms * estimate.half_width * one.divisor / 2, LEAST_NOISE * math.hypot(long_ms, short_ms))
     ms = nominal_ms * estimate.ratio * one.divisor
-    return _Row(one.subject, {k: n for k, n in difference.items() if n}, ms, noise_ms, short, short_ms)
+    return _Row(one.subject, {k: n for k, n in difference.items() if n}, ms, noise_ms, short, short_ms, one.graph.startswith("probed:"))
 
 
 def _name(kernel: str, row: _Row) -> str:
@@ -116,14 +120,41 @@ def _name(kernel: str, row: _Row) -> str:
     return _READING + parsed.op if reads else kernel
 
 
+def _reading_ms(rows: Sequence[_Row]) -> float:
+    """What one of the kernels that read results costs: the same kernel side by side, less in a row."""
+    ways: dict[tuple[str, bool], list[float]] = {}
+    readers = 1
+    for row in rows:
+        copies = row.counts.get(row.subject, 0)
+        if copies:
+            ways.setdefault((row.subject, row.probed), []).append(row.ms / copies)
+        if copies and row.probed:
+            readers = max(readers, round(sum(n for kernel, n in row.counts.items() if kernel != row.subject) / copies))
+    both = [
+        median(ms) - median(ways[subject, False])
+        for (subject, probed), ms in ways.items()
+        if probed and (subject, False) in ways
+    ]
+    return max(median(both), 0.0) / readers if both else 0.0
+
+
+def _within_own(expected: Array, names: Sequence[str], rows: Sequence[_Row]) -> Array:
+    """What families say, but no less and no more than a kernel's own graphs leave room for."""
+    own = {row.subject: row.ms / row.counts[row.subject] for row in rows if row.subject in row.counts}
+    bounds = [own.get(name) for name in names]
+    return np.array(
+        [
+            value if bound is None else min(max(value, 0.5 * bound), bound)
+            for value, bound in zip(expected.tolist(), bounds, strict=True)
+        ]
+    )
+
+
 def _sizes(names: Sequence[str], families: Sequence[str]) -> Array:
-    """Three columns for each family, then one for each operator that reads."""
-    readers = [name for name in names if name.startswith(_READING)]
-    phi = np.zeros((len(names), 3 * len(families) + len(readers)))
+    """Three columns for each family; what reads has none."""
+    phi = np.zeros((len(names), 3 * len(families)))
     for line, name in zip(phi, names, strict=True):
-        if name in readers:
-            line[3 * len(families) + readers.index(name)] = 1.0
-        else:
+        if not name.startswith(_READING):
             kernel = parse_kernel(name)
             place = 3 * families.index(kernel.family)
             line[place : place + 3] = family_size(kernel)

@@ -10,17 +10,22 @@ from typing import Any
 from profiler_agent.model_files import CountedFile, count_files
 from profiler_agent.server_client import ServerClient
 from profiler_agent.sessions import local_runtime
-from shared.errors import LutnasError, NotFound
+from shared.errors import LutnasError, NotFound, ServerRefused
 
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """What the server says of one file, or why there is no prediction."""
+    """What the server says of one file, or why there is no prediction.
+
+    Attributes:
+        missing: kernels without which there is none.
+    """
 
     path: Path
     answer: dict[str, Any] | None
     problem: str | None = None
     note: str | None = None
+    missing: tuple[str, ...] = ()
 
 
 def predict_files(
@@ -43,5 +48,10 @@ def predict_counted(client: ServerClient, device: str, one: CountedFile, space: 
         return FilePrediction(one.path, client.predict(device, one.counts, space, runtime), note=one.note)
     except NotFound:
         raise  # no file could be predicted
+    except ServerRefused as error:
+        kernels = error.detail.get("kernels")
+        missing = tuple(map(str, kernels)) if isinstance(kernels, list) else ()
+        problem = f"{len(missing)} kernels of kinds that were never measured here" if missing else str(error)
+        return FilePrediction(one.path, None, problem, missing=missing)
     except LutnasError as error:
         return FilePrediction(one.path, None, str(error))

@@ -222,7 +222,10 @@ class ServerClient:
         if status in _AWAY_STATUS:
             return ServerAway(f"{self.url} is not ready ({status}): {message}")
         kind = {404: NotFound, 409: Conflict}.get(status, ServerRefused)
-        return kind(f"{self.url} refuses ({status}): {message}", status, code)
+        detail = error.get("detail")
+        return kind(
+            f"{self.url} refuses ({status}): {message}", status, code, detail if isinstance(detail, dict) else None
+        )
 
     def _foreign(self, problem: str) -> ServerRefused:
         return ServerRefused(f"{self.url} does not speak as a lut-server does: {problem}; check the URL", 0, "foreign")

@@ -19,7 +19,7 @@ LutnasError                    exit 1: something failed
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class LutnasError(Exception):
@@ -108,10 +108,11 @@ class ServerAway(LutnasError):
 class ServerRefused(LutnasError):
     """The server answered with an error in its one error shape."""
 
-    def __init__(self, message: str, status: int, code: str) -> None:
+    def __init__(self, message: str, status: int, code: str, detail: Mapping[str, object] | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.detail = dict(detail or {})
 
 
 class AccessDenied(ServerRefused):

@@ -164,14 +164,17 @@ class LatencyTable:
         Raises:
             MissingKernel: the table has no kernel prices, or none for some of these kernels.
         """
+        single = self.single_kernels
         try:
-            if self.single_kernels is not None and (self.kernels is None or self.kernels.unmeasured(counts)):
-                return self.single_kernels.predict(counts, self.kernels, guess)
+            if single is not None and (self.kernels is None or self.kernels.unmeasured(counts)):
+                return single.predict(counts, self.kernels, guess)
             if self.kernels is not None:
                 return self.kernels.predict(counts, guess)
             raise MissingKernel(counts)
         except MissingKernel as error:
-            raise MissingKernel(error.missing, self.device, self._measure_command()) from None
+            priced = {*(self.kernels.index if self.kernels else ()), *(single.index if single else ())}
+            missing = [one for one in counts if one not in priced] or error.missing
+            raise MissingKernel(missing, self.device, self._measure_command()) from None
 
     def with_single_kernels(self, single: SingleKernels) -> LatencyTable:
         """The same table with these prices of single kernels."""

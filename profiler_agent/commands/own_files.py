@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ def add_own_files(commands: Any) -> None:
     """Add both commands to the parser's commands."""
     predict = commands.add_parser("predict", help="say how long ONNX files take, without timing them")
     _add_table(predict)
+    predict.add_argument("--json", action="store_true", help="as one JSON object")
     predict.set_defaults(command=run_predict, stateless=True)
 
     measure = commands.add_parser("measure-kernels", help="measure the kernels of ONNX files that the table lacks")
@@ -43,7 +45,10 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
     with _client(arguments) as client:
         found = predict_files(client, arguments.device, arguments.files, arguments.space, arguments.threads)
-    _print(found, arguments.files, arguments)
+    if arguments.json:
+        print(json.dumps({"files": [_as_json(one) for one in found]}, indent=2))
+    else:
+        _print(found, arguments.files, arguments)
     return 1 if any(one.answer is None for one in found) else 0
 
 
@@ -78,11 +83,25 @@ def run_measure_kernels(arguments: argparse.Namespace) -> int:
     return 1 if failed or outcome.refused or any(one.answer is None for one in outcome.predictions) else 0
 
 
+def _as_json(one: FilePrediction) -> dict[str, Any]:
+    answer = one.answer or {}
+    names = ("mean_ms", "sd_ms", "upper_ms", "confidence", "table")
+    return {
+        "path": str(one.path),
+        **{name: answer[name] for name in names if name in answer},
+        "missing": [*one.missing, *(answer.get("guessed") or ())],
+        "note": one.note,
+        "problem": one.problem,
+    }
+
+
 def _print(found: Sequence[FilePrediction], files: Sequence[Path], arguments: argparse.Namespace) -> None:
     lacking = False
     for one in found:
         if one.answer is None:
             _say(f"{one.path}: {one.problem}")
+            lacking = lacking or bool(one.missing)
+            _list(one.missing)
             continue
         mean, sd, upper = (one.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
         note = f"; {one.note}" if one.note else ""
@@ -91,10 +110,7 @@ def _print(found: Sequence[FilePrediction], files: Sequence[Path], arguments: ar
         if guessed:
             lacking = True
             _say(f"{one.path}: {len(guessed)} kernels were never measured here and are guessed from their like:")
-            for kernel in guessed[:SHOWN]:
-                _say(f"  {kernel}")
-            if len(guessed) > SHOWN:
-                _say(f"  and {len(guessed) - SHOWN} more")
+            _list(guessed)
     if lacking and files:
         space = f" --space {arguments.space}" if arguments.space else ""
         threads = f" --threads {arguments.threads}" if arguments.threads != 1 else ""
@@ -102,6 +118,13 @@ def _print(found: Sequence[FilePrediction], files: Sequence[Path], arguments: ar
             f"measure them with: profiler-agent measure-kernels --server {arguments.server}"
             f" --device {arguments.device}{space}{threads} {' '.join(map(str, files))}"
         )
+
+
+def _list(kernels: Sequence[str]) -> None:
+    for kernel in kernels[:SHOWN]:
+        _say(f"  {kernel}")
+    if len(kernels) > SHOWN:
+        _say(f"  and {len(kernels) - SHOWN} more")
 
 
 def _add_table(parser: argparse.ArgumentParser) -> None:

@@ -256,8 +256,10 @@ class _KernelGraph:
             stride = list(self._kernel.output[2:])
             outputs = [self._node("MaxPool", [one], kernel_shape=[1, 1], strides=stride) for one in outputs]
         total = outputs[0]
+        # An addition after a MatMul would become part of it.
+        join = "Mul" if self._operator == "MatMul" else "Add"
         for one in outputs[1:]:
-            total = self._node("Add", [total, one])
+            total = self._node(join, [total, one])
         return total
 
     def _sides(self, letter: str) -> list[int]:
