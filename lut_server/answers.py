@@ -45,6 +45,7 @@ class DeviceWithTables:
     probe: dict[str, str]
     created_at: str
     last_seen_at: str
+    last_asked_at: str | None
     tables: tuple[TableSummary, ...]
 
 

@@ -161,7 +161,7 @@ def _too_large(limit_bytes: int) -> Exception:
 
 
 def _check_lease(owner: str, lease_s: float) -> None:
-    if not 1 <= len(owner) <= 200:
+    if not 1 <= len(owner) <= 200 or "\0" in owner:
         raise InvalidValue("owner", "is not a name of 1 to 200 characters")
     if not (math.isfinite(lease_s) and 0 < lease_s <= LONGEST_LEASE_S):
         raise InvalidValue("lease_s", f"{lease_s} is not within 0 and {LONGEST_LEASE_S:g} s")

@@ -15,7 +15,7 @@ from shared.errors import Conflict, InvalidValue
 from shared.graph_spec import CanaryGraph, KernelGraph, parse_graph_spec
 from shared.measurement import Measurement, Run
 from shared.op_key import OpKey, parse_op_key
-from shared.plan import Plan
+from shared.plan import OP_ROLES, Plan
 from shared.spaces import Space, parse_space
 from shared.table import LatencyTable, read_table
 
@@ -41,7 +41,7 @@ def check_measurement(run: Run, measurement: Measurement) -> None:
         graph = parse_graph_spec(measurement.graph)
         if not isinstance(graph, KernelGraph) or str(graph.kernel) != measurement.subject:
             raise InvalidValue("measurement.subject", f"{measurement.subject} is not the kernel of {measurement.graph}")
-    elif measurement.role == "marginal":
+    elif measurement.role in OP_ROLES:
         if parse_op_key(measurement.subject) not in _op_keys(space):
             raise InvalidValue("measurement.subject", f"{measurement.subject} is no op key of {space}")
     elif not space.is_connected(space.parse(measurement.subject)):

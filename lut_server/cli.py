@@ -16,12 +16,14 @@ from typing import Any
 from lut_server.auth import ROLES, create_token
 from lut_server.settings import SETTINGS, Setting, Settings, read_settings
 from lut_server.sql import SqlStore, open_store
+from lut_server.store import TokenStore
 from lut_server.table_lookup import get_table
-from lut_server.text_table import align, describe, prices_csv
+from lut_server.text_table import describe, prices_csv
 from lut_server.transfer.cli import add_import
 from shared import __version__
-from shared.errors import LutnasError
+from shared.errors import InvalidValue, LutnasError
 from shared.table import LatencyTable, read_table
+from shared.table_text import align
 
 Command = Callable[[argparse.Namespace, Settings], None]
 
@@ -96,13 +98,23 @@ def _serve(_: argparse.Namespace, settings: Settings) -> None:
     from lut_server.serving import is_loopback, serve
 
     app = create_app(settings)
-    if not is_loopback(settings.host) and not app.state.services.store.tokens.list():
-        print(
-            "lut-server: no token exists yet, so every write is refused; make one with: lut-server token create "
-            "--role agent (in a container: docker compose exec lut-server lut-server token create --role agent)",
-            file=sys.stderr,
-        )
+    _require_tokens(app.state.services.store.tokens, settings, is_loopback(settings.host))
     serve(app, settings.host, settings.port, _announce)
+
+
+def _require_tokens(tokens: TokenStore, settings: Settings, only_this_machine: bool) -> None:
+    """A server that a network can reach never starts without an owner."""
+    if tokens.list():
+        return
+    if settings.first_token == "yes":
+        token = create_token(tokens, "admin", "first token")
+        print(f"lut-server: the first token, of role admin, shown this once: {token}", file=sys.stderr, flush=True)
+    elif not only_this_machine:
+        raise InvalidValue(
+            "host",
+            f"{settings.host} can be reached from the network and no token exists yet; make one with `lut-server token "
+            "create --role admin`, or start with --first-token yes, which makes one and prints it",
+        )
 
 
 def _announce(url: str) -> None:

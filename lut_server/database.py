@@ -1,12 +1,15 @@
-"""Connections, transactions and migrations.
+"""Connections, transactions and migrations, for SQLite and for PostgreSQL.
 
-SQLite runs in WAL mode, so that readers never wait for the writer. A transaction that will write takes the write lock
-at its start: one that reads first and upgrades later fails at once, instead of waiting, when another wrote in between.
+Both give the code above the same promises: a read sees one consistent state, a write happens whole or not at all. How
+two writers meet differs. SQLite has one writer at a time: a transaction that will write takes the write lock at its
+start, for one that reads first and upgrades later fails at once when another wrote in between. PostgreSQL has many:
+there a method locks the rows that its decision rests on (`with_for_update`, which SQLite's dialect leaves out), and
+inserts what another may be inserting right now with `insert_missing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,18 +18,23 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from lut_server.engines import BUSY_TIMEOUT_S, MIGRATION_LOCK, make_engine
 from shared.errors import InvalidValue, LutnasError, SchemaTooNew
 
-BUSY_TIMEOUT_S = 30
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Database:
     """One database by its URL, migrated to this code's schema when opened.
+
+    Args:
+        url: of SQLAlchemy; `sqlite:///FILE` or `postgresql+psycopg://…`.
+        busy_timeout_s: how long a statement waits for a lock that another holds.
 
     Raises:
         InvalidValue: the URL is not one.
@@ -34,54 +42,98 @@ class Database:
         LutnasError: it cannot be opened.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self._url = _parse(url)
-        self.engine = _engine(self._url)
+        self.engine = make_engine(self._url, busy_timeout_s)
+        # PostgreSQL's default lets every statement see another state; SQLite's reads are snapshots anyway.
+        snapshots = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reading = self.engine.execution_options(**snapshots)
+        self._writing = self.engine.execution_options(writes=True)
         try:
             self._migrate()
         except (LutnasError, DBAPIError) as error:
             self.engine.dispose()
             if isinstance(error, LutnasError):
                 raise
-            raise LutnasError(f"cannot open the database {self.name}: {error.orig}") from error
+            said = " ".join(str(error.orig).split())
+            raise LutnasError(f"cannot open the database {self.name}: {said}") from error
 
     @property
     def name(self) -> str:
         """The URL without its password."""
         return self._url.render_as_string(hide_password=True)
 
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite, and not PostgreSQL."""
+        return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def path(self) -> Path | None:
+        """SQLite's file; None for PostgreSQL."""
+        return Path(self._url.database or "") if self.is_sqlite else None
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads: one consistent state."""
-        with self.engine.connect() as connection, connection.begin():
+        with self._reading.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes: committed at the end, rolled back on an exception, alone while it lasts."""
-        with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+        """A transaction that writes: committed at the end, rolled back on an exception."""
+        with self._writing.connect() as connection, connection.begin():
             yield connection
 
     def revision(self) -> str:
         """Schema revision that the database is at."""
         with self.read() as connection:
-            return MigrationContext.configure(connection).get_current_revision() or "none"
+            return _revision(connection) or "none"
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
     def _migrate(self) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config = migration_config()
         script = ScriptDirectory.from_config(config)
-        newest = script.get_current_head() or "0"
+        with self.read() as connection:
+            if self._is_current(script, _revision(connection)):
+                return  # the usual case waits for no writer
         with self.write() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
-            if current is not None and current not in {one.revision for one in script.walk_revisions()}:
-                raise SchemaTooNew(f"the database {self.name}", _number(current), _number(newest))
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            self._is_current(script, _revision(connection))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def _is_current(self, script: ScriptDirectory, current: str | None) -> bool:
+        newest = script.get_current_head() or "0"
+        if current is not None and current not in {one.revision for one in script.walk_revisions()}:
+            raise SchemaTooNew(f"the database {self.name}", _number(current), _number(newest))
+        return current == newest
+
+
+def migration_config() -> Config:
+    """Alembic's settings; it works over the connection that is put into their `attributes`."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def newest_revision() -> str:
+    """Schema revision of this code."""
+    return ScriptDirectory.from_config(migration_config()).get_current_head() or "none"
+
+
+def insert_missing(connection: Connection, table: Table, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
+    """Insert the rows whose unique keys are free, and return how many were.
+
+    A row that another transaction is inserting right now is waited for: afterwards it is there, whoever won.
+    """
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return connection.execute(statement, rows).rowcount
 
 
 def _parse(url: str) -> URL:
@@ -91,31 +143,8 @@ def _parse(url: str) -> URL:
         raise InvalidValue("database_url", "is not an SQLAlchemy URL such as sqlite:///lutnas.db") from error
 
 
-def _engine(url: URL) -> Engine:
-    is_sqlite = url.get_backend_name() == "sqlite"
-    if is_sqlite and url.database in (None, "", ":memory:"):
-        raise InvalidValue("database_url", "a database in memory would forget every measurement; name a file")
-    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S}} if is_sqlite else {}
-    try:
-        # The web framework's thread pool has 40 threads: no request waits for a connection.
-        engine = create_engine(url, pool_size=8, max_overflow=40, **options)
-    except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise InvalidValue("database_url", f"no driver for '{url.drivername}' is installed") from error
-    if is_sqlite:
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: Any, _: object) -> None:
-    connection.isolation_level = None  # the driver opens no transactions of its own; _begin_sqlite does
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _number(revision: str) -> int:

@@ -14,7 +14,7 @@
 * **Covariance** of the parameters theta = [base, w, d], independent a priori, with standard deviations L: with
   W = X L / noise = P s Q', it is L (I - Q diag(s^2 / (1 + s^2)) Q') L, so V = Q diag(s / sqrt(1 + s^2)) is kept.
   It is the covariance without the limit at 0, which bounds the true one from above (Brascamp and Lieb, 1976).
-* **Relative spread** of single networks from leave-one-out residuals of the networks, in closed form.
+* **Relative spread** of single networks from the residuals of networks that the whole fit did without, fold by fold.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ CHAIN_SHARE_GRID = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
 SMALLEST_PRICE = 1e-5
 """Of the mean latency: the least that a kernel is taken to cost before it was measured."""
 FEWEST_NETWORKS = 5
+FOLDS = 10
 SPREAD_PRIOR = 0.03
 CONFORMAL_SHARE = 0.97
 """More than the 95 % of the bound: the residuals also chose the hyperparameters, which flatters them."""
@@ -119,7 +120,7 @@ def fit_kernel_prices(graphs: Sequence[MeasuredGraph]) -> KernelPrices | None:
     _, s, vt = np.linalg.svd(scaled, full_matrices=False)
     known = vt.T * (s / np.sqrt(1 + s**2))
     mode_base, mode_w, mode_prices = _non_negative_mode(model, prior.family_cost, prices, sd, noise)
-    spread = _relative_spread(model, scaled, noise, prior.residual)
+    spread = _relative_spread(prior, tau, noise)
     return KernelPrices(
         base_ms=_rounded(mode_base * model.unit),
         families=tuple(
@@ -164,7 +165,10 @@ def _family_costs(model: _Model, chain: float) -> Array:
 
 def _prior(model: _Model, chain_share: float, chain: float) -> _Prior:
     in_chains = np.where(model.is_network, 1.0, chain_share)
-    model = dataclasses.replace(model, counts=model.counts * in_chains[:, None])
+    return _fit_family(dataclasses.replace(model, counts=model.counts * in_chains[:, None]), chain)
+
+
+def _fit_family(model: _Model, chain: float) -> _Prior:
     family_cost = _family_costs(model, chain)
     base, w = float(family_cost[0]), family_cost[1:]
     prices = np.maximum(model.phi @ w, SMALLEST_PRICE)
@@ -234,26 +238,64 @@ def _non_negative_mode(
     return max(base_now, 0.0), np.maximum(w_now, 0.0), np.where(held, 0.0, np.maximum(now, 0.0))
 
 
-def _relative_spread(model: _Model, scaled: Array, noise: Array, residual: Array) -> float:
+def _relative_spread(prior: _Prior, tau: float, noise: Array) -> float:
     """Standard deviation of a single network around its prediction, as a share of the latency.
 
-    The larger of two, from the leave-one-out residuals e of the networks: their root mean square beyond what the
+    The larger of two, from the residuals e of networks that were held back: their root mean square beyond what the
     parameters' uncertainty explains (times t / z of Student's t), and what the conformal rule (Vovk et al., 2005) needs
-    for a one-sided 95 % bound. `SPREAD_PRIOR` counts as one more network.
+    for a one-sided 95 % bound.
     """
-    inverse = np.linalg.inv(scaled @ scaled.T + np.eye(len(noise)))
-    own = np.diag(inverse)
-    error = (inverse @ (residual / noise)) / own * noise
-    explained = np.maximum(noise**2 / own - noise**2, 0.0)
-    networks = model.is_network
-    y, e, known = model.y[networks], error[networks], explained[networks]
+    y, e, known = _held_back(prior, tau, noise)
     left_out = np.maximum(y - e, 0.1 * y)
     n = len(y)
-    excess = max(float(np.sum((e**2 - known) / left_out**2)), 0.0)
-    spread = math.sqrt((SPREAD_PRIOR**2 + excess) / (n + 1)) * student_95(n) / _Z95
+    spread = _honest_spread(e / left_out, known / left_out**2) * student_95(n) / _Z95
     reach = np.where(e > 0, np.sqrt(np.maximum((e / _Z95) ** 2 - known, 0.0)) / left_out, 0.0)
     rank = min(math.ceil(CONFORMAL_SHARE * (n + 1)), n) - 1
     return max(spread, float(np.sort(reach)[rank]))
+
+
+def _held_back(prior: _Prior, tau: float, noise: Array) -> tuple[Array, Array, Array]:
+    """(measured, residual, variance that the parameters explain) of each network, from a fit without its fold.
+
+    The family model is fitted anew each time: with few networks it would have seen the one that it is to be judged by.
+    """
+    model = prior.model
+    position = np.cumsum(model.is_network) - 1
+    found = []
+    for fold in range(FOLDS):
+        out = model.is_network & (position % FOLDS == fold)
+        if not out.any():
+            continue
+        rest = _fit_family(_rows(model, ~out), prior.chain)
+        sd = np.concatenate([rest.fixed_sd, tau * rest.prices])
+        scaled = model.features * sd
+        residual = model.y - rest.family_cost[0] - model.counts @ rest.prices
+        covariance = scaled[~out] @ scaled[~out].T + np.diag(noise[~out] ** 2)
+        across = scaled[out] @ scaled[~out].T
+        gain = np.linalg.solve(covariance, across.T).T
+        error = residual[out] - gain @ residual[~out]
+        known = np.sum(scaled[out] ** 2, axis=1) - np.sum(gain * across, axis=1)
+        found.append((model.y[out], error, np.maximum(known, 0.0)))
+    y, e, known = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return y, e, known
+
+
+def _rows(model: _Model, keep: NDArray[np.bool_]) -> _Model:
+    return dataclasses.replace(model, counts=model.counts[keep], y=model.y[keep], is_network=model.is_network[keep])
+
+
+def _honest_spread(error: Array, known: Array) -> float:
+    """The spread s at which the residuals are as large as expected: mean of error^2 / (known + s^2) is 1.
+
+    Each residual is judged by its own variance: a network far from the others, of which little is known, must not hide
+    that the others scatter. `SPREAD_PRIOR` counts as one more network. All are shares of the latency.
+    """
+    low, high = 0.0, max(SPREAD_PRIOR, float(np.abs(error).max())) * math.sqrt(len(error) + 1)
+    for _ in range(60):
+        middle = (low + high) / 2
+        expected = float(np.sum(error**2 / (known + middle**2))) + (SPREAD_PRIOR / middle) ** 2
+        low, high = (middle, high) if expected > len(error) + 1 else (low, middle)
+    return high
 
 
 def _rounded(value: float) -> float:

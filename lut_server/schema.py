@@ -15,6 +15,7 @@ devices = Table(
     Column("probe", Text, nullable=False),
     Column("created_at", String(40), nullable=False),
     Column("last_seen_at", String(40), nullable=False),
+    Column("last_asked_at", String(40)),
 )
 
 latency_tables = Table(
@@ -41,6 +42,7 @@ runs = Table(
     Column("content", Text, nullable=False),
     Column("created_at", String(40), nullable=False),
     Column("table_hash", ForeignKey("latency_tables.hash")),
+    Column("raw_dropped_at", String(40)),
     Index(None, "device"),
 )
 
@@ -106,6 +108,7 @@ jobs = Table(
     Column("verification", Text),
     Column("run", ForeignKey("runs.id")),
     Column("result", Text),
+    Column("priority", Integer, nullable=False, server_default="0"),
     Index(None, "device", "state"),
 )
 

@@ -44,6 +44,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("reads", "open", "whether reading needs a token (writing always does)", ("open", "closed")),
     Setting("max_body_mb", 64, "largest request body in MiB, after decompression"),
     Setting("max_graph_mb", 256, "largest weights in MiB of a graph that the server builds"),
+    Setting(
+        "first_token", "no", "whether a server without tokens makes one of role admin and prints it", ("no", "yes")
+    ),
 )
 
 
@@ -57,12 +60,15 @@ class Settings:
     reads: str = "open"
     max_body_mb: int = 64
     max_graph_mb: int = 256
+    first_token: str = "no"
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise InvalidValue("port", f"{self.port} is not within 0 to 65535")
         if self.reads not in ("open", "closed"):
             raise InvalidValue("reads", f"'{self.reads}' is neither open nor closed")
+        if self.first_token not in ("no", "yes"):
+            raise InvalidValue("first_token", f"'{self.first_token}' is neither no nor yes")
         for field in ("max_body_mb", "max_graph_mb"):
             if not 1 <= getattr(self, field) <= 4096:
                 raise InvalidValue(field, f"{getattr(self, field)} is not within 1 to 4096 MiB")

@@ -108,7 +108,15 @@ def _row(one: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[str, 
     short_ms = nominal_ms * median(quantile(round_.minus_ms) / quantile(round_.canary_ms) for round_ in one.rounds)
     noise_ms = max(nominal_ms * estimate.half_width * one.divisor / 2, LEAST_NOISE * math.hypot(long_ms, short_ms))
     ms = nominal_ms * estimate.ratio * one.divisor
-    return _Row(one.subject, {k: n for k, n in difference.items() if n}, ms, noise_ms, short, short_ms, one.graph.startswith("probed:"))
+    return _Row(
+        one.subject,
+        {k: n for k, n in difference.items() if n},
+        ms,
+        noise_ms,
+        short,
+        short_ms,
+        one.graph.startswith("probed:"),
+    )
 
 
 def _name(kernel: str, row: _Row) -> str:

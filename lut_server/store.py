@@ -1,9 +1,10 @@
 """What the server keeps, as interfaces. `lut_server.sql` is the implementation.
 
-The contract of every method:
+The contract of every method, whichever database is behind it (`tests/server/test_store.py` holds both to it):
 
 * Values go in and out as frozen dataclasses; a row, a connection or a session never leaves.
-* Each method is one transaction: all of it happens, or nothing. Any thread may call any method.
+* Each method is one transaction: all of it happens, or nothing. Any thread may call any method, and so may any number
+  of servers on one database.
 * `get_x` raises NotFound (with the code of the missing thing), `find_x` returns None.
 * What was uploaded is never changed. The same identity with the same content is stored once; with other content it
   raises Conflict and stores nothing.
@@ -24,12 +25,13 @@ from shared.table import HeldOutError, LatencyTable
 
 @dataclass(frozen=True)
 class Device:
-    """A registered device; `probe` is what its agent found out about it."""
+    """A registered device; `probe` is what its agent found out about it, `last_asked_at` when one asked for work."""
 
     name: str
     probe: dict[str, str]
     created_at: str
     last_seen_at: str
+    last_asked_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,16 @@ class TableSummary:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run, how many measurements it has, and the hash of the table that came of it once it is finished."""
+    """A run, how many measurements it has, and the hash of the table that came of it once it is finished.
+
+    `raw_dropped_at` says when its raw repeats were given up (`lut-server vacuum`); the quantile of each round stays.
+    """
 
     run: Run
     measurements: int
     finished: bool
     table: str | None
+    raw_dropped_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,10 +192,11 @@ class ModelStore(Protocol):
 
 
 class JobStore(Protocol):
-    """The queue. A job is queued, leased, and then done, failed or cancelled.
+    """The queue. A job is queued, leased, and then done, failed, dead or cancelled.
 
     Each lease is an attempt. A lease that ran out, or whose owner asks for work again, frees the job; after
-    `max_attempts` leases it fails. Every method first frees the leases that have run out.
+    `max_attempts` leases it is dead. Every method first frees the leases that have run out. However many servers and
+    threads ask, a job is leased to one owner at a time.
     """
 
     def add(self, job: NewJob) -> Job:
@@ -202,13 +209,19 @@ class JobStore(Protocol):
         """All jobs, of one device or in one state if given."""
 
     def lease(self, device: str, owner: str, lease_s: float) -> Job | None:
-        """The oldest queued job of the device, leased to `owner`; None if there is none (unknown_device)."""
+        """The queued job of the device with the highest priority, then the oldest, leased to `owner`.
+
+        None if there is none (unknown_device).
+        """
 
     def heartbeat(self, job_id: str, owner: str, lease_s: float) -> Job:
         """Extend a lease (unknown_job; conflict: it is not the owner's any more)."""
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job that is not over (unknown_job; conflict: it is done or failed)."""
+        """Cancel a job that is not over (unknown_job; conflict: it is done, failed or dead)."""
+
+    def requeue(self, job_id: str) -> Job:
+        """Queue a failed, dead or cancelled job again, with all its attempts (unknown_job; conflict: any other)."""
 
     def complete(self, job_id: str, result: JobResult, verification: Verification | None) -> Job:
         """Take a result, late ones too: from a lost lease, and after the attempts were used up.

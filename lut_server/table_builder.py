@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from lut_server.baselines import CountedNetwork, baseline_errors
 from lut_server.calibration import fit_prices
 from lut_server.held_out import BOUND_CONFIDENCE, held_out_error
 from lut_server.kernel_calibration import MeasuredGraph, fit_kernel_prices
@@ -19,6 +20,7 @@ from shared.kernel_prices import KernelPrices
 from shared.measurement import Measurement, Run, quantile
 from shared.op_key import parse_op_key
 from shared.plan import Plan
+from shared.prediction import BaselineError
 from shared.spaces import Genotype, Space, parse_space
 from shared.table import LatencyTable, NetworkCheck, OpPrice
 
@@ -66,7 +68,7 @@ def build_table(
     """
     if plan.id != run.plan_id or plan.space != run.space or plan.canary != run.canary:
         raise InvalidValue("plan", f"is not the one that run '{run.id}' was made for ({run.plan_id})")
-    marginals, networks = [], []
+    marginals, isolated, networks = [], {}, []
     space = parse_space(run.space)
     of_plan = _of_plan(plan, measurements)
     for measurement in of_plan:
@@ -75,11 +77,34 @@ def build_table(
             low, middle, high = (nominal_ms * ratio for ratio in (estimate.low, estimate.ratio, estimate.high))
             verdict = measurement.verdict
             marginals.append(MarginalCost(measurement.subject, middle, low, high, verdict.stable, verdict.reasons))
+        elif measurement.role == "isolated":
+            isolated[measurement.subject] = nominal_ms * estimate.ratio
         else:
             genotype = space.parse(measurement.subject)
             networks.append(MeasuredNetwork(genotype, measurement.role, nominal_ms * estimate.ratio))
     table = calibrate(run, nominal_ms, space, marginals, networks)
-    return dataclasses.replace(table, kernels=_kernel_prices(of_plan, nominal_ms, kernel_counts))
+    return dataclasses.replace(
+        table,
+        prices=tuple(dataclasses.replace(one, isolated_ms=isolated.get(one.op_key)) for one in table.prices),
+        kernels=_kernel_prices(of_plan, nominal_ms, kernel_counts),
+        baselines=_baselines(space, marginals, isolated, networks) or None,
+    )
+
+
+def _baselines(
+    space: Space,
+    marginals: Sequence[MarginalCost],
+    isolated: Mapping[str, float],
+    networks: Sequence[MeasuredNetwork],
+) -> tuple[BaselineError, ...]:
+    costs = {
+        "marginal": {parse_op_key(one.op_key): one.cost_ms for one in marginals},
+        "isolated": {parse_op_key(key): ms for key, ms in isolated.items()},
+    }
+    by_role: dict[str, list[CountedNetwork]] = {"calibration": [], "held_out": []}
+    for one in networks:
+        by_role.setdefault(one.role, []).append(CountedNetwork(space.op_counts(one.genotype), one.measured_ms))
+    return baseline_errors(costs, by_role["calibration"], by_role["held_out"])
 
 
 def calibrate(
@@ -130,6 +155,8 @@ def _kernel_prices(measurements: Sequence[Measurement], nominal_ms: float, count
     graphs: dict[str, MeasuredGraph] = {}
     held_out: list[tuple[Mapping[str, int], float]] = []
     for one in measurements:
+        if one.role == "isolated":  # at a graph's edges layouts change: no price is like that
+            continue
         if one.graph in counts and one.role == "held_out":
             held_out.append((counts[one.graph], nominal_ms * one.estimate().ratio))
             continue

@@ -123,7 +123,8 @@ class Campaign:
 
     def _active(self) -> list[Subject]:
         for subject in self._subjects:
-            if not subject.done and self._rule.find_reason(subject.rounds, subject.task.divisor) is not None:
+            task = subject.task
+            if not subject.done and self._rule.find_reason(subject.rounds, task.divisor, task.role) is not None:
                 self._journal.keep_measurement(subject.task, subject.rounds, self._judge(subject))
                 subject.done = True
         return [subject for subject in self._subjects if not subject.done]

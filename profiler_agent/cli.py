@@ -6,12 +6,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from profiler_agent.commands.compare import add_compare
 from profiler_agent.commands.doctor import add_doctor
+from profiler_agent.commands.made_table import find_whole_table, print_table
 from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
 from profiler_agent.commands.own_files import add_own_files
 from profiler_agent.interrupts import Interrupted, interruptible
@@ -98,10 +99,11 @@ def run_profile(arguments: argparse.Namespace) -> int:
     with _client(arguments) as client:
         spool, most_bytes = Spool(_spool_folder(arguments)), arguments.memory_mb * 1_000_000
         outcome = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
+        whole = None if outcome.table is None else find_whole_table(client, outcome.table)
     if outcome.table is not None:
         if not outcome.measured:
             print("the server has this table already (same plan, runtime and agent version); --new measures again")
-        _print_table(outcome.table, client.url, arguments.device, str(space))
+        print_table(outcome.table, whole, client.url, arguments.device, str(space))
     if outcome.refused:
         _say(f"{len(outcome.refused)} graphs could not be measured:")
         for problem in outcome.refused:
@@ -136,20 +138,6 @@ def run_upload(arguments: argparse.Namespace) -> int:
             return upload_files(client, arguments.files, arguments.force)
         complete = upload_everything(Spool(_spool_folder(arguments)), Uploader(client), "upload", print)
     return 0 if complete else 1
-
-
-def _print_table(table: Mapping[str, Any], url: str, device: str, space: str) -> None:
-    print(f"table      {table['hash']}")
-    error = table.get("held_out")
-    if isinstance(error, dict):
-        print(
-            f"held out   {error['networks']} networks: mean error {error['mape_percent']:.2f} %,"
-            f" within 10 % {error['within_10_percent']:.0f} %, Kendall tau {error['kendall_tau']:.3f}"
-        )
-    nominal_ms = table.get("canary_nominal_ms")
-    if isinstance(nominal_ms, (int, float)):
-        print(f"canary     {nominal_ms:.4g} ms nominal")
-    print(f"at         {url}/v1/devices/{device}/table?space={space}")
 
 
 def _client(arguments: argparse.Namespace) -> ServerClient:

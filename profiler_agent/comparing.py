@@ -150,10 +150,14 @@ _Key = tuple[str, str, str, str | None, int]
 
 
 def _by_subject(measurements: Sequence[Measurement]) -> dict[_Key, Measurement]:
-    """A network may be of the fit in one run and held out in the other: it is the same network."""
+    """A network may be of the fit in one run and held out in the other: it is the same network.
+
+    Ops alone are left out: they are timed a few times only, and no table is made of them.
+    """
     return {
         ("network" if one.role in NETWORK_ROLES else one.role, one.subject, one.graph, one.minus, one.divisor): one
         for one in measurements
+        if one.role != "isolated"
     }
 
 

@@ -68,7 +68,7 @@ class OfflineDesk(httpx.BaseTransport):
         match request.method, *request.url.path.strip("/").split("/")[1:]:
             case "GET", "plan":
                 counts = {name: int(query[name]) for name in ("calibration", "held_out", "seed")}
-                return _answer({"plan": to_wire(make_plan(parse_space(query["space"]), **counts))})
+                return _answer({"plan": to_wire(make_plan(parse_space(query["space"]), **counts, isolated=True))})
             case "GET", "graph":
                 return _graph(query["spec"], int(query["batch"]), request.headers.get("If-None-Match"))
             case "POST", "runs", run_id, "finish":
@@ -88,7 +88,8 @@ def _find_recorded(request: ProfileRequest, out: Path) -> RecordedRun | None:
     if not out.exists():
         return None
     recorded = read_run_file(out)
-    run, plan = recorded.run, make_plan(request.space, request.calibration, request.held_out, request.seed)
+    run = recorded.run
+    plan = make_plan(request.space, request.calibration, request.held_out, request.seed, isolated=True)
     same = (request.device, local_runtime(request.threads, request.batch), plan.id, __version__)
     if (run.device, run.runtime, run.plan_id, run.agent_version) != same:
         raise LutnasError(f"{out} holds another run (of {run.device}, {run.runtime}); take another --out, or --new")

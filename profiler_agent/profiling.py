@@ -218,6 +218,7 @@ class Profiler:
         self, store: GraphStore, wanted: Sequence[str], spooled: RunSpool
     ) -> tuple[dict[str, TimedGraph], tuple[str, ...]]:
         loaded, refused, counted = {}, [], spooled.read_kernels()
+        alone = {task.graph for task in spooled.plan.tasks if task.role == "isolated"}  # no part of any fit
         residence = Residence(self.most_bytes)
         with self.progress.bar("graphs"):
             for index, spec in enumerate(wanted):
@@ -225,7 +226,7 @@ class Profiler:
                 try:
                     path = store.locate(spec)
                     loaded[spec] = self._settle(spec, path, spooled.run.runtime, residence)
-                    if spec not in counted:
+                    if spec not in counted and spec not in alone:
                         self._count(spec, path, spooled)
                 except ModelRefused as error:
                     self.progress.say(f"left out: {error}")

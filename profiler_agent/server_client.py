@@ -68,8 +68,8 @@ class ServerClient:
         self._json("POST", "/v1/devices", {"name": name, "probe": probe})
 
     def fetch_plan(self, space: str, calibration: int, held_out: int, seed: int) -> Plan:
-        """What to measure."""
-        query = f"space={quote(space, safe='')}&calibration={calibration}&held_out={held_out}&seed={seed}"
+        """What to measure; an older server leaves the ops alone out, which it does not know."""
+        query = f"space={quote(space, safe='')}&calibration={calibration}&held_out={held_out}&seed={seed}&isolated=1"
         return self._value(Plan, "plan", "GET", f"/v1/plan?{query}")
 
     def fetch_graph(self, spec: str, batch: int, known_sha256: str | None = None) -> bytes | None:
@@ -126,6 +126,10 @@ class ServerClient:
             return read_table(self._json("GET", f"/v1/devices/{quote(device, safe='')}/table?{query}"))
         except NotFound:
             return None
+
+    def fetch_table(self, table_hash: str) -> LatencyTable:
+        """A table by its hash."""
+        return read_table(self._json("GET", f"/v1/tables/{quote(table_hash, safe='')}"))
 
     def predict(self, device: str, kernels: Mapping[str, int], space: str, runtime: str) -> dict[str, Any]:
         """What the device's table says of a network with these kernels."""

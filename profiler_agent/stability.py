@@ -49,7 +49,7 @@ class StabilityJudge:
     def _problems_of_subject(self, subject: Subject) -> list[str]:
         problems = []
         precision = precision_reached(subject.rounds, subject.task.divisor)
-        if precision > self._preset.precision:
+        if precision > self._preset.precision and subject.task.role != "isolated":
             problems.append(
                 f"precise to {precision:.1%} after {len(subject.rounds)} rounds, {self._preset.precision:.1%} wanted:"
                 " stop what else is running, or take --preset rigorous"

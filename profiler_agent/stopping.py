@@ -10,6 +10,8 @@ from types import MappingProxyType
 from shared.measurement import Round, estimate_ratio
 
 LONGEST_STEP_S = 60.0
+ISOLATED_ROUNDS = 6
+"""An op alone is timed for comparison: a few percent are enough."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,10 @@ class StoppingRule:
         """To be called after every round, so that a jump of the clock is told from time spent."""
         self._time.tick()
 
-    def find_reason(self, rounds: Sequence[Round], divisor: int) -> str | None:
+    def find_reason(self, rounds: Sequence[Round], divisor: int, role: str = "") -> str | None:
         """Why the task is done; None as long as it is not."""
+        if role == "isolated":
+            return "isolated" if len(rounds) >= ISOLATED_ROUNDS else None
         if len(rounds) < self._preset.min_rounds:
             return None
         if precision_reached(rounds, divisor) <= self._preset.precision:

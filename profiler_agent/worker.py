@@ -25,12 +25,11 @@ from profiler_agent.stopping import PRESETS, Preset
 from profiler_agent.uploading import Uploader
 from profiler_agent.verifying import verify
 from shared.errors import Conflict, LutnasError, NotFound, ServerAway, ServerRefused
-from shared.jobs import Job, JobResult
+from shared.jobs import OVER, Job, JobResult
 from shared.plan import Task
 from shared.spaces import parse_space
 
 LEASE_S = 60.0
-_OVER = ("done", "failed", "cancelled")
 
 
 class JobOver(LutnasError):
@@ -178,7 +177,7 @@ class Worker:
 
     def _is_over(self, job_id: str) -> bool:
         try:
-            return self.client.fetch_job(job_id).state in _OVER
+            return self.client.fetch_job(job_id).state in OVER
         except NotFound:
             return True
         except LutnasError:

@@ -11,13 +11,12 @@ import httpx
 
 from shared import __version__
 from shared.errors import AccessDenied, Conflict, CorruptFile, InvalidValue, NotFound, ServerAway, ServerRefused
-from shared.jobs import Job, NewJob
+from shared.jobs import OVER, Job, NewJob
 from shared.table import LatencyTable, read_table
 from shared.wire import content_hash, from_wire, to_wire
 
 TIMEOUT_S = 30.0
 POLL_S = 0.5
-OVER = ("done", "failed", "cancelled")
 
 T = TypeVar("T")
 

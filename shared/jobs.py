@@ -11,7 +11,11 @@ from shared.runtime import Runtime
 
 JOB_KINDS = ("verify", "profile", "count")
 MOST_GENOTYPES = 2000
-JOB_STATES = ("queued", "leased", "done", "failed", "cancelled")
+JOB_STATES = ("queued", "leased", "done", "failed", "dead", "cancelled")
+"""failed: an agent said why it cannot be done; dead: given up, for every agent that took it went away."""
+OVER = ("done", "failed", "dead", "cancelled")
+"""States in which nobody works on a job any more."""
+LARGEST_PRIORITY = 100
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class NewJob:
         graph: reference of the graph ("verify").
         promise: what the measured time is held against ("verify").
         genotypes: of the space, in its string form ("count").
+        priority: from -100 to 100; of a device's jobs the one with the highest is leased first, then the oldest.
     """
 
     device: str
@@ -55,11 +60,15 @@ class NewJob:
     graph: str | None = None
     promise: Promise | None = None
     genotypes: tuple[str, ...] = ()
+    priority: int = 0
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
         if self.kind not in JOB_KINDS:
             raise InvalidValue("job.kind", f"'{self.kind}' is none of {', '.join(JOB_KINDS)}")
+        if abs(self.priority) > LARGEST_PRIORITY:
+            limits = f"{-LARGEST_PRIORITY} to {LARGEST_PRIORITY}"
+            raise InvalidValue("job.priority", f"{self.priority} is not within {limits}")
         if self.kind == "verify" and (self.graph is None or self.promise is None):
             raise InvalidValue("job", "a verification needs a graph and a promise")
         if self.kind == "count" and not 1 <= len(self.genotypes) <= MOST_GENOTYPES:
@@ -90,7 +99,12 @@ class Verification:
 
 @dataclass(frozen=True)
 class Job:
-    """A queued job and what became of it."""
+    """A queued job and what became of it.
+
+    Attributes:
+        reason: why it failed or is dead.
+        notice: what keeps a queued job from being done, for people: that no agent asks for the device's work.
+    """
 
     id: str
     job: NewJob
@@ -103,6 +117,7 @@ class Job:
     reason: str | None = None
     verification: Verification | None = None
     run: str | None = None
+    notice: str | None = None
 
 
 @dataclass(frozen=True)

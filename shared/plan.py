@@ -12,7 +12,8 @@ from shared.spaces import Genotype, Space, parse_space
 from shared.wire import content_hash
 
 PLAN_SCHEMA = 1
-ROLES = ("marginal", "calibration", "held_out", "verification", "kernel")
+ROLES = ("marginal", "isolated", "calibration", "held_out", "verification", "kernel")
+OP_ROLES = ("marginal", "isolated")
 LONG_CHAIN, SHORT_CHAIN = 8, 2
 MOST_NETWORKS = 2000
 
@@ -23,8 +24,8 @@ class Task:
 
     Attributes:
         subject: an op key, a genotype in its space's string form, or a kernel.
-        role: "marginal" (an op), "calibration" (a network of the fit), "held_out" (never in a fit), "verification",
-            "kernel" (one kernel of a runtime).
+        role: "marginal" (an op), "isolated" (an op alone, for comparison), "calibration" (a network of the fit),
+            "held_out" (never in a fit), "verification", "kernel" (one kernel of a runtime).
         graph: reference of the graph that is timed.
         minus: reference of the graph whose time is subtracted, or None.
         divisor: copies of the op by which the two differ.
@@ -76,7 +77,7 @@ class Plan:
         return tuple(dict.fromkeys((self.canary, *(graph for task in self.tasks for graph in task.graphs))))
 
 
-def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int = 0) -> Plan:
+def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int = 0, isolated: bool = False) -> Plan:
     """Plan the run that gives a space its table.
 
     Args:
@@ -84,6 +85,7 @@ def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int
         calibration: networks measured whole for the fit, the fastest network among them.
         held_out: networks measured whole and never used in a fit.
         seed: of the sampled networks. Held-out networks never occur among the calibration networks.
+        isolated: time each op alone too. Agents that do not know that role do not ask for it.
 
     Raises:
         InvalidValue: a count outside its domain.
@@ -93,15 +95,25 @@ def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int
             raise InvalidValue(name, f"{count} networks are not within 1 to {MOST_NETWORKS}")
     networks = _distinct_networks(space, calibration + held_out, random.Random(seed))
     tasks = [_marginal(key) for key in space.op_keys()]
+    if isolated:
+        tasks += [_isolated(key) for key in space.op_keys()]
     for index, genotype in enumerate(networks):
         role = "calibration" if index < calibration else "held_out"
         tasks.append(Task(space.format(genotype), role, str(NetworkGraph(space, genotype))))
     return Plan(str(space), tuple(tasks), seed=seed)
 
 
-def _marginal(key: OpKey) -> Task:
+def _kind(key: OpKey) -> type[ChainGraph] | type[ParallelGraph]:
     """Ops that change the shape cannot feed themselves: their copies stand side by side."""
-    graph = ChainGraph if key.keeps_shape else ParallelGraph
+    return ChainGraph if key.keeps_shape else ParallelGraph
+
+
+def _isolated(key: OpKey) -> Task:
+    return Task(str(key), "isolated", str(_kind(key)(1, key)))
+
+
+def _marginal(key: OpKey) -> Task:
+    graph = _kind(key)
     long, short = str(graph(LONG_CHAIN, key)), str(graph(SHORT_CHAIN, key))
     return Task(str(key), "marginal", long, short, divisor=LONG_CHAIN - SHORT_CHAIN)
 

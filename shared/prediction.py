@@ -25,6 +25,26 @@ class HeldOutError:
 
 
 @dataclass(frozen=True)
+class BaselineError:
+    """Error, on the held-out networks, of a predictor that no whole network was fitted to: what calibration is worth.
+
+    latency = `base_ms` + sum over a network's ops of their cost, where the base is what the fastest calibration network
+    takes beyond its own ops, at least 0.
+
+    Attributes:
+        costs: "isolated" (each op timed alone) or "marginal" (a longer chain less a shorter one).
+    """
+
+    costs: str
+    base_ms: float
+    networks: int
+    mape_percent: float
+    within_5_percent: float
+    within_10_percent: float
+    kendall_tau: float
+
+
+@dataclass(frozen=True)
 class Prediction:
     """Mean and standard deviation of a network's latency.
 

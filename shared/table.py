@@ -17,7 +17,7 @@ from functools import cached_property
 from shared.errors import InvalidValue, MissingKernel, MissingPrice, SchemaTooNew, WrongUse
 from shared.kernel_prices import KernelPrices
 from shared.op_key import OpKey, parse_op_key
-from shared.prediction import CONFIDENCE, HeldOutError, Prediction
+from shared.prediction import CONFIDENCE, BaselineError, HeldOutError, Prediction
 from shared.runtime import Runtime
 from shared.single_kernels import SingleKernels
 from shared.spaces import Genotype, Space, parse_space
@@ -37,14 +37,19 @@ __all__ = [
     "read_table",
 ]
 
-TABLE_SCHEMA = 3
-"""2 (kernel prices) differs from 1 by `kernels` alone, 3 from 2 by `single_kernels`, and is written with those only."""
-SCHEMA_WITHOUT_SINGLE_KERNELS = 2
+TABLE_SCHEMA = 4
+"""2 differs from 1 by `kernels` alone, 3 from 2 by `baselines` and the `isolated_ms` of its prices, 4 from 3 by
+`single_kernels`; a table without those is written as 3."""
+SCHEMA_WITHOUT_SINGLE_KERNELS = 3
 
 
 @dataclass(frozen=True)
 class OpPrice:
-    """One row: posterior price with its standard deviation, and the measured marginal cost with its interval."""
+    """One row: posterior price with its standard deviation, and the measured marginal cost with its interval.
+
+    Attributes:
+        isolated_ms: what the op takes alone, the runtime's own call and the graph's edges included; no price.
+    """
 
     op_key: str
     price_ms: float
@@ -54,6 +59,7 @@ class OpPrice:
     marginal_high_ms: float
     stable: bool = True
     reasons: tuple[str, ...] = ()
+    isolated_ms: float | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class LatencyTable:
     runs: tuple[str, ...]
     schema: int = SCHEMA_WITHOUT_SINGLE_KERNELS
     kernels: KernelPrices | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    baselines: tuple[BaselineError, ...] | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     single_kernels: SingleKernels | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     source: TableSource | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 

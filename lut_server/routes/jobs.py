@@ -70,6 +70,16 @@ def cancel(job_id: str, principal: Searcher, store: StoreHere) -> Response:
 
 
 @router.post(
+    "/{job_id}/requeue",
+    summary="Queue a failed, dead or cancelled job again",
+    **documented({200: JobAnswer}, "unknown_job", "conflict", role="search"),
+)
+def requeue(job_id: str, principal: Searcher, store: StoreHere) -> Response:
+    principal.require_device(store.jobs.get(job_id).job.device)
+    return answer(JobAnswer(store.jobs.requeue(job_id)))
+
+
+@router.post(
     "/{job_id}/heartbeat",
     summary="Extend a lease",
     **documented({200: JobAnswer}, "unknown_job", "conflict", role="agent", body=Heartbeat),

@@ -27,8 +27,8 @@ router = APIRouter(prefix="/v1", tags=["plans"])
     dependencies=[Depends(READ)],
     **documented({200: PlanAnswer}, "invalid"),
 )
-def get_plan(space: str, calibration: int = 40, held_out: int = 40, seed: int = 0) -> Response:
-    return answer(PlanAnswer(make_plan(parse_space(space), calibration, held_out, seed)))
+def get_plan(space: str, calibration: int = 40, held_out: int = 40, seed: int = 0, isolated: bool = False) -> Response:
+    return answer(PlanAnswer(make_plan(parse_space(space), calibration, held_out, seed, isolated)))
 
 
 @router.get(

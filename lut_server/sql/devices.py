@@ -6,11 +6,11 @@ import builtins
 import json
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from lut_server import refusals, schema
 from lut_server.clock import Clock, stamp
-from lut_server.database import Database
+from lut_server.database import Database, insert_missing
 from lut_server.store import Device
 from shared.wire import canonical_json
 
@@ -24,16 +24,15 @@ class SqlDevices:
 
     def register(self, name: str, probe: dict[str, str]) -> tuple[Device, bool]:
         now, encoded = stamp(self._clock()), canonical_json(probe).decode()
+        values = {"name": name, "probe": encoded, "created_at": now, "last_seen_at": now}
         with self._database.write() as connection:
+            is_new = insert_missing(connection, schema.devices, values) > 0
+            if not is_new:
+                renewed = update(schema.devices).where(schema.devices.c.name == name)
+                connection.execute(renewed.values(probe=encoded, last_seen_at=now))
             row = _find(connection, name)
-            if row is None:
-                values = {"name": name, "probe": encoded, "created_at": now, "last_seen_at": now}
-                connection.execute(insert(schema.devices).values(values))
-                return Device(name, probe, now, now), True
-            connection.execute(
-                update(schema.devices).where(schema.devices.c.name == name).values(probe=encoded, last_seen_at=now)
-            )
-            return Device(name, probe, row.created_at, now), False
+        assert row is not None
+        return _device(row), is_new
 
     def get(self, name: str) -> Device:
         with self._database.read() as connection:
@@ -62,8 +61,14 @@ def require_device(connection: Connection, name: str) -> None:
 
 
 def touch_device(connection: Connection, name: str, now: str) -> None:
-    """Note within a transaction that the device was heard of."""
+    """Note within a transaction, last of all, that the device was heard of: every writer of the device comes here."""
     connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(last_seen_at=now))
+
+
+def note_asked(connection: Connection, name: str, now: str) -> None:
+    """Note within a transaction, last of all, that an agent asked for work of the device or is at it."""
+    values = {"last_seen_at": now, "last_asked_at": now}
+    connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(values))
 
 
 def _find(connection: Connection, name: str) -> Row[Any] | None:
@@ -71,4 +76,4 @@ def _find(connection: Connection, name: str) -> Row[Any] | None:
 
 
 def _device(row: Row[Any]) -> Device:
-    return Device(row.name, json.loads(row.probe), row.created_at, row.last_seen_at)
+    return Device(row.name, json.loads(row.probe), row.created_at, row.last_seen_at, row.last_asked_at)

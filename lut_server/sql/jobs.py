@@ -13,12 +13,16 @@ from sqlalchemy import Connection, Row, insert, select, update
 from lut_server import refusals, schema
 from lut_server.clock import Clock, stamp
 from lut_server.database import Database
-from lut_server.sql.devices import require_device, touch_device
+from lut_server.sql.devices import note_asked, require_device, touch_device
 from shared.jobs import Job, JobResult, NewJob, Verification
 from shared.wire import canonical_json, from_wire
 
 MAX_ATTEMPTS = 3
+SERVED_WITHIN_S = 60.0
+"""Agents ask for work every few seconds, and a busy one sends heartbeats: after so long without, nobody serves."""
 _JOBS = schema.jobs.c
+_QUERY = select(schema.jobs, schema.devices.c.last_asked_at).join(schema.devices)
+_UNLEASED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 
 def _new_id() -> str:
@@ -41,72 +45,82 @@ class SqlJobs:
             "state": "queued",
             "attempts": 0,
             "max_attempts": MAX_ATTEMPTS,
+            "priority": job.priority,
             "created_at": stamp(self._clock()),
         }
         with self._database.write() as connection:
             require_device(connection, job.device)
             connection.execute(insert(schema.jobs).values(values))
-            return _job(_get(connection, values["id"]))
+            return self._read(connection, values["id"])
 
     def get(self, job_id: str) -> Job:
         self._free_lost_leases()
         with self._database.read() as connection:
-            return _job(_get(connection, job_id))
+            return self._read(connection, job_id)
 
     def list(self, device: str | None = None, state: str | None = None) -> tuple[Job, ...]:
         self._free_lost_leases()
-        query = select(schema.jobs).order_by(_JOBS.number)
+        query = _QUERY.order_by(_JOBS.number)
         if device is not None:
             query = query.where(_JOBS.device == device)
         if state is not None:
             query = query.where(_JOBS.state == state)
         with self._database.read() as connection:
-            return tuple(_job(row) for row in connection.execute(query))
+            return tuple(_job(row, self._clock()) for row in connection.execute(query))
 
     def lease(self, device: str, owner: str, lease_s: float) -> Job | None:
         now = self._clock()
         with self._database.write() as connection:
             require_device(connection, device)
-            touch_device(connection, device, stamp(now))
             _free_lost(connection, now)
             # An owner that asks for work is not working: what it still holds, it has forgotten.
             _free(connection, _JOBS.device == device, _JOBS.lease_owner == owner)
             queued = select(_JOBS.id, _JOBS.attempts).where(_JOBS.device == device, _JOBS.state == "queued")
-            row = connection.execute(queued.order_by(_JOBS.number).limit(1)).one_or_none()
-            if row is None:
-                return None
-            until = stamp(now + timedelta(seconds=lease_s))
-            attempts = row.attempts + 1
-            _set(connection, row.id, state="leased", attempts=attempts, lease_owner=owner, lease_until=until)
-            return _job(_get(connection, row.id))
+            first = queued.order_by(_JOBS.priority.desc(), _JOBS.number).limit(1).with_for_update(skip_locked=True)
+            row = connection.execute(first).one_or_none()
+            if row is not None:
+                until = stamp(now + timedelta(seconds=lease_s))
+                attempts = row.attempts + 1
+                _set(connection, row.id, state="leased", attempts=attempts, lease_owner=owner, lease_until=until)
+            note_asked(connection, device, stamp(now))
+            return None if row is None else self._read(connection, row.id)
 
     def heartbeat(self, job_id: str, owner: str, lease_s: float) -> Job:
         now = self._clock()
         self._free_lost_leases()
         with self._database.write() as connection:
-            row = _get(connection, job_id)
+            row = _get(connection, job_id, lock=True)
             if row.state != "leased" or row.lease_owner != owner:
                 holder = f"leased to '{row.lease_owner}'" if row.state == "leased" else row.state
                 raise refusals.refused("conflict", f"job {job_id} is not leased to '{owner}' any more: it is {holder}")
-            touch_device(connection, row.device, stamp(now))
             _set(connection, job_id, lease_until=stamp(now + timedelta(seconds=lease_s)))
-            return _job(_get(connection, job_id))
+            note_asked(connection, row.device, stamp(now))
+            return self._read(connection, job_id)
 
     def cancel(self, job_id: str) -> Job:
         self._free_lost_leases()
         with self._database.write() as connection:
-            row = _get(connection, job_id)
-            if row.state in ("done", "failed"):
+            row = _get(connection, job_id, lock=True)
+            if row.state in ("done", "failed", "dead"):
                 raise refusals.refused("conflict", f"job {job_id} is {row.state} and cannot be cancelled")
-            _set(connection, job_id, state="cancelled", lease_owner=None, lease_until=None)
-            return _job(_get(connection, job_id))
+            _set(connection, job_id, state="cancelled", **_UNLEASED)
+            return self._read(connection, job_id)
+
+    def requeue(self, job_id: str) -> Job:
+        self._free_lost_leases()
+        with self._database.write() as connection:
+            row = _get(connection, job_id, lock=True)
+            if row.state not in ("failed", "dead", "cancelled"):
+                raise refusals.refused("conflict", f"job {job_id} is {row.state}: there is nothing to do again")
+            _set(connection, job_id, state="queued", attempts=0, reason=None, result=None, run=None, **_UNLEASED)
+            return self._read(connection, job_id)
 
     def complete(self, job_id: str, result: JobResult, verification: Verification | None) -> Job:
         content = canonical_json(result).decode()
         with self._database.write() as connection:
-            row = _get(connection, job_id)
+            row = _get(connection, job_id, lock=True)
             if row.result == content:
-                return _job(row)
+                return self._read(connection, job_id)
             if row.result is not None:
                 raise refusals.refused("conflict", f"job {job_id} has another result already")
             if row.state == "cancelled":
@@ -119,16 +133,18 @@ class SqlJobs:
                 result=content,
                 run=result.run,
                 verification=None if verification is None else canonical_json(verification).decode(),
-                lease_owner=None,
-                lease_until=None,
+                **_UNLEASED,
             )
             touch_device(connection, row.device, stamp(self._clock()))
-            return _job(_get(connection, job_id))
+            return self._read(connection, job_id)
 
     def find_result(self, job_id: str) -> JobResult | None:
         with self._database.read() as connection:
             content = _get(connection, job_id).result
         return None if content is None else from_wire(JobResult, json.loads(content))
+
+    def _read(self, connection: Connection, job_id: str) -> Job:
+        return _job(_get(connection, job_id), self._clock())
 
     def _free_lost_leases(self) -> None:
         now = self._clock()
@@ -145,26 +161,44 @@ def _free_lost(connection: Connection, now: datetime) -> None:
 
 
 def _free(connection: Connection, *conditions: Any) -> None:
-    """Queue leased jobs again, or fail those whose attempts are used up."""
-    free = {"lease_owner": None, "lease_until": None}
-    leased = update(schema.jobs).where(_JOBS.state == "leased", *conditions)
-    reason = f"given up after {MAX_ATTEMPTS} attempts: each agent that took it went away without a result"
-    connection.execute(leased.where(_JOBS.attempts >= _JOBS.max_attempts).values(state="failed", reason=reason, **free))
-    connection.execute(leased.where(_JOBS.attempts < _JOBS.max_attempts).values(state="queued", **free))
+    """Queue leased jobs again, or give up on those whose attempts are used up."""
+    # What another transaction holds right now is being freed, extended or completed by it.
+    found = select(_JOBS.id, _JOBS.attempts, _JOBS.max_attempts, _JOBS.lease_owner)
+    lost = found.where(_JOBS.state == "leased", *conditions).with_for_update(skip_locked=True)
+    for row in connection.execute(lost).all():
+        if row.attempts < row.max_attempts:
+            _set(connection, row.id, state="queued", **_UNLEASED)
+            continue
+        reason = (
+            f"given up after {row.attempts} attempts: each agent that took it went away without a result, "
+            f"'{row.lease_owner}' as the last"
+        )
+        _set(connection, row.id, state="dead", reason=reason, **_UNLEASED)
 
 
 def _set(connection: Connection, job_id: str, **values: Any) -> None:
     connection.execute(update(schema.jobs).where(_JOBS.id == job_id).values(**values))
 
 
-def _get(connection: Connection, job_id: str) -> Row[Any]:
-    row = connection.execute(select(schema.jobs).where(_JOBS.id == job_id)).one_or_none()
+def _get(connection: Connection, job_id: str, lock: bool = False) -> Row[Any]:
+    query = _QUERY.where(_JOBS.id == job_id)
+    row = connection.execute(query.with_for_update(of=schema.jobs) if lock else query).one_or_none()
     if row is None:
         raise refusals.refused("unknown_job", f"no job has the id '{job_id[:80]}'")
     return row
 
 
-def _job(row: Row[Any]) -> Job:
+def _notice(row: Row[Any], now: datetime) -> str | None:
+    if row.state != "queued" or (row.last_asked_at or "") >= stamp(now - timedelta(seconds=SERVED_WITHIN_S)):
+        return None
+    asked = f"since {row.last_asked_at}" if row.last_asked_at else "yet"
+    return (
+        f"no agent has asked for work of '{row.device}' {asked}; "
+        f"start one there: profiler-agent work --server URL --device {row.device}"
+    )
+
+
+def _job(row: Row[Any], now: datetime) -> Job:
     return Job(
         id=row.id,
         job=from_wire(NewJob, json.loads(row.content)),
@@ -177,4 +211,5 @@ def _job(row: Row[Any]) -> Job:
         reason=row.reason,
         verification=None if row.verification is None else from_wire(Verification, json.loads(row.verification)),
         run=row.run,
+        notice=_notice(row, now),
     )

@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, select, update
 
 from lut_server import schema
 from lut_server.clock import Clock, stamp
-from lut_server.database import Database
+from lut_server.database import Database, insert_missing
 from lut_server.sql.devices import require_device
 from lut_server.store import Stored
 from shared.graph_spec import NetworkGraph, parse_graph_spec
@@ -41,21 +41,21 @@ class SqlKernels:
             }
             for graph, kernels in counts.items()
         ]
+        rows.sort(key=lambda row: str(row["graph_hash"]))  # writers that lock in one order never wait in a circle
         with self._database.write() as connection:
             require_device(connection, device)
-            here = (_KERNELS.device == device) & (_KERNELS.runtime == runtime)
-            known: dict[str, str] = {
-                row.graph_hash: row.counts
-                for row in connection.execute(select(_KERNELS.graph_hash, _KERNELS.counts).where(here))
-            }
-            new = [row for row in rows if known.get(str(row["graph_hash"])) != row["counts"]]
-            for row in new:
-                if row["graph_hash"] in known:
-                    outdated = here & (_KERNELS.graph_hash == row["graph_hash"])
-                    connection.execute(delete(schema.kernel_counts).where(outdated))
-            if new:
-                connection.execute(insert(schema.kernel_counts), new)
-            return Stored(len(new), len(rows) - len(new))
+            stored = insert_missing(connection, schema.kernel_counts, rows) if rows else 0
+            if stored < len(rows):
+                outdated = update(schema.kernel_counts).where(
+                    _KERNELS.device == device,
+                    _KERNELS.runtime == runtime,
+                    _KERNELS.graph_hash == bindparam("of_graph"),
+                    _KERNELS.counts != bindparam("newest"),
+                )
+                renewed = outdated.values(counts=bindparam("newest"), created_at=now)
+                newest = [{"of_graph": row["graph_hash"], "newest": row["counts"]} for row in rows]
+                stored += connection.execute(renewed.execution_options(preserve_rowcount=True), newest).rowcount
+            return Stored(stored, len(rows) - stored)
 
     def of_graphs(self, device: str, runtime: str, graphs: Sequence[str]) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}

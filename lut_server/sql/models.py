@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import select
 
 from lut_server import refusals, schema
 from lut_server.clock import Clock, stamp
-from lut_server.database import Database
+from lut_server.database import Database, insert_missing
 
 
 class SqlModels:
@@ -17,12 +17,9 @@ class SqlModels:
         self._clock = clock
 
     def put(self, sha256: str, content: bytes) -> bool:
+        values = {"sha256": sha256, "created_at": stamp(self._clock()), "content": content}
         with self._database.write() as connection:
-            if _is_there(connection, sha256):
-                return False
-            values = {"sha256": sha256, "created_at": stamp(self._clock()), "content": content}
-            connection.execute(insert(schema.models).values(values))
-            return True
+            return insert_missing(connection, schema.models, values) > 0
 
     def get(self, sha256: str) -> bytes:
         with self._database.read() as connection:
@@ -33,8 +30,5 @@ class SqlModels:
 
     def has(self, sha256: str) -> bool:
         with self._database.read() as connection:
-            return _is_there(connection, sha256)
-
-
-def _is_there(connection: Connection, sha256: str) -> bool:
-    return connection.scalar(select(schema.models.c.sha256).where(schema.models.c.sha256 == sha256)) is not None
+            found = connection.scalar(select(schema.models.c.sha256).where(schema.models.c.sha256 == sha256))
+        return found is not None

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.sql.functions import count
 
 from lut_server import refusals, schema
 from lut_server.clock import Clock, stamp
-from lut_server.database import Database
+from lut_server.database import Database, insert_missing
 from lut_server.sql.devices import require_device, touch_device
 from lut_server.sql.tables import add_table, get_summary
 from lut_server.store import Stored, StoredRun, TableSummary
 from shared.measurement import Measurement, Run
 from shared.table import LatencyTable
-from shared.wire import canonical_json, content_hash, from_wire
+from shared.wire import canonical_json, from_wire
 
 _RUNS, _MEASUREMENTS, _NOMINALS = schema.runs.c, schema.measurements.c, schema.canary_nominals.c
+_MOST_AT_ONCE = 500
 
 
 class SqlRuns:
@@ -33,14 +35,12 @@ class SqlRuns:
         now, content = stamp(self._clock()), canonical_json(run).decode()
         with self._database.write() as connection:
             require_device(connection, run.device)
-            touch_device(connection, run.device, now)
-            known = connection.scalar(select(_RUNS.content).where(_RUNS.id == run.id))
-            if known is None:
-                values = {"id": run.id, "device": run.device, "content": content, "created_at": now}
-                connection.execute(insert(schema.runs).values(values))
-            elif known != content:
+            values = {"id": run.id, "device": run.device, "content": content, "created_at": now}
+            is_new = insert_missing(connection, schema.runs, values) > 0
+            if not is_new and _get(connection, run.id).content != content:
                 raise refusals.refused("conflict", f"run '{run.id}' was uploaded before with other content")
-            return known is None
+            touch_device(connection, run.device, now)
+            return is_new
 
     def get(self, run_id: str) -> StoredRun:
         with self._database.read() as connection:
@@ -54,33 +54,16 @@ class SqlRuns:
             return tuple(_stored(connection, row) for row in connection.execute(query).all())
 
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
+        rows = [_row(run_id, measurement) for measurement in batch]
         with self._database.write() as connection:
-            run = _get(connection, run_id)
-            query = select(_MEASUREMENTS.id, _MEASUREMENTS.content_hash).where(_MEASUREMENTS.run == run_id)
-            known = {row.id: row.content_hash for row in connection.execute(query)}
-            there = set(known)
-            new = {}
-            for measurement in batch:
-                digest = content_hash(measurement)
-                if known.setdefault(measurement.id, digest) != digest:
-                    raise refusals.refused(
-                        "conflict",
-                        f"measurement '{measurement.id}' of run '{run_id}' was uploaded before with other content",
-                    )
-                if measurement.id not in there:
-                    content = canonical_json(measurement).decode()
-                    new[measurement.id] = {
-                        "run": run_id,
-                        "id": measurement.id,
-                        "content_hash": digest,
-                        "content": content,
-                    }
-            if new and run.table_hash is not None:
+            run = _get(connection, run_id, lock=True)
+            stored = insert_missing(connection, schema.measurements, rows) if rows else 0
+            if stored < len(rows):
+                _require_same(connection, run_id, rows)
+            if stored and run.table_hash is not None:
                 raise refusals.refused("conflict", f"run '{run_id}' is finished: it takes no new measurements")
-            if new:
-                connection.execute(insert(schema.measurements), list(new.values()))
             touch_device(connection, run.device, stamp(self._clock()))
-            return Stored(len(new), len(batch) - len(new))
+            return Stored(stored, len(rows) - stored)
 
     def measurements(self, run_id: str) -> tuple[Measurement, ...]:
         with self._database.read() as connection:
@@ -104,7 +87,7 @@ class SqlRuns:
     def finish(self, run_id: str, table: LatencyTable) -> TableSummary:
         now = stamp(self._clock())
         with self._database.write() as connection:
-            run = _get(connection, run_id)
+            run = _get(connection, run_id, lock=True)
             if run.table_hash is not None:
                 return get_summary(connection, run.table_hash)
             _settle_nominal(connection, run_id, table, now)
@@ -113,17 +96,38 @@ class SqlRuns:
             return get_summary(connection, table.hash)
 
 
-def _get(connection: Connection, run_id: str) -> Row[Any]:
-    row = connection.execute(select(schema.runs).where(_RUNS.id == run_id)).one_or_none()
+def _get(connection: Connection, run_id: str, lock: bool = False) -> Row[Any]:
+    query = select(schema.runs).where(_RUNS.id == run_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise refusals.refused("unknown_run", f"no run has the id '{run_id[:80]}'")
     return row
 
 
+def _row(run_id: str, measurement: Measurement) -> dict[str, str]:
+    content = canonical_json(measurement)
+    digest = hashlib.sha256(content).hexdigest()
+    return {"run": run_id, "id": measurement.id, "content_hash": digest, "content": content.decode()}
+
+
+def _require_same(connection: Connection, run_id: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Raise Conflict unless every measurement of a batch is the one that is stored under its id."""
+    known: dict[str, str] = {}
+    for start in range(0, len(rows), _MOST_AT_ONCE):
+        ids = [row["id"] for row in rows[start : start + _MOST_AT_ONCE]]
+        query = select(_MEASUREMENTS.id, _MEASUREMENTS.content_hash)
+        found = connection.execute(query.where(_MEASUREMENTS.run == run_id, _MEASUREMENTS.id.in_(ids)))
+        known.update({row.id: row.content_hash for row in found})
+    for row in rows:
+        if known[row["id"]] != row["content_hash"]:
+            problem = f"measurement '{row['id']}' of run '{run_id}' was uploaded before with other content"
+            raise refusals.refused("conflict", problem)
+
+
 def _stored(connection: Connection, row: Row[Any]) -> StoredRun:
     number = connection.scalar(select(count()).select_from(schema.measurements).where(_MEASUREMENTS.run == row.id))
     run = from_wire(Run, json.loads(row.content))
-    return StoredRun(run, number or 0, row.table_hash is not None, row.table_hash)
+    return StoredRun(run, number or 0, row.table_hash is not None, row.table_hash, row.raw_dropped_at)
 
 
 def _find_nominal(connection: Connection, device: str, runtime: str, canary: str) -> float | None:
@@ -136,9 +140,7 @@ def _find_nominal(connection: Connection, device: str, runtime: str, canary: str
 
 def _settle_nominal(connection: Connection, run_id: str, table: LatencyTable, now: str) -> None:
     key = {"device": table.device, "runtime": str(table.runtime), "canary": table.canary}
-    known = _find_nominal(connection, **key)
-    if known is None:
-        values = {**key, "nominal_ms": table.canary_nominal_ms, "run": run_id, "created_at": now}
-        connection.execute(insert(schema.canary_nominals).values(values))
-    elif known != table.canary_nominal_ms:
+    values = {**key, "nominal_ms": table.canary_nominal_ms, "run": run_id, "created_at": now}
+    is_first = insert_missing(connection, schema.canary_nominals, values) > 0
+    if not is_first and _find_nominal(connection, **key) != table.canary_nominal_ms:
         raise refusals.refused("conflict", f"another run of {table.device} has set the canary's nominal time meanwhile")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, insert, or_, select
+from sqlalchemy import Connection, Row, Select, case, or_, select
 from sqlalchemy.sql.functions import func
 
 from lut_server import refusals, schema
 from lut_server.clock import Clock, stamp
-from lut_server.database import Database
+from lut_server.database import Database, insert_missing
 from lut_server.store import TableSummary
 from shared.table import HeldOutError, LatencyTable
 from shared.table_source import IMPORTED_ENGINE
 from shared.wire import canonical_json, from_wire
 
-_TABLES, _DEVICES = schema.latency_tables.c, schema.devices.c
+_TABLES = schema.latency_tables.c
 _SUMMARY = [column for column in _TABLES if column.name != "content"]
 
 
@@ -37,14 +37,10 @@ class SqlTables:
     def put_imported(self, table: LatencyTable) -> bool:
         now = stamp(self._clock())
         with self._database.write() as connection:
-            if connection.scalar(select(_TABLES.hash).where(_TABLES.hash == table.hash)) is not None:
-                return False
-            if connection.scalar(select(_DEVICES.name).where(_DEVICES.name == table.device)) is None:
-                probe = canonical_json({"imported": str(table.source)}).decode()
-                values = {"name": table.device, "probe": probe, "created_at": now, "last_seen_at": now}
-                connection.execute(insert(schema.devices).values(values))
-            add_table(connection, table, now)
-            return True
+            probe = canonical_json({"imported": str(table.source)}).decode()
+            values = {"name": table.device, "probe": probe, "created_at": now, "last_seen_at": now}
+            insert_missing(connection, schema.devices, values)
+            return add_table(connection, table, now)
 
     def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
         imported = case((_TABLES.runtime.startswith(f"{IMPORTED_ENGINE}-"), 1), else_=0)
@@ -64,10 +60,8 @@ class SqlTables:
             return tuple(_summary(row) for row in connection.execute(query.order_by(_TABLES.number)))
 
 
-def add_table(connection: Connection, table: LatencyTable, now: str) -> None:
-    """Store a table within a transaction; one that is there already stays."""
-    if connection.scalar(select(_TABLES.hash).where(_TABLES.hash == table.hash)) is not None:
-        return
+def add_table(connection: Connection, table: LatencyTable, now: str) -> bool:
+    """Store a table within a transaction; False if it was there already."""
     values = {
         "hash": table.hash,
         "device": table.device,
@@ -78,7 +72,7 @@ def add_table(connection: Connection, table: LatencyTable, now: str) -> None:
         "created_at": now,
         "content": canonical_json(table),
     }
-    connection.execute(insert(schema.latency_tables).values(values))
+    return insert_missing(connection, schema.latency_tables, values) > 0
 
 
 def get_summary(connection: Connection, table_hash: str) -> TableSummary:

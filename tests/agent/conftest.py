@@ -128,7 +128,8 @@ class ContractServer:
                 return ok({"device": body})
             case ("GET", "plan"):
                 counts = (int(query[name]) for name in ("calibration", "held_out", "seed"))
-                return ok({"plan": to_wire(make_plan(parse_space(query["space"]), *counts))})
+                isolated = query.get("isolated") == "1"
+                return ok({"plan": to_wire(make_plan(parse_space(query["space"]), *counts, isolated))})
             case ("GET", "graph"):
                 model = self.models.get(query["spec"]) or graph_bytes(query["spec"], int(query["batch"]))
                 etag = f'"{hashlib.sha256(model).hexdigest()}"'
@@ -241,4 +242,4 @@ def agent(server, tmp_path):
     folder = tmp_path / "spool"
     connection = ["--server", server.url, "--token", TOKEN, "--spool", str(folder)]
     profile = ["profile", *connection, "--device", "bench", "--space", "nas-bench-201", *sizes.split()]
-    return SimpleNamespace(connection=connection, profile=profile, spool=folder, tasks=17, Refusal=Refusal)
+    return SimpleNamespace(connection=connection, profile=profile, spool=folder, tasks=29, Refusal=Refusal)

@@ -54,7 +54,9 @@ def test_long_minus_short_is_the_kernel_and_at_most_what_reads_its_results(kerne
     along = {str(one) for one in companions(parse_kernel(kernel))}
     for other, n in difference.items():
         if n and other not in along:
-            assert other.startswith(("nchwc.MaxPool", "MaxPool", "Add", "Mul", "nchwc.Reorder", "Concat", "Reshape")), other
+            assert other.startswith(("nchwc.MaxPool", "MaxPool", "Add", "Mul", "nchwc.Reorder", "Concat", "Reshape")), (
+                other
+            )
 
 
 def test_a_large_kernel_is_repeated_less_often():

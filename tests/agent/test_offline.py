@@ -20,7 +20,7 @@ from shared.wire import canonical_json, content_hash
 
 TOKEN = "secret-of-the-agent"
 SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset fast"
-TASKS = 17
+TASKS = 29
 PROGRAM = [sys.executable, "-m", "profiler_agent"]
 
 
@@ -138,10 +138,10 @@ def test_an_incomplete_run_is_handed_in_but_makes_no_table(recorded, tmp_path, s
     run = read_run_file(recorded)
     write_run_file(tmp_path / "part.json", run.run, run.plan, run.measurements[:5], {})
     assert upload(tmp_path / "part.json") == 1
-    assert "12 of 17 tasks are not measured: no table" in capsys.readouterr().out
+    assert "24 of 29 tasks are not measured: no table" in capsys.readouterr().out
     assert [len(measurements) for measurements in server.measurements.values()] == [5]
     assert upload(tmp_path / "part.json", "--force") == 1
-    assert "12 of 17 tasks have no measurement" in capsys.readouterr().err
+    assert "24 of 29 tasks have no measurement" in capsys.readouterr().err
 
 
 def test_a_file_of_a_newer_version_is_refused_by_name(recorded, tmp_path, upload, capsys):

@@ -65,3 +65,11 @@ def test_presets_are_ordered_by_how_precise_they_are():
     fast, standard, rigorous = (PRESETS[name] for name in ("fast", "standard", "rigorous"))
     assert fast.precision > standard.precision > rigorous.precision
     assert fast.max_rounds < standard.max_rounds < rigorous.max_rounds
+
+
+def test_an_op_alone_is_done_after_a_few_rounds_however_imprecise() -> None:
+    rule = StoppingRule(PRESETS["standard"], 1, lambda: 0.0)
+    noisy = rounds_with([1.0, 1.3, 1.0, 1.4, 1.1, 1.5])
+    assert rule.find_reason(noisy[:5], 1, "isolated") is None
+    assert rule.find_reason(noisy, 1, "isolated") == "isolated"
+    assert rule.find_reason(noisy, 1, "marginal") is None

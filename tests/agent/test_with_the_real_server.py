@@ -23,7 +23,7 @@ from shared.wire import to_wire
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 12 --held-out 6 --preset fast"
-TASKS = 12 + 18
+TASKS = 2 * 12 + 18
 
 
 class RealServer:
@@ -103,7 +103,9 @@ def test_the_printed_table_is_the_one_that_the_server_serves(real, profiled):
     table_hash = re.search(r"^table +(\w+)$", profiled.stdout, re.MULTILINE).group(1)
     served = real.ask("GET", "/v1/devices/bench/table?space=nas-bench-201/r8/c4/n1/k3/i3")
     assert served == real.ask("GET", f"/v1/tables/{table_hash}")
-    assert "held out   6 networks: mean error" in profiled.stdout
+    assert "on 6 held-out networks " in profiled.stdout
+    for predictor in ("kernel prices", "op prices", "sum of marginal costs", "sum of isolated timings"):
+        assert f"\n{predictor} " in profiled.stdout
 
 
 def test_profiling_again_measures_nothing(real, spool, profiled):

@@ -1,11 +1,13 @@
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import httpx
 import pytest
 import uvicorn
 
+from benchmarks.postgres import PostgresMissing, PostgresServer
 from lut_server.app import create_app
 from lut_server.auth import create_token
 from lut_server.settings import Settings
@@ -86,9 +88,9 @@ def serving(app):
 
 
 @contextmanager
-def running(tmp_path, **settings):
+def running(tmp_path, database_url=None, **settings):
     clock = FakeClock()
-    settings = Settings(database_url=f"sqlite:///{tmp_path}/test.db", **settings)
+    settings = Settings(database_url=database_url or f"sqlite:///{tmp_path}/test.db", **settings)
     store = open_store(settings.database_url, clock)
     with serving(create_app(settings, clock, store)) as url:
         api = Api(url, store, clock)
@@ -104,6 +106,43 @@ def clock():
 @pytest.fixture
 def store(tmp_path, clock):
     store = open_store(f"sqlite:///{tmp_path}/store.db", clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A real PostgreSQL with a migrated database `lutnas`, which is copied for each test."""
+    try:
+        server = PostgresServer()
+    except PostgresMissing as missing:
+        pytest.skip(str(missing))
+    try:
+        server.start()
+        open_store(server.create_database("lutnas", "template0")).close()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def postgres_url(postgres):
+    """An empty database at the newest schema."""
+    return postgres.create_database(f"test_{uuid4().hex}", "lutnas")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_url(request, tmp_path):
+    """A new database on each store."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgres_url")
+    return f"sqlite:///{tmp_path}/any.db"
+
+
+@pytest.fixture
+def any_store(any_url, clock):
+    """The store over each database."""
+    store = open_store(any_url, clock)
     yield store
     store.close()
 

@@ -64,7 +64,7 @@ def test_serve_prints_its_url_answers_and_stops_on_a_signal(run, url, number):
         line = process.stdout.readline()
         assert line.startswith("lut-server listening on http://127.0.0.1:")
         base = line.split()[-1]
-        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": "0002"}
+        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": "0003"}
         assert httpx.get(f"{base}/v1/devices").status_code == 401
         answer = httpx.get(f"{base}/v1/devices", headers={"Authorization": f"Bearer {token.strip()}"})
         assert answer.json() == {"devices": []}
@@ -77,14 +77,26 @@ def test_serve_prints_its_url_answers_and_stops_on_a_signal(run, url, number):
     assert "Traceback" not in err
 
 
-def test_serve_beyond_loopback_without_a_token_says_how_to_make_one(url):
-    with serve(url, "--host", "0.0.0.0") as process:
-        assert process.stdout.readline().startswith("lut-server listening on http://0.0.0.0:")
-        process.terminate()
-        _, err = process.communicate(timeout=20)
-    (warning,) = [line for line in err.splitlines() if line.startswith("lut-server: ")]
-    assert "lut-server token create --role agent" in warning
-    assert "docker compose exec lut-server" in warning
+def test_serve_beyond_loopback_without_a_token_refuses_to_start(run):
+    code, out, err = run("serve", "--host", "0.0.0.0", "--port", "0")
+    assert (code, out) == (2, "")
+    assert "no token exists yet" in err
+    assert "lut-server token create --role admin" in err
+    assert err.count("\n") == 1
+
+
+def test_serve_makes_a_first_token_once_where_it_is_asked_to(url):
+    tokens = []
+    for _ in range(2):
+        with serve(url, "--host", "0.0.0.0", LUTNAS_FIRST_TOKEN="yes") as process:
+            base = process.stdout.readline().split()[-1].replace("0.0.0.0", "127.0.0.1")
+            for token in tokens:
+                headers = {"Authorization": f"Bearer {token}"}
+                assert httpx.post(f"{base}/v1/devices", json={"name": "pi", "probe": {}}, headers=headers).is_success
+            process.terminate()
+            _, err = process.communicate(timeout=20)
+        tokens += [line.split()[-1] for line in err.splitlines() if "shown this once" in line]
+    assert len(tokens) == 1
 
 
 def test_serve_on_a_taken_port_fails_in_one_line(run):
@@ -116,7 +128,7 @@ def test_devices_and_tables_are_shown_as_plain_text(run, table):
     assert run("devices")[1].splitlines()[1].split()[:2] == ["pi", "1"]
     shown = run("table", "show", "--device", "pi", "--space", "nas-bench-201")[1]
     assert table.hash in shown
-    assert "held out 4 networks" in shown
+    assert "on 4 held-out networks" in shown
     for price in table.prices:
         assert price.op_key in shown
 
@@ -150,7 +162,7 @@ def test_unknown_device_and_missing_table_end_with_one_clear_line(run, table, tm
 
 
 def test_migrate_says_where_the_database_is(run, url):
-    assert run("migrate") == (0, f"{url} is at schema 0002\n", "")
+    assert run("migrate") == (0, f"{url} is at schema 0003\n", "")
 
 
 @pytest.mark.parametrize(

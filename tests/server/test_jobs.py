@@ -107,20 +107,20 @@ def test_heartbeat_of_another_or_for_a_lost_lease_is_a_conflict(api, lab, job):
     assert beat("agent-2") == 409
 
 
-def test_job_fails_after_three_lost_leases_and_says_why(api, job):
+def test_job_is_dead_after_three_lost_leases_and_says_why(api, job):
     for attempt in (1, 2, 3):
         assert lease(api, f"agent-{attempt}")["attempts"] == attempt
         api.clock.advance(61)
     assert lease(api) is None
-    failed = api.get(f"/v1/jobs/{job['id']}").json()["job"]
-    assert failed["state"] == "failed"
-    assert "3 attempts" in failed["reason"]
+    dead = api.get(f"/v1/jobs/{job['id']}").json()["job"]
+    assert dead["state"] == "dead"
+    assert "3 attempts" in dead["reason"]
 
 
 def test_agent_that_forgot_its_lease_gets_the_job_again_as_a_new_attempt(api, job):
     assert [lease(api)["attempts"] for _ in range(3)] == [1, 2, 3]
     assert lease(api) is None
-    assert api.get(f"/v1/jobs/{job['id']}").json()["job"]["state"] == "failed"
+    assert api.get(f"/v1/jobs/{job['id']}").json()["job"]["state"] == "dead"
 
 
 def test_late_result_counts(api, lab, job):
@@ -134,7 +134,7 @@ def test_result_counts_even_after_the_attempts_were_used_up(api, lab, job):
     for _ in range(3):
         lease(api)
     api.clock.advance(61)
-    assert api.get(f"/v1/jobs/{job['id']}").json()["job"]["state"] == "failed"
+    assert api.get(f"/v1/jobs/{job['id']}").json()["job"]["state"] == "dead"
     done = hand_in(api, job, result_of(lab)).json()["job"]
     assert (done["state"], done["reason"]) == ("done", None)
 

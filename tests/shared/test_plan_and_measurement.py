@@ -51,3 +51,11 @@ def test_the_interval_of_the_median_covers_at_least_what_it_says(n: int) -> None
 def test_a_few_wild_rounds_do_not_move_the_estimate() -> None:
     calm = [1.0 + 0.001 * i for i in range(9)]
     assert estimate_ratio([*calm, 9.0, 12.0]).ratio == pytest.approx(median(calm), rel=0.005)
+
+
+def test_a_plan_with_isolated_timings_differs_from_one_without_by_one_task_per_op() -> None:
+    plain, more = make_plan(SPACE, 5, 5), make_plan(SPACE, 5, 5, isolated=True)
+    alone = [task for task in more.tasks if task.role == "isolated"]
+    assert [task.subject for task in alone] == [str(key) for key in SPACE.op_keys()]
+    assert all(task.minus is None and ":1:" in task.graph for task in alone)
+    assert [task for task in more.tasks if task.role != "isolated"] == list(plain.tasks)

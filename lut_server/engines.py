@@ -1,0 +1,86 @@
+"""SQLAlchemy engines as this server needs them: SQLite in WAL mode, PostgreSQL that may go away and come back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import NoSuchModuleError
+
+from shared.errors import InvalidValue
+
+BUSY_TIMEOUT_S = 10.0
+"""Shorter than a client waits for an answer, so that it hears of a locked database from us."""
+CONNECT_TIMEOUT_S = 5
+MIGRATION_LOCK = 0x6C75746E
+"""Key of PostgreSQL's advisory lock under which one server at a time migrates."""
+BACKENDS = ("sqlite", "postgresql")
+
+
+def make_engine(url: URL, busy_timeout_s: float) -> Engine:
+    """The engine of a database; nothing is connected yet.
+
+    Raises:
+        InvalidValue: the URL names no database that this server can use.
+    """
+    backend = url.get_backend_name()
+    if backend not in BACKENDS:
+        raise InvalidValue("database_url", f"'{url.drivername}' is neither sqlite nor postgresql+psycopg")
+    try:
+        return _sqlite(url, busy_timeout_s) if backend == "sqlite" else _postgresql(url, busy_timeout_s)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        extra = "; pip install 'lutnas[postgres]'" if backend == "postgresql" else ""
+        raise InvalidValue("database_url", f"no driver for '{url.drivername}' is installed{extra}") from error
+
+
+def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
+    if url.database in (None, "", ":memory:"):
+        raise InvalidValue("database_url", "a database in memory would forget every measurement; name a file")
+    # The web framework's thread pool has 40 threads: no request waits for a connection.
+    engine = create_engine(url, pool_size=8, max_overflow=40, connect_args={"timeout": busy_timeout_s})
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # the driver opens no transactions of its own; _begin_sqlite does
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql(url: URL, busy_timeout_s: float) -> Engine:
+    if url.get_driver_name() != "psycopg":
+        raise InvalidValue("database_url", f"'{url.drivername}' is not supported; write postgresql+psycopg://…")
+    engine = create_engine(
+        url,
+        # Several servers share one PostgreSQL, whose default is 100 connections.
+        pool_size=8,
+        max_overflow=8,
+        pool_timeout=busy_timeout_s,
+        # A connection that died while it lay in the pool is replaced before a request gets it.
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S} if "connect_timeout" not in url.query else {},
+    )
+
+    def set_up(connection: Any, _: object) -> None:
+        from psycopg.types.string import StrDumper
+
+        class NulFreeDumper(StrDumper):
+            """PostgreSQL's text holds no NUL; what contains one finds nothing, and is stored with a mark instead."""
+
+            def dump(self, obj: str) -> Any:
+                return super().dump(obj.replace("\0", "�") if "\0" in obj else obj)
+
+        connection.adapters.register_dumper(str, NulFreeDumper)
+        connection.execute(f"SET lock_timeout = {round(busy_timeout_s * 1000)}")
+        connection.commit()
+
+    event.listen(engine, "connect", set_up)
+    return engine
