@@ -1,8 +1,8 @@
 """Ten networks from elsewhere, predicted from the kernels that torch.onnx and ONNX Runtime make of them.
 
 `profiling.foreign.*`: the device has a table of `nas-bench-201`; the networks' kernels that it lacks are measured one
-by one, and each network is predicted from those. Then each is measured whole, with the agent's own method; no fit ever saw
-a whole one. Beside it: the error while the lacking kernels are guessed, and what measuring them took.
+by one, and each network is predicted from those. Then each is measured whole, with the agent's own method, never in a
+fit. Beside it: the error while the lacking kernels are guessed, and what measuring them took.
 """
 
 from __future__ import annotations

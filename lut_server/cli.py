@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lut_server.auth import ROLES, create_token
+from lut_server.predicting import prediction_lines
 from lut_server.settings import SETTINGS, Setting, Settings, read_settings
 from lut_server.sql import SqlStore, open_store
 from lut_server.store import TokenStore
@@ -69,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     add(commands, "devices", "list the devices", _devices)
     table = commands.add_parser("table", help="look at a latency table").add_subparsers(required=True, metavar="ACTION")
     _add_table(add(table, "show", "print a device's newest table", _table_show))
+    predict = add(commands, "predict", "say what a device's newest table says of networks", _predict)
+    _add_table(predict)
+    predict.add_argument("--kernels", type=Path, metavar="FILE", help="JSON of kernel counts, one network")
+    predict.add_argument("genotypes", nargs="*", metavar="GENOTYPE", help="of the table's space")
     export = add(commands, "export", "write a device's newest table to a file or to stdout", _export)
     _add_table(export)
     export.add_argument("--format", choices=("json", "csv"), default="json", help="json: all of it; csv: the prices")
@@ -148,6 +153,12 @@ def _devices(_: argparse.Namespace, settings: Settings) -> None:
 
 def _table_show(arguments: argparse.Namespace, settings: Settings) -> None:
     print(describe(_read_table(_open(settings), arguments)))
+
+
+def _predict(arguments: argparse.Namespace, settings: Settings) -> None:
+    store = _open(settings)
+    for line in prediction_lines(store, arguments.device, arguments.space, arguments.genotypes, arguments.kernels):
+        print(line)
 
 
 def _export(arguments: argparse.Namespace, settings: Settings) -> None:

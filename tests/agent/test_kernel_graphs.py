@@ -74,7 +74,6 @@ def test_a_kernel_reference_reads_back():
     ("kernel", "problem"),
     [
         ("LSTM/1x4x8/1x4x8", "LSTM cannot be measured alone"),
-        ("nchwc.Conv/1x16x8x8/1x16x30x30/k3x3.s2x2.g1.d1x1", ""),
         ("nchwc.Conv/1x16x8x8/1x16x8x8/k3x3.s1x1.g3.d1x1", "do not divide"),
         ("nchwc.Conv/1x16x8x8/1x16x8x8/k3x3.s1x1.g0.d1x1", "no groups"),
         ("nchwc.MaxPool/1x16x8x8/1x16x2x2/k2x2.s2x2", "no padding gives this output"),
@@ -82,10 +81,6 @@ def test_a_kernel_reference_reads_back():
     ],
 )
 def test_what_cannot_be_built_is_refused_by_name(kernel, problem):
-    try:
+    with pytest.raises(InvalidValue, match=problem):
         for graph in kernel_tasks([parse_kernel(kernel)], measure_reading=False)[0].graphs:
             build_graph(parse_graph_spec(graph))
-    except InvalidValue as error:
-        assert problem in str(error)
-    else:
-        assert not problem
