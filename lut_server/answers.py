@@ -113,6 +113,22 @@ class TablesAnswer:
 
 
 @dataclass(frozen=True)
+class ImportedAnswer:
+    """What became of an imported file: its tables, the new ones and those that were there already."""
+
+    imported: tuple[TableSummary, ...]
+    known: tuple[TableSummary, ...]
+
+
+@dataclass(frozen=True)
+class ArchiveAnswer:
+    """How many things of an archive were new, and how many were there already, by kind."""
+
+    stored: dict[str, int]
+    known: dict[str, int]
+
+
+@dataclass(frozen=True)
 class JobAnswer:
     """One job."""
 

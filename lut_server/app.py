@@ -16,7 +16,7 @@ from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
 from lut_server.kernel_plans import KernelPlanRequest
 from lut_server.predicting import PredictionRequest
-from lut_server.routes import devices, health, jobs, kernels, plans, runs, tables
+from lut_server.routes import archive, devices, health, jobs, kernels, plans, runs, tables
 from lut_server.services import Services
 from lut_server.settings import Settings
 from lut_server.sql import open_store
@@ -67,11 +67,11 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         redirect_slashes=False,
     )
     app.state.services = Services(settings, kept, Authenticator(kept.tokens))
-    for module in (health, devices, plans, runs, tables, kernels, jobs):
+    for module in (health, devices, plans, runs, tables, kernels, jobs, archive):
         app.include_router(module.router)
     problems.install(app)
     # Random weights do not compress: ONNX files go out as they are.
-    app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX,))
+    app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX, archive.GZIP))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -47,6 +47,11 @@ class Principal:
         if self.device is not None and self.device != device:
             raise refused("forbidden", f"this token is bound to device '{self.device}' and may not act for '{device}'")
 
+    def require_any_device(self) -> None:
+        """Raise AccessDenied (403) where the principal is bound to one device."""
+        if self.device is not None:
+            raise refused("forbidden", f"this token is bound to device '{self.device}' and may not act for all")
+
 
 def create_token(
     tokens: TokenStore,

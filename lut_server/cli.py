@@ -19,8 +19,8 @@ from lut_server.settings import SETTINGS, Setting, Settings, read_settings
 from lut_server.sql import SqlStore, open_store
 from lut_server.store import TokenStore
 from lut_server.table_lookup import get_table
-from lut_server.text_table import describe, prices_csv
-from lut_server.transfer.cli import add_import
+from lut_server.text_table import describe
+from lut_server.transfer.cli import add_export, add_import
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
 from shared.table import LatencyTable, read_table
@@ -74,10 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_table(predict)
     predict.add_argument("--kernels", type=Path, metavar="FILE", help="JSON of kernel counts, one network")
     predict.add_argument("genotypes", nargs="*", metavar="GENOTYPE", help="of the table's space")
-    export = add(commands, "export", "write a device's newest table to a file or to stdout", _export)
-    _add_table(export)
-    export.add_argument("--format", choices=("json", "csv"), default="json", help="json: all of it; csv: the prices")
-    export.add_argument("--out", type=Path, metavar="FILE", help="instead of stdout")
+    add_export(commands, add)
     add_import(commands, add)
     add(commands, "migrate", "bring the database to this version's schema", _migrate)
     return parser
@@ -159,23 +156,6 @@ def _predict(arguments: argparse.Namespace, settings: Settings) -> None:
     store = _open(settings)
     for line in prediction_lines(store, arguments.device, arguments.space, arguments.genotypes, arguments.kernels):
         print(line)
-
-
-def _export(arguments: argparse.Namespace, settings: Settings) -> None:
-    store = _open(settings)
-    if arguments.format == "csv":
-        text = prices_csv(_read_table(store, arguments))
-    else:
-        text = _table_bytes(store, arguments).decode()
-    if arguments.out is None:
-        print(text, end="" if text.endswith("\n") else "\n")
-        return
-    partial = arguments.out.with_name(arguments.out.name + ".part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(arguments.out)
-    except OSError as error:
-        raise LutnasError(f"cannot write {arguments.out}: {error.strerror}") from error
 
 
 def _migrate(_: argparse.Namespace, settings: Settings) -> None:

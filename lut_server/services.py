@@ -61,10 +61,11 @@ def _require(role: str) -> Callable[..., Principal]:
     return check
 
 
-READ, SEARCH, AGENT = _require("read"), _require("search"), _require("agent")
+READ, SEARCH, AGENT, ADMIN = _require("read"), _require("search"), _require("agent"), _require("admin")
 
 Searcher = Annotated[Principal, Depends(SEARCH)]
 Agent = Annotated[Principal, Depends(AGENT)]
+Administrator = Annotated[Principal, Depends(ADMIN)]
 
 
 async def _body(request: Request, services: ServicesHere) -> bytes:

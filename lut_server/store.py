@@ -14,9 +14,9 @@ The contract of every method, whichever database is behind it (`tests/server/tes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from shared.jobs import Job, JobResult, NewJob, Verification
 from shared.measurement import Measurement, Run
@@ -249,6 +249,38 @@ class TokenStore(Protocol):
         """All tokens, revoked ones too."""
 
 
+@dataclass(frozen=True)
+class ArchiveRecord:
+    """One thing of a store as JSON values; `where` names its place in the file that it was read from."""
+
+    kind: str
+    fields: dict[str, Any]
+    where: str = "archive"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """How many records of each kind were new, and how many were there already."""
+
+    stored: dict[str, int]
+    known: dict[str, int]
+
+
+class ArchiveStore(Protocol):
+    """Everything but the tokens, as records whose order and content are the same for the same content."""
+
+    def records(self) -> Iterator[ArchiveRecord]:
+        """All records, of one moment; one of each kind refers to kinds before it only."""
+
+    def load(self, records: Iterable[ArchiveRecord]) -> Loaded:
+        """Store all records, or none where reading them raises; what is there already is passed over.
+
+        Raises:
+            Conflict: something else is here under a record's name. Moments, leases and a device's probe may differ.
+            CorruptFile: a record does not fit the store.
+        """
+
+
 class Store(Protocol):
     """Everything that the server keeps."""
 
@@ -279,6 +311,10 @@ class Store(Protocol):
     @property
     def tokens(self) -> TokenStore:
         """Access tokens."""
+
+    @property
+    def archive(self) -> ArchiveStore:
+        """Everything at once."""
 
     def revision(self) -> str:
         """Schema revision of the store."""

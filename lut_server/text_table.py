@@ -1,9 +1,6 @@
-"""A latency table as plain text and as CSV."""
+"""A latency table as plain text."""
 
 from __future__ import annotations
-
-import csv
-import io
 
 from shared.table import LatencyTable
 from shared.table_text import describe_errors, describe_prices
@@ -35,14 +32,3 @@ def describe(table: LatencyTable) -> str:
         lines += [f"note     {note}" for note in table.source.notes]
     parts = ["\n".join(lines), describe_errors(table), describe_prices(table)]
     return "\n\n".join(part for part in parts if part)
-
-
-def prices_csv(table: LatencyTable) -> str:
-    """Base and prices as CSV, the base as a row of its own."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(PRICE_COLUMNS)
-    writer.writerow(("base", table.base_ms, table.covariance[0][0] ** 0.5, *[""] * (len(PRICE_COLUMNS) - 3)))
-    for price in table.prices:
-        writer.writerow([getattr(price, column) for column in PRICE_COLUMNS])
-    return text.getvalue()

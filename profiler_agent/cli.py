@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from profiler_agent.commands.compare import add_compare
 from profiler_agent.commands.doctor import add_doctor
-from profiler_agent.commands.made_table import find_whole_table, print_table
 from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
 from profiler_agent.commands.own_files import add_own_files
+from profiler_agent.commands.profile import add_spaces, report_tables, wanted_spaces
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
 from profiler_agent.stopping import PRESETS
@@ -67,23 +67,14 @@ def run_probe(arguments: argparse.Namespace) -> int:
 
 
 def run_profile(arguments: argparse.Namespace) -> int:
-    """`profile`: make the device's latency table."""
+    """`profile`: make the device's latency tables."""
     from profiler_agent.profiling import Profiler, ProfileRequest
     from profiler_agent.progress import Progress
     from profiler_agent.spool import Spool
-    from shared.spaces import make_space
 
-    space = make_space(
-        arguments.space,
-        resolution=arguments.resolution,
-        channels=arguments.channels,
-        depth=arguments.depth,
-        classes=arguments.classes,
-        image_channels=arguments.image_channels,
-    )
     request = ProfileRequest(
         arguments.device,
-        space,
+        wanted_spaces(arguments),
         arguments.calibration,
         arguments.held_out,
         arguments.seed,
@@ -98,19 +89,8 @@ def run_profile(arguments: argparse.Namespace) -> int:
         return run_profile_offline(arguments, request, Spool(_spool_folder(arguments)), progress)
     with _client(arguments) as client:
         spool, most_bytes = Spool(_spool_folder(arguments)), arguments.memory_mb * 1_000_000
-        outcome = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
-        whole = None if outcome.table is None else find_whole_table(client, outcome.table)
-    if outcome.table is not None:
-        if not outcome.measured:
-            print("the server has this table already (same plan, runtime and agent version); --new measures again")
-        print_table(outcome.table, whole, client.url, arguments.device, str(space))
-    if outcome.refused:
-        _say(f"{len(outcome.refused)} graphs could not be measured:")
-        for problem in outcome.refused:
-            _say(f"  {problem}")
-        if outcome.table is None:
-            _say("the measurements are uploaded, but without all of them the server makes no table")
-    return 1 if outcome.refused or outcome.table is None else 0
+        outcomes = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
+        return report_tables(outcomes, client, arguments.device, _say)
 
 
 def run_work(arguments: argparse.Namespace) -> int:
@@ -165,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--json", action="store_true", help="as one JSON object")
     probe.set_defaults(command=run_probe)
 
-    profile = commands.add_parser("profile", help="make this device's latency table")
+    profile = commands.add_parser("profile", help="make this device's latency tables")
     _add_server(profile, required=False)
     add_offline(profile)
     _add_device(profile)
@@ -223,9 +203,8 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--space", required=True, metavar="NAME", help="search space, for example nas-bench-201")
+    add_spaces(parser)
     for flags, text in (
-        (("--resolution",), "height and width of the input image, pixels"),
         (("--channels",), "channels of the first stage"),
         (("--depth", "--cells-per-stage"), "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet)"),
         (("--classes",), "classes of the classifier"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 from profiler_agent.files import read_bytes
@@ -18,8 +18,8 @@ class GraphStore:
 
     Args:
         client: None reads from the disk alone.
-        resumed: takes what the disk has without asking whether the server has something newer: a run that is resumed
-            goes on with the bytes that it began with.
+        begun: graphs of which what the disk has is taken without asking whether the server has something newer: a run
+            that is resumed goes on with the bytes that it began with.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class GraphStore:
         spool: Spool,
         batch: int,
         sleep: Callable[[float], None] = time.sleep,
-        resumed: bool = False,
+        begun: Set[str] = frozenset(),
     ) -> None:
         self._client = client
         self._spool = spool
         self._batch = batch
-        self._resumed = resumed
+        self._begun = begun
         self._sleep = sleep
 
     def read(self, spec: str) -> bytes:
@@ -59,7 +59,7 @@ class GraphStore:
             if kept is None:
                 raise ServerAway(f"{spec} is not in {self._spool.folder}, and without the server it cannot be fetched")
             return kept[1]
-        if self._resumed and kept is not None:
+        if spec in self._begun and kept is not None:
             return kept[1]
         client, sha256 = self._client, None if kept is None else kept[0]
         try:

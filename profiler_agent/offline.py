@@ -1,4 +1,4 @@
-"""Profiling without a server: plan and graphs are made here, and what was measured ends in one file.
+"""Profiling without a server: plan and graphs are made here, and what was measured ends in a file per run.
 
 To the profiler this is a server like any other, behind a transport that never leaves the process. So an interrupted
 campaign is resumed, and every byte is spooled, as with a real one.
@@ -6,10 +6,11 @@ campaign is resumed, and every byte is spooled, as with a real one.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -25,10 +26,10 @@ from profiler_agent.sessions import local_runtime
 from profiler_agent.spool import RunSpool, Spool
 from profiler_agent.uploading import BATCH
 from shared import __version__
-from shared.errors import LutnasError
+from shared.errors import InvalidValue, LutnasError
 from shared.graph_spec import parse_graph_spec
 from shared.plan import make_plan
-from shared.spaces import parse_space
+from shared.spaces import Space, parse_space
 from shared.wire import to_wire
 
 URL = "http://offline"
@@ -36,32 +37,62 @@ URL = "http://offline"
 
 def profile_offline(
     request: ProfileRequest, spool: Spool, out: Path, progress: Progress, most_bytes: int = 0
-) -> Outcome:
-    """Measure what is not measured yet, and write the run's file.
+) -> tuple[Outcome, ...]:
+    """Measure what is not measured yet, and write a file for each run; returns what became of each.
 
-    The file is written for an incomplete run too; the outcome then names what was refused. A file that holds the same
-    run in full is left as it is, as a server's table would be.
+    Files are written for incomplete runs too; the outcome then names what was refused. A file that holds the same run
+    in full is left as it is, as a server's table would be.
+
+    Args:
+        request: what to measure.
+        spool: where it is kept until the files are written.
+        out: the file; the folder of the files where the request has several spaces.
+        progress: told how far it is.
+        most_bytes: memory for graphs that stay open between their rounds.
 
     Raises:
-        LutnasError: onnx is not here, the file holds something else, or as the message says.
+        LutnasError: onnx is not here, a file holds something else, or as the message says.
     """
     _require_onnx()
-    existing = None if request.new else _find_recorded(request, out)
-    if existing is not None and not existing.missing_tasks():
-        return Outcome(existing.run.id, {}, measured=False)
-    with ServerClient(URL, transport=OfflineDesk(spool, out)) as client:
-        outcome = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
-    if outcome.table is None:
-        write_spooled_run(find_spooled(spool, outcome.run_id), out)
-    return outcome
+    files = run_files(request.spaces, out)
+    outcomes: dict[str, Outcome] = {}
+    for space in request.spaces:
+        existing = None if request.new else _find_recorded(request, space, files[str(space)])
+        if existing is not None and not existing.missing_tasks():
+            outcomes[str(space)] = Outcome(existing.run.id, str(space), {}, measured=False)
+    spaces = tuple(space for space in request.spaces if str(space) not in outcomes)
+    if spaces:
+        with ServerClient(URL, transport=OfflineDesk(spool, files)) as client:
+            profiler = Profiler(client, spool, progress, most_bytes=most_bytes)
+            measured = profiler.profile(dataclasses.replace(request, spaces=spaces))
+        outcomes |= {outcome.space: outcome for outcome in measured}
+        for outcome in measured:
+            if outcome.table is None and outcome.problem is None:
+                write_spooled_run(find_spooled(spool, outcome.run_id), files[outcome.space])
+    return tuple(outcomes[str(space)] for space in request.spaces)
+
+
+def run_files(spaces: Sequence[Space], out: Path) -> dict[str, Path]:
+    """The file of each space's run: `out` itself, or for several `out`/SPACE.json, with - for / in the space.
+
+    Raises:
+        InvalidValue: one run and a folder, or several and a file.
+    """
+    if len(spaces) == 1:
+        if out.is_dir():
+            raise InvalidValue("--out", f"{out} is a folder: name the file to write, for example {out / 'run.json'}")
+        return {str(spaces[0]): out}
+    if out.is_file() or out.suffix == ".json":
+        raise InvalidValue("--out", f"{out} is one file, and {len(spaces)} runs need one each: name a folder")
+    return {str(space): out / f"{str(space).replace('/', '-')}.json" for space in spaces}
 
 
 class OfflineDesk(httpx.BaseTransport):
     """Answers what a profile asks of a lut-server; the end of a run writes its file."""
 
-    def __init__(self, spool: Spool, out: Path) -> None:
+    def __init__(self, spool: Spool, files: Mapping[str, Path]) -> None:
         self._spool = spool
-        self._out = out
+        self._files = files
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         query = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
@@ -72,7 +103,8 @@ class OfflineDesk(httpx.BaseTransport):
             case "GET", "graph":
                 return _graph(query["spec"], int(query["batch"]), request.headers.get("If-None-Match"))
             case "POST", "runs", run_id, "finish":
-                return _answer({"table": {"hash": write_spooled_run(find_spooled(self._spool, run_id), self._out)}})
+                spooled = find_spooled(self._spool, run_id)
+                return _answer({"table": {"hash": write_spooled_run(spooled, self._files[spooled.run.space])}})
             case (
                 ("POST", "devices")
                 | ("PUT", "runs", _)
@@ -84,12 +116,12 @@ class OfflineDesk(httpx.BaseTransport):
         return _answer({"error": {"code": "not_found", "message": problem, "detail": {}}}, 404)
 
 
-def _find_recorded(request: ProfileRequest, out: Path) -> RecordedRun | None:
+def _find_recorded(request: ProfileRequest, space: Space, out: Path) -> RecordedRun | None:
     if not out.exists():
         return None
     recorded = read_run_file(out)
     run = recorded.run
-    plan = make_plan(request.space, request.calibration, request.held_out, request.seed, isolated=True)
+    plan = make_plan(space, request.calibration, request.held_out, request.seed, isolated=True)
     same = (request.device, local_runtime(request.threads, request.batch), plan.id, __version__)
     if (run.device, run.runtime, run.plan_id, run.agent_version) != same:
         raise LutnasError(f"{out} holds another run (of {run.device}, {run.runtime}); take another --out, or --new")

@@ -1,51 +1,54 @@
-"""The whole of one profiling run: what to measure, the graphs, the measuring, the upload, the table."""
+"""The whole of a profile: what to measure, the graphs, one campaign, the uploads, the tables.
+
+A profile has one run and one table per space; the campaign serves all its runs.
+"""
 
 from __future__ import annotations
 
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from profiler_agent.campaign import Campaign, CanaryWatch, Subject
+from profiler_agent.graph_loader import GraphLoader
 from profiler_agent.graph_store import GraphStore
-from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.probe import probe
 from profiler_agent.progress import Progress
-from profiler_agent.residence import MOST_SESSIONS, Residence, give_back_memory
+from profiler_agent.residence import Residence
 from profiler_agent.retrying import retry
 from profiler_agent.round_timer import RoundTimer, TimedGraph
+from profiler_agent.run_group import KeptRounds, RunGroup
 from profiler_agent.server_client import ServerClient
-from profiler_agent.sessions import ModelRefused, load_graph, local_runtime, optimise
-from profiler_agent.spool import RunSpool, Spool, measurement_id
+from profiler_agent.sessions import local_runtime
+from profiler_agent.spool import RunSpool, Spool
 from profiler_agent.stability import StabilityJudge
 from profiler_agent.stopping import PRESETS, Preset, StoppingRule
 from profiler_agent.uploading import Uploader
 from shared import __version__
-from shared.errors import CorruptFile, InvalidValue, LutnasError, NotFound, ServerAway
+from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway
 from shared.measurement import Run, check_device_name
-from shared.plan import Plan
+from shared.plan import Plan, Task
 from shared.runtime import Runtime
 from shared.spaces import Space
-from shared.table import LatencyTable
 from shared.wire import from_wire, to_wire
 
 
 @dataclass(frozen=True)
 class ProfileRequest:
-    """What table is wanted.
+    """What tables are wanted.
 
     Attributes:
+        spaces: one table for each; all are measured in one campaign.
         new: measure although there is an unfinished run, or a table already.
         force: ask the server for the table although some graphs could not be measured.
     """
 
     device: str
-    space: Space
+    spaces: tuple[Space, ...]
     calibration: int = 40
     held_out: int = 40
     seed: int = 0
@@ -57,23 +60,29 @@ class ProfileRequest:
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
+        if not self.spaces or len(set(self.spaces)) < len(self.spaces):
+            raise InvalidValue("space", "is none, or the same twice")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a profiling run.
+    """What became of the run of one space.
 
     Attributes:
         run_id: of the run that made the table.
+        space: string form of the space.
         table: what the server says of the table; None if there is none.
         refused: graphs that ONNX Runtime does not load, with its reasons.
         measured: whether anything had to be measured or uploaded for it.
+        problem: why it could not be handed in.
     """
 
     run_id: str
+    space: str
     table: Mapping[str, Any] | None
     refused: tuple[str, ...] = ()
     measured: bool = True
+    problem: LutnasError | None = None
 
 
 @dataclass
@@ -95,41 +104,37 @@ class Profiler:
     wait_for_others: bool = False
     most_bytes: int = 0
 
-    def profile(self, request: ProfileRequest) -> Outcome:
-        """Measure what is not measured yet, and have the server make the table.
+    def profile(self, request: ProfileRequest) -> tuple[Outcome, ...]:
+        """Measure what is not measured yet in one campaign, and have the server make each space's table.
+
+        Returns one outcome per space, in the request's order.
 
         Raises:
-            ServerAway: everything is measured and spooled, or the plan and graphs are not known here.
+            ServerAway: the plans and graphs are not known here.
             LutnasError: as the message says.
         """
         runtime = local_runtime(request.threads, request.batch)
         description = self.probe()
         online = self._greet(request.device, description)
-        plan = self._plan(request, online)
-        like = Run(
-            str(uuid.uuid4()),
-            request.device,
-            runtime,
-            plan.space,
-            plan.id,
-            plan.canary,
-            __version__,
-            _now(),
-            description,
-        )
+        plans = [self._plan(space, request, online) for space in request.spaces]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        wanted = [_new_run(plan, request.device, runtime, now, description) for plan in plans]
         with self.spool.measuring(self.wait_for_others):
-            spooled = None if request.new else self.spool.find_unfinished(like)
-            if spooled is None and online and not request.new:
-                existing = self._find_table(request, runtime, plan)
-                if existing is not None:
-                    return Outcome(existing.runs[-1], to_wire(existing) | {"hash": existing.hash}, measured=False)
-            if spooled is None:
-                spooled = self.spool.new_run(like, plan)
-            else:
-                done = len(plan.tasks) - len(spooled.missing_tasks())
-                self.progress.say(f"resuming run {spooled.run.id}: {done} of {len(plan.tasks)} tasks are measured")
-            refused = self._measure(spooled, request.preset, online, resumed=spooled.run.id != like.id)
-        return self._hand_in(spooled, refused, request.force)
+            opened = [self._open(like, plan, request.new, online) for like, plan in zip(wanted, plans, strict=True)]
+            runs = [one for one in opened if isinstance(one, RunSpool)]
+            begun = {graph for run in runs if run.run not in wanted for graph in run.graphs}
+            refused = self._measure(RunGroup(runs), request.preset, online, begun) if runs else {}
+        return tuple(self._hand_in(opened, refused, request.force))
+
+    def _open(self, like: Run, plan: Plan, new: bool, online: bool) -> RunSpool | Outcome:
+        """The run to measure: the one that was begun, or a new one; or what there is of it already."""
+        spooled = None if new else self.spool.find_unfinished(like)
+        if spooled is not None:
+            done = len(plan.tasks) - len(spooled.missing_tasks())
+            self.progress.say(f"resuming run {spooled.run.id}: {done} of {len(plan.tasks)} tasks are measured")
+            return spooled
+        existing = None if new else self._find_table(like, online)
+        return existing or self.spool.new_run(like, plan)
 
     def carry_out(self, plan: Plan, device: str, runtime: Runtime, preset: Preset, new: bool = False) -> Outcome:
         """Measure a plan that is at hand, or what an unfinished run of it lacks, and hand it in, complete or not.
@@ -139,14 +144,16 @@ class Profiler:
         """
         description = self.probe()
         online = self._greet(device, description)
-        identity = str(uuid.uuid4())
-        like = Run(identity, device, runtime, plan.space, plan.id, plan.canary, __version__, _now(), description)
+        like = _new_run(plan, device, runtime, datetime.now(UTC).isoformat(timespec="seconds"), description)
         with self.spool.measuring(self.wait_for_others):
-            spooled = None if new else self.spool.find_unfinished(like)
-            if spooled is None:
-                spooled = self.spool.new_run(like, plan)
-            refused = self._measure(spooled, preset, online, resumed=spooled.run.id != identity)
-        return self._hand_in(spooled, refused, force=True)
+            found = None if new else self.spool.find_unfinished(like)
+            spooled = found or self.spool.new_run(like, plan)
+            begun = set(spooled.graphs) if found else set()
+            refused = self._measure(RunGroup([spooled]), preset, online, begun)
+        (outcome,) = self._hand_in([spooled], refused, force=True)
+        if outcome.problem is not None:
+            raise outcome.problem
+        return outcome
 
     def _greet(self, device: str, description: dict[str, str]) -> bool:
         try:
@@ -156,8 +163,8 @@ class Profiler:
             return False
         return True
 
-    def _plan(self, request: ProfileRequest, online: bool) -> Plan:
-        wanted = (str(request.space), request.calibration, request.held_out, request.seed)
+    def _plan(self, space: Space, request: ProfileRequest, online: bool) -> Plan:
+        wanted = (str(space), request.calibration, request.held_out, request.seed)
         key = ["plan", *map(str, wanted)]
         if online:
             plan = retry(lambda: self.client.fetch_plan(*wanted), sleep=self.sleep)
@@ -168,99 +175,96 @@ class Profiler:
             raise ServerAway(f"no answer from {self.client.url}, and {self.spool.folder} has no such plan from before")
         return from_wire(Plan, known)
 
-    def _find_table(self, request: ProfileRequest, runtime: Runtime, plan: Plan) -> LatencyTable | None:
+    def _find_table(self, like: Run, online: bool) -> Outcome | None:
         """The server's table, if it was made from the same plan by the same agent version."""
-        table = self.client.find_table(request.device, plan.space, runtime)
-        if table is None or table.agent_version != __version__ or table.canary != plan.canary:
+        if not online:
+            finished = self.spool.find_finished(like)
+            if finished is None or finished.unsent(self.client.url):
+                return None
+            return Outcome(finished.run.id, like.space, finished.read_answer(), measured=False)
+        table = self.client.find_table(like.device, like.space, like.runtime)
+        if table is None or table.agent_version != __version__ or table.canary != like.canary:
             return None
         try:
-            same = any(self.client.fetch_run(run).plan_id == plan.id for run in table.runs)
+            same = any(self.client.fetch_run(run).plan_id == like.plan_id for run in table.runs)
         except NotFound:
             return None
-        return table if same else None
+        answer = to_wire(table) | {"hash": table.hash}
+        return Outcome(table.runs[-1], like.space, answer, measured=False) if same else None
 
-    def _measure(self, spooled: RunSpool, preset: Preset, online: bool, resumed: bool) -> tuple[str, ...]:
-        missing = spooled.missing_tasks()
+    def _measure(self, group: RunGroup, preset: Preset, online: bool, begun: Set[str]) -> dict[str, str]:
+        """Measure what is missing; returns the graphs that ONNX Runtime refuses, with its reasons."""
+        missing = group.missing_tasks()
         if not missing:
-            return ()
-        plan, runtime = spooled.plan, spooled.run.runtime
-        wanted = tuple(dict.fromkeys((plan.canary, *(graph for task in missing for graph in task.graphs))))
-        store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, resumed)
-        loaded, refused = self._load(store, wanted, spooled)
-        if plan.canary not in loaded:
-            raise LutnasError(f"without the canary nothing can be measured: {refused[0]}")
-        kept = spooled.read_rounds()
-        subjects = []
-        for task in missing:
-            if all(graph in loaded for graph in task.graphs):
-                before = kept.get(measurement_id(spooled.run.id, task), [])
-                minus = None if task.minus is None else loaded[task.minus]
-                disturbed = sum(was for _, was in before)
-                subjects.append(Subject(task, loaded[task.graph], minus, [one for one, _ in before], disturbed))
+            return {}
+        runtime, canary = group.runs[0].run.runtime, group.canary
+        store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, begun)
+        loader = GraphLoader(store, group, Residence(self.most_bytes), self.progress, self.check)
+        loader.load(tuple(dict.fromkeys((canary, *(graph for task in missing for graph in task.graphs)))))
+        if canary not in loader.loaded:
+            raise LutnasError(f"without the canary nothing can be measured: {loader.refused[canary]}")
+        subjects = [
+            _subject(task, loader.loaded, group.kept_rounds(task))
+            for task in missing
+            if all(graph in loader.loaded for graph in task.graphs)
+        ]
         judge = StabilityJudge(preset)
         rule = StoppingRule(preset, len(subjects), time.monotonic)
-        timer = RoundTimer(loaded[plan.canary], self.clock_ns)
+        timer = RoundTimer(loader.loaded[canary], self.clock_ns)
 
         def on_round(all_subjects: Sequence[Subject]) -> None:
             self.check()
             judge.look()
             self.progress.measured(all_subjects, preset.max_rounds)
 
-        rng = random.Random(spooled.run.id)
-        watch = CanaryWatch(self.spool.find_usual_canary(runtime, plan.canary))
+        rng = random.Random(" ".join(run.run.id for run in group.runs))
+        watch = CanaryWatch(self.spool.find_usual_canary(runtime, canary))
         with self.progress.bar("measuring"):
-            Campaign(subjects, timer, rule, judge.judge, spooled, rng, self.sleep, on_round, watch).run()
+            Campaign(subjects, timer, rule, judge.judge, group, rng, self.sleep, on_round, watch).run()
         if watch.knows:
-            self.spool.keep_usual_canary(runtime, plan.canary, watch.usual_ms())
-        return refused
+            self.spool.keep_usual_canary(runtime, canary, watch.usual_ms())
+        return loader.refused
 
-    def _load(
-        self, store: GraphStore, wanted: Sequence[str], spooled: RunSpool
-    ) -> tuple[dict[str, TimedGraph], tuple[str, ...]]:
-        loaded, refused, counted = {}, [], spooled.read_kernels()
-        alone = {task.graph for task in spooled.plan.tasks if task.role == "isolated"}  # no part of any fit
-        residence = Residence(self.most_bytes)
-        with self.progress.bar("graphs"):
-            for index, spec in enumerate(wanted):
-                self.check()
+    def _hand_in(
+        self, opened: Sequence[RunSpool | Outcome], refused: Mapping[str, str], force: bool
+    ) -> Iterator[Outcome]:
+        """Hand in one run after the other; one that the server refuses does not hold up the others."""
+        runs = [one for one in opened if isinstance(one, RunSpool)]
+        away: LutnasError | None = None
+        for one in opened:
+            if isinstance(one, Outcome):
+                yield one
+                continue
+            table, problem = None, away
+            if away is None:
                 try:
-                    path = store.locate(spec)
-                    loaded[spec] = self._settle(spec, path, spooled.run.runtime, residence)
-                    if spec not in counted and spec not in alone:
-                        self._count(spec, path, spooled)
-                except ModelRefused as error:
-                    self.progress.say(f"left out: {error}")
-                    refused.append(str(error))
-                give_back_memory()
-                self.progress.counted(index + 1, len(wanted))
-        return loaded, tuple(refused)
+                    table = self._upload(one, force)
+                except ServerAway as error:
+                    problem = away = self._say_how_to_upload_later(runs, error)
+                except LutnasError as error:
+                    problem = error
+            of_run = tuple(reason for graph, reason in refused.items() if graph in one.graphs)
+            yield Outcome(one.run.id, one.run.space, table, of_run, problem=problem)
 
-    def _count(self, spec: str, model: Path, spooled: RunSpool) -> None:
-        try:
-            spooled.keep_kernels(spec, count_kernels(optimise(spec, model, spooled.run.runtime)))
-        except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
-            self.progress.say(f"kernels of {spec} are not counted: {error}")
-
-    def _settle(self, spec: str, path: Path, runtime: Runtime, residence: Residence) -> TimedGraph:
-        """Load a graph now, and again from the disk at its turns."""
-        if spec.startswith("canary:"):  # in every round: never closed
-            return load_graph(spec, path, runtime, MOST_SESSIONS)
-        return residence.add(lambda sessions: load_graph(spec, path, runtime, sessions), path.stat().st_size)
-
-    def _hand_in(self, spooled: RunSpool, refused: tuple[str, ...], force: bool) -> Outcome:
+    def _upload(self, spooled: RunSpool, force: bool) -> dict[str, Any] | None:
         uploader = Uploader(self.client, self.sleep)
-        try:
-            uploader.upload_run(spooled)
-            # Missing tasks make the server refuse; asking all the same is the user's wish.
-            table = uploader.finish_run(spooled) if force or not spooled.missing_tasks() else None
-        except ServerAway as error:
-            waiting = len(spooled.unsent(self.client.url))
-            raise ServerAway(
-                f"{error}; spooled {waiting} measurements in {spooled.folder}; upload later with:"
-                f" profiler-agent upload --spool {self.spool.folder} --server {self.client.url}"
-            ) from error
-        return Outcome(spooled.run.id, table, refused)
+        uploader.upload_run(spooled)
+        # Missing tasks make the server refuse; asking all the same is the user's wish.
+        return uploader.finish_run(spooled) if force or not spooled.missing_tasks() else None
+
+    def _say_how_to_upload_later(self, runs: Sequence[RunSpool], error: ServerAway) -> ServerAway:
+        waiting = sum(len(spooled.unsent(self.client.url)) for spooled in runs)
+        return ServerAway(
+            f"{error}; spooled {waiting} measurements in {self.spool.folder}; upload later with:"
+            f" profiler-agent upload --spool {self.spool.folder} --server {self.client.url}"
+        )
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _new_run(plan: Plan, device: str, runtime: Runtime, now: str, description: dict[str, str]) -> Run:
+    return Run(str(uuid.uuid4()), device, runtime, plan.space, plan.id, plan.canary, __version__, now, description)
+
+
+def _subject(task: Task, loaded: Mapping[str, TimedGraph], kept: KeptRounds) -> Subject:
+    minus = None if task.minus is None else loaded[task.minus]
+    disturbed = sum(was for _, was in kept)
+    return Subject(task, loaded[task.graph], minus, [one for one, _ in kept], disturbed)

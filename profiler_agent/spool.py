@@ -52,6 +52,7 @@ class RunSpool:
         self.folder = folder
         self.run = run
         self.plan = plan
+        self.graphs = frozenset(plan.graphs())
         self._rounds = LineLog(folder / "rounds.jsonl")
         self._measurements = LineLog(folder / "measurements.jsonl")
         self._kernels = LineLog(folder / "kernels.jsonl")
@@ -124,6 +125,11 @@ class RunSpool:
         """Whether a server made a table of this run."""
         return (self.folder / "finished.json").exists()
 
+    def read_answer(self) -> dict[str, Any] | None:
+        """The server's answer to the end of the run; None where it has not ended."""
+        answer: dict[str, Any] | None = _read(dict[str, Any], self.folder / "finished.json") if self.finished else None
+        return answer
+
 
 @dataclass(frozen=True)
 class _KeptResult:
@@ -168,11 +174,16 @@ class Spool:
 
     def find_unfinished(self, like: Run) -> RunSpool | None:
         """The newest unfinished run of the same device, runtime, space, plan and agent version."""
+        return next((spooled for spooled in self._runs_like(like) if not spooled.finished), None)
+
+    def find_finished(self, like: Run) -> RunSpool | None:
+        """The newest such run that a server made a table of."""
+        return next((spooled for spooled in self._runs_like(like) if spooled.finished), None)
+
+    def _runs_like(self, like: Run) -> list[RunSpool]:
         same = ("device", "runtime", "space", "plan_id", "canary", "agent_version")
-        for spooled in reversed(self.runs()):
-            if not spooled.finished and all(getattr(spooled.run, name) == getattr(like, name) for name in same):
-                return spooled
-        return None
+        wanted = [getattr(like, name) for name in same]
+        return [one for one in reversed(self.runs()) if [getattr(one.run, name) for name in same] == wanted]
 
     def keep_graph(self, spec: str, batch: int, model: bytes) -> Path:
         """Keep a graph's bytes, and the reference that they go by; returns their file."""

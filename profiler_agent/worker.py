@@ -142,13 +142,15 @@ class Worker:
         wanted = job.job.runtime
         request = ProfileRequest(
             self.device,
-            parse_space(job.job.space),
+            (parse_space(job.job.space),),
             threads=wanted.threads,
             batch=wanted.batch,
             preset=self.preset,
         )
         profiler = Profiler(self.client, self.spool, self.progress, self.sleep, check=check, wait_for_others=True)
-        outcome = profiler.profile(request)
+        (outcome,) = profiler.profile(request)
+        if outcome.problem is not None:
+            raise outcome.problem
         if outcome.table is None:
             return JobResult(error=f"{len(outcome.refused)} graphs could not be measured: {outcome.refused[0]}")
         return JobResult(run=outcome.run_id)

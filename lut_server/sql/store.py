@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lut_server.clock import Clock, utc_now
 from lut_server.database import Database
+from lut_server.sql.archive import SqlArchive
 from lut_server.sql.devices import SqlDevices
 from lut_server.sql.jobs import SqlJobs
 from lut_server.sql.kernels import SqlKernels
@@ -27,6 +28,7 @@ class SqlStore:
     models: SqlModels
     jobs: SqlJobs
     tokens: SqlTokens
+    archive: SqlArchive
 
     def revision(self) -> str:
         """Schema revision of the store."""
@@ -55,4 +57,5 @@ def open_store(url: str, clock: Clock = utc_now) -> SqlStore:
         SqlModels(database, clock),
         SqlJobs(database, clock),
         SqlTokens(database, clock),
+        SqlArchive(database),
     )

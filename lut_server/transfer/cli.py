@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lut_server.settings import Settings
 from lut_server.sql import open_store
+from lut_server.table_lookup import get_table
 from lut_server.transfer.additive_fit import Split
 from lut_server.transfer.architectures import read_names
+from lut_server.transfer.archive import archive_lines, compressed, is_archive, load_archive
 from lut_server.transfer.importing import ImportRequest, read_tables
-from shared.errors import InvalidValue, LutnasError
-from shared.table import LatencyTable
+from lut_server.transfer.notebook_files import SHEETS, about_table, csv_lines, make_sheet, write_parquet
+from shared.errors import InvalidValue, LutnasError, WrongUse
+from shared.table import LatencyTable, read_table
 from shared.table_source import FORMATS
 
 Command = Callable[[argparse.Namespace, Settings], None]
@@ -41,7 +46,80 @@ def add_import(commands: Any, add: Add) -> None:
     parser.add_argument("--index-from", type=Path, metavar="FILE", help="CSV that lists the architectures by index")
 
 
+def add_export(commands: Any, add: Add) -> None:
+    """The options of `lut-server export`."""
+    parser = add(commands, "export", "write a device's newest table, or everything, to a file or to stdout", _export)
+    parser.add_argument("--device", default="", help="whose table")
+    parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
+    parser.add_argument("--format", choices=("json", "csv", "parquet"), default="json", help="json: the whole table")
+    parser.add_argument(
+        "--what", choices=tuple(SHEETS), default="prices", help="what csv and parquet hold (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="instead of stdout")
+    parser.add_argument(
+        "--all", type=Path, metavar="FILE", help="everything but the tokens, as JSON Lines (gzip where it ends in .gz)"
+    )
+
+
+def _export(arguments: argparse.Namespace, settings: Settings) -> None:
+    if bool(arguments.device) == bool(arguments.all):
+        raise WrongUse("export takes either --device NAME or --all FILE")
+    store = open_store(settings.database_url)
+    if arguments.all:
+        lines = archive_lines(store)
+        _write(arguments.all, compressed(lines) if arguments.all.suffix == ".gz" else lines)
+        return
+    content = store.tables.get_bytes(get_table(store, arguments.device, arguments.space).hash)
+    if arguments.format == "json":
+        _put(arguments.out, [content] if arguments.out else [content, b"\n"])
+        return
+    table = read_table(json.loads(content))
+    sheet = make_sheet(arguments.what, table, store)
+    if arguments.format == "csv":
+        _put(arguments.out, csv_lines(sheet))
+        return
+    if arguments.out is None:
+        raise WrongUse("Parquet is no text: name a file with --out FILE")
+    with _whole(arguments.out) as partial:
+        write_parquet(sheet, partial, about_table(table))
+
+
+def _put(path: Path | None, parts: Iterable[bytes]) -> None:
+    """To a file, or to stdout."""
+    if path is not None:
+        _write(path, parts)
+        return
+    for part in parts:
+        print(part.decode(), end="")
+
+
+def _write(path: Path, parts: Iterable[bytes]) -> None:
+    with _whole(path) as partial, partial.open("wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that shall appear whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise LutnasError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _import(arguments: argparse.Namespace, settings: Settings) -> None:
+    with _opened(arguments.file) as file:
+        start = file.read(2)
+        file.seek(0)
+        if is_archive(start, arguments.file.name):
+            loaded = load_archive(open_store(settings.database_url), file, arguments.file.name)
+            print("\n".join(f"{kind}: {n} imported, {loaded.known[kind]} known" for kind, n in loaded.stored.items()))
+            return
     tables = read_tables(_read(arguments.file), arguments.file.name, _request(arguments))
     store = open_store(settings.database_url)
     for table in tables:
@@ -73,9 +151,15 @@ def _said_of(table: LatencyTable) -> str:
 
 
 def _read(path: Path) -> bytes:
+    with _opened(path) as file:
+        content = file.read(MOST_FILE_BYTES + 1)
+    if len(content) > MOST_FILE_BYTES:
+        raise InvalidValue(str(path), f"is larger than {MOST_FILE_BYTES >> 20} MiB")
+    return content
+
+
+def _opened(path: Path) -> IO[bytes]:
     try:
-        if path.stat().st_size > MOST_FILE_BYTES:
-            raise InvalidValue(str(path), f"is larger than {MOST_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
+        return path.open("rb")
     except OSError as error:
         raise LutnasError(f"cannot read {path}: {error.strerror}") from error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from profiler_agent.commands.profile import exit_code
 from shared.errors import InvalidValue, LutnasError, ServerAway
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 def add_offline(profile: argparse.ArgumentParser) -> None:
     """Add the flags of `profile`."""
     profile.add_argument("--offline", action="store_true", help="without a server: needs --out, and onnx")
-    profile.add_argument("--out", type=Path, metavar="FILE", help="with --offline, where to write the run")
+    profile.add_argument(
+        "--out", type=Path, metavar="FILE", help="with --offline, where to write the run; a folder for several runs"
+    )
 
 
 def add_files(upload: argparse.ArgumentParser) -> None:
@@ -32,14 +35,14 @@ def add_files(upload: argparse.ArgumentParser) -> None:
 
 
 def where_to_write(arguments: argparse.Namespace) -> Path | None:
-    """The file of an offline profile; None for one with a server.
+    """The file, or folder, of an offline profile; None for one with a server.
 
     Raises:
         InvalidValue: flags that do not go together.
     """
     out: Path | None = arguments.out
     if arguments.offline:
-        if out is None or out.is_dir():
+        if out is None:
             raise InvalidValue("--out", "is needed with --offline: the file to write, for example run.json")
         if arguments.server:
             raise InvalidValue("--server", "and --offline exclude each other")
@@ -54,17 +57,28 @@ def run_profile_offline(
     arguments: argparse.Namespace, request: ProfileRequest, spool: Spool, progress: Progress
 ) -> int:
     """Measure without a server; 1 if not everything could be measured."""
-    from profiler_agent.offline import profile_offline
+    from profiler_agent.offline import profile_offline, run_files
 
-    outcome = profile_offline(request, spool, arguments.out, progress, arguments.memory_mb * 1_000_000)
-    if not outcome.measured:
-        print("the file holds this run already (same device, plan, runtime and agent version); --new measures again")
-    print(f"run        {outcome.run_id}")
-    print(f"file       {arguments.out}")
-    print(f"upload     profiler-agent upload {arguments.out} --server URL")
-    for problem in outcome.refused:
-        progress.say(f"could not be measured: {problem}")
-    return 1 if outcome.refused else 0
+    outcomes = profile_offline(request, spool, arguments.out, progress, arguments.memory_mb * 1_000_000)
+    files = run_files(request.spaces, arguments.out)
+    for outcome in outcomes:
+        if outcome.problem is not None:
+            print(f"profiler-agent: {outcome.problem}", file=sys.stderr)
+            continue
+        if not outcome.measured:
+            print(
+                "the file holds this run already (same device, plan, runtime and agent version); --new measures again"
+            )
+        print(f"run        {outcome.run_id}")
+        if len(files) > 1:
+            print(f"space      {outcome.space}")
+        print(f"file       {files[outcome.space]}")
+        for problem in outcome.refused:
+            progress.say(f"could not be measured: {problem}")
+    handed_in = " ".join(str(files[outcome.space]) for outcome in outcomes if outcome.problem is None)
+    if handed_in:
+        print(f"upload     profiler-agent upload {handed_in} --server URL")
+    return exit_code([outcome for outcome in outcomes if outcome.measured])
 
 
 def upload_files(client: ServerClient, files: Sequence[Path], force: bool) -> int:

@@ -1,0 +1,164 @@
+"""Everything that a store keeps as one file: JSON Lines, plain or gzip.
+
+    {"format": "lutnas-archive", "schema": "0003", "version": 1}
+    {"kind": "device", "name": "pi", …}            what the store's columns are called, one row a line
+    …
+    {"counts": {"device": 1, …}, "kind": "end", "sha256": "…"}
+
+Lines are canonical JSON in the order in which a store gives them, so that the same content always makes the same bytes.
+The last line counts the others and hashes all bytes before it: a file that was cut off or altered is refused before its
+transaction ends. Tokens are not in it: their secrets belong to one server.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, cast
+
+from lut_server.store import ArchiveRecord, Loaded, Store
+from lut_server.transfer.record_checks import check_record
+from shared.errors import CorruptFile, InvalidValue, SchemaTooNew
+from shared.wire import canonical_json
+
+FORMAT = "lutnas-archive"
+VERSION = 1
+LONGEST_LINE_BYTES = 512 << 20
+GZIP_START = b"\x1f\x8b"
+_END = "end"
+
+
+def archive_lines(store: Store) -> Iterator[bytes]:
+    """The lines of an archive of the store as it is at one moment."""
+    digest, counts = hashlib.sha256(), Counter[str]()
+    header = {"format": FORMAT, "version": VERSION, "schema": store.revision()}
+    for line in _lines(header, store.archive.records(), counts):
+        digest.update(line)
+        yield line
+    yield _line({"kind": _END, "counts": dict(counts), "sha256": digest.hexdigest()})
+
+
+def compressed(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The same as gzip, without a time: the same lines always make the same bytes."""
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    for line in lines:
+        if packed := packer.compress(line):
+            yield packed
+    yield packer.flush()
+
+
+def load_archive(store: Store, file: IO[bytes], name: str) -> Loaded:
+    """Store everything that an archive holds, or nothing; what is there already is passed over.
+
+    Args:
+        store: to load into.
+        file: plain or gzip, at its beginning and seekable.
+        name: of the file, for messages.
+
+    Raises:
+        CorruptFile: it is no archive, or was cut off or altered; the message names the line.
+        SchemaTooNew: a newer lutnas wrote it.
+        Conflict: the store holds something else under a name of the archive.
+    """
+    return store.archive.load(_records(_opened(file), name, store.revision()))
+
+
+def is_archive(start: bytes, name: str) -> bool:
+    """Whether a file is meant as an archive, by its first bytes and its name."""
+    return start.startswith((b'{"', GZIP_START)) or name.endswith((".jsonl", ".jsonl.gz"))
+
+
+def _lines(header: Any, records: Iterable[ArchiveRecord], counts: Counter[str]) -> Iterator[bytes]:
+    yield _line(header)
+    for record in records:
+        counts[record.kind] += 1
+        yield _line({**record.fields, "kind": record.kind})
+
+
+def _line(value: Any) -> bytes:
+    return canonical_json(value) + b"\n"
+
+
+def _opened(file: IO[bytes]) -> IO[bytes]:
+    start = file.read(2)
+    file.seek(0)
+    return cast(IO[bytes], gzip.GzipFile(fileobj=file, mode="rb")) if start == GZIP_START else file
+
+
+def _records(file: IO[bytes], name: str, schema: str) -> Iterator[ArchiveRecord]:
+    digest, counts = hashlib.sha256(), Counter[str]()
+    number = 0
+    while True:
+        number += 1
+        where = f"{name}, line {number}"
+        line = _read_line(file, where)
+        data = _parse(line, where)
+        if number == 1:
+            _check_header(data, where, schema)
+        elif data.get("kind") == _END:
+            _check_end(data, dict(counts), digest.hexdigest(), where)
+            if _read(file, 1, where):
+                raise CorruptFile(f"{where}: the archive goes on after its end; nothing was imported")
+            return
+        else:
+            kind = str(data.pop("kind", ""))
+            counts[kind] += 1
+            record = ArchiveRecord(kind, data, where)
+            try:
+                check_record(record)
+            except (InvalidValue, KeyError) as error:
+                said = f"has no {error}" if isinstance(error, KeyError) else str(error)
+                raise CorruptFile(f"{where}: {said}; nothing was imported") from error
+            yield record
+        digest.update(line)
+
+
+def _read_line(file: IO[bytes], where: str) -> bytes:
+    line = _read(file, LONGEST_LINE_BYTES, where)
+    if not line.endswith(b"\n"):
+        raise CorruptFile(f"{where}: the archive is cut off: its last line is missing; nothing was imported")
+    return line
+
+
+def _read(file: IO[bytes], most_bytes: int, where: str) -> bytes:
+    """Up to the end of the line."""
+    try:
+        return file.readline(most_bytes)
+    except (EOFError, OSError, zlib.error) as error:
+        raise CorruptFile(f"{where}: the archive is cut off or damaged ({error}); nothing was imported") from error
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        data = json.loads(line, parse_constant=_no_constant)
+        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(f"{where}: is not JSON; nothing was imported") from error
+    if not isinstance(data, dict):
+        raise CorruptFile(f"{where}: is no JSON object; nothing was imported")
+    return data
+
+
+def _check_header(data: dict[str, Any], where: str, schema: str) -> None:
+    version, written = data.get("version"), data.get("schema")
+    if data.get("format") != FORMAT or type(version) is not int or not isinstance(written, str):
+        raise CorruptFile(f"{where}: this is no archive of lutnas (its first line would say {FORMAT})")
+    if version > VERSION:
+        raise SchemaTooNew("the archive", version, VERSION)
+    if written.isdigit() and schema.isdigit() and int(written) > int(schema):
+        raise SchemaTooNew("the archive's store", int(written), int(schema))
+
+
+def _check_end(data: dict[str, Any], counts: dict[str, int], digest: str, where: str) -> None:
+    if data.get("counts") != counts:
+        raise CorruptFile(f"{where}: lines are missing or too many: {counts} found, {data.get('counts')} announced")
+    if data.get("sha256") != digest:
+        raise CorruptFile(f"{where}: the archive was altered: its SHA-256 is not the announced one")
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")

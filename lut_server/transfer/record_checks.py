@@ -1,0 +1,116 @@
+"""Whether a record of an archive is what its kind says: values that validate themselves, and the keys beside them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lut_server.store import ArchiveRecord
+from shared.errors import InvalidValue
+from shared.graph_spec import parse_graph_spec
+from shared.jobs import JobResult, NewJob, Verification
+from shared.kernel_counts import check_counts
+from shared.measurement import Measurement, Run, check_device_name
+from shared.table import read_table
+from shared.wire import canonical_json, from_wire
+
+Fields = Mapping[str, Any]
+
+
+def check_record(record: ArchiveRecord) -> None:
+    """Raise InvalidValue (or KeyError, of a missing field) unless the record holds what its kind says."""
+    check = _CHECKS.get(record.kind)
+    if check is None:
+        raise InvalidValue("kind", f"'{record.kind[:40]}' is none of {', '.join(_CHECKS)}")
+    check(record.fields)
+
+
+def _device(fields: Fields) -> None:
+    check_device_name(str(fields["name"]))
+    from_wire(dict[str, str], _document(fields["probe"]), "probe")
+
+
+def _table(fields: Fields) -> None:
+    content = fields["content"]
+    raw = canonical_json(content) if isinstance(content, dict) else _bytes(content)
+    if hashlib.sha256(raw).hexdigest() != fields["hash"]:
+        raise InvalidValue("table.hash", "is not the hash of the table's content")
+    table = read_table(_document(raw.decode("utf-8", "replace")))
+    _same("table", (fields["device"], fields["space"], fields["runtime"]), (table.device, table.space, table.runtime))
+
+
+def _run(fields: Fields) -> None:
+    run = from_wire(Run, _document(fields["content"]), "run")
+    _same("run", (fields["id"], fields["device"]), (run.id, run.device))
+
+
+def _measurement(fields: Fields) -> None:
+    measurement = from_wire(Measurement, _document(fields["content"]), "measurement")
+    _same("measurement", (fields["id"],), (measurement.id,))
+
+
+def _kernels(fields: Fields) -> None:
+    graph = str(fields["graph"])
+    parse_graph_spec(graph)
+    _same("graph_hash", (fields["graph_hash"],), (hashlib.sha256(graph.encode()).hexdigest(),))
+    counts = from_wire(dict[str, int], _document(fields["counts"]), "counts")
+    check_counts("counts", {graph: counts})
+
+
+def _nominal(fields: Fields) -> None:
+    value = from_wire(float, fields["nominal_ms"], "nominal_ms")
+    if not 0 < value < math.inf:
+        raise InvalidValue("nominal_ms", f"{value} is not a time")
+
+
+def _model(fields: Fields) -> None:
+    _same("model", (fields["sha256"],), (hashlib.sha256(_bytes(fields["content"])).hexdigest(),))
+
+
+def _job(fields: Fields) -> None:
+    job = from_wire(NewJob, _document(fields["content"]), "job")
+    _same("job", (fields["device"],), (job.device,))
+    kinds: tuple[tuple[str, type], ...] = (("verification", Verification), ("result", JobResult))
+    for name, kind in kinds:
+        if fields[name] is not None:
+            from_wire(kind, _document(fields[name]), name)
+
+
+_CHECKS: Mapping[str, Callable[[Fields], None]] = {
+    "device": _device,
+    "table": _table,
+    "run": _run,
+    "measurement": _measurement,
+    "kernels": _kernels,
+    "nominal": _nominal,
+    "model": _model,
+    "job": _job,
+}
+
+
+def _document(value: Any) -> Any:
+    """A document is there as itself, or as text where its text is not the canonical one."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValue("document", "is not JSON") from error
+
+
+def _bytes(value: Any) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise InvalidValue("content", "is not base64") from error
+
+
+def _same(field: str, found: tuple[Any, ...], inside: tuple[Any, ...]) -> None:
+    for one, other in zip(found, inside, strict=True):
+        if one != str(other):
+            raise InvalidValue(field, f"says {str(one)[:80]}, its content {str(other)[:80]}")

@@ -1,0 +1,72 @@
+"""Opens the graphs of a campaign, counts the kernels of each once, and names those that the runtime refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from profiler_agent.graph_store import GraphStore
+from profiler_agent.kernels import UnknownOperator, count_kernels
+from profiler_agent.progress import Progress
+from profiler_agent.residence import MOST_SESSIONS, Residence, give_back_memory
+from profiler_agent.round_timer import TimedGraph
+from profiler_agent.run_group import RunGroup
+from profiler_agent.sessions import ModelRefused, load_graph, optimise
+from shared.errors import CorruptFile, InvalidValue
+from shared.runtime import Runtime
+
+
+class GraphLoader:
+    """Loads graphs for one group of runs.
+
+    Attributes:
+        loaded: graphs by their reference.
+        refused: why graphs are not among them.
+    """
+
+    def __init__(
+        self,
+        store: GraphStore,
+        group: RunGroup,
+        residence: Residence,
+        progress: Progress,
+        check: Callable[[], None],
+    ) -> None:
+        self.loaded: dict[str, TimedGraph] = {}
+        self.refused: dict[str, str] = {}
+        self._store = store
+        self._group = group
+        self._runtime: Runtime = group.runs[0].run.runtime
+        self._residence = residence
+        self._progress = progress
+        self._check = check
+
+    def load(self, wanted: Sequence[str]) -> None:
+        """Open these graphs."""
+        with self._progress.bar("graphs"):
+            for index, spec in enumerate(wanted):
+                self._check()
+                try:
+                    path = self._store.locate(spec)
+                    self.loaded[spec] = self._settle(spec, path)
+                    if self._group.needs_kernels(spec):
+                        self._count(spec, path)
+                except ModelRefused as error:
+                    self._progress.say(f"left out: {error}")
+                    self.refused[spec] = str(error)
+                give_back_memory()
+                self._progress.counted(index + 1, len(wanted))
+
+    def _count(self, spec: str, path: Path) -> None:
+        try:
+            self._group.keep_kernels(spec, count_kernels(optimise(spec, path, self._runtime)))
+        except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
+            self._progress.say(f"kernels of {spec} are not counted: {error}")
+
+    def _settle(self, spec: str, path: Path) -> TimedGraph:
+        """Load a graph now, and again from the disk at its turns."""
+        if spec.startswith("canary:"):  # in every round: never closed
+            return load_graph(spec, path, self._runtime, MOST_SESSIONS)
+        return self._residence.add(
+            lambda sessions: load_graph(spec, path, self._runtime, sessions), path.stat().st_size
+        )

@@ -1,0 +1,291 @@
+"""One campaign for several spaces and resolutions: what they share is measured once, and each run is whole."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+
+from profiler_agent.cli import main
+from profiler_agent.run_file import read_run_file
+from profiler_agent.run_group import RunGroup
+from profiler_agent.spool import Spool, measurement_id
+from shared.errors import LutnasError
+from shared.measurement import Round, Run, Verdict
+from shared.plan import Plan, make_plan
+from shared.runtime import Runtime
+from shared.spaces import make_space
+
+SKELETON = {"channels": 4, "depth": 3, "classes": 3}
+SIZES = "--channels 4 --depth 3 --classes 3 --calibration 2 --held-out 1 --preset fast"
+SPACES = [make_space(name, resolution=8, **SKELETON) for name in ("nas-bench-201", "darts")]
+RESOLUTIONS = [make_space("nas-bench-201", resolution=resolution, **SKELETON) for resolution in (8, 16)]
+PLANS = {str(space): make_plan(space, 2, 1, isolated=True) for space in (*SPACES, *RESOLUTIONS)}
+SHARED = set(PLANS[str(SPACES[0])].tasks) & set(PLANS[str(SPACES[1])].tasks)
+
+
+@pytest.fixture
+def two_spaces(agent):
+    """The command for the tables of two spaces that share op keys."""
+    connection = [*agent.connection, "--device", "bench"]
+    return ["profile", *connection, "--space", "nas-bench-201", "darts", "--resolution", "8", *SIZES.split()]
+
+
+@pytest.fixture
+def two_resolutions(agent):
+    """The command for the tables of one space at two resolutions, which share nothing but the canary."""
+    connection = [*agent.connection, "--device", "bench"]
+    return ["profile", *connection, "--space", "nas-bench-201", "--resolution", "8", "16", *SIZES.split()]
+
+
+def everything_once(server, spaces):
+    """Each run has its plan's measurements once, as a campaign of its own would have left them."""
+    assert sorted(run.space for run in server.runs.values()) == sorted(map(str, spaces))
+    for run in server.runs.values():
+        plan = PLANS[run.space]
+        assert run.plan_id == plan.id
+        assert server.measurements[run.id].keys() == {measurement_id(run.id, task) for task in plan.tasks}
+
+
+def rounds_by_task(server):
+    """The rounds of each task in every run that has it."""
+    found = {}
+    for run in server.runs.values():
+        for task in PLANS[run.space].tasks:
+            found.setdefault(task, []).append(server.measurements[run.id][measurement_id(run.id, task)].rounds)
+    return found
+
+
+def test_the_spaces_of_these_tests_share_op_keys():
+    assert len(SHARED) >= 6
+    assert {task.role for task in SHARED} == {"marginal", "isolated"}
+
+
+def test_one_campaign_makes_a_table_for_each_resolution(server, two_resolutions, capsys):
+    assert main(two_resolutions) == 0
+    said = capsys.readouterr().out
+    everything_once(server, RESOLUTIONS)
+    assert len(server.tables) == 2
+    for space in RESOLUTIONS:
+        assert f"space      {space}\n" in said
+        assert f"/v1/devices/bench/table?space={space}\n" in said
+    assert main(two_resolutions) == 0
+    assert capsys.readouterr().out.count("has this table already") == 2
+
+
+def start(command):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "profiler_agent", *command], env=environment, stderr=subprocess.DEVNULL
+    )
+
+
+def wait_for_lines(folder, name, fewest, process):
+    deadline_s = time.monotonic() + 60
+    while sum(path.read_bytes().count(b"\n") for path in folder.glob(f"runs/*/{name}.jsonl")) < fewest:
+        assert process.poll() is None
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+
+
+def test_what_two_spaces_share_is_measured_once_and_kills_lose_nothing_of_either(server, agent, two_spaces):
+    rng = random.Random(3)
+    for fewest in (rng.randrange(1, 150), rng.randrange(150, 250)):
+        process = start(two_spaces)
+        wait_for_lines(agent.spool, "rounds", fewest, process)
+        process.kill()
+        process.wait()
+    assert main(two_spaces) == 0
+    everything_once(server, SPACES)
+    for task, rounds in rounds_by_task(server).items():
+        assert len(rounds) == (2 if task in SHARED else 1)
+        assert len(set(rounds)) == 1, "both runs hold the same rounds: they were timed once"
+        assert len(rounds[0]) <= 10
+    for run_id, measurements in server.measurements.items():
+        lines = (agent.spool / "runs" / run_id / "rounds.jsonl").read_bytes().splitlines()
+        assert sum(len(one.rounds) for one in measurements.values()) == len(lines) == len(set(lines))
+    for spooled in Spool(agent.spool).runs():
+        of_fits = [graph for task in spooled.plan.tasks if task.role != "isolated" for graph in task.graphs]
+        assert set(spooled.read_kernels()) == {spooled.plan.canary, *of_fits}
+
+
+def test_a_server_that_goes_away_between_two_runs_gets_the_other_later(server, agent, two_resolutions, capsys):
+    posted = set()
+
+    def go_away(method, path):
+        if path.endswith("/measurements"):
+            posted.add(path)
+            if len(posted) > 1:
+                raise agent.Refusal(503, "unavailable", "shutting down")
+
+    server.before = go_away
+    assert main(two_resolutions) == 1
+    assert capsys.readouterr().err.count("profiler-agent upload --spool") == 1
+    assert len(server.tables) == 1
+    rounds = {path: path.read_bytes() for path in agent.spool.glob("runs/*/rounds.jsonl")}
+    server.stop()
+    assert main(two_resolutions) == 1, "nothing is measured again while it is away"
+    server.before = lambda method, path: None
+    server.start()
+    capsys.readouterr()
+    assert main(two_resolutions) == 0
+    assert "has this table already" in capsys.readouterr().out
+    everything_once(server, RESOLUTIONS)
+    assert len(server.tables) == 2
+    assert {path: path.read_bytes() for path in agent.spool.glob("runs/*/rounds.jsonl")} == rounds
+
+
+def test_a_run_that_the_server_refuses_does_not_hold_up_the_other(server, agent, two_resolutions, capsys):
+    refused = []
+
+    def refuse_the_first(method, path):
+        if path.endswith("/finish") and not refused:
+            refused.append(path)
+            raise agent.Refusal(422, "invalid", "not today")
+
+    server.before = refuse_the_first
+    assert main(two_resolutions) == 1
+    said = capsys.readouterr()
+    assert "not today" in said.err
+    assert len(server.tables) == 1
+    assert said.out.count("table      ") == 1
+
+
+def test_a_refused_graph_is_named_for_the_run_that_has_it(server, two_resolutions, capsys):
+    broken = PLANS[str(RESOLUTIONS[1])].tasks[0].graph
+    server.models[broken] = b"not a model"
+    assert main(two_resolutions) == 1
+    said = capsys.readouterr().err
+    assert f"1 graphs of {RESOLUTIONS[1]} could not be measured" in said
+    assert said.count("could not be measured") == 1
+    assert len(server.tables) == 1
+
+
+@pytest.mark.parametrize(
+    ("spaces", "resolutions", "said"),
+    [
+        ("nas-bench-201 fbnet", "32 100", "resolution: 100 is not a multiple of 32, the total stride (space fbnet)"),
+        ("nas-bench-201", "8 10", "resolution: 10 is not a multiple of 4 (two reductions halve it)"),
+        ("darts cells", "8", "unknown space 'cells'"),
+    ],
+)
+def test_a_refused_resolution_is_named_before_anything_is_measured(
+    server, agent, two_resolutions, spaces, resolutions, said, capsys
+):
+    flags = ["--space", *spaces.split(), "--resolution", *resolutions.split()]
+    assert main([*two_resolutions, *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert server.requests == []
+    assert not agent.spool.exists()
+
+
+def offline(folder, *more):
+    flags = ["--offline", "--out", str(folder / "runs"), "--spool", str(folder / "spool"), "--device", "bench"]
+    return ["profile", *flags, "--space", "nas-bench-201", "--resolution", "8", "16", *SIZES.split(), *more]
+
+
+def test_without_a_server_each_run_ends_in_a_file_of_its_own_and_all_are_handed_in(server, tmp_path, capsys):
+    assert main(offline(tmp_path)) == 0
+    files = [tmp_path / "runs" / f"nas-bench-201-r{side}-c4-n3-k3-i3.json" for side in (8, 16)]
+    assert f"profiler-agent upload {files[0]} {files[1]} --server URL" in capsys.readouterr().out
+    assert [read_run_file(file).missing_tasks() for file in files] == [[], []]
+    content = files[1].read_bytes()
+    files[0].unlink()
+    assert main(offline(tmp_path)) == 0, "only the run whose file is gone is measured again"
+    assert files[1].read_bytes() == content
+    assert capsys.readouterr().out.count("holds this run already") == 1
+    connection = ["--server", server.url, "--token", "secret-of-the-agent", "--spool", str(tmp_path / "empty")]
+    assert main(["upload", *connection, *map(str, files)]) == 0
+    assert len(server.tables) == 2
+
+
+def test_several_runs_do_not_go_into_one_file_nor_one_into_a_folder(tmp_path, capsys):
+    command = offline(tmp_path)
+    command[command.index(str(tmp_path / "runs"))] = str(tmp_path / "run.json")
+    assert main(command) == 2
+    assert "2 runs need one each: name a folder" in capsys.readouterr().err
+    (tmp_path / "runs").mkdir()
+    assert main([*offline(tmp_path), "--resolution", "8"]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    """Runs of two small spaces in one spool, with a task that both have."""
+    spool = Spool(tmp_path)
+    plans = [PLANS[str(space)] for space in SPACES]
+    runs = [
+        spool.new_run(
+            Run(
+                f"run-{index}",
+                "pi",
+                Runtime("onnxruntime", "1.31.1"),
+                plan.space,
+                plan.id,
+                plan.canary,
+                "0.1.0",
+                "2026-01-01T00:00:00+00:00",
+                {},
+            ),
+            plan,
+        )
+        for index, plan in enumerate(plans)
+    ]
+    task = next(task for task in plans[0].tasks if task in plans[1].tasks)
+    return *runs, task
+
+
+def a_round(value):
+    return Round((value,), (1.0,), (1.0,))
+
+
+def kept(run, task):
+    return run.read_rounds().get(measurement_id(run.run.id, task), [])
+
+
+def test_a_round_that_a_kill_kept_from_the_second_run_is_given_to_it(two_runs):
+    one, other, task = two_runs
+    one.keep_round(task, a_round(2.0), False)
+    other.keep_round(task, a_round(2.0), False)
+    one.keep_round(task, a_round(3.0), True)
+    group = RunGroup([one, other])
+    assert kept(other, task) == kept(one, task) == [(a_round(2.0), False), (a_round(3.0), True)]
+    assert list(group.kept_rounds(task)) == kept(one, task)
+    RunGroup([one, other])
+    assert len(kept(other, task)) == 2, "once is enough"
+
+
+def test_a_measurement_that_a_kill_kept_from_the_second_run_is_given_to_it_under_its_own_id(two_runs):
+    one, other, task = two_runs
+    one.keep_round(task, a_round(2.0), False)
+    measured = one.keep_measurement(task, [a_round(2.0)], Verdict(False, ("hot",)))
+    group = RunGroup([one, other])
+    assert task not in group.missing_tasks()
+    (given,) = other.read_measurements().values()
+    assert given.id == measurement_id(other.run.id, task) != measured.id
+    assert (given.rounds, given.verdict) == (measured.rounds, measured.verdict)
+
+
+def test_rounds_that_a_run_measured_alone_are_not_lost_and_a_finished_measurement_stays_as_it_is(two_runs):
+    one, other, task = two_runs
+    one.keep_round(task, a_round(2.0), False)
+    one.keep_measurement(task, [a_round(2.0)], Verdict(True))
+    other.keep_round(task, a_round(5.0), False)
+    group = RunGroup([one, other])
+    assert [one for one, _ in group.kept_rounds(task)] == [a_round(2.0), a_round(5.0)]
+    group.keep_round(task, a_round(6.0), False)
+    assert len(kept(one, task)) == 1
+    assert len(kept(other, task)) == 3
+    assert len(one.read_measurements()) == 1
+
+
+def test_plans_of_different_canaries_are_not_measured_together(two_runs, tmp_path):
+    one, other, _ = two_runs
+    plan = json.loads((other.folder / "plan.json").read_bytes())
+    foreign = type(other)(tmp_path, other.run, Plan(plan["space"], (), canary="chain:1:skip_connect/4x8x8/4x8x8/s1"))
+    with pytest.raises(LutnasError, match="different canaries"):
+        RunGroup([one, foreign])
