@@ -90,10 +90,10 @@ def small_mobilenet() -> nn.Module:
 
 
 def small_vgg(resolution: int) -> nn.Module:
-    """Eight 3 x 3 convolutions with their biases, four poolings, two linear layers (Simonyan and Zisserman, 2015)."""
+    """Six 3 x 3 convolutions with their biases, four poolings, two linear layers (Simonyan and Zisserman, 2015)."""
     layers: list[nn.Module] = []
     before = 3
-    for after, count in ((24, 2), (48, 2), (96, 2), (160, 2)):
+    for after, count in ((24, 1), (48, 1), (96, 2), (160, 2)):
         for _ in range(count):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
             before = after

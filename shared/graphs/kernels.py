@@ -127,7 +127,7 @@ class _KernelGraph:
             outputs = [x]
         else:
             outputs = [self._alone(self._input(self._kernel.input)) for _ in range(copies)]
-        return self._model([self._joined(outputs)])
+        return self._model([self._joined(outputs, probed)])
 
     def _convolutions(self, copies: int, probed: bool) -> list[str]:
         """One after another where the shape stays; with a sum, each adds to what the one before it gave."""
@@ -249,10 +249,11 @@ class _KernelGraph:
     def _limits(self) -> list[str]:
         return [self._constant(np.array(limit, np.float32)) for limit in (0.0, 6.0)]
 
-    def _joined(self, outputs: list[str]) -> str:
+    def _joined(self, outputs: list[str], probed: bool) -> str:
         """One output, so that every copy is wanted: each map read at one position, and what was read added up."""
         is_map = self._operator == "Conv" or math.prod(self._kernel.output[2:]) > 1
-        if len(outputs) > 1 and len(self._kernel.output) == 4 and is_map:
+        side_by_side = probed or self._operator in (*LINEAR, *MOVERS) or not keeps_shape(self._kernel)
+        if side_by_side and len(self._kernel.output) == 4 and is_map:
             stride = list(self._kernel.output[2:])
             outputs = [self._node("MaxPool", [one], kernel_shape=[1, 1], strides=stride) for one in outputs]
         total = outputs[0]

@@ -64,6 +64,17 @@ def test_a_large_kernel_is_repeated_less_often():
     assert kernel_tasks([large], measure_reading=False)[0].graph == f"kernel:2:{large}"
 
 
+def test_a_single_copy_is_read_like_several():
+    """Else the short graph would hold what the long one does not, and nothing could be learnt from their difference."""
+    kernel = parse_kernel("nchwc.Conv/1x48x32x32/1x96x32x32/k3x3.s1x1.g1.d1x1.Relu")
+    task = kernel_tasks([kernel], measure_reading=False)[0]
+    assert (task.graph, task.minus) == (f"kernel:4:{kernel}", f"kernel:1:{kernel}")
+    difference = counts_of(task.graph)
+    difference.subtract(counts_of(task.minus))
+    assert difference[str(kernel)] == 3
+    assert min(difference.values()) >= 0
+
+
 def test_a_kernel_reference_reads_back():
     for kernel in KERNELS:
         spec = KernelGraph(8, parse_kernel(kernel), probed=True)
