@@ -146,7 +146,7 @@ class _KernelGraph:
     def _convolution(self, x: str) -> str:
         groups, channels = int(self._detail("g")), self._kernel.input[1]
         kernel = self._sides("k")
-        if channels % groups or self._kernel.output[1] % groups:
+        if groups < 1 or channels % groups or self._kernel.output[1] % groups:
             raise InvalidValue("kernel", f"{self._kernel}: {groups} groups do not divide its channels")
         weight = self._weight((self._kernel.output[1], channels // groups, *kernel))
         bias = self._constant(np.full(self._kernel.output[1], 0.1, np.float32))

@@ -86,7 +86,7 @@ def test_a_kernel_reference_reads_back():
     [
         ("LSTM/1x4x8/1x4x8", "LSTM cannot be measured alone"),
         ("nchwc.Conv/1x16x8x8/1x16x8x8/k3x3.s1x1.g3.d1x1", "do not divide"),
-        ("nchwc.Conv/1x16x8x8/1x16x8x8/k3x3.s1x1.g0.d1x1", "no groups"),
+        ("nchwc.Conv/1x16x8x8/1x16x8x8/k3x3.s1x1.g0.d1x1", "0 groups do not divide"),
         ("nchwc.MaxPool/1x16x8x8/1x16x2x2/k2x2.s2x2", "no padding gives this output"),
         ("Concat/1x16x8x8/1x17x8x8/n4", "do not add up"),
     ],
