@@ -8,9 +8,15 @@ from collections.abc import Callable
 Progress = Callable[[str], None]
 """Takes one line about what is being done; a benchmark that runs for minutes calls it often enough to show life."""
 
+
+class DataMissing(Exception):
+    """A benchmark needs published data that is not on this machine: it is left out."""
+
+
 # Paths, not modules: asking for one benchmark must not import what only another one needs. The order is that of `all`.
 REGISTRY: dict[str, str] = {
     "demo": "benchmarks.demo",
     "profiling": "benchmarks.profiling",
     "search": "benchmarks.search",
+    "imported": "benchmarks.imported",
 }

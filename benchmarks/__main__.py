@@ -10,7 +10,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from benchmarks import REGISTRY, report
+from benchmarks import REGISTRY, DataMissing, report
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -22,9 +22,16 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.name == "all":
         for name in REGISTRY:
-            run_into_page(name, RESULTS, PAGE)
+            try:
+                run_into_page(name, RESULTS, PAGE)
+            except DataMissing as missing:
+                print(f"{name}: left out: {missing}", file=sys.stderr)
         return 0
-    measured = run(arguments.name)
+    try:
+        measured = run(arguments.name)
+    except DataMissing as missing:
+        print(f"{arguments.name}: {missing}", file=sys.stderr)
+        return 1
     if arguments.json is not None:
         report.write(measured, arguments.json)
     print(report.render(measured))
