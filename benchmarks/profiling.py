@@ -3,8 +3,8 @@
 Campaigns through a real server and a real agent, at most 60 networks in each fit: `nas-bench-201` (C=16, 32 x 32)
 with one and with five cells per stage, `darts` (C=16, 8 cells, 32 x 32), `fbnet` at 128 and 224. Tables are scored
 by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`); one cell per stage by op prices alone.
-Then `benchmarks.repeat`: six campaigns against plain medians, side by side; `benchmarks.foreign`: networks of no
-space; and `benchmarks.memory`.
+Then `repeat` (six campaigns against plain medians, side by side), `foreign`
+(networks of no space), `memory`, `fixed_runs` and `carriers`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import foreign, memory, repeat
+from benchmarks import carriers, fixed_runs, foreign, memory, repeat
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
 
@@ -70,14 +70,16 @@ CASES = (
 
 
 def run(progress: Callable[[str], None]) -> dict[str, Figure]:
-    """Figures `profiling.CASE.*`, `profiling.CASE.ops.*` and those of `repeat`, `foreign` and `memory`; takes half an hour."""
+    """Figures `profiling.CASE.*`, `profiling.CASE.ops.*` and those of the other modules; takes half an hour."""
     figures: dict[str, Figure] = {}
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
         for case in CASES:
             progress(f"{case.name}: {case.calibration} networks in the fit, {case.held_out} held out")
             table, seconds = campaign(stack, case)
             figures |= case_figures(case, table, seconds)
-    return {**figures, **repeat.run(progress), **foreign.run(progress), **memory.run(progress)}
+    for part in (repeat, foreign, memory, fixed_runs, carriers):
+        figures |= part.run(progress)
+    return figures
 
 
 def campaign(stack: Stack, case: Case) -> tuple[dict[str, Any], float]:

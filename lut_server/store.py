@@ -87,6 +87,8 @@ class TokenSummary:
     device: str | None
     created_at: str
     revoked_at: str | None
+    expires_at: str | None = None
+    last_used_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,9 @@ class TokenStore(Protocol):
 
     def find(self, token_id: str) -> TokenRecord | None:
         """The token, revoked or not."""
+
+    def touch(self, token_id: str) -> None:
+        """Note that the token was used now."""
 
     def revoke(self, token_id: str) -> TokenSummary:
         """Revoke a token; again changes nothing (not_found)."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from profiler_agent.model_files import CountedFile, count_files
 from profiler_agent.server_client import ServerClient
-from profiler_agent.sessions import local_runtime
 from shared.errors import LutnasError, NotFound, ServerRefused
+from shared.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,13 @@ class FilePrediction:
 
 
 def predict_files(
-    client: ServerClient, device: str, files: Sequence[Path], space: str = "", threads: int = 1
+    client: ServerClient, device: str, files: Sequence[Path], space: str, runtime: Runtime
 ) -> list[FilePrediction]:
     """Predict files one after the other; one that cannot be predicted does not hold up the others.
 
     Raises:
         NotFound: the server knows no such device, or has no table of it for this runtime.
     """
-    runtime = local_runtime(threads)
     return [predict_counted(client, device, one, space, str(runtime)) for one in count_files(files, runtime)]
 
 

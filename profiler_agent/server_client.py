@@ -227,9 +227,8 @@ class ServerClient:
             return ServerAway(f"{self.url} is not ready ({status}): {message}")
         kind = {404: NotFound, 409: Conflict}.get(status, ServerRefused)
         detail = error.get("detail")
-        return kind(
-            f"{self.url} refuses ({status}): {message}", status, code, detail if isinstance(detail, dict) else None
-        )
+        said = detail if isinstance(detail, dict) else None
+        return kind(f"{self.url} refuses ({status}): {message}", status, code, detail=said)
 
     def _foreign(self, problem: str) -> ServerRefused:
         return ServerRefused(f"{self.url} does not speak as a lut-server does: {problem}; check the URL", 0, "foreign")

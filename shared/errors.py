@@ -106,12 +106,20 @@ class ServerAway(LutnasError):
 
 
 class ServerRefused(LutnasError):
-    """The server answered with an error in its one error shape."""
+    """The server answered with an error in its one error shape; `retry_after_s` where it says when to come back."""
 
-    def __init__(self, message: str, status: int, code: str, detail: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        status: int,
+        code: str,
+        retry_after_s: int | None = None,
+        detail: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.retry_after_s = retry_after_s
         self.detail = dict(detail or {})
 
 

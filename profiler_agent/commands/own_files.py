@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler_agent.commands.runtime import add_optimisation, add_provider
 from profiler_agent.spool import Spool, default_spool
 from profiler_agent.stopping import PRESETS
 
 if TYPE_CHECKING:
     from profiler_agent.predicting import FilePrediction
     from profiler_agent.server_client import ServerClient
+    from shared.runtime import Runtime
 
 SHOWN = 10
 
@@ -43,8 +45,9 @@ def run_predict(arguments: argparse.Namespace) -> int:
     """`predict`: what the device's table says of ONNX files."""
     from profiler_agent.predicting import predict_files
 
+    runtime = _runtime(arguments)
     with _client(arguments) as client:
-        found = predict_files(client, arguments.device, arguments.files, arguments.space, arguments.threads)
+        found = predict_files(client, arguments.device, arguments.files, arguments.space, runtime)
     if arguments.json:
         print(json.dumps({"files": [_as_json(one) for one in found]}, indent=2))
     else:
@@ -57,12 +60,11 @@ def run_measure_kernels(arguments: argparse.Namespace) -> int:
     from profiler_agent.kernel_measuring import KernelRequest, measure_kernels
     from profiler_agent.profiling import Profiler
     from profiler_agent.progress import Progress
-    from profiler_agent.sessions import local_runtime
 
     request = KernelRequest(
         arguments.device,
         tuple(arguments.files),
-        local_runtime(arguments.threads),
+        _runtime(arguments),
         arguments.space,
         PRESETS[arguments.preset],
         arguments.new,
@@ -113,10 +115,15 @@ def _print(found: Sequence[FilePrediction], files: Sequence[Path], arguments: ar
             _list(guessed)
     if lacking and files:
         space = f" --space {arguments.space}" if arguments.space else ""
-        threads = f" --threads {arguments.threads}" if arguments.threads != 1 else ""
+        usual = {"threads": 1, "provider": "cpu", "optimisation": "all"}
+        runtime = "".join(
+            f" --{name} {getattr(arguments, name)}"
+            for name, value in usual.items()
+            if getattr(arguments, name) != value
+        )
         _say(
             f"measure them with: profiler-agent measure-kernels --server {arguments.server}"
-            f" --device {arguments.device}{space}{threads} {' '.join(map(str, files))}"
+            f" --device {arguments.device}{space}{runtime} {' '.join(map(str, files))}"
         )
 
 
@@ -133,7 +140,15 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", required=True, metavar="NAME", help="whose table to use")
     parser.add_argument("--space", default="", metavar="SPACE", help="of the table (default: the newest)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
+    add_provider(parser)
+    add_optimisation(parser)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx", help="models")
+
+
+def _runtime(arguments: argparse.Namespace) -> Runtime:
+    from profiler_agent.sessions import local_runtime
+
+    return local_runtime(arguments.threads, provider=arguments.provider, optimisation=arguments.optimisation)
 
 
 def _client(arguments: argparse.Namespace) -> ServerClient:

@@ -1,0 +1,152 @@
+"""Two ways to a marginal cost of an op that changes the shape and so cannot be chained, judged on held-out networks.
+
+parallel: (8 copies side by side, each with an input of its own - 2 copies) / 6; what a profile measures.
+carrier:  (6 carriers with the op - 6 without it) / 6. A carrier is a 1x1 convolution, a second one that changes the
+          shape as the op does, and a third one behind; with the op, its result is added to that of the second.
+
+Both are measured in one campaign with the chains of all other ops and with whole networks. `mape_percent` is the error
+on held-out networks of base + scale x (sum of marginal costs), base and scale fitted on the calibration networks;
+`table_mape_percent` that of the op prices of a table with these marginal costs as prior; `repeat_percent` the median
+over the ops of the difference between two campaigns.
+"""
+
+from collections.abc import Sequence
+from statistics import median
+
+from benchmarks import Progress
+from benchmarks.fixed_runs import fit_line, mape_percent
+from benchmarks.in_process import build_models, measure_tasks
+from benchmarks.report import Figure
+from lut_server.table_builder import MarginalCost, MeasuredNetwork, calibrate, canary_nominal_ms
+from profiler_agent.sessions import local_runtime
+from profiler_agent.stopping import PRESETS, Preset
+from shared import __version__
+from shared.graph_spec import ParallelGraph
+from shared.graphs.primitives import EMITTERS
+from shared.graphs.weights import RandomWeights
+from shared.graphs.writer import GraphWriter
+from shared.measurement import Measurement, Run
+from shared.op_key import OpKey, parse_op_key
+from shared.plan import Plan, Task, make_plan
+from shared.primitives import parameter_shapes
+from shared.spaces import Space, make_space
+
+COPIES = 6
+CALIBRATION, HELD_OUT = 30, 30
+SPACES = {
+    "darts": make_space("darts", resolution=32, channels=16, depth=8),
+    "fbnet_128": make_space("fbnet", resolution=128, depth=1),
+}
+"""`fbnet` with one layer per stage: all shape-changing layers of the full one, which weigh more here."""
+
+
+def run(progress: Progress) -> dict[str, Figure]:
+    """Figures `profiling.carriers.WAY.SPACE.*`; takes five minutes."""
+    figures: dict[str, Figure] = {}
+    for name, space in SPACES.items():
+        progress(f"carriers: {name}")
+        figures |= compare(name, space)
+    return figures
+
+
+def compare(name: str, space: Space, preset: Preset = PRESETS["standard"]) -> dict[str, Figure]:
+    """Both ways on one space."""
+    plan = make_plan(space, CALIBRATION, HELD_OUT)
+    changing = [key for key in space.op_keys() if not key.keeps_shape]
+    parallel = [task for task in plan.tasks if task.role == "marginal" and not parse_op_key(task.subject).keeps_shape]
+    carriers = [carrier_task(key) for key in changing]
+    models = build_models(plan.tasks)
+    for key, task in zip(changing, carriers, strict=True):
+        models |= {task.graph: build_carrier(key, with_op=True), str(task.minus): build_carrier(key, with_op=False)}
+    first = measure_tasks([*plan.tasks, *carriers], models, preset=preset)
+    again = measure_tasks([*parallel, *carriers], models, seed=1, preset=preset)
+    figures: dict[str, Figure] = {}
+    for way, tasks in (("parallel", parallel), ("carrier", carriers)):
+        graphs = {task.graph for task in tasks}
+        other = {task.graph for task in (*parallel, *carriers)} - graphs
+        of_way = [one for one in first if one.graph not in other]
+        figures |= {
+            f"profiling.carriers.{way}.{name}.{figure}": value for figure, value in errors(space, plan, of_way).items()
+        }
+        pairs = [
+            (one.estimate().ratio, next(two for two in again if two.graph == one.graph).estimate().ratio)
+            for one in first
+            if one.graph in graphs
+        ]
+        differences = [100 * 2 * abs(one - two) / max(abs(one + two), 1e-9) for one, two in pairs]
+        figures[f"profiling.carriers.{way}.{name}.repeat_percent"] = Figure(
+            value=median(differences), unit="%", n=len(differences), spread=f"to {max(differences):.3g}"
+        )
+    return figures
+
+
+def carrier_task(key: OpKey) -> Task:
+    """A stand-in's references: the space of graph references has no carriers."""
+    with_op, without = (str(ParallelGraph(copies, key)) for copies in (COPIES + 1, COPIES))
+    return Task(str(key), "marginal", with_op, without, divisor=COPIES)
+
+
+def build_carrier(key: OpKey, with_op: bool) -> bytes:
+    """Carriers side by side, each with an input of its own."""
+    around = {
+        "before.": OpKey("nor_conv_1x1", key.input, key.input, 1),
+        "base.": OpKey("nor_conv_1x1", key.input, key.output, key.stride),
+        "behind.": OpKey("nor_conv_1x1", key.output, key.output, 1),
+    }
+    parts = {**around, "op.": key} if with_op else around
+    shapes = {
+        f"{index}.{prefix}{name}": shape
+        for index in range(COPIES)
+        for prefix, part in parts.items()
+        for name, shape in parameter_shapes(part).items()
+    }
+    writer = GraphWriter(RandomWeights(shapes))
+    inputs = tuple(f"input{index}" for index in range(COPIES))
+    outputs = []
+    for index, name in enumerate(inputs):
+        x = EMITTERS["nor_conv_1x1"](writer, name, around["before."], f"{index}.before.")
+        y = EMITTERS["nor_conv_1x1"](writer, x, around["base."], f"{index}.base.")
+        if with_op:
+            y = writer.sum([y, EMITTERS[key.primitive](writer, x, key, f"{index}.op.")])
+        outputs.append(EMITTERS["nor_conv_1x1"](writer, y, around["behind."], f"{index}.behind."))
+    sides = [(1, shape.channels, shape.height, shape.width) for shape in (key.input, key.output)]
+    return writer.model(writer.sum(outputs), sides[0], sides[1], {}, inputs)
+
+
+def errors(space: Space, plan: Plan, measurements: Sequence[Measurement]) -> dict[str, Figure]:
+    """On held-out networks, with the marginal costs among the measurements."""
+    nominal_ms = canary_nominal_ms(measurements)
+    marginals, networks = [], []
+    for one in measurements:
+        low, cost, high = (nominal_ms * value for value in interval(one))
+        if one.role == "marginal":
+            marginals.append(MarginalCost(one.subject, cost, low, high))
+        else:
+            networks.append(MeasuredNetwork(space.parse(one.subject), one.role, cost))
+    run_ = Run("run", "here", local_runtime(), str(space), plan.id, plan.canary, __version__, "", {})
+    table = calibrate(run_, nominal_ms, space, marginals, networks)
+    costs = {parse_op_key(one.op_key): max(one.cost_ms, 0.0) for one in marginals}
+    sums = {
+        role: [
+            sum(costs[key] * times for key, times in space.op_counts(one.genotype).items())
+            for one in networks
+            if one.role == role
+        ]
+        for role in ("calibration", "held_out")
+    }
+    measured = {role: [one.measured_ms for one in networks if one.role == role] for role in sums}
+    base_ms, scale = fit_line(sums["calibration"], measured["calibration"])
+    predicted = [base_ms + scale * one for one in sums["held_out"]]
+    assert table.held_out is not None
+    n = len(predicted)
+    return {
+        "mape_percent": Figure(value=mape_percent(predicted, measured["held_out"]), unit="%", n=n),
+        "scale": Figure(value=scale, n=1),
+        "table_mape_percent": Figure(value=table.held_out.mape_percent, unit="%", n=n),
+    }
+
+
+def interval(one: Measurement) -> tuple[float, float, float]:
+    """(low, middle, high) in canaries."""
+    estimate = one.estimate()
+    return estimate.low, estimate.ratio, estimate.high

@@ -1,0 +1,63 @@
+"""A campaign in this process, with graphs from memory: the agent's own rounds without a server and without a spool."""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+
+from benchmarks.repeat import Unkept
+from profiler_agent.campaign import Campaign, Subject
+from profiler_agent.residence import MOST_SESSIONS, Residence
+from profiler_agent.round_timer import RoundTimer, TimedGraph
+from profiler_agent.sessions import load_graph, local_runtime
+from profiler_agent.stopping import PRESETS, Preset, StoppingRule
+from shared.graph_spec import CanaryGraph, parse_graph_spec
+from shared.graphs import build_graph
+from shared.measurement import Measurement, Verdict
+from shared.plan import Task
+
+CANARY = str(CanaryGraph())
+
+
+def build_models(tasks: Sequence[Task]) -> dict[str, bytes]:
+    """ONNX bytes of the canary's and the tasks' graphs."""
+    return {spec: build_graph(parse_graph_spec(spec)) for spec in (CANARY, *(g for t in tasks for g in t.graphs))}
+
+
+def measure_tasks(
+    tasks: Sequence[Task], models: Mapping[str, bytes], seed: int = 0, preset: Preset = PRESETS["standard"]
+) -> list[Measurement]:
+    """Measure tasks as a profiling run does, in interleaved rounds beside the canary; in the tasks' order."""
+    runtime, residence = local_runtime(), Residence()
+    canary = load_graph(CANARY, models[CANARY], runtime, MOST_SESSIONS)
+    graphs: dict[str, TimedGraph] = {}
+    for spec in dict.fromkeys(graph for task in tasks for graph in task.graphs):
+        model = models[spec]
+        graphs[spec] = residence.add(
+            lambda sessions, spec=spec, model=model: load_graph(spec, model, runtime, sessions),  # type: ignore[misc]
+            len(model),
+        )
+    subjects = [Subject(task, graphs[task.graph], graphs[task.minus] if task.minus else None) for task in tasks]
+    Campaign(
+        subjects,
+        RoundTimer(canary),
+        StoppingRule(preset, len(subjects), time.monotonic),
+        lambda subject: Verdict(True),
+        Unkept(),
+        random.Random(seed),
+        time.sleep,
+    ).run()
+    return [_measurement(index, subject) for index, subject in enumerate(subjects)]
+
+
+def _measurement(index: int, subject: Subject) -> Measurement:
+    task = subject.task
+    return Measurement(
+        f"task-{index}",
+        task.subject,
+        task.role,
+        task.graph,
+        task.minus,
+        task.divisor,
+        tuple(subject.rounds),
+        Verdict(True),
+    )

@@ -1,0 +1,48 @@
+"""The parts of the benchmarks that set one way of measuring against another."""
+
+import pytest
+
+from benchmarks.carriers import COPIES, build_carrier
+from benchmarks.fixed_runs import add_up, fit_line, fixed_runs_ms, mape_percent
+from benchmarks.in_process import build_models, measure_tasks
+from profiler_agent.kernels import count_kernels
+from profiler_agent.sessions import local_runtime, optimise
+from profiler_agent.stopping import Preset
+from shared.op_key import OpKey, Shape
+from shared.plan import make_plan
+from shared.spaces import make_space
+
+SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1, classes=3)
+
+
+def test_a_line_is_fitted_to_relative_errors():
+    assert fit_line([1.0, 2.0, 3.0], [3.0, 5.0, 7.0]) == pytest.approx((1.0, 2.0))
+    assert mape_percent([1.1, 1.8], [1.0, 2.0]) == pytest.approx(10.0)
+
+
+def test_a_network_is_the_sum_of_its_ops_and_of_the_fixed_part():
+    prices_ms = dict.fromkeys((*SPACE.op_keys(), *SPACE.fixed_ops()), 1.0)
+    genotype = SPACE.fastest()
+    ops = sum(SPACE.op_counts(genotype).values())
+    assert add_up(SPACE, genotype, prices_ms) == ops + len(SPACE.fixed_ops())
+
+
+def test_an_op_that_takes_a_hundred_times_the_work_takes_longer_by_fixed_runs():
+    small, large = (OpKey("nor_conv_3x3", Shape(c, 16, 16), Shape(c, 16, 16), 1) for c in (4, 64))
+    assert fixed_runs_ms(small, warm_up_s=0.02) < fixed_runs_ms(large, warm_up_s=0.02)
+
+
+def test_carriers_differ_by_the_ops_that_they_carry():
+    key = OpKey("sep_conv_3x3", Shape(4, 8, 8), Shape(4, 4, 4), 2)
+    with_op, without = (
+        sum(count_kernels(optimise("carrier", build_carrier(key, carries), local_runtime())).values())
+        for carries in (True, False)
+    )
+    assert with_op - without >= 4 * COPIES, "two depthwise and two pointwise convolutions each"
+
+
+def test_tasks_measured_in_this_process_come_back_in_their_order():
+    tasks = make_plan(SPACE, 1, 1).tasks[-3:]
+    measured = measure_tasks(tasks, build_models(tasks), preset=Preset("test", 1.0, 2, 2, 1.0))
+    assert [(one.subject, one.role) for one in measured] == [(task.subject, task.role) for task in tasks]
+    assert all(len(one.rounds) == 2 and one.estimate().ratio > 0 for one in measured)
