@@ -229,7 +229,7 @@ class Profiler:
             if all(graph in loader.loaded for graph in task.graphs)
         ]
         judge = StabilityJudge(preset, odd=odd_reorders(group.tasks(), group.kernels()))
-        rule = StoppingRule(preset, len(subjects), time.monotonic)
+        rule = StoppingRule(preset, sum(one.task.role != "isolated" for one in subjects), time.monotonic)
         timer = RoundTimer(loader.loaded[canary], self.clock_ns)
 
         def on_round(all_subjects: Sequence[Subject]) -> None:
