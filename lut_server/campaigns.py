@@ -9,7 +9,7 @@ from lut_server.store import Store, TableSummary
 from lut_server.table_builder import build_table, canary_nominal_ms
 from shared.errors import Conflict, InvalidValue
 from shared.graph_spec import CanaryGraph, parse_graph_spec
-from shared.measurement import Measurement, Run
+from shared.measurement import Run
 from shared.op_key import OpKey, parse_op_key
 from shared.plan import OP_ROLES, Plan
 from shared.spaces import Space, parse_space
@@ -26,20 +26,31 @@ def check_run(run: Run) -> None:
         raise InvalidValue("run.started_at", f"'{run.started_at[:80]}' is not an ISO 8601 time") from error
 
 
-def check_measurement(run: Run, measurement: Measurement) -> None:
-    """Raise InvalidValue or UnknownName unless the measurement's subject belongs to the run's space."""
-    space = parse_space(run.space)
-    for reference in (measurement.graph, measurement.minus):
+@lru_cache(maxsize=16_384)
+def check_subject(space_name: str, role: str, subject: str, graph: str, minus: str | None) -> None:
+    """Raise InvalidValue or UnknownName unless a measurement's subject belongs to the run's space.
+
+    Runs of one plan have the same subjects again and again: what was found good is remembered.
+    """
+    space = parse_space(space_name)
+    for reference in (graph, minus):
         if reference is not None:
             parse_graph_spec(reference)
-    if measurement.role in OP_ROLES:
-        if parse_op_key(measurement.subject) not in _op_keys(space):
-            raise InvalidValue("measurement.subject", f"{measurement.subject} is no op key of {space}")
-    elif not space.is_connected(space.parse(measurement.subject)):
-        raise InvalidValue("measurement.subject", f"{measurement.subject} does not connect input and output")
+    if role in OP_ROLES:
+        if parse_op_key(subject) not in _op_keys(space):
+            raise InvalidValue("measurement.subject", f"{subject} is no op key of {space}")
+    elif not space.is_connected(space.parse(subject)):
+        raise InvalidValue("measurement.subject", f"{subject} does not connect input and output")
 
 
-def finish_run(store: Store, run: Run, plan: Plan) -> TableSummary:
+@lru_cache(maxsize=16_384)
+def check_texts(space_name: str, role: bytes, subject: bytes, graph: bytes, minus: bytes | None) -> None:
+    """As `check_subject`, of ASCII texts."""
+    texts = (role.decode(), subject.decode(), graph.decode())
+    check_subject(space_name, *texts, None if minus is None else minus.decode())
+
+
+def finish_run(store: Store, run: Run, plan: Plan, chosen: bool = False) -> TableSummary:
     """Calibrate a run and store its table; a finished run keeps the table it has.
 
     Raises:
@@ -47,20 +58,21 @@ def finish_run(store: Store, run: Run, plan: Plan) -> TableSummary:
         Conflict: never but when runs of one device finish at the same moment again and again.
     """
     try:
-        return _finish_once(store, run, plan)
+        return _finish_once(store, run, plan, chosen)
     except Conflict:
         return _finish_once(
-            store, run, plan
+            store, run, plan, chosen
         )  # another run set the canary's nominal time meanwhile: calibrate with that
 
 
-def _finish_once(store: Store, run: Run, plan: Plan) -> TableSummary:
+def _finish_once(store: Store, run: Run, plan: Plan, chosen: bool) -> TableSummary:
     measurements = store.runs.measurements(run.id)
     nominal_ms = store.runs.find_canary_nominal(run.device, str(run.runtime), run.canary)
     if nominal_ms is None and measurements:
         nominal_ms = canary_nominal_ms(measurements)
-    kernel_counts = store.kernels.of_graphs(run.device, str(run.runtime), plan.graphs())
-    table = build_table(run, plan, measurements, nominal_ms or 1.0, kernel_counts)
+    graphs = [*dict.fromkeys([*plan.graphs(), *(one.graph for one in measurements)])]
+    kernel_counts = store.kernels.of_graphs(run.device, str(run.runtime), graphs)
+    table = build_table(run, plan, measurements, nominal_ms or 1.0, kernel_counts, chosen)
     return store.runs.finish(run.id, table)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Depends, Response
 
 from lut_server.answers import MeasurementsAnswer, RunsAnswer, TableAnswer, answer
 from lut_server.bodies import FinishRun, KernelBatch, MeasurementBatch, parse_body
-from lut_server.campaigns import check_measurement, check_run, finish_run
+from lut_server.campaigns import check_run, check_subject, check_texts, finish_run
+from lut_server.canonical_batch import find_written
+from lut_server.choosing import choose_networks
 from lut_server.services import READ, Agent, Body, StoreHere, documented
 from lut_server.store import Stored, StoredRun
+from shared.choice import Choice, ChoiceRequest
 from shared.errors import InvalidValue
 from shared.measurement import Run
 
@@ -53,9 +58,12 @@ def get_run(run_id: str, store: StoreHere) -> Response:
 def add_measurements(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
     run = store.runs.get(run_id).run
     principal.require_device(run.device)
+    written = find_written(body, partial(check_texts, run.space))
+    if written is not None:
+        return answer(store.runs.add_written(run_id, written))
     batch = parse_body(MeasurementBatch, body).measurements
-    for measurement in batch:
-        check_measurement(run, measurement)
+    for one in batch:
+        check_subject(run.space, one.role, one.subject, one.graph, one.minus)
     return answer(store.runs.add_measurements(run_id, batch))
 
 
@@ -81,6 +89,17 @@ def put_kernels(run_id: str, principal: Agent, store: StoreHere, body: Body) -> 
 
 
 @router.post(
+    "/{run_id}/next",
+    summary="Which calibration networks to measure next, and whether the bound is narrow enough",
+    **documented({200: Choice}, "unknown_run", role="agent", body=ChoiceRequest),
+)
+def choose_next(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
+    run = store.runs.get(run_id).run
+    principal.require_device(run.device)
+    return answer(choose_networks(store, run, parse_body(ChoiceRequest, body)))
+
+
+@router.post(
     "/{run_id}/finish",
     summary="Calibrate the run's latency table; again gives the same table",
     **documented({200: TableAnswer}, "unknown_run", "conflict", role="agent", body=FinishRun),
@@ -88,4 +107,5 @@ def put_kernels(run_id: str, principal: Agent, store: StoreHere, body: Body) -> 
 def finish(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
     run = store.runs.get(run_id).run
     principal.require_device(run.device)
-    return answer(TableAnswer(finish_run(store, run, parse_body(FinishRun, body).plan)))
+    request = parse_body(FinishRun, body)
+    return answer(TableAnswer(finish_run(store, run, request.plan, request.chosen)))
