@@ -12,14 +12,18 @@ from pydantic import TypeAdapter
 from starlette.middleware.gzip import GZipMiddleware
 
 from lut_server import bodies, problems
+from lut_server.audit import AuditLog
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
+from lut_server.failure_limit import FailureLimit
+from lut_server.metrics import Metrics
 from lut_server.predicting import PredictionRequest
 from lut_server.routes import archive, devices, health, jobs, kernels, plans, runs, tables
 from lut_server.services import Services
 from lut_server.settings import Settings
 from lut_server.sql import open_store
 from lut_server.store import Store
+from lut_server.watching import Watch
 from shared import __version__
 from shared.jobs import NewJob
 from shared.measurement import Run
@@ -48,9 +52,12 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
     """
     kept = open_store(settings.database_url, clock) if store is None else store
 
+    audit, metrics = AuditLog(settings.audit_log, clock), Metrics()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        audit.close()
         kept.close()
 
     # The interactive pages load scripts from elsewhere; the document itself is at /openapi.json.
@@ -64,17 +71,22 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         separate_input_output_schemas=False,
         redirect_slashes=False,
     )
-    app.state.services = Services(settings, kept, Authenticator(kept.tokens))
+    app.state.services = Services(settings, kept, Authenticator(kept.tokens, clock=clock), metrics, FailureLimit())
     for module in (health, devices, plans, runs, tables, kernels, jobs, archive):
         app.include_router(module.router)
     problems.install(app)
     # Random weights do not compress: ONNX files go out as they are.
     app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX, archive.GZIP))
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    build = app.build_middleware_stack
+    # The outermost of all: what the framework itself answers to an unforeseen error passes through it too.
+    app.build_middleware_stack = lambda: Watch(  # type: ignore[method-assign]
+        build(), metrics, audit, secure=bool(settings.tls_cert), log_format=settings.log_format
+    )
+    app.openapi = lambda: _openapi(app, settings.reads)  # type: ignore[method-assign]
     return app
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, reads: str) -> dict[str, Any]:
     """FastAPI's document, with the bodies that the routes read themselves, and no error shape but ours."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
@@ -85,6 +97,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             # FastAPI adds it to every route with a parameter; ours are text, always valid, or say so themselves.
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
+            if operation.get("x-role") == "read" and reads == "open":
+                operation["security"] = [*operation.get("security", []), {}]
         for kind in BODIES:
             schema = TypeAdapter(kind).json_schema(ref_template="#/components/schemas/{model}")
             for name, definition in schema.pop("$defs", {}).items():

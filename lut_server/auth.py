@@ -16,6 +16,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from lut_server.clock import Clock, stamp, utc_now
 from lut_server.refusals import refused
@@ -28,14 +29,18 @@ ROLES = ("read", "search", "agent", "admin")
 
 _TOKEN = re.compile(r"lut_([0-9a-f]{12})_([A-Za-z0-9_-]{20,100})")
 _REMEMBERED = 1024
+LONGEST_LIFE_DAYS = 3650
+USE_NOTED_EVERY_S = 60.0
+"""A write per request would be a write per read."""
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who makes a request: a role, and the one device it may act for (None: every device)."""
+    """Who makes a request: a role, the one device it may act for (None: every device), and the token's id."""
 
     role: str
     device: str | None = None
+    token_id: str | None = None
 
     def require(self, role: str) -> None:
         """Raise AccessDenied (403) unless the role suffices."""
@@ -60,19 +65,27 @@ def create_token(
     device: str | None = None,
     clock: Clock = utc_now,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    days: float | None = None,
 ) -> str:
     """Make a token and return it: the only moment at which its secret can be read.
 
+    Args:
+        days: after which it ends; None: never.
+
     Raises:
-        InvalidValue: no such role, or a name that no device can have.
+        InvalidValue: no such role, a name that no device can have, or no such number of days.
     """
     if role not in ROLES:
         raise InvalidValue("role", f"'{role}' is none of {', '.join(ROLES)}")
     if device is not None:
         check_device_name(device)
+    if days is not None and not 0 < days <= LONGEST_LIFE_DAYS:
+        raise InvalidValue("days", f"{days} is not above 0 and up to {LONGEST_LIFE_DAYS}")
     token_id, salt = random_bytes(6).hex(), random_bytes(16)
     secret = base64.urlsafe_b64encode(random_bytes(32)).decode().rstrip("=")
-    summary = TokenSummary(token_id, role, name[:200], device, stamp(clock()), None)
+    now = clock()
+    ends = None if days is None else stamp(now + timedelta(days=days))
+    summary = TokenSummary(token_id, role, name[:200], device, stamp(now), None, ends)
     tokens.add(TokenRecord(summary, salt, _slow_digest(secret, salt)))
     return f"lut_{token_id}_{secret}"
 
@@ -80,8 +93,15 @@ def create_token(
 class Authenticator:
     """Checks tokens, from any thread; one slow check runs at a time, so that a flood cannot take the memory."""
 
-    def __init__(self, tokens: TokenStore, slow_digest: Callable[[str, bytes], bytes] | None = None) -> None:
+    def __init__(
+        self,
+        tokens: TokenStore,
+        slow_digest: Callable[[str, bytes], bytes] | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
         self._tokens = tokens
+        self._clock = clock
+        self._use_noted: dict[str, datetime] = {}
         self._slow_digest = slow_digest or _slow_digest
         self._checked: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
@@ -90,7 +110,7 @@ class Authenticator:
         """The principal of a token.
 
         Raises:
-            AccessDenied: 401, the token is malformed, unknown, wrong or revoked.
+            AccessDenied: 401, the token is malformed, unknown, wrong, revoked or at its end.
         """
         match = _TOKEN.fullmatch(token)
         record = self._tokens.find(match.group(1)) if match else None
@@ -98,7 +118,17 @@ class Authenticator:
             raise refused("unauthorized", "this token is not known here; `lut-server token create` makes one")
         if record.summary.revoked_at is not None:
             raise refused("unauthorized", f"token {record.summary.id} was revoked")
-        return Principal(record.summary.role, record.summary.device)
+        now = self._clock()
+        if record.summary.expires_at is not None and stamp(now) >= record.summary.expires_at:
+            raise refused("unauthorized", f"token {record.summary.id} ended on {record.summary.expires_at[:10]}")
+        self._note_use(record.summary.id, now)
+        return Principal(record.summary.role, record.summary.device, record.summary.id)
+
+    def _note_use(self, token_id: str, now: datetime) -> None:
+        noted = self._use_noted.get(token_id)
+        if noted is None or (now - noted).total_seconds() >= USE_NOTED_EVERY_S:
+            self._use_noted[token_id] = now
+            self._tokens.touch(token_id)
 
     def _fits(self, secret: str, record: TokenRecord) -> bool:
         fast = hashlib.sha256(record.digest + secret.encode()).digest()

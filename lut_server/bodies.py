@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import zlib
@@ -95,12 +96,20 @@ class HandIn:
     result: JobResult
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body, inflated if it came as gzip. It is given up as soon as it is known to be too long.
+async def read_body(request: Request, limit_bytes: int, limit_s: float) -> bytes:
+    """The whole body, inflated if it came as gzip. It is given up as soon as it is known to be too long or too slow.
 
     Raises:
-        ServerRefused: 413 too long, 415 an unknown encoding, 400 damaged or cut off.
+        ServerRefused: 408 too slow, 413 too long, 415 an unknown encoding, 400 damaged or cut off.
     """
+    try:
+        async with asyncio.timeout(limit_s):
+            return await _read_body(request, limit_bytes)
+    except TimeoutError as error:
+        raise refused("too_slow", f"the body took longer than {limit_s:g} s (setting max_body_s)") from error
+
+
+async def _read_body(request: Request, limit_bytes: int) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise refused("unsupported_encoding", f"Content-Encoding '{encoding[:40]}' is neither gzip nor identity")

@@ -9,7 +9,7 @@ from lut_server.store import Store, TableSummary
 from lut_server.table_builder import build_table, canary_nominal_ms
 from shared.errors import Conflict, InvalidValue
 from shared.graph_spec import CanaryGraph, parse_graph_spec
-from shared.measurement import Measurement, Run
+from shared.measurement import Run
 from shared.op_key import OpKey, parse_op_key
 from shared.plan import OP_ROLES, Plan
 from shared.spaces import Space, parse_space
@@ -26,17 +26,28 @@ def check_run(run: Run) -> None:
         raise InvalidValue("run.started_at", f"'{run.started_at[:80]}' is not an ISO 8601 time") from error
 
 
-def check_measurement(run: Run, measurement: Measurement) -> None:
-    """Raise InvalidValue or UnknownName unless the measurement's subject belongs to the run's space."""
-    space = parse_space(run.space)
-    for reference in (measurement.graph, measurement.minus):
+@lru_cache(maxsize=16_384)
+def check_subject(space_name: str, role: str, subject: str, graph: str, minus: str | None) -> None:
+    """Raise InvalidValue or UnknownName unless a measurement's subject belongs to the run's space.
+
+    Runs of one plan have the same subjects again and again: what was found good is remembered.
+    """
+    space = parse_space(space_name)
+    for reference in (graph, minus):
         if reference is not None:
             parse_graph_spec(reference)
-    if measurement.role in OP_ROLES:
-        if parse_op_key(measurement.subject) not in _op_keys(space):
-            raise InvalidValue("measurement.subject", f"{measurement.subject} is no op key of {space}")
-    elif not space.is_connected(space.parse(measurement.subject)):
-        raise InvalidValue("measurement.subject", f"{measurement.subject} does not connect input and output")
+    if role in OP_ROLES:
+        if parse_op_key(subject) not in _op_keys(space):
+            raise InvalidValue("measurement.subject", f"{subject} is no op key of {space}")
+    elif not space.is_connected(space.parse(subject)):
+        raise InvalidValue("measurement.subject", f"{subject} does not connect input and output")
+
+
+@lru_cache(maxsize=16_384)
+def check_texts(space_name: str, role: bytes, subject: bytes, graph: bytes, minus: bytes | None) -> None:
+    """As `check_subject`, of ASCII texts."""
+    texts = (role.decode(), subject.decode(), graph.decode())
+    check_subject(space_name, *texts, None if minus is None else minus.decode())
 
 
 def finish_run(store: Store, run: Run, plan: Plan) -> TableSummary:

@@ -63,11 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--role", required=True, choices=ROLES, help="each may do what the ones before it may")
     create.add_argument("--name", default="", help="who it is for")
     create.add_argument("--device", help="the one device that it may act for")
+    create.add_argument("--days", type=float, help="after which it ends; default: never")
     add(token, "list", "list all tokens, without their secrets", _token_list)
     add(token, "revoke", "revoke a token", _token_revoke).add_argument("id")
     add(commands, "devices", "list the devices", _devices)
     table = commands.add_parser("table", help="look at a latency table").add_subparsers(required=True, metavar="ACTION")
     _add_table(add(table, "show", "print a device's newest table", _table_show))
+    listed = add(table, "list", "list the tables, the newest last: spaces, runtimes, held-out errors", _table_list)
+    listed.add_argument("--device", help="of one device alone")
     add_export(commands, add)
     add_import(commands, add)
     add(commands, "migrate", "bring the database to this version's schema", _migrate)
@@ -86,6 +89,9 @@ def _add_setting(parser: argparse.ArgumentParser, setting: Setting) -> None:
 def _add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
+    parser.add_argument(
+        "--runtime", help="a runtime, or some of its parts, for example CUDAExecutionProvider/threads=1; default: any"
+    )
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> None:
@@ -95,7 +101,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> None:
 
     app = create_app(settings)
     _require_tokens(app.state.services.store.tokens, settings, is_loopback(settings.host))
-    serve(app, settings.host, settings.port, _announce)
+    serve(app, settings, _announce)
 
 
 def _require_tokens(tokens: TokenStore, settings: Settings, only_this_machine: bool) -> None:
@@ -118,15 +124,25 @@ def _announce(url: str) -> None:
 
 
 def _token_create(arguments: argparse.Namespace, settings: Settings) -> None:
-    print(create_token(_open(settings).tokens, arguments.role, arguments.name, arguments.device))
+    tokens = _open(settings).tokens
+    print(create_token(tokens, arguments.role, arguments.name, arguments.device, days=arguments.days))
 
 
 def _token_list(_: argparse.Namespace, settings: Settings) -> None:
     rows = [
-        (one.id, one.role, one.device or "any", one.created_at, one.revoked_at or "no", one.name)
+        (
+            one.id,
+            one.role,
+            one.device or "any",
+            one.created_at,
+            one.last_used_at or "never",
+            one.expires_at or "never",
+            one.revoked_at or "no",
+            one.name,
+        )
         for one in _open(settings).tokens.list()
     ]
-    print(align(("id", "role", "device", "created", "revoked", "name"), rows))
+    print(align(("id", "role", "device", "created", "last used", "ends", "revoked", "name"), rows))
 
 
 def _token_revoke(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -146,6 +162,24 @@ def _table_show(arguments: argparse.Namespace, settings: Settings) -> None:
     print(describe(_read_table(_open(settings), arguments)))
 
 
+def _table_list(arguments: argparse.Namespace, settings: Settings) -> None:
+    store = _open(settings)
+    if arguments.device is not None:
+        store.devices.get(arguments.device)
+    rows = [
+        (
+            one.device,
+            one.space,
+            one.runtime,
+            "" if one.held_out is None else f"{one.held_out.mape_percent:.2f} %",
+            one.created_at,
+            one.hash[:12],
+        )
+        for one in store.tables.list(arguments.device)
+    ]
+    print(align(("device", "space", "runtime", "held-out error", "created", "hash"), rows))
+
+
 def _migrate(_: argparse.Namespace, settings: Settings) -> None:
     store = _open(settings)
     print(f"{store.database.name} is at schema {store.revision()}")
@@ -156,7 +190,7 @@ def _open(settings: Settings) -> SqlStore:
 
 
 def _table_bytes(store: SqlStore, arguments: argparse.Namespace) -> bytes:
-    return store.tables.get_bytes(get_table(store, arguments.device, arguments.space).hash)
+    return store.tables.get_bytes(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
 
 
 def _read_table(store: SqlStore, arguments: argparse.Namespace) -> LatencyTable:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 
 from lut_server.store import Store
 from lut_server.table_lookup import get_table
 from shared.errors import InvalidValue, MissingKernel
 from shared.graph_spec import NetworkGraph
-from shared.kernel_counts import check_counts
+from shared.kernel_counts import MOST_KERNELS, check_counts
+from shared.op_key import parse_op_key
 from shared.prediction import CONFIDENCE, Prediction
 from shared.table import LatencyTable, read_table
 
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """One network: a genotype of the table's space, or the kernels of an optimised graph.
+    """One network: a genotype of the table's space, the kernels of an optimised graph, or its ops by op key.
 
     Attributes:
         space: of the table, or its first parts; "" takes the device's newest table.
@@ -25,13 +27,16 @@ class PredictionRequest:
 
     genotype: str | None = None
     kernels: dict[str, int] | None = None
+    ops: dict[str, int] | None = None
     space: str = ""
     runtime: str | None = None
     confidence: float = CONFIDENCE
 
     def __post_init__(self) -> None:
-        if (self.genotype is None) == (self.kernels is None):
-            raise InvalidValue("body", "give either a genotype or kernels")
+        if [self.genotype, self.kernels, self.ops].count(None) != 2:
+            raise InvalidValue("body", "give one of genotype, kernels and ops")
+        if self.ops is not None and not all(0 < n <= MOST_KERNELS for n in self.ops.values()):
+            raise InvalidValue("ops", f"a count is not within 1 to {MOST_KERNELS}")
         if self.kernels is not None:
             check_counts("kernels", {"the network": self.kernels})
 
@@ -55,6 +60,7 @@ def predict(store: Store, device: str, request: PredictionRequest) -> Prediction
     Raises:
         NotFound: unknown_device or no_table.
         InvalidValue: the genotype is none of the table's space.
+        MissingPrice: ops that the table has no price for.
         MissingKernel: kernels of a kind that was never measured on the device.
     """
     summary = get_table(store, device, request.space, request.runtime)
@@ -69,6 +75,8 @@ def predict(store: Store, device: str, request: PredictionRequest) -> Prediction
 def _predict(store: Store, table: LatencyTable, request: PredictionRequest) -> tuple[Prediction, str]:
     if request.kernels is not None:
         return table.predict_kernels(request.kernels, guess=True), "kernels"
+    if request.ops is not None:
+        return table.predict_counts(Counter({parse_op_key(key): n for key, n in request.ops.items()})), "ops"
     space = table.parsed_space
     genotype = space.parse(request.genotype or "")
     if table.kernels is not None and space.is_connected(genotype):

@@ -15,8 +15,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from shared.errors import InvalidValue, LutnasError, MissingKernel, SchemaTooNew, ServerRefused, WrongUse
+from shared.errors import InvalidValue, LutnasError, MissingKernel, MissingPrice, SchemaTooNew, ServerRefused, WrongUse
 from shared.wire import canonical_json
 
 LOGGER = logging.getLogger("lut_server")
@@ -51,11 +52,14 @@ def install(app: FastAPI) -> None:
 
 async def _lutnas_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ServerRefused):
-        return error_answer(error.status, error.code, str(error))
+        again = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+        return error_answer(error.status, error.code, str(error), headers=again)
     if isinstance(error, InvalidValue):
         return error_answer(422, "invalid", str(error), {"field": error.field})
     if isinstance(error, MissingKernel):
         return error_answer(422, "invalid", str(error), {"kernels": error.missing})
+    if isinstance(error, MissingPrice):
+        return error_answer(422, "invalid", str(error), {"ops": error.missing})
     if isinstance(error, WrongUse | SchemaTooNew):
         return error_answer(422, "invalid", str(error))
     LOGGER.error("%s %s: %s", request.method, request.url.path, error)
@@ -66,7 +70,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODE_OF_STATUS.get(error.status_code, "invalid" if error.status_code < 500 else "internal")
     message = f"{request.method} {request.url.path[:200]}: {error.detail}; /openapi.json lists every route"
-    return error_answer(error.status_code, code, message, headers=error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+    return error_answer(error.status_code, code, message, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """Methods of every route at this path: the framework names those of the first one alone."""
+    routes = [one for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for one in routes for method in getattr(one, "methods", None) or ()}))
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:

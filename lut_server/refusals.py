@@ -18,20 +18,22 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "unknown_model": 404,
     "method_not_allowed": 405,
     "conflict": 409,
+    "too_slow": 408,
     "too_large": 413,
     "unsupported_encoding": 415,
     "invalid": 422,
+    "rate_limited": 429,
     "internal": 500,
     "unavailable": 503,
 }
 """Every code that an error can carry, and the HTTP status it comes with."""
 
 
-def refused(code: str, message: str) -> ServerRefused:
+def refused(code: str, message: str, retry_after_s: int | None = None) -> ServerRefused:
     """The error of that code, in the class that its status has in `shared.errors`."""
     status = STATUS_OF_CODE[code]
     kinds: dict[int, type[ServerRefused]] = {401: AccessDenied, 403: AccessDenied, 404: NotFound, 409: Conflict}
-    return kinds.get(status, ServerRefused)(message, status, code)
+    return kinds.get(status, ServerRefused)(message, status, code, retry_after_s)
 
 
 def unknown_device(name: str, known: Iterable[str]) -> ServerRefused:

@@ -123,4 +123,6 @@ tokens = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("created_at", String(40), nullable=False),
     Column("revoked_at", String(40)),
+    Column("expires_at", String(40)),
+    Column("last_used_at", String(40)),
 )

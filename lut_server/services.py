@@ -12,9 +12,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from lut_server.answers import ErrorAnswer
 from lut_server.auth import Authenticator, Principal
 from lut_server.bodies import read_body
+from lut_server.failure_limit import FailureLimit
+from lut_server.metrics import Metrics
 from lut_server.refusals import STATUS_OF_CODE, refused
 from lut_server.settings import Settings
 from lut_server.store import Store
+from shared.errors import AccessDenied
 
 _BEARER = HTTPBearer(auto_error=False, description="A token of `lut-server token create`.")
 _ANYONE = Principal("read")
@@ -27,6 +30,8 @@ class Services:
     settings: Settings
     store: Store
     authenticator: Authenticator
+    metrics: Metrics
+    failures: FailureLimit
 
 
 async def get_services(request: Request) -> Services:
@@ -54,11 +59,26 @@ def _require(role: str) -> Callable[..., Principal]:
             return _ANYONE
         if credentials is None:
             raise refused("unauthorized", f"this needs a token of role {role}: send Authorization: Bearer TOKEN")
-        principal = services.authenticator.authenticate(credentials.credentials)
+        principal = _authenticate(services, credentials.credentials, request)
         principal.require(role)
         return principal
 
     return check
+
+
+def _authenticate(services: Services, token: str, request: Request) -> Principal:
+    client = request.client.host if request.client else "unknown"
+    wait_s = services.failures.wait_s(client)
+    if wait_s:
+        raise refused("rate_limited", f"too many wrong tokens from {client}; try again in {wait_s} s", wait_s)
+    try:
+        principal = services.authenticator.authenticate(token)
+    except AccessDenied:
+        services.failures.count(client)
+        services.metrics.refused_tokens.inc()
+        raise
+    request.state.token = principal.token_id
+    return principal
 
 
 READ, SEARCH, AGENT, ADMIN = _require("read"), _require("search"), _require("agent"), _require("admin")
@@ -69,7 +89,8 @@ Administrator = Annotated[Principal, Depends(ADMIN)]
 
 
 async def _body(request: Request, services: ServicesHere) -> bytes:
-    return await read_body(request, services.settings.max_body_bytes)
+    settings = services.settings
+    return await read_body(request, settings.max_body_bytes, settings.max_body_s)
 
 
 Body = Annotated[bytes, Depends(_body)]
@@ -100,8 +121,8 @@ def documented(
         else:
             responses[status] = {"description": (kind.__doc__ or "").partition("\n")[0], "model": kind}
     errors = {*codes, "internal", "unavailable"}
-    errors |= {"unauthorized", "forbidden"} if role else set()
-    errors |= {"invalid_json", "too_large", "unsupported_encoding", "invalid"} if body else set()
+    errors |= {"unauthorized", "forbidden", "rate_limited"} if role else set()
+    errors |= {"invalid_json", "too_slow", "too_large", "unsupported_encoding", "invalid"} if body else set()
     for code in sorted(errors, key=lambda code: (STATUS_OF_CODE[code], code)):
         status = STATUS_OF_CODE[code]
         said = responses.get(status, {}).get("description")

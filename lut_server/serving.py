@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
-from shared.errors import LutnasError
+from lut_server.settings import Settings
+from shared.errors import InvalidValue, LutnasError
 
 LOGGER = logging.getLogger("lut_server")
 GRACE_S = 10
@@ -31,24 +33,45 @@ class AnnouncingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            scheme = "https" if self.config.is_ssl else "http"
+            url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
             LOGGER.info("Listening on %s (stop with Ctrl+C)", url)
             self._announce(url)
 
 
-def serve(app: FastAPI, host: str, port: int, announce: Callable[[str], None]) -> None:
+def serve(app: FastAPI, settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first.
 
     Raises:
+        InvalidValue: the certificate or its key cannot be used.
         LutnasError: the address cannot be listened on.
     """
-    listener = _listen(host, port)
-    config = uvicorn.Config(app, log_config=_logging(), timeout_graceful_shutdown=GRACE_S)
+    _check_certificate(settings)
+    listener = _listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        app,
+        log_config=_logging(settings.log_format),
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        ssl_certfile=settings.tls_cert or None,
+        ssl_keyfile=settings.tls_key or None,
+    )
     # uvicorn raises the signal again once it has stopped; a graceful stop is no failure, so that does nothing.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     with listener:
         AnnouncingServer(config, announce).run(sockets=[listener])
+
+
+def _check_certificate(settings: Settings) -> None:
+    if not settings.tls_cert:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or getattr(error, "reason", None) or error
+        raise InvalidValue("tls_cert", f"{settings.tls_cert} with {settings.tls_key}: {reason}") from error
 
 
 def is_loopback(host: str) -> bool:
@@ -74,9 +97,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _logging() -> dict[str, Any]:
-    """uvicorn's own, with the requests on stderr too: stdout holds one line, which callers read."""
+def _logging(log_format: str) -> dict[str, Any]:
+    """uvicorn's own, and one line per request from `lut_server.watching`; stdout holds one line, which callers read."""
     config = copy.deepcopy(LOGGING_CONFIG)
-    config["handlers"]["access"]["stream"] = "ext://sys.stderr"
+    config["formatters"]["bare"] = {"format": "%(message)s"}
+    config["handlers"]["bare"] = {"class": "logging.StreamHandler", "formatter": "bare", "stream": "ext://sys.stderr"}
     config["loggers"]["lut_server"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    handler = "bare" if log_format == "json" else "default"
+    config["loggers"]["lut_server.requests"] = {"handlers": [handler], "level": "INFO", "propagate": False}
     return config

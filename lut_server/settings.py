@@ -43,7 +43,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("database_url", "sqlite:///lutnas.db", "SQLAlchemy URL of the database"),
     Setting("reads", "open", "whether reading needs a token (writing always does)", ("open", "closed")),
     Setting("max_body_mb", 64, "largest request body in MiB, after decompression"),
+    Setting("max_body_s", 60, "longest time in s that a request's body may take to arrive"),
     Setting("max_graph_mb", 256, "largest weights in MiB of a graph that the server builds"),
+    Setting("audit_log", "", "file for the audit log of writes; without one they go to stderr"),
+    Setting("log_format", "text", "one line per request, as text or as JSON", ("text", "json")),
+    Setting("tls_cert", "", "PEM file of the certificate chain, for HTTPS"),
+    Setting("tls_key", "", "PEM file of the certificate's private key"),
     Setting(
         "first_token", "no", "whether a server without tokens makes one of role admin and prints it", ("no", "yes")
     ),
@@ -59,16 +64,25 @@ class Settings:
     database_url: str = "sqlite:///lutnas.db"
     reads: str = "open"
     max_body_mb: int = 64
+    max_body_s: int = 60
     max_graph_mb: int = 256
+    audit_log: str = ""
+    log_format: str = "text"
+    tls_cert: str = ""
+    tls_key: str = ""
     first_token: str = "no"
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise InvalidValue("port", f"{self.port} is not within 0 to 65535")
-        if self.reads not in ("open", "closed"):
-            raise InvalidValue("reads", f"'{self.reads}' is neither open nor closed")
-        if self.first_token not in ("no", "yes"):
-            raise InvalidValue("first_token", f"'{self.first_token}' is neither no nor yes")
+        for setting in SETTINGS:
+            value = getattr(self, setting.name)
+            if setting.choices and value not in setting.choices:
+                raise InvalidValue(setting.name, f"'{value}' is neither {' nor '.join(setting.choices)}")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise InvalidValue("tls_cert", "needs tls_key beside it, and the other way round")
+        if not 1 <= self.max_body_s <= 3600:
+            raise InvalidValue("max_body_s", f"{self.max_body_s} is not within 1 to 3600 s")
         for field in ("max_body_mb", "max_graph_mb"):
             if not 1 <= getattr(self, field) <= 4096:
                 raise InvalidValue(field, f"{getattr(self, field)} is not within 1 to 4096 MiB")

@@ -61,6 +61,15 @@ class StoredRun:
     raw_dropped_at: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenMeasurement:
+    """A valid measurement as JSON, with the SHA-256 of that text."""
+
+    id: str
+    content: str
+    digest: str
+
+
 @dataclass(frozen=True)
 class Stored:
     """What became of a batch: how many measurements were new and how many were there already."""
@@ -87,6 +96,8 @@ class TokenSummary:
     device: str | None
     created_at: str
     revoked_at: str | None
+    expires_at: str | None = None
+    last_used_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,9 @@ class RunStore(Protocol):
 
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
         """Store a batch (unknown_run; conflict: known id with other content, or a new id in a finished run)."""
+
+    def add_written(self, run_id: str, batch: Sequence[WrittenMeasurement]) -> Stored:
+        """As `add_measurements`, of measurements that are JSON already; their content is compared by its value."""
 
     def measurements(self, run_id: str) -> tuple[Measurement, ...]:
         """Every measurement of the run with its raw values (unknown_run)."""
@@ -238,6 +252,9 @@ class TokenStore(Protocol):
 
     def find(self, token_id: str) -> TokenRecord | None:
         """The token, revoked or not."""
+
+    def touch(self, token_id: str) -> None:
+        """Note that the token was used now."""
 
     def revoke(self, token_id: str) -> TokenSummary:
         """Revoke a token; again changes nothing (not_found)."""

@@ -10,7 +10,13 @@ from shared.table import profile_command
 
 
 def get_table(store: Store, device: str, space: str = "", runtime: str | None = None) -> TableSummary:
-    """The newest table of the device whose space is `space` or begins with its parts.
+    """The newest table of the device whose space is `space` or begins with its parts, and whose runtime fits.
+
+    Args:
+        store: of the tables.
+        device: name of the device.
+        space: a space, or its first parts; empty takes any.
+        runtime: a runtime, or some of its parts in any order (`CUDAExecutionProvider/threads=1`); None takes any.
 
     Raises:
         NotFound: unknown_device; or no_table, naming what exists and the command that would measure the rest.
@@ -20,7 +26,12 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
     table = store.tables.find(device, wanted, runtime)
     if table is not None:
         return table
-    there = sorted({f"{one.space} on {one.runtime}" for one in store.tables.list(device)})
+    existing = store.tables.list(device)
+    parts = set((runtime or "").strip("/").split("/"))
+    for one in reversed(existing):
+        if f"{one.space}/".startswith(f"{wanted}/" if wanted else "") and parts <= set(one.runtime.split("/")):
+            return one
+    there = sorted({f"{one.space} on {one.runtime}" for one in existing})
     of_runtime = f" on {runtime}" if runtime else ""
     raise refused(
         "no_table",

@@ -14,6 +14,7 @@ from profiler_agent.commands.compare import add_compare
 from profiler_agent.commands.doctor import add_doctor
 from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
 from profiler_agent.commands.profile import add_spaces, report_tables, wanted_spaces
+from profiler_agent.commands.runtime import add_optimisation, add_provider
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
 from profiler_agent.stopping import PRESETS
@@ -82,6 +83,8 @@ def run_profile(arguments: argparse.Namespace) -> int:
         PRESETS[arguments.preset],
         arguments.new,
         arguments.force,
+        arguments.provider,
+        arguments.optimisation,
     )
     progress = Progress(_say, sys.stderr.isatty())
     if where_to_write(arguments) is not None:
@@ -95,11 +98,13 @@ def run_profile(arguments: argparse.Namespace) -> int:
 def run_work(arguments: argparse.Namespace) -> int:
     """`work`: do the server's jobs."""
     from profiler_agent.progress import Progress
+    from profiler_agent.sessions import local_runtime
     from profiler_agent.spool import Spool
     from profiler_agent.worker import Worker
     from shared.measurement import check_device_name
 
     check_device_name(arguments.device)
+    local_runtime(provider=arguments.provider)  # said now, not when the first job fails
     spool, progress = Spool(_spool_folder(arguments)), Progress(_say, sys.stderr.isatty())
     with _client(arguments) as client:
         worker = Worker(client, spool, progress, arguments.device, PRESETS[arguments.preset], arguments.poll_s)
@@ -122,9 +127,11 @@ def run_upload(arguments: argparse.Namespace) -> int:
 def run_predict(arguments: argparse.Namespace) -> int:
     """`predict`: what the device's table says of ONNX files."""
     from profiler_agent.predicting import predict_files
+    from profiler_agent.sessions import local_runtime
 
+    runtime = local_runtime(arguments.threads, provider=arguments.provider, optimisation=arguments.optimisation)
     with _client(arguments) as client:
-        found = predict_files(client, arguments.device, arguments.files, arguments.space, arguments.threads)
+        found = predict_files(client, arguments.device, arguments.files, arguments.space, runtime)
     for one in found:
         if one.answer is None:
             _say(f"{one.path}: {one.problem}")
@@ -169,6 +176,8 @@ def _parser() -> argparse.ArgumentParser:
     add_offline(profile)
     _add_device(profile)
     _add_plan(profile)
+    add_provider(profile)
+    add_optimisation(profile)
     profile.add_argument(
         "--new", action="store_true", help="begin anew: resume nothing, and measure even if the server has this table"
     )
@@ -187,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     work = commands.add_parser("work", help="do the server's jobs for this device")
     _add_server(work)
     _add_device(work)
+    add_provider(work)
     work.add_argument("--once", action="store_true", help="do what is queued now, then exit")
     work.add_argument(
         "--poll-s", type=_positive, default=2.0, metavar="S", help="seconds between questions for a job (2)"
@@ -199,6 +209,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--device", required=True, metavar="NAME", help="whose table to use")
     predict.add_argument("--space", default="", metavar="SPACE", help="of the table (default: the newest)")
     predict.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
+    add_provider(predict)
+    add_optimisation(predict)
     predict.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx", help="models to predict")
     predict.set_defaults(command=run_predict)
 

@@ -21,6 +21,7 @@ from profiler_agent.sessions import load_graph, local_runtime
 from profiler_agent.stability import HIGHEST_TEMPERATURE_C, LARGEST_DRIFT, LARGEST_STEAL_PERCENT, SET_GOVERNOR
 from profiler_agent.stopping import PRESETS
 from shared.measurement import quantile
+from shared.runtime import Runtime
 
 LEVELS = ("good", "usable", "poor")
 SECONDS = 60.0
@@ -75,9 +76,9 @@ def canary_model() -> bytes:
     return (files("profiler_agent") / "canary-conv-v1.onnx").read_bytes()
 
 
-def load_canaries() -> tuple[TimedGraph, TimedGraph, TimedGraph]:
-    """The canary, and twice the same graph to be timed against it."""
-    model, runtime = canary_model(), local_runtime()
+def load_canaries(runtime: Runtime | None = None) -> tuple[TimedGraph, TimedGraph, TimedGraph]:
+    """The canary, and twice the same graph to be timed against it; without a runtime, on the CPU with one thread."""
+    model, runtime = canary_model(), runtime or local_runtime()
     first, second, third = (load_graph(f"canary {i}", model, runtime, sessions=1) for i in range(3))
     return first, second, third
 

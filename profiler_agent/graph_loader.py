@@ -8,10 +8,11 @@ from pathlib import Path
 from profiler_agent.graph_store import GraphStore
 from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.progress import Progress
+from profiler_agent.providers import CPU
 from profiler_agent.residence import MOST_SESSIONS, Residence, give_back_memory
 from profiler_agent.round_timer import TimedGraph
 from profiler_agent.run_group import RunGroup
-from profiler_agent.sessions import ModelRefused, load_graph, optimise
+from profiler_agent.sessions import GraphHidden, ModelRefused, load_graph, optimise
 from shared.errors import CorruptFile, InvalidValue
 from shared.runtime import Runtime
 
@@ -40,6 +41,7 @@ class GraphLoader:
         self._residence = residence
         self._progress = progress
         self._check = check
+        self._hidden = False
 
     def load(self, wanted: Sequence[str]) -> None:
         """Open these graphs."""
@@ -49,7 +51,7 @@ class GraphLoader:
                 try:
                     path = self._store.locate(spec)
                     self.loaded[spec] = self._settle(spec, path)
-                    if self._group.needs_kernels(spec):
+                    if not self._hidden and self._group.needs_kernels(spec):
                         self._count(spec, path)
                 except ModelRefused as error:
                     self._progress.say(f"left out: {error}")
@@ -60,13 +62,18 @@ class GraphLoader:
     def _count(self, spec: str, path: Path) -> None:
         try:
             self._group.keep_kernels(spec, count_kernels(optimise(spec, path, self._runtime)))
+        except GraphHidden as error:
+            self._hidden = True  # of no use to ask for the next one
+            self._progress.say(f"{error}: the table will have op prices alone")
         except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
             self._progress.say(f"kernels of {spec} are not counted: {error}")
 
     def _settle(self, spec: str, path: Path) -> TimedGraph:
         """Load a graph now, and again from the disk at its turns."""
+
+        def load(sessions: int) -> TimedGraph:
+            return load_graph(spec, path, self._runtime, sessions if self._runtime.provider == CPU else 1)
+
         if spec.startswith("canary:"):  # in every round: never closed
-            return load_graph(spec, path, self._runtime, MOST_SESSIONS)
-        return self._residence.add(
-            lambda sessions: load_graph(spec, path, self._runtime, sessions), path.stat().st_size
-        )
+            return load(MOST_SESSIONS)
+        return self._residence.add(load, path.stat().st_size)

@@ -22,7 +22,6 @@ from profiler_agent.progress import Progress
 from profiler_agent.retrying import retry
 from profiler_agent.run_file import RecordedRun, read_run_file, write_run_file
 from profiler_agent.server_client import ServerClient
-from profiler_agent.sessions import local_runtime
 from profiler_agent.spool import RunSpool, Spool
 from profiler_agent.uploading import BATCH
 from shared import __version__
@@ -122,7 +121,7 @@ def _find_recorded(request: ProfileRequest, space: Space, out: Path) -> Recorded
     recorded = read_run_file(out)
     run = recorded.run
     plan = make_plan(space, request.calibration, request.held_out, request.seed, isolated=True)
-    same = (request.device, local_runtime(request.threads, request.batch), plan.id, __version__)
+    same = (request.device, request.runtime(), plan.id, __version__)
     if (run.device, run.runtime, run.plan_id, run.agent_version) != same:
         raise LutnasError(f"{out} holds another run (of {run.device}, {run.runtime}); take another --out, or --new")
     return recorded

@@ -10,8 +10,9 @@ from typing import Any
 from profiler_agent.files import read_bytes
 from profiler_agent.kernels import count_kernels
 from profiler_agent.server_client import ServerClient
-from profiler_agent.sessions import local_runtime, optimise
+from profiler_agent.sessions import optimise
 from shared.errors import LutnasError
+from shared.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,9 @@ class FilePrediction:
 
 
 def predict_files(
-    client: ServerClient, device: str, files: Sequence[Path], space: str = "", threads: int = 1
+    client: ServerClient, device: str, files: Sequence[Path], space: str, runtime: Runtime
 ) -> list[FilePrediction]:
     """Predict files one after the other; one that cannot be predicted does not hold up the others."""
-    runtime = local_runtime(threads)
     found = []
     for path in files:
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import time
 from collections.abc import Callable
 
 from profiler_agent.machine import UNKNOWN, Machine, steal_percent
+from profiler_agent.providers import describe_provider, find_available
 from shared import __version__
 
 STEAL_WINDOW_S = 0.2
@@ -21,6 +21,7 @@ def probe(machine: Machine | None = None, sleep: Callable[[float], None] = time.
     steal = steal_percent(before, machine.cpu_times())
     temperature_c = machine.temperature_c()
     throttling = machine.throttling()
+    version, providers = _onnxruntime()
     return {
         "cpu": machine.cpu_model(),
         "architecture": platform.machine() or UNKNOWN,
@@ -34,8 +35,8 @@ def probe(machine: Machine | None = None, sleep: Callable[[float], None] = time.
         "steal_percent": UNKNOWN if steal is None else f"{steal:.1f}",
         "os": _operating_system(),
         "python": platform.python_version(),
-        "onnxruntime": _onnxruntime_version(),
-        "providers": _providers(),
+        "onnxruntime": version,
+        "providers": providers,
         "agent": __version__,
     }
 
@@ -48,16 +49,13 @@ def _operating_system() -> str:
     return f"{name}, {platform.system()} {platform.release()}" if name else UNKNOWN
 
 
-def _onnxruntime_version() -> str:
-    try:
-        return importlib.metadata.version("onnxruntime")
-    except importlib.metadata.PackageNotFoundError:
-        return UNKNOWN
-
-
-def _providers() -> str:
+def _onnxruntime() -> tuple[str, str]:
+    """Its version and its providers."""
     try:
         import onnxruntime
     except ImportError as error:
-        return f"{UNKNOWN} ({' '.join(str(error).split())[:120]})"
-    return ", ".join(onnxruntime.get_available_providers())
+        return UNKNOWN, f"{UNKNOWN} ({' '.join(str(error).split())[:120]})"
+    found = (describe_provider(name) for name in find_available(onnxruntime))
+    return str(onnxruntime.__version__), ", ".join(
+        one.name if one.short == one.name else f"{one.short} ({one.name})" for one in found
+    )

@@ -16,8 +16,11 @@ from typing import Any
 from profiler_agent.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.graph_loader import GraphLoader
 from profiler_agent.graph_store import GraphStore
+from profiler_agent.layout import odd_reorders
+from profiler_agent.machine import Machine
 from profiler_agent.probe import probe
 from profiler_agent.progress import Progress
+from profiler_agent.providers import CPU
 from profiler_agent.residence import Residence
 from profiler_agent.retrying import retry
 from profiler_agent.round_timer import RoundTimer, TimedGraph
@@ -25,7 +28,7 @@ from profiler_agent.run_group import KeptRounds, RunGroup
 from profiler_agent.server_client import ServerClient
 from profiler_agent.sessions import local_runtime
 from profiler_agent.spool import RunSpool, Spool
-from profiler_agent.stability import StabilityJudge
+from profiler_agent.stability import StabilityJudge, doubt_lines
 from profiler_agent.stopping import PRESETS, Preset, StoppingRule
 from profiler_agent.uploading import Uploader
 from shared import __version__
@@ -36,6 +39,8 @@ from shared.runtime import Runtime
 from shared.spaces import Space
 from shared.wire import from_wire, to_wire
 
+UNKNOWN_MEMORY_BYTES = 1_000_000_000
+
 
 @dataclass(frozen=True)
 class ProfileRequest:
@@ -45,6 +50,8 @@ class ProfileRequest:
         spaces: one table for each; all are measured in one campaign.
         new: measure although there is an unfinished run, or a table already.
         force: ask the server for the table although some graphs could not be measured.
+        provider: execution provider, by its short name or ONNX Runtime's own.
+        optimisation: graph optimisation level.
     """
 
     device: str
@@ -57,11 +64,21 @@ class ProfileRequest:
     preset: Preset = PRESETS["standard"]
     new: bool = False
     force: bool = False
+    provider: str = CPU
+    optimisation: str = "all"
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
         if not self.spaces or len(set(self.spaces)) < len(self.spaces):
             raise InvalidValue("space", "is none, or the same twice")
+
+    def runtime(self) -> Runtime:
+        """What of this machine is to be measured.
+
+        Raises:
+            WrongUse: it is not here, or a setting is outside its domain.
+        """
+        return local_runtime(self.threads, self.batch, self.provider, self.optimisation)
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,7 @@ class Outcome:
         refused: graphs that ONNX Runtime does not load, with its reasons.
         measured: whether anything had to be measured or uploaded for it.
         problem: why it could not be handed in.
+        doubts: measurements that are not to be believed as they are, alike ones in one line, for people.
     """
 
     run_id: str
@@ -83,6 +101,7 @@ class Outcome:
     refused: tuple[str, ...] = ()
     measured: bool = True
     problem: LutnasError | None = None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass
@@ -91,7 +110,7 @@ class Profiler:
 
     Attributes:
         check: called between rounds; raises to stop (a cancelled job).
-        most_bytes: memory for graphs that stay open between their rounds.
+        most_bytes: memory for graphs that stay open between their rounds; 0 leaves it to the provider.
     """
 
     client: ServerClient
@@ -113,7 +132,7 @@ class Profiler:
             ServerAway: the plans and graphs are not known here.
             LutnasError: as the message says.
         """
-        runtime = local_runtime(request.threads, request.batch)
+        runtime = request.runtime()
         description = self.probe()
         online = self._greet(request.device, description)
         plans = [self._plan(space, request, online) for space in request.spaces]
@@ -180,7 +199,8 @@ class Profiler:
             return {}
         runtime, canary = group.runs[0].run.runtime, group.canary
         store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, begun)
-        loader = GraphLoader(store, group, Residence(self.most_bytes), self.progress, self.check)
+        residence = Residence(self.most_bytes or memory_to_keep_open(runtime))
+        loader = GraphLoader(store, group, residence, self.progress, self.check)
         loader.load(tuple(dict.fromkeys((canary, *(graph for task in missing for graph in task.graphs)))))
         if canary not in loader.loaded:
             raise LutnasError(f"without the canary nothing can be measured: {loader.refused[canary]}")
@@ -189,8 +209,8 @@ class Profiler:
             for task in missing
             if all(graph in loader.loaded for graph in task.graphs)
         ]
-        judge = StabilityJudge(preset)
-        rule = StoppingRule(preset, len(subjects), time.monotonic)
+        judge = StabilityJudge(preset, odd=odd_reorders(group.tasks(), group.kernels()))
+        rule = StoppingRule(preset, sum(one.task.role != "isolated" for one in subjects), time.monotonic)
         timer = RoundTimer(loader.loaded[canary], self.clock_ns)
 
         def on_round(all_subjects: Sequence[Subject]) -> None:
@@ -225,7 +245,8 @@ class Profiler:
                 except LutnasError as error:
                     problem = error
             of_run = tuple(reason for graph, reason in refused.items() if graph in one.graphs)
-            yield Outcome(one.run.id, one.run.space, table, of_run, problem=problem)
+            doubts = doubt_lines(one.read_measurements().values())
+            yield Outcome(one.run.id, one.run.space, table, of_run, problem=problem, doubts=doubts)
 
     def _upload(self, spooled: RunSpool, force: bool) -> dict[str, Any] | None:
         uploader = Uploader(self.client, self.sleep)
@@ -239,6 +260,14 @@ class Profiler:
             f"{error}; spooled {waiting} measurements in {self.spool.folder}; upload later with:"
             f" profiler-agent upload --spool {self.spool.folder} --server {self.client.url}"
         )
+
+
+def memory_to_keep_open(runtime: Runtime) -> int:
+    """Bytes for graphs that stay open between their rounds: none on the CPU, where loading again takes 5 to 15 ms.
+
+    Other providers compile a graph when they load it, some of them for minutes: half of what is available.
+    """
+    return 0 if runtime.provider == CPU else (Machine().available_bytes() or UNKNOWN_MEMORY_BYTES) // 2
 
 
 def _new_run(plan: Plan, device: str, runtime: Runtime, now: str, description: dict[str, str]) -> Run:

@@ -111,7 +111,7 @@ class GuestGraph(TimedGraph):
 
     def _open(self, sessions: int) -> None:
         self._loaded = self._load(sessions)
-        self.name, self.run = self._loaded.name, self._loaded.run
+        self.name, self.run, self.elsewhere = self._loaded.name, self._loaded.run, self._loaded.elsewhere
 
     def _close(self) -> None:
         self._loaded, self.run = None, _closed

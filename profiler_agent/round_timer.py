@@ -33,10 +33,12 @@ class TimedGraph:
 
     Where a session's tensors come to lie in memory can make a small op a third slower for as long as the session lives.
     So a graph may be loaded several times, and the sessions take turns, round by round: what they agree on is the op.
+    `elsewhere` says which of its nodes another provider runs than the one asked for; empty where none does.
     """
 
-    def __init__(self, name: str, *runs: Callable[[], object]) -> None:
+    def __init__(self, name: str, *runs: Callable[[], object], elsewhere: str = "") -> None:
         self.name = name
+        self.elsewhere = elsewhere
         self.sessions = len(runs)
         self.run = runs[0]
         self.estimate_ns: float | None = None

@@ -47,6 +47,14 @@ class RunGroup:
         """Reference of the canary graph."""
         return self.runs[0].plan.canary
 
+    def tasks(self) -> list[Task]:
+        """Tasks of all plans, each once."""
+        return list(dict.fromkeys(task for run in self.runs for task in run.plan.tasks))
+
+    def kernels(self) -> dict[str, Mapping[str, int]]:
+        """Kernel counts that the runs keep, by graph reference."""
+        return {graph: counts for run in self.runs for graph, counts in run.read_kernels().items()}
+
     def missing_tasks(self) -> list[Task]:
         """Tasks that a run has no measurement of, each once."""
         return list(self._waiting)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from profiler_agent.binding import BoundRun
+from profiler_agent.placement import RECORD, Placement, find_recorded, read_profile
+from profiler_agent.providers import (
+    CPU,
+    describe_provider,
+    find_available,
+    provider_name,
+    require_offered,
+    require_started,
+    session_providers,
+)
 from profiler_agent.round_timer import TimedGraph
 from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
@@ -28,21 +38,45 @@ class ModelRefused(LutnasError):
     """ONNX Runtime does not load or run a graph."""
 
 
+class GraphHidden(LutnasError):
+    """The provider compiles graphs as a whole and shows none of their kernels."""
+
+
 def find_version() -> str:
     """Version of the ONNX Runtime that would be used.
 
     Raises:
         LutnasError: it is not installed.
     """
-    try:
-        return importlib.metadata.version("onnxruntime")
-    except importlib.metadata.PackageNotFoundError:
-        raise LutnasError("ONNX Runtime is not installed: pip install 'lutnas[agent]'") from None
+    # Not from the package's metadata: onnxruntime-gpu and its like are packages of other names.
+    return str(_onnxruntime().__version__)
 
 
-def local_runtime(threads: int = 1, batch: int = 1) -> Runtime:
-    """The runtime of this machine with the given settings."""
-    return Runtime("onnxruntime", find_version(), threads=threads, batch=batch)
+def local_runtime(threads: int = 1, batch: int = 1, provider: str = CPU, optimisation: str = "all") -> Runtime:
+    """The runtime of this machine with the given settings.
+
+    Args:
+        threads: of one inference.
+        batch: images per inference.
+        provider: short name, or ONNX Runtime's own.
+        optimisation: graph optimisation level.
+
+    Raises:
+        WrongUse: this ONNX Runtime does not offer the provider, or a setting is outside its domain.
+        LutnasError: ONNX Runtime is not installed.
+    """
+    version = find_version()
+    runtime = Runtime(
+        "onnxruntime",
+        version,
+        provider=provider_name(provider),
+        threads=threads,
+        optimisation=optimisation,
+        batch=batch,
+    )
+    if runtime.provider != CPU:  # which every build has
+        require_offered(runtime.provider, find_available(_onnxruntime()), version)
+    return runtime
 
 
 def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int = 1) -> TimedGraph:
@@ -55,32 +89,74 @@ def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int =
         sessions: how often to load it; they take turns.
 
     Raises:
-        ModelRefused: ONNX Runtime does not load or run it; the message names the graph.
-        InvalidValue: the runtime is not one of this machine.
+        ModelRefused: ONNX Runtime does not load or run it, or the provider runs none of it; the message names the
+            graph.
+        WrongUse: the runtime is not one of this machine, or its provider does not start.
     """
     ort = _onnxruntime()
-    if runtime.engine != "onnxruntime" or runtime.provider not in ort.get_available_providers():
-        raise InvalidValue(
-            "runtime", f"{runtime.engine}/{runtime.provider} is not here ({', '.join(ort.get_available_providers())})"
-        )
+    if runtime.engine != "onnxruntime":
+        raise InvalidValue("runtime", f"{runtime.engine} is not here, onnxruntime is")
+    require_offered(runtime.provider, find_available(ort), runtime.version)
     try:
-        runs = [_load(ort, model, runtime) for _ in range(sessions)]
+        runs, placements = zip(*(_load(ort, model, runtime) for _ in range(sessions)), strict=True)
+    except LutnasError:
+        raise
     except _failures(ort) as error:
         problem = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelRefused(f"{name}: ONNX Runtime refuses it: {problem}") from error
-    return TimedGraph(name, *runs)
+    placement: Placement | None = placements[0]
+    if placement is not None and placement.is_elsewhere:
+        raise ModelRefused(f"{name}: {runtime.provider} runs nothing of it: {placement.describe()}")
+    return TimedGraph(name, *runs, elsewhere="" if placement is None else placement.describe())
 
 
-def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> Callable[[], object]:
-    session = ort.InferenceSession(_source(model), _options(ort, runtime), providers=[runtime.provider])
+def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[], object], Placement | None]:
+    """What runs a session of the graph, and where its nodes run; None on the CPU, where they can run nowhere else."""
+    session = _open(ort, model, _options(ort, runtime), runtime)
     feeds = {one.name: _input(one.name, one.type, one.shape, runtime.batch) for one in session.get_inputs()}
     outputs = [one.name for one in session.get_outputs()]
 
     def run() -> object:
         return session.run(outputs, feeds)
 
-    run()
-    return run
+    memory = describe_provider(runtime.provider).memory
+    bound = run if memory is None else BoundRun(ort, session, feeds, memory)
+    bound()
+    if runtime.provider == CPU:
+        return bound, None
+    return bound, find_recorded(session, runtime.provider) or place_by_profile(model, runtime, feeds)
+
+
+def _open(ort: Any, model: bytes | Path, options: Any, runtime: Runtime) -> Any:
+    """A session on the runtime's provider, and on no other in its place.
+
+    Raises:
+        WrongUse: the provider does not start.
+    """
+    if runtime.provider == CPU:
+        return ort.InferenceSession(_source(model), options, providers=[CPU])
+    ort.set_default_logger_severity(_ONLY_FATAL)  # or it prints lines of its own about a provider that does not start
+    chosen = session_providers(runtime.provider, runtime.threads, find_available(ort))
+    try:
+        session = ort.InferenceSession(_source(model), options, providers=chosen, enable_fallback=0)
+    except RuntimeError as error:
+        if type(error) is RuntimeError and "Please install" in str(error):  # what TensorRT without its libraries says
+            require_started(runtime.provider, (CPU,))
+        raise
+    require_started(runtime.provider, session.get_providers())
+    return session
+
+
+def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any]) -> Placement:
+    """Where nodes run, from the profile of one run of a session made for that, as `find_recorded` tells it."""
+    ort = _onnxruntime()
+    with tempfile.TemporaryDirectory() as folder:
+        options = _options(ort, runtime)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "run")
+        session = _open(ort, model, options, runtime)
+        session.run(None, feeds)
+        return read_profile(Path(session.end_profiling()).read_bytes(), runtime.provider)
 
 
 def optimise(name: str, model: bytes | Path, runtime: Runtime) -> bytes:
@@ -90,6 +166,7 @@ def optimise(name: str, model: bytes | Path, runtime: Runtime) -> bytes:
 
     Raises:
         ModelRefused: ONNX Runtime does not load the model, or cannot write the graph.
+        GraphHidden: the provider never shows one.
     """
     ort = _onnxruntime()
     failures: tuple[type[Exception], ...] = (*_failures(ort), OSError)
@@ -98,10 +175,12 @@ def optimise(name: str, model: bytes | Path, runtime: Runtime) -> bytes:
             path = Path(folder) / "optimised.onnx"
             options = _options(ort, runtime)
             options.optimized_model_filepath = str(path)
-            ort.InferenceSession(_source(model), options, providers=[runtime.provider])
+            _open(ort, model, options, runtime)
             return path.read_bytes()
     except failures as error:
         problem = " ".join(str(error).split())[:200] or type(error).__name__
+        if "compiled nodes" in problem:
+            raise GraphHidden(f"{runtime.provider} compiles whole graphs and does not show their kernels") from error
         raise ModelRefused(f"{name}: ONNX Runtime does not write its optimised graph: {problem}") from error
 
 
@@ -111,13 +190,15 @@ def _source(model: bytes | Path) -> bytes | str:
 
 def _options(ort: Any, runtime: Runtime) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = runtime.threads
+    options.intra_op_num_threads = 1 if describe_provider(runtime.provider).own_threads else runtime.threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[runtime.optimisation])
     # Threads of an idle session that spin would slow down the session that is measured.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ONLY_FATAL
+    if runtime.provider != CPU:
+        options.add_session_config_entry(RECORD, "1")
     return options
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
+from types import MappingProxyType
 
 from profiler_agent.campaign import Subject
 from profiler_agent.machine import Machine, steal_percent
 from profiler_agent.stopping import Preset, precision_reached
-from shared.measurement import Round, Verdict, quantile
+from shared.measurement import Measurement, Round, Verdict, quantile
 
 LARGEST_DRIFT = 1.10
 LARGEST_STEAL_PERCENT = 5.0
@@ -20,12 +22,21 @@ SET_GOVERNOR = "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq
 
 
 class StabilityJudge:
-    """Looks at the machine from its making on, and judges subjects when they are done."""
+    """Looks at the machine from its making on, and judges subjects when they are done.
+
+    Args:
+        odd: by graph reference, what is odd about what the runtime made of it.
+    """
 
     def __init__(
-        self, preset: Preset, machine: Machine | None = None, clock_s: Callable[[], float] = time.monotonic
+        self,
+        preset: Preset,
+        machine: Machine | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+        odd: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._preset = preset
+        self._odd = odd
         self._machine = machine or Machine()
         self._clock_s = clock_s
         self._start = self._machine.cpu_times()
@@ -47,7 +58,10 @@ class StabilityJudge:
         return Verdict(not problems, tuple(problems + self._advice()))
 
     def _problems_of_subject(self, subject: Subject) -> list[str]:
-        problems = []
+        graphs = (subject.graph,) if subject.minus is None else (subject.graph, subject.minus)
+        problems = list(dict.fromkeys(graph.elsewhere for graph in graphs if graph.elsewhere))[:1]
+        if subject.task.graph in self._odd:
+            problems.append(self._odd[subject.task.graph])
         precision = precision_reached(subject.rounds, subject.task.divisor)
         if precision > self._preset.precision and subject.task.role != "isolated":
             problems.append(
@@ -84,3 +98,16 @@ def canary_drift(rounds: Sequence[Round]) -> float:
     third = max(len(times_ms) // 3, 1)
     first_ms, last_ms = median(times_ms[:third]), median(times_ms[-third:])
     return max(first_ms, last_ms) / min(first_ms, last_ms)
+
+
+def doubt_lines(measurements: Iterable[Measurement]) -> tuple[str, ...]:
+    """What is doubtful about a run for people: how many measurements share a reason, one of them and its reason."""
+    everything = list(measurements)
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for one in everything:
+        for reason in () if one.verdict.stable else one.verdict.reasons[:1]:
+            alike.setdefault(re.sub(r"[\d.]+", "#", reason.partition("(")[0]), []).append((one.subject, reason))
+    return tuple(
+        f"{len(found)} of {len(everything)} measurements: {found[0][1]} [{found[0][0]}]"
+        for found in sorted(alike.values(), key=len, reverse=True)
+    )

@@ -146,6 +146,8 @@ class Worker:
             threads=wanted.threads,
             batch=wanted.batch,
             preset=self.preset,
+            provider=wanted.provider,
+            optimisation=wanted.optimisation,
         )
         profiler = Profiler(self.client, self.spool, self.progress, self.sleep, check=check, wait_for_others=True)
         (outcome,) = profiler.profile(request)

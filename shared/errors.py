@@ -106,12 +106,13 @@ class ServerAway(LutnasError):
 
 
 class ServerRefused(LutnasError):
-    """The server answered with an error in its one error shape."""
+    """The server answered with an error in its one error shape; `retry_after_s` where it says when to come back."""
 
-    def __init__(self, message: str, status: int, code: str) -> None:
+    def __init__(self, message: str, status: int, code: str, retry_after_s: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.retry_after_s = retry_after_s
 
 
 class AccessDenied(ServerRefused):

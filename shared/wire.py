@@ -7,6 +7,7 @@ fields of a newer writer are ignored, a missing field without a default is an er
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -75,6 +76,8 @@ def _read(kind: Any, data: Any, where: str) -> Any:
 def _read_tuple(arguments: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:
     _require(isinstance(data, list), where, "a list", data)
     if len(arguments) == 2 and arguments[1] is Ellipsis:
+        if arguments[0] is float and set(map(type, data)) <= {float}:
+            return tuple(data)  # raw values are most of what is read
         return tuple(_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     _require(len(data) == len(arguments), where, f"a list of {len(arguments)}", data)
     return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(arguments, data, strict=True)))
@@ -82,14 +85,23 @@ def _read_tuple(arguments: tuple[Any, ...], data: Any, where: str) -> tuple[Any,
 
 def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
     _require(isinstance(data, dict), where, "an object", data)
-    hints = get_type_hints(kind)
     values = {}
-    for field in dataclasses.fields(kind):
-        if field.name in data:
-            values[field.name] = _read(hints[field.name], data[field.name], f"{where}.{field.name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise InvalidValue(f"{where}.{field.name}", "is missing")
+    for name, hint, is_required in _fields(kind):
+        if name in data:
+            values[name] = _read(hint, data[name], f"{where}.{name}")
+        elif is_required:
+            raise InvalidValue(f"{where}.{name}", "is missing")
     return kind(**values)
+
+
+@functools.cache
+def _fields(kind: type) -> tuple[tuple[str, Any, bool], ...]:
+    """Name, type and whether it has to be there, of each field; resolving types takes longer than reading values."""
+    hints, missing = get_type_hints(kind), dataclasses.MISSING
+    return tuple(
+        (field.name, hints[field.name], field.default is missing and field.default_factory is missing)
+        for field in dataclasses.fields(kind)
+    )
 
 
 def _read_scalar(kind: Any, data: Any, where: str) -> Any:

@@ -1,11 +1,12 @@
-"""Whether the process runs, and whether it can serve."""
+"""Whether the process runs, whether it can serve, and what an operator's monitoring asks."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from lut_server.answers import Health, Readiness, answer
-from lut_server.services import StoreHere, documented
+from lut_server.metrics import CONTENT_TYPE
+from lut_server.services import READ, ServicesHere, StoreHere, documented
 
 router = APIRouter(tags=["health"])
 
@@ -18,3 +19,13 @@ async def get_health() -> Response:
 @router.get("/readyz", summary="Whether the database answers", **documented({200: Readiness}, role=None))
 def get_readiness(store: StoreHere) -> Response:
     return answer(Readiness("ready", store.revision()))
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics in Prometheus' text format",
+    dependencies=[Depends(READ)],
+    **documented({200: "text/plain"}),
+)
+def get_metrics(services: ServicesHere) -> Response:
+    return Response(services.metrics.render(services.store), media_type=CONTENT_TYPE)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Depends, Response
 
 from lut_server.answers import MeasurementsAnswer, RunsAnswer, TableAnswer, answer
 from lut_server.bodies import FinishRun, KernelBatch, MeasurementBatch, parse_body
-from lut_server.campaigns import check_measurement, check_run, finish_run
+from lut_server.campaigns import check_run, check_subject, check_texts, finish_run
+from lut_server.canonical_batch import find_written
 from lut_server.services import READ, Agent, Body, StoreHere, documented
 from lut_server.store import Stored, StoredRun
 from shared.errors import InvalidValue
@@ -53,9 +56,12 @@ def get_run(run_id: str, store: StoreHere) -> Response:
 def add_measurements(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
     run = store.runs.get(run_id).run
     principal.require_device(run.device)
+    written = find_written(body, partial(check_texts, run.space))
+    if written is not None:
+        return answer(store.runs.add_written(run_id, written))
     batch = parse_body(MeasurementBatch, body).measurements
-    for measurement in batch:
-        check_measurement(run, measurement)
+    for one in batch:
+        check_subject(run.space, one.role, one.subject, one.graph, one.minus)
     return answer(store.runs.add_measurements(run_id, batch))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
@@ -15,7 +15,7 @@ from lut_server.clock import Clock, stamp
 from lut_server.database import Database, insert_missing
 from lut_server.sql.devices import require_device, touch_device
 from lut_server.sql.tables import add_table, get_summary
-from lut_server.store import Stored, StoredRun, TableSummary
+from lut_server.store import Stored, StoredRun, TableSummary, WrittenMeasurement
 from shared.measurement import Measurement, Run
 from shared.table import LatencyTable
 from shared.wire import canonical_json, from_wire
@@ -54,12 +54,15 @@ class SqlRuns:
             return tuple(_stored(connection, row) for row in connection.execute(query).all())
 
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
-        rows = [_row(run_id, measurement) for measurement in batch]
+        return self.add_written(run_id, [write_measurement(measurement) for measurement in batch])
+
+    def add_written(self, run_id: str, batch: Sequence[WrittenMeasurement]) -> Stored:
+        rows = [{"run": run_id, "id": one.id, "content_hash": one.digest, "content": one.content} for one in batch]
         with self._database.write() as connection:
             run = _get(connection, run_id, lock=True)
             stored = insert_missing(connection, schema.measurements, rows) if rows else 0
             if stored < len(rows):
-                _require_same(connection, run_id, rows)
+                _require_same(connection, run_id, batch)
             if stored and run.table_hash is not None:
                 raise refusals.refused("conflict", f"run '{run_id}' is finished: it takes no new measurements")
             touch_device(connection, run.device, stamp(self._clock()))
@@ -70,7 +73,7 @@ class SqlRuns:
             _get(connection, run_id)
             query = select(_MEASUREMENTS.content).where(_MEASUREMENTS.run == run_id).order_by(_MEASUREMENTS.number)
             contents = connection.scalars(query).all()
-        return tuple(from_wire(Measurement, json.loads(content)) for content in contents)
+        return tuple(map(read_measurement, contents))
 
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
         with self._database.read() as connection:
@@ -96,24 +99,37 @@ def _get(connection: Connection, run_id: str, lock: bool = False) -> Row[Any]:
     return row
 
 
-def _row(run_id: str, measurement: Measurement) -> dict[str, str]:
+def write_measurement(measurement: Measurement) -> WrittenMeasurement:
+    """The measurement as it is stored."""
     content = canonical_json(measurement)
-    digest = hashlib.sha256(content).hexdigest()
-    return {"run": run_id, "id": measurement.id, "content_hash": digest, "content": content.decode()}
+    return WrittenMeasurement(measurement.id, content.decode(), hashlib.sha256(content).hexdigest())
 
 
-def _require_same(connection: Connection, run_id: str, rows: Sequence[Mapping[str, str]]) -> None:
+def _require_same(connection: Connection, run_id: str, batch: Sequence[WrittenMeasurement]) -> None:
     """Raise Conflict unless every measurement of a batch is the one that is stored under its id."""
-    known: dict[str, str] = {}
-    for start in range(0, len(rows), _MOST_AT_ONCE):
-        ids = [row["id"] for row in rows[start : start + _MOST_AT_ONCE]]
-        query = select(_MEASUREMENTS.id, _MEASUREMENTS.content_hash)
+    known: dict[str, Row[Any]] = {}
+    for start in range(0, len(batch), _MOST_AT_ONCE):
+        ids = [one.id for one in batch[start : start + _MOST_AT_ONCE]]
+        query = select(_MEASUREMENTS.id, _MEASUREMENTS.content_hash, _MEASUREMENTS.content)
         found = connection.execute(query.where(_MEASUREMENTS.run == run_id, _MEASUREMENTS.id.in_(ids)))
-        known.update({row.id: row.content_hash for row in found})
-    for row in rows:
-        if known[row["id"]] != row["content_hash"]:
-            problem = f"measurement '{row['id']}' of run '{run_id}' was uploaded before with other content"
+        known.update({row.id: row for row in found})
+    for one in batch:
+        if not _is_same(one, known[one.id]):
+            problem = f"measurement '{one.id}' of run '{run_id}' was uploaded before with other content"
             raise refusals.refused("conflict", problem)
+
+
+def _is_same(written: WrittenMeasurement, row: Row[Any]) -> bool:
+    """Whether both are one measurement; only then may their texts differ (1.0 or 1.00)."""
+    if written.digest == row.content_hash:
+        return True
+    canonical = write_measurement(read_measurement(written.content))
+    return canonical.digest in (row.content_hash, write_measurement(read_measurement(row.content)).digest)
+
+
+def read_measurement(content: str) -> Measurement:
+    """A measurement from how it is stored."""
+    return from_wire(Measurement, json.loads(content))
 
 
 def _stored(connection: Connection, row: Row[Any]) -> StoredRun:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Row, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from lut_server import refusals, schema
 from lut_server.clock import Clock, stamp
 from lut_server.database import Database
 from lut_server.store import TokenRecord, TokenSummary
+from shared.errors import LutnasError
 
 _TOKENS = schema.tokens.c
 
@@ -31,6 +34,12 @@ class SqlTokens:
             row = connection.execute(select(schema.tokens).where(_TOKENS.id == token_id)).one_or_none()
         return None if row is None else TokenRecord(_summary(row), row.salt, row.digest)
 
+    def touch(self, token_id: str) -> None:
+        # Reading goes on where nothing can be written any more.
+        with suppress(SQLAlchemyError, LutnasError), self._database.write() as connection:
+            now = stamp(self._clock())
+            connection.execute(update(schema.tokens).where(_TOKENS.id == token_id).values(last_used_at=now))
+
     def revoke(self, token_id: str) -> TokenSummary:
         with self._database.write() as connection:
             connection.execute(
@@ -50,4 +59,6 @@ class SqlTokens:
 
 
 def _summary(row: Row[Any]) -> TokenSummary:
-    return TokenSummary(row.id, row.role, row.name, row.device, row.created_at, row.revoked_at)
+    return TokenSummary(
+        row.id, row.role, row.name, row.device, row.created_at, row.revoked_at, row.expires_at, row.last_used_at
+    )

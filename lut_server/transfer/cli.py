@@ -51,6 +51,7 @@ def add_export(commands: Any, add: Add) -> None:
     parser = add(commands, "export", "write a device's newest table, or everything, to a file or to stdout", _export)
     parser.add_argument("--device", default="", help="whose table")
     parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
+    parser.add_argument("--runtime", help="a runtime, or some of its parts; default: any")
     parser.add_argument("--format", choices=("json", "csv", "parquet"), default="json", help="json: the whole table")
     parser.add_argument(
         "--what", choices=tuple(SHEETS), default="prices", help="what csv and parquet hold (default: %(default)s)"
@@ -69,7 +70,7 @@ def _export(arguments: argparse.Namespace, settings: Settings) -> None:
         lines = archive_lines(store)
         _write(arguments.all, compressed(lines) if arguments.all.suffix == ".gz" else lines)
         return
-    content = store.tables.get_bytes(get_table(store, arguments.device, arguments.space).hash)
+    content = store.tables.get_bytes(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
     if arguments.format == "json":
         _put(arguments.out, [content] if arguments.out else [content, b"\n"])
         return

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from profiler_agent.commands.runtime import add_provider
 from profiler_agent.spool import Spool, default_spool
 from shared.wire import to_wire
 
@@ -19,20 +20,24 @@ def add_doctor(commands: Any) -> None:
     doctor = commands.add_parser("doctor", help="say how trustworthy numbers from this machine will be")
     doctor.add_argument("--seconds", type=_seconds, default=60.0, metavar="S", help="how long to look (60)")
     doctor.add_argument("--spool", metavar="DIR", help="where a profile would be running that must not be disturbed")
+    add_provider(doctor)
+    doctor.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
     doctor.add_argument("--json", action="store_true", help="as one JSON object")
     doctor.set_defaults(command=run_doctor, stateless=True)
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Examine the machine; 1 if numbers from it are not to be trusted."""
-    from profiler_agent.doctor import examine, report_lines
+    from profiler_agent.doctor import examine, load_canaries, report_lines
+    from profiler_agent.sessions import local_runtime
 
+    runtime = local_runtime(arguments.threads, provider=arguments.provider)
     if not arguments.json:
         print(f"looking at this machine for {arguments.seconds:g} s; leave it alone meanwhile", file=sys.stderr)
     spool = Spool(Path(arguments.spool) if arguments.spool else default_spool())
     # A campaign that runs at the same time would be examined with the machine, and be disturbed.
     with spool.measuring() if spool.folder.is_dir() else nullcontext():
-        report = examine(arguments.seconds)
+        report = examine(arguments.seconds, graphs=load_canaries(runtime))
     if arguments.json:
         print(json.dumps(to_wire(report), indent=2))
     else:

@@ -73,6 +73,8 @@ def run_profile_offline(
         if len(files) > 1:
             print(f"space      {outcome.space}")
         print(f"file       {files[outcome.space]}")
+        for doubt in outcome.doubts:
+            print(f"unstable   {doubt}")
         for problem in outcome.refused:
             progress.say(f"could not be measured: {problem}")
     handed_in = " ".join(str(files[outcome.space]) for outcome in outcomes if outcome.problem is None)

@@ -72,6 +72,8 @@ def report_tables(outcomes: Sequence[Outcome], client: ServerClient, device: str
             if not outcome.measured:
                 print("the server has this table already (same plan, runtime and agent version); --new measures again")
             print_table(outcome.table, find_whole_table(client, outcome.table), client.url, device, outcome.space)
+        for doubt in outcome.doubts:
+            print(f"unstable   {doubt}")
         of_space = f" of {outcome.space}" if len(outcomes) > 1 else ""
         if outcome.refused:
             say(f"{len(outcome.refused)} graphs{of_space} could not be measured:")

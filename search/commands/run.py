@@ -44,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in SKELETON:
         aliases = ("--cells-per-stage",) if name == "depth" else ()
         parser.add_argument(_flag(name), *aliases, type=int, help="of the space; by default whatever the table has")
-    parser.add_argument("--runtime", help="string form of the table's runtime; by default the newest table's")
+    parser.add_argument(
+        "--runtime",
+        help="of the table, or parts of it such as CUDAExecutionProvider/threads=1; default: the newest table's",
+    )
     parser.add_argument("--dataset", default="fashion-mnist", help=f"{' or '.join(DATASETS)} (default: fashion-mnist)")
     parser.add_argument("--data-dir", type=Path, help="folder with the data set's files")
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/DEVICE-DATASET)")

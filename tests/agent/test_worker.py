@@ -84,7 +84,7 @@ def test_a_job_that_cannot_be_done_fails_with_its_reason(server, work, small_spa
     )
     assert main(work) == 0
     assert "refuses it" in server.results[broken]["error"]
-    assert "CUDAExecutionProvider is not here" in server.results[elsewhere]["error"]
+    assert "here has no CUDAExecutionProvider" in server.results[elsewhere]["error"]
 
 
 def test_a_result_is_handed_in_late_when_the_server_went_away(server, agent, work, small_space):

@@ -3,6 +3,7 @@
 import pytest
 
 from lut_server.auth import ROLES, Authenticator, create_token
+from lut_server.clock import stamp
 from shared.errors import AccessDenied, InvalidValue
 from shared.wire import to_wire
 
@@ -135,3 +136,16 @@ def test_token_of_no_role_or_for_no_device_is_not_made(store, wrong):
     with pytest.raises(InvalidValue):
         create_token(store.tokens, **wrong)
     assert store.tokens.list() == ()
+
+
+def test_a_token_ends_when_its_days_are_over_and_says_when_it_was_used(api):
+    token = create_token(api.store.tokens, "read", clock=api.clock, days=1)
+    api.clock.advance(80_000)
+    assert api.get("/v1/devices", token=token).status_code == 200
+    (listed,) = [one for one in api.store.tokens.list() if one.id == token.split("_")[1]]
+    assert listed.last_used_at == stamp(api.clock())
+    api.clock.advance(6_400)
+    check_error(api.get("/v1/devices", token=token), 401, "unauthorized")
+    for days in (0, -1, float("nan"), 1e9):
+        with pytest.raises(InvalidValue, match="days"):
+            create_token(api.store.tokens, "read", days=days)

@@ -1,6 +1,7 @@
 """The command line as its users meet it: real processes for `serve`, `main()` for the rest."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 from lut_server.cli import main
 from lut_server.sql import open_store
 from lut_server.table_builder import build_table
+from shared.measurement import Verdict
 from shared.table import read_table
 
 
@@ -64,7 +66,7 @@ def test_serve_prints_its_url_answers_and_stops_on_a_signal(run, url, number):
         line = process.stdout.readline()
         assert line.startswith("lut-server listening on http://127.0.0.1:")
         base = line.split()[-1]
-        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": "0003"}
+        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": "0004"}
         assert httpx.get(f"{base}/v1/devices").status_code == 401
         answer = httpx.get(f"{base}/v1/devices", headers={"Authorization": f"Bearer {token.strip()}"})
         assert answer.json() == {"devices": []}
@@ -162,7 +164,7 @@ def test_unknown_device_and_missing_table_end_with_one_clear_line(run, table, tm
 
 
 def test_migrate_says_where_the_database_is(run, url):
-    assert run("migrate") == (0, f"{url} is at schema 0003\n", "")
+    assert run("migrate") == (0, f"{url} is at schema 0004\n", "")
 
 
 @pytest.mark.parametrize(
@@ -186,3 +188,40 @@ def test_wrong_use_exits_with_2(arguments):
 def test_setting_outside_its_domain_exits_with_2_and_names_it(capsys, flags, environment, words):
     assert main(["serve", *flags], environment=environment) == 2
     assert words in capsys.readouterr().err
+
+
+def test_tables_of_several_runtimes_are_listed_and_chosen_by_parts_of_the_runtime(run, url, lab, table):
+    other = dataclasses.replace(lab.run(), id="run-2", runtime=dataclasses.replace(lab.runtime, threads=4))
+    store = open_store(url)
+    store.runs.put(other)
+    store.runs.finish("run-2", build_table(other, lab.plan, lab.measure_all(), 2.0))
+    store.close()
+    code, said, _ = run("table", "list", "--device", "pi")
+    assert code == 0
+    assert [line.split()[2] for line in said.splitlines()[1:]] == [str(lab.runtime), str(other.runtime)]
+    for wanted, found in (
+        ((), other.runtime),
+        (("--runtime", "threads=1"), lab.runtime),
+        (("--runtime", "threads=4/CPUExecutionProvider"), other.runtime),
+        (("--runtime", str(lab.runtime), "--space", "nas-bench-201"), lab.runtime),
+    ):
+        code, said, _ = run("table", "show", "--device", "pi", *wanted)
+        assert code == 0
+        assert f"runtime  {found}\n" in said
+    code, _, said = run("table", "show", "--device", "pi", "--runtime", "CUDAExecutionProvider")
+    assert code == 1
+    assert str(lab.runtime) in said
+    assert run("table", "list", "--device", "nobody")[0] == 1
+
+
+def test_a_reason_against_a_price_is_shown_beside_it(run, url, lab, table):
+    reason = "2 of 9 nodes ran on CPUExecutionProvider instead of XnnpackExecutionProvider (Slice)"
+    first, *rest = lab.measure_all()
+    doubted = dataclasses.replace(first, verdict=Verdict(False, (reason,)))
+    store = open_store(url)
+    store.runs.put(dataclasses.replace(lab.run(), id="run-2"))
+    store.runs.finish("run-2", build_table(lab.run(), lab.plan, [doubted, *rest], 2.0))
+    store.close()
+    (row,) = [line for line in run("table", "show", "--device", "pi")[1].splitlines() if line.endswith(reason)]
+    assert row.startswith(first.subject)
+    assert f"no: {reason}" in row

@@ -248,6 +248,37 @@ def test_promise_of_an_imported_table_is_refused_because_no_agent_serves_the_dev
     assert "imported from times.csv (per-architecture, pi): no agent serves that device" in answer.text
 
 
+def test_op_list_predicts_over_http_what_a_network_of_its_ops_costs(api):
+    parameters = {"name": "t.yaml", "device": "phone"}
+    answer = api.post("/v1/tables", content=PROXYLESS.encode(), params=parameters)
+    assert answer.status_code == 200, answer.text
+    (table,) = answer.json()["imported"]
+    assert table["space"] == "ops/proxylessnas/r112"
+    again = api.post("/v1/tables", content=PROXYLESS.encode(), params=parameters).json()
+    assert (again["imported"], again["known"]) == ([], [table])
+    key = "k3_e6/80x14x14/80x14x14/s1"
+    predicted = api.post("/v1/devices/phone/predict", {"ops": {key: 3, "logits/1280x7x7/1000x1x1/s1": 1}}).json()
+    assert (predicted["mean_ms"], predicted["by"]) == (pytest.approx(6.25), "ops")
+    missing = api.post("/v1/devices/phone/predict", {"ops": {"k3_e6/8x14x14/8x14x14/s1": 1}})
+    assert (missing.status_code, missing.json()["error"]["detail"]) == (422, {"ops": ["k3_e6/8x14x14/8x14x14/s1"]})
+    assert api.post("/v1/devices/phone/predict", {"ops": {key: 0}}).status_code == 422
+    assert api.post("/v1/devices/phone/predict", {"genotype": "|x|"}).status_code == 422
+
+
+def test_bad_file_over_http_is_refused_with_line_and_reason_and_stores_nothing(api):
+    for parameters, words in (
+        ({"name": "t.csv", "device": "phone"}, "t.csv, line 1"),
+        ({"name": "t.yaml", "device": "../phone"}, "device"),
+        ({"name": "t.yaml"}, "device"),
+        ({"name": "t.yaml", "device": "phone", "kind": "stones"}, "kind: 'stones' is none of"),
+        ({"name": "t.yaml", "device": "phone", "batch": "0"}, "runtime.batch"),
+    ):
+        answer = api.post("/v1/tables", content=PROXYLESS.encode(), params=parameters)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
+        assert words in answer.text
+    assert api.get("/v1/devices").json() == {"devices": []}
+
+
 def test_search_says_so_before_it_asks_the_server():
     from search.verification import verify
 

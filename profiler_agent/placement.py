@@ -1,0 +1,78 @@
+"""Which provider ran the nodes of a graph: ONNX Runtime gives what a provider lacks to another one, without a word.
+
+Newer versions (from 1.24 on) record it when a session is made. Older ones show it in the profile of a single run,
+which is read for this alone: timed with the profiler on, everything takes twice as long.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import CorruptFile
+
+RECORD = "session.record_ep_graph_assignment_info"
+_MOST_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Nodes of a graph with who ran them.
+
+    Attributes:
+        asked: ONNX Runtime's name of the provider that should have run all of them.
+        nodes: (provider, operator) of each node.
+    """
+
+    asked: str
+    nodes: tuple[tuple[str, str], ...]
+
+    @property
+    def strays(self) -> tuple[tuple[str, str], ...]:
+        """Nodes that another provider ran."""
+        return tuple(node for node in self.nodes if node[0] != self.asked)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the provider ran nothing of the graph."""
+        return bool(self.nodes) and len(self.strays) == len(self.nodes)
+
+    def describe(self) -> str:
+        """Which nodes ran elsewhere, in words; empty where none did."""
+        strays = self.strays
+        if not strays:
+            return ""
+        kinds = sorted({operator for _, operator in strays})
+        named = ", ".join(kinds[:_MOST_NAMED]) + (", ..." if len(kinds) > _MOST_NAMED else "")
+        others = " and ".join(sorted({provider for provider, _ in strays}))
+        return f"{len(strays)} of {len(self.nodes)} nodes ran on {others} instead of {self.asked} ({named})"
+
+
+def find_recorded(session: Any, asked: str) -> Placement | None:
+    """What the session recorded; None where this ONNX Runtime cannot. It has to be made with the entry `RECORD`."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return None
+    parts = session.get_provider_graph_assignment_info()
+    return Placement(asked, tuple((part.ep_name, node.op_type) for part in parts for node in part.get_nodes()))
+
+
+def read_profile(profile: str | bytes, asked: str) -> Placement:
+    """The placement that the profile of one run shows.
+
+    Raises:
+        CorruptFile: it is no profile of ONNX Runtime.
+    """
+    try:
+        events = json.loads(profile)
+        return Placement(asked, tuple(_nodes(events)))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptFile(f"not a profile of ONNX Runtime: {error}") from error
+
+
+def _nodes(events: Iterable[dict[str, Any]]) -> Iterable[tuple[str, str]]:
+    for event in events:
+        details = event.get("args", {})
+        if event.get("cat") == "Node" and details.get("provider"):
+            yield str(details["provider"]), str(details["op_name"])

@@ -1,0 +1,255 @@
+"""Execution providers: refused by name where they are not, found out where they hand nodes to another one.
+
+This machine's ONNX Runtime offers the CPU and Azure. The latter runs no ordinary node: asked for it, ONNX Runtime gives
+every node to the CPU without a word, which is the fallback that has to be found out.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from profiler_agent.binding import BoundRun
+from profiler_agent.campaign import Subject
+from profiler_agent.cli import main
+from profiler_agent.placement import Placement, read_profile
+from profiler_agent.providers import CPU, PROVIDERS, provider_name, require_offered, require_started, session_providers
+from profiler_agent.round_timer import TimedGraph
+from profiler_agent.sessions import ModelRefused, load_graph, local_runtime, place_by_profile
+from profiler_agent.spool import Spool
+from profiler_agent.stability import StabilityJudge, doubt_lines
+from profiler_agent.stopping import PRESETS
+from shared.errors import CorruptFile, UnknownName, WrongUse
+from shared.graph_spec import parse_graph_spec
+from shared.graphs import build_graph
+from shared.measurement import Measurement, Round
+from shared.plan import Task
+
+AZURE = "AzureExecutionProvider"
+CONVOLUTIONS = "chain:2:nor_conv_3x3/4x8x8/4x8x8/s1"
+BROKEN = "chain:8:nor_conv_1x1/4x8x8/4x8x8/s1"
+
+
+def graph(reference=CONVOLUTIONS, batch=1):
+    return build_graph(parse_graph_spec(reference), batch)
+
+
+def test_every_provider_of_the_table_is_one_that_onnx_runtime_knows_by_that_name():
+    names = {one.name for one in PROVIDERS}
+    assert names <= set(onnxruntime.get_all_providers())
+    assert len({one.short for one in PROVIDERS}) == len(PROVIDERS) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("cpu", CPU),
+        ("CUDA", "CUDAExecutionProvider"),
+        ("cudaexecutionprovider", "CUDAExecutionProvider"),
+        ("FooExecutionProvider", "FooExecutionProvider"),
+    ],
+)
+def test_a_provider_goes_by_its_short_and_its_full_name(text, name):
+    assert provider_name(text) == name
+
+
+@pytest.mark.parametrize("text", ["", "gpu", "CPUExecutionProvider2", "a/bExecutionProvider", "x" * 80])
+def test_a_name_of_no_provider_is_refused_with_those_that_there_are(text):
+    with pytest.raises(UnknownName, match="cpu, cuda"):
+        provider_name(text)
+
+
+@pytest.mark.parametrize("one", PROVIDERS[1:], ids=lambda one: one.short)
+def test_a_provider_that_is_not_offered_is_refused_with_what_installs_it_and_what_is_here(one):
+    with pytest.raises(WrongUse) as refused:
+        require_offered(one.name, [CPU], "1.31.1")
+    said = str(refused.value)
+    assert said.startswith(f"ONNX Runtime 1.31.1 here has no {one.name}: ")
+    assert one.install in said
+    assert one.needs in said
+    assert said.endswith("(here: cpu)")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["profile", "--offline", "--out", "{folder}/run.json", "--device", "d", "--space", "darts"],
+        ["profile", "--server", "http://127.0.0.1:9", "--device", "d", "--space", "darts"],
+        ["work", "--server", "http://127.0.0.1:9", "--device", "d"],
+        ["predict", "--server", "http://127.0.0.1:9", "--device", "d", "net.onnx"],
+        ["doctor", "--seconds", "1"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_provider_that_is_not_here_ends_each_command_with_one_line_and_exit_code_2(command, tmp_path, capsys):
+    words = [word.format(folder=tmp_path) for word in command]
+    assert main([*words, "--spool", str(tmp_path / "spool"), "--provider", "cuda"]) == 2
+    captured = capsys.readouterr()
+    last = captured.err.splitlines()[-1]
+    assert "has no CUDAExecutionProvider: pip install onnxruntime-gpu" in last
+    assert last.endswith(", cpu)")
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_provider_that_does_not_start_is_no_reason_to_take_the_cpu():
+    require_started("CUDAExecutionProvider", ["CUDAExecutionProvider", CPU])
+    with pytest.raises(WrongUse, match=r"not start here \(CPUExecutionProvider would have run everything\).*cuDNN"):
+        require_started("CUDAExecutionProvider", [CPU])
+
+
+def test_a_provider_gets_its_threads_and_who_is_next_but_never_the_cpu_by_name():
+    everything = [one.name for one in PROVIDERS]
+    assert session_providers("XnnpackExecutionProvider", 3, everything) == [
+        ("XnnpackExecutionProvider", {"intra_op_num_threads": "3"})
+    ]
+    assert [name for name, _ in session_providers("TensorrtExecutionProvider", 1, everything)] == [
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+    ]
+
+
+def test_a_graph_of_which_a_provider_runs_nothing_is_refused_and_not_measured_on_the_cpu():
+    with pytest.raises(ModelRefused) as refused:
+        load_graph("ops", graph(), local_runtime(provider=AZURE))
+    assert str(refused.value) == (
+        f"ops: {AZURE} runs nothing of it: 4 of 4 nodes ran on {CPU} instead of {AZURE} (Conv, Relu)"
+    )
+
+
+def test_a_campaign_on_a_provider_that_runs_nothing_ends_with_one_clear_line(server, agent, capsys):
+    assert main([*agent.profile, "--provider", AZURE]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "without the canary nothing can be measured" in last
+    assert f"nodes ran on {CPU} instead of {AZURE}" in last
+
+
+def test_the_profile_of_a_run_shows_the_same_placement_as_the_record(tmp_path):
+    """Older versions of ONNX Runtime keep no record."""
+    feeds = {"input": np.zeros((1, 4, 8, 8), np.float32)}
+    shown = place_by_profile(graph(), local_runtime(provider=AZURE, optimisation="disabled"), feeds)
+    assert shown.nodes == tuple((CPU, operator) for operator in ("Relu", "Conv", "Relu", "Conv"))
+    assert shown.is_elsewhere
+
+
+def test_nodes_that_ran_elsewhere_are_counted_and_named():
+    xnnpack = "XnnpackExecutionProvider"
+    nodes = [(xnnpack, "Conv")] * 7 + [(CPU, "Softmax"), (CPU, "Slice")]
+    placement = Placement(xnnpack, tuple(nodes))
+    assert placement.describe() == f"2 of 9 nodes ran on {CPU} instead of {xnnpack} (Slice, Softmax)"
+    assert not placement.is_elsewhere
+    assert Placement(xnnpack, tuple(nodes[:7])).describe() == ""
+
+
+PROFILE = b"""[
+{"cat": "Session", "name": "model_loading_array", "args": {}},
+{"cat": "Node", "name": "conv_1_fence_before", "args": {"op_name": "Conv"}},
+{"cat": "Node", "name": "conv_1_kernel_time", "args": {"op_name": "Conv", "provider": "XnnpackExecutionProvider"}},
+{"cat": "Node", "name": "softmax_2_kernel_time", "args": {"op_name": "Softmax", "provider": "CPUExecutionProvider"}}
+]"""
+
+
+def test_a_profile_is_read_for_its_nodes_alone_and_what_is_none_is_said():
+    placement = read_profile(PROFILE, "XnnpackExecutionProvider")
+    assert placement.nodes == (("XnnpackExecutionProvider", "Conv"), (CPU, "Softmax"))
+    for content in (b"", b"{", b"[1]", b'[{"cat": "Node", "args": {"provider": "x"}}]'):
+        with pytest.raises(CorruptFile, match="not a profile"):
+            read_profile(content, CPU)
+
+
+def test_a_measurement_of_which_nodes_ran_elsewhere_says_so_and_the_summary_too():
+    elsewhere = Placement("XnnpackExecutionProvider", (("XnnpackExecutionProvider", "Conv"), (CPU, "Slice"))).describe()
+    rounds = [Round((2.0,) * 8, (1.0,) * 16, (1.0,) * 8)] * 6
+    long, short = (TimedGraph(name, lambda: None, elsewhere=elsewhere) for name in ("long", "short"))
+    task = Task("skip_connect/4x8x8/4x8x8/s1", "marginal", CONVOLUTIONS, CONVOLUTIONS.replace(":2:", ":1:"))
+    odd = {CONVOLUTIONS: "a layout reorder inside the chain: 6 more in 8 copies than in 2"}
+    verdict = StabilityJudge(PRESETS["fast"], odd=odd).judge(Subject(task, long, short, rounds))
+    assert not verdict.stable
+    assert verdict.reasons[:2] == (elsewhere, odd[CONVOLUTIONS])
+    measurement = Measurement("m", task.subject, task.role, task.graph, task.minus, 1, tuple(rounds), verdict)
+    assert doubt_lines([measurement] * 3) == (f"3 of 3 measurements: {elsewhere} [{task.subject}]",)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_bound_inputs_and_outputs_compute_what_a_plain_run_computes_in_the_same_memory_each_time(batch):
+    """The code that CUDA and TensorRT run, on the memory that this machine has."""
+    session = onnxruntime.InferenceSession(graph(batch=batch), providers=[CPU])
+    image = np.random.default_rng(0).standard_normal((batch, 4, 8, 8), np.float32)
+    bound = BoundRun(onnxruntime, session, {"input": image}, "cpu")
+    places = bound.output_places()
+    for _ in range(3):
+        bound()
+    assert places == bound.output_places()
+    assert [memory for memory, _ in places] == ["cpu"]
+    (expected,) = session.run(None, {"input": image})
+    np.testing.assert_array_equal(bound.outputs()[0], expected)
+
+
+def test_binding_works_where_an_array_is_not_contiguous_and_an_output_has_no_fixed_shape():
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[CPU])
+    image = np.arange(-12, 12, dtype=np.float32).reshape(4, 6).T
+    bound = BoundRun(onnxruntime, session, {"x": image}, "cpu")
+    bound()
+    np.testing.assert_array_equal(bound.outputs()[0], np.maximum(image, 0))
+
+
+def double_convolution() -> bytes:
+    """A valid graph with an operator for which ONNX Runtime has no kernel: a convolution of doubles."""
+    sides = [1, 4, 8, 8]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, sides) for name in ("input", "y"))
+    weights = onnx.numpy_helper.from_array(np.zeros((4, 4, 1, 1)), "w")
+    nodes = [
+        helper.make_node("Cast", ["input"], ["d"], to=TensorProto.DOUBLE),
+        helper.make_node("Conv", ["d", "w"], ["c"]),
+        helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
+    ]
+    drawn = helper.make_graph(nodes, "g", [x], [y], [weights])
+    model = helper.make_model(drawn, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def test_a_graph_with_an_op_that_the_provider_lacks_is_named_skipped_and_said_again_at_the_end(server, agent, capsys):
+    server.models[BROKEN] = double_convolution()
+    assert main(agent.profile) == 1
+    said = capsys.readouterr().err.splitlines()
+    (first,) = [number for number, line in enumerate(said) if line.startswith(f"left out: {BROKEN}: ")]
+    (summary,) = [number for number, line in enumerate(said) if "1 graphs could not be measured" in line]
+    assert "Conv" in said[first]
+    assert first < summary
+    assert BROKEN in said[summary + 1]
+    assert len(next(iter(server.measurements.values()))) == agent.tasks - 1
+
+
+def test_the_optimisation_level_reaches_session_run_and_table(server, agent):
+    assert main([*agent.profile, "--optimisation", "disabled"]) == 0
+    (spooled,) = Spool(agent.spool).runs()
+    assert "/opt=disabled/" in str(spooled.run.runtime)
+    ((_, _, runtime),) = server.tables
+    assert runtime == str(spooled.run.runtime)
+    plain = spooled.read_kernels()[BROKEN]
+    assert {name.split("/")[0] for name in plain} == {"Relu", "Conv"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux shows them")
+def test_a_session_has_as_many_threads_as_its_runtime_says():
+    before = len(list(Path("/proc/self/task").iterdir()))
+    loaded = load_graph("ops", graph(), local_runtime(threads=3))
+    assert len(list(Path("/proc/self/task").iterdir())) - before == 2  # the caller computes, too
+    del loaded
+
+
+def test_the_agents_page_lists_every_provider_with_what_installs_it():
+    page = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
+    for one in PROVIDERS:
+        assert f"| `{one.short}` | `{one.name}` | {one.install} | " in page
