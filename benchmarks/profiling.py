@@ -3,7 +3,8 @@
 Campaigns through a real server and a real agent, at most 60 networks in each fit: `nas-bench-201` (C=16, 32 x 32)
 with one and with five cells per stage, and with five in int8, `darts` (C=16, 8 cells, 32 x 32), `fbnet` at 128 and
 224. Tables are scored by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`); one cell per stage by op prices
-alone. Then `repeat` (six campaigns against plain medians, side by side), `memory`, `fixed_runs` and `carriers`.
+alone. Then `repeat` (six campaigns against plain medians, side by side), `foreign` (networks of no space), `memory`,
+`fixed_runs` and `carriers`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import carriers, fixed_runs, memory, repeat
+from benchmarks import calibration, carriers, fixed_runs, foreign, memory, repeat
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
 
@@ -75,6 +76,8 @@ CASES = (
     Case("fbnet_224", "fbnet", "--resolution 224", 60, 30, {**OTHER_BARS, "campaign_seconds": "<= 600"}),
 )
 
+BASELINES_OF = ("nb201_n5", "darts")
+
 
 def run(progress: Callable[[str], None]) -> dict[str, Figure]:
     """Figures `profiling.CASE.*`, `profiling.CASE.ops.*` and those of the other modules; takes half an hour."""
@@ -84,7 +87,10 @@ def run(progress: Callable[[str], None]) -> dict[str, Figure]:
             progress(f"{case.name}: {case.calibration} networks in the fit, {case.held_out} held out")
             table, seconds = campaign(stack, case)
             figures |= case_figures(case, table, seconds)
-    for part in (repeat, memory, fixed_runs, carriers):
+            if case.name in BASELINES_OF:
+                figures |= calibration.baseline_figures(calibration.read_newest(stack, case.space), case.name)
+        figures |= calibration.run(stack, progress)
+    for part in (repeat, foreign, memory, fixed_runs, carriers):
         figures |= part.run(progress)
     return figures
 
