@@ -16,6 +16,7 @@ from lut_server.audit import AuditLog
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
 from lut_server.failure_limit import FailureLimit
+from lut_server.kernel_plans import KernelPlanRequest
 from lut_server.metrics import Metrics
 from lut_server.predicting import PredictionRequest
 from lut_server.routes import archive, devices, health, jobs, kernels, plans, runs, tables
@@ -38,6 +39,7 @@ BODIES = (
     bodies.Heartbeat,
     bodies.HandIn,
     PredictionRequest,
+    KernelPlanRequest,
     ChoiceRequest,
     NewJob,
     Run,

@@ -146,6 +146,9 @@ class RunStore(Protocol):
     def measurements(self, run_id: str) -> tuple[Measurement, ...]:
         """Every measurement of the run with its raw values (unknown_run)."""
 
+    def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
+        """Those of the run's measurements that are of single kernels."""
+
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
         """The unit of the device's milliseconds, if a finished run has set it."""
 
