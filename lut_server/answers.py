@@ -24,7 +24,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Readiness:
-    """The database answers, at this schema revision."""
+    """The database takes writes, at this schema revision."""
 
     status: str
     schema: str

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lut_server.auth import ROLES, create_token
+from lut_server.operations.cli import add_operations
 from lut_server.settings import SETTINGS, Setting, Settings, read_settings
 from lut_server.sql import SqlStore, open_store
 from lut_server.store import TokenStore
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     listed.add_argument("--device", help="of one device alone")
     add_export(commands, add)
     add_import(commands, add)
-    add(commands, "migrate", "bring the database to this version's schema", _migrate)
+    add_operations(commands, add)
     return parser
 
 
@@ -178,11 +179,6 @@ def _table_list(arguments: argparse.Namespace, settings: Settings) -> None:
         for one in store.tables.list(arguments.device)
     ]
     print(align(("device", "space", "runtime", "held-out error", "created", "hash"), rows))
-
-
-def _migrate(_: argparse.Namespace, settings: Settings) -> None:
-    store = _open(settings)
-    print(f"{store.database.name} is at schema {store.revision()}")
 
 
 def _open(settings: Settings) -> SqlStore:

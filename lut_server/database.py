@@ -90,6 +90,33 @@ class Database:
         with self.read() as connection:
             return _revision(connection) or "none"
 
+    def downgrade(self, revision: str) -> tuple[str, ...]:
+        """Migrate back to an older schema; the revisions that were undone, the newest first.
+
+        Raises:
+            InvalidValue: there is no such revision.
+        """
+        config = migration_config()
+        known = [one.revision for one in ScriptDirectory.from_config(config).walk_revisions()]
+        if revision not in known:
+            raise InvalidValue("revision", f"'{revision[:40]}' is none of {', '.join(sorted(known))}")
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            config.attributes["connection"] = connection
+            command.downgrade(config, revision)
+        return tuple(known[: known.index(revision)])
+
+    def vacuum(self) -> None:
+        """Give the room of what was deleted back to the disk; waits for nobody's transaction in between."""
+        autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with autocommit.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            if self.is_sqlite:
+                raw.commit()
+            raw.execute("VACUUM")
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
