@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import carriers, fixed_runs, memory, repeat
+from benchmarks import calibration, carriers, fixed_runs, memory, repeat
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
 
@@ -67,6 +67,8 @@ CASES = (
     Case("fbnet_224", "fbnet", "--resolution 224", 60, 30, {**OTHER_BARS, "campaign_seconds": "<= 600"}),
 )
 
+BASELINES_OF = ("nb201_n5", "darts")
+
 
 def run(progress: Callable[[str], None]) -> dict[str, Figure]:
     """Figures `profiling.CASE.*`, `profiling.CASE.ops.*` and those of the other modules; takes half an hour."""
@@ -76,6 +78,9 @@ def run(progress: Callable[[str], None]) -> dict[str, Figure]:
             progress(f"{case.name}: {case.calibration} networks in the fit, {case.held_out} held out")
             table, seconds = campaign(stack, case)
             figures |= case_figures(case, table, seconds)
+            if case.name in BASELINES_OF:
+                figures |= calibration.baseline_figures(calibration.read_newest(stack, case.space), case.name)
+        figures |= calibration.run(stack, progress)
     for part in (repeat, memory, fixed_runs, carriers):
         figures |= part.run(progress)
     return figures

@@ -25,6 +25,7 @@ from lut_server.sql import open_store
 from lut_server.store import Store
 from lut_server.watching import Watch
 from shared import __version__
+from shared.choice import ChoiceRequest
 from shared.jobs import NewJob
 from shared.measurement import Run
 
@@ -37,6 +38,7 @@ BODIES = (
     bodies.Heartbeat,
     bodies.HandIn,
     PredictionRequest,
+    ChoiceRequest,
     NewJob,
     Run,
 )

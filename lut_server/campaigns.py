@@ -50,7 +50,7 @@ def check_texts(space_name: str, role: bytes, subject: bytes, graph: bytes, minu
     check_subject(space_name, *texts, None if minus is None else minus.decode())
 
 
-def finish_run(store: Store, run: Run, plan: Plan) -> TableSummary:
+def finish_run(store: Store, run: Run, plan: Plan, chosen: bool = False) -> TableSummary:
     """Calibrate a run and store its table; a finished run keeps the table it has.
 
     Raises:
@@ -58,20 +58,21 @@ def finish_run(store: Store, run: Run, plan: Plan) -> TableSummary:
         Conflict: never but when runs of one device finish at the same moment again and again.
     """
     try:
-        return _finish_once(store, run, plan)
+        return _finish_once(store, run, plan, chosen)
     except Conflict:
         return _finish_once(
-            store, run, plan
+            store, run, plan, chosen
         )  # another run set the canary's nominal time meanwhile: calibrate with that
 
 
-def _finish_once(store: Store, run: Run, plan: Plan) -> TableSummary:
+def _finish_once(store: Store, run: Run, plan: Plan, chosen: bool) -> TableSummary:
     measurements = store.runs.measurements(run.id)
     nominal_ms = store.runs.find_canary_nominal(run.device, str(run.runtime), run.canary)
     if nominal_ms is None and measurements:
         nominal_ms = canary_nominal_ms(measurements)
-    kernel_counts = store.kernels.of_graphs(run.device, str(run.runtime), plan.graphs())
-    table = build_table(run, plan, measurements, nominal_ms or 1.0, kernel_counts)
+    graphs = [*dict.fromkeys([*plan.graphs(), *(one.graph for one in measurements)])]
+    kernel_counts = store.kernels.of_graphs(run.device, str(run.runtime), graphs)
+    table = build_table(run, plan, measurements, nominal_ms or 1.0, kernel_counts, chosen)
     return store.runs.finish(run.id, table)
 
 

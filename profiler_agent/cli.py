@@ -17,7 +17,7 @@ from profiler_agent.commands.profile import add_spaces, report_tables, wanted_sp
 from profiler_agent.commands.runtime import add_optimisation, add_provider
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
-from profiler_agent.stopping import PRESETS
+from profiler_agent.stopping import BOUND_PERCENT, PRESETS
 from shared import __version__
 from shared.errors import LutnasError
 
@@ -83,6 +83,7 @@ def run_profile(arguments: argparse.Namespace) -> int:
         PRESETS[arguments.preset],
         arguments.new,
         arguments.force,
+        arguments.bound_percent,
         arguments.provider,
         arguments.optimisation,
     )
@@ -257,6 +258,21 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         ("seed", 0, "of the sampled networks"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
+
+    parser.add_argument(
+        "--bound-percent",
+        type=_percent,
+        default=BOUND_PERCENT,
+        metavar="P",
+        help=f"enough networks are measured once the 95 %% bound is P %% wide ({BOUND_PERCENT:g}); 0: all of them",
+    )
+
+
+def _percent(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not a width in percent, from 0 up")
+    return value
 
 
 def _positive(text: str) -> float:

@@ -22,7 +22,7 @@ from profiler_agent.progress import Progress
 from profiler_agent.retrying import retry
 from profiler_agent.run_file import RecordedRun, read_run_file, write_run_file
 from profiler_agent.server_client import ServerClient
-from profiler_agent.spool import RunSpool, Spool
+from profiler_agent.spool import RunSpool, Spool, measurement_id
 from profiler_agent.uploading import BATCH
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
@@ -63,7 +63,8 @@ def profile_offline(
     if spaces:
         with ServerClient(URL, transport=OfflineDesk(spool, files)) as client:
             profiler = Profiler(client, spool, progress, most_bytes=most_bytes)
-            measured = profiler.profile(dataclasses.replace(request, spaces=spaces))
+            # bound_percent 0: nobody is there to choose networks on the way
+            measured = profiler.profile(dataclasses.replace(request, spaces=spaces, bound_percent=0.0))
         outcomes |= {outcome.space: outcome for outcome in measured}
         for outcome in measured:
             if outcome.table is None and outcome.problem is None:
@@ -141,7 +142,8 @@ def find_spooled(spool: Spool, run_id: str) -> RunSpool:
 
 def write_spooled_run(spooled: RunSpool, out: Path) -> str:
     """Write what was measured of a run into one file; returns the content's hash."""
-    measurements = list(spooled.read_measurements().values())
+    of_plan = {measurement_id(spooled.run.id, task) for task in spooled.plan.tasks}
+    measurements = [one for id_, one in spooled.read_measurements().items() if id_ in of_plan]
     return write_run_file(out, spooled.run, spooled.plan, measurements, spooled.read_kernels())
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
+from shared.choice import Choice, ChoiceRequest
 from shared.errors import (
     AccessDenied,
     Conflict,
@@ -110,10 +111,16 @@ class ServerClient:
         path = f"/v1/runs/{quote(run_id, safe='')}/measurements"
         return self._value(tuple[Measurement, ...], "measurements", "GET", path)
 
-    def finish_run(self, run_id: str, plan: Plan) -> dict[str, Any]:
+    def choose(self, run_id: str, request: ChoiceRequest) -> Choice:
+        """Which calibration networks to measure next."""
+        path = f"/v1/runs/{quote(run_id, safe='')}/next"
+        return self._read(Choice, self._json("POST", path, to_wire(request), timeout_s=FINISH_TIMEOUT_S))
+
+    def finish_run(self, run_id: str, plan: Plan, chosen: bool = False) -> dict[str, Any]:
         """End a run; answers what table it made."""
         path = f"/v1/runs/{quote(run_id, safe='')}/finish"
-        answer = self._json("POST", path, {"plan": to_wire(plan)}, timeout_s=FINISH_TIMEOUT_S)
+        body = {"plan": to_wire(plan), **({"chosen": True} if chosen else {})}
+        answer = self._json("POST", path, body, timeout_s=FINISH_TIMEOUT_S)
         table = answer.get("table")
         if not isinstance(table, dict) or not isinstance(table.get("hash"), str):
             raise self._foreign("its answer to the end of a run names no table")

@@ -10,6 +10,11 @@ from types import MappingProxyType
 from shared.measurement import Round, estimate_ratio
 
 LONGEST_STEP_S = 60.0
+BOUND_PERCENT = 3.0
+"""Half-width of the 95 % bound at which enough whole networks are measured for the fit."""
+NETWORK_ROLES = ("calibration", "held_out", "verification")
+NETWORK_TIMES = 2
+"""Networks make the fit, and say how good it is. Those whose weights fit into no cache vary by 7 % between rounds."""
 ISOLATED_ROUNDS = 6
 """An op alone is timed for comparison: a few percent are enough."""
 
@@ -21,7 +26,7 @@ class Preset:
     Attributes:
         precision: half the 95 % interval over the median, both of the whole graph, at which a task is done.
         min_rounds: rounds that every task gets, whatever the time.
-        max_rounds: rounds after which a task is done however imprecise.
+        max_rounds: rounds after which an op is done however imprecise; a whole network has `NETWORK_TIMES` as many.
         seconds_per_task: the campaign's time is up after this times the number of its tasks.
     """
 
@@ -37,7 +42,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         preset.name: preset
         for preset in (
             Preset("fast", 0.02, 6, 10, 1.0),
-            Preset("standard", 0.01, 16, 30, 3.0),
+            Preset("standard", 0.01, 16, 30, 2.6),
             Preset("rigorous", 0.005, 24, 80, 10.0),
         )
     }
@@ -88,6 +93,6 @@ class StoppingRule:
             return None
         if precision_reached(rounds, divisor) <= self._preset.precision:
             return "precise"
-        if len(rounds) >= self._preset.max_rounds:
+        if len(rounds) >= self._preset.max_rounds * (NETWORK_TIMES if role in NETWORK_ROLES else 1):
             return "rounds"
         return "time" if self._time.spent_s > self._budget_s else None

@@ -22,7 +22,7 @@ from shared.measurement import Measurement, Round, Verdict
 from shared.plan import Task
 from shared.runtime import Runtime
 
-FEWEST_ROUNDS, MOST_ROUNDS = 24, 32
+FEWEST_ROUNDS = 24
 """More than a task of a campaign has at least: a verification has the last word."""
 TASKS_WORTH = 4
 """A verification may take the time of so many tasks of a campaign, should the machine be busy."""
@@ -59,7 +59,7 @@ def verify(
     """
     judge = StabilityJudge(preset)
     preset = replace(
-        preset, min_rounds=max(FEWEST_ROUNDS, preset.min_rounds), max_rounds=max(MOST_ROUNDS, preset.max_rounds)
+        preset, min_rounds=max(FEWEST_ROUNDS, preset.min_rounds), max_rounds=max(FEWEST_ROUNDS, preset.max_rounds)
     )
     rule = StoppingRule(preset, TASKS_WORTH, time.monotonic)
     network = Residence().add(lambda sessions: load_graph(task.graph, model, runtime, sessions), len(model))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from shared.errors import InvalidValue
 
 CONFIDENCE = 0.99
 """Default confidence of an upper bound: at most one network in a hundred lies above it."""
+
+
+NORMAL_95 = 1.6448536269514722
+"""The 95 % bound lies so many standard deviations above the mean; that is what the spread of a fit is made for."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,17 @@ class Prediction:
     guessed: tuple[str, ...] = ()
 
     def upper_ms(self, confidence: float = CONFIDENCE) -> float:
-        """The latency that the network stays below with that probability."""
+        """The latency that the network stays below with that probability.
+
+        Networks stray further than a normal distribution says: over 16 campaigns 99 % of 950 held-out networks lay
+        within 1.74 times what 95 % of them did (normal: 1.41; Student's t with four degrees of freedom: 1.76).
+        """
         if not 0.5 <= confidence < 1:
             raise InvalidValue("confidence", f"{confidence} is not within 0.5 and 1")
-        return self.mean_ms + NormalDist().inv_cdf(confidence) * self.sd_ms
+        return self.mean_ms + NORMAL_95 * student_4(confidence) / student_4(0.95) * self.sd_ms
+
+
+def student_4(confidence: float) -> float:
+    """Quantile of Student's t with four degrees of freedom, in closed form (Shaw, 2006); for 0.5 to below 1."""
+    alpha = math.sqrt(4 * confidence * (1 - confidence))
+    return 2 * math.sqrt(max(math.cos(math.acos(min(alpha, 1.0)) / 3) / alpha - 1, 0.0))

@@ -31,6 +31,14 @@ def test_a_noisy_task_goes_on_to_the_most_rounds():
     assert rule.find_reason(rounds_with([*noisy, 1.35]), 1) == "rounds"
 
 
+def test_a_noisy_network_may_have_twice_the_rounds_of_an_op():
+    rule = StoppingRule(QUICK, tasks=1, clock_s=FakeClock())
+    noisy = [1.0, 1.5, 1.1, 1.4, 1.2, 1.3, 1.05, 1.45, 1.15, 1.35]
+    assert rule.find_reason(rounds_with(noisy), 1, "marginal") == "rounds"
+    assert rule.find_reason(rounds_with(noisy * 2)[:19], 1, "held_out") is None
+    assert rule.find_reason(rounds_with(noisy * 2), 1, "held_out") == "rounds"
+
+
 def test_when_the_time_is_up_every_task_still_gets_its_fewest_rounds():
     clock = FakeClock()
     rule = StoppingRule(QUICK, tasks=2, clock_s=clock)

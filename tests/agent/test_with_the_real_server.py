@@ -153,3 +153,28 @@ def test_a_run_made_offline_becomes_a_table_when_its_file_is_handed_in(real, tmp
     assert said[0].stdout == said[1].stdout
     table_hash = re.search(r"table (\w{64})", said[0].stdout).group(1)
     assert real.ask("GET", f"/v1/tables/{table_hash}")["device"] == "afield"
+
+
+def test_networks_are_chosen_on_the_way_and_a_kill_changes_nothing(real, tmp_path):
+    sizes = SIZES.replace("--calibration 12", "--calibration 30 --bound-percent 99").replace(
+        "--classes 3", "--classes 4"
+    )
+    command = agent(real, tmp_path, "profile", "--space", "nas-bench-201", *sizes.split(), "--device", "chooser")
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "more networks" in line:  # killed with networks to measure that only the server's answer named
+            break
+    process.kill()
+    process.communicate()
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "resuming run" in done.stderr
+    assert "25 calibration networks: the bound is" in done.stderr
+    (stored,) = real.ask("GET", "/v1/runs?device=chooser")["runs"]
+    measurements = real.ask("GET", f"/v1/runs/{stored['run']['id']}/measurements")["measurements"]
+    graphs = [(one["role"], one["graph"]) for one in measurements]
+    assert len(set(graphs)) == len(graphs) == 2 * 12 + 25 + 6
+    networks = real.ask("GET", f"/v1/tables/{stored['table']}")["networks"]
+    fitted = {one["genotype"] for one in networks if one["role"] == "calibration"}
+    held_out = {one["genotype"] for one in networks if one["role"] == "held_out"}
+    assert (len(fitted), len(held_out), fitted & held_out) == (25, 6, set())

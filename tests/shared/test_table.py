@@ -5,6 +5,7 @@ import math
 import pytest
 
 from shared.errors import InvalidValue, MissingPrice, SchemaTooNew
+from shared.prediction import Prediction, student_4
 from shared.runtime import Runtime
 from shared.spaces import Genotype, NasBench201
 from shared.table import LatencyTable, OpPrice, read_table
@@ -74,3 +75,11 @@ def test_a_network_that_is_not_connected_has_no_latency() -> None:
 def test_a_primitive_that_the_space_lacks_is_refused() -> None:
     with pytest.raises(InvalidValue, match="conv_9x9"):
         make_table().predict(Genotype(("conv_9x9",) * 6))
+
+
+def test_the_bound_grows_beyond_95_percent_as_students_t_with_four_degrees_of_freedom():
+    assert [student_4(p) for p in (0.5, 0.95, 0.99)] == pytest.approx([0.0, 2.13185, 3.74695], abs=1e-4)
+    prediction = Prediction(10.0, 1.0)
+    assert prediction.upper_ms(0.95) == pytest.approx(11.64485, abs=1e-4)
+    assert prediction.upper_ms(0.99) == pytest.approx(10 + 1.64485 * 3.74695 / 2.13185, abs=1e-4)
+    assert prediction.upper_ms(0.5) == pytest.approx(10.0, abs=1e-6)
