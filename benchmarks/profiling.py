@@ -3,7 +3,8 @@
 Campaigns through a real server and a real agent, at most 60 networks in each fit: `nas-bench-201` (C=16, 32 x 32)
 with one and with five cells per stage, `darts` (C=16, 8 cells, 32 x 32), `fbnet` at 128 and 224. Tables are scored
 by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`); one cell per stage by op prices alone.
-Then `repeat` (six campaigns against plain medians, side by side), `memory`, `fixed_runs` and `carriers`.
+Then `repeat` (six campaigns against plain medians, side by side), `foreign`
+(networks of no space), `memory`, `fixed_runs` and `carriers`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import calibration, carriers, fixed_runs, memory, repeat
+from benchmarks import calibration, carriers, fixed_runs, foreign, memory, repeat
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
 
@@ -81,7 +82,7 @@ def run(progress: Callable[[str], None]) -> dict[str, Figure]:
             if case.name in BASELINES_OF:
                 figures |= calibration.baseline_figures(calibration.read_newest(stack, case.space), case.name)
         figures |= calibration.run(stack, progress)
-    for part in (repeat, memory, fixed_runs, carriers):
+    for part in (repeat, foreign, memory, fixed_runs, carriers):
         figures |= part.run(progress)
     return figures
 

@@ -9,6 +9,8 @@ inserts what another may be inserting right now with `insert_missing`.
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +51,8 @@ class Database:
         snapshots = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reading = self.engine.execution_options(**snapshots)
         self._writing = self.engine.execution_options(writes=True)
+        self._watch: sqlite3.Connection | None = None
+        self._watch_lock = threading.Lock()
         try:
             self._migrate()
         except (LutnasError, DBAPIError) as error:
@@ -90,6 +94,19 @@ class Database:
         with self.read() as connection:
             return _revision(connection) or "none"
 
+    def find_version(self) -> int | None:
+        """SQLite's count of the changes by any connection but the one that asks; None for PostgreSQL."""
+        if not self.is_sqlite:
+            return None
+        with self._watch_lock:
+            if self._watch is None:
+                self._watch = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
+            try:
+                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+            except sqlite3.Error:
+                return None  # whoever reads next says what is wrong
+            return int(version)
+
     def downgrade(self, revision: str) -> tuple[str, ...]:
         """Migrate back to an older schema; the revisions that were undone, the newest first.
 
@@ -118,8 +135,12 @@ class Database:
             raw.execute("VACUUM")
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; they are made again when they are needed."""
         self.engine.dispose()
+        with self._watch_lock:
+            if self._watch is not None:
+                self._watch.close()
+            self._watch = None
 
     def _migrate(self) -> None:
         config = migration_config()

@@ -152,6 +152,9 @@ class RunStore(Protocol):
     def measurements(self, run_id: str) -> tuple[Measurement, ...]:
         """Every measurement of the run with its raw values (unknown_run)."""
 
+    def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
+        """Those of the run's measurements that are of single kernels."""
+
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
         """The unit of the device's milliseconds, if a finished run has set it."""
 
@@ -338,6 +341,9 @@ class Store(Protocol):
 
     def revision(self) -> str:
         """Schema revision of the store."""
+
+    def find_version(self) -> int | None:
+        """A number that is another one after every change of the store; None where that takes more than a moment."""
 
     def check_ready(self) -> str:
         """Schema revision of a store that takes writes right now (unavailable, or the database's own error)."""

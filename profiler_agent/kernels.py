@@ -28,9 +28,23 @@ _FREE = ("Identity",)
 
 
 _SHAPE_KEEPERS = (
-    *("Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "QuickGelu", "Softmax"),
+    *(
+        "Relu",
+        "Clip",
+        "Sigmoid",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "QuickGelu",
+        "Softmax",
+        "Tanh",
+        "Elu",
+        "Selu",
+    ),
+    *("Selu", "Softplus", "Softsign", "Mish", "Gelu", "FastGelu", "PRelu", "Erf", "Exp", "Log", "Sqrt", "Neg", "Abs"),
+    *("Reciprocal", "LRN", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "LogSoftmax"),
     *("BatchNormalization", "Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear"),
-    *("ReorderInput", "ReorderOutput"),
+    "ReorderInput",
 )
 
 
@@ -136,6 +150,12 @@ def _same(node: Node, graph: Graph) -> Dimensions:
     return _input(node, graph)
 
 
+def _reorder_output(node: Node, graph: Graph) -> Dimensions:
+    """Inside the runtime's own layout channels are padded to whole blocks; here the padding ends."""
+    x, channels = _input(node, graph), node.attributes.get("channels")
+    return (x[0], channels, *x[2:]) if isinstance(channels, int) else x
+
+
 def _broadcast(node: Node, graph: Graph) -> Dimensions:
     shapes = [_input(node, graph, index) for index, name in enumerate(node.inputs) if name]
     return max(shapes, key=lambda shape: (len(shape), math.prod(shape)))
@@ -197,26 +217,58 @@ def _slice(node: Node, graph: Graph) -> Dimensions:
 
 def _reduce_mean(node: Node, graph: Graph) -> Dimensions:
     x = _input(node, graph)
-    axes = node.attributes.get("axes") or (graph.integers.get(node.inputs[1]) if len(node.inputs) > 1 else None)
-    chosen = {axis % len(x) for axis in axes} if isinstance(axes, list) else set(range(len(x)))
+    axes = _axes(node, graph)
+    chosen = {axis % len(x) for axis in axes} if axes else set(range(len(x)))
     if node.attributes.get("keepdims", 1):
         return tuple(1 if axis in chosen else side for axis, side in enumerate(x))
     return tuple(side for axis, side in enumerate(x) if axis not in chosen) or (1,)
+
+
+def _axes(node: Node, graph: Graph) -> list[int] | None:
+    """An attribute in older files, an input in newer ones."""
+    axes = node.attributes.get("axes") or (graph.integers.get(node.inputs[1]) if len(node.inputs) > 1 else None)
+    return axes if isinstance(axes, list) else None
+
+
+def _squeeze(node: Node, graph: Graph) -> Dimensions:
+    x, axes = _input(node, graph), _axes(node, graph)
+    chosen = {axis % len(x) for axis in axes} if axes else {axis for axis, side in enumerate(x) if side == 1}
+    return tuple(side for axis, side in enumerate(x) if axis not in chosen) or (1,)
+
+
+def _unsqueeze(node: Node, graph: Graph) -> Dimensions:
+    x, axes = list(_input(node, graph)), _axes(node, graph)
+    rank = len(x) + len(axes or ())
+    for axis in sorted(axis % rank for axis in axes or ()):
+        x.insert(axis, 1)
+    return tuple(x)
+
+
+def _pad(node: Node, graph: Graph) -> Dimensions:
+    x = _input(node, graph)
+    pads = node.attributes.get("pads") or (graph.integers.get(node.inputs[1]) if len(node.inputs) > 1 else None)
+    if not isinstance(pads, list) or len(pads) != 2 * len(x):
+        raise UnknownOperator(f"{_operator(node)} by widths that are computed at run time")
+    return tuple(side + pads[axis] + pads[axis + len(x)] for axis, side in enumerate(x))
 
 
 _SHAPE_RULES: dict[str, Callable[[Node, Graph], Dimensions]] = {
     **dict.fromkeys(("Conv", "FusedConv", "QLinearConv"), _convolution),
     **dict.fromkeys(("AveragePool", "MaxPool", "QLinearAveragePool"), _pool),
     **dict.fromkeys(("GlobalAveragePool", "QLinearGlobalAveragePool", "GlobalMaxPool"), _global_pool),
-    **dict.fromkeys(("Add", "Mul", "Sub", "Div", "Sum", "QLinearAdd"), _broadcast),
+    **dict.fromkeys(("Add", "Mul", "Sub", "Div", "Sum", "Max", "Min", "Pow", "QLinearAdd"), _broadcast),
     **dict.fromkeys(_SHAPE_KEEPERS, _same),
     **dict.fromkeys(("Concat", "QLinearConcat"), _concat),
     **dict.fromkeys(("Gemm", "MatMul", "FusedGemm", "QGemm"), _linear),
+    "ReorderOutput": _reorder_output,
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Transpose": _transpose,
     "Slice": _slice,
-    "ReduceMean": _reduce_mean,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Pad": _pad,
+    **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"), _reduce_mean),
 }
 
 

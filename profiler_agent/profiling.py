@@ -37,7 +37,7 @@ from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway
 from shared.measurement import Run, check_device_name
 from shared.plan import Plan, Task
 from shared.runtime import Runtime
-from shared.spaces import Space
+from shared.spaces import Space, parse_space
 from shared.wire import from_wire, to_wire
 
 UNKNOWN_MEMORY_BYTES = 1_000_000_000
@@ -165,6 +165,26 @@ class Profiler:
         if first is not None and online and request.bound_percent:
             spooled.begin_choosing(first)
         return spooled
+
+    def carry_out(self, plan: Plan, device: str, runtime: Runtime, preset: Preset, new: bool = False) -> Outcome:
+        """Measure a plan that is at hand, or what an unfinished run of it lacks, and hand it in, complete or not.
+
+        Raises:
+            LutnasError: as the message says; what is measured is spooled.
+        """
+        description = self.probe()
+        online = self._greet(device, description)
+        like = _new_run(plan, device, runtime, datetime.now(UTC).isoformat(timespec="seconds"), description)
+        with self.spool.measuring(self.wait_for_others):
+            found = None if new else self.spool.find_unfinished(like)
+            spooled = found or self.spool.new_run(like, plan)
+            begun = set(spooled.graphs) if found else set()
+            request = ProfileRequest(device, (parse_space(plan.space),), preset=preset)
+            refused = self._measure(RunGroup([spooled]), request, online, begun)
+        (outcome,) = self._hand_in([spooled], refused, force=True)
+        if outcome.problem is not None:
+            raise outcome.problem
+        return outcome
 
     def _greet(self, device: str, description: dict[str, str]) -> bool:
         try:

@@ -146,6 +146,17 @@ class ServerClient:
             raise self._foreign("its prediction is none")
         return answer
 
+    def plan_kernels(
+        self, device: str, networks: Sequence[Sequence[str]], space: str, runtime: str
+    ) -> tuple[Plan | None, dict[str, str]]:
+        """The plan that measures what the device's table lacks of these networks, and what cannot be measured."""
+        body = {"networks": [list(network) for network in networks], "space": space, "runtime": runtime}
+        answer = self._json("POST", f"/v1/devices/{quote(device, safe='')}/kernels/plan", body)
+        if "plan" not in answer or not isinstance(answer.get("refused"), dict):
+            raise self._foreign("its plan of kernels is none")
+        plan = None if answer["plan"] is None else self._read(Plan, answer["plan"])
+        return plan, {str(kernel): str(problem) for kernel, problem in answer["refused"].items()}
+
     def lease_job(self, device: str, owner: str, lease_s: float) -> Job | None:
         """Take the next job of the device, if there is one."""
         answer = self._json("POST", "/v1/jobs/lease", {"device": device, "owner": owner, "lease_s": lease_s})
@@ -222,7 +233,9 @@ class ServerClient:
         if status in _AWAY_STATUS:
             return ServerAway(f"{self.url} is not ready ({status}): {message}")
         kind = {404: NotFound, 409: Conflict}.get(status, ServerRefused)
-        return kind(f"{self.url} refuses ({status}): {message}", status, code)
+        detail = error.get("detail")
+        said = detail if isinstance(detail, dict) else None
+        return kind(f"{self.url} refuses ({status}): {message}", status, code, detail=said)
 
     def _foreign(self, problem: str) -> ServerRefused:
         return ServerRefused(f"{self.url} does not speak as a lut-server does: {problem}; check the URL", 0, "foreign")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -159,10 +160,18 @@ def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any
         return read_profile(Path(session.end_profiling()).read_bytes(), runtime.provider)
 
 
-def optimise(name: str, model: bytes | Path, runtime: Runtime) -> bytes:
+def optimise(
+    name: str, model: bytes | Path, runtime: Runtime, free_sides: Mapping[str, int] = MappingProxyType({})
+) -> bytes:
     """The graph that ONNX Runtime would execute, weights and all, from a session that is never run.
 
     A session that writes its graph keeps its weights twice; so this is not the one that is timed.
+
+    Args:
+        name: for messages.
+        model: ONNX bytes, or the path of a file that keeps its weights in others.
+        runtime: of this machine.
+        free_sides: what inputs' sides that have a name instead of a number are fixed to.
 
     Raises:
         ModelRefused: ONNX Runtime does not load the model, or cannot write the graph.
@@ -175,6 +184,8 @@ def optimise(name: str, model: bytes | Path, runtime: Runtime) -> bytes:
             path = Path(folder) / "optimised.onnx"
             options = _options(ort, runtime)
             options.optimized_model_filepath = str(path)
+            for side, length in free_sides.items():
+                options.add_free_dimension_override_by_name(side, length)
             _open(ort, model, options, runtime)
             return path.read_bytes()
     except failures as error:

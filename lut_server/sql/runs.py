@@ -98,6 +98,14 @@ class SqlRuns:
             contents = connection.scalars(query).all()
         return tuple(map(read_measurement, contents))
 
+    def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
+        of_run = (_MEASUREMENTS.run == run_id) & _MEASUREMENTS.content.contains('"role":"kernel"')
+        query = select(_MEASUREMENTS.content).where(of_run).order_by(_MEASUREMENTS.number)
+        with self._database.read() as connection:
+            contents = connection.scalars(query).all()
+        found = tuple(map(read_measurement, contents))
+        return tuple(one for one in found if one.role == "kernel")
+
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
         with self._database.read() as connection:
             return _find_nominal(connection, device, runtime, canary)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import InvalidValue, UnknownName
-from shared.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph, ParallelGraph
+from shared.graph_spec import CanaryGraph, ChainGraph, GraphSpec, KernelGraph, NetworkGraph, ParallelGraph
+from shared.graphs.kernels import build_kernel_graph
 from shared.graphs.networks import emit_network, network_parameter_shapes
 from shared.graphs.primitives import EMITTERS, Emitter
 from shared.graphs.weights import GivenWeights, RandomWeights, Weights
@@ -24,8 +25,8 @@ def build_graph(spec: GraphSpec, batch: int = 1) -> bytes:
     """Build the graph of a reference, with random weights.
 
     Args:
-        spec: canary, chain, parallel ops or network; an uploaded model has no recipe.
-        batch: images per inference.
+        spec: canary, chain, parallel ops, kernel or network; an uploaded model has no recipe.
+        batch: images per inference; a kernel's shapes say it themselves.
 
     Raises:
         InvalidValue: the reference is that of an uploaded model.
@@ -37,6 +38,8 @@ def build_graph(spec: GraphSpec, batch: int = 1) -> bytes:
         return _build_ops((spec.key,) * spec.copies, batch)
     if isinstance(spec, ParallelGraph):
         return _build_side_by_side(spec, batch)
+    if isinstance(spec, KernelGraph):
+        return build_kernel_graph(spec.kernel, spec.copies, spec.probed)
     if isinstance(spec, NetworkGraph):
         return build_network(spec.space, spec.genotype, batch=batch)
     raise InvalidValue("graph", f"{spec} is a file, not a recipe")
