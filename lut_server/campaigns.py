@@ -76,7 +76,7 @@ def finish_run(store: Store, run: Run, plan: Plan, chosen: bool = False) -> Tabl
 
 def _finish_once(store: Store, run: Run, plan: Plan, chosen: bool) -> TableSummary:
     measurements = store.runs.measurements(run.id)
-    nominal_ms = store.runs.find_canary_nominal(run.device, str(run.runtime), run.canary)
+    nominal_ms = store.runs.find_canary_nominal(run.device, str(run.runtime.of_canary), run.canary)
     if nominal_ms is None and measurements:
         nominal_ms = canary_nominal_ms(measurements)
     if is_kernel_plan(plan):

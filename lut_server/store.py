@@ -192,6 +192,7 @@ class TableStore(Protocol):
         """The newest table of the device whose space is `space` or begins with its parts.
 
         A measured table goes before every imported one.
+        Without a runtime a table of fp32 goes before those of other precisions: who says nothing means plain networks.
         """
 
     def list(self, device: str | None = None) -> tuple[TableSummary, ...]:

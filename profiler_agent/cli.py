@@ -15,7 +15,7 @@ from profiler_agent.commands.doctor import add_doctor
 from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
 from profiler_agent.commands.own_files import add_own_files
 from profiler_agent.commands.profile import add_spaces, report_tables, wanted_spaces
-from profiler_agent.commands.runtime import add_optimisation, add_provider
+from profiler_agent.commands.runtime import add_optimisation, add_precision, add_provider
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
 from profiler_agent.stopping import BOUND_PERCENT, PRESETS
@@ -81,6 +81,7 @@ def run_profile(arguments: argparse.Namespace) -> int:
         arguments.seed,
         arguments.threads,
         arguments.batch,
+        arguments.precision,
         PRESETS[arguments.preset],
         arguments.new,
         arguments.force,
@@ -228,6 +229,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         ("seed", 0, "of the sampled networks"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
+    add_precision(parser, "of weights and activations")
 
     parser.add_argument(
         "--bound-percent",

@@ -25,7 +25,7 @@ from shared.errors import (
 from shared.jobs import Job, JobResult
 from shared.measurement import Measurement, Run
 from shared.plan import Plan
-from shared.runtime import Runtime
+from shared.runtime import PRECISION_HEADER, Runtime
 from shared.table import LatencyTable, read_table
 from shared.wire import canonical_json, from_wire, to_wire
 
@@ -73,11 +73,16 @@ class ServerClient:
         query = f"space={quote(space, safe='')}&calibration={calibration}&held_out={held_out}&seed={seed}&isolated=1"
         return self._value(Plan, "plan", "GET", f"/v1/plan?{query}")
 
-    def fetch_graph(self, spec: str, batch: int, known_sha256: str | None = None) -> bytes | None:
+    def fetch_graph(
+        self, spec: str, batch: int, known_sha256: str | None = None, precision: str = "fp32"
+    ) -> bytes | None:
         """Bytes of a graph; None if they still are those of `known_sha256`."""
         headers = {"If-None-Match": f'"{known_sha256}"'} if known_sha256 else {}
         path = f"/v1/graph?spec={quote(spec, safe='')}&batch={batch}"
+        path += "" if precision == "fp32" else f"&precision={precision}"
         response = self._send("GET", path, headers=headers)
+        if response.headers.get(PRECISION_HEADER, "fp32") != precision:
+            raise LutnasError(f"{self.url} is an older lut-server, which has no graphs in {precision}; update it")
         if response.status_code == httpx.codes.NOT_MODIFIED:
             return None
         sha256 = response.headers.get("ETag", "").removeprefix("W/").strip('"')

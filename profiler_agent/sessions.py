@@ -53,7 +53,9 @@ def find_version() -> str:
     return str(_onnxruntime().__version__)
 
 
-def local_runtime(threads: int = 1, batch: int = 1, provider: str = CPU, optimisation: str = "all") -> Runtime:
+def local_runtime(
+    threads: int = 1, batch: int = 1, provider: str = CPU, optimisation: str = "all", precision: str = "fp32"
+) -> Runtime:
     """The runtime of this machine with the given settings.
 
     Args:
@@ -61,6 +63,7 @@ def local_runtime(threads: int = 1, batch: int = 1, provider: str = CPU, optimis
         batch: images per inference.
         provider: short name, or ONNX Runtime's own.
         optimisation: graph optimisation level.
+        precision: of weights and activations.
 
     Raises:
         WrongUse: this ONNX Runtime does not offer the provider, or a setting is outside its domain.
@@ -72,6 +75,7 @@ def local_runtime(threads: int = 1, batch: int = 1, provider: str = CPU, optimis
         version,
         provider=provider_name(provider),
         threads=threads,
+        precision=precision,
         optimisation=optimisation,
         batch=batch,
     )
@@ -214,13 +218,16 @@ def _options(ort: Any, runtime: Runtime) -> Any:
 
 
 def _input(name: str, kind: str, shape: list[int | str | None], batch: int) -> Any:
-    if kind != "tensor(float)":
-        raise ValueError(f"the input {name} is {kind}, not tensor(float)")
+    if kind not in ("tensor(float)", "tensor(uint8)"):
+        raise ValueError(f"the input {name} is {kind}, neither tensor(float) nor tensor(uint8)")
     sides = [side if isinstance(side, int) else batch if axis == 0 else None for axis, side in enumerate(shape)]
     if any(side is None for side in sides):
         raise ValueError(f"the input {name} has no fixed shape: {shape}")
+    random, fixed = np.random.default_rng(INPUT_SEED), [side or 1 for side in sides]
+    if kind == "tensor(uint8)":
+        return random.integers(0, 256, fixed, np.uint8)
     # Ordinary numbers: zeros or denormals would be timed, not the network.
-    return np.random.default_rng(INPUT_SEED).standard_normal([side or 1 for side in sides], np.float32)
+    return random.standard_normal(fixed, np.float32)
 
 
 def _onnxruntime() -> Any:

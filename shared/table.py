@@ -200,17 +200,18 @@ class LatencyTable:
     def _command(self) -> str:
         """What would measure what the table lacks; an imported list of ops names no space."""
         try:
-            return profile_command(self.device, self.parsed_space)
+            return profile_command(self.device, self.parsed_space, self.runtime.precision)
         except WrongUse:
             return f"profiler-agent profile --server URL --device {self.device} --space NAME"
 
 
-def profile_command(device: str, space: Space) -> str:
+def profile_command(device: str, space: Space, precision: str = "fp32") -> str:
     """The command that measures a space on a device."""
+    wanted = "" if precision == "fp32" else f" --precision {precision}"
     return (
         f"profiler-agent profile --server URL --device {device} --space {space.name} --resolution {space.resolution}"
         f" --channels {space.channels} --depth {space.depth}"
-        f" --classes {space.classes} --image-channels {space.image_channels}"
+        f" --classes {space.classes} --image-channels {space.image_channels}{wanted}"
     )
 
 

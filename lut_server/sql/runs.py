@@ -178,7 +178,7 @@ def _find_nominal(connection: Connection, device: str, runtime: str, canary: str
 
 
 def _settle_nominal(connection: Connection, run_id: str, table: LatencyTable, now: str) -> None:
-    key = {"device": table.device, "runtime": str(table.runtime), "canary": table.canary}
+    key = {"device": table.device, "runtime": str(table.runtime.of_canary), "canary": table.canary}
     values = {**key, "nominal_ms": table.canary_nominal_ms, "run": run_id, "created_at": now}
     is_first = insert_missing(connection, schema.canary_nominals, values) > 0
     if not is_first and _find_nominal(connection, **key) != table.canary_nominal_ms:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from profiler_agent.commands.runtime import add_optimisation, add_provider
+from profiler_agent.commands.runtime import add_optimisation, add_precision, add_provider
 from profiler_agent.spool import Spool, default_spool
 from profiler_agent.stopping import PRESETS
 
@@ -26,6 +26,7 @@ def add_own_files(commands: Any) -> None:
     """Add both commands to the parser's commands."""
     predict = commands.add_parser("predict", help="say how long ONNX files take, without timing them")
     _add_table(predict)
+    add_precision(predict, "of the table and of the files")
     predict.add_argument("--json", action="store_true", help="as one JSON object")
     predict.set_defaults(command=run_predict, stateless=True)
 
@@ -148,7 +149,12 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
 def _runtime(arguments: argparse.Namespace) -> Runtime:
     from profiler_agent.sessions import local_runtime
 
-    return local_runtime(arguments.threads, provider=arguments.provider, optimisation=arguments.optimisation)
+    return local_runtime(
+        arguments.threads,
+        provider=arguments.provider,
+        optimisation=arguments.optimisation,
+        precision=getattr(arguments, "precision", "fp32"),
+    )
 
 
 def _client(arguments: argparse.Namespace) -> ServerClient:
