@@ -19,4 +19,5 @@ REGISTRY: dict[str, str] = {
     "profiling": "benchmarks.profiling",
     "search": "benchmarks.search",
     "imported": "benchmarks.imported",
+    "server": "benchmarks.server",
 }
