@@ -59,6 +59,9 @@ def verify(
         if polled.state not in seen:
             seen.add(polled.state)
             on_state(polled.state)
+        if polled.notice is not None and "notice" not in seen:
+            seen.add("notice")
+            on_state(f"{polled.state}: {polled.notice}")
 
     try:
         job = client.wait_for_job(job.id, patience.timeout_s, tell, patience.clock, patience.sleep)
