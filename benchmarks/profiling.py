@@ -1,9 +1,9 @@
-"""How far a latency table is off on networks that no fit ever saw, and how well the table repeats.
+"""How far a latency table is off on networks that no fit ever saw.
 
 Campaigns through a real server and a real agent, at most 60 networks in each fit: `nas-bench-201` (C=16, 32 x 32)
 with one and with five cells per stage, `darts` (C=16, 8 cells, 32 x 32), `fbnet` at 128 and 224. Tables are scored
 by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`); one cell per stage by op prices alone.
-Then `repeat` (six campaigns against plain medians, side by side), `memory`, `fixed_runs` and `carriers`.
+Then `fixed_runs` and `carriers`. How well a table repeats is `repeat`, what it takes in memory `memory`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import carriers, fixed_runs, memory, repeat
+from benchmarks import carriers, fixed_runs
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
 
@@ -76,7 +76,7 @@ def run(progress: Callable[[str], None]) -> dict[str, Figure]:
             progress(f"{case.name}: {case.calibration} networks in the fit, {case.held_out} held out")
             table, seconds = campaign(stack, case)
             figures |= case_figures(case, table, seconds)
-    for part in (repeat, memory, fixed_runs, carriers):
+    for part in (fixed_runs, carriers):
         figures |= part.run(progress)
     return figures
 
