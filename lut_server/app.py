@@ -16,6 +16,7 @@ from lut_server.audit import AuditLog
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
 from lut_server.failure_limit import FailureLimit
+from lut_server.kernel_plans import KernelPlanRequest
 from lut_server.metrics import Metrics
 from lut_server.predicting import PredictionRequest
 from lut_server.routes import archive, devices, health, jobs, kernels, plans, runs, tables
@@ -25,6 +26,7 @@ from lut_server.sql import open_store
 from lut_server.store import Store
 from lut_server.watching import Watch
 from shared import __version__
+from shared.choice import ChoiceRequest
 from shared.jobs import NewJob
 from shared.measurement import Run
 
@@ -37,6 +39,8 @@ BODIES = (
     bodies.Heartbeat,
     bodies.HandIn,
     PredictionRequest,
+    KernelPlanRequest,
+    ChoiceRequest,
     NewJob,
     Run,
 )

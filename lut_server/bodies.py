@@ -59,9 +59,10 @@ class KernelBatch:
 
 @dataclass(frozen=True)
 class FinishRun:
-    """The plan that the run carried out."""
+    """The plan that the run carried out; `chosen`: but for its calibration networks, which were chosen on the way."""
 
     plan: Plan
+    chosen: bool = False
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,9 @@ class RunStore(Protocol):
     def measurements(self, run_id: str) -> tuple[Measurement, ...]:
         """Every measurement of the run with its raw values (unknown_run)."""
 
+    def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
+        """Those of the run's measurements that are of single kernels."""
+
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
         """The unit of the device's milliseconds, if a finished run has set it."""
 
@@ -183,6 +186,7 @@ class TableStore(Protocol):
         """The newest table of the device whose space is `space` or begins with its parts.
 
         A measured table goes before every imported one.
+        Without a runtime a table of fp32 goes before those of other precisions: who says nothing means plain networks.
         """
 
     def list(self, device: str | None = None) -> tuple[TableSummary, ...]:

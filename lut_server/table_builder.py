@@ -15,16 +15,19 @@ from lut_server.calibration import fit_prices
 from lut_server.held_out import BOUND_CONFIDENCE, held_out_error
 from lut_server.kernel_calibration import MeasuredGraph, fit_kernel_prices
 from shared.errors import InvalidValue
+from shared.graph_spec import NetworkGraph
 from shared.kernel import parse_kernel
 from shared.kernel_prices import KernelPrices
 from shared.measurement import Measurement, Run, quantile
 from shared.op_key import parse_op_key
-from shared.plan import Plan
+from shared.plan import OP_ROLES, Plan
 from shared.prediction import BaselineError
 from shared.spaces import Genotype, Space, parse_space
 from shared.table import LatencyTable, NetworkCheck, OpPrice
 
 _Z975 = 1.959963984540054
+FEWEST_CHOSEN = 5
+"""Calibration networks that a run has to have that chose them on the way."""
 KernelCounts = Mapping[str, Mapping[str, int]]
 
 
@@ -60,23 +63,29 @@ def build_table(
     measurements: Sequence[Measurement],
     nominal_ms: float,
     kernel_counts: KernelCounts = MappingProxyType({}),
+    chosen: bool = False,
 ) -> LatencyTable:
     """Calibrate a run's table; with kernel counts of its graphs, by reference, it gets kernel prices too.
+
+    Args:
+        run: whose measurements they are.
+        plan: what it was to measure. Its further calibration networks are part of the fit as well.
+        measurements: of the run.
+        nominal_ms: what a canary's time counts as.
+        kernel_counts: by graph reference.
+        chosen: calibration networks were chosen on the way: those of the plan need not all be there.
 
     Raises:
         InvalidValue: the plan is not the run's, a task of it has no measurement, or the run has no price for an op.
     """
-    if plan.id != run.plan_id or plan.space != run.space or plan.canary != run.canary:
-        raise InvalidValue("plan", f"is not the one that run '{run.id}' was made for ({run.plan_id})")
+    check_plan(run, plan)
     marginals, isolated, networks = [], {}, []
     space = parse_space(run.space)
-    of_plan = _of_plan(plan, measurements)
+    of_plan = _of_plan(plan, measurements, chosen)
     for measurement in of_plan:
         estimate = measurement.estimate()
         if measurement.role == "marginal":
-            low, middle, high = (nominal_ms * ratio for ratio in (estimate.low, estimate.ratio, estimate.high))
-            verdict = measurement.verdict
-            marginals.append(MarginalCost(measurement.subject, middle, low, high, verdict.stable, verdict.reasons))
+            marginals.append(_marginal(measurement, nominal_ms))
         elif measurement.role == "isolated":
             isolated[measurement.subject] = nominal_ms * estimate.ratio
         else:
@@ -89,6 +98,50 @@ def build_table(
         kernels=_kernel_prices(of_plan, nominal_ms, kernel_counts),
         baselines=_baselines(space, marginals, isolated, networks) or None,
     )
+
+
+def check_plan(run: Run, plan: Plan) -> None:
+    """Raise InvalidValue unless the run was made for the plan."""
+    if plan.id != run.plan_id or plan.space != run.space or plan.canary != run.canary:
+        raise InvalidValue("plan", f"is not the one that run '{run.id}' was made for ({run.plan_id})")
+
+
+def calibration_measurements(plan: Plan, measurements: Sequence[Measurement]) -> list[Measurement]:
+    """The calibration networks of a run, those of its plan first; none that computes what a held-out network does."""
+    space = parse_space(plan.space)
+    held_out = {space.signature(space.parse(task.subject)) for task in plan.tasks if task.role == "held_out"}
+    order = {task.graph: place for place, task in enumerate(plan.tasks) if task.role == "calibration"}
+    found = {
+        one.graph: one
+        for one in measurements
+        if one.role == "calibration"
+        and one.minus is None
+        and one.divisor == 1
+        and (one.graph in order or _may_join(one, space, held_out))
+    }
+    return sorted(found.values(), key=lambda one: order.get(one.graph, len(order)))
+
+
+def _may_join(one: Measurement, space: Space, held_out: set[str]) -> bool:
+    genotype = space.parse(one.subject)
+    return one.graph == str(NetworkGraph(space, genotype)) and space.signature(genotype) not in held_out
+
+
+def table_of_ops(run: Run, nominal_ms: float, space: Space, measurements: Sequence[Measurement]) -> LatencyTable:
+    """Op prices alone, from marginal costs and calibration networks."""
+    marginals = [_marginal(one, nominal_ms) for one in measurements if one.role == "marginal"]
+    networks = [
+        MeasuredNetwork(space.parse(one.subject), one.role, nominal_ms * one.estimate().ratio)
+        for one in measurements
+        if one.role == "calibration"
+    ]
+    return calibrate(run, nominal_ms, space, marginals, networks)
+
+
+def _marginal(one: Measurement, nominal_ms: float) -> MarginalCost:
+    estimate = one.estimate()
+    low, middle, high = (nominal_ms * ratio for ratio in (estimate.low, estimate.ratio, estimate.high))
+    return MarginalCost(one.subject, middle, low, high, one.verdict.stable, one.verdict.reasons)
 
 
 def _baselines(
@@ -152,21 +205,12 @@ def calibrate(
 
 def _kernel_prices(measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts) -> KernelPrices | None:
     """Kernel prices from every graph whose kernels are known, scored on the held-out networks."""
-    graphs: dict[str, MeasuredGraph] = {}
-    held_out: list[tuple[Mapping[str, int], float]] = []
-    for one in measurements:
-        if one.role == "isolated":  # at a graph's edges layouts change: no price is like that
-            continue
-        if one.graph in counts and one.role == "held_out":
-            held_out.append((counts[one.graph], nominal_ms * one.estimate().ratio))
-            continue
-        if one.graph in counts:
-            ms = nominal_ms * median(round_.graph_ratio() for round_ in one.rounds)
-            graphs[one.graph] = MeasuredGraph(counts[one.graph], ms, one.role == "calibration")
-        if one.minus is not None and one.minus in counts:
-            ms = nominal_ms * median(quantile(round_.minus_ms) / quantile(round_.canary_ms) for round_ in one.rounds)
-            graphs[one.minus] = MeasuredGraph(counts[one.minus], ms, False)
-    prices = fit_kernel_prices(list(graphs.values()))
+    prices = fit_kernel_prices(measured_graphs(measurements, nominal_ms, counts))
+    held_out = [
+        (counts[one.graph], nominal_ms * one.estimate().ratio)
+        for one in measurements
+        if one.role == "held_out" and one.graph in counts
+    ]
     if prices is None or not held_out:
         return prices
     predictions = [prices.predict(kernels, guess=True) for kernels, _ in held_out if _can_predict(prices, kernels)]
@@ -174,24 +218,50 @@ def _kernel_prices(measurements: Sequence[Measurement], nominal_ms: float, count
     return dataclasses.replace(prices, held_out=held_out_error(predictions, measured)) if measured else prices
 
 
+def measured_graphs(
+    measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts
+) -> list[MeasuredGraph]:
+    """The rows of the kernel fit: calibration networks and chains, long and short, whose kernels are known.
+
+    No held-out network is among them, and no op alone: at a graph's edges layouts change, and no price is like that.
+    """
+    graphs: dict[str, MeasuredGraph] = {}
+    for one in measurements:
+        if one.role not in ("marginal", "calibration"):
+            continue
+        if one.graph in counts:
+            ms = nominal_ms * median(round_.graph_ratio() for round_ in one.rounds)
+            graphs[one.graph] = MeasuredGraph(counts[one.graph], ms, one.role == "calibration")
+        if one.minus is not None and one.minus in counts:
+            ms = nominal_ms * median(quantile(round_.minus_ms) / quantile(round_.canary_ms) for round_ in one.rounds)
+            graphs[one.minus] = MeasuredGraph(counts[one.minus], ms, False)
+    return list(graphs.values())
+
+
 def _can_predict(prices: KernelPrices, kernels: Mapping[str, int]) -> bool:
     return all(parse_kernel(one).family in prices.family_index for one in kernels)
 
 
-def _of_plan(plan: Plan, measurements: Sequence[Measurement]) -> list[Measurement]:
-    """One measurement per task, in the plan's order."""
+def _of_plan(plan: Plan, measurements: Sequence[Measurement], chosen: bool) -> list[Measurement]:
+    """One measurement per task, in the plan's order, and then those calibration networks that it does not name."""
     taken: dict[tuple[object, ...], Measurement] = {}
     for one in measurements:
         taken.setdefault((one.subject, one.role, one.graph, one.minus, one.divisor), one)
-    found = [taken.get((task.subject, task.role, task.graph, task.minus, task.divisor)) for task in plan.tasks]
-    missing = [task for task, one in zip(plan.tasks, found, strict=True) if one is None]
+    calibration = calibration_measurements(plan, measurements)
+    wanted = [task for task in plan.tasks if not (chosen and task.role == "calibration")]
+    found = [taken.get((task.subject, task.role, task.graph, task.minus, task.divisor)) for task in wanted]
+    missing = [task for task, one in zip(wanted, found, strict=True) if one is None]
     if missing:
         raise InvalidValue(
             "run",
             f"{len(missing)} of the plan's {len(plan.tasks)} tasks have no measurement yet, the first is "
             f"{missing[0].role} {missing[0].subject}",
         )
-    return [one for one in found if one is not None]
+    if chosen and len(calibration) < FEWEST_CHOSEN:
+        raise InvalidValue("run", f"{len(calibration)} calibration networks are measured, {FEWEST_CHOSEN} are needed")
+    ops = [one for one in found if one is not None and one.role in OP_ROLES]
+    held_out = [one for one in found if one is not None and one.role == "held_out"]
+    return [*ops, *calibration, *held_out]
 
 
 def _price(cost: MarginalCost, price_ms: float, sd_ms: float) -> OpPrice:

@@ -101,6 +101,7 @@ class Campaign:
         sleep: Callable[[float], None],
         on_round: Callable[[Sequence[Subject]], None] = lambda subjects: None,
         watch: CanaryWatch | None = None,
+        more: Callable[[], Sequence[Subject]] = lambda: (),
     ) -> None:
         self._subjects = subjects
         self._timer = timer
@@ -111,11 +112,18 @@ class Campaign:
         self._sleep = sleep
         self._on_round = on_round
         self._watch = watch or CanaryWatch()
+        self._more = more
         self._timeless = 0
 
     def run(self) -> None:
-        """Measure until every subject is done."""
-        while active := self._active():
+        """Measure until every subject is done, and `more` knows no others. Held-out networks hold up no choice."""
+        while True:
+            active = self._active()
+            if all(subject.task.role == "held_out" for subject in active) and (fresh := self._more()):
+                self._subjects = [*self._subjects, *fresh]
+                continue
+            if not active:
+                return
             again = self._sweep(active)
             if again:
                 self._sleep(COOL_DOWN_S * len(again) / len(active))

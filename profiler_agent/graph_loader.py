@@ -45,20 +45,28 @@ class GraphLoader:
 
     def load(self, wanted: Sequence[str]) -> None:
         """Open these graphs."""
-        with self._progress.bar("graphs"):
-            for index, spec in enumerate(wanted):
-                self._check()
-                try:
-                    path = self._store.locate(spec)
-                    give_back_memory()
-                    self.loaded[spec] = self._settle(spec, path)
-                    if not self._hidden and self._group.needs_kernels(spec):
-                        self._count(spec, path)
-                except ModelRefused as error:
-                    self._progress.say(f"left out: {error}")
-                    self.refused[spec] = str(error)
+        for index, spec in enumerate(wanted):
+            self._check()
+            try:
+                path = self._store.locate(spec)
                 give_back_memory()
-                self._progress.counted(index + 1, len(wanted))
+                self.loaded[spec] = self._settle(spec, path)
+                if not self._hidden and self._group.needs_kernels(spec):
+                    self._count(spec, path)
+            except ModelRefused as error:
+                self._progress.say(f"left out: {error}")
+                self.refused[spec] = str(error)
+            give_back_memory()
+            self._progress.counted(index + 1, len(wanted))
+
+    def keep_at_hand(self, wanted: Sequence[str]) -> None:
+        """Have these graphs on the disk, in case the server goes away, and their kernels counted."""
+        for spec in wanted:
+            self._check()
+            path = self._store.locate(spec)
+            if not self._hidden and self._group.needs_kernels(spec) and spec not in self.refused:
+                self._count(spec, path)
+                give_back_memory()
 
     def _count(self, spec: str, path: Path) -> None:
         try:

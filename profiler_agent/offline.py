@@ -22,12 +22,13 @@ from profiler_agent.progress import Progress
 from profiler_agent.retrying import retry
 from profiler_agent.run_file import RecordedRun, read_run_file, write_run_file
 from profiler_agent.server_client import ServerClient
-from profiler_agent.spool import RunSpool, Spool
+from profiler_agent.spool import RunSpool, Spool, measurement_id
 from profiler_agent.uploading import BATCH
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
 from shared.graph_spec import parse_graph_spec
 from shared.plan import make_plan
+from shared.runtime import PRECISION_HEADER
 from shared.spaces import Space, parse_space
 from shared.wire import to_wire
 
@@ -63,7 +64,8 @@ def profile_offline(
     if spaces:
         with ServerClient(URL, transport=OfflineDesk(spool, files)) as client:
             profiler = Profiler(client, spool, progress, most_bytes=most_bytes)
-            measured = profiler.profile(dataclasses.replace(request, spaces=spaces))
+            # bound_percent 0: nobody is there to choose networks on the way
+            measured = profiler.profile(dataclasses.replace(request, spaces=spaces, bound_percent=0.0))
         outcomes |= {outcome.space: outcome for outcome in measured}
         for outcome in measured:
             if outcome.table is None and outcome.problem is None:
@@ -100,7 +102,8 @@ class OfflineDesk(httpx.BaseTransport):
                 counts = {name: int(query[name]) for name in ("calibration", "held_out", "seed")}
                 return _answer({"plan": to_wire(make_plan(parse_space(query["space"]), **counts, isolated=True))})
             case "GET", "graph":
-                return _graph(query["spec"], int(query["batch"]), request.headers.get("If-None-Match"))
+                known = request.headers.get("If-None-Match")
+                return _graph(query["spec"], int(query["batch"]), query.get("precision", "fp32"), known)
             case "POST", "runs", run_id, "finish":
                 spooled = find_spooled(self._spool, run_id)
                 return _answer({"table": {"hash": write_spooled_run(spooled, self._files[spooled.run.space])}})
@@ -141,7 +144,8 @@ def find_spooled(spool: Spool, run_id: str) -> RunSpool:
 
 def write_spooled_run(spooled: RunSpool, out: Path) -> str:
     """Write what was measured of a run into one file; returns the content's hash."""
-    measurements = list(spooled.read_measurements().values())
+    of_plan = {measurement_id(spooled.run.id, task) for task in spooled.plan.tasks}
+    measurements = [one for id_, one in spooled.read_measurements().items() if id_ in of_plan]
     return write_run_file(out, spooled.run, spooled.plan, measurements, spooled.read_kernels())
 
 
@@ -181,11 +185,11 @@ def _require_onnx() -> None:
         ) from error
 
 
-def _graph(spec: str, batch: int, known: str | None) -> httpx.Response:
+def _graph(spec: str, batch: int, precision: str, known: str | None) -> httpx.Response:
     from shared.graphs import build_graph
 
-    model = build_graph(parse_graph_spec(spec), batch)
-    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"'}
+    model = build_graph(parse_graph_spec(spec), batch, precision)
+    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"', PRECISION_HEADER: precision}
     return (
         httpx.Response(304, headers=headers)
         if known == headers["ETag"]

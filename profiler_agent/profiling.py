@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from profiler_agent.campaign import Campaign, CanaryWatch, Subject
+from profiler_agent.choosing import NetworkChooser, first_part
 from profiler_agent.graph_loader import GraphLoader
 from profiler_agent.graph_store import GraphStore
+from profiler_agent.half_precision import check_half_precision
 from profiler_agent.layout import odd_reorders
 from profiler_agent.machine import Machine
 from profiler_agent.probe import probe
@@ -24,19 +26,19 @@ from profiler_agent.providers import CPU
 from profiler_agent.residence import Residence
 from profiler_agent.retrying import retry
 from profiler_agent.round_timer import RoundTimer, TimedGraph
-from profiler_agent.run_group import KeptRounds, RunGroup
+from profiler_agent.run_group import RunGroup
 from profiler_agent.server_client import ServerClient
 from profiler_agent.sessions import local_runtime
 from profiler_agent.spool import RunSpool, Spool
 from profiler_agent.stability import StabilityJudge, doubt_lines
-from profiler_agent.stopping import PRESETS, Preset, StoppingRule
+from profiler_agent.stopping import BOUND_PERCENT, PRESETS, Preset, StoppingRule
 from profiler_agent.uploading import Uploader
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway
 from shared.measurement import Run, check_device_name
 from shared.plan import Plan, Task
-from shared.runtime import Runtime
-from shared.spaces import Space
+from shared.runtime import Runtime, check_precision
+from shared.spaces import Space, parse_space
 from shared.wire import from_wire, to_wire
 
 UNKNOWN_MEMORY_BYTES = 1_000_000_000
@@ -50,6 +52,7 @@ class ProfileRequest:
         spaces: one table for each; all are measured in one campaign.
         new: measure although there is an unfinished run, or a table already.
         force: ask the server for the table although some graphs could not be measured.
+        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0 measures all of the plan.
         provider: execution provider, by its short name or ONNX Runtime's own.
         optimisation: graph optimisation level.
     """
@@ -61,14 +64,17 @@ class ProfileRequest:
     seed: int = 0
     threads: int = 1
     batch: int = 1
+    precision: str = "fp32"
     preset: Preset = PRESETS["standard"]
     new: bool = False
     force: bool = False
+    bound_percent: float = BOUND_PERCENT
     provider: str = CPU
     optimisation: str = "all"
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
+        check_precision(self.precision, "--precision")
         if not self.spaces or len(set(self.spaces)) < len(self.spaces):
             raise InvalidValue("space", "is none, or the same twice")
 
@@ -78,7 +84,7 @@ class ProfileRequest:
         Raises:
             WrongUse: it is not here, or a setting is outside its domain.
         """
-        return local_runtime(self.threads, self.batch, self.provider, self.optimisation)
+        return local_runtime(self.threads, self.batch, self.provider, self.optimisation, self.precision)
 
 
 @dataclass(frozen=True)
@@ -136,24 +142,59 @@ class Profiler:
         description = self.probe()
         online = self._greet(request.device, description)
         plans = [self._plan(space, request, online) for space in request.spaces]
+        if runtime.precision == "fp16":
+            self._check_half_precision(plans[0], runtime, online)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         wanted = [_new_run(plan, request.device, runtime, now, description) for plan in plans]
         with self.spool.measuring(self.wait_for_others):
-            opened = [self._open(like, plan, request.new, online) for like, plan in zip(wanted, plans, strict=True)]
+            opened = [self._open(like, plan, request, online) for like, plan in zip(wanted, plans, strict=True)]
             runs = [one for one in opened if isinstance(one, RunSpool)]
             begun = {graph for run in runs if run.run not in wanted for graph in run.graphs}
-            refused = self._measure(RunGroup(runs), request.preset, online, begun) if runs else {}
+            refused = self._measure(RunGroup(runs), request, online, begun) if runs else {}
         return tuple(self._hand_in(opened, refused, request.force))
 
-    def _open(self, like: Run, plan: Plan, new: bool, online: bool) -> RunSpool | Outcome:
+    def _open(self, like: Run, plan: Plan, request: ProfileRequest, online: bool) -> RunSpool | Outcome:
         """The run to measure: the one that was begun, or a new one; or what there is of it already."""
-        spooled = None if new else self.spool.find_unfinished(like)
+        spooled = None if request.new else self.spool.find_unfinished(like)
         if spooled is not None:
-            done = len(plan.tasks) - len(spooled.missing_tasks())
-            self.progress.say(f"resuming run {spooled.run.id}: {done} of {len(plan.tasks)} tasks are measured")
+            if not request.bound_percent and not spooled.settled:
+                spooled.choose_all()
+            tasks = spooled.tasks
+            done = len(tasks) - len(spooled.missing_tasks())
+            self.progress.say(f"resuming run {spooled.run.id}: {done} of {len(tasks)} tasks are measured")
             return spooled
-        existing = None if new else self._find_table(like, online)
-        return existing or self.spool.new_run(like, plan)
+        existing = None if request.new else self._find_table(like, online)
+        if existing is not None:
+            return existing
+        spooled, first = self.spool.new_run(like, plan), first_part(plan)
+        if first is not None and online and request.bound_percent:
+            spooled.begin_choosing(first)
+        return spooled
+
+    def _check_half_precision(self, plan: Plan, runtime: Runtime, online: bool) -> None:
+        store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, precision="fp16")
+        network = plan.tasks[-1].graph
+        check_half_precision(network, store.locate(network), runtime)
+
+    def carry_out(self, plan: Plan, device: str, runtime: Runtime, preset: Preset, new: bool = False) -> Outcome:
+        """Measure a plan that is at hand, or what an unfinished run of it lacks, and hand it in, complete or not.
+
+        Raises:
+            LutnasError: as the message says; what is measured is spooled.
+        """
+        description = self.probe()
+        online = self._greet(device, description)
+        like = _new_run(plan, device, runtime, datetime.now(UTC).isoformat(timespec="seconds"), description)
+        with self.spool.measuring(self.wait_for_others):
+            found = None if new else self.spool.find_unfinished(like)
+            spooled = found or self.spool.new_run(like, plan)
+            begun = set(spooled.graphs) if found else set()
+            request = ProfileRequest(device, (parse_space(plan.space),), preset=preset)
+            refused = self._measure(RunGroup([spooled]), request, online, begun)
+        (outcome,) = self._hand_in([spooled], refused, force=True)
+        if outcome.problem is not None:
+            raise outcome.problem
+        return outcome
 
     def _greet(self, device: str, description: dict[str, str]) -> bool:
         try:
@@ -192,25 +233,26 @@ class Profiler:
         answer = to_wire(table) | {"hash": table.hash}
         return Outcome(table.runs[-1], like.space, answer, measured=False) if same else None
 
-    def _measure(self, group: RunGroup, preset: Preset, online: bool, begun: Set[str]) -> dict[str, str]:
+    def _measure(self, group: RunGroup, request: ProfileRequest, online: bool, begun: Set[str]) -> dict[str, str]:
         """Measure what is missing; returns the graphs that ONNX Runtime refuses, with its reasons."""
-        missing = group.missing_tasks()
-        if not missing:
+        missing, preset = group.missing_tasks(), request.preset
+        if not missing and all(run.settled for run in group.runs):
             return {}
         runtime, canary = group.runs[0].run.runtime, group.canary
-        store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, begun)
+        client = self.client if online else None
+        store = GraphStore(client, self.spool, runtime.batch, self.sleep, begun, runtime.precision)
         residence = Residence(self.most_bytes or memory_to_keep_open(runtime))
         loader = GraphLoader(store, group, residence, self.progress, self.check)
-        loader.load(tuple(dict.fromkeys((canary, *(graph for task in missing for graph in task.graphs)))))
+        with self.progress.bar("graphs"):
+            loader.load((canary, *_graphs(missing)))
+            later = {graph for run in group.runs if not run.settled for graph in run.plan.graphs()}
+            loader.keep_at_hand(sorted(later - loader.loaded.keys()))
         if canary not in loader.loaded:
             raise LutnasError(f"without the canary nothing can be measured: {loader.refused[canary]}")
-        subjects = [
-            _subject(task, loader.loaded, group.kept_rounds(task))
-            for task in missing
-            if all(graph in loader.loaded for graph in task.graphs)
-        ]
+        subjects = _subjects(missing, loader.loaded, group)
         judge = StabilityJudge(preset, odd=odd_reorders(group.tasks(), group.kernels()))
-        rule = StoppingRule(preset, sum(one.task.role != "isolated" for one in subjects), time.monotonic)
+        tasks = {task for run in group.runs for task in run.plan.tasks if task.role != "isolated"}
+        rule = StoppingRule(preset, len(tasks), time.monotonic)
         timer = RoundTimer(loader.loaded[canary], self.clock_ns)
 
         def on_round(all_subjects: Sequence[Subject]) -> None:
@@ -218,10 +260,25 @@ class Profiler:
             judge.look()
             self.progress.measured(all_subjects, preset.max_rounds)
 
+        uploader = Uploader(self.client, self.sleep)
+        choosers = [
+            NetworkChooser(self.client, uploader, run, request.bound_percent, store.locate, self.progress.say)
+            for run in group.runs
+        ]
+
+        def more() -> Sequence[Subject]:
+            fresh: list[Task] = []
+            for chooser in choosers:
+                tasks = chooser.next_tasks()
+                group.add(chooser.spooled, tasks)
+                fresh += tasks
+            loader.load([graph for graph in _graphs(fresh) if graph not in loader.loaded])
+            return _subjects(fresh, loader.loaded, group)
+
         rng = random.Random(" ".join(run.run.id for run in group.runs))
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, canary))
         with self.progress.bar("measuring"):
-            Campaign(subjects, timer, rule, judge.judge, group, rng, self.sleep, on_round, watch).run()
+            Campaign(subjects, timer, rule, judge.judge, group, rng, self.sleep, on_round, watch, more).run()
         if watch.knows:
             self.spool.keep_usual_canary(runtime, canary, watch.usual_ms())
         return loader.refused
@@ -274,7 +331,16 @@ def _new_run(plan: Plan, device: str, runtime: Runtime, now: str, description: d
     return Run(str(uuid.uuid4()), device, runtime, plan.space, plan.id, plan.canary, __version__, now, description)
 
 
-def _subject(task: Task, loaded: Mapping[str, TimedGraph], kept: KeptRounds) -> Subject:
-    minus = None if task.minus is None else loaded[task.minus]
-    disturbed = sum(was for _, was in kept)
-    return Subject(task, loaded[task.graph], minus, [one for one, _ in kept], disturbed)
+def _graphs(tasks: Sequence[Task]) -> list[str]:
+    return list(dict.fromkeys(graph for task in tasks for graph in task.graphs))
+
+
+def _subjects(tasks: Sequence[Task], loaded: Mapping[str, TimedGraph], group: RunGroup) -> list[Subject]:
+    """The tasks whose graphs are loaded, each with the rounds that it has from before an interruption."""
+    subjects = []
+    for task in tasks:
+        if all(graph in loaded for graph in task.graphs):
+            minus, kept = None if task.minus is None else loaded[task.minus], group.kept_rounds(task)
+            disturbed = sum(was for _, was in kept)
+            subjects.append(Subject(task, loaded[task.graph], minus, [one for one, _ in kept], disturbed))
+    return subjects

@@ -59,6 +59,14 @@ class RunGroup:
         """Tasks that a run has no measurement of, each once."""
         return list(self._waiting)
 
+    def add(self, run: RunSpool, tasks: Sequence[Task]) -> None:
+        """More tasks of one of the runs, chosen on the way."""
+        counted, rounds = run.read_kernels(), run.read_rounds()
+        for task in tasks:
+            self._kept[task] = rounds.get(measurement_id(run.run.id, task), [])
+            self._waiting[task] = [run]
+            self._uncounted[run.run.id] |= set(task.graphs) - counted.keys()
+
     def kept_rounds(self, task: Task) -> KeptRounds:
         """What was measured of a missing task before an interruption."""
         return self._kept[task]
@@ -98,7 +106,7 @@ def _parts(runs: Sequence[RunSpool]) -> dict[Task, list[_Part]]:
     parts: dict[Task, list[_Part]] = {}
     for run in runs:
         rounds, measurements = run.read_rounds(), run.read_measurements()
-        for task in run.plan.tasks:
+        for task in run.tasks:
             id_ = measurement_id(run.run.id, task)
             parts.setdefault(task, []).append(_Part(run, rounds.get(id_, []), measurements.get(id_)))
     return parts

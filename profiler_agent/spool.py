@@ -6,6 +6,7 @@ DIR/runs/RUN/run.json plan.json      one profiling run
 DIR/runs/RUN/rounds.jsonl            one line per (task, round), as measured: a resumed run goes on from here
 DIR/runs/RUN/measurements.jsonl      finished measurements, each line on the disk before the next is begun
 DIR/runs/RUN/kernels.jsonl           kernels of the optimised graphs, one graph a line
+DIR/runs/RUN/choice.jsonl            calibration networks that were chosen on the way, and when that was over
 DIR/runs/RUN/acknowledged.jsonl      which server has which of them
 DIR/runs/RUN/finished.json           the server's answer to the end of the run
 DIR/results/JOB.json                 results of jobs that no server has taken yet
@@ -52,16 +53,15 @@ class RunSpool:
         self.folder = folder
         self.run = run
         self.plan = plan
-        self.graphs = frozenset(plan.graphs())
         self._rounds = LineLog(folder / "rounds.jsonl")
         self._measurements = LineLog(folder / "measurements.jsonl")
         self._kernels = LineLog(folder / "kernels.jsonl")
         self._acknowledged = LineLog(folder / "acknowledged.jsonl")
-        self._id_of = {task.role + task.graph: measurement_id(run.id, task) for task in plan.tasks}
+        self._choice = LineLog(folder / "choice.jsonl")
 
     def keep_round(self, task: Task, one: Round, disturbed: bool) -> None:
         """Append a round."""
-        line = {"task": self._id_of[task.role + task.graph], "disturbed": disturbed, "round": to_wire(one)}
+        line = {"task": measurement_id(self.run.id, task), "disturbed": disturbed, "round": to_wire(one)}
         self._rounds.append(line, durable=False)
 
     def read_rounds(self) -> dict[str, list[tuple[Round, bool]]]:
@@ -74,7 +74,7 @@ class RunSpool:
     def keep_measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> Measurement:
         """Append a finished measurement; it is on the disk when this returns."""
         measurement = Measurement(
-            self._id_of[task.role + task.graph],
+            measurement_id(self.run.id, task),
             task.subject,
             task.role,
             task.graph,
@@ -102,10 +102,58 @@ class RunSpool:
         """Kernel counts by graph reference."""
         return {line["graph"]: line["counts"] for line in self._kernels.read()}
 
+    def begin_choosing(self, first: int) -> None:
+        """Of the plan's calibration networks only so many are measured; others are chosen on the way."""
+        self._choice.append({"first": first}, durable=True)
+
+    def keep_choice(self, tasks: Sequence[Task]) -> None:
+        """More networks to measure; they are remembered whatever happens to this process."""
+        self._choice.append({"tasks": to_wire(tuple(tasks))}, durable=True)
+
+    def settle(self) -> None:
+        """Nothing more will be chosen."""
+        self._choice.append({"settled": True}, durable=True)
+
+    def choose_all(self) -> None:
+        """The plan's own calibration networks after all, every one of them."""
+        self._choice.append({"all": True}, durable=True)
+
+    @property
+    def graphs(self) -> frozenset[str]:
+        """References of the plan's graphs and of those that were chosen."""
+        return frozenset((*self.plan.graphs(), *(graph for task in self.chosen_tasks() for graph in task.graphs)))
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what the run is to measure."""
+        lines = self._choice.read()
+        return not lines or any("settled" in line or "all" in line for line in lines)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the plan's calibration networks need not all be measured."""
+        lines = self._choice.read()
+        return bool(lines) and not any("all" in line for line in lines)
+
+    def chosen_tasks(self) -> list[Task]:
+        """Networks that were chosen on the way."""
+        return [from_wire(Task, task) for line in self._choice.read() for task in line.get("tasks", ())]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All that the run is to measure, as far as that is known."""
+        lines, tasks = self._choice.read(), list(self.plan.tasks)
+        if self.chosen:
+            first = next((line["first"] for line in lines if "first" in line), 0)
+            calibration = [task for task in tasks if task.role == "calibration"]
+            later = {task.graph for task in calibration[first:]}
+            tasks = [task for task in tasks if task.role != "calibration" or task.graph not in later]
+        return list(dict.fromkeys([*tasks, *self.chosen_tasks()]))
+
     def missing_tasks(self) -> list[Task]:
         """Tasks without a finished measurement."""
         done = self.read_measurements()
-        return [task for task in self.plan.tasks if measurement_id(self.run.id, task) not in done]
+        return [task for task in self.tasks if measurement_id(self.run.id, task) not in done]
 
     def unsent(self, server: str) -> list[Measurement]:
         """Finished measurements that this server has not acknowledged."""
@@ -185,16 +233,16 @@ class Spool:
         wanted = [getattr(like, name) for name in same]
         return [one for one in reversed(self.runs()) if [getattr(one.run, name) for name in same] == wanted]
 
-    def keep_graph(self, spec: str, batch: int, model: bytes) -> Path:
+    def keep_graph(self, spec: str, batch: int, model: bytes, precision: str = "fp32") -> Path:
         """Keep a graph's bytes, and the reference that they go by; returns their file."""
         sha256 = hashlib.sha256(model).hexdigest()
         write_whole(self._graph_path(sha256), model)
-        self.keep_known(["graph", spec, str(batch)], {"sha256": sha256})
+        self.keep_known(_graph_key(spec, batch, precision), {"sha256": sha256})
         return self._graph_path(sha256)
 
-    def find_graph(self, spec: str, batch: int) -> tuple[str, Path] | None:
+    def find_graph(self, spec: str, batch: int, precision: str = "fp32") -> tuple[str, Path] | None:
         """(SHA-256, file) of a graph as a server last gave it; None where it is not here, or not whole."""
-        known = self.find_known(["graph", spec, str(batch)])
+        known = self.find_known(_graph_key(spec, batch, precision))
         if known is None:
             return None
         path = self._graph_path(str(known.get("sha256")))
@@ -202,11 +250,11 @@ class Spool:
 
     def keep_usual_canary(self, runtime: Runtime, canary: str, usual_ms: float) -> None:
         """Remember how fast the canary is on this machine when nobody disturbs."""
-        self.keep_known(["usual canary", str(runtime), canary], {"usual_ms": usual_ms})
+        self.keep_known(["usual canary", str(runtime.of_canary), canary], {"usual_ms": usual_ms})
 
     def find_usual_canary(self, runtime: Runtime, canary: str) -> float | None:
         """What the last campaign kept."""
-        known = self.find_known(["usual canary", str(runtime), canary]) or {}
+        known = self.find_known(["usual canary", str(runtime.of_canary), canary]) or {}
         usual_ms = known.get("usual_ms")
         return usual_ms if isinstance(usual_ms, float) and usual_ms > 0 else None
 
@@ -254,3 +302,7 @@ def _read(kind: Any, path: Path) -> Any:
         return from_wire(kind, json.loads(read_bytes(path) or b""))
     except (ValueError, InvalidValue) as error:
         raise CorruptFile(f"{path} cannot be read ({error}); move it away to go on without it") from error
+
+
+def _graph_key(spec: str, batch: int, precision: str) -> list[str]:
+    return ["graph", spec, str(batch), *([] if precision == "fp32" else [precision])]

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from shared.measurement import Round, estimate_ratio
 
 LONGEST_STEP_S = 60.0
+BOUND_PERCENT = 3.0
+"""Half-width of the 95 % bound at which enough whole networks are measured for the fit."""
 NETWORK_ROLES = ("calibration", "held_out", "verification")
 NETWORK_TIMES = 2
 """Networks make the fit, and say how good it is. Those whose weights fit into no cache vary by 7 % between rounds."""

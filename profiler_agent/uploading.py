@@ -51,7 +51,7 @@ class Uploader:
 
     def finish_run(self, spooled: RunSpool) -> dict[str, Any]:
         """Have the server make the table; returns what it says of it."""
-        table: dict[str, Any] = self._ask(lambda: self.client.finish_run(spooled.run.id, spooled.plan))
+        table: dict[str, Any] = self._ask(lambda: self.client.finish_run(spooled.run.id, spooled.plan, spooled.chosen))
         spooled.finish(table)
         return table
 
@@ -80,14 +80,16 @@ def upload_everything(spool: Spool, uploader: Uploader, owner: str, say: Callabl
     """
     complete, found = True, False
     for spooled in spool.runs():
-        missing = len(spooled.missing_tasks())
-        if spooled.finished or missing == len(spooled.plan.tasks):
+        missing, tasks = len(spooled.missing_tasks()), len(spooled.tasks)
+        if spooled.finished or missing == tasks:
             continue
         found = True
         try:
             say(f"run {spooled.run.id}: uploaded {uploader.upload_run(spooled)} measurements")
             if missing:
-                say(f"run {spooled.run.id}: {missing} of {len(spooled.plan.tasks)} tasks are not measured yet")
+                say(f"run {spooled.run.id}: {missing} of {tasks} tasks are not measured yet")
+            elif not spooled.settled:
+                say(f"run {spooled.run.id}: more networks are to be chosen: run the same profile again")
             else:
                 say(f"run {spooled.run.id}: table {uploader.finish_run(spooled)['hash']}")
         except ServerAway:

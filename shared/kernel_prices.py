@@ -108,27 +108,35 @@ class KernelPrices:
         if strangers:
             raise MissingKernel(strangers)
         mean_ms, own_variance = self.base_ms, 0.0
+        for text, n in counts.items():
+            if text in self.index:
+                mean_ms += n * self.prices[self.index[text]].price_ms
+            else:
+                price_ms = self.family_price_ms(text)
+                mean_ms += n * price_ms
+                own_variance += (self.unmeasured_share * n * price_ms) ** 2
+        variance = own_variance + self._variance(self.features(counts))
+        return Prediction(mean_ms, math.sqrt(variance + (self.relative_spread * mean_ms) ** 2), tuple(missing))
+
+    def features(self, counts: Mapping[str, int]) -> dict[int, float]:
+        """What a network's latency takes of each parameter, by its position in `prior_sd_ms`."""
         features = {0: 1.0}
         for text, n in counts.items():
             kernel = parse_kernel(text)
-            size = family_size(kernel)
             family = self.family_index[kernel.family]
-            for place, value in enumerate(size):
+            for place, value in enumerate(family_size(kernel)):
                 if value:
                     key = 1 + 3 * family + place
                     features[key] = features.get(key, 0.0) + n * value
             if text in self.index:
-                mean_ms += n * self.prices[self.index[text]].price_ms
                 features[1 + 3 * len(self.families) + self.index[text]] = float(n)
-            else:
-                price_ms = self._family_price_ms(family, size)
-                mean_ms += n * price_ms
-                own_variance += (self.unmeasured_share * n * price_ms) ** 2
-        variance = own_variance + self._variance(features)
-        return Prediction(mean_ms, math.sqrt(variance + (self.relative_spread * mean_ms) ** 2), tuple(missing))
+        return features
 
-    def _family_price_ms(self, family: int, size: tuple[float, float, float]) -> float:
-        cost = self.families[family]
+    def family_price_ms(self, text: str) -> float:
+        """What a kernel costs as far as its family and its size say."""
+        kernel = parse_kernel(text)
+        size = family_size(kernel)
+        cost = self.families[self.family_index[kernel.family]]
         return (
             size[0] * cost.overhead_ms
             + size[1] * cost.per_million_multiply_adds_ms

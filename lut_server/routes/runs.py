@@ -10,8 +10,10 @@ from lut_server.answers import MeasurementsAnswer, RunsAnswer, TableAnswer, answ
 from lut_server.bodies import FinishRun, KernelBatch, MeasurementBatch, parse_body
 from lut_server.campaigns import check_run, check_subject, check_texts, finish_run
 from lut_server.canonical_batch import find_written
+from lut_server.choosing import choose_networks
 from lut_server.services import READ, Agent, Body, StoreHere, documented
 from lut_server.store import Stored, StoredRun
+from shared.choice import Choice, ChoiceRequest
 from shared.errors import InvalidValue
 from shared.measurement import Run
 
@@ -87,6 +89,17 @@ def put_kernels(run_id: str, principal: Agent, store: StoreHere, body: Body) -> 
 
 
 @router.post(
+    "/{run_id}/next",
+    summary="Which calibration networks to measure next, and whether the bound is narrow enough",
+    **documented({200: Choice}, "unknown_run", role="agent", body=ChoiceRequest),
+)
+def choose_next(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
+    run = store.runs.get(run_id).run
+    principal.require_device(run.device)
+    return answer(choose_networks(store, run, parse_body(ChoiceRequest, body)))
+
+
+@router.post(
     "/{run_id}/finish",
     summary="Calibrate the run's latency table; again gives the same table",
     **documented({200: TableAnswer}, "unknown_run", "conflict", role="agent", body=FinishRun),
@@ -94,4 +107,5 @@ def put_kernels(run_id: str, principal: Agent, store: StoreHere, body: Body) -> 
 def finish(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
     run = store.runs.get(run_id).run
     principal.require_device(run.device)
-    return answer(TableAnswer(finish_run(store, run, parse_body(FinishRun, body).plan)))
+    request = parse_body(FinishRun, body)
+    return answer(TableAnswer(finish_run(store, run, request.plan, request.chosen)))

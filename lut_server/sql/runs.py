@@ -75,6 +75,14 @@ class SqlRuns:
             contents = connection.scalars(query).all()
         return tuple(map(read_measurement, contents))
 
+    def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
+        of_run = (_MEASUREMENTS.run == run_id) & _MEASUREMENTS.content.contains('"role":"kernel"')
+        query = select(_MEASUREMENTS.content).where(of_run).order_by(_MEASUREMENTS.number)
+        with self._database.read() as connection:
+            contents = connection.scalars(query).all()
+        found = tuple(map(read_measurement, contents))
+        return tuple(one for one in found if one.role == "kernel")
+
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
         with self._database.read() as connection:
             return _find_nominal(connection, device, runtime, canary)
@@ -147,7 +155,7 @@ def _find_nominal(connection: Connection, device: str, runtime: str, canary: str
 
 
 def _settle_nominal(connection: Connection, run_id: str, table: LatencyTable, now: str) -> None:
-    key = {"device": table.device, "runtime": str(table.runtime), "canary": table.canary}
+    key = {"device": table.device, "runtime": str(table.runtime.of_canary), "canary": table.canary}
     values = {**key, "nominal_ms": table.canary_nominal_ms, "run": run_id, "created_at": now}
     is_first = insert_missing(connection, schema.canary_nominals, values) > 0
     if not is_first and _find_nominal(connection, **key) != table.canary_nominal_ms:

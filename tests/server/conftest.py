@@ -187,7 +187,7 @@ class Lab:
             "agent_version": "0.1.0",
             "started_at": "2026-01-01T00:00:00+00:00",
             "probe": {"cpu": "a kettle"},
-            "runtime": RUNTIME,
+            "runtime": self.runtime,
         }
         return Run(id=run_id, device=device, **{**values, **more})
 

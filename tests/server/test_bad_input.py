@@ -97,6 +97,7 @@ def test_name_that_no_device_can_have_is_refused(steady_api, name):
         "/v1/graph",
         "/v1/graph?spec=canary:conv-v1&batch=0",
         "/v1/graph?spec=canary:conv-v1&batch=5000",
+        "/v1/graph?spec=canary:conv-v1&precision=int4",
         "/v1/jobs?state=boiling",
     ],
 )
