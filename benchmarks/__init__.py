@@ -21,4 +21,5 @@ REGISTRY: dict[str, str] = {
     "memory": "benchmarks.memory",
     "search": "benchmarks.search",
     "imported": "benchmarks.imported",
+    "server": "benchmarks.server",
 }

@@ -90,15 +90,15 @@ def small_mobilenet() -> nn.Module:
 
 
 def small_vgg(resolution: int) -> nn.Module:
-    """Six 3 x 3 convolutions with their biases, four poolings, two linear layers (Simonyan and Zisserman, 2015)."""
+    """Eight 3 x 3 convolutions with their biases, five poolings (as VGG-11 has them: Simonyan and Zisserman, 2015)."""
     layers: list[nn.Module] = []
     before = 3
-    for after, count in ((24, 1), (48, 1), (96, 2), (160, 2)):
+    for after, count in ((24, 1), (48, 1), (96, 2), (160, 2), (160, 2)):
         for _ in range(count):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
             before = after
         layers.append(nn.MaxPool2d(2))
-    side = resolution // 16
+    side = resolution // 32
     features = before * side * side
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 128), nn.ReLU(), nn.Linear(128, CLASSES))
 

@@ -24,6 +24,7 @@ from lut_server.services import Services
 from lut_server.settings import Settings
 from lut_server.sql import open_store
 from lut_server.store import Store
+from lut_server.table_shelf import TableShelf
 from lut_server.watching import Watch
 from shared import __version__
 from shared.choice import ChoiceRequest
@@ -75,6 +76,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         separate_input_output_schemas=False,
         redirect_slashes=False,
     )
+    app.state.shelf = TableShelf(kept)
     app.state.services = Services(settings, kept, Authenticator(kept.tokens, clock=clock), metrics, FailureLimit())
     for module in (health, devices, plans, runs, tables, kernels, jobs, archive):
         app.include_router(module.router)

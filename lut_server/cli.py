@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lut_server.auth import ROLES, create_token
+from lut_server.operations.cli import add_operations
 from lut_server.predicting import prediction_lines
 from lut_server.settings import SETTINGS, Setting, Settings, read_settings
 from lut_server.sql import SqlStore, open_store
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("genotypes", nargs="*", metavar="GENOTYPE", help="of the table's space")
     add_export(commands, add)
     add_import(commands, add)
-    add(commands, "migrate", "bring the database to this version's schema", _migrate)
+    add_operations(commands, add)
     return parser
 
 
@@ -190,11 +191,6 @@ def _table_list(arguments: argparse.Namespace, settings: Settings) -> None:
         for one in store.tables.list(arguments.device)
     ]
     print(align(("device", "space", "runtime", "held-out error", "created", "hash"), rows))
-
-
-def _migrate(_: argparse.Namespace, settings: Settings) -> None:
-    store = _open(settings)
-    print(f"{store.database.name} is at schema {store.revision()}")
 
 
 def _open(settings: Settings) -> SqlStore:

@@ -13,10 +13,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from lut_server.outages import RETRY_AFTER_S, describe_outage
 from shared.errors import InvalidValue, LutnasError, MissingKernel, MissingPrice, SchemaTooNew, ServerRefused, WrongUse
 from shared.wire import canonical_json
 
@@ -46,7 +47,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(LutnasError, _lutnas_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(SQLAlchemyError, _database_error)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -88,8 +89,13 @@ async def _validation_error(_: Request, error: Exception) -> Response:
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SQLAlchemyError)
+    outage = describe_outage(error)
+    if outage is None:
+        LOGGER.error("%s %s: database", request.method, request.url.path, exc_info=error)
+        return await _unforeseen(request, error)
     LOGGER.error("%s %s: database: %s", request.method, request.url.path, error)
-    return error_answer(503, "unavailable", "the database does not answer; try again", headers={"Retry-After": "1"})
+    return error_answer(503, "unavailable", outage, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def _unforeseen(_: Request, __: Exception) -> Response:

@@ -143,6 +143,12 @@ class RunStore(Protocol):
     def add_written(self, run_id: str, batch: Sequence[WrittenMeasurement]) -> Stored:
         """As `add_measurements`, of measurements that are JSON already; their content is compared by its value."""
 
+    def drop_raw(self, finished_before: str) -> tuple[int, int]:
+        """Give up the raw repeats of runs that were finished and started before a moment: runs and measurements.
+
+        One value a round stays, the quantile that every statistic and every table is made of: both come out the same.
+        """
+
     def measurements(self, run_id: str) -> tuple[Measurement, ...]:
         """Every measurement of the run with its raw values (unknown_run)."""
 
@@ -336,6 +342,12 @@ class Store(Protocol):
 
     def revision(self) -> str:
         """Schema revision of the store."""
+
+    def find_version(self) -> int | None:
+        """A number that is another one after every change of the store; None where that takes more than a moment."""
+
+    def check_ready(self) -> str:
+        """Schema revision of a store that takes writes right now (unavailable, or the database's own error)."""
 
     def close(self) -> None:
         """Give up all connections."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 from sqlalchemy.sql.functions import count
 
 from lut_server import refusals, schema
@@ -67,6 +67,29 @@ class SqlRuns:
                 raise refusals.refused("conflict", f"run '{run_id}' is finished: it takes no new measurements")
             touch_device(connection, run.device, stamp(self._clock()))
             return Stored(stored, len(rows) - stored)
+
+    def drop_raw(self, finished_before: str) -> tuple[int, int]:
+        due = select(_RUNS.id).where(
+            _RUNS.table_hash.is_not(None), _RUNS.created_at < finished_before, _RUNS.raw_dropped_at.is_(None)
+        )
+        with self._database.read() as connection:
+            runs = connection.scalars(due.order_by(_RUNS.number)).all()
+        return len(runs), sum(map(self._drop_raw, runs))
+
+    def _drop_raw(self, run_id: str) -> int:
+        query = select(_MEASUREMENTS.number, _MEASUREMENTS.content).where(_MEASUREMENTS.run == run_id)
+        with self._database.write() as connection:
+            _get(connection, run_id, lock=True)
+            rows = [
+                {"of_number": row.number, "kept": canonical_json(read_measurement(row.content).without_raw()).decode()}
+                for row in connection.execute(query)
+            ]
+            reduced = update(schema.measurements).where(_MEASUREMENTS.number == bindparam("of_number"))
+            if rows:
+                connection.execute(reduced.values(content=bindparam("kept")), rows)
+            dropped = update(schema.runs).where(_RUNS.id == run_id).values(raw_dropped_at=stamp(self._clock()))
+            connection.execute(dropped)
+            return len(rows)
 
     def measurements(self, run_id: str) -> tuple[Measurement, ...]:
         with self._database.read() as connection:

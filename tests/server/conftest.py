@@ -148,6 +148,12 @@ def any_store(any_url, clock):
 
 
 @pytest.fixture
+def serve_app():
+    """Serves an application for a while: `with serve_app(app) as url`."""
+    return serving
+
+
+@pytest.fixture
 def start(tmp_path):
     """Starts a server with the given settings: `with start(reads="closed") as api`."""
     return lambda **settings: running(tmp_path, **settings)
