@@ -1,9 +1,10 @@
-"""How far a latency table is off on networks that no fit ever saw, and how well the table repeats.
+"""How far a latency table is off on networks that no fit ever saw.
 
 Campaigns through a real server and a real agent, at most 60 networks in each fit: `nas-bench-201` (C=16, 32 x 32)
-with one and with five cells per stage, `darts` (C=16, 8 cells, 32 x 32), `fbnet` at 128 and 224. Tables are scored
-by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`); one cell per stage by op prices alone.
-Then `repeat` (six campaigns against plain medians, side by side), `memory`, `fixed_runs` and `carriers`.
+with one and with five cells per stage, and with five in int8, `darts` (C=16, 8 cells, 32 x 32), `fbnet` at 128 and
+224. Tables are scored by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`); one cell per stage by op prices
+alone. Then `foreign` (networks of no space), `fixed_runs` and `carriers`. How well a table repeats is `repeat`, what
+it takes in memory `memory`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import carriers, fixed_runs, memory, repeat
+from benchmarks import calibration, carriers, fixed_runs, foreign
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
 
@@ -56,6 +57,14 @@ CASES = (
         },
     ),
     Case(
+        "nb201_int8",
+        "nas-bench-201",
+        "--resolution 32 --channels 16 --cells-per-stage 5 --precision int8",
+        60,
+        60,
+        {"mape_percent": "<= 3", "within_10_percent": ">= 98", **BOUND_BARS},
+    ),
+    Case(
         "darts",
         "darts",
         "--resolution 32 --channels 16 --depth 8",
@@ -67,6 +76,8 @@ CASES = (
     Case("fbnet_224", "fbnet", "--resolution 224", 60, 30, {**OTHER_BARS, "campaign_seconds": "<= 600"}),
 )
 
+BASELINES_OF = ("nb201_n5", "darts")
+
 
 def run(progress: Callable[[str], None]) -> dict[str, Figure]:
     """Figures `profiling.CASE.*`, `profiling.CASE.ops.*` and those of the other modules; takes half an hour."""
@@ -76,7 +87,10 @@ def run(progress: Callable[[str], None]) -> dict[str, Figure]:
             progress(f"{case.name}: {case.calibration} networks in the fit, {case.held_out} held out")
             table, seconds = campaign(stack, case)
             figures |= case_figures(case, table, seconds)
-    for part in (repeat, memory, fixed_runs, carriers):
+            if case.name in BASELINES_OF:
+                figures |= calibration.baseline_figures(calibration.read_newest(stack, case.space), case.name)
+        figures |= calibration.run(stack, progress)
+    for part in (foreign, fixed_runs, carriers):
         figures |= part.run(progress)
     return figures
 
@@ -87,8 +101,8 @@ def campaign(stack: Stack, case: Case) -> tuple[dict[str, Any], float]:
     counts = ("--calibration", str(case.calibration), "--held-out", str(case.held_out))
     stack.profile(this_device(), "--space", case.space, *case.sizes.split(), *counts)
     seconds = time.monotonic() - started_s
-    newest = httpx.get(f"{stack.url}/v1/devices/{this_device()}/table", params={"space": case.space}, timeout=60)
-    table: dict[str, Any] = newest.json()
+    *_, newest = httpx.get(f"{stack.url}/v1/tables", params={"device": this_device()}, timeout=60).json()["tables"]
+    table: dict[str, Any] = httpx.get(f"{stack.url}/v1/tables/{newest['hash']}", timeout=60).json()
     return table, seconds
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Readiness:
-    """The database answers, at this schema revision."""
+    """The database takes writes, at this schema revision."""
 
     status: str
     schema: str
@@ -177,14 +177,25 @@ def answer(value: object, status: int = 200) -> Response:
     return Response(canonical_json(value), status_code=status, media_type="application/json")
 
 
-def answer_bytes(content: bytes, etag: str, media_type: str, if_none_match: str | None) -> Response:
+def answer_bytes(
+    content: bytes, etag: str, media_type: str, if_none_match: str | None, more: Mapping[str, str] | None = None
+) -> Response:
     """Bytes that an ETag names; 304 without them where the client has them already."""
-    headers = {"ETag": f'"{etag}"', "Cache-Control": "no-cache"}
-    if _matches(etag, if_none_match):
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type=media_type, headers=headers)
+    if matches(etag, if_none_match):
+        return not_modified(etag)
+    return Response(content, media_type=media_type, headers=_named(etag, more))
 
 
-def _matches(etag: str, if_none_match: str | None) -> bool:
+def not_modified(etag: str) -> Response:
+    """The client has what the ETag names."""
+    return Response(status_code=304, headers=_named(etag))
+
+
+def _named(etag: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    return {"ETag": f'"{etag}"', "Cache-Control": "no-cache", **(more or {})}
+
+
+def matches(etag: str, if_none_match: str | None) -> bool:
+    """Whether an If-None-Match header names the ETag."""
     offered: Sequence[str] = [one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")]
     return "*" in offered or f'"{etag}"' in offered

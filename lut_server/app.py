@@ -16,6 +16,7 @@ from lut_server.audit import AuditLog
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
 from lut_server.failure_limit import FailureLimit
+from lut_server.kernel_plans import KernelPlanRequest
 from lut_server.metrics import Metrics
 from lut_server.pages import access
 from lut_server.pages import routes as pages
@@ -25,6 +26,7 @@ from lut_server.services import Services
 from lut_server.settings import Settings
 from lut_server.sql import open_store
 from lut_server.store import Store
+from lut_server.table_shelf import TableShelf
 from lut_server.watching import Watch
 from shared import __version__
 from shared.choice import ChoiceRequest
@@ -40,6 +42,7 @@ BODIES = (
     bodies.Heartbeat,
     bodies.HandIn,
     PredictionRequest,
+    KernelPlanRequest,
     ChoiceRequest,
     NewJob,
     Run,
@@ -75,6 +78,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         separate_input_output_schemas=False,
         redirect_slashes=False,
     )
+    app.state.shelf = TableShelf(kept)
     authenticator = Authenticator(kept.tokens, clock=clock)
     app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), clock)
     for module in (health, devices, plans, runs, tables, kernels, jobs, archive):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from functools import lru_cache
 
+from lut_server.kernel_plans import is_kernel_plan
+from lut_server.single_kernels import add_single_kernels
 from lut_server.store import Store, TableSummary
 from lut_server.table_builder import build_table, canary_nominal_ms
+from lut_server.table_lookup import get_table
 from shared.errors import Conflict, InvalidValue
-from shared.graph_spec import CanaryGraph, parse_graph_spec
+from shared.graph_spec import CanaryGraph, KernelGraph, parse_graph_spec
 from shared.measurement import Run
 from shared.op_key import OpKey, parse_op_key
 from shared.plan import OP_ROLES, Plan
 from shared.spaces import Space, parse_space
+from shared.table import LatencyTable, read_table
 
 
 def check_run(run: Run) -> None:
@@ -36,7 +41,11 @@ def check_subject(space_name: str, role: str, subject: str, graph: str, minus: s
     for reference in (graph, minus):
         if reference is not None:
             parse_graph_spec(reference)
-    if role in OP_ROLES:
+    if role == "kernel":
+        spec = parse_graph_spec(graph)
+        if not isinstance(spec, KernelGraph) or str(spec.kernel) != subject:
+            raise InvalidValue("measurement.subject", f"{subject} is not the kernel of {graph}")
+    elif role in OP_ROLES:
         if parse_op_key(subject) not in _op_keys(space):
             raise InvalidValue("measurement.subject", f"{subject} is no op key of {space}")
     elif not space.is_connected(space.parse(subject)):
@@ -67,13 +76,20 @@ def finish_run(store: Store, run: Run, plan: Plan, chosen: bool = False) -> Tabl
 
 def _finish_once(store: Store, run: Run, plan: Plan, chosen: bool) -> TableSummary:
     measurements = store.runs.measurements(run.id)
-    nominal_ms = store.runs.find_canary_nominal(run.device, str(run.runtime), run.canary)
+    nominal_ms = store.runs.find_canary_nominal(run.device, str(run.runtime.of_canary), run.canary)
     if nominal_ms is None and measurements:
         nominal_ms = canary_nominal_ms(measurements)
+    if is_kernel_plan(plan):
+        return store.runs.finish(run.id, add_single_kernels(store, _table_of(store, run), run, nominal_ms or 1.0))
     graphs = [*dict.fromkeys([*plan.graphs(), *(one.graph for one in measurements)])]
     kernel_counts = store.kernels.of_graphs(run.device, str(run.runtime), graphs)
     table = build_table(run, plan, measurements, nominal_ms or 1.0, kernel_counts, chosen)
-    return store.runs.finish(run.id, table)
+    return store.runs.finish(run.id, add_single_kernels(store, table, run, nominal_ms or 1.0))
+
+
+def _table_of(store: Store, run: Run) -> LatencyTable:
+    summary = get_table(store, run.device, run.space, str(run.runtime))
+    return read_table(json.loads(store.tables.get_bytes(summary.hash)))
 
 
 @lru_cache(maxsize=64)

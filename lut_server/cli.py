@@ -10,9 +10,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lut_server.auth import ROLES, create_token
+from lut_server.operations.cli import add_operations
+from lut_server.predicting import prediction_lines
 from lut_server.settings import SETTINGS, Setting, Settings, read_settings
 from lut_server.sql import SqlStore, open_store
 from lut_server.store import TokenStore
@@ -71,9 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_table(add(table, "show", "print a device's newest table", _table_show))
     listed = add(table, "list", "list the tables, the newest last: spaces, runtimes, held-out errors", _table_list)
     listed.add_argument("--device", help="of one device alone")
+    predict = add(commands, "predict", "say what a device's newest table says of networks", _predict)
+    _add_table(predict)
+    predict.add_argument("--kernels", type=Path, metavar="FILE", help="JSON of kernel counts, one network")
+    predict.add_argument("genotypes", nargs="*", metavar="GENOTYPE", help="of the table's space")
     add_export(commands, add)
     add_import(commands, add)
-    add(commands, "migrate", "bring the database to this version's schema", _migrate)
+    add_operations(commands, add)
     return parser
 
 
@@ -162,6 +169,12 @@ def _table_show(arguments: argparse.Namespace, settings: Settings) -> None:
     print(describe(_read_table(_open(settings), arguments)))
 
 
+def _predict(arguments: argparse.Namespace, settings: Settings) -> None:
+    store = _open(settings)
+    for line in prediction_lines(store, arguments.device, arguments.space, arguments.genotypes, arguments.kernels):
+        print(line)
+
+
 def _table_list(arguments: argparse.Namespace, settings: Settings) -> None:
     store = _open(settings)
     if arguments.device is not None:
@@ -178,11 +191,6 @@ def _table_list(arguments: argparse.Namespace, settings: Settings) -> None:
         for one in store.tables.list(arguments.device)
     ]
     print(align(("device", "space", "runtime", "held-out error", "created", "hash"), rows))
-
-
-def _migrate(_: argparse.Namespace, settings: Settings) -> None:
-    store = _open(settings)
-    print(f"{store.database.name} is at schema {store.revision()}")
 
 
 def _open(settings: Settings) -> SqlStore:

@@ -9,6 +9,8 @@ inserts what another may be inserting right now with `insert_missing`.
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +51,8 @@ class Database:
         snapshots = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reading = self.engine.execution_options(**snapshots)
         self._writing = self.engine.execution_options(writes=True)
+        self._watch: sqlite3.Connection | None = None
+        self._watch_lock = threading.Lock()
         try:
             self._migrate()
         except (LutnasError, DBAPIError) as error:
@@ -90,9 +94,53 @@ class Database:
         with self.read() as connection:
             return _revision(connection) or "none"
 
+    def find_version(self) -> int | None:
+        """SQLite's count of the changes by any connection but the one that asks; None for PostgreSQL."""
+        if not self.is_sqlite:
+            return None
+        with self._watch_lock:
+            if self._watch is None:
+                self._watch = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
+            try:
+                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+            except sqlite3.Error:
+                return None  # whoever reads next says what is wrong
+            return int(version)
+
+    def downgrade(self, revision: str) -> tuple[str, ...]:
+        """Migrate back to an older schema; the revisions that were undone, the newest first.
+
+        Raises:
+            InvalidValue: there is no such revision.
+        """
+        config = migration_config()
+        known = [one.revision for one in ScriptDirectory.from_config(config).walk_revisions()]
+        if revision not in known:
+            raise InvalidValue("revision", f"'{revision[:40]}' is none of {', '.join(sorted(known))}")
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            config.attributes["connection"] = connection
+            command.downgrade(config, revision)
+        return tuple(known[: known.index(revision)])
+
+    def vacuum(self) -> None:
+        """Give the room of what was deleted back to the disk; waits for nobody's transaction in between."""
+        autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with autocommit.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            if self.is_sqlite:
+                raw.commit()
+            raw.execute("VACUUM")
+
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; they are made again when they are needed."""
         self.engine.dispose()
+        with self._watch_lock:
+            if self._watch is not None:
+                self._watch.close()
+            self._watch = None
 
     def _migrate(self) -> None:
         config = migration_config()

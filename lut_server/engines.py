@@ -15,6 +15,8 @@ BUSY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5
 MIGRATION_LOCK = 0x6C75746E
 """Key of PostgreSQL's advisory lock under which one server at a time migrates."""
+_CONNECTION = {"connect_timeout": CONNECT_TIMEOUT_S, "client_encoding": "utf8"}
+"""A database that was made with SQL_ASCII would answer in bytes otherwise."""
 BACKENDS = ("sqlite", "postgresql")
 
 
@@ -66,7 +68,7 @@ def _postgresql(url: URL, busy_timeout_s: float) -> Engine:
         pool_timeout=busy_timeout_s,
         # A connection that died while it lay in the pool is replaced before a request gets it.
         pool_pre_ping=True,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S} if "connect_timeout" not in url.query else {},
+        connect_args={name: value for name, value in _CONNECTION.items() if name not in url.query},
     )
 
     def set_up(connection: Any, _: object) -> None:

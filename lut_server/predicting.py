@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lut_server.store import Store
 from lut_server.table_lookup import get_table
-from shared.errors import InvalidValue, MissingKernel
+from shared.errors import InvalidValue, LutnasError, MissingKernel, WrongUse
 from shared.graph_spec import NetworkGraph
 from shared.kernel_counts import MOST_KERNELS, check_counts
 from shared.op_key import parse_op_key
 from shared.prediction import CONFIDENCE, Prediction
 from shared.table import LatencyTable, read_table
+from shared.wire import from_wire
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,38 @@ def predict(store: Store, device: str, request: PredictionRequest) -> Prediction
     return PredictionAnswer(
         prediction.mean_ms, prediction.sd_ms, upper_ms, request.confidence, by, prediction.guessed, summary.hash
     )
+
+
+def prediction_lines(
+    store: Store, device: str, space: str, genotypes: Sequence[str], kernels: Path | None
+) -> Iterator[str]:
+    """Predictions for people: a line for each genotype, and one for counted kernels in a JSON file.
+
+    Raises:
+        WrongUse: nothing is asked for.
+        InvalidValue: the file holds no counts, or a genotype is none of the table's space.
+        LutnasError: as `predict` says.
+    """
+    wanted = [(one, PredictionRequest(genotype=one, space=space)) for one in genotypes]
+    if kernels is not None:
+        wanted.append((str(kernels), PredictionRequest(kernels=_read_counts(kernels), space=space)))
+    if not wanted:
+        raise WrongUse("predict: give a genotype of the table's space, or --kernels FILE")
+    for name, request in wanted:
+        found = predict(store, device, request)
+        bound = f"{100 * found.confidence:g} % bound {found.upper_ms:.4g}"
+        yield f"{name}: {found.mean_ms:.4g} ms (standard deviation {found.sd_ms:.2g}, {bound}; by {found.by})"
+        for kernel in found.guessed:
+            yield f"  guessed, never measured: {kernel}"
+
+
+def _read_counts(path: Path) -> dict[str, int]:
+    try:
+        return from_wire(dict[str, int], json.loads(path.read_bytes()), str(path))
+    except OSError as error:
+        raise LutnasError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidValue(str(path), f"is not JSON of kernel counts: {error}") from error
 
 
 def _predict(store: Store, table: LatencyTable, request: PredictionRequest) -> tuple[Prediction, str]:

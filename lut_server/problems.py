@@ -13,15 +13,17 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from lut_server.outages import RETRY_AFTER_S, describe_outage
 from shared.errors import InvalidValue, LutnasError, MissingKernel, MissingPrice, SchemaTooNew, ServerRefused, WrongUse
 from shared.wire import canonical_json
 
 LOGGER = logging.getLogger("lut_server")
 
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 _CODE_OF_STATUS = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -46,7 +48,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(LutnasError, _lutnas_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(SQLAlchemyError, _database_error)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -76,8 +78,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> str:
     """Methods of every route at this path: the framework names those of the first one alone."""
-    routes = [one for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE]
-    return ", ".join(sorted({method for one in routes for method in getattr(one, "methods", None) or ()}))
+    documented = request.app.openapi()["paths"].get(request.url.path)
+    if documented:  # by name: /v1/jobs/lease is no job, though a route of jobs would take it for one
+        return ", ".join(sorted(method.upper() for method in documented))
+    asked = ({**request.scope, "method": method} for method in _METHODS)
+    return ", ".join(
+        scope["method"] for scope in asked if any(one.matches(scope)[0] is Match.FULL for one in request.app.routes)
+    )
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
@@ -88,8 +95,13 @@ async def _validation_error(_: Request, error: Exception) -> Response:
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SQLAlchemyError)
+    outage = describe_outage(error)
+    if outage is None:
+        LOGGER.error("%s %s: database", request.method, request.url.path, exc_info=error)
+        return await _unforeseen(request, error)
     LOGGER.error("%s %s: database: %s", request.method, request.url.path, error)
-    return error_answer(503, "unavailable", "the database does not answer; try again", headers={"Retry-After": "1"})
+    return error_answer(503, "unavailable", outage, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def _unforeseen(_: Request, __: Exception) -> Response:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from lut_server.answers import ErrorAnswer
 from lut_server.auth import Authenticator, Principal
@@ -53,15 +54,16 @@ StoreHere = Annotated[Store, Depends(get_store)]
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
 
 
-def _require(role: str) -> Callable[..., Principal]:
-    def check(services: ServicesHere, credentials: Credentials, request: Request) -> Principal:
+def _require(role: str) -> Callable[..., Awaitable[Principal]]:
+    async def check(services: ServicesHere, credentials: Credentials, request: Request) -> Principal:
         if credentials is None and "authorization" in request.headers:
             raise refused("unauthorized", "the Authorization header does not read: Bearer TOKEN")
         if credentials is None and role == "read" and services.settings.reads == "open":
             return _ANYONE
         if credentials is None:
             raise refused("unauthorized", f"this needs a token of role {role}: send Authorization: Bearer TOKEN")
-        principal = authenticate(services, credentials.credentials, request)
+        # In a thread of its own: it asks the database, and is slow on purpose.
+        principal = await run_in_threadpool(authenticate, services, credentials.credentials, request)
         principal.require(role)
         return principal
 

@@ -146,8 +146,17 @@ class RunStore(Protocol):
     def add_written(self, run_id: str, batch: Sequence[WrittenMeasurement]) -> Stored:
         """As `add_measurements`, of measurements that are JSON already; their content is compared by its value."""
 
+    def drop_raw(self, finished_before: str) -> tuple[int, int]:
+        """Give up the raw repeats of runs that were finished and started before a moment: runs and measurements.
+
+        One value a round stays, the quantile that every statistic and every table is made of: both come out the same.
+        """
+
     def measurements(self, run_id: str) -> tuple[Measurement, ...]:
         """Every measurement of the run with its raw values (unknown_run)."""
+
+    def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
+        """Those of the run's measurements that are of single kernels."""
 
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
         """The unit of the device's milliseconds, if a finished run has set it."""
@@ -186,6 +195,7 @@ class TableStore(Protocol):
         """The newest table of the device whose space is `space` or begins with its parts.
 
         A measured table goes before every imported one.
+        Without a runtime a table of fp32 goes before those of other precisions: who says nothing means plain networks.
         """
 
     def list(self, device: str | None = None) -> tuple[TableSummary, ...]:
@@ -335,6 +345,12 @@ class Store(Protocol):
 
     def revision(self) -> str:
         """Schema revision of the store."""
+
+    def find_version(self) -> int | None:
+        """A number that is another one after every change of the store; None where that takes more than a moment."""
+
+    def check_ready(self) -> str:
+        """Schema revision of a store that takes writes right now (unavailable, or the database's own error)."""
 
     def close(self) -> None:
         """Give up all connections."""

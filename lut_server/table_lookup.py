@@ -5,6 +5,7 @@ from __future__ import annotations
 from lut_server.refusals import refused
 from lut_server.store import Store, TableSummary
 from shared.errors import WrongUse
+from shared.runtime import PRECISIONS
 from shared.spaces import SPACES, make_space, parse_space
 from shared.table import profile_command
 
@@ -16,7 +17,8 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
         store: of the tables.
         device: name of the device.
         space: a space, or its first parts; empty takes any.
-        runtime: a runtime, or some of its parts in any order (`CUDAExecutionProvider/threads=1`); None takes any.
+        runtime: a runtime, or some of its parts in any order (`CUDAExecutionProvider/threads=1`); None takes any. What
+            says nothing of the precision gets fp32 first.
 
     Raises:
         NotFound: unknown_device; or no_table, naming what exists and the command that would measure the rest.
@@ -28,7 +30,8 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
         return table
     existing = store.tables.list(device)
     parts = set((runtime or "").strip("/").split("/"))
-    for one in reversed(existing):
+    newest_first = tuple(reversed(existing))
+    for one in sorted(newest_first, key=lambda one: "/fp32/" not in one.runtime):
         if f"{one.space}/".startswith(f"{wanted}/" if wanted else "") and parts <= set(one.runtime.split("/")):
             return one
     there = sorted({f"{one.space} on {one.runtime}" for one in existing})
@@ -36,15 +39,17 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
     raise refused(
         "no_table",
         f"{device} has no table of {wanted or 'any space'}{of_runtime} (it has: {'; '.join(there) or 'none yet'}); "
-        f"measure it with: {_command(device, wanted)}",
+        f"measure it with: {_command(device, wanted, runtime)}",
     )
 
 
-def _command(device: str, space: str) -> str:
+def _command(device: str, space: str, runtime: str | None) -> str:
     """The profile command of a space whose trailing parts may be missing."""
+    precision = next((one for one in (runtime or "").split("/") if one in PRECISIONS), "fp32")
     name, *parts = space.split("/")
     try:
         defaults = str(make_space(name if name in SPACES else "nas-bench-201")).split("/")
-        return profile_command(device, parse_space("/".join([defaults[0], *parts, *defaults[1 + len(parts) :]])))
+        whole = parse_space("/".join([defaults[0], *parts, *defaults[1 + len(parts) :]]))
     except WrongUse:
-        return profile_command(device, make_space("nas-bench-201"))
+        whole = make_space("nas-bench-201")
+    return profile_command(device, whole, precision)

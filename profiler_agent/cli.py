@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from profiler_agent.commands.compare import add_compare
 from profiler_agent.commands.doctor import add_doctor
 from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
+from profiler_agent.commands.own_files import add_own_files
 from profiler_agent.commands.profile import add_spaces, report_tables, wanted_spaces
-from profiler_agent.commands.runtime import add_optimisation, add_provider
+from profiler_agent.commands.runtime import add_optimisation, add_precision, add_provider
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
 from profiler_agent.stopping import BOUND_PERCENT, PRESETS
@@ -80,6 +81,7 @@ def run_profile(arguments: argparse.Namespace) -> int:
         arguments.seed,
         arguments.threads,
         arguments.batch,
+        arguments.precision,
         PRESETS[arguments.preset],
         arguments.new,
         arguments.force,
@@ -123,28 +125,6 @@ def run_upload(arguments: argparse.Namespace) -> int:
             return upload_files(client, arguments.files, arguments.force)
         complete = upload_everything(Spool(_spool_folder(arguments)), Uploader(client), "upload", print)
     return 0 if complete else 1
-
-
-def run_predict(arguments: argparse.Namespace) -> int:
-    """`predict`: what the device's table says of ONNX files."""
-    from profiler_agent.predicting import predict_files
-    from profiler_agent.sessions import local_runtime
-
-    runtime = local_runtime(arguments.threads, provider=arguments.provider, optimisation=arguments.optimisation)
-    with _client(arguments) as client:
-        found = predict_files(client, arguments.device, arguments.files, arguments.space, runtime)
-    for one in found:
-        if one.answer is None:
-            _say(f"{one.path}: {one.problem}")
-            continue
-        mean, sd, upper = (one.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
-        print(f"{one.path}: {mean:.4g} ms (standard deviation {sd:.2g}, 99 % bound {upper:.4g})")
-        guessed = one.answer.get("guessed") or []
-        if guessed:
-            _say(f"{one.path}: {len(guessed)} kernels were never measured here and are guessed from their like:")
-            for kernel in guessed:
-                _say(f"  {kernel}")
-    return 1 if any(one.answer is None for one in found) else 0
 
 
 def _client(arguments: argparse.Namespace) -> ServerClient:
@@ -205,20 +185,11 @@ def _parser() -> argparse.ArgumentParser:
     work.add_argument("--idle-exit-s", type=_positive, metavar="S", help="exit after this long without a job")
     work.set_defaults(command=run_work)
 
-    predict = commands.add_parser("predict", help="say how long ONNX files take, without timing them")
-    _add_server(predict)
-    predict.add_argument("--device", required=True, metavar="NAME", help="whose table to use")
-    predict.add_argument("--space", default="", metavar="SPACE", help="of the table (default: the newest)")
-    predict.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
-    add_provider(predict)
-    add_optimisation(predict)
-    predict.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx", help="models to predict")
-    predict.set_defaults(command=run_predict)
-
     upload = commands.add_parser("upload", help="hand in what is spooled, or what is in files")
     _add_server(upload)
     add_files(upload)
     upload.set_defaults(command=run_upload)
+    add_own_files(commands)
     add_doctor(commands)
     add_compare(commands)
     return parser
@@ -258,6 +229,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         ("seed", 0, "of the sampled networks"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
+    add_precision(parser, "of weights and activations")
 
     parser.add_argument(
         "--bound-percent",

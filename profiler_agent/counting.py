@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from profiler_agent.half_precision import check_half_precision
 from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.server_client import ServerClient
 from profiler_agent.sessions import ModelRefused, optimise
@@ -19,17 +20,18 @@ def count_networks(
     """Kernel counts by genotype; networks that the runtime does not load are left out.
 
     Raises:
-        LutnasError: not one of them could be counted.
+        LutnasError: not one of them could be counted, or the runtime would not execute them in their precision.
     """
     counts: dict[str, dict[str, int]] = {}
     problem = "the list is empty"
     for genotype in genotypes:
         check()
         spec = str(NetworkGraph(space, space.parse(genotype)))
+        model = client.fetch_graph(spec, runtime.batch, precision=runtime.precision) or b""
+        if runtime.precision == "fp16" and not counts:
+            check_half_precision(spec, model, runtime)
         try:
-            counts[genotype] = dict(
-                count_kernels(optimise(spec, client.fetch_graph(spec, runtime.batch) or b"", runtime))
-            )
+            counts[genotype] = dict(count_kernels(optimise(spec, model, runtime)))
         except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
             problem = str(error)
     if not counts:

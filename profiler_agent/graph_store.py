@@ -12,6 +12,9 @@ from profiler_agent.server_client import ServerClient
 from profiler_agent.spool import Spool
 from shared.errors import ServerAway
 
+HAVE_PRECISIONS = ("chain:", "parallel:", "network:")
+"""Kinds of graphs that are built in the precision that is asked for."""
+
 
 class GraphStore:
     """Reads graphs by their reference.
@@ -20,6 +23,7 @@ class GraphStore:
         client: None reads from the disk alone.
         begun: graphs of which what the disk has is taken without asking whether the server has something newer: a run
             that is resumed goes on with the bytes that it began with.
+        precision: of the graphs; the canary has its own, and uploaded files are what they are.
     """
 
     def __init__(
@@ -29,11 +33,13 @@ class GraphStore:
         batch: int,
         sleep: Callable[[float], None] = time.sleep,
         begun: Set[str] = frozenset(),
+        precision: str = "fp32",
     ) -> None:
         self._client = client
         self._spool = spool
         self._batch = batch
         self._begun = begun
+        self._precision = precision
         self._sleep = sleep
 
     def read(self, spec: str) -> bytes:
@@ -54,16 +60,17 @@ class GraphStore:
         Raises:
             ServerAway: the server does not answer, and the graph is not on the disk.
         """
-        kept = self._spool.find_graph(spec, self._batch)
+        precision = self._precision if spec.startswith(HAVE_PRECISIONS) else "fp32"
+        kept = self._spool.find_graph(spec, self._batch, precision)
         if self._client is None:
             if kept is None:
                 raise ServerAway(f"{spec} is not in {self._spool.folder}, and without the server it cannot be fetched")
             return kept[1]
         if spec in self._begun and kept is not None:
             return kept[1]
-        client, sha256 = self._client, None if kept is None else kept[0]
+        client, sha256, tries = self._client, None if kept is None else kept[0], 2 if kept else 4
         try:
-            model = retry(lambda: client.fetch_graph(spec, self._batch, sha256), 2 if kept else 4, self._sleep)
+            model = retry(lambda: client.fetch_graph(spec, self._batch, sha256, precision), tries, self._sleep)
         except ServerAway:
             if kept is None:
                 raise
@@ -73,4 +80,4 @@ class GraphStore:
             if kept is None:
                 raise ServerAway(f"{client.url} sent nothing for {spec}; try again")
             return kept[1]
-        return self._spool.keep_graph(spec, self._batch, model)
+        return self._spool.keep_graph(spec, self._batch, model, precision)

@@ -28,6 +28,7 @@ from shared import __version__
 from shared.errors import InvalidValue, LutnasError
 from shared.graph_spec import parse_graph_spec
 from shared.plan import make_plan
+from shared.runtime import PRECISION_HEADER
 from shared.spaces import Space, parse_space
 from shared.wire import to_wire
 
@@ -101,7 +102,8 @@ class OfflineDesk(httpx.BaseTransport):
                 counts = {name: int(query[name]) for name in ("calibration", "held_out", "seed")}
                 return _answer({"plan": to_wire(make_plan(parse_space(query["space"]), **counts, isolated=True))})
             case "GET", "graph":
-                return _graph(query["spec"], int(query["batch"]), request.headers.get("If-None-Match"))
+                known = request.headers.get("If-None-Match")
+                return _graph(query["spec"], int(query["batch"]), query.get("precision", "fp32"), known)
             case "POST", "runs", run_id, "finish":
                 spooled = find_spooled(self._spool, run_id)
                 return _answer({"table": {"hash": write_spooled_run(spooled, self._files[spooled.run.space])}})
@@ -183,11 +185,11 @@ def _require_onnx() -> None:
         ) from error
 
 
-def _graph(spec: str, batch: int, known: str | None) -> httpx.Response:
+def _graph(spec: str, batch: int, precision: str, known: str | None) -> httpx.Response:
     from shared.graphs import build_graph
 
-    model = build_graph(parse_graph_spec(spec), batch)
-    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"'}
+    model = build_graph(parse_graph_spec(spec), batch, precision)
+    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"', PRECISION_HEADER: precision}
     return (
         httpx.Response(304, headers=headers)
         if known == headers["ETag"]

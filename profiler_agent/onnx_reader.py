@@ -13,6 +13,7 @@ from shared.errors import CorruptFile
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _INT64 = 7
+_EXTERNAL = 1
 _LARGEST_SHAPE_TENSOR = 4096
 """Bytes of an integer tensor that may hold a shape; larger ones are weights, whose values do not matter."""
 
@@ -31,11 +32,27 @@ class Node:
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class GraphInput:
+    """One input: number of its element type (1 is float32) and its sides; a free side is its name, "" without one."""
+
+    name: str
+    element_type: int
+    sides: tuple[int | str, ...]
+
+
 @dataclass
 class Graph:
-    """Nodes in the order of execution, dimensions of inputs and weights, and values of small integer tensors."""
+    """Nodes in the order of execution, dimensions of inputs and weights, and values of small integer tensors.
+
+    Attributes:
+        inputs: what has to be fed, in order.
+        keeps_weights_elsewhere: in files beside the model's own.
+    """
 
     nodes: list[Node] = field(default_factory=list)
+    inputs: list[GraphInput] = field(default_factory=list)
+    keeps_weights_elsewhere: bool = False
     dimensions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     integers: dict[str, list[int]] = field(default_factory=dict)
 
@@ -59,14 +76,18 @@ def read_graph(model: bytes) -> Graph:
 
 
 def _read_graph(data: memoryview, graph: Graph) -> None:
+    inputs = []
     for number, value in _fields(data):
         if number == 1:
             graph.nodes.append(_read_node(_bytes(value)))
         elif number == 5:
             _read_tensor(_bytes(value), graph)
         elif number == 11:
-            name, dimensions = _read_value_info(_bytes(value))
-            graph.dimensions.setdefault(name, dimensions)
+            inputs.append(_read_value_info(_bytes(value)))
+    # Files of before 2019 list their weights among the inputs.
+    graph.inputs = [one for one in inputs if one.name not in graph.dimensions]
+    for one in graph.inputs:
+        graph.dimensions[one.name] = tuple(side if isinstance(side, int) else 1 for side in one.sides)
 
 
 def _read_node(data: memoryview) -> Node:
@@ -119,24 +140,37 @@ def _read_tensor(data: memoryview, graph: Graph) -> None:
         elif number == 9:
             view = _bytes(value)
             raw = bytes(view) if len(view) <= _LARGEST_SHAPE_TENSOR else b""
+        elif number == 14:
+            graph.keeps_weights_elsewhere |= value == _EXTERNAL
     graph.dimensions[name] = tuple(dimensions)
     if kind == _INT64:
         graph.integers[name] = values or [one[0] for one in struct.iter_unpack("<q", raw)]
 
 
-def _read_value_info(data: memoryview) -> tuple[str, tuple[int, ...]]:
-    """ValueInfoProto: name (1), type (2) > tensor_type (1) > shape (2) > dim (1) > dim_value (1). A symbol is 1."""
-    name, dimensions = "", []
+def _read_value_info(data: memoryview) -> GraphInput:
+    """ValueInfoProto: name (1), type (2) > tensor_type (1) > elem_type (1), shape (2) > dim (1) > value or name."""
+    name, element_type = "", 0
+    sides: list[int | str] = []
     for number, value in _fields(data):
         if number == 1:
             name = _text(value)
         elif number == 2:
             for tensor in _children(value, 1):
-                for shape in _children(tensor, 2):
-                    for side in _children(shape, 1):
-                        sides = [one for key, one in _fields(_bytes(side)) if key == 1 and isinstance(one, int)]
-                        dimensions.append(sides[0] if sides else 1)
-    return name, tuple(dimensions)
+                for key, one in _fields(tensor):
+                    if key == 1 and isinstance(one, int):
+                        element_type = one
+                    elif key == 2:
+                        sides += [_side(dimension) for dimension in _children(one, 1)]
+    return GraphInput(name, element_type, tuple(sides))
+
+
+def _side(dimension: memoryview) -> int | str:
+    for key, value in _fields(dimension):
+        if key == 1 and isinstance(value, int):
+            return value
+        if key == 2:
+            return _text(value)
+    return ""
 
 
 def _children(value: int | bytes | memoryview, wanted: int) -> list[memoryview]:

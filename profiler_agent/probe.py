@@ -23,6 +23,7 @@ def probe(machine: Machine | None = None, sleep: Callable[[float], None] = time.
     throttling = machine.throttling()
     version, providers = _onnxruntime()
     return {
+        "host": platform.node() or UNKNOWN,
         "cpu": machine.cpu_model(),
         "architecture": platform.machine() or UNKNOWN,
         "cores": machine.cores(),

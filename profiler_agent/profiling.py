@@ -17,6 +17,7 @@ from profiler_agent.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.choosing import NetworkChooser, first_part
 from profiler_agent.graph_loader import GraphLoader
 from profiler_agent.graph_store import GraphStore
+from profiler_agent.half_precision import check_half_precision
 from profiler_agent.layout import odd_reorders
 from profiler_agent.machine import Machine
 from profiler_agent.probe import probe
@@ -36,8 +37,8 @@ from shared import __version__
 from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway
 from shared.measurement import Run, check_device_name
 from shared.plan import Plan, Task
-from shared.runtime import Runtime
-from shared.spaces import Space
+from shared.runtime import Runtime, check_precision
+from shared.spaces import Space, parse_space
 from shared.wire import from_wire, to_wire
 
 UNKNOWN_MEMORY_BYTES = 1_000_000_000
@@ -63,6 +64,7 @@ class ProfileRequest:
     seed: int = 0
     threads: int = 1
     batch: int = 1
+    precision: str = "fp32"
     preset: Preset = PRESETS["standard"]
     new: bool = False
     force: bool = False
@@ -72,6 +74,7 @@ class ProfileRequest:
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
+        check_precision(self.precision, "--precision")
         if not self.spaces or len(set(self.spaces)) < len(self.spaces):
             raise InvalidValue("space", "is none, or the same twice")
 
@@ -81,7 +84,7 @@ class ProfileRequest:
         Raises:
             WrongUse: it is not here, or a setting is outside its domain.
         """
-        return local_runtime(self.threads, self.batch, self.provider, self.optimisation)
+        return local_runtime(self.threads, self.batch, self.provider, self.optimisation, self.precision)
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,8 @@ class Profiler:
         description = self.probe()
         online = self._greet(request.device, description)
         plans = [self._plan(space, request, online) for space in request.spaces]
+        if runtime.precision == "fp16":
+            self._check_half_precision(plans[0], runtime, online)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         wanted = [_new_run(plan, request.device, runtime, now, description) for plan in plans]
         with self.spool.measuring(self.wait_for_others):
@@ -165,6 +170,31 @@ class Profiler:
         if first is not None and online and request.bound_percent:
             spooled.begin_choosing(first)
         return spooled
+
+    def _check_half_precision(self, plan: Plan, runtime: Runtime, online: bool) -> None:
+        store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, precision="fp16")
+        network = plan.tasks[-1].graph
+        check_half_precision(network, store.locate(network), runtime)
+
+    def carry_out(self, plan: Plan, device: str, runtime: Runtime, preset: Preset, new: bool = False) -> Outcome:
+        """Measure a plan that is at hand, or what an unfinished run of it lacks, and hand it in, complete or not.
+
+        Raises:
+            LutnasError: as the message says; what is measured is spooled.
+        """
+        description = self.probe()
+        online = self._greet(device, description)
+        like = _new_run(plan, device, runtime, datetime.now(UTC).isoformat(timespec="seconds"), description)
+        with self.spool.measuring(self.wait_for_others):
+            found = None if new else self.spool.find_unfinished(like)
+            spooled = found or self.spool.new_run(like, plan)
+            begun = set(spooled.graphs) if found else set()
+            request = ProfileRequest(device, (parse_space(plan.space),), preset=preset)
+            refused = self._measure(RunGroup([spooled]), request, online, begun)
+        (outcome,) = self._hand_in([spooled], refused, force=True)
+        if outcome.problem is not None:
+            raise outcome.problem
+        return outcome
 
     def _greet(self, device: str, description: dict[str, str]) -> bool:
         try:
@@ -209,7 +239,8 @@ class Profiler:
         if not missing and all(run.settled for run in group.runs):
             return {}
         runtime, canary = group.runs[0].run.runtime, group.canary
-        store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, begun)
+        client = self.client if online else None
+        store = GraphStore(client, self.spool, runtime.batch, self.sleep, begun, runtime.precision)
         residence = Residence(self.most_bytes or memory_to_keep_open(runtime))
         loader = GraphLoader(store, group, residence, self.progress, self.check)
         with self.progress.bar("graphs"):

@@ -25,7 +25,7 @@ from shared.errors import (
 from shared.jobs import Job, JobResult
 from shared.measurement import Measurement, Run
 from shared.plan import Plan
-from shared.runtime import Runtime
+from shared.runtime import PRECISION_HEADER, Runtime
 from shared.table import LatencyTable, read_table
 from shared.wire import canonical_json, from_wire, to_wire
 
@@ -73,11 +73,16 @@ class ServerClient:
         query = f"space={quote(space, safe='')}&calibration={calibration}&held_out={held_out}&seed={seed}&isolated=1"
         return self._value(Plan, "plan", "GET", f"/v1/plan?{query}")
 
-    def fetch_graph(self, spec: str, batch: int, known_sha256: str | None = None) -> bytes | None:
+    def fetch_graph(
+        self, spec: str, batch: int, known_sha256: str | None = None, precision: str = "fp32"
+    ) -> bytes | None:
         """Bytes of a graph; None if they still are those of `known_sha256`."""
         headers = {"If-None-Match": f'"{known_sha256}"'} if known_sha256 else {}
         path = f"/v1/graph?spec={quote(spec, safe='')}&batch={batch}"
+        path += "" if precision == "fp32" else f"&precision={precision}"
         response = self._send("GET", path, headers=headers)
+        if response.headers.get(PRECISION_HEADER, "fp32") != precision:
+            raise LutnasError(f"{self.url} is an older lut-server, which has no graphs in {precision}; update it")
         if response.status_code == httpx.codes.NOT_MODIFIED:
             return None
         sha256 = response.headers.get("ETag", "").removeprefix("W/").strip('"')
@@ -145,6 +150,17 @@ class ServerClient:
         if not all(isinstance(answer.get(name), int | float) for name in ("mean_ms", "sd_ms", "upper_ms")):
             raise self._foreign("its prediction is none")
         return answer
+
+    def plan_kernels(
+        self, device: str, networks: Sequence[Sequence[str]], space: str, runtime: str
+    ) -> tuple[Plan | None, dict[str, str]]:
+        """The plan that measures what the device's table lacks of these networks, and what cannot be measured."""
+        body = {"networks": [list(network) for network in networks], "space": space, "runtime": runtime}
+        answer = self._json("POST", f"/v1/devices/{quote(device, safe='')}/kernels/plan", body)
+        if "plan" not in answer or not isinstance(answer.get("refused"), dict):
+            raise self._foreign("its plan of kernels is none")
+        plan = None if answer["plan"] is None else self._read(Plan, answer["plan"])
+        return plan, {str(kernel): str(problem) for kernel, problem in answer["refused"].items()}
 
     def lease_job(self, device: str, owner: str, lease_s: float) -> Job | None:
         """Take the next job of the device, if there is one."""
@@ -222,7 +238,9 @@ class ServerClient:
         if status in _AWAY_STATUS:
             return ServerAway(f"{self.url} is not ready ({status}): {message}")
         kind = {404: NotFound, 409: Conflict}.get(status, ServerRefused)
-        return kind(f"{self.url} refuses ({status}): {message}", status, code)
+        detail = error.get("detail")
+        said = detail if isinstance(detail, dict) else None
+        return kind(f"{self.url} refuses ({status}): {message}", status, code, detail=said)
 
     def _foreign(self, problem: str) -> ServerRefused:
         return ServerRefused(f"{self.url} does not speak as a lut-server does: {problem}; check the URL", 0, "foreign")

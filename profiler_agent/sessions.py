@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 _ONLY_FATAL = 4
+_APART = "session.optimized_model_external_initializers"
+SHAPES_BYTES = 4096
+"""Tensors up to this size stay in an optimised graph: shapes are read from them."""
 
 
 class ModelRefused(LutnasError):
@@ -52,7 +56,9 @@ def find_version() -> str:
     return str(_onnxruntime().__version__)
 
 
-def local_runtime(threads: int = 1, batch: int = 1, provider: str = CPU, optimisation: str = "all") -> Runtime:
+def local_runtime(
+    threads: int = 1, batch: int = 1, provider: str = CPU, optimisation: str = "all", precision: str = "fp32"
+) -> Runtime:
     """The runtime of this machine with the given settings.
 
     Args:
@@ -60,6 +66,7 @@ def local_runtime(threads: int = 1, batch: int = 1, provider: str = CPU, optimis
         batch: images per inference.
         provider: short name, or ONNX Runtime's own.
         optimisation: graph optimisation level.
+        precision: of weights and activations.
 
     Raises:
         WrongUse: this ONNX Runtime does not offer the provider, or a setting is outside its domain.
@@ -71,6 +78,7 @@ def local_runtime(threads: int = 1, batch: int = 1, provider: str = CPU, optimis
         version,
         provider=provider_name(provider),
         threads=threads,
+        precision=precision,
         optimisation=optimisation,
         batch=batch,
     )
@@ -159,10 +167,18 @@ def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any
         return read_profile(Path(session.end_profiling()).read_bytes(), runtime.provider)
 
 
-def optimise(name: str, model: bytes | Path, runtime: Runtime) -> bytes:
-    """The graph that ONNX Runtime would execute, weights and all, from a session that is never run.
+def optimise(
+    name: str, model: bytes | Path, runtime: Runtime, free_sides: Mapping[str, int] = MappingProxyType({})
+) -> bytes:
+    """The graph that ONNX Runtime would execute, without its weights, from a session that is never run.
 
     A session that writes its graph keeps its weights twice; so this is not the one that is timed.
+
+    Args:
+        name: for messages.
+        model: ONNX bytes, or the path of a file that keeps its weights in others.
+        runtime: of this machine.
+        free_sides: what inputs' sides that have a name instead of a number are fixed to.
 
     Raises:
         ModelRefused: ONNX Runtime does not load the model, or cannot write the graph.
@@ -175,6 +191,11 @@ def optimise(name: str, model: bytes | Path, runtime: Runtime) -> bytes:
             path = Path(folder) / "optimised.onnx"
             options = _options(ort, runtime)
             options.optimized_model_filepath = str(path)
+            # Beside the graph: in it they would be in memory twice more, here and in the session.
+            options.add_session_config_entry(f"{_APART}_file_name", "weights")
+            options.add_session_config_entry(f"{_APART}_min_size_in_bytes", str(SHAPES_BYTES + 1))
+            for side, length in free_sides.items():
+                options.add_free_dimension_override_by_name(side, length)
             _open(ort, model, options, runtime)
             return path.read_bytes()
     except failures as error:
@@ -203,13 +224,16 @@ def _options(ort: Any, runtime: Runtime) -> Any:
 
 
 def _input(name: str, kind: str, shape: list[int | str | None], batch: int) -> Any:
-    if kind != "tensor(float)":
-        raise ValueError(f"the input {name} is {kind}, not tensor(float)")
+    if kind not in ("tensor(float)", "tensor(uint8)"):
+        raise ValueError(f"the input {name} is {kind}, neither tensor(float) nor tensor(uint8)")
     sides = [side if isinstance(side, int) else batch if axis == 0 else None for axis, side in enumerate(shape)]
     if any(side is None for side in sides):
         raise ValueError(f"the input {name} has no fixed shape: {shape}")
+    random, fixed = np.random.default_rng(INPUT_SEED), [side or 1 for side in sides]
+    if kind == "tensor(uint8)":
+        return random.integers(0, 256, fixed, np.uint8)
     # Ordinary numbers: zeros or denormals would be timed, not the network.
-    return np.random.default_rng(INPUT_SEED).standard_normal([side or 1 for side in sides], np.float32)
+    return random.standard_normal(fixed, np.float32)
 
 
 def _onnxruntime() -> Any:

@@ -233,16 +233,16 @@ class Spool:
         wanted = [getattr(like, name) for name in same]
         return [one for one in reversed(self.runs()) if [getattr(one.run, name) for name in same] == wanted]
 
-    def keep_graph(self, spec: str, batch: int, model: bytes) -> Path:
+    def keep_graph(self, spec: str, batch: int, model: bytes, precision: str = "fp32") -> Path:
         """Keep a graph's bytes, and the reference that they go by; returns their file."""
         sha256 = hashlib.sha256(model).hexdigest()
         write_whole(self._graph_path(sha256), model)
-        self.keep_known(["graph", spec, str(batch)], {"sha256": sha256})
+        self.keep_known(_graph_key(spec, batch, precision), {"sha256": sha256})
         return self._graph_path(sha256)
 
-    def find_graph(self, spec: str, batch: int) -> tuple[str, Path] | None:
+    def find_graph(self, spec: str, batch: int, precision: str = "fp32") -> tuple[str, Path] | None:
         """(SHA-256, file) of a graph as a server last gave it; None where it is not here, or not whole."""
-        known = self.find_known(["graph", spec, str(batch)])
+        known = self.find_known(_graph_key(spec, batch, precision))
         if known is None:
             return None
         path = self._graph_path(str(known.get("sha256")))
@@ -250,11 +250,11 @@ class Spool:
 
     def keep_usual_canary(self, runtime: Runtime, canary: str, usual_ms: float) -> None:
         """Remember how fast the canary is on this machine when nobody disturbs."""
-        self.keep_known(["usual canary", str(runtime), canary], {"usual_ms": usual_ms})
+        self.keep_known(["usual canary", str(runtime.of_canary), canary], {"usual_ms": usual_ms})
 
     def find_usual_canary(self, runtime: Runtime, canary: str) -> float | None:
         """What the last campaign kept."""
-        known = self.find_known(["usual canary", str(runtime), canary]) or {}
+        known = self.find_known(["usual canary", str(runtime.of_canary), canary]) or {}
         usual_ms = known.get("usual_ms")
         return usual_ms if isinstance(usual_ms, float) and usual_ms > 0 else None
 
@@ -302,3 +302,7 @@ def _read(kind: Any, path: Path) -> Any:
         return from_wire(kind, json.loads(read_bytes(path) or b""))
     except (ValueError, InvalidValue) as error:
         raise CorruptFile(f"{path} cannot be read ({error}); move it away to go on without it") from error
+
+
+def _graph_key(spec: str, batch: int, precision: str) -> list[str]:
+    return ["graph", spec, str(batch), *([] if precision == "fp32" else [precision])]

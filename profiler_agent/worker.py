@@ -123,7 +123,7 @@ class Worker:
         if wanted.graph is None or wanted.promise is None:
             raise LutnasError("a verification without a graph")
         runtime = dataclasses.replace(wanted.runtime, version=find_version())
-        store = GraphStore(self.client, self.spool, runtime.batch, self.sleep)
+        store = GraphStore(self.client, self.spool, runtime.batch, self.sleep, precision=runtime.precision)
         task = Task(wanted.promise.genotype, "verification", wanted.graph)
         canary, model = store.read(wanted.canary), store.read(wanted.graph)
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, wanted.canary))
@@ -145,6 +145,7 @@ class Worker:
             (parse_space(job.job.space),),
             threads=wanted.threads,
             batch=wanted.batch,
+            precision=wanted.precision,
             preset=self.preset,
             provider=wanted.provider,
             optimisation=wanted.optimisation,

@@ -19,7 +19,7 @@ LutnasError                    exit 1: something failed
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class LutnasError(Exception):
@@ -92,7 +92,7 @@ class MissingKernel(LutnasError):
     def __init__(self, kernels: Iterable[str], device: str = "the device", command: str = "") -> None:
         missing = sorted(kernels)
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        advice = f"; a run of a space that has them measures them, for example: {command}" if command else ""
+        advice = f"; measure them with: {command}" if command else ""
         super().__init__(f"the table of {device} has no price for the kernels {shown or '(any)'}{advice}")
         self.missing = missing
 
@@ -108,11 +108,19 @@ class ServerAway(LutnasError):
 class ServerRefused(LutnasError):
     """The server answered with an error in its one error shape; `retry_after_s` where it says when to come back."""
 
-    def __init__(self, message: str, status: int, code: str, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        status: int,
+        code: str,
+        retry_after_s: int | None = None,
+        detail: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after_s = retry_after_s
+        self.detail = dict(detail or {})
 
 
 class AccessDenied(ServerRefused):

@@ -68,14 +68,20 @@ class Kernel:
     def elements(self) -> int:
         """Numbers read and written in one execution, weights included."""
         read_again = math.prod(self.output) if ".sum" in f".{self.details}" else 0
-        weights = self.output[1] * self._weights_per_channel() if self.is_convolution else 0
+        return math.prod(self.input) + math.prod(self.output) + self.weights() + read_again
+
+    def weights(self) -> int:
+        """Numbers that it keeps: of convolutions and linear layers, biases apart."""
         if self.op.endswith(("Gemm", "MatMul")):
-            weights = self.input[-1] * self.output[-1]
-        return math.prod(self.input) + math.prod(self.output) + weights + read_again
+            return self.input[-1] * self.output[-1]
+        return self.output[1] * self._weights_per_channel() if self.is_convolution else 0
 
     def _weights_per_channel(self) -> int:
         height, width = (int(side) for side in self._detail("k").split("x"))
-        return self.input[1] // int(self._detail("g")) * height * width
+        groups = int(self._detail("g"))
+        if not groups:
+            raise InvalidValue("kernel", f"{self} has no groups")
+        return self.input[1] // groups * height * width
 
     def _detail(self, letter: str) -> str:
         for part in self.details.split("."):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from shared.errors import InvalidValue
@@ -50,6 +50,13 @@ class Round:
             for value in values:
                 if not (math.isfinite(value) and 0 < value <= LONGEST_MS):
                     raise InvalidValue("round", f"{value} is not a time in ms (above 0, up to {LONGEST_MS:g}, finite)")
+
+    def without_raw(self) -> Round:
+        """The round with one value for many: the quantile that every statistic is made of."""
+        graph_ms, canary_ms, minus_ms = (
+            (quantile(values),) if values else () for values in (self.graph_ms, self.canary_ms, self.minus_ms)
+        )
+        return Round(graph_ms, canary_ms, minus_ms)
 
     def graph_ratio(self) -> float:
         """Time of the graph in canaries, nothing subtracted."""
@@ -111,6 +118,10 @@ class Measurement:
     def estimate(self) -> Estimate:
         """Time of the subject in canaries."""
         return estimate_ratio([one.ratio(self.divisor) for one in self.rounds])
+
+    def without_raw(self) -> Measurement:
+        """The measurement without its repeats: its rounds, and so every statistic, are those that it had."""
+        return replace(self, rounds=tuple(one.without_raw() for one in self.rounds))
 
     def canary_ms(self) -> float:
         """Median over rounds of the canary's time."""

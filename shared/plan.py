@@ -12,7 +12,7 @@ from shared.spaces import Genotype, Space, parse_space
 from shared.wire import content_hash
 
 PLAN_SCHEMA = 1
-ROLES = ("marginal", "isolated", "calibration", "held_out", "verification")
+ROLES = ("marginal", "isolated", "calibration", "held_out", "verification", "kernel")
 OP_ROLES = ("marginal", "isolated")
 LONG_CHAIN, SHORT_CHAIN = 8, 2
 MOST_NETWORKS = 2000
@@ -23,9 +23,9 @@ class Task:
     """One latency to measure: (time of `graph` - time of `minus`) / `divisor`.
 
     Attributes:
-        subject: an op key, or a genotype in its space's string form.
+        subject: an op key, a genotype in its space's string form, or a kernel.
         role: "marginal" (an op), "isolated" (an op alone, for comparison), "calibration" (a network of the fit),
-            "held_out" (never in a fit), "verification".
+            "held_out" (never in a fit), "verification", "kernel" (one kernel of a runtime).
         graph: reference of the graph that is timed.
         minus: reference of the graph whose time is subtracted, or None.
         divisor: copies of the op by which the two differ.

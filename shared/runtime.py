@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16", "int8")
+PRECISION_HEADER = "Lutnas-Precision"
+"""Of a server's answer that is a graph: the precision that was asked for. An older server overhears the question."""
 OPTIMISATION_LEVELS = ("disabled", "basic", "extended", "all")
 
 
@@ -20,7 +23,7 @@ class Runtime:
         version: of the engine, for example "1.31.0".
         provider: ONNX Runtime's name of the execution provider.
         threads: intra-op threads.
-        precision: of weights and activations.
+        precision: of weights and activations: "fp32", "fp16", or "int8" (static, weights per channel).
         optimisation: ONNX Runtime's graph optimisation level.
         batch: images per inference.
     """
@@ -41,16 +44,26 @@ class Runtime:
             raise InvalidValue("runtime.threads", f"{self.threads} is not within 1 to 1024")
         if not 1 <= self.batch <= 4096:
             raise InvalidValue("runtime.batch", f"{self.batch} is not within 1 to 4096")
-        if self.precision not in PRECISIONS:
-            raise InvalidValue("runtime.precision", f"'{self.precision}' is none of {', '.join(PRECISIONS)}")
+        check_precision(self.precision, "runtime.precision")
         if self.optimisation not in OPTIMISATION_LEVELS:
             raise InvalidValue("runtime.optimisation", f"'{self.optimisation}' is none of {OPTIMISATION_LEVELS}")
+
+    @property
+    def of_canary(self) -> Runtime:
+        """What executes the canary, which is fp32 whatever the precision of the graphs beside it."""
+        return dataclasses.replace(self, precision="fp32")
 
     def __str__(self) -> str:
         return (
             f"{self.engine}-{self.version}/{self.provider}/{self.precision}"
             f"/threads={self.threads}/opt={self.optimisation}/batch={self.batch}"
         )
+
+
+def check_precision(precision: str, name: str = "precision") -> None:
+    """Raise InvalidValue unless it is a precision; `name` is what the message calls it."""
+    if precision not in PRECISIONS:
+        raise InvalidValue(name, f"'{precision}' is none of {', '.join(PRECISIONS)}")
 
 
 _RUNTIME = re.compile(r"([^/-]+)-([^/]+)/([^/]+)/([^/]+)/threads=(\d+)/opt=([a-z]+)/batch=(\d+)")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from shared.errors import InvalidValue, MissingKernel, MissingPrice, SchemaTooNew, WrongUse
@@ -19,6 +19,7 @@ from shared.kernel_prices import KernelPrices
 from shared.op_key import OpKey, parse_op_key
 from shared.prediction import CONFIDENCE, BaselineError, HeldOutError, Prediction
 from shared.runtime import Runtime
+from shared.single_kernels import SingleKernels
 from shared.spaces import Genotype, Space, parse_space
 from shared.table_source import TableSource
 from shared.wire import LEFT_OUT_IF_NONE, content_hash, from_wire
@@ -30,12 +31,16 @@ __all__ = [
     "NetworkCheck",
     "OpPrice",
     "Prediction",
+    "SingleKernels",
+    "measure_command",
     "profile_command",
     "read_table",
 ]
 
-TABLE_SCHEMA = 3
-"""2 differs from 1 by `kernels` alone, 3 from 2 by `baselines` and the `isolated_ms` of its prices."""
+TABLE_SCHEMA = 4
+"""2 differs from 1 by `kernels` alone, 3 from 2 by `baselines` and the `isolated_ms` of its prices, 4 from 3 by
+`single_kernels`; a table without those is written as 3."""
+SCHEMA_WITHOUT_SINGLE_KERNELS = 3
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,10 @@ class LatencyTable:
     held_out: HeldOutError | None
     networks: tuple[NetworkCheck, ...]
     runs: tuple[str, ...]
-    schema: int = TABLE_SCHEMA
+    schema: int = SCHEMA_WITHOUT_SINGLE_KERNELS
     kernels: KernelPrices | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     baselines: tuple[BaselineError, ...] | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    single_kernels: SingleKernels | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     source: TableSource | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
     def __post_init__(self) -> None:
@@ -156,6 +162,8 @@ class LatencyTable:
     def predict_kernels(self, counts: Mapping[str, int], guess: bool = False) -> Prediction:
         """Latency of a network by how often each kernel occurs in its optimised graph.
 
+        A network of the space's own kernels takes the space's fit; any other one the kernels measured by themselves.
+
         Args:
             counts: by the kernel's string form.
             guess: price kernels that were never measured by their family, and name them in the prediction.
@@ -163,33 +171,53 @@ class LatencyTable:
         Raises:
             MissingKernel: the table has no kernel prices, or none for some of these kernels.
         """
-        if self.kernels is None:
-            raise MissingKernel(sorted(counts), self.device, self._command())
+        single = self.single_kernels
         try:
-            return self.kernels.predict(counts, guess)
+            if single is not None and (self.kernels is None or self.kernels.unmeasured(counts)):
+                return single.predict(counts, self.kernels, guess)
+            if self.kernels is not None:
+                return self.kernels.predict(counts, guess)
+            raise MissingKernel(counts)
         except MissingKernel as error:
-            raise MissingKernel(error.missing, self.device, self._command()) from None
+            priced = {*(self.kernels.index if self.kernels else ()), *(single.index if single else ())}
+            missing = [one for one in counts if one not in priced] or error.missing
+            raise MissingKernel(missing, self.device, self._measure_command()) from None
+
+    def with_single_kernels(self, single: SingleKernels) -> LatencyTable:
+        """The same table with these prices of single kernels."""
+        return replace(self, schema=TABLE_SCHEMA, single_kernels=single)
 
     def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:
         missing = [str(key) for key in keys if key not in self.price_index]
         if missing:
             raise MissingPrice(missing, self.device, self._command())
 
+    def _measure_command(self) -> str:
+        if self.kernels is None and self.single_kernels is None:
+            return self._command()
+        return measure_command(self.device, self.space)
+
     def _command(self) -> str:
         """What would measure what the table lacks; an imported list of ops names no space."""
         try:
-            return profile_command(self.device, self.parsed_space)
+            return profile_command(self.device, self.parsed_space, self.runtime.precision)
         except WrongUse:
             return f"profiler-agent profile --server URL --device {self.device} --space NAME"
 
 
-def profile_command(device: str, space: Space) -> str:
+def profile_command(device: str, space: Space, precision: str = "fp32") -> str:
     """The command that measures a space on a device."""
+    wanted = "" if precision == "fp32" else f" --precision {precision}"
     return (
         f"profiler-agent profile --server URL --device {device} --space {space.name} --resolution {space.resolution}"
         f" --channels {space.channels} --depth {space.depth}"
-        f" --classes {space.classes} --image-channels {space.image_channels}"
+        f" --classes {space.classes} --image-channels {space.image_channels}{wanted}"
     )
+
+
+def measure_command(device: str, space: str, files: str = "FILE.onnx") -> str:
+    """The command that measures the kernels of a user's own files on a device."""
+    return f"profiler-agent measure-kernels --server URL --device {device} --space {space} {files}"
 
 
 def read_table(data: object) -> LatencyTable:

@@ -10,6 +10,7 @@ from typing import Annotated
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from lut_server.bodies import read_body
@@ -24,7 +25,7 @@ _LONGEST_FORM_S = 10.0
 router = APIRouter()
 
 
-def require_viewer(request: Request, services: ServicesHere, credentials: Credentials) -> None:
+async def require_viewer(request: Request, services: ServicesHere, credentials: Credentials) -> None:
     """Let a viewer pass: reads are open, or the request carries a token, as a cookie or as the API takes it.
 
     Raises:
@@ -33,9 +34,9 @@ def require_viewer(request: Request, services: ServicesHere, credentials: Creden
     """
     token = request.cookies.get(COOKIE)
     if services.settings.reads == "open" or "authorization" in request.headers or token is None:
-        READ(services, credentials, request)
+        await READ(services, credentials, request)
         return
-    authenticate(services, token, request).require("read")
+    (await run_in_threadpool(authenticate, services, token, request)).require("read")
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -16,9 +16,9 @@ async def get_health() -> Response:
     return answer(Health("ok"))
 
 
-@router.get("/readyz", summary="Whether the database answers", **documented({200: Readiness}, role=None))
+@router.get("/readyz", summary="Whether a measurement could be stored", **documented({200: Readiness}, role=None))
 def get_readiness(store: StoreHere) -> Response:
-    return answer(Readiness("ready", store.revision()))
+    return answer(Readiness("ready", store.check_ready()))
 
 
 @router.get(

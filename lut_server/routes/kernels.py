@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Response
 
 from lut_server.answers import KernelsAnswer, answer
 from lut_server.bodies import parse_body
+from lut_server.kernel_plans import KernelPlanAnswer, KernelPlanRequest, plan_kernels
 from lut_server.predicting import PredictionAnswer, PredictionRequest, predict
 from lut_server.services import READ, Body, StoreHere, documented
 from shared.runtime import parse_runtime
@@ -34,3 +35,13 @@ def get_kernels(store: StoreHere, device: str, space: str, runtime: str) -> Resp
 )
 def predict_network(name: str, store: StoreHere, body: Body) -> Response:
     return answer(predict(store, name, parse_body(PredictionRequest, body)))
+
+
+@router.post(
+    "/devices/{name}/kernels/plan",
+    summary="The plan that measures what a device's table lacks of someone's networks",
+    dependencies=[Depends(READ)],
+    **documented({200: KernelPlanAnswer}, "unknown_device", "no_table", role="read", body=KernelPlanRequest),
+)
+def plan_missing_kernels(name: str, store: StoreHere, body: Body) -> Response:
+    return answer(plan_kernels(store, name, parse_body(KernelPlanRequest, body)))

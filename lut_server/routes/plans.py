@@ -15,6 +15,7 @@ from shared.errors import InvalidValue
 from shared.graph_spec import UploadedModel, parse_graph_spec
 from shared.graphs import build_graph
 from shared.plan import make_plan
+from shared.runtime import PRECISION_HEADER, check_precision
 from shared.spaces import parse_space
 
 ONNX = "application/octet-stream"
@@ -41,15 +42,19 @@ def get_graph(
     services: ServicesHere,
     spec: str,
     batch: Annotated[int, Query(ge=1, le=4096)] = 1,
+    precision: str = "fp32",
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     reference = parse_graph_spec(spec)
+    check_precision(precision)
     if isinstance(reference, UploadedModel):
         content = services.store.models.get(reference.sha256)
     else:
         check_size(reference, services.settings.max_graph_mb)
-        content = build_graph(reference, batch)
-    return answer_bytes(content, hashlib.sha256(content).hexdigest(), ONNX, if_none_match)
+        content = build_graph(reference, batch, precision)
+    found = answer_bytes(content, hashlib.sha256(content).hexdigest(), ONNX, if_none_match)
+    found.headers[PRECISION_HEADER] = precision
+    return found
 
 
 @router.put(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
 
-from fastapi import APIRouter, Depends, Header, Response
-
-from lut_server.answers import ImportedAnswer, TablesAnswer, answer, answer_bytes
+from lut_server.answers import ImportedAnswer, TablesAnswer, answer, answer_bytes, matches, not_modified
 from lut_server.services import READ, Agent, Body, StoreHere, documented
-from lut_server.table_lookup import get_table
+from lut_server.table_shelf import TableShelf
 from lut_server.transfer.importing import ImportRequest, read_tables
 from shared.table import LatencyTable
 
 JSON = "application/json"
 FILE = "application/octet-stream"
 router = APIRouter(prefix="/v1", tags=["tables"], dependencies=[Depends(READ)])
-IfNoneMatch = Annotated[str | None, Header()]
 
 
 @router.get("/tables", summary="All tables", **documented({200: TablesAnswer}))
@@ -55,8 +53,12 @@ def import_tables(
     summary="A table by its hash: the same bytes for ever",
     **documented({200: LatencyTable, 304: None}, "no_table"),
 )
-def get_table_by_hash(table_hash: str, store: StoreHere, if_none_match: IfNoneMatch = None) -> Response:
-    return answer_bytes(store.tables.get_bytes(table_hash), table_hash, JSON, if_none_match)
+async def get_table_by_hash(request: Request, table_hash: str) -> Response:
+    shelf = request.app.state.shelf
+    assert isinstance(shelf, TableShelf)
+    if shelf.find_bytes(table_hash) is None:
+        await run_in_threadpool(shelf.get_bytes, table_hash)
+    return await _served(request, shelf, table_hash)
 
 
 @router.get(
@@ -64,12 +66,22 @@ def get_table_by_hash(table_hash: str, store: StoreHere, if_none_match: IfNoneMa
     summary="A device's newest table of a space",
     **documented({200: LatencyTable, 304: None}, "unknown_device", "no_table"),
 )
-def get_device_table(
-    name: str,
-    store: StoreHere,
-    space: str = "",
-    runtime: str | None = None,
-    if_none_match: IfNoneMatch = None,
-) -> Response:
-    table = get_table(store, name, space, runtime or None)
-    return answer_bytes(store.tables.get_bytes(table.hash), table.hash, JSON, if_none_match)
+async def get_device_table(request: Request, name: str, space: str = "", runtime: str | None = None) -> Response:
+    shelf = request.app.state.shelf
+    assert isinstance(shelf, TableShelf)
+    table_hash = shelf.find_newest(name, space, runtime or None)
+    if table_hash is None:
+        table_hash = await run_in_threadpool(shelf.newest, name, space, runtime or None)
+    return await _served(request, shelf, table_hash)
+
+
+async def _served(request: Request, shelf: TableShelf, table_hash: str) -> Response:
+    if_none_match = request.headers.get("if-none-match")
+    if matches(table_hash, if_none_match):
+        return not_modified(table_hash)
+    compressed = "gzip" in request.headers.get("accept-encoding", "")
+    content = shelf.find_bytes(table_hash, compressed)
+    if content is None:
+        content = await run_in_threadpool(shelf.get_bytes, table_hash, compressed)
+    headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"} if compressed else {}
+    return answer_bytes(content, table_hash, JSON, None, headers)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 from sqlalchemy.sql.functions import count
 
 from lut_server import refusals, schema
@@ -74,12 +74,43 @@ class SqlRuns:
             touch_device(connection, run.device, stamp(self._clock()))
             return Stored(stored, len(rows) - stored)
 
+    def drop_raw(self, finished_before: str) -> tuple[int, int]:
+        due = select(_RUNS.id).where(
+            _RUNS.table_hash.is_not(None), _RUNS.created_at < finished_before, _RUNS.raw_dropped_at.is_(None)
+        )
+        with self._database.read() as connection:
+            runs = connection.scalars(due.order_by(_RUNS.number)).all()
+        return len(runs), sum(map(self._drop_raw, runs))
+
+    def _drop_raw(self, run_id: str) -> int:
+        query = select(_MEASUREMENTS.number, _MEASUREMENTS.content).where(_MEASUREMENTS.run == run_id)
+        with self._database.write() as connection:
+            _get(connection, run_id, lock=True)
+            rows = [
+                {"of_number": row.number, "kept": canonical_json(read_measurement(row.content).without_raw()).decode()}
+                for row in connection.execute(query)
+            ]
+            reduced = update(schema.measurements).where(_MEASUREMENTS.number == bindparam("of_number"))
+            if rows:
+                connection.execute(reduced.values(content=bindparam("kept")), rows)
+            dropped = update(schema.runs).where(_RUNS.id == run_id).values(raw_dropped_at=stamp(self._clock()))
+            connection.execute(dropped)
+            return len(rows)
+
     def measurements(self, run_id: str) -> tuple[Measurement, ...]:
         with self._database.read() as connection:
             _get(connection, run_id)
             query = select(_MEASUREMENTS.content).where(_MEASUREMENTS.run == run_id).order_by(_MEASUREMENTS.number)
             contents = connection.scalars(query).all()
         return tuple(map(read_measurement, contents))
+
+    def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
+        of_run = (_MEASUREMENTS.run == run_id) & _MEASUREMENTS.content.contains('"role":"kernel"')
+        query = select(_MEASUREMENTS.content).where(of_run).order_by(_MEASUREMENTS.number)
+        with self._database.read() as connection:
+            contents = connection.scalars(query).all()
+        found = tuple(map(read_measurement, contents))
+        return tuple(one for one in found if one.role == "kernel")
 
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
         with self._database.read() as connection:
@@ -153,7 +184,7 @@ def _find_nominal(connection: Connection, device: str, runtime: str, canary: str
 
 
 def _settle_nominal(connection: Connection, run_id: str, table: LatencyTable, now: str) -> None:
-    key = {"device": table.device, "runtime": str(table.runtime), "canary": table.canary}
+    key = {"device": table.device, "runtime": str(table.runtime.of_canary), "canary": table.canary}
     values = {**key, "nominal_ms": table.canary_nominal_ms, "run": run_id, "created_at": now}
     is_first = insert_missing(connection, schema.canary_nominals, values) > 0
     if not is_first and _find_nominal(connection, **key) != table.canary_nominal_ms:

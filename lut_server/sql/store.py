@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from lut_server.clock import Clock, utc_now
 from lut_server.database import Database
+from lut_server.engines import BUSY_TIMEOUT_S
 from lut_server.sql.archive import SqlArchive
 from lut_server.sql.devices import SqlDevices
 from lut_server.sql.jobs import SqlJobs
 from lut_server.sql.kernels import SqlKernels
 from lut_server.sql.models import SqlModels
+from lut_server.sql.readiness import check_ready
 from lut_server.sql.runs import SqlRuns
 from lut_server.sql.tables import SqlTables
 from lut_server.sql.tokens import SqlTokens
@@ -34,12 +36,20 @@ class SqlStore:
         """Schema revision of the store."""
         return self.database.revision()
 
+    def find_version(self) -> int | None:
+        """A number that is another one after every change; None on PostgreSQL."""
+        return self.database.find_version()
+
+    def check_ready(self) -> str:
+        """Schema revision of a store that takes writes right now."""
+        return check_ready(self.database)
+
     def close(self) -> None:
         """Give up all connections."""
         self.database.close()
 
 
-def open_store(url: str, clock: Clock = utc_now) -> SqlStore:
+def open_store(url: str, clock: Clock = utc_now, busy_timeout_s: float = BUSY_TIMEOUT_S) -> SqlStore:
     """Open the database and migrate it to this code's schema.
 
     Raises:
@@ -47,7 +57,7 @@ def open_store(url: str, clock: Clock = utc_now) -> SqlStore:
         SchemaTooNew: a newer lutnas migrated the database.
         LutnasError: it cannot be opened.
     """
-    database = Database(url)
+    database = Database(url, busy_timeout_s)
     return SqlStore(
         database,
         SqlDevices(database, clock),

@@ -44,7 +44,8 @@ class SqlTables:
 
     def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
         imported = case((_TABLES.runtime.startswith(f"{IMPORTED_ENGINE}-"), 1), else_=0)
-        query = _of_device(device).order_by(imported, _TABLES.number.desc()).limit(1)
+        other = case((_TABLES.runtime.contains("/fp32/", autoescape=True), 0), else_=1)
+        query = _of_device(device).order_by(imported, other, _TABLES.number.desc()).limit(1)
         if space:
             begins = func.substr(_TABLES.space, 1, len(space) + 1) == f"{space}/"
             query = query.where(or_(_TABLES.space == space, begins))

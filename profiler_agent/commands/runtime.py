@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from shared.runtime import OPTIMISATION_LEVELS
+from shared.runtime import OPTIMISATION_LEVELS, PRECISIONS
 
 
 def add_provider(parser: argparse.ArgumentParser) -> None:
@@ -23,3 +23,8 @@ def add_optimisation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimisation", choices=OPTIMISATION_LEVELS, default="all", help="of graphs, by ONNX Runtime (all)"
     )
+
+
+def add_precision(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add `--precision`; `text` says of what."""
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{text} (fp32)")

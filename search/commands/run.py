@@ -158,6 +158,10 @@ def _fetch_table(args: argparse.Namespace) -> LatencyTable:
     with LutClient(args.lut_url, token) as client:
         table = client.get_table(args.device, _space_prefix(asked), args.runtime)
     check_space(table, asked)
+    if table.runtime.precision != "fp32":
+        raise InvalidValue(
+            "--runtime", f"is of {table.runtime.precision}; networks are exported in fp32, so take a table of fp32"
+        )
     return table
 
 

@@ -5,6 +5,8 @@ for deployment. Ops that do not reach the output are left out: ONNX Runtime exec
 """
 
 from shared.graphs.build import build_graph, build_network
+from shared.graphs.fp16 import halve
+from shared.graphs.int8 import activation_names, quantise
 from shared.graphs.networks import network_parameter_shapes
 
-__all__ = ["build_graph", "build_network", "network_parameter_shapes"]
+__all__ = ["activation_names", "build_graph", "build_network", "halve", "network_parameter_shapes", "quantise"]

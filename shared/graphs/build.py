@@ -8,35 +8,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import InvalidValue, UnknownName
-from shared.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph, ParallelGraph
+from shared.graph_spec import CanaryGraph, ChainGraph, GraphSpec, KernelGraph, NetworkGraph, ParallelGraph
+from shared.graphs.fp16 import halve
+from shared.graphs.int8 import quantise
+from shared.graphs.kernels import build_kernel_graph
 from shared.graphs.networks import emit_network, network_parameter_shapes
 from shared.graphs.primitives import EMITTERS, Emitter
 from shared.graphs.weights import GivenWeights, RandomWeights, Weights
 from shared.graphs.writer import GraphWriter
 from shared.op_key import OpKey, Shape
 from shared.primitives import parameter_shapes
+from shared.runtime import check_precision
 from shared.spaces import Genotype, Space
 
 _CANARY_OPS = tuple(OpKey("nor_conv_3x3", Shape(c, s, s), Shape(c, s, s), 1) for c, s in ((16, 32),) for _ in range(4))
 
 
-def build_graph(spec: GraphSpec, batch: int = 1) -> bytes:
+def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32") -> bytes:
     """Build the graph of a reference, with random weights.
 
     Args:
-        spec: canary, chain, parallel ops or network; an uploaded model has no recipe.
-        batch: images per inference.
+        spec: canary, chain, parallel ops, kernel or network; an uploaded model has no recipe.
+        batch: images per inference; a kernel's shapes say it themselves.
+        precision: "fp32", "fp16" or "int8"; the canary is fp32 always, so that all precisions are told in one unit, and
+            a kernel is what its name says.
 
     Raises:
-        InvalidValue: the reference is that of an uploaded model.
+        InvalidValue: the reference is that of an uploaded model, or the precision is none of these.
         UnknownName: an op that no emitter writes.
     """
+    check_precision(precision)
+    model = _build_fp32(spec, batch)
+    if precision == "fp32" or isinstance(spec, CanaryGraph | KernelGraph):
+        return model
+    if precision == "fp16":
+        return halve(model)
+    # In a network an op has integers of the kernels' own layout on both sides. Single ops get the same: else branches
+    # side by side would be charged for quantising and reordering, and pools would have a layout that no network has.
+    single = isinstance(spec, ChainGraph | ParallelGraph)
+    return quantise(model, integer_inputs=isinstance(spec, ParallelGraph), channels_last=single)
+
+
+def _build_fp32(spec: GraphSpec, batch: int) -> bytes:
     if isinstance(spec, CanaryGraph):
         return _build_ops(_CANARY_OPS, batch)
     if isinstance(spec, ChainGraph):
         return _build_ops((spec.key,) * spec.copies, batch)
     if isinstance(spec, ParallelGraph):
         return _build_side_by_side(spec, batch)
+    if isinstance(spec, KernelGraph):
+        return build_kernel_graph(spec.kernel, spec.copies, spec.probed)
     if isinstance(spec, NetworkGraph):
         return build_network(spec.space, spec.genotype, batch=batch)
     raise InvalidValue("graph", f"{spec} is a file, not a recipe")

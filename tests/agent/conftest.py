@@ -17,6 +17,7 @@ from shared.graphs import build_graph
 from shared.jobs import Job
 from shared.measurement import Measurement, Run
 from shared.plan import Plan, make_plan
+from shared.runtime import PRECISION_HEADER
 from shared.spaces import make_space, parse_space
 from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
@@ -24,8 +25,8 @@ TOKEN = "secret-of-the-agent"
 
 
 @cache
-def graph_bytes(spec: str, batch: int) -> bytes:
-    return build_graph(parse_graph_spec(spec), batch)
+def graph_bytes(spec: str, batch: int, precision: str = "fp32") -> bytes:
+    return build_graph(parse_graph_spec(spec), batch, precision)
 
 
 class Refusal(Exception):
@@ -40,6 +41,7 @@ class ContractServer:
     Attributes:
         before: called with (method, path) before a request is answered; may raise Refusal, or return bytes to
             send as they are.
+        knows_precisions: an older server does not.
         models: bytes for references that no recipe gives (uploaded models, broken ones).
     """
 
@@ -49,6 +51,7 @@ class ContractServer:
         self.before: Callable[[str, str], bytes | None] = lambda method, path: None
         self.lock = threading.RLock()
         self.port = 0
+        self.knows_precisions = True
         self._http = None
 
     @property
@@ -131,10 +134,13 @@ class ContractServer:
                 isolated = query.get("isolated") == "1"
                 return ok({"plan": to_wire(make_plan(parse_space(query["space"]), *counts, isolated))})
             case ("GET", "graph"):
-                model = self.models.get(query["spec"]) or graph_bytes(query["spec"], int(query["batch"]))
+                precision = query.get("precision", "fp32") if self.knows_precisions else "fp32"
+                model = self.models.get(query["spec"]) or graph_bytes(query["spec"], int(query["batch"]), precision)
                 etag = f'"{hashlib.sha256(model).hexdigest()}"'
                 unchanged = headers.get("If-None-Match") == etag
                 kind = {"Content-Type": "application/octet-stream", "ETag": etag}
+                if self.knows_precisions:
+                    kind[PRECISION_HEADER] = precision
                 return (304, kind, b"") if unchanged else (200, kind, model)
             case ("PUT", "runs", run_id):
                 run = from_wire(Run, body)

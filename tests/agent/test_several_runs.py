@@ -19,10 +19,9 @@ from shared.plan import Plan, make_plan
 from shared.runtime import Runtime
 from shared.spaces import make_space
 
-SKELETON = {"channels": 4, "depth": 3, "classes": 3}
-SIZES = "--channels 4 --depth 3 --classes 3 --calibration 2 --held-out 1 --preset fast"
-SPACES = [make_space(name, resolution=8, **SKELETON) for name in ("nas-bench-201", "darts")]
-RESOLUTIONS = [make_space("nas-bench-201", resolution=resolution, **SKELETON) for resolution in (8, 16)]
+SIZES = "--channels 4 --classes 3 --calibration 2 --held-out 1 --preset fast"
+SPACES = [make_space(name, resolution=8, channels=4, depth=3, classes=3) for name in ("nas-bench-201", "darts")]
+RESOLUTIONS = [make_space("nas-bench-201", resolution=side, channels=4, depth=1, classes=3) for side in (4, 8)]
 PLANS = {str(space): make_plan(space, 2, 1, isolated=True) for space in (*SPACES, *RESOLUTIONS)}
 SHARED = set(PLANS[str(SPACES[0])].tasks) & set(PLANS[str(SPACES[1])].tasks)
 
@@ -31,14 +30,26 @@ SHARED = set(PLANS[str(SPACES[0])].tasks) & set(PLANS[str(SPACES[1])].tasks)
 def two_spaces(agent):
     """The command for the tables of two spaces that share op keys."""
     connection = [*agent.connection, "--device", "bench"]
-    return ["profile", *connection, "--space", "nas-bench-201", "darts", "--resolution", "8", *SIZES.split()]
+    return [
+        "profile",
+        *connection,
+        "--space",
+        "nas-bench-201",
+        "darts",
+        "--resolution",
+        "8",
+        "--depth",
+        "3",
+        *SIZES.split(),
+    ]
 
 
 @pytest.fixture
 def two_resolutions(agent):
     """The command for the tables of one space at two resolutions, which share nothing but the canary."""
     connection = [*agent.connection, "--device", "bench"]
-    return ["profile", *connection, "--space", "nas-bench-201", "--resolution", "8", "16", *SIZES.split()]
+    resolutions = ["--resolution", "4", "8", "--depth", "1"]
+    return ["profile", *connection, "--space", "nas-bench-201", *resolutions, *SIZES.split()]
 
 
 def everything_once(server, spaces):
@@ -62,18 +73,6 @@ def rounds_by_task(server):
 def test_the_spaces_of_these_tests_share_op_keys():
     assert len(SHARED) >= 6
     assert {task.role for task in SHARED} == {"marginal", "isolated"}
-
-
-def test_one_campaign_makes_a_table_for_each_resolution(server, two_resolutions, capsys):
-    assert main(two_resolutions) == 0
-    said = capsys.readouterr().out
-    everything_once(server, RESOLUTIONS)
-    assert len(server.tables) == 2
-    for space in RESOLUTIONS:
-        assert f"space      {space}\n" in said
-        assert f"/v1/devices/bench/table?space={space}\n" in said
-    assert main(two_resolutions) == 0
-    assert capsys.readouterr().out.count("has this table already") == 2
 
 
 def start(command):
@@ -112,7 +111,9 @@ def test_what_two_spaces_share_is_measured_once_and_kills_lose_nothing_of_either
         assert set(spooled.read_kernels()) == {spooled.plan.canary, *of_fits}
 
 
-def test_a_server_that_goes_away_between_two_runs_gets_the_other_later(server, agent, two_resolutions, capsys):
+def test_one_campaign_makes_a_table_for_each_resolution_though_the_server_goes_away_between_them(
+    server, agent, two_resolutions, capsys
+):
     posted = set()
 
     def go_away(method, path):
@@ -132,36 +133,33 @@ def test_a_server_that_goes_away_between_two_runs_gets_the_other_later(server, a
     server.start()
     capsys.readouterr()
     assert main(two_resolutions) == 0
-    assert "has this table already" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.count("has this table already") == 1
+    for space in RESOLUTIONS:
+        assert f"space      {space}\n" in said
+        assert f"/v1/devices/bench/table?space={space}\n" in said
     everything_once(server, RESOLUTIONS)
     assert len(server.tables) == 2
     assert {path: path.read_bytes() for path in agent.spool.glob("runs/*/rounds.jsonl")} == rounds
 
 
-def test_a_run_that_the_server_refuses_does_not_hold_up_the_other(server, agent, two_resolutions, capsys):
-    refused = []
+def test_neither_a_refusal_nor_a_broken_graph_holds_up_the_other_run(server, agent, two_resolutions, capsys):
+    plan = PLANS[str(RESOLUTIONS[1])]
+    server.models[plan.tasks[0].graph] = b"not a model"
 
-    def refuse_the_first(method, path):
-        if path.endswith("/finish") and not refused:
-            refused.append(path)
+    def refuse_tables(method, path):
+        if path.endswith("/finish"):
             raise agent.Refusal(422, "invalid", "not today")
 
-    server.before = refuse_the_first
-    assert main(two_resolutions) == 1
-    said = capsys.readouterr()
-    assert "not today" in said.err
-    assert len(server.tables) == 1
-    assert said.out.count("table      ") == 1
-
-
-def test_a_refused_graph_is_named_for_the_run_that_has_it(server, two_resolutions, capsys):
-    broken = PLANS[str(RESOLUTIONS[1])].tasks[0].graph
-    server.models[broken] = b"not a model"
+    server.before = refuse_tables
     assert main(two_resolutions) == 1
     said = capsys.readouterr().err
+    assert "not today" in said
     assert f"1 graphs of {RESOLUTIONS[1]} could not be measured" in said
     assert said.count("could not be measured") == 1
-    assert len(server.tables) == 1
+    measured = {server.runs[run_id].space: len(ones) for run_id, ones in server.measurements.items()}
+    assert measured[str(RESOLUTIONS[0])] == len(PLANS[str(RESOLUTIONS[0])].tasks)
+    assert measured[str(RESOLUTIONS[1])] == len(plan.tasks) - 1
 
 
 @pytest.mark.parametrize(
@@ -169,7 +167,7 @@ def test_a_refused_graph_is_named_for_the_run_that_has_it(server, two_resolution
     [
         ("nas-bench-201 fbnet", "32 100", "resolution: 100 is not a multiple of 32, the total stride (space fbnet)"),
         ("nas-bench-201", "8 10", "resolution: 10 is not a multiple of 4 (two reductions halve it)"),
-        ("darts cells", "8", "unknown space 'cells'"),
+        ("nas-bench-201 cells", "8", "unknown space 'cells'"),
     ],
 )
 def test_a_refused_resolution_is_named_before_anything_is_measured(
@@ -185,19 +183,17 @@ def test_a_refused_resolution_is_named_before_anything_is_measured(
 
 def offline(folder, *more):
     flags = ["--offline", "--out", str(folder / "runs"), "--spool", str(folder / "spool"), "--device", "bench"]
-    return ["profile", *flags, "--space", "nas-bench-201", "--resolution", "8", "16", *SIZES.split(), *more]
+    sizes = f"--resolution 4 8 --depth 1 {SIZES}"
+    return ["profile", *flags, "--space", "nas-bench-201", *sizes.split(), *more]
 
 
 def test_without_a_server_each_run_ends_in_a_file_of_its_own_and_all_are_handed_in(server, tmp_path, capsys):
     assert main(offline(tmp_path)) == 0
-    files = [tmp_path / "runs" / f"nas-bench-201-r{side}-c4-n3-k3-i3.json" for side in (8, 16)]
+    files = [tmp_path / "runs" / f"nas-bench-201-r{side}-c4-n1-k3-i3.json" for side in (4, 8)]
     assert f"profiler-agent upload {files[0]} {files[1]} --server URL" in capsys.readouterr().out
     assert [read_run_file(file).missing_tasks() for file in files] == [[], []]
-    content = files[1].read_bytes()
-    files[0].unlink()
-    assert main(offline(tmp_path)) == 0, "only the run whose file is gone is measured again"
-    assert files[1].read_bytes() == content
-    assert capsys.readouterr().out.count("holds this run already") == 1
+    assert main(offline(tmp_path)) == 0
+    assert capsys.readouterr().out.count("holds this run already") == 2
     connection = ["--server", server.url, "--token", "secret-of-the-agent", "--spool", str(tmp_path / "empty")]
     assert main(["upload", *connection, *map(str, files)]) == 0
     assert len(server.tables) == 2

@@ -10,7 +10,9 @@ import time
 import urllib.error
 import urllib.request
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 pytest.importorskip("lut_server.app", reason="the server is not installed")
 
@@ -153,6 +155,68 @@ def test_a_run_made_offline_becomes_a_table_when_its_file_is_handed_in(real, tmp
     assert said[0].stdout == said[1].stdout
     table_hash = re.search(r"table (\w{64})", said[0].stdout).group(1)
     assert real.ask("GET", f"/v1/tables/{table_hash}")["device"] == "afield"
+
+
+def test_a_file_of_ones_own_is_predicted_once_its_kernels_are_measured(real, spool, profiled, tmp_path):
+    path = tmp_path / "own.onnx"
+    path.write_bytes(own_network())
+    before = real.ask("GET", "/v1/devices/bench/table")
+    asked = ask_agent(real, spool, "predict", str(path))
+    assert asked.returncode in (0, 1)
+    assert "measure them with: profiler-agent measure-kernels" in asked.stderr
+    assert "nchwc.Conv/1x16x8x8" in asked.stderr or "Conv/1x16x8x8" in asked.stderr
+
+    measured = ask_agent(real, spool, "measure-kernels", str(path), "--preset", "fast")
+    assert measured.returncode == 0, measured.stderr
+    assert f"{path}: " in measured.stdout
+
+    (found,) = json.loads(ask_agent(real, spool, "predict", str(path), "--json").stdout)["files"]
+    assert (found["missing"], found["problem"]) == ([], None)
+    assert 0 < found["mean_ms"] < found["upper_ms"]
+    assert real.ask("GET", "/v1/devices/bench/table")["prices"] == before["prices"]
+    again = ask_agent(real, spool, "measure-kernels", str(path))
+    assert "nothing was left to measure" in again.stdout
+
+
+def test_own_files_need_a_device_with_a_table(real, spool, profiled, tmp_path):
+    path = tmp_path / "own.onnx"
+    path.write_bytes(own_network())
+    stranger = ask_agent(real, spool, "predict", str(path), "--device", "stranger")
+    assert stranger.returncode == 1
+    assert "unknown device 'stranger'" in stranger.stderr
+    other_runtime = ask_agent(real, spool, "measure-kernels", str(path), "--threads", "2")
+    assert other_runtime.returncode == 1
+    assert "has no table" in other_runtime.stderr
+    assert "profiler-agent profile" in other_runtime.stderr
+
+
+def ask_agent(real, spool, command, *arguments):
+    whole = agent(real, spool, command, *arguments)
+    if command == "predict":
+        del whole[whole.index("--spool") : whole.index("--spool") + 2]
+    return subprocess.run(whole, env=ENVIRONMENT, capture_output=True, text=True, timeout=100)
+
+
+def own_network():
+    rng = np.random.default_rng(0)
+    weights = {"a": (16, 3, 3, 3), "b": (16, 16, 3, 3), "c": (5, 16)}
+    nodes = [
+        helper.make_node("Conv", ["image", "a"], ["x"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["x"], ["y"]),
+        helper.make_node("Conv", ["y", "b"], ["z"], pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["z"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "c"], ["output"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "own",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, 3, 16, 16))],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, (1, 5))],
+        [numpy_helper.from_array(rng.standard_normal(shape, np.float32), name) for name, shape in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
 
 
 def test_networks_are_chosen_on_the_way_and_a_kill_changes_nothing(real, tmp_path):

@@ -227,7 +227,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 if [ ! -s $data/PG_VERSION ]; then
   echo "$POSTGRES_PASSWORD" >/tmp/password
-  $bin/initdb -D $data -U "$POSTGRES_USER" --pwfile=/tmp/password -A scram-sha-256 >/dev/null
+  $bin/initdb -D $data -U "$POSTGRES_USER" --pwfile=/tmp/password -E UTF8 --locale=C -A scram-sha-256 >/dev/null
   rm /tmp/password
   echo "host all all all scram-sha-256" >>$data/pg_hba.conf
   sed -i 's/^\\(local .*\\)scram-sha-256/\\1trust/' $data/pg_hba.conf
@@ -247,9 +247,9 @@ def make_postgres_image(folder):
     entrypoint.write_text(ENTRYPOINT)
     entrypoint.chmod(0o755)
     change = ["--change", 'ENTRYPOINT ["/entrypoint"]', "--change", "VOLUME /var/lib/postgresql/data"]
-    tar = subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE)
-    subprocess.run(["docker", "import", *change, "-", POSTGRES_STAND_IN], stdin=tar.stdout, check=True)
-    assert tar.wait() == 0
+    with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
+        subprocess.run(["docker", "import", *change, "-", POSTGRES_STAND_IN], stdin=tar.stdout, check=True)
+    assert tar.returncode == 0
     shutil.rmtree(root)
 
 

@@ -148,6 +148,12 @@ def any_store(any_url, clock):
 
 
 @pytest.fixture
+def serve_app():
+    """Serves an application for a while: `with serve_app(app) as url`."""
+    return serving
+
+
+@pytest.fixture
 def start(tmp_path):
     """Starts a server with the given settings: `with start(reads="closed") as api`."""
     return lambda **settings: running(tmp_path, **settings)
@@ -203,7 +209,7 @@ class Lab:
             "agent_version": "0.1.0",
             "started_at": "2026-01-01T00:00:00+00:00",
             "probe": {"cpu": "a kettle"},
-            "runtime": RUNTIME,
+            "runtime": self.runtime,
         }
         return Run(id=run_id, device=device, **{**values, **more})
 

@@ -1,5 +1,6 @@
 """The main job over HTTP: devices, plans, graphs, runs, tables."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -48,6 +49,23 @@ def test_graph_is_onnx_with_its_hash_as_etag_and_is_not_sent_twice(steady_api, l
         assert "content-encoding" not in answer.headers
         again = steady_api.get("/v1/graph", params={"spec": spec, "batch": 2}, headers={"If-None-Match": etag})
         assert (again.status_code, again.content) == (304, b"")
+
+
+def test_graph_is_served_in_each_precision_under_the_hash_of_its_own_bytes(steady_api, lab):
+    spec = lab.plan.tasks[-1].graph
+    plain = steady_api.get("/v1/graph", params={"spec": spec})
+    assert plain.content == steady_api.get("/v1/graph", params={"spec": spec, "precision": "fp32"}).content
+    assert plain.headers["lutnas-precision"] == "fp32"
+    for precision in ("fp16", "int8"):
+        query = {"spec": spec, "precision": precision}
+        answer = steady_api.get("/v1/graph", params=query, headers={"If-None-Match": plain.headers["etag"]})
+        onnx.checker.check_model(answer.content)
+        etag = f'"{hashlib.sha256(answer.content).hexdigest()}"'
+        assert (answer.headers["etag"], answer.headers["lutnas-precision"]) == (etag, precision)
+        again = steady_api.get("/v1/graph", params=query, headers={"If-None-Match": etag})
+        assert (again.status_code, again.headers["lutnas-precision"]) == (304, precision)
+    canary = steady_api.get("/v1/graph", params={"spec": lab.plan.canary, "precision": "int8"})
+    assert canary.content == steady_api.get("/v1/graph", params={"spec": lab.plan.canary}).content
 
 
 def test_graph_whose_weights_would_fill_the_memory_is_refused(steady_api):
@@ -164,6 +182,19 @@ def test_canary_nominal_time_is_set_by_the_first_run_and_kept(api, lab):
     assert (first["canary_nominal_ms"], second["canary_nominal_ms"]) == (2.0, 2.0)
     other = lab.profile(api, "run-3", device="phone", canary_ms=2.5)
     assert other["canary_nominal_ms"] == 2.5
+
+
+def test_every_precision_of_a_device_is_told_in_the_canary_of_the_first(api, lab):
+    first = lab.profile(api, canary_ms=2.0)
+    lab.runtime = dataclasses.replace(lab.runtime, precision="int8")
+    second = lab.profile(api, "run-2", canary_ms=2.5)
+    assert (first["canary_nominal_ms"], second["canary_nominal_ms"]) == (2.0, 2.0)
+    plain = api.get("/v1/devices/pi/table")
+    assert plain.headers["etag"] == f'"{first["hash"]}"'
+    of_int8 = api.get("/v1/devices/pi/table", params={"runtime": str(lab.runtime)})
+    assert of_int8.headers["etag"] == f'"{second["hash"]}"'
+    missing = api.get("/v1/devices/pi/table", params={"runtime": str(lab.runtime).replace("int8", "fp16")})
+    assert missing.json()["error"]["message"].endswith("--precision fp16")
 
 
 def test_finishing_again_gives_the_same_table(api, lab):

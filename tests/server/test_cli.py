@@ -151,6 +151,34 @@ def test_export_as_csv_has_one_row_per_price_and_one_for_the_base(run, table):
     ]
 
 
+def test_predict_says_what_the_table_says_of_a_genotype(run, table, tmp_path):
+    genotype = table.networks[0].genotype
+    code, out, err = run("predict", "--device", "pi", genotype)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{genotype}: {table.networks[0].predicted_ms:.4g} ms")
+    assert out.rstrip().endswith("by ops)")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot read"),
+        ("[1]", "an object expected"),
+        ("{", "is not JSON"),
+        ('{"Add/1x4/1x4": 1}', "no price for"),
+    ],
+)
+def test_predict_refuses_kernels_that_it_cannot_price(run, table, tmp_path, content, words):
+    path = tmp_path / "kernels.json"
+    if content is not None:
+        path.write_text(content)
+    code, out, err = run("predict", "--device", "pi", "--kernels", str(path))
+    assert code in (1, 2)
+    assert out == ""
+    assert words in err
+    assert err.count("\n") == 1
+
+
 def test_unknown_device_and_missing_table_end_with_one_clear_line(run, table, tmp_path):
     for arguments, words in (
         (("table", "show", "--device", "pear"), "unknown device 'pear' (known: pi)"),

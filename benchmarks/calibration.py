@@ -1,0 +1,175 @@
+"""What choosing calibration networks is worth, and how far simpler tables are off, from measurements made once.
+
+One campaign measures a pool of networks of a space, whole, and held-out ones beside them. Then, without measuring
+again:
+
+active:     kernel prices from n networks of the pool, the first ten drawn, the rest chosen by predictive variance, five
+            at a time (as the server chooses); against n drawn at random. The same held-out networks, several seeds.
+baselines:  predictions that no network was fitted to, from a base that is what the fastest calibration network takes
+            beyond its ops: the sum of isolated timings (`isolated`), of marginal costs from 20 % quantiles by the
+            clock, not divided by a canary (`marginal_without_canary`), and of marginal costs from plain medians of
+            all repeats by the clock (`plain_medians`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from statistics import fmean, median, stdev
+
+from benchmarks.report import Figure
+from benchmarks.stack import Stack, this_device
+from lut_server.baselines import CountedNetwork, baseline_errors
+from lut_server.choosing import outlook_by_kernels
+from lut_server.held_out import held_out_error
+from lut_server.kernel_calibration import MeasuredGraph, fit_kernel_prices
+from lut_server.sql import open_store
+from lut_server.table_builder import canary_nominal_ms, measured_graphs
+from shared.kernel_prices import KernelPrices
+from shared.measurement import Measurement
+from shared.op_key import OpKey, parse_op_key
+from shared.prediction import HeldOutError
+from shared.spaces import parse_space
+
+SIZES = (15, 20, 30, 40, 60)
+FIRST, BATCH, SEEDS = 10, 5, 4
+POOL, HELD_OUT = 150, 60
+POOLS = (
+    ("nb201_n5", "nas-bench-201", "--resolution 32 --channels 16 --cells-per-stage 5"),
+    ("darts", "darts", "--resolution 32 --channels 16 --depth 8"),
+)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One run's measurements, in ms of its own canary, with the kernels of its graphs."""
+
+    space: str
+    measurements: tuple[Measurement, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    nominal_ms: float
+
+    def of_role(self, role: str) -> list[Measurement]:
+        """Measurements of one role."""
+        return [one for one in self.measurements if one.role == role]
+
+
+def run(stack: Stack, progress: Callable[[str], None]) -> dict[str, Figure]:
+    """Figures `profiling.active.*`: one campaign of a large pool for each space, then fits alone; about ten minutes."""
+    figures: dict[str, Figure] = {}
+    for name, space, sizes in POOLS:
+        progress(f"{name}: {POOL} networks to choose from, {HELD_OUT} held out")
+        counts = ("--calibration", str(POOL), "--held-out", str(HELD_OUT), "--bound-percent", "0")
+        stack.profile(this_device(), "--space", space, *sizes.split(), *counts)
+        figures |= replay(read_newest(stack, space), name, progress)
+    return figures
+
+
+def read_newest(stack: Stack, space: str) -> Recorded:
+    """The newest run of a space, straight from the stack's database: chains' kernels have no route."""
+    store = open_store(f"sqlite:///{(stack.folder / 'lutnas.db').resolve()}")
+    try:
+        run = [one.run for one in store.runs.list() if one.run.space.startswith(f"{space}/")][-1]
+        measurements = store.runs.measurements(run.id)
+        graphs = [graph for one in measurements for graph in (one.graph, one.minus) if graph is not None]
+        counts = store.kernels.of_graphs(run.device, str(run.runtime), list(dict.fromkeys(graphs)))
+        return Recorded(run.space, measurements, counts, canary_nominal_ms(measurements))
+    finally:
+        store.close()
+
+
+def replay(
+    recorded: Recorded, name: str, progress: Callable[[str], None], seeds: int = SEEDS, sizes: Sequence[int] = SIZES
+) -> dict[str, Figure]:
+    """Figures `profiling.active.NAME.*`: errors with n networks, chosen and drawn."""
+    chains = measured_graphs(recorded.of_role("marginal"), recorded.nominal_ms, recorded.counts)
+    pool = measured_graphs(recorded.of_role("calibration"), recorded.nominal_ms, recorded.counts)
+    held_out = [
+        (recorded.counts[one.graph], recorded.nominal_ms * one.estimate().ratio)
+        for one in recorded.of_role("held_out")
+        if one.graph in recorded.counts
+    ]
+    figures: dict[str, Figure] = {}
+    for way, more in (("chosen", _choose), ("random", _draw)):
+        errors: dict[int, list[HeldOutError]] = {}
+        for seed in range(seeds):
+            order = random.Random(seed).sample(range(len(pool)), len(pool))
+            have = order[:FIRST]
+            for n in sizes:
+                while len(have) < n:
+                    have = more(chains, pool, have, order, min(BATCH, n - len(have)))
+                errors.setdefault(n, []).append(_score(_fit(chains, pool, have), held_out))
+            progress(f"{name}: {way}, seed {seed + 1} of {seeds}")
+        for n, of_seeds in errors.items():
+            figures |= _figures(f"profiling.active.{name}.{way}_{n}", of_seeds)
+    return figures
+
+
+def baseline_figures(recorded: Recorded, name: str) -> dict[str, Figure]:
+    """Figures `profiling.NAME.isolated.*`, `.marginal_without_canary.*` and `.plain_medians.*`."""
+    space = parse_space(recorded.space)
+    networks = {
+        role: [
+            CountedNetwork(space.op_counts(space.parse(one.subject)), recorded.nominal_ms * one.estimate().ratio)
+            for one in recorded.of_role(role)
+        ]
+        for role in ("calibration", "held_out")
+    }
+    costs: dict[str, dict[OpKey, float]] = {
+        "isolated": _costs(recorded.of_role("isolated"), lambda one: recorded.nominal_ms * one.estimate().ratio),
+        "marginal_without_canary": _costs(recorded.of_role("marginal"), Measurement.raw_ms),
+        "plain_medians": _costs(recorded.of_role("marginal"), plain_median_ms),
+    }
+    figures: dict[str, Figure] = {}
+    for error in baseline_errors(costs, networks["calibration"], networks["held_out"]):
+        prefix, n = f"profiling.{name}.{error.costs}", error.networks
+        figures[f"{prefix}.mape_percent"] = Figure(value=error.mape_percent, unit="%", n=n)
+        figures[f"{prefix}.within_10_percent"] = Figure(value=error.within_10_percent, unit="%", n=n)
+        figures[f"{prefix}.kendall_tau"] = Figure(value=error.kendall_tau, n=n)
+    return figures
+
+
+def plain_median_ms(one: Measurement) -> float:
+    """The op's time from the medians of all repeats, as the clock showed them."""
+    graph_ms = median(chain.from_iterable(each.graph_ms for each in one.rounds))
+    minus_ms = median(chain.from_iterable(each.minus_ms for each in one.rounds)) if one.minus else 0.0
+    return (graph_ms - minus_ms) / one.divisor
+
+
+def _costs(measurements: Sequence[Measurement], cost_ms: Callable[[Measurement], float]) -> dict[OpKey, float]:
+    return {parse_op_key(one.subject): cost_ms(one) for one in measurements}
+
+
+def _fit(chains: Sequence[MeasuredGraph], pool: Sequence[MeasuredGraph], have: Sequence[int]) -> KernelPrices:
+    prices = fit_kernel_prices([*chains, *(pool[i] for i in have)])
+    assert prices is not None, "ten networks are enough for kernel prices"
+    return prices
+
+
+def _choose(
+    chains: Sequence[MeasuredGraph], pool: Sequence[MeasuredGraph], have: list[int], order: list[int], batch: int
+) -> list[int]:
+    rest = [i for i in order if i not in set(have)]
+    outlook = outlook_by_kernels(_fit(chains, pool, have), [pool[i].counts for i in rest])
+    return have + [rest[i] for i in outlook.most_telling(batch)]
+
+
+def _draw(
+    chains: Sequence[MeasuredGraph], pool: Sequence[MeasuredGraph], have: list[int], order: list[int], batch: int
+) -> list[int]:
+    return order[: len(have) + batch]
+
+
+def _score(prices: KernelPrices, held_out: Sequence[tuple[Mapping[str, int], float]]) -> HeldOutError:
+    return held_out_error([prices.predict(counts, guess=True) for counts, _ in held_out], [ms for _, ms in held_out])
+
+
+def _figures(prefix: str, errors: Sequence[HeldOutError]) -> dict[str, Figure]:
+    def figure(name: str, unit: str | None) -> Figure:
+        values = [getattr(one, name) for one in errors]
+        return Figure(value=fmean(values), unit=unit, n=len(values), spread=stdev(values) if len(values) > 1 else None)
+
+    names = {"mape_percent": "%", "bound_coverage": "%", "bound_half_width_percent": "%", "kendall_tau": None}
+    return {f"{prefix}.{name}": figure(name, unit) for name, unit in names.items()}

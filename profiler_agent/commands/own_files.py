@@ -1,0 +1,167 @@
+"""`profiler-agent predict` and `measure-kernels`: how long a user's own ONNX files take, and what that needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profiler_agent.commands.runtime import add_optimisation, add_precision, add_provider
+from profiler_agent.spool import Spool, default_spool
+from profiler_agent.stopping import PRESETS
+
+if TYPE_CHECKING:
+    from profiler_agent.predicting import FilePrediction
+    from profiler_agent.server_client import ServerClient
+    from shared.runtime import Runtime
+
+SHOWN = 10
+
+
+def add_own_files(commands: Any) -> None:
+    """Add both commands to the parser's commands."""
+    predict = commands.add_parser("predict", help="say how long ONNX files take, without timing them")
+    _add_table(predict)
+    add_precision(predict, "of the table and of the files")
+    predict.add_argument("--json", action="store_true", help="as one JSON object")
+    predict.set_defaults(command=run_predict, stateless=True)
+
+    measure = commands.add_parser("measure-kernels", help="measure the kernels of ONNX files that the table lacks")
+    _add_table(measure)
+    measure.add_argument(
+        "--spool", metavar="DIR", help="where measurements are kept (or LUTNAS_SPOOL; ~/.local/state/lutnas)"
+    )
+    measure.add_argument(
+        "--preset", choices=sorted(PRESETS), default="standard", help="how precise, how long (standard)"
+    )
+    measure.add_argument("--new", action="store_true", help="begin anew: resume nothing")
+    measure.set_defaults(command=run_measure_kernels)
+
+
+def run_predict(arguments: argparse.Namespace) -> int:
+    """`predict`: what the device's table says of ONNX files."""
+    from profiler_agent.predicting import predict_files
+
+    runtime = _runtime(arguments)
+    with _client(arguments) as client:
+        found = predict_files(client, arguments.device, arguments.files, arguments.space, runtime)
+    if arguments.json:
+        print(json.dumps({"files": [_as_json(one) for one in found]}, indent=2))
+    else:
+        _print(found, arguments.files, arguments)
+    return 1 if any(one.answer is None for one in found) else 0
+
+
+def run_measure_kernels(arguments: argparse.Namespace) -> int:
+    """`measure-kernels`: measure what is lacking, then predict; 1 if a file or a kernel was left out."""
+    from profiler_agent.kernel_measuring import KernelRequest, measure_kernels
+    from profiler_agent.profiling import Profiler
+    from profiler_agent.progress import Progress
+
+    request = KernelRequest(
+        arguments.device,
+        tuple(arguments.files),
+        _runtime(arguments),
+        arguments.space,
+        PRESETS[arguments.preset],
+        arguments.new,
+    )
+    spool = Spool(Path(arguments.spool) if arguments.spool else default_spool())
+    with _client(arguments) as client:
+        outcome = measure_kernels(Profiler(client, spool, Progress(_say, sys.stderr.isatty())), request)
+    if outcome.run is None:
+        print("nothing was left to measure")
+    elif outcome.run.table is not None:
+        print(f"measured   {outcome.measured} kernels; table {outcome.run.table['hash']}")
+    for kernel, problem in outcome.refused.items():
+        _say(f"{kernel}: {problem}")
+    for problem in () if outcome.run is None else outcome.run.refused:
+        _say(problem)
+    _print(outcome.predictions, (), arguments)
+    failed = outcome.run is not None and (outcome.run.refused or outcome.run.table is None)
+    return 1 if failed or outcome.refused or any(one.answer is None for one in outcome.predictions) else 0
+
+
+def _as_json(one: FilePrediction) -> dict[str, Any]:
+    answer = one.answer or {}
+    names = ("mean_ms", "sd_ms", "upper_ms", "confidence", "table")
+    return {
+        "path": str(one.path),
+        **{name: answer[name] for name in names if name in answer},
+        "missing": [*one.missing, *(answer.get("guessed") or ())],
+        "note": one.note,
+        "problem": one.problem,
+    }
+
+
+def _print(found: Sequence[FilePrediction], files: Sequence[Path], arguments: argparse.Namespace) -> None:
+    lacking = False
+    for one in found:
+        if one.answer is None:
+            _say(f"{one.path}: {one.problem}")
+            lacking = lacking or bool(one.missing)
+            _list(one.missing)
+            continue
+        mean, sd, upper = (one.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
+        note = f"; {one.note}" if one.note else ""
+        print(f"{one.path}: {mean:.4g} ms (standard deviation {sd:.2g}, 99 % bound {upper:.4g}{note})")
+        guessed = one.answer.get("guessed") or []
+        if guessed:
+            lacking = True
+            _say(f"{one.path}: {len(guessed)} kernels were never measured here and are guessed from their like:")
+            _list(guessed)
+    if lacking and files:
+        space = f" --space {arguments.space}" if arguments.space else ""
+        usual = {"threads": 1, "provider": "cpu", "optimisation": "all"}
+        runtime = "".join(
+            f" --{name} {getattr(arguments, name)}"
+            for name, value in usual.items()
+            if getattr(arguments, name) != value
+        )
+        _say(
+            f"measure them with: profiler-agent measure-kernels --server {arguments.server}"
+            f" --device {arguments.device}{space}{runtime} {' '.join(map(str, files))}"
+        )
+
+
+def _list(kernels: Sequence[str]) -> None:
+    for kernel in kernels[:SHOWN]:
+        _say(f"  {kernel}")
+    if len(kernels) > SHOWN:
+        _say(f"  and {len(kernels) - SHOWN} more")
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", required=True, metavar="URL", help="the lut-server, for example http://host:8000")
+    parser.add_argument("--token", metavar="T", help="with the role agent (or LUTNAS_TOKEN)")
+    parser.add_argument("--device", required=True, metavar="NAME", help="whose table to use")
+    parser.add_argument("--space", default="", metavar="SPACE", help="of the table (default: the newest)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
+    add_provider(parser)
+    add_optimisation(parser)
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx", help="models")
+
+
+def _runtime(arguments: argparse.Namespace) -> Runtime:
+    from profiler_agent.sessions import local_runtime
+
+    return local_runtime(
+        arguments.threads,
+        provider=arguments.provider,
+        optimisation=arguments.optimisation,
+        precision=getattr(arguments, "precision", "fp32"),
+    )
+
+
+def _client(arguments: argparse.Namespace) -> ServerClient:
+    from profiler_agent.server_client import ServerClient
+
+    return ServerClient(arguments.server, arguments.token or os.environ.get("LUTNAS_TOKEN"))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,50 @@
+"""From an fp32 graph to one that computes in half precision, with inputs and output in fp32 as before.
+
+With random weights the values of a deep network may leave the range of half precision; infinities are multiplied as
+fast as other numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from shared.errors import InvalidValue
+
+
+def halve(model: bytes) -> bytes:
+    """Turn weights and operators into float16, with one Cast after each input and one before the output.
+
+    Raises:
+        InvalidValue: a weight is beyond the largest number of half precision, 65,504.
+    """
+    parsed = onnx.load_model_from_string(model)
+    graph = parsed.graph
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(_halved(tensor))
+    for value in graph.value_info:
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    inside = {one.name: f"{one.name}.fp16" for one in (*graph.input, *graph.output)}
+    for node in graph.node:
+        node.input[:] = [inside.get(name, name) for name in node.input]
+        node.output[:] = [inside.get(name, name) for name in node.output]
+    for position, one in enumerate(graph.input):
+        graph.node.insert(position, _cast(one.name, inside[one.name], TensorProto.FLOAT16))
+    for one in graph.output:
+        graph.node.append(_cast(inside[one.name], one.name, TensorProto.FLOAT))
+    onnx.checker.check_model(parsed)
+    return bytes(parsed.SerializeToString())
+
+
+def _halved(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    values = numpy_helper.to_array(tensor)
+    if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+        raise InvalidValue("weights", f"'{tensor.name}' holds a value that half precision does not")
+    return numpy_helper.from_array(values.astype(np.float16), tensor.name)
+
+
+def _cast(value: str, result: str, to: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [value], [result], name=f"cast.{result}", to=to)

@@ -1,0 +1,84 @@
+"""A user's own ONNX files: which are counted, and what is said of the others."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from profiler_agent.model_files import count_files
+from profiler_agent.sessions import local_runtime
+
+RUNTIME = local_runtime()
+
+
+def model(shape=(1, 16, 8, 8), kind=TensorProto.FLOAT, inputs=1, operator="Relu", opset=17):
+    names = [f"image{index}" for index in range(inputs)]
+    weight = numpy_helper.from_array(np.ones((16, 16, 3, 3), np.float32), "weight")
+    nodes = [helper.make_node("Cast", [names[0]], ["x"], to=TensorProto.FLOAT)] if kind != TensorProto.FLOAT else []
+    x = "x" if nodes else names[0]
+    nodes.append(helper.make_node("Conv", [x, "weight"], ["conv"], pads=[1, 1, 1, 1]))
+    nodes.append(helper.make_node(operator, ["conv"] if inputs == 1 else ["conv", *names[1:]], ["output"]))
+    graph = helper.make_graph(
+        nodes,
+        "own",
+        [helper.make_tensor_value_info(name, kind, shape) for name in names],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None if operator == "Det" else [None] * 4)],
+        [weight],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def counted(tmp_path, made):
+    path = tmp_path / "own.onnx"
+    if isinstance(made, bytes):
+        path.write_bytes(made)
+    else:
+        onnx.save(made, path)
+    return count_files([path], RUNTIME)[0]
+
+
+@pytest.mark.parametrize("opset", [13, 17, 20, 21])
+def test_a_plain_file_is_counted_whatever_its_opset(tmp_path, opset):
+    found = counted(tmp_path, model(opset=opset))
+    assert any(".Relu" in kernel for kernel in found.counts)
+    assert found.note is None
+
+
+def test_a_free_batch_is_fixed_and_said(tmp_path):
+    found = counted(tmp_path, model(shape=("batch", 16, 8, 8)))
+    assert found.counts == counted(tmp_path, model()).counts
+    assert "batch" in found.note
+
+
+def test_weights_in_another_file_are_read(tmp_path):
+    path = tmp_path / "own.onnx"
+    onnx.save(model(), path, save_as_external_data=True, location="own.data", size_threshold=0)
+    assert count_files([path], RUNTIME)[0].counts == counted(tmp_path, model()).counts
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        (b"<html>", "not an ONNX model"),
+        (b"", "not an ONNX model"),
+        (model().SerializeToString()[:200], "not an ONNX model"),
+        (model(inputs=2, operator="Add"), "has 2 inputs (image0, image1)"),
+        (model(kind=TensorProto.UINT8), "'image0' is uint8"),
+        (model(kind=TensorProto.FLOAT16), "'image0' is float16"),
+        (model(shape=(1, 16, "height", 8)), "free side 'height'"),
+        (model(shape=(2, 16, 8, 8)), "its batch is 2, the table's is 1"),
+        (model(operator="Det"), "Det"),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused_in_one_line(tmp_path, made, problem):
+    found = counted(tmp_path, made)
+    assert found.counts is None
+    assert problem in found.problem
+    assert "\n" not in found.problem
+
+
+def test_a_missing_file_is_named_and_does_not_hold_up_the_others(tmp_path):
+    onnx.save(model(), tmp_path / "own.onnx")
+    missing, found = count_files([tmp_path / "no.onnx", tmp_path / "own.onnx"], RUNTIME)
+    assert "is not a file" in missing.problem
+    assert found.counts

@@ -1,0 +1,338 @@
+"""What an operator meets: full disks, locks, a database that goes away, backups, old values, and kill -9."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from dataclasses import replace
+
+import httpx
+import pytest
+from alembic import command
+from sqlalchemy import event
+
+from lut_server.app import create_app
+from lut_server.auth import create_token
+from lut_server.campaigns import finish_run
+from lut_server.cli import main
+from lut_server.database import Database, migration_config
+from lut_server.settings import Settings
+from lut_server.sql import open_store
+from shared.errors import LutnasError, SchemaTooNew
+from shared.wire import to_wire
+
+
+@pytest.fixture
+def run(any_url, capsys):
+    """Run a command on the database: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        code = main([*arguments, "--database-url", any_url], {})
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def profiled(any_store, lab):
+    """A store with a finished run of many repeats."""
+    any_store.devices.register("pi", {})
+    any_store.runs.put(lab.run())
+    any_store.runs.add_measurements("run-1", lab.measure_all())
+    finish_run(any_store, lab.run(), lab.plan)
+    return any_store
+
+
+def check_unavailable(answer, words):
+    assert answer.status_code == 503, answer.text
+    assert answer.headers["retry-after"] == "2"
+    error = answer.json()["error"]
+    assert error["code"] == "unavailable"
+    assert re.search(words, error["message"]), error["message"]
+
+
+# --- outages ----------------------------------------------------------------------------------------------------------
+
+
+def test_writer_that_holds_the_database_makes_others_wait_and_then_be_told(tmp_path, serve_app, lab):
+    url = f"sqlite:///{tmp_path}/a.db"
+    store = open_store(url, busy_timeout_s=0.2)
+    with serve_app(create_app(Settings(database_url=url), store=store)) as base, httpx.Client(base_url=base) as http:
+        token = {"Authorization": f"Bearer {create_token(store.tokens, 'agent')}"}
+        assert http.get("/readyz").status_code == 200
+        device = {"name": "pi", "probe": {}}
+        with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            check_unavailable(http.post("/v1/devices", json=device, headers=token), "another writer holds the database")
+            check_unavailable(http.get("/readyz"), "another writer")
+            assert http.get("/v1/devices").json() == {"devices": []}
+            other.execute("ROLLBACK")
+        assert http.post("/v1/devices", json=device, headers=token).status_code == 201
+
+
+def test_full_disk_is_told_stores_nothing_and_is_over_when_there_is_room(tmp_path, serve_app, lab):
+    url = f"sqlite:///{tmp_path}/a.db"
+    store = open_store(url)
+    store.devices.register("pi", {})
+    store.runs.put(lab.run())
+    pages = []
+
+    def limit(connection, *_):
+        connection.execute(f"PRAGMA max_page_count = {pages[-1]}").close()
+
+    with closing(sqlite3.connect(tmp_path / "a.db")) as here:
+        pages.append(here.execute("PRAGMA page_count").fetchone()[0])
+    event.listen(store.database.engine, "checkout", limit)
+    with serve_app(create_app(Settings(database_url=url), store=store)) as base, httpx.Client(base_url=base) as http:
+        check_unavailable(http.get("/readyz"), "disk of the database is full")
+        token = {"Authorization": f"Bearer {create_token(store.tokens, 'agent')}"}
+        batch = {"measurements": to_wire(lab.measure_all(rounds=40))}
+        refused = http.post("/v1/runs/run-1/measurements", json=batch, headers=token)
+        check_unavailable(refused, "disk of the database is full")
+        assert http.get("/v1/runs/run-1").json()["measurements"] == 0
+        pages.append(1 << 30)
+        assert http.get("/readyz").status_code == 200
+        assert http.post("/v1/runs/run-1/measurements", json=batch, headers=token).status_code == 200
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root")
+def test_small_disk_that_fills_up_is_told_by_readyz(tmp_path, serve_app):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine does not let root mount a disk")
+    try:
+        url = f"sqlite:///{disk}/a.db"
+        with serve_app(create_app(Settings(database_url=url))) as base:
+            assert httpx.get(f"{base}/readyz").status_code == 200
+            (disk / "filler").write_bytes(bytes(12 << 20))
+            check_unavailable(httpx.get(f"{base}/readyz"), "disk of the database is full: .* MiB are left")
+            (disk / "filler").unlink()
+            assert httpx.get(f"{base}/readyz").status_code == 200
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_schema_that_is_older_or_newer_than_the_server_is_told_by_readyz(any_store, any_url, serve_app):
+    head = any_store.revision()
+    with serve_app(create_app(Settings(), store=any_store)) as base:
+        for found, words in (("0001", "is at schema 0001, this server needs"), ("0999", "this server knows up to")):
+            set_revision(any_store.database, found)
+            check_unavailable(httpx.get(f"{base}/readyz"), words)
+        with pytest.raises(SchemaTooNew, match="upgrade lutnas"):
+            open_store(any_url)
+        set_revision(any_store.database, head)
+        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": head}
+
+
+def set_revision(database, revision):
+    with database.write() as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
+
+
+def test_postgresql_that_goes_away_is_told_and_needs_no_restart_when_it_is_back(postgres, postgres_url, serve_app):
+    store = open_store(postgres_url)
+    token = {"Authorization": f"Bearer {create_token(store.tokens, 'agent')}"}
+    device = {"name": "pi", "probe": {}}
+    with (
+        serve_app(create_app(Settings(), store=store)) as base,
+        httpx.Client(base_url=base, timeout=30, headers=token) as http,
+    ):
+        assert http.post("/v1/devices", json=device).status_code == 201
+        postgres.stop()
+        try:
+            for answer in (http.get("/readyz"), http.get("/v1/devices"), http.post("/v1/devices", json=device)):
+                check_unavailable(answer, "does not answer")
+            assert http.get("/healthz").status_code == 200
+        finally:
+            postgres.start()
+        assert http.get("/readyz").status_code == 200
+        assert http.post("/v1/devices", json=device).status_code == 200
+
+
+def test_postgresql_that_is_not_there_is_one_line(postgres):
+    with pytest.raises(LutnasError, match=r"cannot open the database postgresql.*:1/x: connection failed") as caught:
+        open_store("postgresql+psycopg://lutnas:secret@127.0.0.1:1/x")
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+# --- migrations -------------------------------------------------------------------------------------------------------
+
+
+def upgrade(database, revision):
+    config = migration_config()
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def test_database_of_every_released_schema_is_migrated_with_what_is_in_it(any_store, any_url):
+    database: Database = any_store.database
+    inserts = {
+        "0001": [
+            "INSERT INTO devices (name, probe, created_at, last_seen_at) VALUES ('pi', '{}', 'a', 'b')",
+            "INSERT INTO tokens (id, role, name, salt, digest, created_at) VALUES ('t', 'agent', '', 'x', 'y', 'a')",
+            (
+                "INSERT INTO jobs (id, device, content, state, attempts, max_attempts, created_at) "
+                "VALUES ('j', 'pi', '{}', 'failed', 3, 3, 'a')"
+            ),
+        ],
+        "0002": [
+            (
+                "INSERT INTO kernel_counts (device, runtime, graph_hash, graph, counts, created_at) "
+                "VALUES ('pi', 'r', 'h', 'g', '{\"k\": 1}', 'a')"
+            ),
+        ],
+        "0003": ["UPDATE jobs SET state = 'dead', priority = 7"],
+    }
+    database.downgrade("0001")
+    for revision, statements in inserts.items():
+        upgrade(database, revision)
+        with database.write() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+        again = open_store(any_url)  # migrates whatever it finds to the newest schema
+        assert again.devices.get("pi").created_at == "a"
+        again.close()
+        database.downgrade(revision)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT state, priority FROM jobs").one() == ("dead", 7)
+        assert connection.exec_driver_sql("SELECT count(*) FROM kernel_counts").scalar() == 1
+
+
+def test_migrating_back_says_what_is_lost_and_keeps_the_rest(run, profiled, any_store):
+    head = any_store.revision()
+    any_store.close()
+    code, out, _ = run("migrate", "--revision", "0001")
+    assert code == 0
+    assert re.findall(r"lost with schema (\d+)", out)[-3:] == ["0004", "0003", "0002"]
+    assert "priorities of jobs" in out
+    assert "at schema 0001" in out
+    assert run("migrate")[1].endswith(f"is at schema {head}\n")
+    assert any_store.runs.get("run-1").finished
+    code, _, err = run("migrate", "--revision", "kettle")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+# --- jobs, vacuum, backup ---------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_listed_with_what_keeps_them_cancelled_and_queued_again(run, profiled, lab):
+    job = profiled.jobs.add(lab.verify_job({"hash": "0" * 64}))
+    listed = run("jobs", "list", "--device", "pi", "--state", "queued")[1]
+    assert job.id in listed
+    assert "no agent has asked for work of 'pi' yet" in listed
+    assert run("jobs", "cancel", job.id) == (0, f"job {job.id} is cancelled\n", "")
+    assert run("jobs", "requeue", job.id) == (0, f"job {job.id} is queued again\n", "")
+    code, out, err = run("jobs", "requeue", job.id)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+
+
+def test_vacuum_drops_repeats_and_changes_no_statistic_and_no_table(run, any_store, lab):
+    repeats = [one.without_raw() for one in lab.measure_all()]  # one value a round is what the lab measures
+    any_store.devices.register("pi", {})
+    any_store.runs.put(lab.run())
+    many = [widened(one) for one in lab.measure_all()]
+    any_store.runs.add_measurements("run-1", many)
+    table = finish_run(any_store, lab.run(), lab.plan)
+    assert "of 0 finished runs" in run("vacuum", "--keep-days", "100000")[1]
+    assert f"{len(many)} measurements of 1 finished runs" in run("vacuum", "--keep-days", "0")[1]
+    kept = any_store.runs.measurements("run-1")
+    assert [one.estimate() for one in kept] == [one.estimate() for one in many]
+    assert [one.raw_ms() for one in kept] == [one.raw_ms() for one in many]
+    assert sum(len(one.graph_ms) for m in kept for one in m.rounds) == sum(len(m.rounds) for m in repeats)
+    assert any_store.runs.get("run-1").raw_dropped_at is not None
+    assert any_store.runs.add_measurements("run-1", many).known == len(many)
+    assert finish_run(any_store, lab.run(), lab.plan) == table
+    assert "of 0 finished runs" in run("vacuum", "--keep-days", "0")[1]
+
+
+def widened(measurement):
+    def repeat(values):
+        return tuple(value * factor for value in values for factor in (1.3, 1.0, 1.1))
+
+    rounds = [
+        replace(one, graph_ms=repeat(one.graph_ms), canary_ms=repeat(one.canary_ms), minus_ms=repeat(one.minus_ms))
+        for one in measurement.rounds
+    ]
+    return replace(measurement, rounds=tuple(rounds))
+
+
+@pytest.mark.parametrize("any_url", ["sqlite"], indirect=True)
+def test_backup_of_a_database_in_use_is_whole_and_is_restored(run, profiled, lab, any_url, tmp_path):
+    backup, stop = tmp_path / "backup.db", threading.Event()
+
+    def write():
+        n = 0
+        while not stop.is_set():
+            profiled.devices.register(f"pi-{n}", {})
+            n += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    code, _, err = run("backup", str(backup))
+    stop.set()
+    writer.join()
+    assert (code, err) == (0, "")
+    devices, table = len(profiled.devices.list()), profiled.tables.list()
+    code, _, err = run("restore", str(backup))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--force" in err
+    profiled.close()
+    assert run("restore", str(backup), "--force")[0] == 0
+    assert 1 <= len(profiled.devices.list()) <= devices
+    assert profiled.tables.list() == table
+    backup.write_bytes(backup.read_bytes()[:9000])
+    profiled.close()
+    code, _, err = run("restore", str(backup), "--force")
+    assert (code, err.count("\n")) == (1, 1)
+    assert profiled.tables.list() == table
+
+
+@pytest.mark.parametrize("any_url", ["postgresql"], indirect=True)
+def test_backup_of_postgresql_names_the_tools_for_it(run, any_url, tmp_path):
+    code, _, err = run("backup", str(tmp_path / "x"))
+    assert code == 2
+    assert "pg_dump" in err
+    assert "export --all" in err
+
+
+# --- kill -9 ----------------------------------------------------------------------------------------------------------
+
+
+def test_killed_server_has_every_acknowledged_measurement_once(any_url, any_store, lab):
+    any_store.devices.register("pi", {})
+    any_store.runs.put(lab.run())
+    token = {"Authorization": f"Bearer {create_token(any_store.tokens, 'agent')}"}
+    waiting, acknowledged, rng = lab.measure_all(), set(), random.Random(1)
+    for _ in range(3):
+        serve = [sys.executable, "-m", "lut_server.cli", "serve", "--port", "0", "--database-url", any_url]
+        with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            base = process.stdout.readline().split()[-1]
+            killer = threading.Timer(rng.uniform(0.05, 0.3), process.send_signal, [signal.SIGKILL])
+            try:
+                for one in waiting * 50:
+                    batch = {"measurements": [to_wire(one)]}
+                    httpx.post(f"{base}/v1/runs/run-1/measurements", json=batch, headers=token).raise_for_status()
+                    acknowledged.add(one.id)
+                    if killer.ident is None:
+                        killer.start()
+            except httpx.TransportError:
+                pass
+            finally:
+                process.kill()
+    found = [one.id for one in any_store.runs.measurements("run-1")]
+    assert acknowledged
+    assert acknowledged <= set(found)
+    assert len(found) == len(set(found))
+    if any_store.database.is_sqlite:
+        with any_store.database.read() as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
