@@ -17,6 +17,8 @@ class DataMissing(Exception):
 REGISTRY: dict[str, str] = {
     "demo": "benchmarks.demo",
     "profiling": "benchmarks.profiling",
+    "repeat": "benchmarks.repeat",
+    "memory": "benchmarks.memory",
     "search": "benchmarks.search",
     "imported": "benchmarks.imported",
     "server": "benchmarks.server",

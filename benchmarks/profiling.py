@@ -1,10 +1,10 @@
-"""How far a latency table is off on networks that no fit ever saw, and how well the table repeats.
+"""How far a latency table is off on networks that no fit ever saw.
 
 Campaigns through a real server and a real agent, at most 60 networks in each fit: `nas-bench-201` (C=16, 32 x 32)
 with one and with five cells per stage, and with five in int8, `darts` (C=16, 8 cells, 32 x 32), `fbnet` at 128 and
 224. Tables are scored by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`); one cell per stage by op prices
-alone. Then `repeat` (six campaigns against plain medians, side by side), `foreign` (networks of no space), `memory`,
-`fixed_runs` and `carriers`.
+alone. Then `foreign` (networks of no space), `fixed_runs` and `carriers`. How well a table repeats is `repeat`, what
+it takes in memory `memory`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import calibration, carriers, fixed_runs, foreign, memory, repeat
+from benchmarks import calibration, carriers, fixed_runs, foreign
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
 
@@ -90,7 +90,7 @@ def run(progress: Callable[[str], None]) -> dict[str, Figure]:
             if case.name in BASELINES_OF:
                 figures |= calibration.baseline_figures(calibration.read_newest(stack, case.space), case.name)
         figures |= calibration.run(stack, progress)
-    for part in (repeat, foreign, memory, fixed_runs, carriers):
+    for part in (foreign, fixed_runs, carriers):
         figures |= part.run(progress)
     return figures
 

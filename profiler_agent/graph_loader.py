@@ -49,6 +49,7 @@ class GraphLoader:
             self._check()
             try:
                 path = self._store.locate(spec)
+                give_back_memory()
                 self.loaded[spec] = self._settle(spec, path)
                 if not self._hidden and self._group.needs_kernels(spec):
                     self._count(spec, path)

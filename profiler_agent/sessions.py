@@ -33,6 +33,9 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 _ONLY_FATAL = 4
+_APART = "session.optimized_model_external_initializers"
+SHAPES_BYTES = 4096
+"""Tensors up to this size stay in an optimised graph: shapes are read from them."""
 
 
 class ModelRefused(LutnasError):
@@ -167,7 +170,7 @@ def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any
 def optimise(
     name: str, model: bytes | Path, runtime: Runtime, free_sides: Mapping[str, int] = MappingProxyType({})
 ) -> bytes:
-    """The graph that ONNX Runtime would execute, weights and all, from a session that is never run.
+    """The graph that ONNX Runtime would execute, without its weights, from a session that is never run.
 
     A session that writes its graph keeps its weights twice; so this is not the one that is timed.
 
@@ -188,6 +191,9 @@ def optimise(
             path = Path(folder) / "optimised.onnx"
             options = _options(ort, runtime)
             options.optimized_model_filepath = str(path)
+            # Beside the graph: in it they would be in memory twice more, here and in the session.
+            options.add_session_config_entry(f"{_APART}_file_name", "weights")
+            options.add_session_config_entry(f"{_APART}_min_size_in_bytes", str(SHAPES_BYTES + 1))
             for side, length in free_sides.items():
                 options.add_free_dimension_override_by_name(side, length)
             _open(ort, model, options, runtime)

@@ -32,6 +32,7 @@ def verify(
     promise: Promise,
     patience: Patience | None = None,
     on_state: Callable[[str], None] = lambda state: None,
+    on_notice: Callable[[str], None] = lambda notice: None,
 ) -> Verification:
     """Have the table's device measure a network.
 
@@ -42,6 +43,7 @@ def verify(
         promise: what the measured latency is held against.
         patience: how long to wait.
         on_state: told each state of the job once ("queued", "leased", "done").
+        on_notice: told once what keeps the job waiting, where the server knows.
 
     Raises:
         WrongUse: the table was imported, so no device answers for it.
@@ -59,6 +61,9 @@ def verify(
         if polled.state not in seen:
             seen.add(polled.state)
             on_state(polled.state)
+        if polled.notice is not None and "notice" not in seen:
+            seen.add("notice")
+            on_notice(polled.notice)
 
     try:
         job = client.wait_for_job(job.id, patience.timeout_s, tell, patience.clock, patience.sleep)

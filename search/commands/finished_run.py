@@ -49,7 +49,8 @@ def measure_with(client: LutClient, run: RunDirectory, args: argparse.Namespace)
     if not args.timeout_s > 0:
         raise InvalidValue("timeout-s", f"{args.timeout_s:g} is not a positive time")
     patience = Patience(args.timeout_s)
-    return lambda content, promise: verify(client, run.table, content, promise, patience)
+    say = Console(stderr=True, soft_wrap=True).print
+    return lambda content, promise: verify(client, run.table, content, promise, patience, on_notice=say)
 
 
 def working_progress() -> Progress:
