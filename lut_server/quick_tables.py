@@ -1,9 +1,9 @@
 """Answers for a table that is in memory, given before the web framework sees the request.
 
-A device's newest table is what is asked for most often, by agents and searches that have it already, and the framework's
-routing and dependencies cost many times what the answer does. Only a plain question is answered here: one that the
-route has answered before in the same words, while nothing was written since, from a client without a token. Whatever
-else passes on to the route, and a test holds that both say the same.
+A device's newest table is what is asked for most often, by agents and searches that have it already, and the
+framework's routing and dependencies cost many times what the answer does. Only a plain question is answered here: one
+that the route has answered before in the same words, while nothing was written since, from a client without a token.
+Whatever else passes on to the route, and a test holds that both say the same.
 """
 
 from __future__ import annotations
