@@ -134,8 +134,14 @@ class RunStore(Protocol):
     def get(self, run_id: str) -> StoredRun:
         """The run (unknown_run)."""
 
+    def get_run(self, run_id: str) -> Run:
+        """The run without what became of it (unknown_run): counting its measurements takes time."""
+
     def list(self, device: str | None = None) -> tuple[StoredRun, ...]:
         """All runs, of one device if given."""
+
+    def find_newest(self, device: str) -> StoredRun | None:
+        """The run of the device that was stored last."""
 
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
         """Store a batch (unknown_run; conflict: known id with other content, or a new id in a finished run)."""
