@@ -18,6 +18,8 @@ from lut_server.clock import Clock, utc_now
 from lut_server.failure_limit import FailureLimit
 from lut_server.kernel_plans import KernelPlanRequest
 from lut_server.metrics import Metrics
+from lut_server.pages import access
+from lut_server.pages import routes as pages
 from lut_server.predicting import PredictionRequest
 from lut_server.routes import archive, devices, health, jobs, kernels, plans, runs, tables
 from lut_server.services import Services
@@ -77,9 +79,12 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         redirect_slashes=False,
     )
     app.state.shelf = TableShelf(kept)
-    app.state.services = Services(settings, kept, Authenticator(kept.tokens, clock=clock), metrics, FailureLimit())
+    authenticator = Authenticator(kept.tokens, clock=clock)
+    app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), clock)
     for module in (health, devices, plans, runs, tables, kernels, jobs, archive):
         app.include_router(module.router)
+    for router in (access.router, pages.router):
+        app.include_router(router, include_in_schema=False)
     problems.install(app)
     # Random weights do not compress: ONNX files go out as they are.
     app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX, archive.GZIP))

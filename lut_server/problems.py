@@ -23,6 +23,7 @@ from shared.wire import canonical_json
 
 LOGGER = logging.getLogger("lut_server")
 
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 _CODE_OF_STATUS = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -77,8 +78,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> str:
     """Methods of every route at this path: the framework names those of the first one alone."""
-    routes = [one for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE]
-    return ", ".join(sorted({method for one in routes for method in getattr(one, "methods", None) or ()}))
+    documented = request.app.openapi()["paths"].get(request.url.path)
+    if documented:  # by name: /v1/jobs/lease is no job, though a route of jobs would take it for one
+        return ", ".join(sorted(method.upper() for method in documented))
+    asked = ({**request.scope, "method": method} for method in _METHODS)
+    return ", ".join(
+        scope["method"] for scope in asked if any(one.matches(scope)[0] is Match.FULL for one in request.app.routes)
+    )
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from lut_server.answers import ErrorAnswer
 from lut_server.auth import Authenticator, Principal
 from lut_server.bodies import read_body
+from lut_server.clock import Clock, utc_now
 from lut_server.failure_limit import FailureLimit
 from lut_server.metrics import Metrics
 from lut_server.refusals import STATUS_OF_CODE, refused
@@ -33,6 +34,7 @@ class Services:
     authenticator: Authenticator
     metrics: Metrics
     failures: FailureLimit
+    clock: Clock = utc_now
 
 
 async def get_services(request: Request) -> Services:
@@ -61,14 +63,20 @@ def _require(role: str) -> Callable[..., Awaitable[Principal]]:
         if credentials is None:
             raise refused("unauthorized", f"this needs a token of role {role}: send Authorization: Bearer TOKEN")
         # In a thread of its own: it asks the database, and is slow on purpose.
-        principal = await run_in_threadpool(_authenticate, services, credentials.credentials, request)
+        principal = await run_in_threadpool(authenticate, services, credentials.credentials, request)
         principal.require(role)
         return principal
 
     return check
 
 
-def _authenticate(services: Services, token: str, request: Request) -> Principal:
+def authenticate(services: Services, token: str, request: Request) -> Principal:
+    """Whose token it is; wrong ones count against the client's address.
+
+    Raises:
+        AccessDenied: 401, it is none.
+        ServerRefused: 429, too many wrong ones from there.
+    """
     client = request.client.host if request.client else "unknown"
     wait_s = services.failures.wait_s(client)
     if wait_s:

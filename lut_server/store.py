@@ -137,6 +137,9 @@ class RunStore(Protocol):
     def list(self, device: str | None = None) -> tuple[StoredRun, ...]:
         """All runs, of one device if given."""
 
+    def find_newest(self, device: str) -> StoredRun | None:
+        """The run of the device that was stored last."""
+
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
         """Store a batch (unknown_run; conflict: known id with other content, or a new id in a finished run)."""
 

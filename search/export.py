@@ -95,7 +95,7 @@ def export(
         "predicted_ms": f"{offer.predicted_ms:.6g}",
         "upper_ms": f"{offer.upper_ms:.6g}",
         "parameters": str(offer.parameters),
-        "dataset": image_set.name,
+        "dataset": image_set.title,
         "accuracy": f"{accuracy:.2f}",
         "accuracy_kind": accuracy_kind,
         "lutnas_version": __version__,

@@ -2,6 +2,7 @@
 
     config.json      search.config.Config
     table.json       the exact bytes of the latency table; their SHA-256 is config.table_hash
+    data.json        what was found out about the images: classes, normalisation, split, what was left out
     checkpoint.pt    weights, alphas and optimisers after some step
     metrics.jsonl    one JSON object per line, written while training
     family.json      the family of networks
@@ -55,8 +56,8 @@ class RunDirectory:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, config: Config, table: LatencyTable) -> RunDirectory:
-        """Make the folder and write config and table.
+    def create(cls, path: Path, config: Config, table: LatencyTable, images: ImageSet | None = None) -> RunDirectory:
+        """Make the folder and write config, table, and what is known of the images.
 
         Raises:
             WrongUse: the folder already holds a run.
@@ -69,6 +70,8 @@ class RunDirectory:
             raise InvalidValue("table", f"has hash {table.hash[:12]}…, the config says {config.table_hash[:12]}…")
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / "table.json", content)
+        if images is not None:
+            write_atomically(path / "data.json", json.dumps(images.record(), indent=1).encode() + b"\n")
         write_atomically(path / "config.json", json.dumps(to_wire(config), indent=2, sort_keys=True).encode() + b"\n")
         return cls(path)
 
@@ -132,13 +135,20 @@ class RunDirectory:
         """
         space, config = self.table.parsed_space, self.config
         data_dir = Path(config.data_dir) if config.data_dir else None
-        images = load_images(config.dataset, space.resolution, space.image_channels, data_dir)
+        images = load_images(
+            config.dataset, space.resolution, space.image_channels, data_dir, skip_broken=self._skips_broken()
+        )
         if images.fingerprint != config.data_fingerprint:
             raise LutnasError(
                 f"{self.path} was searched on other images: {config.dataset} with fingerprint"
                 f" {config.data_fingerprint[:12]}…, found {images.name} with {images.fingerprint[:12]}…"
             )
         return images
+
+    def _skips_broken(self) -> bool:
+        """Runs of earlier revisions have no data.json and left nothing out."""
+        found = self._read_json("data.json") if (self.path / "data.json").exists() else {}
+        return isinstance(found, dict) and bool(found.get("skip_broken"))
 
     def append_metrics(self, values: dict[str, Any]) -> None:
         """Add one line."""

@@ -53,6 +53,12 @@ class SqlRuns:
         with self._database.read() as connection:
             return tuple(_stored(connection, row) for row in connection.execute(query).all())
 
+    def find_newest(self, device: str) -> StoredRun | None:
+        query = select(schema.runs).where(_RUNS.device == device).order_by(_RUNS.number.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+            return None if row is None else _stored(connection, row)
+
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
         return self.add_written(run_id, [write_measurement(measurement) for measurement in batch])
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from search.condition import device_simplex
 from search.config import HYPERNETWORKS, PRESETS, SETTINGS, Config, default_search_resolution
 from search.data import ImageSet, load_images
+from search.data.class_folders import FOLDER
 from search.data.sources import DATASETS
 from search.family import build_family
 from search.interruption import interrupt_on_terminate, stop_on_signals
@@ -26,7 +27,7 @@ from search.report import build_report
 from search.run_directory import RunDirectory, write_atomically
 from search.training import Trainer
 from shared.errors import InvalidValue, LutnasError, WrongUse
-from shared.spaces import SPACES, Space, parse_space
+from shared.spaces import SPACES, parse_space
 from shared.table import LatencyTable
 
 DEFAULT_PRESET = "standard"
@@ -48,8 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         help="of the table, or parts of it such as CUDAExecutionProvider/threads=1; default: the newest table's",
     )
-    parser.add_argument("--dataset", default="fashion-mnist", help=f"{' or '.join(DATASETS)} (default: fashion-mnist)")
-    parser.add_argument("--data-dir", type=Path, help="folder with the data set's files")
+    parser.add_argument(
+        "--dataset",
+        default="fashion-mnist",
+        help=f"{', '.join(DATASETS)}: PATH holds one folder of images per class (default: fashion-mnist)",
+    )
+    parser.add_argument("--data-dir", type=Path, help="folder with the files of a known data set")
+    parser.add_argument("--skip-broken", action="store_true", help="leave out images of a folder that cannot be read")
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/DEVICE-DATASET)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument(
@@ -90,17 +96,25 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _begun(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
     if not args.device or not args.lut_url:
         raise WrongUse("a search needs --device and --lut-url (or --resume with --out)")
-    out = args.out or Path("runs") / f"{args.device}-{args.dataset}"
+    out = args.out or Path("runs") / f"{args.device}-{default_title(args.dataset)}"
     if (out / "config.json").exists():
         raise WrongUse(f"{out} already holds a run: go on with it (--resume --out {out}) or choose another --out")
     table = _fetch_table(args)
     space = table.parsed_space
     device_simplex(table)  # a missing price is said before anything is written
     progress.line(f"table {table.hash[:12]} of {table.device}: {space}, {table.runtime}")
-    images = load_images(args.dataset, space.resolution, space.image_channels, args.data_dir, warn=progress.line)
-    check_images(images, space)
+    images = load_images(
+        args.dataset,
+        space.resolution,
+        space.image_channels,
+        args.data_dir,
+        warn=progress.line,
+        skip_broken=args.skip_broken,
+    )
+    check_images(images, table)
+    progress.line(f"{images.title}: {len(images.train_labels)} training images, {len(images.test_labels)} test images")
     config = make_config(args, table, images, progress)
-    return RunDirectory.create(out, config, table), images
+    return RunDirectory.create(out, config, table, images), images
 
 
 def _resumed(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
@@ -143,13 +157,30 @@ def make_config(args: argparse.Namespace, table: LatencyTable, images: ImageSet,
     return Config(**{**vars(config), "precision": precision})
 
 
-def check_images(images: ImageSet, space: Space) -> None:
-    """Raise InvalidValue unless the space's classifier fits the labels."""
-    classes = len(images.preprocessing.class_names)
+def check_images(images: ImageSet, table: LatencyTable) -> None:
+    """Raise InvalidValue unless the classifier of the table's space fits the labels; the message says what would."""
+    space, classes = table.parsed_space, len(images.preprocessing.class_names)
     if classes != space.classes:
         raise InvalidValue(
-            "dataset", f"{images.name} has {classes} classes, the table's space {space} has {space.classes}"
+            "dataset",
+            f"{images.title} has {classes} classes, the table's space {space} has {space.classes}; a table that fits:"
+            f" {profile_command(table, classes=classes)}",
         )
+
+
+def profile_command(table: LatencyTable, **other: int | str) -> str:
+    """What makes a table like this one, but for `other`."""
+    space = table.parsed_space
+    wanted: dict[str, int | str] = {"space": table.space.partition("/")[0]}
+    wanted |= {name: getattr(space, name) for name in (*SKELETON, "classes", "image_channels")}
+    wanted |= {("space" if name == "name" else name): value for name, value in other.items()}
+    options = " ".join(f"{_flag(name)} {value}" for name, value in wanted.items())
+    return f"profiler-agent profile --server URL --device {table.device} {options}"
+
+
+def default_title(dataset: str) -> str:
+    """Part of the default folder's name: a folder of images by its own name."""
+    return Path(dataset.removeprefix(FOLDER)).resolve().name if dataset.startswith(FOLDER) else dataset
 
 
 def _fetch_table(args: argparse.Namespace) -> LatencyTable:
@@ -194,7 +225,8 @@ def check_space(table: LatencyTable, asked: dict[str, str | int]) -> None:
         if found != value:
             raise InvalidValue(
                 "space" if name == "name" else name.replace("_", "-"),
-                f"asked for {value}, the table of {table.device} has {found} ({table.space})",
+                f"asked for {value}, the table of {table.device} has {found} ({table.space}); a table that fits:"
+                f" {profile_command(table, **{name: value})}",
             )
 
 

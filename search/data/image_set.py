@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from search.data.preprocessing import Preprocessing
+from shared.errors import InvalidValue
 
 WEIGHTS_SHARE, RANKING_SHARE = 0.5, 0.05
 MOST_RANKING = 3000
+CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +24,9 @@ class ImageSet:
     """uint8 images (N, channels, side, side) as stored, int64 labels (N,), and how they become a network's input.
 
     Attributes:
+        name: by which `search.data.load_images` finds it again.
         mirror: whether a mirrored image keeps its class.
+        origin: what was found out where the images come from: split, files, what was left out.
     """
 
     name: str
@@ -30,6 +36,27 @@ class ImageSet:
     test_labels: Tensor
     preprocessing: Preprocessing
     mirror: bool = True
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The name without a path of this machine."""
+        kind, colon, path = self.name.partition(":")
+        return kind + colon + path.rstrip("/").rpartition("/")[2]
+
+    def record(self) -> dict[str, Any]:
+        """What a run's folder keeps of its images (data.json)."""
+        return {
+            "dataset": self.name,
+            "fingerprint": self.fingerprint,
+            "train_images": len(self.train_labels),
+            "test_images": len(self.test_labels),
+            "class_names": list(self.preprocessing.class_names),
+            "mean": list(self.preprocessing.mean),
+            "std": list(self.preprocessing.std),
+            "input": self.preprocessing.describe(),
+            **self.origin,
+        }
 
     @cached_property
     def fingerprint(self) -> str:
@@ -37,7 +64,7 @@ class ImageSet:
         digest = hashlib.sha256()
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
+            digest.update(tensor.contiguous().view(-1).numpy().data)
         return digest.hexdigest()
 
 
@@ -63,3 +90,58 @@ def splits(image_set: ImageSet, seed: int) -> Splits:
     train = int(count * WEIGHTS_SHARE)
     ranking = min(int(count * RANKING_SHARE), MOST_RANKING)
     return Splits(order[:train], order[train : count - ranking], order[count - ranking :])
+
+
+def make_image_set(
+    name: str,
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor],
+    resolution: int,
+    channels: int,
+    class_names: tuple[str, ...],
+    mirror: bool,
+    before: str = "",
+    origin: Mapping[str, Any] | None = None,
+) -> ImageSet:
+    """A set with the mean and the standard deviation of its stored training images, to four digits.
+
+    Args:
+        name, mirror, origin: of the set.
+        tensors: training images and labels, test images and labels.
+        resolution, channels: of the network's input.
+        class_names: in the order of the labels.
+        before: what became of the images before they were stored.
+
+    Raises:
+        InvalidValue: the images cannot have that many channels.
+    """
+    images = tensors[0]
+    source_channels, source_size = images.shape[1], images.shape[2]
+    if source_channels not in (1, channels):
+        raise InvalidValue(
+            "dataset",
+            f"{name} has images of {source_channels} channels, the table's networks take {channels}; a table for these"
+            f" images: profiler-agent profile --image-channels {source_channels} ...",
+        )
+    mean, std = (values * channels if source_channels < channels else values for values in statistics(images))
+    preprocessing = Preprocessing(resolution, channels, source_size, source_channels, mean, std, class_names, before)
+    return ImageSet(name, *tensors, preprocessing, mirror, origin or {})
+
+
+def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of images scaled to [0, 1], to four digits.
+
+    Counted by value, so they are exact and need little memory however many images there are.
+
+    Args:
+        images: uint8 (N, channels, side, side).
+    """
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
+    for part in images.split(CHUNK):
+        for channel, pixels in enumerate(part.transpose(0, 1)):
+            counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    total = counts.sum(dim=1)
+    mean = (counts * values).sum(dim=1) / total
+    variance = (counts * (values - mean[:, None]).square()).sum(dim=1) / (total - 1)
+    rounded = [tuple(round(value, 4) for value in one.tolist()) for one in (mean, variance.sqrt())]
+    return rounded[0], rounded[1]

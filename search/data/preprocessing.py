@@ -25,6 +25,7 @@ class Preprocessing:
         source_size, source_channels: of the stored images.
         mean, std: per input channel, of pixels scaled to [0, 1].
         class_names: in the order of the labels.
+        before: what became of the images before they were stored, in words.
     """
 
     size: int
@@ -34,6 +35,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...]
+    before: str = ""
 
     def __post_init__(self) -> None:
         if self.source_channels not in (1, self.channels):
@@ -86,6 +88,7 @@ class Preprocessing:
             rule = f"images of {stored}, {before} rows and columns of 0 before and {missing - before} after"
         else:
             rule = f"images of {stored}, resized bilinearly" + (" with antialiasing" if missing < 0 else "")
+        rule = f"{self.before}: {rule}" if self.before else rule
         return rule + ("" if self.source_channels == self.channels else f", grey repeated to {self.channels} channels")
 
 

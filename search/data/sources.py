@@ -1,4 +1,7 @@
-"""Where images come from: a given folder, the Debian package, the cache, a download, or scikit-learn's digits."""
+"""Where images come from: a given folder, the Debian package, the cache, a download, or scikit-learn's digits.
+
+Names of data sets: `digits`, `fashion-mnist`, `cifar-10`, `cifar-100`, and `folder:PATH` for a folder of class folders.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search.data.image_set import ImageSet
-from search.data.preprocessing import Preprocessing
-from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName
+from search.data.cifar import load_cifar
+from search.data.class_folders import FOLDER, load_folder
+from search.data.image_set import ImageSet, make_image_set
+from shared.errors import CorruptFile, LutnasError, UnknownName, WrongUse
 
-DATASETS = ("digits", "fashion-mnist")
+DATASETS = ("digits", "fashion-mnist", "cifar-10", "cifar-100", f"{FOLDER}PATH")
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DOWNLOAD_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 FASHION_CLASSES = (
@@ -96,19 +100,37 @@ def load_images(
     cache_dir: Path | None = None,
     fetch: Fetch = download_fashion_mnist,
     warn: Callable[[str], None] = lambda line: None,
+    skip_broken: bool = False,
 ) -> ImageSet:
     """Load a set of images for a network's input size and channels.
 
     Fashion-MNIST comes from `data_dir` if given, else from Debian's package, the cache or a download; if all of these
-    fail, scikit-learn's digits stand in and `warn` is told so.
+    fail, scikit-learn's digits stand in and `warn` is told so. CIFAR lies in `data_dir` if given, else in the folder
+    that LUTNAS_DATA names, else in the cache.
+
+    Args:
+        name: see the module.
+        resolution, channels: of the network's input.
+        data_dir: folder with the data set's files.
+        debian_folder, cache_dir, fetch: other places of Fashion-MNIST; the cache also holds decoded images.
+        warn: told what is not as asked for.
+        skip_broken: leave out broken images of a folder instead of refusing it.
 
     Raises:
         UnknownName: no such data set.
         CorruptFile: a file in `data_dir` is missing or has the wrong content.
         InvalidValue: the images cannot have that many channels.
+        WrongUse: there is no such data, or it cannot be learned from.
     """
-    if name not in DATASETS:
+    if name.startswith(FOLDER):
+        if data_dir is not None:
+            raise WrongUse(f"--data-dir says where the files of a known data set are; {name} says it itself")
+        folder = Path(name.removeprefix(FOLDER))
+        return load_folder(folder, resolution, channels, cache_dir or default_cache_dir(), skip_broken, warn)
+    if name not in DATASETS or name == f"{FOLDER}PATH":
         raise UnknownName("dataset", name, DATASETS)
+    if name in ("cifar-10", "cifar-100"):
+        return load_cifar(name, [data_dir] if data_dir else _usual_folders(cache_dir), resolution, channels)
     if name == "digits":
         return _digits(resolution, channels)
     if data_dir is not None:
@@ -128,9 +150,14 @@ def load_images(
         return _digits(resolution, channels)
 
 
+def _usual_folders(cache_dir: Path | None) -> list[Path]:
+    named = os.environ.get("LUTNAS_DATA")
+    return [*([Path(named)] if named else []), cache_dir or default_cache_dir()]
+
+
 def _fashion_mnist(folder: Path, resolution: int, channels: int) -> ImageSet:
     train_images, train_labels, test_images, test_labels = (_idx(folder / name) for name in FASHION_FILES)
-    return _image_set(
+    return make_image_set(
         "fashion-mnist",
         (train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()),
         resolution,
@@ -163,7 +190,7 @@ def _digits(resolution: int, channels: int) -> ImageSet:
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     train, test = order[:1500], order[1500:]
-    return _image_set(
+    return make_image_set(
         "digits",
         (images[train], labels[train], images[test], labels[test]),
         resolution,
@@ -171,25 +198,3 @@ def _digits(resolution: int, channels: int) -> ImageSet:
         tuple(str(digit) for digit in range(10)),
         mirror=False,
     )
-
-
-def _image_set(
-    name: str,
-    tensors: tuple[Tensor, Tensor, Tensor, Tensor],
-    resolution: int,
-    channels: int,
-    class_names: tuple[str, ...],
-    mirror: bool,
-) -> ImageSet:
-    """Mean and standard deviation are those of the stored training images, to four digits."""
-    images = tensors[0]
-    source_channels, source_size = images.shape[1], images.shape[2]
-    if source_channels not in (1, channels):
-        raise InvalidValue("channels", f"{name} has {source_channels} channels, the space wants {channels}")
-    pixels = images.double().transpose(0, 1).flatten(1) / 255
-    mean, std = (
-        tuple(round(value, 4) for value in statistic.expand(channels).tolist())
-        for statistic in (pixels.mean(dim=1), pixels.std(dim=1))
-    )
-    preprocessing = Preprocessing(resolution, channels, source_size, source_channels, mean, std, class_names)
-    return ImageSet(name, *tensors, preprocessing, mirror)

@@ -13,6 +13,8 @@ from search.data.preprocessing import at_resolution
 from search.randomness import generator
 
 CHUNK = 4096
+MOST_PREPARED_BYTES = 1 << 30
+"""Images that take more are resized by the batch, from the file that they are mapped from; the numbers are the same."""
 LARGEST_SHIFT_SHARE = 8
 """Images are shifted by up to an eighth of their side."""
 
@@ -20,8 +22,8 @@ LARGEST_SHIFT_SHARE = 8
 class Stream:
     """Endless augmented batches of one split, at the search's resolution.
 
-    Images are resized once and kept as uint8, grey ones with one channel; each is seen once per epoch, the remainder
-    that fills no batch is left out.
+    Images are resized once and kept as uint8, grey ones with one channel, unless they are too many; each is seen once
+    per epoch, the remainder that fills no batch is left out.
 
     Args:
         image_set: of the training images.
@@ -30,6 +32,7 @@ class Stream:
         batch_size: images per batch; at most the split's size.
         seed, name: of the order and the augmentation.
         augmented: whether images are shifted and mirrored; not worth it where each is seen but once.
+        most_bytes: that prepared images may take.
     """
 
     def __init__(
@@ -41,14 +44,13 @@ class Stream:
         seed: int,
         name: str,
         augmented: bool = True,
+        most_bytes: int = MOST_PREPARED_BYTES,
     ) -> None:
-        resize = image_set.preprocessing.resize
-        self._images = torch.cat(
-            [
-                at_resolution(resize(part.float()), resolution).round().clamp(0, 255).byte()
-                for part in image_set.train_images[indices].split(CHUNK)
-            ]
-        )
+        self._resize, self._resolution = image_set.preprocessing.resize, resolution
+        self._stored, self._indices = image_set.train_images, indices
+        self._images: Tensor | None = None
+        if len(indices) * self._stored.shape[1] * resolution**2 <= most_bytes:
+            self._images = torch.cat([self._prepared(part) for part in indices.split(CHUNK)])
         self._labels = image_set.train_labels[indices]
         self._normalise = image_set.preprocessing.normalise
         self._mirror = image_set.mirror and augmented
@@ -63,8 +65,15 @@ class Stream:
         epoch, position = divmod(index, self._batches_per_epoch)
         chosen = self._order(epoch)[position * self._batch_size : (position + 1) * self._batch_size]
         random = generator(self._seed, self._name, "augmentation", index)
-        images = augment(self._images[chosen], random, self._shift, self._mirror).float()
+        images = self._prepared(self._indices[chosen]) if self._images is None else self._images[chosen]
+        images = augment(images, random, self._shift, self._mirror).float()
         return self._normalise(images).contiguous(memory_format=torch.channels_last), self._labels[chosen]
+
+    def _prepared(self, indices: Tensor) -> Tensor:
+        images = self._stored[indices]
+        if images.shape[-1] == self._resolution == self._resize(images[:0].float()).shape[-1]:
+            return images
+        return at_resolution(self._resize(images.float()), self._resolution).round().clamp(0, 255).byte()
 
     def _draw_order(self, epoch: int) -> Tensor:
         return torch.randperm(len(self._labels), generator=generator(self._seed, self._name, "order", epoch))

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from search.cli import COMMANDS, main
 from search.progress import SilentProgress
@@ -179,3 +181,47 @@ def test_every_command_has_help(name, capfd):
         main([name, "--help"])
     assert stop.value.code == 0
     assert "usage: search" in capfd.readouterr().out
+
+
+def write_folder(root: Path, classes: int, images: int) -> Path:
+    random = np.random.default_rng(0)
+    for label in range(classes):
+        (root / f"class-{label}").mkdir(parents=True)
+        for index in range(images):
+            pixels = random.integers(0, 256, (12, 10 + index, 3), np.uint8)
+            Image.fromarray(pixels).save(root / f"class-{label}" / f"{index}.png")
+    return root
+
+
+def test_a_search_on_a_folder_of_images_is_resumed_with_the_very_same_images(server, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("LUTNAS_CACHE_DIR", str(tmp_path / "cache"))
+    images, out = write_folder(tmp_path / "things", 10, 6), tmp_path / "run"
+    (images / "class-3" / "0.png").write_bytes(b"broken")
+    asked = [*arguments(server, out, "--warmup-steps", "3", "--search-steps", "3"), "--dataset", f"folder:{images}"]
+    assert main(asked) == 2
+    assert "0.png cannot be decoded: no image in it" in capfd.readouterr().err
+    assert main([*asked, "--skip-broken"]) == 0
+    assert "folder:things: 49 training images, 10 test images" in capfd.readouterr().out
+    assert json.loads((out / "data.json").read_text())["skipped"] == ["class-3/0.png"]
+    members = json.loads((out / "family.json").read_text())["members"]
+    (out / "family.json").unlink()
+    assert main(["--resume", "--out", str(out)]) == 0
+    assert json.loads((out / "family.json").read_text())["members"] == members
+    (images / "class-4" / "1.png").unlink()
+    assert main(["--resume", "--out", str(out)]) == 1
+    assert "was searched on other images" in capfd.readouterr().err
+
+
+def test_images_that_the_table_does_not_fit_are_named_with_the_command_that_measures_one(
+    server, table, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setenv("LUTNAS_CACHE_DIR", str(tmp_path / "cache"))
+    images = write_folder(tmp_path / "things", 3, 20)
+    assert main([*arguments(server, tmp_path / "run"), "--dataset", f"folder:{images}"]) == 2
+    said = capfd.readouterr().err
+    assert f"folder:things has 3 classes, the table's space {table.space} has 10" in said
+    assert "profiler-agent profile --server URL --device bench --space nas-bench-201 --resolution 16" in said
+    assert "--classes 3 --image-channels 3" in said
+    assert main([*arguments(server, tmp_path / "run"), "--resolution", "64"]) == 2
+    assert "asked for 64, the table of bench has 16" in (said := capfd.readouterr().err)
+    assert "--resolution 64 --channels 4" in said

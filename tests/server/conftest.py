@@ -174,6 +174,22 @@ def steady_api(tmp_path_factory):
         yield api
 
 
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """A server with what pages show: a device with two tables, one that is silent, and jobs in several states."""
+    with running(tmp_path_factory.mktemp("story")) as api:
+        lab = Lab()
+        lab.profile(api)
+        api.clock.advance(3600)
+        api.table = lab.profile(api, "run-2", runtime=Runtime("onnxruntime", "1.32.0"), canary_ms=2.1)
+        api.post("/v1/devices", {"name": "pi", "probe": {"cpu": "<script>document.title='taken over'</script>"}})
+        api.post("/v1/devices", {"name": "phone", "probe": {"note": "a-long-word-" * 30}})
+        for target_ms in (50.0, 60.0):
+            assert api.post("/v1/jobs", to_wire(lab.verify_job(api.table, target_ms))).status_code == 201
+        api.post("/v1/jobs/lease", {"device": "pi", "owner": "agent-7", "lease_s": 600})
+        yield api
+
+
 @pytest.fixture
 def lab():
     """The made-up device, its space and its plan."""
@@ -222,9 +238,9 @@ class Lab:
     def measure_all(self, **more):
         return [self.measure(task, **more) for task in PLAN.tasks]
 
-    def profile(self, api, run_id="run-1", device="pi", **more):
+    def profile(self, api, run_id="run-1", device="pi", runtime=RUNTIME, **more):
         """The whole campaign over HTTP; returns the summary of the table."""
-        run = self.run(run_id, device)
+        run = self.run(run_id, device, runtime=runtime)
         assert api.post("/v1/devices", {"name": device, "probe": {}}).status_code in (200, 201)
         assert api.put(f"/v1/runs/{run_id}", to_wire(run)).status_code == 201
         batch = {"measurements": to_wire(self.measure_all(**more))}

@@ -1,0 +1,89 @@
+"""Who may see the pages: everybody where reads are open, else whoever signs in with a token.
+
+The token itself is the session, in a cookie that no script can read and that no other site can make a browser send. The
+API takes no cookies, and pages write nothing: there is nothing to forge a request for.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+
+from lut_server.bodies import read_body
+from lut_server.pages.rendering import render
+from lut_server.refusals import refused
+from lut_server.services import READ, Credentials, ServicesHere, authenticate
+from shared.errors import ServerRefused
+
+COOKIE = "lutnas_token"
+_LONGEST_FORM_BYTES = 4096
+_LONGEST_FORM_S = 10.0
+router = APIRouter()
+
+
+async def require_viewer(request: Request, services: ServicesHere, credentials: Credentials) -> None:
+    """Let a viewer pass: reads are open, or the request carries a token, as a cookie or as the API takes it.
+
+    Raises:
+        AccessDenied: 401 or 403.
+        ServerRefused: 429.
+    """
+    token = request.cookies.get(COOKIE)
+    if services.settings.reads == "open" or "authorization" in request.headers or token is None:
+        await READ(services, credentials, request)
+        return
+    (await run_in_threadpool(authenticate, services, token, request)).require("read")
+
+
+async def _form(request: Request) -> dict[str, str]:
+    content = await read_body(request, _LONGEST_FORM_BYTES, _LONGEST_FORM_S)
+    return {name: values[0] for name, values in parse_qs(content.decode("utf-8", "replace")).items()}
+
+
+Form = Annotated[dict[str, str], Depends(_form)]
+
+
+@router.get("/login")
+def login_form(request: Request, services: ServicesHere, next: str = "/") -> Response:
+    if services.settings.reads == "open":
+        return RedirectResponse("/", 303)
+    return render(request, "login.html", 200, next=own_path(next), problem=None)
+
+
+@router.post("/login")
+def login(request: Request, services: ServicesHere, form: Form) -> Response:
+    target = own_path(form.get("next", "/"))
+    token = form.get("token", "").strip()
+    try:
+        _require_own_form(request)
+        authenticate(services, token, request).require("read")
+    except ServerRefused as error:
+        return render(request, "login.html", error.status, next=target, problem=str(error))
+    response = RedirectResponse(target, 303)
+    secure = bool(services.settings.tls_cert) or request.url.scheme == "https"
+    response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
+    return response
+
+
+@router.post("/logout")
+def logout(request: Request) -> Response:
+    _require_own_form(request)
+    response = RedirectResponse("/login", 303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return response
+
+
+def own_path(target: str) -> str:
+    """A path of this server; anything that a browser could take for another one becomes the first page."""
+    is_own = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
+    return target if is_own and "\\" not in target else "/"
+
+
+def _require_own_form(request: Request) -> None:
+    """Browsers say where a form was filled in; a client that says nothing is no browser that was lured."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise refused("forbidden", "this form was sent from another site")

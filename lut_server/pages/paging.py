@@ -1,0 +1,27 @@
+"""A part of a long list: no page gets longer with what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+ROWS = 50
+
+
+@dataclass(frozen=True)
+class Paging:
+    """Which part is shown: page `number` of `pages`, of `total` rows in all."""
+
+    number: int
+    pages: int
+    total: int
+
+
+def part(rows: Sequence[T], number: int, size: int = ROWS) -> tuple[tuple[T, ...], Paging]:
+    """One page of the rows; a number beyond the last page means the last one."""
+    pages = max(1, -(-len(rows) // size))
+    shown = min(max(number, 1), pages)
+    return tuple(rows[(shown - 1) * size : shown * size]), Paging(shown, pages, len(rows))

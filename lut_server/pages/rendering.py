@@ -1,0 +1,124 @@
+"""A view becomes an answer: a page, or the same as JSON.
+
+A view is a frozen dataclass; its template has the same name. Templates escape everything: names and probes come from
+agents, reasons from anywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lut_server.answers import answer
+from lut_server.pages import assets
+from lut_server.services import Services
+from shared import __version__
+
+SECURITY = {
+    # Plotly puts a heat map's cells into an image of its own, a data: address, and clears a style attribute: the hash
+    # is that of the empty one. All else comes from here.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; img-src 'self' data:; "
+    "style-src 'self' 'unsafe-hashes' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+}
+NAVIGATION = (
+    ("/", "Devices"),
+    ("/history", "History"),
+    ("/jobs", "Jobs"),
+)
+
+
+def wants_json(request: Request) -> bool:
+    """Whether the JSON twin is asked for."""
+    return request.query_params.get("format") == "json"
+
+
+def show(request: Request, template: str, view: Any, plots: list[dict[str, Any]] | None = None) -> Response:
+    """The page of a view, or its JSON twin."""
+    if wants_json(request):
+        return answer(view)
+    return render(request, template, 200, view=view, plots=plots or [], twin=address(request, format="json"))
+
+
+def render(request: Request, template: str, status: int, **values: Any) -> Response:
+    """A page of a template."""
+    services: Services = request.app.state.services
+    closed = services.settings.reads != "open"
+    own_kb, plotly_kb = assets.weights_kb()
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            **{"plots": [], "twin": None, "view": None} | values,
+            path=request.url.path,
+            here=functools.partial(address, request),
+            now=services.clock(),
+            navigation=NAVIGATION,
+            closed=closed,
+            plotly=assets.plotly_name(),
+            style_ids=assets.style_ids(),
+            own_kb=own_kb,
+            plotly_kb=plotly_kb,
+            version=__version__,
+        )
+    )
+    headers = SECURITY | {"Cache-Control": "no-store" if closed else "no-cache"}
+    return HTMLResponse(html, status_code=status, headers=headers)
+
+
+def address(request: Request, **changes: Any) -> str:
+    """The page's own address with other parameters; None takes one away."""
+    parameters = {**request.query_params, **changes}
+    query = urlencode({name: value for name, value in parameters.items() if value is not None})
+    return f"{request.url.path}?{query}" if query else request.url.path
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("lut_server.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"ms": _ms, "percent": _percent, "moment": _moment, "ago": _ago, "short": _short}
+    return environment
+
+
+def _ms(value: float | None) -> str:
+    """Four significant digits: a canary's interval is hardly ever narrower."""
+    return "–" if value is None else f"{value:#.4g}".rstrip(".")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f} %"
+
+
+def _moment(text: str | None) -> str:
+    return "never" if not text else f"{text[:10]} {text[11:16]}"
+
+
+def _ago(text: str | None, now: datetime) -> str:
+    """How long ago, in the largest unit that gives a whole number above one."""
+    if not text:
+        return "never"
+    try:
+        seconds = (now - datetime.fromisoformat(text)).total_seconds()
+    except (ValueError, TypeError):
+        return text
+    for size_s, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size_s:
+            return f"{int(seconds // size_s)} {unit} ago"
+    return f"{int(seconds)} s ago" if seconds >= 5 else "now"
+
+
+def _short(text: str) -> str:
+    """A hash as people read it."""
+    return text[:10]

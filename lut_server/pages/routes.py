@@ -1,0 +1,127 @@
+"""The pages. Each has a JSON twin: the same address with `format=json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
+from sqlalchemy.exc import OperationalError
+
+from lut_server.pages import access, assets, plots
+from lut_server.pages.devices import view_device, view_devices
+from lut_server.pages.history import view_history
+from lut_server.pages.job_list import view_jobs
+from lut_server.pages.rendering import address, render, show, wants_json
+from lut_server.pages.table_facts import FactsReader
+from lut_server.pages.tables import view_networks, view_table
+from lut_server.services import ServicesHere, StoreHere
+from shared.errors import LutnasError, NotFound, ServerRefused
+
+
+class Page(APIRoute):
+    """A route whose errors are pages, too; where a token is missing, it leads to the form for one."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def answer_or_explain(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except (LutnasError, OperationalError, RequestValidationError) as error:
+                if wants_json(request):
+                    raise
+                return _explain(request, error)
+
+        return answer_or_explain
+
+
+def _explain(request: Request, error: Exception) -> Response:
+    if isinstance(error, ServerRefused) and error.status == 401:
+        response = RedirectResponse(f"/login?{urlencode({'next': address(request)})}", 303)
+        response.delete_cookie(access.COOKIE, httponly=True, samesite="strict")
+        return response
+    if isinstance(error, OperationalError):
+        return render(request, "problem.html", 503, problem="the database does not answer; try again")
+    if isinstance(error, RequestValidationError):
+        return render(request, "problem.html", 422, problem="the address holds a value that is none")
+    status = error.status if isinstance(error, ServerRefused) else 422
+    return render(request, "problem.html", status, problem=str(error))
+
+
+router = APIRouter(route_class=Page)
+pages = APIRouter(route_class=Page, dependencies=[Depends(access.require_viewer)])
+
+
+async def _facts(services: ServicesHere, request: Request) -> FactsReader:
+    state = request.app.state
+    if not hasattr(state, "facts"):
+        state.facts = FactsReader(services.store.tables)
+    assert isinstance(state.facts, FactsReader)
+    return state.facts
+
+
+Facts = Annotated[FactsReader, Depends(_facts)]
+
+
+@pages.get("/")
+def devices(request: Request, services: ServicesHere, facts: Facts, page: int = 1) -> Response:
+    return show(request, "devices.html", view_devices(services.store, facts, services.clock(), page))
+
+
+@pages.get("/devices/{name}")
+def device(request: Request, services: ServicesHere, facts: Facts, name: str, page: int = 1) -> Response:
+    return show(request, "device.html", view_device(services.store, facts, services.clock(), name, page))
+
+
+@pages.get("/tables/{table_hash}")
+def table(request: Request, facts: Facts, table_hash: str, page: int = 1, kernels_page: int = 1) -> Response:
+    view = view_table(table_hash, facts.get(table_hash), page, kernels_page)
+    drawn = [plots.heat_map(view), plots.kinds_of_cost(view)]
+    return show(request, "table.html", view, [plot for plot in drawn if plot is not None])
+
+
+@pages.get("/tables/{table_hash}/networks")
+def networks(request: Request, facts: Facts, table_hash: str, page: int = 1) -> Response:
+    view = view_networks(table_hash, facts.get(table_hash), page)
+    return show(request, "networks.html", view, [plots.predicted_against_measured(view)])
+
+
+@pages.get("/history")
+def history(
+    request: Request, store: StoreHere, facts: Facts, device: str | None = None, op: str | None = None
+) -> Response:
+    view = view_history(store, facts, device or None, op or None)
+    return show(request, "history.html", view, [plots.price_history(view)] if view.entries else [])
+
+
+@pages.get("/jobs")
+def jobs(request: Request, store: StoreHere, state: str | None = None, page: int = 1) -> Response:
+    return show(request, "jobs.html", view_jobs(store, state, page))
+
+
+@router.get("/static/{name}")
+def static(
+    name: str,
+    accept_encoding: Annotated[str, Header()] = "",
+    if_none_match: Annotated[str, Header()] = "",
+) -> Response:
+    asset = assets.find_asset(name)
+    if asset is None:
+        raise NotFound(f"there is no file {name[:80]}", 404, "not_found")
+    etag = f'"{asset.etag}"'
+    keep = "public, max-age=31536000, immutable" if asset.is_for_ever else "no-cache"
+    headers = {"ETag": etag, "Cache-Control": keep, "Vary": "Accept-Encoding"}
+    if etag in if_none_match:
+        return Response(status_code=304, headers=headers)
+    if "gzip" in accept_encoding:
+        headers["Content-Encoding"] = "gzip"
+        return Response(asset.compressed, media_type=asset.media_type, headers=headers)
+    return Response(asset.content, media_type=asset.media_type, headers=headers)
+
+
+router.include_router(pages)

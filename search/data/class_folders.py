@@ -1,0 +1,199 @@
+"""A folder of class folders: one folder per class, images of any size in it.
+
+With subfolders `train` and `test` (or `val`, `validation`) that split is taken; else a sixth of each class, drawn with
+a fixed seed, becomes the test images. Every image's shorter side is resized to the network's input, and the middle is
+kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search.data.decoding import Decoded, Source, decode_all
+from search.data.image_set import ImageSet, make_image_set
+from search.randomness import generator
+from shared.errors import WrongUse
+
+FOLDER = "folder:"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+IGNORED = ("thumbs.db", "desktop.ini")
+TEST_FOLDERS = ("test", "val", "validation")
+TEST_SHARE, SPLIT_SEED = 1 / 6, 0
+LEAST_PER_CLASS, LEAST_TRAINING = 5, 40
+"""Below that nothing is left to train on, to choose by and to rank by."""
+SHOWN = 5
+BEFORE = "shorter side resized bilinearly with antialiasing to {0}, middle {0} x {0} kept, first frame, EXIF turned"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What lies in the folder.
+
+    Attributes:
+        classes: sorted names.
+        train, test: images with the label of their class, sorted.
+        seeded: whether the split was drawn here.
+    """
+
+    classes: tuple[str, ...]
+    train: tuple[Source, ...]
+    test: tuple[Source, ...]
+    seeded: bool
+
+
+def load_folder(
+    root: Path,
+    resolution: int,
+    channels: int,
+    cache_dir: Path,
+    skip_broken: bool = False,
+    warn: Callable[[str], None] = lambda line: None,
+) -> ImageSet:
+    """Load a folder; decoded images are kept in the cache, as one memory-mapped file per content.
+
+    Args:
+        root: with the class folders, or with `train` and `test`.
+        resolution, channels: of the network's input; 1 channel makes the images grey.
+        cache_dir: for decoded images.
+        skip_broken: leave out images that cannot be decoded, and files that are no images.
+        warn: told how many were left out, and which.
+
+    Raises:
+        WrongUse: there is no such folder, or its images cannot be learned from; the message names the file.
+        LutnasError: the cache cannot be written.
+    """
+    if channels not in (1, 3):
+        raise WrongUse(f"{FOLDER}{root} gives images of 1 or 3 channels, the table's networks take {channels}")
+    layout, foreign = scan(root)
+    if foreign and not skip_broken:
+        raise WrongUse(
+            f"{root / foreign[0]} is no image that can be read here ({', '.join(SUFFIXES)});"
+            f" remove {_them(foreign)}, or leave out what is unreadable with --skip-broken"
+        )
+    decoded = decode_all(root, (*layout.train, *layout.test), resolution, channels, cache_dir / "decoded")
+    broken = dict(decoded.broken)
+    if broken and not skip_broken:
+        first, reason = next(iter(broken.items()))
+        raise WrongUse(
+            f"{root / first} cannot be decoded: {reason}; remove {_them(list(broken))}, or leave out what is unreadable"
+            " with --skip-broken"
+        )
+    skipped = sorted([*foreign, *broken])
+    if skipped:
+        shown = ", ".join(skipped[:SHOWN]) + (f" and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else "")
+        warn(f"left out {len(skipped)} unreadable files of {root}: {shown}")
+    train, test = (tuple(one for one in part if one.path not in broken) for part in (layout.train, layout.test))
+    check_counts(root, Layout(layout.classes, train, test, layout.seeded))
+    return _image_set(root, Layout(layout.classes, train, test, layout.seeded), decoded, resolution, channels, skipped)
+
+
+def scan(root: Path) -> tuple[Layout, list[str]]:
+    """Classes, images and split of a folder, and files that are no images; nothing is opened.
+
+    Raises:
+        WrongUse: no folder, no classes, or too few images of a class.
+    """
+    if not root.is_dir():
+        raise WrongUse(f"{FOLDER}{root}: there is no such folder")
+    top = _subfolders(root)
+    test_name = next((name for name in TEST_FOLDERS if name in top), None)
+    if "train" in top and test_name:
+        classes, train, foreign = _classes(root, "train/")
+        test_classes, test, more = _classes(root, f"{test_name}/")
+        if classes != test_classes:
+            missing = sorted(set(classes) ^ set(test_classes))
+            raise WrongUse(f"{root}: the class {missing[0]} is in only one of train and {test_name}")
+        layout = Layout(classes, train, test, seeded=False)
+        foreign += more
+    else:
+        classes, images, foreign = _classes(root, "")
+        train, test = _split(images, classes)
+        layout = Layout(classes, train, test, seeded=True)
+    check_counts(root, layout)
+    return layout, foreign
+
+
+def check_counts(root: Path, layout: Layout) -> None:
+    """Raise WrongUse unless there are two classes or more, and enough images of each."""
+    if len(layout.classes) == 0:
+        raise WrongUse(f"{root} holds no class folders: make one folder per class and put its images there")
+    if len(layout.classes) == 1:
+        raise WrongUse(f"{root} holds one class only ({layout.classes[0]}): there is nothing to tell apart")
+    for label, name in enumerate(layout.classes):
+        train, test = (sum(one.label == label for one in part) for part in (layout.train, layout.test))
+        if train + test == 0:
+            raise WrongUse(f"{root}: the class {name} is empty; add images or remove its folder")
+        if train + test < LEAST_PER_CLASS or train == 0 or test == 0:
+            raise WrongUse(
+                f"{root}: the class {name} has {train} images to train on and {test} to test with;"
+                f" a class needs {LEAST_PER_CLASS} or more in all, and some of both"
+            )
+    if len(layout.train) < LEAST_TRAINING:
+        raise WrongUse(
+            f"{root} has {len(layout.train)} images to train on; a search needs {LEAST_TRAINING} or more,"
+            " and hundreds per class to be of use"
+        )
+
+
+def _classes(root: Path, prefix: str) -> tuple[tuple[str, ...], tuple[Source, ...], list[str]]:
+    names = _subfolders(root / prefix)
+    images: list[Source] = []
+    foreign: list[str] = []
+    for label, name in enumerate(names):
+        for path in sorted((root / prefix / name).rglob("*")):
+            if path.is_dir() or path.name.startswith(".") or path.name.lower() in IGNORED:
+                continue
+            relative = path.relative_to(root).as_posix()
+            if path.suffix.lower() in SUFFIXES:
+                images.append(Source(relative, label))
+            else:
+                foreign.append(relative)
+    return tuple(names), tuple(images), foreign
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _split(images: Sequence[Source], classes: Sequence[str]) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
+    """The same share of each class, drawn by seed and class name: other classes change nothing in one."""
+    tested: set[str] = set()
+    for label, name in enumerate(classes):
+        own = [one for one in images if one.label == label]
+        count = round(len(own) * TEST_SHARE) or min(1, len(own))
+        order = torch.randperm(len(own), generator=generator(SPLIT_SEED, "folder split", name))
+        tested.update(own[int(index)].path for index in order[:count])
+    return tuple(one for one in images if one.path not in tested), tuple(one for one in images if one.path in tested)
+
+
+def _image_set(
+    root: Path, layout: Layout, decoded: Decoded, resolution: int, channels: int, skipped: Sequence[str]
+) -> ImageSet:
+    labels = [torch.tensor([one.label for one in part]) for part in (layout.train, layout.test)]
+    count = len(layout.train)
+    origin: dict[str, Any] = {
+        "split": f"a sixth of each class drawn with seed {SPLIT_SEED}" if layout.seeded else "the folder's own",
+        "skip_broken": bool(skipped),
+        "skipped": list(skipped),
+        "train_files": [one.path for one in layout.train],
+        "test_files": [one.path for one in layout.test],
+    }
+    return make_image_set(
+        f"{FOLDER}{root.resolve()}",
+        (decoded.images[:count], labels[0], decoded.images[count:], labels[1]),
+        resolution,
+        channels,
+        layout.classes,
+        mirror=True,
+        before=BEFORE.format(resolution),
+        origin=origin,
+    )
+
+
+def _them(files: Sequence[str]) -> str:
+    return "it" if len(files) == 1 else f"it and {len(files) - 1} more"

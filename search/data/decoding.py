@@ -1,0 +1,165 @@
+"""Image files decoded once into one file of uint8 values, which is then mapped into memory.
+
+The file is named after the content of the images, so that a folder that changed is decoded anew, and one that did not
+is there at once, even in another place. Only a handful of images is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shared.errors import LutnasError
+
+RULE = 1
+"""Part of the key: a change in how images are decoded is another number."""
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+IN_FLIGHT = 64
+"""Images that are read or decoded but not yet written."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image file: its path below the data set's folder, and its label."""
+
+    path: str
+    label: int
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """uint8 images (N, channels, side, side), mapped from a file, without the broken ones; these with the reason."""
+
+    images: Tensor
+    broken: tuple[tuple[str, str], ...]
+
+
+def decode_all(root: Path, sources: Sequence[Source], side: int, channels: int, cache: Path) -> Decoded:
+    """Decode images in their order, with as many threads as there are cores; or take them from the cache.
+
+    Args:
+        root: folder of the sources.
+        sources: to decode.
+        side, channels: of the decoded images; 1 channel is grey, 3 are colours.
+        cache: folder for decoded images.
+
+    Raises:
+        LutnasError: a file cannot be opened, or the cache cannot be written.
+    """
+    key = _key(root, sources, side, channels)
+    images, notes = cache / f"{key}.u8", cache / f"{key}.json"
+    found = _from_cache(images, notes, side, channels)
+    if found is not None:
+        return found
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        written = images.with_suffix(f".{os.getpid()}.part")
+        try:
+            with written.open("wb") as file:
+                content = _write(file, root, sources, side, channels)
+                file.flush()
+                os.fsync(file.fileno())
+            written.replace(images)
+        finally:
+            written.unlink(missing_ok=True)
+        notes.write_text(json.dumps(content), encoding="utf-8")
+    except OSError as error:
+        raise LutnasError(
+            f"cannot keep decoded images in {cache}: {error.strerror or error}; make room,"
+            " or name another folder with LUTNAS_CACHE_DIR"
+        ) from error
+    again = _from_cache(images, notes, side, channels)
+    if again is None:
+        raise LutnasError(f"{images} does not hold what was just written to it; is the disk in order?")
+    return again
+
+
+def decode(path: Path, side: int, channels: int) -> bytes | str:
+    """The bytes of one image (channels, side, side), or why it cannot be decoded."""
+    from PIL import Image, ImageOps  # not at the top: only folders of images need it
+
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.mode.startswith(("I", "F")):
+                return f"pixels of more than 8 bits (mode {image.mode})"
+            turned = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+            fitted = ImageOps.fit(turned, (side, side), Image.Resampling.BILINEAR)
+    except Image.DecompressionBombError:
+        return "it claims to have far too many pixels"
+    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, TypeError, IndexError) as error:
+        said = str(error).replace(str(path), "the file")
+        return "no image in it" if "cannot identify" in said else said[:160] or type(error).__name__
+    return np.asarray(fitted).reshape(side, side, channels).transpose(2, 0, 1).tobytes()
+
+
+def _write(file: IO[bytes], root: Path, sources: Sequence[Source], side: int, channels: int) -> dict[str, object]:
+    digest, broken, count = hashlib.sha256(), [], 0
+    results = _in_order(lambda one: decode(root / one.path, side, channels), sources)
+    for source, result in zip(sources, results, strict=True):
+        if isinstance(result, str):
+            broken.append([source.path, result])
+            continue
+        file.write(result)
+        digest.update(result)
+        count += 1
+    return {"count": count, "sha256": digest.hexdigest(), "broken": broken}
+
+
+def _from_cache(images: Path, notes: Path, side: int, channels: int) -> Decoded | None:
+    """None if it is not there, or not as it was written."""
+    try:
+        content = json.loads(notes.read_text(encoding="utf-8"))
+        count, sha256 = content["count"], content["sha256"]
+        broken = tuple((str(path), str(reason)) for path, reason in content["broken"])
+        shape = (count, channels, side, side)
+        if images.stat().st_size != math.prod(shape):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if count == 0:
+        return Decoded(torch.empty(shape, dtype=torch.uint8), broken)
+    mapped = torch.from_file(str(images), shared=False, size=math.prod(shape), dtype=torch.uint8)
+    if hashlib.sha256(mapped.numpy().data).hexdigest() != sha256:
+        return None
+    return Decoded(mapped.view(shape), broken)
+
+
+def _key(root: Path, sources: Sequence[Source], side: int, channels: int) -> str:
+    digest = hashlib.sha256(repr((RULE, side, channels)).encode())
+    for source, content in zip(sources, _in_order(lambda one: _content_hash(root / one.path), sources), strict=True):
+        digest.update(repr((source.path, content)).encode())
+    return digest.hexdigest()[:32]
+
+
+def _content_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise LutnasError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Results in order, by one thread per core, a few items ahead of who takes them."""
+    left = iter(items)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        waiting = deque(pool.submit(work, item) for item in islice(left, IN_FLIGHT))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in islice(left, 1))

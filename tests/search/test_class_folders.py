@@ -1,0 +1,163 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from search.data import load_images, splits
+from search.data.decoding import decode
+from search.data.stream import Stream
+from search.run_directory import RunDirectory
+from shared.errors import LutnasError, WrongUse
+
+
+def picture(width, height, seed, mode="RGB"):
+    shape = (height, width) if mode == "L" else (height, width, len(mode))
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8), mode)
+
+
+def write_classes(root, names=("cat", "dog"), count=30, suffixes=("jpg", "png")):
+    for number, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            size = (20 + index, 30 - number)
+            picture(*size, seed=100 * number + index).save(
+                root / name / f"{index:02d}.{suffixes[index % len(suffixes)]}"
+            )
+    return root
+
+
+def load(root, tmp_path, **more):
+    return load_images(f"folder:{root}", 16, 3, cache_dir=tmp_path / "cache", **more)
+
+
+def test_a_folder_gives_classes_a_split_and_a_normalisation_that_are_written_down(tmp_path, config, table):
+    root = write_classes(tmp_path / "pets")
+    images = load(root, tmp_path)
+    assert images.preprocessing.class_names == ("cat", "dog")
+    assert images.train_images.shape == (50, 3, 16, 16)
+    assert images.test_labels.bincount().tolist() == [5, 5]
+    files = images.origin["train_files"] + images.origin["test_files"]
+    assert sorted(files) == sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*"))
+    again = load(root, tmp_path / "other cache")
+    assert again.fingerprint == images.fingerprint
+    run = RunDirectory.create(tmp_path / "run", replace(config, dataset=images.name), table, images)
+    record = json.loads((run.path / "data.json").read_text())
+    assert record["class_names"] == ["cat", "dog"]
+    assert record["mean"] == list(images.preprocessing.mean)
+    assert record["test_files"] == images.origin["test_files"]
+    assert "drawn with seed" in record["split"]
+    assert "middle 16 x 16 kept" in images.preprocessing.describe()["input_resize"]
+    assert images.title == "folder:pets"
+
+
+def test_each_image_is_the_middle_of_the_resized_file(tmp_path):
+    wide = np.zeros((40, 80, 3), np.uint8)
+    wide[:, 20:60] = (200, 100, 50)
+    wide[:20, 20:60] = (10, 20, 30)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    found = np.frombuffer(decode(tmp_path / "wide.png", 16, 3), np.uint8).reshape(3, 16, 16)
+    assert found[:, 2, 8].tolist() == [10, 20, 30]
+    assert found[:, 13, 1].tolist() == [200, 100, 50]
+    turned = Image.Exif()
+    turned[0x0112] = 3  # upside down
+    Image.fromarray(wide).save(tmp_path / "turned.png", exif=turned)
+    assert np.frombuffer(decode(tmp_path / "turned.png", 16, 3), np.uint8).reshape(3, 16, 16)[0, 13, 8] == 10
+    grey = np.frombuffer(decode(tmp_path / "wide.png", 16, 1), np.uint8)
+    assert grey.size == 256
+
+
+def test_train_and_test_folders_are_the_split(tmp_path):
+    write_classes(tmp_path / "set" / "train", count=25)
+    write_classes(tmp_path / "set" / "val", count=3)
+    images = load(tmp_path / "set", tmp_path)
+    assert (len(images.train_labels), len(images.test_labels)) == (50, 6)
+    assert images.origin["split"] == "the folder's own"
+    (tmp_path / "set" / "val" / "dog").rename(tmp_path / "set" / "val" / "dogs")
+    with pytest.raises(WrongUse, match="dog is in only one of train and val"):
+        load(tmp_path / "set", tmp_path)
+
+
+def test_decoded_images_come_from_the_cache_until_a_file_changes_or_the_cache_is_damaged(tmp_path):
+    root = write_classes(tmp_path / "pets")
+    first = load(root, tmp_path).fingerprint
+    (cached,) = (tmp_path / "cache").rglob("*.u8")
+    written_ns = cached.stat().st_mtime_ns
+    assert load(root.rename(tmp_path / "moved"), tmp_path).fingerprint == first
+    assert cached.stat().st_mtime_ns == written_ns
+    content = bytearray(cached.read_bytes())
+    content[100] ^= 1
+    cached.write_bytes(content)
+    assert load(tmp_path / "moved", tmp_path).fingerprint == first
+    picture(33, 33, 7).save(tmp_path / "moved" / "cat" / "00.jpg")
+    assert load(tmp_path / "moved", tmp_path).fingerprint != first
+
+
+def break_some(root):
+    whole = (root / "cat" / "00.jpg").read_bytes()
+    (root / "cat" / "00.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "dog" / "01.png").write_bytes(b"")
+    (root / "dog" / "notes.txt").write_text("not a picture")
+    Image.fromarray(np.zeros((9, 9), np.uint16)).save(root / "dog" / "deep.png")
+
+
+def test_broken_images_are_named_or_left_out_counted_and_listed(tmp_path):
+    root = write_classes(tmp_path / "pets")
+    break_some(root)
+    with pytest.raises(WrongUse, match=r"notes\.txt is no image .*--skip-broken"):
+        load(root, tmp_path)
+    (root / "dog" / "notes.txt").unlink()
+    with pytest.raises(WrongUse, match=r"\.(jpg|png) cannot be decoded: .*it and 2 more, .*--skip-broken") as refused:
+        load(root, tmp_path)
+    assert refused.value.exit_code == 2
+    lines = []
+    images = load(root, tmp_path, skip_broken=True, warn=lines.append)
+    assert images.origin["skipped"] == ["cat/00.jpg", "dog/01.png", "dog/deep.png"]
+    assert lines == [f"left out 3 unreadable files of {root}: cat/00.jpg, dog/01.png, dog/deep.png"]
+    assert len(images.train_labels) + len(images.test_labels) == 58
+    assert len(images.train_labels) == len(images.train_images) == len(images.origin["train_files"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "count", "message"),
+    [
+        ((), 0, "no class folders"),
+        (("cat",), 30, r"one class only \(cat\)"),
+        (("cat", "dog"), 4, "cat has 3 images to train on and 1 to test with; a class needs 5"),
+        (("cat", "dog"), 6, "has 10 images to train on; a search needs 40"),
+    ],
+)
+def test_a_folder_that_nothing_can_be_learned_from_says_why(tmp_path, classes, count, message):
+    root = tmp_path / "pets"
+    root.mkdir()
+    write_classes(root, classes, count)
+    with pytest.raises(WrongUse, match=message):
+        load(root, tmp_path)
+
+
+def test_an_empty_class_is_named(tmp_path):
+    root = write_classes(tmp_path / "pets")
+    (root / "bird").mkdir()
+    with pytest.raises(WrongUse, match="the class bird is empty"):
+        load(root, tmp_path)
+    with pytest.raises(WrongUse, match="no such folder"):
+        load(tmp_path / "nowhere", tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_one_clear_line(tmp_path):
+    root = write_classes(tmp_path / "pets")
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.raises(LutnasError, match=r"cannot keep decoded images in .*LUTNAS_CACHE_DIR"):
+        load(root, tmp_path)
+
+
+def test_images_too_many_for_memory_give_the_same_batches(tmp_path, digits):
+    mapped = load(write_classes(tmp_path / "pets"), tmp_path)
+    for images, resolution in ((mapped, 16), (mapped, 8), (digits, 8)):
+        indices = splits(images, 0).train
+        whole = Stream(images, indices, resolution, 8, 3, "weights")
+        piecewise = Stream(images, indices, resolution, 8, 3, "weights", most_bytes=0)
+        assert torch.equal(whole.batch(5)[0], piecewise.batch(5)[0])
+        assert torch.equal(whole.batch(5)[1], piecewise.batch(5)[1])
