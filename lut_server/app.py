@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
 
 from lut_server import bodies, problems
 from lut_server.audit import AuditLog
@@ -21,6 +22,7 @@ from lut_server.metrics import Metrics
 from lut_server.pages import access
 from lut_server.pages import routes as pages
 from lut_server.predicting import PredictionRequest
+from lut_server.quick_tables import QuickTables
 from lut_server.routes import archive, devices, health, jobs, kernels, plans, runs, tables
 from lut_server.services import Services
 from lut_server.settings import Settings
@@ -78,7 +80,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         separate_input_output_schemas=False,
         redirect_slashes=False,
     )
-    app.state.shelf = TableShelf(kept)
+    shelf = app.state.shelf = TableShelf(kept)
     authenticator = Authenticator(kept.tokens, clock=clock)
     app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), clock)
     for module in (health, devices, plans, runs, tables, kernels, jobs, archive):
@@ -88,7 +90,10 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
     problems.install(app)
     # Random weights do not compress: ONNX files go out as they are.
     app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX, archive.GZIP))
-    build = app.build_middleware_stack
+
+    def build(framework: Callable[[], ASGIApp] = app.build_middleware_stack) -> ASGIApp:
+        return framework() if settings.reads == "closed" else QuickTables(framework(), shelf)
+
     # The outermost of all: what the framework itself answers to an unforeseen error passes through it too.
     app.build_middleware_stack = lambda: Watch(  # type: ignore[method-assign]
         build(), metrics, audit, secure=bool(settings.tls_cert), log_format=settings.log_format

@@ -134,11 +134,15 @@ def _hyperparameters(x: Array, y: Array, prior: _Prior) -> tuple[float, float]:
     """(tau, rel) under the posterior on the grid: the geometric mean of tau, the root mean square of rel."""
     residual = (y - x @ prior.mean) / y
     rel2 = REL_GRID[:, None] ** 2
+    # x = q r serves every tau: only the small triangle is decomposed for each.
+    q, r = np.linalg.qr(x / y[:, None])
+    inside = q.T @ residual
+    outside2 = float(np.sum((residual - q @ inside) ** 2))
     score = np.empty((len(TAU_GRID), len(REL_GRID)))
     for index, tau in enumerate(TAU_GRID):
-        u, s, _ = np.linalg.svd(x * prior.sd(float(tau)) / y[:, None], full_matrices=False)
-        along = u.T @ residual
-        across2 = float(np.sum((residual - u @ along) ** 2))
+        u, s, _ = np.linalg.svd(r * prior.sd(float(tau)), full_matrices=False)
+        along = u.T @ inside
+        across2 = outside2 + float(np.sum((inside - u @ along) ** 2))
         misfit = across2 / rel2[:, 0] + np.sum(along**2 / (rel2 + s**2), axis=1)
         log_det = len(y) * np.log(rel2[:, 0]) + np.sum(np.log1p(s**2 / rel2), axis=1)
         score[index] = -0.5 * (misfit + log_det) + _log_prior(REL_GRID, REL_PRIOR) + _log_prior(tau, TAU_PRIOR)
@@ -168,13 +172,21 @@ def _non_negative_mode(x: Array, y: Array, noise_sd: Array, prior_mean: Array, s
     """argmin over theta >= 0 of |(y - X theta) / noise|^2 + |(theta - m) / sd|^2, in units of the prior's sd."""
     a = np.vstack([x * sd / noise_sd[:, None], np.eye(len(sd))])
     b = np.concatenate([y / noise_sd, prior_mean / sd])
-    return non_negative_least_squares(a, b) * sd
+    q, r = np.linalg.qr(a)  # |a z - b| and |r z - q'b| differ by a constant
+    return non_negative_least_squares(r, q.T @ b, has_full_rank=True) * sd
 
 
-def non_negative_least_squares(a: Array, b: Array) -> Array:
-    """Lawson and Hanson's algorithm: argmin over z >= 0 of |a z - b|."""
+def non_negative_least_squares(a: Array, b: Array, has_full_rank: bool = False) -> Array:
+    """Lawson and Hanson's algorithm: argmin over z >= 0 of |a z - b|.
+
+    Args:
+        has_full_rank: the columns are independent, so that there is one minimum, and it does not matter where the
+            search begins: near it then, with all that the unlimited minimum has above 0, and not with nothing.
+    """
     size = a.shape[1]
     z, free = np.zeros(size), np.zeros(size, dtype=bool)
+    if has_full_rank:
+        z, free = _first_guess(a, b)
     # Below this, a gradient is rounding: freeing for its sake could go on for ever.
     tolerance = 1e-10 * float(np.linalg.norm(a, axis=0).max() * max(np.linalg.norm(b), 1e-300))
     for _ in range(10 * size):
@@ -197,6 +209,18 @@ def non_negative_least_squares(a: Array, b: Array) -> Array:
             if not free.any():
                 break
     return np.maximum(z, 0.0)
+
+
+def _first_guess(a: Array, b: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """A least-squares solution that is above 0 where it is free, and which that is; 0 elsewhere."""
+    free = np.ones(a.shape[1], dtype=bool)
+    while free.any():
+        z = np.zeros(a.shape[1])
+        z[free] = np.linalg.lstsq(a[:, free], b, rcond=None)[0]
+        if (z[free] > 0).all():
+            return z, free
+        free &= z > 0
+    return np.zeros(a.shape[1]), free
 
 
 def _relative_spread(x: Array, y: Array, rel: float, mean: Array, sd: Array, covariance: Array) -> float:

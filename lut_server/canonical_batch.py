@@ -3,12 +3,14 @@
 An agent sends the canonical JSON of its measurements. A server that parses it, builds and checks each value and writes
 the same bytes again spends nearly all its time on that. One regular expression says the same of a measurement in that
 form: every field in its place, of its type and within its domain. What it recognises is stored as it came. It is strict
-on purpose: whatever else is valid (other order, spaces, escapes, exponents) is not recognised, and parsed as before; a
-test holds that everything it does recognise is a measurement with just these bytes.
+on purpose: a test holds that everything it does recognise is a measurement with just these bytes. Where only order,
+spaces or escapes differ, as in other clients' JSON, the body is parsed and written again first. Whatever else is valid
+(exponents, whole numbers, fields left out) is not recognised, and built value by value.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from hashlib import sha256
@@ -17,6 +19,8 @@ from lut_server.store import WrittenMeasurement
 from shared.measurement import MOST_REPEATS, MOST_ROUNDS
 from shared.plan import ROLES
 
+Check = Callable[[bytes, bytes, bytes, bytes | None], None]
+"""Takes role, subject, graph and minus of a measurement, and raises where they are not the run's."""
 _OPENS, _CLOSES = b'{"measurements":[', b"]}"
 # From 0.000001 to 99999.9… ms, in the digits that Python gives a float: no zero, no exponent.
 _TIME = r"(?:0\.0{0,3}[1-9][0-9]{0,17}|[1-9][0-9]{0,4}\.[0-9]{1,17})"
@@ -33,15 +37,22 @@ _MEASUREMENT = re.compile(
 )
 
 
-def find_written(
-    body: bytes, check: Callable[[bytes, bytes, bytes, bytes | None], None]
-) -> list[WrittenMeasurement] | None:
-    """The measurements of a request's body; None where it is not in the one form that is recognised.
+def find_rewritten(body: bytes, check: Check) -> list[WrittenMeasurement] | None:
+    """As `find_written`, of a body that is JSON in whatever form; None where that does not make it recognisable."""
+    try:
+        data = json.loads(body, parse_constant=_refuse_constant)
+        batch = json.dumps({"measurements": data["measurements"]}, sort_keys=True, separators=(",", ":")).encode()
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None  # whoever parses it in earnest says what is wrong
+    return find_written(batch, check)
 
-    Args:
-        body: of the request.
-        check: takes role, subject, graph and minus of each measurement, and raises where they are not the run's.
-    """
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def find_written(body: bytes, check: Check) -> list[WrittenMeasurement] | None:
+    """The measurements of a request's body; None where it is not in the one form that is recognised."""
     if not body.startswith(_OPENS):
         return None
     found, position, end = [], len(_OPENS), len(body) - len(_CLOSES)

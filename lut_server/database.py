@@ -100,7 +100,8 @@ class Database:
             return None
         with self._watch_lock:
             if self._watch is None:
-                self._watch = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
+                # It waits for no lock: whoever asks may be the one thread that serves all requests.
+                self._watch = sqlite3.connect(str(self.path), 0, isolation_level=None, check_same_thread=False)
             try:
                 (version,) = self._watch.execute("PRAGMA data_version").fetchone()
             except sqlite3.Error:
@@ -180,8 +181,14 @@ def insert_missing(connection: Connection, table: Table, rows: Mapping[str, Any]
     A row that another transaction is inserting right now is waited for: afterwards it is there, whoever won.
     """
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
-    return connection.execute(statement, rows).rowcount
+    statement = dialect.insert(table).on_conflict_do_nothing()
+    options = {"preserve_rowcount": True}
+    if isinstance(rows, Mapping) or dialect is postgresql:
+        return connection.execute(statement.execution_options(**options), rows).rowcount
+    # Straight to the driver: what SQLAlchemy does to each row of plain values takes as long as storing it.
+    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    values = [tuple(map(row.__getitem__, compiled.positiontup or ())) for row in rows]
+    return connection.exec_driver_sql(compiled.string, values, execution_options=options).rowcount
 
 
 def _parse(url: str) -> URL:

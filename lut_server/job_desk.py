@@ -49,7 +49,7 @@ def hand_in(store: Store, job_id: str, job: NewJob, result: JobResult) -> Job:
         Conflict: the job has another result, or was cancelled.
     """
     check_result(job, result)
-    if result.run is not None and store.runs.get(result.run).run.device != job.device:
+    if result.run is not None and store.runs.get_run(result.run).device != job.device:
         raise InvalidValue("result.run", f"'{result.run}' is a run of another device")
     if result.kernels is not None:
         counts = {f"network:{job.space}:{genotype}": kernels for genotype, kernels in result.kernels.items()}

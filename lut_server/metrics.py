@@ -27,6 +27,7 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
+        self._kept: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.refused_tokens = Counter(
             "lutnas_refused_tokens", "Requests whose token was refused.", registry=self.registry
         )
@@ -36,8 +37,13 @@ class Metrics:
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request was answered. `route` is its template: its parameters would make a series each."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        key = (method, route, status)
+        found = self._kept.get(key)
+        if found is None:
+            series = self._requests.labels(method, route, str(status)), self._seconds.labels(method, route)
+            found = self._kept[key] = series
+        found[0].inc()
+        found[1].observe(seconds)
 
     def render(self, store: Store) -> bytes:
         """The text, with the store's sizes as they are now."""

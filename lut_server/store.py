@@ -134,6 +134,9 @@ class RunStore(Protocol):
     def get(self, run_id: str) -> StoredRun:
         """The run (unknown_run)."""
 
+    def get_run(self, run_id: str) -> Run:
+        """The run without what became of it (unknown_run): counting its measurements takes time."""
+
     def list(self, device: str | None = None) -> tuple[StoredRun, ...]:
         """All runs, of one device if given."""
 

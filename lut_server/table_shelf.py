@@ -16,6 +16,8 @@ from lut_server.table_lookup import get_table
 KEPT_BYTES = 128 << 20
 MOST_QUESTIONS = 1024
 _GZIP_LEVEL = 5
+Asked = tuple[str, bytes]
+"""A request's path and query string, as they came."""
 _Question = tuple[str, str, str | None]
 
 
@@ -28,16 +30,23 @@ class TableShelf:
         self._lock = threading.Lock()
         self._bytes: OrderedDict[tuple[str, bool], bytes] = OrderedDict()
         self._newest: dict[_Question, str] = {}
+        self._asked: dict[Asked, str] = {}
         self._version: int | None = None
 
-    def find_newest(self, device: str, space: str, runtime: str | None) -> str | None:
-        """Hash of the device's newest table, if it is known without asking the database."""
+    def find_newest(self, device: str, space: str, runtime: str | None, asked: Asked | None = None) -> str | None:
+        """Hash of the device's newest table, if it is known without asking the database.
+
+        `asked` is remembered with it: `find_asked` knows the answer from then on.
+        """
         version = self._store.find_version()
         with self._lock:
             self._forget(version)
-            return self._newest.get((device, space, runtime))
+            found = self._newest.get((device, space, runtime))
+            if found is not None:
+                self._remember(asked, found)
+            return found
 
-    def newest(self, device: str, space: str, runtime: str | None) -> str:
+    def newest(self, device: str, space: str, runtime: str | None, asked: Asked | None = None) -> str:
         """Hash of the device's newest table (unknown_device, no_table)."""
         before = self._store.find_version()
         table_hash = get_table(self._store, device, space, runtime).hash
@@ -45,7 +54,19 @@ class TableShelf:
             self._forget(before)
             if before is not None and len(self._newest) < MOST_QUESTIONS:
                 self._newest[device, space, runtime] = table_hash
+                self._remember(asked, table_hash)
         return table_hash
+
+    def may_know(self, asked: Asked) -> bool:
+        """Whether `find_asked` is worth its question to the database."""
+        return asked in self._asked
+
+    def find_asked(self, asked: Asked) -> str | None:
+        """Hash of the table that these words meant the last time, if nothing was written since."""
+        version = self._store.find_version()
+        with self._lock:
+            self._forget(version)
+            return self._asked.get(asked)
 
     def find_bytes(self, table_hash: str, compressed: bool = False) -> bytes | None:
         """A table's canonical JSON, plain or as gzip, if it is kept."""
@@ -74,4 +95,9 @@ class TableShelf:
     def _forget(self, version: int | None) -> None:
         if version is None or version != self._version:
             self._newest.clear()
+            self._asked.clear()
             self._version = version
+
+    def _remember(self, asked: Asked | None, table_hash: str) -> None:
+        if asked is not None and len(self._asked) < MOST_QUESTIONS:
+            self._asked[asked] = table_hash

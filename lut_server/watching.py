@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
@@ -86,6 +86,13 @@ class Watch:
         self._metrics.count_request(method if route != NO_ROUTE else "other", route, status, seconds)
         state: MutableMapping[str, Any] = scope["state"]
         client = scope["client"][0] if scope.get("client") else "unknown"
+        writes = method not in _READS and state.get("token") is not None
+        logs = LOGGER.isEnabledFor(logging.INFO)
+        if logs and not self._json:
+            milliseconds = round(1000 * seconds, 1)
+            LOGGER.info("%s %s %s %d %s ms [%s]", client, method, path[:300], status, milliseconds, request_id)
+        if not writes and not (logs and self._json):
+            return
         entry = {
             "request": request_id,
             "client": client,
@@ -94,13 +101,9 @@ class Watch:
             "path": path[:300],
             "status": status,
         }
-        if LOGGER.isEnabledFor(logging.INFO):
-            milliseconds = round(1000 * seconds, 1)
-            if self._json:
-                LOGGER.info(json.dumps({**entry, "duration_ms": milliseconds}))
-            else:
-                LOGGER.info("%s %s %s %d %s ms [%s]", client, method, path[:300], status, milliseconds, request_id)
-        if method not in _READS and state.get("token") is not None:
+        if logs and self._json:
+            LOGGER.info(json.dumps({**entry, "duration_ms": round(1000 * seconds, 1)}))
+        if writes:
             self._audit.write(entry)
 
 
@@ -109,4 +112,4 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from lut_server.answers import MeasurementsAnswer, RunsAnswer, TableAnswer, answer
 from lut_server.bodies import FinishRun, KernelBatch, MeasurementBatch, parse_body
 from lut_server.campaigns import check_run, check_subject, check_texts, finish_run
-from lut_server.canonical_batch import find_written
+from lut_server.canonical_batch import find_rewritten, find_written
 from lut_server.choosing import choose_networks
 from lut_server.services import READ, Agent, Body, StoreHere, documented
 from lut_server.store import Stored, StoredRun
@@ -56,9 +56,10 @@ def get_run(run_id: str, store: StoreHere) -> Response:
     **documented({200: Stored}, "unknown_run", "conflict", role="agent", body=MeasurementBatch),
 )
 def add_measurements(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
-    run = store.runs.get(run_id).run
+    run = store.runs.get_run(run_id)
     principal.require_device(run.device)
-    written = find_written(body, partial(check_texts, run.space))
+    check = partial(check_texts, run.space)
+    written = find_written(body, check) or find_rewritten(body, check)
     if written is not None:
         return answer(store.runs.add_written(run_id, written))
     batch = parse_body(MeasurementBatch, body).measurements
@@ -83,7 +84,7 @@ def get_measurements(run_id: str, store: StoreHere) -> Response:
     **documented({200: Stored}, "unknown_run", role="agent", body=KernelBatch),
 )
 def put_kernels(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
-    run = store.runs.get(run_id).run
+    run = store.runs.get_run(run_id)
     principal.require_device(run.device)
     return answer(store.kernels.put(run.device, str(run.runtime), parse_body(KernelBatch, body).counts))
 
@@ -94,7 +95,7 @@ def put_kernels(run_id: str, principal: Agent, store: StoreHere, body: Body) -> 
     **documented({200: Choice}, "unknown_run", role="agent", body=ChoiceRequest),
 )
 def choose_next(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
-    run = store.runs.get(run_id).run
+    run = store.runs.get_run(run_id)
     principal.require_device(run.device)
     return answer(choose_networks(store, run, parse_body(ChoiceRequest, body)))
 
@@ -105,7 +106,7 @@ def choose_next(run_id: str, principal: Agent, store: StoreHere, body: Body) -> 
     **documented({200: TableAnswer}, "unknown_run", "conflict", role="agent", body=FinishRun),
 )
 def finish(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
-    run = store.runs.get(run_id).run
+    run = store.runs.get_run(run_id)
     principal.require_device(run.device)
     request = parse_body(FinishRun, body)
     return answer(TableAnswer(finish_run(store, run, request.plan, request.chosen)))

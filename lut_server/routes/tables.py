@@ -69,9 +69,10 @@ async def get_table_by_hash(request: Request, table_hash: str) -> Response:
 async def get_device_table(request: Request, name: str, space: str = "", runtime: str | None = None) -> Response:
     shelf = request.app.state.shelf
     assert isinstance(shelf, TableShelf)
-    table_hash = shelf.find_newest(name, space, runtime or None)
+    question = (name, space, runtime or None, (request.scope["path"], request.scope["query_string"]))
+    table_hash = shelf.find_newest(*question)
     if table_hash is None:
-        table_hash = await run_in_threadpool(shelf.newest, name, space, runtime or None)
+        table_hash = await run_in_threadpool(shelf.newest, *question)
     return await _served(request, shelf, table_hash)
 
 

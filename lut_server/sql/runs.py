@@ -46,6 +46,10 @@ class SqlRuns:
         with self._database.read() as connection:
             return _stored(connection, _get(connection, run_id))
 
+    def get_run(self, run_id: str) -> Run:
+        with self._database.read() as connection:
+            return from_wire(Run, json.loads(_get(connection, run_id).content))
+
     def list(self, device: str | None = None) -> tuple[StoredRun, ...]:
         query = select(schema.runs).order_by(_RUNS.number)
         if device is not None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lut_server.bodies import MeasurementBatch, parse_body
-from lut_server.canonical_batch import find_written
+from lut_server.canonical_batch import find_rewritten, find_written
 from shared.errors import LutnasError
 from shared.measurement import MOST_REPEATS, Measurement, Round, Verdict
 from shared.wire import canonical_json, to_wire
@@ -136,3 +136,19 @@ def test_subject_of_another_space_is_refused_in_either_form(api, lab):
 def test_parser_still_says_what_is_wrong(api, lab):
     with pytest.raises(LutnasError, match="divisor"):
         parse_body(MeasurementBatch, body([WHOLE]).replace(b'"divisor":1000', b'"divisor":1001'))
+
+
+@pytest.mark.parametrize("form", [{"indent": 2}, {"sort_keys": False}, {"separators": (", ", ": ")}])
+def test_other_forms_of_the_same_json_are_rewritten_and_recognised(form):
+    loose = json.dumps({"more": 1, "measurements": [dict(reversed(to_wire(one).items())) for one in BATCH[1:]]}, **form)
+    assert recognised(loose.encode()) is None
+    found = find_rewritten(loose.encode(), lambda *_: None)
+    assert [one.content for one in found] == [canonical_json(one).decode() for one in BATCH[1:]]
+
+
+NO_BATCH = ("", "[]", "{}", '{"measurements": 3}', '{"measurements": [NaN]}', "[" * 100_000, "\xff")
+
+
+@pytest.mark.parametrize("text", NO_BATCH)
+def test_what_is_no_batch_is_not_rewritten(text):
+    assert find_rewritten(text.encode("latin-1"), lambda *_: None) is None

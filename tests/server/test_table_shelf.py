@@ -56,3 +56,47 @@ def test_table_is_compressed_for_those_who_take_it(api, lab):
         assert packed.headers["content-encoding"] == "gzip"
         assert plain.content == packed.content
         assert packed.headers["vary"] == "Accept-Encoding"
+
+
+def test_answer_from_memory_is_the_routes_own(api, lab):
+    table = lab.profile(api)["hash"]
+    for path in ("/v1/devices/pi/table", "/v1/devices/pi/table?space=nas-bench-201", "/v1/devices/pi/table?x=1"):
+        for more in ({}, {"If-None-Match": f'"{table}"'}, {"If-None-Match": 'W/"x"'}, {"Accept-Encoding": "gzip"}):
+            headers = {"Accept-Encoding": "identity", "X-Request-Id": "one", **more}
+            api.get(path, role=None, headers=headers)
+            quick = api.get(path, role=None, headers=headers)
+            routed = api.get(path, role="read", headers=headers)
+            status = 304 if table in headers.get("If-None-Match", "") else 200
+            assert quick.status_code == routed.status_code == status
+            assert quick.content == routed.content
+            for answer in (quick, routed):
+                del answer.headers["date"]
+            assert sorted(quick.headers.raw) == sorted(routed.headers.raw)
+
+
+def test_memory_is_asked_before_the_framework_and_counted_as_the_route(api, lab):
+    lab.profile(api)
+    for _ in range(3):
+        assert api.get("/v1/devices/pi/table?space=nas-bench-201", role=None).status_code == 200
+    counted = 'lutnas_requests_total{method="GET",route="/v1/devices/{name}/table",status="200"} 3.0'
+    assert counted in api.get("/metrics").text
+
+
+def test_a_wrong_token_is_refused_and_a_newer_table_is_served_though_one_is_in_memory(api, lab, tmp_path):
+    first = lab.profile(api)["hash"]
+    path = "/v1/devices/pi/table"
+    assert {api.get(path, role=None).headers["etag"] for _ in range(3)} == {f'"{first}"'}
+    assert api.get(path, token="lut_wrong").status_code == 401
+    another = open_store(f"sqlite:///{tmp_path}/test.db", api.clock)
+    second = put_table(another, lab, "run-2", canary_ms=3.0)
+    another.close()
+    assert second != first
+    assert api.get(path, role=None, headers={"If-None-Match": f'"{first}"'}).headers["etag"] == f'"{second}"'
+
+
+def test_closed_reads_are_closed_though_the_table_is_in_memory(start, lab):
+    with start(reads="closed") as api:
+        lab.profile(api)
+        for _ in range(2):
+            assert api.get("/v1/devices/pi/table").status_code == 200
+            assert api.get("/v1/devices/pi/table", role=None).status_code == 401
