@@ -151,8 +151,9 @@ def compare_runs(before: Values, after: Values) -> _Judged:
     changes = []
     for kind, subject in common:
         old, new = before[kind, subject], after[kind, subject]
-        found = ratio_interval(old, new) or (None, None, None)
-        changes.append(Change(subject, kind, median(old), median(new), *found, mann_whitney_p(old, new), "same"))
+        ratio, low, high = ratio_interval(old, new) or (None, None, None)
+        p = mann_whitney_p(old, new)
+        changes.append(Change(subject, kind, median(old), median(new), ratio, low, high, p, "same"))
     return _judged(changes, len(before) - len(common), len(after) - len(common))
 
 

@@ -143,7 +143,7 @@ def largest_changes(view: ComparisonView) -> Plot:
     layout = {
         "height": 130 + 20 * len(order),
         "shapes": [line],
-        "xaxis": {"title": {"text": "after / before"}, "type": "log", "tickformat": ".3~g"},
+        "xaxis": {"title": {"text": "after / before"}, "type": "log", "tickformat": ".4~g"},
         "yaxis": {
             "type": "category",
             "categoryorder": "array",
