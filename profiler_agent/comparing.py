@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler_agent.two_samples import bootstrap_median_ratios, holm, mann_whitney_p, percentile_interval, smallest_p
+from profiler_agent.two_samples import bootstrap_median_ratios, percentile_interval
 from shared.errors import LutnasError
 from shared.measurement import Measurement, Run, quantile
+from shared.rank_test import holm, mann_whitney_p, smallest_p
 
 SIGNIFICANT = 0.05
 SMALLEST_EFFECT = 0.01
@@ -115,7 +116,7 @@ def compare(before: MeasuredRun, after: MeasuredRun, raw: bool = False, seed: in
     rng = np.random.default_rng(seed)
     samples = [(_sample(old[key], raw), _sample(new[key], raw)) for key in common]
     draws = [bootstrap_median_ratios(a, b, rng, RESAMPLES) if _is_ratio_scale(a, b) else None for a, b in samples]
-    p_values = holm([mann_whitney_p(a, b) for a, b in samples])
+    p_values = holm([mann_whitney_p(a.tolist(), b.tolist()) for a, b in samples])
     changes = [
         _judge(new[key], a, b, drawn, p) for key, (a, b), drawn, p in zip(common, samples, draws, p_values, strict=True)
     ]

@@ -1,7 +1,7 @@
 """`search`: the command line. Without a subcommand it is the search itself.
 
 search --device rpi4 --lut-url http://server:8400        (also spelt: search run ...)
-search pick|export|verify|ladder|report ...              what to do with a finished run
+search pick|train|export|verify|ladder|report ...              what to do with a finished run
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from shared.errors import LutnasError, UnknownName
 COMMANDS = {
     "run": "search a family of networks for a device (the default)",
     "pick": "the member for a latency budget",
+    "train": "train a member to the end",
     "export": "write a member as an ONNX file",
     "verify": "have the device measure a member",
     "ladder": "members for a series of budgets, exported and measured",

@@ -22,7 +22,8 @@ from search.ladder import LADDER_FILE, NOT_TUNED_YET, Attempt, Rung, write_ladde
 from search.members import Member
 from search.picking import Pick, Picker
 from search.progress import Progress
-from search.run_directory import RunDirectory, write_atomically
+from search.run_directory import RunDirectory
+from search.torch_files import write_atomically
 from search.tuning import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
 from shared.errors import LutnasError
 from shared.jobs import Promise, Verification

@@ -30,8 +30,9 @@ from search.decoding import Band, Decoder, make_decoder
 from search.latency_model import LatencyModel
 from search.members import Member, Ranker, select_members
 from search.progress import Progress
-from search.run_directory import RunDirectory, write_atomically
+from search.run_directory import RunDirectory
 from search.scoring import open_scorer
+from search.torch_files import write_atomically
 from shared.errors import CorruptFile, InvalidValue, SchemaTooNew, WrongUse
 from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.run_directory import write_atomically
+from search.torch_files import write_atomically
 from shared.errors import CorruptFile, InvalidValue
 from shared.wire import from_wire, to_wire
 

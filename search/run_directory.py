@@ -6,6 +6,7 @@
     checkpoint.pt    weights, alphas and optimisers after some step
     metrics.jsonl    one JSON object per line, written while training
     family.json      the family of networks
+    trained/         networks trained to the end (`search.trained_network`)
 
 Files are replaced at once (written beside, synced, renamed), so that a crash leaves the old or the new one.
 """
@@ -13,17 +14,12 @@ Files are replaced at once (written beside, synced, renamed), so that a crash le
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
-import pickle
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from search.condition import device_simplex, space_primitives
@@ -31,6 +27,7 @@ from search.config import Config
 from search.data import ImageSet, load_images
 from search.hypernetwork import HYPERNETWORK_BUILDERS, Hypernetwork
 from search.supernet import Supernet
+from search.torch_files import read_torch, write_atomically, write_torch
 from shared.errors import CorruptFile, InvalidValue, LutnasError, SchemaTooNew, WrongUse
 from shared.table import LatencyTable, read_table
 from shared.wire import canonical_json, content_hash, from_wire, to_wire
@@ -164,8 +161,8 @@ class RunDirectory:
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint."""
-        buffer = io.BytesIO()
-        torch.save(
+        write_torch(
+            self.checkpoint_path,
             {
                 "schema": CHECKPOINT_SCHEMA,
                 "config_hash": content_hash(self.config),
@@ -173,9 +170,7 @@ class RunDirectory:
                 "data_fingerprint": self.config.data_fingerprint,
                 **vars(checkpoint),
             },
-            buffer,
         )
-        write_atomically(self.checkpoint_path, buffer.getvalue())
 
     def load_checkpoint(self) -> Checkpoint:
         """Read the checkpoint.
@@ -215,21 +210,13 @@ class RunDirectory:
         return hypernetwork.eval()
 
     def _read_checkpoint(self) -> dict[str, Any]:
-        damaged = f"{self.checkpoint_path} is damaged"
-        try:
-            with zipfile.ZipFile(self.checkpoint_path) as archive:
-                broken = archive.testzip()  # torch itself does not compare the checksums
-            if broken is not None:
-                raise CorruptFile(f"{damaged}: wrong checksum in {broken}")
-            content = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
-        except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-            raise CorruptFile(f"{damaged}: {str(error).splitlines()[0][:160]}") from error
+        content = read_torch(self.checkpoint_path)
         if isinstance(content, dict) and isinstance(content.get("schema"), int):
             if content["schema"] > CHECKPOINT_SCHEMA:
                 raise SchemaTooNew(str(self.checkpoint_path), content["schema"], CHECKPOINT_SCHEMA)
             if {"config_hash", "table_hash", "data_fingerprint", *Checkpoint.__dataclass_fields__} <= content.keys():
                 return content
-        raise CorruptFile(f"{damaged}: it is no checkpoint of a search")
+        raise CorruptFile(f"{self.checkpoint_path} is damaged: it is no checkpoint of a search")
 
     def _read_bytes(self, name: str) -> bytes:
         try:
@@ -250,21 +237,6 @@ def new_hypernetwork(config: Config, table: LatencyTable) -> Hypernetwork:
     space_primitives(table.parsed_space)
     devices = device_simplex(table)[None]
     return HYPERNETWORK_BUILDERS[config.hypernetwork](slots, devices, config.bandwidth)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, sync to the disk, rename: readers see the old or the new content, never a part."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # makes the new name as durable as the content
-    finally:
-        os.close(folder)
 
 
 def _step_of(line: str) -> float:

@@ -21,8 +21,9 @@ from torch import Tensor
 from search.data import ImageSet, at_resolution, splits
 from search.evaluation import batches, evaluate
 from search.naswot import naswot
-from search.run_directory import RunDirectory, write_atomically
+from search.run_directory import RunDirectory
 from search.supernet import Network, Supernet, recompute_statistics
+from search.torch_files import write_atomically
 from shared.errors import InvalidValue
 from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire

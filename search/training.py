@@ -27,6 +27,7 @@ from search.condition import sample_condition
 from search.config import Config
 from search.data import ImageSet, splits
 from search.data.stream import Stream
+from search.gradients import set_mean_gradients
 from search.meter import Meter
 from search.objective import Objective
 from search.progress import Progress
@@ -186,10 +187,7 @@ class Trainer:
         losses: Sequence[float],
     ) -> None:
         """Average in a fixed order, check, clip, update. Weights of ops that no path ran stay as they are."""
-        for parameter, parts in zip(parameters, zip(*gradients, strict=True), strict=True):
-            there = [part for part in parts if part is not None]
-            parameter.grad = sum(there[1:], there[0]) / len(parts) if there else None
-        norm = float(nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip))
+        norm = set_mean_gradients(parameters, gradients, self.config.gradient_clip)
         if not (math.isfinite(norm) and all(map(math.isfinite, losses))):
             raise LutnasError(
                 f"training diverged at step {self.step}: loss {sum(losses) / len(losses):g}, gradient norm {norm:g};"

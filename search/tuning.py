@@ -117,9 +117,10 @@ def _train(
     network: Network, stream: Stream, settings: TuningSettings, steps: int, advance: Callable[[int], None]
 ) -> None:
     optimizer = torch.optim.SGD(
-        _parameter_groups(network, settings.weight_decay), settings.learning_rate, settings.momentum, nesterov=True
+        parameter_groups(network, settings.weight_decay), settings.learning_rate, settings.momentum, nesterov=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate_share(step, steps))
+    warmup = max(1, steps // 20)  # the inherited weights are near a good place
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, steps, warmup))
     network.train()
     for step in range(steps):
         images, labels = stream.batch(step)
@@ -134,13 +135,12 @@ def _train(
         advance(1)
 
 
-def _learning_rate_share(step: int, steps: int) -> float:
-    """A short linear warm-up (the inherited weights are near a good place), then a cosine to zero."""
-    warmup = max(1, steps // 20)
+def learning_rate_share(step: int, steps: int, warmup: int = 1) -> float:
+    """The least of a linear rise over `warmup` steps and a cosine from 1 to 0 over all steps."""
     return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / max(1, steps))))
 
 
-def _parameter_groups(network: Network, weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Weight decay on weights of convolutions and linear layers; none on batch norms and biases."""
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]

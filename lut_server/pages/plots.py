@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lut_server.pages.comparison import ComparisonView
 from lut_server.pages.history import HistoryView
 from lut_server.pages.tables import NetworksView, TableView
 from shared.table import NetworkCheck, OpPrice
 
 Plot = dict[str, Any]
 
-ACCENT, SECOND, GOOD, MUTED, TEXT = "--accent", "--second", "--good", "--muted", "--text"
+ACCENT, SECOND, GOOD, BAD = "--accent", "--second", "--good", "--bad"
+MUTED, TEXT = "--muted", "--text"
 _ROW_PX = 24
 _SCALE = [[index / 4, f"--heat-{index}"] for index in range(5)]
 
@@ -104,6 +106,53 @@ def predicted_against_measured(view: NetworksView) -> Plot:
         "yaxis": {"title": {"text": "predicted, 95 % bound above, ms"}},
     }
     return {"id": "networks", "traces": traces, "layout": layout}
+
+
+def largest_changes(view: ComparisonView) -> Plot:
+    """After over before with its interval, the largest effects, beside the line of no change."""
+    traces = []
+    for verdict, colour in (("slower", BAD), ("faster", GOOD), ("same", MUTED)):
+        shown = [one for one in view.largest if one.verdict == verdict]
+        if not shown:
+            continue
+        ratios = [one.ratio or 1.0 for one in shown]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": verdict,
+                "x": ratios,
+                "y": [one.subject for one in shown],
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [max((one.high or 1.0) - ratio, 0.0) for one, ratio in zip(shown, ratios, strict=True)],
+                    "arrayminus": [
+                        max(ratio - (one.low or 1.0), 0.0) for one, ratio in zip(shown, ratios, strict=True)
+                    ],
+                    "color": colour,
+                    "thickness": 1.5,
+                    "width": 4,
+                },
+                "marker": {"color": colour, "size": 8},
+                "hovertemplate": "%{y}<br>× %{x:.3f}<extra></extra>",
+            }
+        )
+    line = {"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": TEXT, "dash": "dot"}}
+    order = [one.subject for one in view.largest]
+    layout = {
+        "height": 130 + 20 * len(order),
+        "shapes": [line],
+        "xaxis": {"title": {"text": "after / before"}, "type": "log", "tickformat": ".4~g"},
+        "yaxis": {
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": order,
+            "autorange": "reversed",
+            "dtick": 1,
+        },
+    }
+    return {"id": "changes", "traces": traces, "layout": layout}
 
 
 def price_history(view: HistoryView) -> Plot:

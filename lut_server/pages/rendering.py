@@ -29,6 +29,7 @@ SECURITY = {
 }
 NAVIGATION = (
     ("/", "Devices"),
+    ("/compare", "Compare"),
     ("/history", "History"),
     ("/jobs", "Jobs"),
 )

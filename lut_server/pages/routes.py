@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy.exc import OperationalError
 
 from lut_server.pages import access, assets, plots
+from lut_server.pages.comparison import view_comparison
 from lut_server.pages.devices import view_device, view_devices
 from lut_server.pages.history import view_history
 from lut_server.pages.job_list import view_jobs
@@ -89,6 +90,19 @@ def table(request: Request, facts: Facts, table_hash: str, page: int = 1, kernel
 def networks(request: Request, facts: Facts, table_hash: str, page: int = 1) -> Response:
     view = view_networks(table_hash, facts.get(table_hash), page)
     return show(request, "networks.html", view, [plots.predicted_against_measured(view)])
+
+
+@pages.get("/compare")
+def compare(
+    request: Request,
+    store: StoreHere,
+    facts: Facts,
+    before: str | None = None,
+    after: str | None = None,
+    page: int = 1,
+) -> Response:
+    view = view_comparison(store, facts, before, after, page)
+    return show(request, "compare.html", view, [plots.largest_changes(view)] if view.largest else [])
 
 
 @pages.get("/history")

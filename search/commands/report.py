@@ -10,7 +10,8 @@ from rich.console import Console
 from search.commands.finished_run import add_run
 from search.commands.output import print_line
 from search.report import build_report
-from search.run_directory import RunDirectory, write_atomically
+from search.run_directory import RunDirectory
+from search.torch_files import write_atomically
 from shared.errors import WrongUse
 
 

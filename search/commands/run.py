@@ -24,7 +24,8 @@ from search.lut_client import LutClient
 from search.precision import choose_precision
 from search.progress import Progress, make_progress
 from search.report import build_report
-from search.run_directory import RunDirectory, write_atomically
+from search.run_directory import RunDirectory
+from search.torch_files import write_atomically
 from search.training import Trainer
 from shared.errors import InvalidValue, LutnasError, WrongUse
 from shared.spaces import SPACES, parse_space

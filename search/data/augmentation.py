@@ -1,4 +1,4 @@
-"""Random crops and mirrored images, for a whole batch at once."""
+"""Random crops, mirrored images and cutout, for a whole batch at once."""
 
 from __future__ import annotations
 
@@ -27,3 +27,30 @@ def augment(images: Tensor, generator: torch.Generator, padding: int, mirror: bo
     columns = torch.where(flipped, columns.flip(1), columns)
     each = torch.arange(count)[:, None, None]
     return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def cutout(images: Tensor, generator: torch.Generator, side: int) -> Tensor:
+    """Set one square of each image to 0, its centre anywhere in the image (DeVries and Taylor, 2017).
+
+    Args:
+        images: (N, channels, height, width), normalised: 0 is the mean.
+        generator: draws the centres.
+        side: of the square, pixels; the part of it that lies outside is lost. 0 changes nothing.
+
+    Returns:
+        A tensor of the same shape and memory format.
+    """
+    if side == 0:
+        return images
+    count, _, height, width = images.shape
+    rows, columns = (
+        _near(torch.randint(0, length, (count, 1), generator=generator), length, side) for length in (height, width)
+    )
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+
+
+def _near(centres: Tensor, length: int, side: int) -> Tensor:
+    """(N, length): which positions lie within the `side` around each centre."""
+    start = centres - side // 2
+    positions = torch.arange(length)
+    return (positions >= start) & (positions < start + side)

@@ -55,15 +55,15 @@ class Stream:
         self._normalise = image_set.preprocessing.normalise
         self._mirror = image_set.mirror and augmented
         self._shift = resolution // LARGEST_SHIFT_SHARE if augmented else 0
-        self._batch_size = min(batch_size, len(indices))
-        self._batches_per_epoch = len(indices) // self._batch_size
+        self.batch_size = min(batch_size, len(indices))
+        self.batches_per_epoch = len(indices) // self.batch_size
         self._seed, self._name = seed, name
         self._order = lru_cache(maxsize=4)(self._draw_order)
 
     def batch(self, index: int) -> tuple[Tensor, Tensor]:
         """Images (batch, channels, side, side), channels last, and labels. May be called from several threads."""
-        epoch, position = divmod(index, self._batches_per_epoch)
-        chosen = self._order(epoch)[position * self._batch_size : (position + 1) * self._batch_size]
+        epoch, position = divmod(index, self.batches_per_epoch)
+        chosen = self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
         random = generator(self._seed, self._name, "augmentation", index)
         images = self._prepared(self._indices[chosen]) if self._images is None else self._images[chosen]
         images = augment(images, random, self._shift, self._mirror).float()

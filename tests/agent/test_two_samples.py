@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from profiler_agent.two_samples import (
-    bootstrap_median_ratios,
-    holm,
-    mann_whitney_p,
-    percentile_interval,
-    smallest_p,
-)
+from profiler_agent.two_samples import bootstrap_median_ratios, percentile_interval
+from shared.rank_test import holm, mann_whitney_p, ratio_interval, smallest_p
 
 
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 6), (3, 4), (6, 6), (8, 5), (10, 16), (20, 20), (2, 200)])
@@ -79,3 +74,20 @@ def test_bootstrap_intervals_cover_the_true_ratio_as_often_as_they_say():
         low, high = percentile_interval(bootstrap_median_ratios(before, after, rng, 400))
         covered += low <= 1.1 <= high
     assert 180 <= covered <= 200
+
+
+def test_the_interval_of_a_ratio_belongs_to_the_rank_test_and_covers_the_truth():
+    rng = np.random.default_rng(4)
+    covered = 0
+    for _ in range(400):
+        a, b = np.exp(0.1 * rng.normal(size=12)), 1.2 * np.exp(0.1 * rng.normal(size=9))
+        middle, low, high = ratio_interval(a.tolist(), b.tolist())
+        assert low <= middle <= high
+        assert (low > 1 or high < 1) == (mann_whitney_p(a, b) <= 0.05)
+        covered += low <= 1.2 <= high
+    assert 0.93 <= covered / 400 <= 0.99
+
+
+def test_a_ratio_of_values_that_are_not_above_zero_means_nothing():
+    assert ratio_interval([1.0, 2.0], [0.0, 1.0]) is None
+    assert ratio_interval([2.0], [3.0]) == (1.5, 1.5, 1.5)

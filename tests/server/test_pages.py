@@ -8,12 +8,23 @@ from lut_server.pages.table_facts import read_facts
 from lut_server.pages.tables import make_heat_map
 from shared.kernel_prices import KernelPrices
 from shared.table import LatencyTable, OpPrice
-from shared.wire import canonical_json, from_wire
+from shared.wire import canonical_json, from_wire, to_wire
+
+BOTH = "/compare?before=run-1&after=run-2"
 
 
 def pages(story):
     table = story.table["hash"]
-    return ["/", "/devices/pi", f"/tables/{table}", f"/tables/{table}/networks", "/history?device=pi", "/jobs"]
+    return [
+        "/",
+        "/devices/pi",
+        f"/tables/{table}",
+        f"/tables/{table}/networks",
+        "/history?device=pi",
+        "/jobs",
+        "/compare",
+        BOTH,
+    ]
 
 
 def test_every_page_has_a_json_twin_at_the_address_that_it_links_to(story):
@@ -146,3 +157,27 @@ def test_a_thousand_ops_are_drawn_in_part_and_listed_in_pages():
     drawn = make_heat_map(prices)
     assert (len(drawn.rows), drawn.columns, drawn.left_out) == (60, ("32×32", "16×16", "8×8", "4×4"), 190)
     assert drawn.rows[-1] == "nor_conv_3x3 · 250"
+
+
+def test_two_runs_are_compared_round_by_round_and_two_tables_by_their_prices(api, lab):
+    before = lab.profile(api, rounds=12)
+    api.put("/v1/runs/run-2", to_wire(lab.run("run-2")))
+
+    def is_slower(task):
+        return task.role == "marginal" and task.subject.startswith("nor_conv_3x3")
+
+    batch = [
+        lab.measure(one, canary_ms=3.0, ms=lab.latency_ms(one) * (2.25 if is_slower(one) else 1.5), rounds=12)
+        for one in lab.plan.tasks
+    ]
+    api.post("/v1/runs/run-2/measurements", {"measurements": to_wire(batch)})
+    view = api.get(f"{BOTH}&format=json").json()
+    slower = [one for one in view["changes"] if one["verdict"] == "slower"]
+    assert view["by"] == "raw values"
+    assert {one["subject"].partition("/")[0] for one in slower} == {"nor_conv_3x3"}
+    assert all(one["low"] < 1.5 < one["high"] for one in slower)
+    assert view["verdicts"] == {"slower": 3, "same": len(lab.plan.tasks) - 3}
+    assert api.get(f"/compare?before={before['hash']}&after=run-2").status_code == 422
+    assert api.get("/compare?before=run-1&after=run-9").status_code == 404
+    tables = api.get(f"/compare?before={before['hash']}&after=run-1&format=json").json()
+    assert (tables["by"], tables["verdicts"]) == ("prices", {"same": 12})

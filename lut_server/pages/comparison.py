@@ -1,0 +1,260 @@
+"""Two runs or two tables beside each other, of one device or of two: which ops and networks changed, and by how much.
+
+Two runs are compared by their raw values, round by round, with a rank test. Tables have no raw values: their prices are
+compared by their standard deviations. Times are in ms of the canary's nominal time, so that a machine that was busier
+on one day than on the other does not count as changed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from lut_server.pages.paging import Paging, part
+from lut_server.pages.table_facts import FactsReader, TableFacts
+from lut_server.store import Store, StoredRun, TableSummary
+from shared.errors import InvalidValue
+from shared.measurement import Measurement, Run
+from shared.rank_test import holm, mann_whitney_p, ratio_interval
+from shared.runtime import Runtime, parse_runtime
+from shared.table import OpPrice
+
+SIGNIFICANT = 0.05
+SMALLEST_EFFECT = 0.01
+"""One file loaded twice differs by up to a percent: less is not called a change, however significant."""
+MOST_CHOICES = 100
+MOST_PLOTTED = 30
+_HASH = re.compile(r"[0-9a-f]{64}")
+_NETWORKS = ("calibration", "held_out", "verification")
+_NORMAL_975 = 1.959963984540054
+
+
+Values = Mapping[tuple[str, str], Sequence[float]]
+"""Times in ms by kind ("op" or "network") and subject."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run or a table that can be compared."""
+
+    id: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is compared: a run, by its id, or a table, by its hash."""
+
+    id: str
+    device: str
+    runtime: str
+    space: str
+    table: str | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One op or network on both sides.
+
+    Attributes:
+        ratio: after over before, above 1 is slower, with its 95 % interval; None where a value is not above zero.
+        p: corrected for the number of subjects (Holm, 1979).
+        verdict: "slower", "faster", "same", or "changed" where there is no ratio.
+    """
+
+    subject: str
+    kind: str
+    before_ms: float
+    after_ms: float
+    ratio: float | None
+    low: float | None
+    high: float | None
+    p: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """A comparison, the largest effect first.
+
+    Attributes:
+        by: "raw values" or "prices"; None where nothing was chosen yet.
+        largest: what the plot shows.
+        differences: what of device and software is not the same, before and after.
+        only_before, only_after: how many subjects one side has alone.
+    """
+
+    choices: tuple[Choice, ...]
+    before: Side | None
+    after: Side | None
+    by: str | None
+    verdicts: dict[str, int]
+    largest: tuple[Change, ...]
+    changes: tuple[Change, ...]
+    paging: Paging
+    differences: dict[str, tuple[str, str]]
+    only_before: int
+    only_after: int
+
+
+@dataclass(frozen=True)
+class _Judged:
+    changes: tuple[Change, ...]
+    only_before: int
+    only_after: int
+
+
+def view_comparison(
+    store: Store, facts: FactsReader, before: str | None, after: str | None, page: int
+) -> ComparisonView:
+    """One page of a comparison; without both sides, what there is to choose from.
+
+    Raises:
+        NotFound: unknown_run or no_table.
+        InvalidValue: a run without a table is to be compared with a table, or nothing is common.
+    """
+    choices = _choices(store)
+    if not before or not after:
+        _, paging = part((), 1)
+        return ComparisonView(choices, None, None, None, {}, (), (), paging, {}, 0, 0)
+    old, new = _side(store, facts, before), _side(store, facts, after)
+    is_raw = _HASH.fullmatch(before) is None and _HASH.fullmatch(after) is None
+    if is_raw:
+        judged = compare_runs(_values(store, before), _values(store, after))
+    else:
+        judged = compare_prices(_facts_of(facts, old).prices, _facts_of(facts, new).prices)
+    if not judged.changes:
+        raise InvalidValue("before, after", "have no op and no network in common: nothing to compare")
+    shown, paging = part(judged.changes, page)
+    return ComparisonView(
+        choices,
+        old,
+        new,
+        "raw values" if is_raw else "prices",
+        dict(Counter(one.verdict for one in judged.changes)),
+        tuple(one for one in judged.changes if one.ratio is not None)[:MOST_PLOTTED],
+        shown,
+        paging,
+        _differences(store, old, new),
+        judged.only_before,
+        judged.only_after,
+    )
+
+
+def compare_runs(before: Values, after: Values) -> _Judged:
+    """Compare values by kind and subject: a rank test of each, and the interval that belongs to it."""
+    common = [key for key in before if key in after]
+    changes = []
+    for kind, subject in common:
+        old, new = before[kind, subject], after[kind, subject]
+        ratio, low, high = ratio_interval(old, new) or (None, None, None)
+        p = mann_whitney_p(old, new)
+        changes.append(Change(subject, kind, median(old), median(new), ratio, low, high, p, "same"))
+    return _judged(changes, len(before) - len(common), len(after) - len(common))
+
+
+def compare_prices(before: Sequence[OpPrice], after: Sequence[OpPrice]) -> _Judged:
+    """Compare prices by their standard deviations, on a logarithmic scale."""
+    old, new = {one.op_key: one for one in before}, {one.op_key: one for one in after}
+    changes = [_compare_price(one, new[key]) for key, one in old.items() if key in new]
+    return _judged(changes, len(old) - len(changes), len(new) - len(changes))
+
+
+def _compare_price(old: OpPrice, new: OpPrice) -> Change:
+    change = Change(old.op_key, "op", old.price_ms, new.price_ms, None, None, None, 1.0, "same")
+    if old.price_ms <= 0 or new.price_ms <= 0:
+        sd = math.hypot(old.sd_ms, new.sd_ms)
+        return replace(change, p=_two_sided(abs(new.price_ms - old.price_ms), sd))
+    log_ratio = math.log(new.price_ms / old.price_ms)
+    sd = math.hypot(old.sd_ms / old.price_ms, new.sd_ms / new.price_ms)
+    low, high = (math.exp(min(log_ratio + sign * _NORMAL_975 * sd, 700.0)) for sign in (-1, 1))
+    return replace(change, ratio=math.exp(log_ratio), low=low, high=high, p=_two_sided(abs(log_ratio), sd))
+
+
+def _two_sided(distance: float, sd: float) -> float:
+    if sd == 0:
+        return 1.0 if distance == 0 else 0.0
+    return math.erfc(distance / sd / math.sqrt(2))
+
+
+def _judged(changes: Sequence[Change], only_before: int, only_after: int) -> _Judged:
+    corrected = holm([one.p for one in changes])
+    judged = [replace(one, p=p, verdict=_verdict(one.ratio, p)) for one, p in zip(changes, corrected, strict=True)]
+    # The largest effect first among what changed, then the rest; what has no ratio comes last of each.
+    judged.sort(key=lambda one: (one.verdict == "same", -abs(math.log(one.ratio)) if one.ratio else 1.0))
+    return _Judged(tuple(judged), only_before, only_after)
+
+
+def _verdict(ratio: float | None, p: float) -> str:
+    if p >= SIGNIFICANT:
+        return "same"
+    if ratio is None:
+        return "changed"
+    if abs(math.log(ratio)) <= math.log1p(SMALLEST_EFFECT):
+        return "same"
+    return "slower" if ratio > 1 else "faster"
+
+
+def _values(store: Store, run_id: str) -> dict[tuple[str, str], list[float]]:
+    """Times of a run's rounds in ms, by kind and subject. Ops alone are left out: they are timed a few times only."""
+    run, measurements = store.runs.get(run_id).run, store.runs.measurements(run_id)
+    nominal_ms = _nominal_ms(store, run, measurements)
+    return {
+        ("network" if one.role in _NETWORKS else "op", one.subject): [
+            nominal_ms * round_.ratio(one.divisor) for round_ in one.rounds
+        ]
+        for one in measurements
+        if one.role != "isolated"
+    }
+
+
+def _nominal_ms(store: Store, run: Run, measurements: Sequence[Measurement]) -> float:
+    """The canary's nominal time; while no run of the device is finished, its usual time in this one."""
+    known = store.runs.find_canary_nominal(run.device, str(run.runtime), run.canary)
+    return known or (median([one.canary_ms() for one in measurements]) if measurements else 1.0)
+
+
+def _side(store: Store, facts: FactsReader, text: str) -> Side:
+    if _HASH.fullmatch(text):
+        table = facts.get(text)
+        return Side(text, table.device, str(table.runtime), table.space, text)
+    stored = store.runs.get(text)
+    return Side(text, stored.run.device, str(stored.run.runtime), stored.run.space, stored.table)
+
+
+def _facts_of(facts: FactsReader, side: Side) -> TableFacts:
+    if side.table is None:
+        raise InvalidValue("before, after", f"run {side.id} has no table yet: compare it with another run")
+    return facts.get(side.table)
+
+
+def _differences(store: Store, old: Side, new: Side) -> dict[str, tuple[str, str]]:
+    found = {name: (getattr(old, name), getattr(new, name)) for name in ("device", "runtime", "space")}
+    for name in ("cpu", "governor", "os"):
+        probes = store.devices.get(old.device).probe, store.devices.get(new.device).probe
+        found[name] = (probes[0].get(name, ""), probes[1].get(name, ""))
+    return {name: pair for name, pair in found.items() if pair[0] != pair[1]}
+
+
+def _choices(store: Store) -> tuple[Choice, ...]:
+    tables = [Choice(one.hash, _table_label(one)) for one in reversed(store.tables.list()[-MOST_CHOICES:])]
+    runs = [Choice(one.run.id, _run_label(one)) for one in reversed(store.runs.list()[-MOST_CHOICES:])]
+    return (*runs, *tables)
+
+
+def _run_label(stored: StoredRun) -> str:
+    run = stored.run
+    return f"run of {run.device}, {run.started_at[:16].replace('T', ' ')}, {_software(run.runtime)}, {run.space}"
+
+
+def _table_label(table: TableSummary) -> str:
+    runtime = parse_runtime(table.runtime)
+    return f"table of {table.device}, {table.created_at[:16].replace('T', ' ')}, {_software(runtime)}, {table.space}"
+
+
+def _software(runtime: Runtime) -> str:
+    return f"{runtime.engine} {runtime.version}"

@@ -1,0 +1,119 @@
+"""Train a network to the end by the recipe of DARTS: the best for a budget, or a named one; one training per seed.
+
+Interrupted, the same command goes on where it was. `search export --trained` ships the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+
+from search.commands.finished_run import add_confidence, add_run, offer_for, working_progress
+from search.commands.output import print_line
+from search.data import ImageSet
+from search.evaluation import batches
+from search.interruption import stop_on_signals
+from search.progress import Progress
+from search.retraining import SETTINGS, SHARDS, Retraining, RetrainingSettings
+from search.run_directory import RunDirectory
+from search.supernet import Network, recompute_statistics
+from search.trained_network import TrainedNetwork
+from search.tuning import accuracy_on_test_images
+from shared.errors import InvalidValue, LutnasError
+
+RECALIBRATION_IMAGES = 1024
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `search train`; every setting of `search.retraining` is one."""
+    add_run(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--max-latency-ms", type=float, metavar="X", help="the best network for this budget")
+    which.add_argument("--genotype", metavar="G", help="this network")
+    add_confidence(parser)
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="trainings, with the run's seed and those after it (1)"
+    )
+    parser.add_argument(
+        "--inherit", action="store_true", help="begin with the supernet's weights instead of random ones"
+    )
+    for name, (default, help_text) in SETTINGS.items():
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=type(default), default=default, help=f"{help_text} (default: %(default)s)")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Train with each seed, one after another."""
+    run = RunDirectory.open(args.run)
+    if args.seeds < 1:
+        raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
+    chosen = {name: getattr(args, name) for name in SETTINGS}
+    every = [
+        RetrainingSettings(**chosen, seed=run.config.seed + k, inherit=args.inherit, precision=run.config.precision)
+        for k in range(args.seeds)
+    ]
+    progress = working_progress()
+    genotype = offer_for(run, args.max_latency_ms, args.genotype, args.confidence, progress).genotype
+    images = run.load_images()
+    print_line(console, f"{genotype} on {images.title}, {every[0].accuracy_kind}")
+    accuracies = []
+    with stop_on_signals() as stopped:
+        for settings in every:
+            trained = TrainedNetwork.begin(run, genotype, settings)
+            if not trained.done:
+                train(trained, run, images, progress, stopped)
+            accuracies.append(trained.test_accuracy or 0.0)
+            print_line(console, f"seed {settings.seed}: test accuracy {accuracies[-1]:.2f} %; {trained.path}")
+    if len(accuracies) > 1:
+        mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies)
+        print_line(console, f"{len(accuracies)} seeds: {mean:.2f} % (standard deviation {spread:.2f})")
+    return 0
+
+
+def train(
+    trained: TrainedNetwork, run: RunDirectory, images: ImageSet, progress: Progress, stopped: Callable[[], bool]
+) -> None:
+    """Train one network to the end, keeping its state after each epoch.
+
+    Raises:
+        LutnasError: it was stopped, or diverged.
+    """
+    settings = trained.settings
+    training = Retraining(first_networks(run, images, trained), images, settings, min(SHARDS, run.config.threads))
+    trained.restore(training)
+    if training.step:
+        progress.line(f"going on after step {training.step} of {training.total_steps}")
+    with progress.phase(f"training, seed {settings.seed}", training.total_steps - training.step) as phase:
+        complete = training.train(lambda metrics: trained.keep(training, metrics), stopped, phase.advance)
+    if not complete:
+        trained.keep(training)
+        raise LutnasError(
+            f"stopped after step {training.step} of {training.total_steps}, everything is saved in {trained.path};"
+            " the same command goes on"
+        )
+    trained.finish(training.network, accuracy_on_test_images(training.network, images))
+
+
+def first_networks(run: RunDirectory, images: ImageSet, trained: TrainedNetwork) -> list[Network]:
+    """The networks of all shards, with the weights to start from: random ones of the seed, or the supernet's."""
+    space = run.table.parsed_space
+    genotype = space.parse(trained.genotype)
+    if trained.settings.inherit:
+        supernet = run.supernet()
+        networks = [supernet.derive(genotype) for _ in range(SHARDS)]
+        prepared = images.preprocessing.apply(images.train_images[:RECALIBRATION_IMAGES])
+        recompute_statistics(networks[0], batches(prepared))  # the supernet keeps none
+        networks[1:] = [_same(networks[0], network) for network in networks[1:]]
+        return networks
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(trained.settings.seed)
+        return [Network(space, genotype) for _ in range(SHARDS)]
+
+
+def _same(network: Network, other: Network) -> Network:
+    other.load_state_dict(network.state_dict())
+    return other

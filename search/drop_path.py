@@ -1,0 +1,44 @@
+"""Drop path: while a network trains, an op's result is left out of its sum for some images (Larsson et al., 2017).
+
+As in DARTS (Liu, Simonyan and Yang, 2019) identities are never dropped, and what is kept is scaled up so that the mean
+stays. It hangs on the wiring, so every space whose nodes are sums has it; a chain (`fbnet`) has nothing to leave out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from search.supernet import Network
+
+
+class DropPath:
+    """Hooks on the ops of a network; they add no tensors to it and do nothing in evaluation mode.
+
+    Attributes:
+        probability: that one op is left out for one image.
+        generator: draws what is left out.
+        places: how many ops can be left out.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.probability = 0.0
+        self.generator = torch.Generator()
+        self.places = 0
+        wiring = network.space.wiring(network.genotype)
+        added = {name for step in wiring if step.join == "sum" and len(step.inputs) > 1 for name in step.inputs}
+        for step in wiring:
+            if step.key is not None and step.name in added:
+                op = network.get_submodule(step.name.rstrip("."))
+                if not isinstance(op, nn.Identity):
+                    op.register_forward_hook(self._drop)
+                    self.places += 1
+
+    def _drop(self, op: nn.Module, inputs: tuple[Any, ...], y: Tensor) -> Tensor:
+        if not op.training or self.probability == 0:
+            return y
+        kept = 1 - self.probability
+        mask = torch.rand((len(y), 1, 1, 1), generator=self.generator) < kept
+        return y * (mask.to(y.dtype) / kept)

@@ -1,0 +1,53 @@
+"""Tensors on the disk: written at once, and every byte checked before any of it is used."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared.errors import CorruptFile
+
+
+def write_torch(path: Path, content: dict[str, Any]) -> None:
+    """Replace a file by tensors, numbers and text."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_torch(path: Path) -> Any:
+    """What `write_torch` wrote; nothing in the file is run.
+
+    Raises:
+        CorruptFile: the file is damaged.
+    """
+    damaged = f"{path} is damaged"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()  # torch itself does not compare the checksums
+        if broken is not None:
+            raise CorruptFile(f"{damaged}: wrong checksum in {broken}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CorruptFile(f"{damaged}: {str(error).splitlines()[0][:160]}") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside, sync to the disk, rename: readers see the old or the new content, never a part."""
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # makes the new name as durable as the content
+    finally:
+        os.close(folder)

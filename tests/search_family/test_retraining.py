@@ -1,0 +1,188 @@
+import json
+import math
+import shutil
+from dataclasses import replace
+
+import onnx
+import pytest
+import torch
+
+from search.auxiliary_head import AuxiliaryHead
+from search.cli import main
+from search.commands.train import first_networks, train
+from search.data.augmentation import cutout
+from search.drop_path import DropPath
+from search.progress import SilentProgress
+from search.retraining import Retraining, RetrainingSettings
+from search.run_directory import RunDirectory
+from search.supernet import Network
+from search.trained_network import TrainedNetwork
+from search.tuning import accuracy_on_test_images
+from shared.errors import CorruptFile, InvalidValue, LutnasError, WrongUse
+from shared.spaces import make_space
+
+GENOTYPE = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|skip_connect~1|nor_conv_3x3~2|"
+SHORT = RetrainingSettings(epochs=2, batch_size=128, learning_rate=0.1)
+
+
+def networks(space, seed=0):
+    torch.manual_seed(seed)
+    return [Network(space, space.parse(GENOTYPE)) for _ in range(2)]
+
+
+def test_cutout_blanks_one_square_of_each_image():
+    images = torch.ones(300, 2, 8, 6)
+    out = cutout(images, torch.Generator().manual_seed(0), 4)
+    blank = (out == 0).sum(dim=(2, 3))
+    assert torch.equal(blank[:, 0], blank[:, 1])
+    assert set(blank[:, 0].tolist()) == {a * b for a in (2, 3, 4) for b in (2, 3, 4)}
+    rows = (out[:, 0] == 0).any(dim=2)
+    assert torch.equal(rows.sum(dim=1) * (out[:, 0] == 0).any(dim=1).sum(dim=1), blank[:, 0])
+    assert cutout(images, torch.Generator(), 0) is images
+
+
+def test_drop_path_leaves_out_whole_ops_of_single_images_while_training_only(space):
+    network = networks(space)[0]
+    paths = DropPath(network)
+    # Of six slots two are skips and one alone reaches its node; three cells.
+    assert paths.places == 3 * 3
+    paths.probability, paths.generator = 0.5, torch.Generator().manual_seed(0)
+    cell = network.get_submodule("stages.0.0")
+    images = torch.ones(64, 1, 16, 16)
+    seen = []
+    network.get_submodule("stages.0.0.5").register_forward_hook(lambda op, x, y: seen.append(y))
+    network.train()(images)
+    left_out = [bool((one == 0).all()) for one in seen[0]]
+    assert 16 < sum(left_out) < 48
+    assert cell.training
+    with torch.no_grad():
+        assert torch.equal(network.eval()(images), network(images))
+    assert not any(bool((one == 0).all()) for one in seen[-1])
+
+
+@pytest.mark.parametrize("name", ["nas-bench-201"])
+def test_the_auxiliary_head_reads_the_smallest_maps_and_adds_nothing_to_the_network(name):
+    space = make_space(name, resolution=16, channels=4, depth=1)
+    network = Network(space, space.parse(GENOTYPE)).train()
+    names = set(network.state_dict())
+    head = AuxiliaryHead(network)
+    network(torch.randn(6, 3, 16, 16))
+    assert head.conv_1.in_channels == 16
+    logits = head.logits()
+    assert logits.shape == (6, 10)
+    logits.sum().backward()
+    assert network.get_submodule("stem.conv").weight.grad is not None
+    assert network.get_submodule("classifier.linear").weight.grad is None
+    assert set(network.state_dict()) == names
+
+
+def test_training_learns_and_goes_on_bit_equal_wherever_it_was_stopped(space, digits):
+    whole, metrics = Retraining(networks(space), digits, SHORT), []
+    assert whole.train(metrics.append)
+    assert [line["epoch"] for line in metrics] == [1, 2]
+    assert metrics[1]["accuracy"] > metrics[0]["accuracy"] > 12
+    assert metrics[0]["drop_path"] == 0
+    assert metrics[1]["drop_path"] == 0.1
+    part = Retraining(networks(space), digits, SHORT, threads=1)
+    assert not part.train(stopped=lambda: part.step == 13)
+    state = {**part.state()}
+    rest = Retraining(networks(space, seed=9), digits, SHORT)
+    rest.load(state)
+    assert rest.train()
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, rest.network.state_dict()[name]), name
+    other = Retraining(networks(space), digits, replace(SHORT, seed=1))
+    other.train(stopped=lambda: other.step == 1)
+    assert not torch.equal(other.network.stem.conv.weight, part.network.stem.conv.weight)
+
+
+def test_training_that_diverges_says_where(space, digits):
+    training = Retraining(networks(space), digits, replace(SHORT, learning_rate=1e30))
+    with pytest.raises(LutnasError, match=r"diverged at step \d+ \(epoch 1\).*--learning-rate"):
+        training.train()
+
+
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"drop_path": 1.0}, {"cutout": 1.5}, {"learning_rate": math.nan}])
+def test_a_recipe_that_cannot_be_names_the_setting(change):
+    with pytest.raises(InvalidValue, match=next(iter(change)).replace("_", "-")):
+        RetrainingSettings(**change)
+
+
+def test_inherited_weights_are_those_of_the_supernet_in_every_shard(reading, digits, tmp_path):
+    run = RunDirectory.open(shutil.copytree(reading.path, tmp_path / "run"))
+    trained = TrainedNetwork.begin(run, GENOTYPE, replace(SHORT, inherit=True))
+    one, other = first_networks(run, digits, trained)
+    expected = run.supernet().state_dict()["stem.conv.weight"]
+    assert torch.equal(one.stem.conv.weight, expected)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    assert accuracy_on_test_images(one, digits) > 12
+    cold = first_networks(run, digits, TrainedNetwork.begin(run, GENOTYPE, SHORT))
+    assert not torch.equal(cold[0].stem.conv.weight, expected)
+
+
+def test_a_member_is_trained_with_two_seeds_shipped_and_found_again(run, tmp_path, capsys):
+    recipe = ["--epochs", "1", "--batch-size", "256", "--learning-rate", ".1"]
+    asked = ["train", "--run", str(run.path), "--genotype", GENOTYPE, *recipe]
+    assert main([*asked, "--seeds", "2"]) == 0
+    said = capsys.readouterr()
+    assert "trained for 1 epoch" in said.out
+    assert "2 seeds: " in said.out
+    folders = sorted(run.path.glob("trained/*/seed-*"))
+    assert [folder.name for folder in folders] == ["seed-0", "seed-1"]
+    first = json.loads((folders[0] / "training.json").read_text())
+    assert first["settings"]["drop_path"] == 0.2
+    assert len((folders[0] / "metrics.jsonl").read_text().splitlines()) == 1
+    assert not (folders[0] / "checkpoint.pt").exists()
+
+    assert main(asked) == 0
+    again = capsys.readouterr()
+    assert f"seed 0: test accuracy {first['test_accuracy']:.2f} %" in again.out
+    assert "training" not in again.err
+
+    out = tmp_path / "trained.onnx"
+    assert main(["export", "--run", str(run.path), "--trained", str(folders[0]), "--out", str(out)]) == 0
+    metadata = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert metadata["accuracy_kind"] == "trained for 1 epoch"
+    assert metadata["genotype"] == GENOTYPE
+    assert float(metadata["accuracy"]) == pytest.approx(first["test_accuracy"], abs=0.1)
+
+
+def test_stopped_in_its_second_epoch_a_training_goes_on_from_its_folder_bit_equal(run, digits):
+    steps = iter(range(1000))
+    whole = TrainedNetwork.begin(run, GENOTYPE, SHORT)
+    train(whole, run, digits, SilentProgress(), lambda: False)
+    shutil.copytree(whole.path, run.path / "kept")
+    shutil.rmtree(whole.path)
+    stopped = TrainedNetwork.begin(run, GENOTYPE, SHORT)
+    with pytest.raises(LutnasError, match=r"stopped after step 14 of 22, everything is saved in .*seed-0"):
+        train(stopped, run, digits, SilentProgress(), lambda: next(steps) == 14)
+    with (stopped.path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "step": 22}\n')  # as if killed between the line and the checkpoint
+    again = TrainedNetwork.begin(run, GENOTYPE, SHORT)
+    train(again, run, digits, SilentProgress(), lambda: False)
+    kept = TrainedNetwork.open(run.path / "kept")
+    assert again.test_accuracy == kept.test_accuracy
+    assert len((again.path / "metrics.jsonl").read_text().splitlines()) == 2
+    tensors = [one.network(run, digits).state_dict() for one in (again, kept)]
+    assert all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
+
+
+def test_folders_that_hold_no_finished_training_of_the_run_are_refused(run, digits, tmp_path, capsys):
+    assert main(["export", "--run", str(run.path), "--trained", str(tmp_path), "--out", str(tmp_path / "x.onnx")]) == 2
+    assert "holds no trained network" in capsys.readouterr().err
+    trained = TrainedNetwork.begin(run, GENOTYPE, SHORT)
+    with pytest.raises(WrongUse, match="is not done"):
+        trained.network(run, digits)
+    trained.finish(networks(digits_space(run))[0], 50.0)
+    content = bytearray((trained.path / "weights.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (trained.path / "weights.pt").write_bytes(content)
+    with pytest.raises(CorruptFile, match=r"weights\.pt"):
+        TrainedNetwork.open(trained.path).network(run, digits)
+    (trained.path / "training.json").write_text("{}")
+    with pytest.raises(CorruptFile, match="does not describe a training"):
+        TrainedNetwork.open(trained.path)
+
+
+def digits_space(run):
+    return run.table.parsed_space
