@@ -236,7 +236,8 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         type=_percent,
         default=BOUND_PERCENT,
         metavar="P",
-        help=f"enough networks are measured once the 95 %% bound is P %% wide ({BOUND_PERCENT:g}); 0: all of them",
+        help="choose networks on the way, enough of them once the 95 %% bound is P %% wide; "
+        f"0: all of --calibration ({BOUND_PERCENT:g})",
     )
 
 

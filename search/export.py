@@ -108,7 +108,7 @@ def onnx_accuracy(content: bytes, image_set: ImageSet, threads: int = 1, batch: 
 
     The file takes one image at a time; for this check its own graph is run with `batch` of them, several times faster.
     """
-    session = _session(content, threads)
+    session = open_session(onnx.load_from_string(content), threads)
     name = session.get_inputs()[0].name
     correct = 0
     for images, labels in zip(image_set.test_images.split(batch), image_set.test_labels.split(batch), strict=True):
@@ -118,10 +118,11 @@ def onnx_accuracy(content: bytes, image_set: ImageSet, threads: int = 1, batch: 
     return 100 * correct / len(image_set.test_labels)
 
 
-def _session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
-    model = onnx.load_from_string(content)
+def open_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    """A session on a CPU for any number of images, whatever batch the file was written for; the model is changed."""
     for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        if value.type.tensor_type.HasField("shape"):
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del model.graph.value_info[:]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

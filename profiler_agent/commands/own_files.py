@@ -28,6 +28,8 @@ def add_own_files(commands: Any) -> None:
     _add_table(predict)
     add_precision(predict, "of the table and of the files")
     predict.add_argument("--json", action="store_true", help="as one JSON object")
+    # It keeps nothing; accepted because every other command that asks a server has it.
+    predict.add_argument("--spool", help=argparse.SUPPRESS)
     predict.set_defaults(command=run_predict, stateless=True)
 
     measure = commands.add_parser("measure-kernels", help="measure the kernels of ONNX files that the table lacks")

@@ -10,8 +10,9 @@ from rich.console import Console
 from search.commands.finished_run import add_confidence, add_run, offer_for, working_progress
 from search.commands.output import print_line
 from search.data import ImageSet
-from search.export import export
+from search.export import ExportedModel, export
 from search.progress import Progress
+from search.quantisation import CALIBRATION_IMAGES, export_int8
 from search.run_directory import RunDirectory
 from search.supernet import Network
 from search.torch_files import write_atomically
@@ -35,6 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="E",
         help="of training from the inherited weights, may be a fraction (default: %(default)g)",
     )
+    parser.add_argument("--int8", action="store_true", help="8-bit integers, with ranges measured on training images")
+    parser.add_argument(
+        "--calibration-images",
+        type=int,
+        default=CALIBRATION_IMAGES,
+        metavar="N",
+        help="that --int8 measures ranges on (default: %(default)d)",
+    )
+    parser.add_argument(
+        "--reduce-range",
+        action="store_true",
+        help="with --int8: weights of 7 bits, for x86 processors without VNNI",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the ONNX file to write")
 
 
@@ -53,14 +67,25 @@ def run(args: argparse.Namespace, console: Console) -> int:
     kind = trained.settings.accuracy_kind if trained else settings.accuracy_kind
     accuracy = accuracy_on_test_images(network, images)
     model = export(network, offer, run.table, images, accuracy, kind, run.config.threads)
+    shown = f"test accuracy {model.accuracy:.2f} % ({kind})"
+    if args.int8:
+        model = _in_int8(model, images, run, args)
+        shown += f", in int8 {model.accuracy:.2f} %"
     write_atomically(args.out, model.content)
     print_line(console, f"{args.out}: {offer.genotype}")
     print_line(
         console,
-        f"predicted {offer.predicted_ms:.3f} ms, bound {offer.upper_ms:.3f} ms on {run.table.device};"
-        f" test accuracy {model.accuracy:.2f} % ({model.accuracy_kind})",
+        f"predicted {offer.predicted_ms:.3f} ms, bound {offer.upper_ms:.3f} ms on {run.table.device}; {shown}",
     )
+    priced, written = run.table.runtime.precision, "int8" if args.int8 else "fp32"
+    if priced != written:
+        progress.line(f"the table is of {priced} networks, the file is {written}: search verify measures it")
     return 0
+
+
+def _in_int8(model: ExportedModel, images: ImageSet, run: RunDirectory, args: argparse.Namespace) -> ExportedModel:
+    seed, threads = run.config.seed, run.config.threads
+    return export_int8(model, images, args.calibration_images, seed, args.reduce_range, threads)
 
 
 def _tuned(run: RunDirectory, genotype: str, images: ImageSet, settings: TuningSettings, progress: Progress) -> Network:

@@ -103,7 +103,7 @@ def test_a_server_that_chooses_a_held_out_network_is_not_followed(spooled, plan)
 
 
 def test_with_a_server_that_cannot_choose_the_whole_plan_is_measured(server, agent, capsys) -> None:
-    assert main([*agent.profile, "--calibration", "24"]) == 0
+    assert main([*agent.profile, "--calibration", "24", "--bound-percent", "3"]) == 0
     ((_, measurements),) = server.measurements.items()
     assert sum(one.role == "calibration" for one in measurements.values()) == 24
     assert "measuring the plan's own calibration networks, all of them" in capsys.readouterr().err
@@ -118,7 +118,7 @@ def test_a_server_that_goes_away_meanwhile_leaves_the_whole_plan_measured_on_the
         return None
 
     server.before = go_away
-    assert main([*agent.profile, "--calibration", "24"]) == 1
+    assert main([*agent.profile, "--calibration", "24", "--bound-percent", "3"]) == 1
     (spooled,) = Spool(agent.spool).runs()
     assert spooled.missing_tasks() == []
     assert spooled.settled
