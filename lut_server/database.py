@@ -51,6 +51,9 @@ class Database:
         snapshots = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reading = self.engine.execution_options(**snapshots)
         self._writing = self.engine.execution_options(writes=True)
+        self._busy_timeout_s = busy_timeout_s
+        # Threads of this process wait for each other in turn; SQLite's own way is to sleep and try again.
+        self._turn = threading.Lock() if self.is_sqlite else None
         self._watch: sqlite3.Connection | None = None
         self._watch_lock = threading.Lock()
         try:
@@ -86,8 +89,14 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end, rolled back on an exception."""
-        with self._writing.connect() as connection, connection.begin():
-            yield connection
+        # Whoever waited in vain for a turn hears from SQLite itself that the database is locked.
+        has_turn = self._turn is not None and self._turn.acquire(timeout=self._busy_timeout_s)
+        try:
+            with self._writing.connect() as connection, connection.begin():
+                yield connection
+        finally:
+            if has_turn and self._turn is not None:
+                self._turn.release()
 
     def revision(self) -> str:
         """Schema revision that the database is at."""

@@ -20,6 +20,9 @@ from shared.errors import InvalidValue, LutnasError
 
 LOGGER = logging.getLogger("lut_server")
 GRACE_S = 10
+KEEP_ALIVE_S = 75
+"""Longer than clients keep an idle connection: the side that closes first must not be the one that a request is on its
+way to."""
 
 
 class AnnouncingServer(uvicorn.Server):
@@ -53,6 +56,7 @@ def serve(app: FastAPI, settings: Settings, announce: Callable[[str], None]) -> 
         log_config=_logging(settings.log_format),
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         ssl_certfile=settings.tls_cert or None,
         ssl_keyfile=settings.tls_key or None,
