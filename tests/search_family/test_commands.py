@@ -104,10 +104,11 @@ def test_folder_without_a_run_is_wrong_use(tmp_path, capsys):
     assert "holds no run" in capsys.readouterr().err
 
 
-def test_exported_file_is_verified_by_the_device(run, budget_ms, desk, at_desk, tmp_path, capsys):
+@pytest.mark.parametrize("form", [(), ("--int8", "--calibration-images", "32")])
+def test_exported_file_is_verified_by_the_device(run, budget_ms, desk, at_desk, tmp_path, capsys, form):
     out = tmp_path / "member.onnx"
     asked = ["--run", str(run.path), "--max-latency-ms", str(budget_ms)]
-    assert main(["export", *asked, "--tune-epochs", "0.1", "--out", str(out)]) == 0
+    assert main(["export", *asked, "--tune-epochs", "0.1", "--out", str(out), *form]) == 0
     assert "test accuracy" in capsys.readouterr().out
     assert onnx.load(out).metadata_props
     assert main(["verify", "--run", str(run.path), "--onnx", str(out), *at_desk]) == 0
