@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import Response
 
-from lut_server.store import Device, ModelSummary, StoredRun, TableSummary
+from lut_server.store import Device, ModelSummary, StoredRun, StoredSearch, TableSummary
 from shared.jobs import Job, JobResult
 from shared.measurement import Measurement
 from shared.plan import Plan
@@ -149,6 +149,13 @@ class JobsAnswer:
     """Jobs, the oldest first."""
 
     jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class SearchesAnswer:
+    """The newest posting of each search, the oldest first."""
+
+    searches: tuple[StoredSearch, ...]
 
 
 @dataclass(frozen=True)

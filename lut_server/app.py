@@ -23,7 +23,7 @@ from lut_server.pages import access
 from lut_server.pages import routes as pages
 from lut_server.predicting import PredictionRequest
 from lut_server.quick_tables import QuickTables
-from lut_server.routes import archive, devices, health, jobs, kernels, plans, runs, tables
+from lut_server.routes import archive, devices, health, jobs, kernels, plans, runs, searches, tables
 from lut_server.services import Services
 from lut_server.settings import Settings
 from lut_server.sql import open_store
@@ -34,6 +34,7 @@ from shared import __version__
 from shared.choice import ChoiceRequest
 from shared.jobs import NewJob
 from shared.measurement import Run
+from shared.search_result import SearchResult
 
 BODIES = (
     bodies.NewDevice,
@@ -48,6 +49,7 @@ BODIES = (
     ChoiceRequest,
     NewJob,
     Run,
+    SearchResult,
 )
 _DESCRIPTION = "Latency tables measured on devices. docs/api.md says what each route takes and gives."
 
@@ -83,7 +85,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
     shelf = app.state.shelf = TableShelf(kept)
     authenticator = Authenticator(kept.tokens, clock=clock)
     app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), clock)
-    for module in (health, devices, plans, runs, tables, kernels, jobs, archive):
+    for module in (health, devices, plans, runs, tables, kernels, jobs, searches, archive):
         app.include_router(module.router)
     for router in (access.router, pages.router):
         app.include_router(router, include_in_schema=False)

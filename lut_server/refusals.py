@@ -16,6 +16,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "unknown_run": 404,
     "unknown_job": 404,
     "unknown_model": 404,
+    "unknown_search": 404,
     "method_not_allowed": 405,
     "conflict": 409,
     "too_slow": 408,

@@ -112,6 +112,18 @@ jobs = Table(
     Index(None, "device", "state"),
 )
 
+searches = Table(
+    "searches",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("search", String(64), nullable=False),
+    Column("device", ForeignKey("devices.name"), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Index(None, "search"),
+)
+
 tokens = Table(
     "tokens",
     metadata,

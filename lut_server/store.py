@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from shared.jobs import Job, JobResult, NewJob, Verification
 from shared.measurement import Measurement, Run
+from shared.search_result import SearchResult
 from shared.table import HeldOutError, LatencyTable
 
 
@@ -84,6 +85,14 @@ class ModelSummary:
 
     sha256: str
     bytes: int
+
+
+@dataclass(frozen=True)
+class StoredSearch:
+    """What a search found, and when it was posted."""
+
+    created_at: str
+    result: SearchResult
 
 
 @dataclass(frozen=True)
@@ -260,6 +269,19 @@ class JobStore(Protocol):
         """What was handed in, raw values and all (unknown_job)."""
 
 
+class SearchStore(Protocol):
+    """What searches found. A search may be posted again, with its ladder: the newest posting stands for it."""
+
+    def put(self, result: SearchResult) -> bool:
+        """Store a posting; False if the same one was there already (unknown_device)."""
+
+    def get(self, search: str) -> StoredSearch:
+        """The newest posting of a search (unknown_search)."""
+
+    def list(self, device: str | None = None) -> tuple[StoredSearch, ...]:
+        """The newest posting of each search, of one device if given."""
+
+
 class TokenStore(Protocol):
     """Tokens by id. A secret is never stored, only what it is checked against."""
 
@@ -337,6 +359,10 @@ class Store(Protocol):
     @property
     def jobs(self) -> JobStore:
         """The job queue."""
+
+    @property
+    def searches(self) -> SearchStore:
+        """What searches found."""
 
     @property
     def tokens(self) -> TokenStore:

@@ -50,11 +50,15 @@ class AuxiliaryHead(nn.Module):
 
 
 def _place(network: Network) -> tuple[Step, OpKey]:
-    """The first op that reads the smallest maps, preferably a fixed one: in a cell of reduction they are half done."""
+    """The first op that reads the smallest maps.
+
+    A fixed one goes first if choices follow it: in a cell of reduction the smallest maps are half done.
+    """
     space = network.space
     candidates = {name for slot in space.slots for name in slot.primitives}
     ops = [(step, step.key) for step in space.wiring(network.genotype) if step.key is not None]
-    before_last = ops[:-1]
-    smallest = min(key.input.height for _, key in before_last)
-    places = [(step, key) for step, key in before_last if key.input.height == smallest]
+    last = max((index for index, (_, key) in enumerate(ops) if key.primitive in candidates), default=0)
+    before = ops[: last + 1]
+    smallest = min(key.input.height for _, key in before)
+    places = [(step, key) for step, key in before if key.input.height == smallest]
     return next((place for place in places if place[1].primitive not in candidates), places[0])

@@ -1,7 +1,8 @@
 """Drop path: while a network trains, an op's result is left out of its sum for some images (Larsson et al., 2017).
 
 As in DARTS (Liu, Simonyan and Yang, 2019) identities are never dropped, and what is kept is scaled up so that the mean
-stays. It hangs on the wiring, so every space whose nodes are sums has it; a chain (`fbnet`) has nothing to leave out.
+stays. It hangs on the wiring, so every space whose nodes are sums has it; a chain of inverted residual blocks (`fbnet`)
+has its sums inside them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from search.supernet import Network
+from search.supernet.depthwise_primitives import InvertedResidualBlock
 
 
 class DropPath:
@@ -27,14 +29,9 @@ class DropPath:
         self.probability = 0.0
         self.generator = torch.Generator()
         self.places = 0
-        wiring = network.space.wiring(network.genotype)
-        added = {name for step in wiring if step.join == "sum" and len(step.inputs) > 1 for name in step.inputs}
-        for step in wiring:
-            if step.key is not None and step.name in added:
-                op = network.get_submodule(step.name.rstrip("."))
-                if not isinstance(op, nn.Identity):
-                    op.register_forward_hook(self._drop)
-                    self.places += 1
+        for addend in _addends(network):
+            addend.register_forward_hook(self._drop)
+            self.places += 1
 
     def _drop(self, op: nn.Module, inputs: tuple[Any, ...], y: Tensor) -> Tensor:
         if not op.training or self.probability == 0:
@@ -42,3 +39,12 @@ class DropPath:
         kept = 1 - self.probability
         mask = torch.rand((len(y), 1, 1, 1), generator=self.generator) < kept
         return y * (mask.to(y.dtype) / kept)
+
+
+def _addends(network: Network) -> list[nn.Module]:
+    """Modules whose result is one of several addends, but for identities."""
+    wiring = network.space.wiring(network.genotype)
+    added = {name for step in wiring if step.join == "sum" and len(step.inputs) > 1 for name in step.inputs}
+    ops = [network.get_submodule(step.name.rstrip(".")) for step in wiring if step.key and step.name in added]
+    blocks = [one for one in network.modules() if isinstance(one, InvertedResidualBlock) and one.has_shortcut]
+    return [op for op in ops if not isinstance(op, nn.Identity)] + [block.project for block in blocks]

@@ -12,6 +12,7 @@ import httpx
 from shared import __version__
 from shared.errors import AccessDenied, Conflict, CorruptFile, InvalidValue, NotFound, ServerAway, ServerRefused
 from shared.jobs import OVER, Job, NewJob
+from shared.search_result import SearchResult
 from shared.table import LatencyTable, read_table
 from shared.wire import content_hash, from_wire, to_wire
 
@@ -94,6 +95,10 @@ class LutClient:
         headers = {"Content-Type": "application/octet-stream"}
         self._object(self._request("PUT", f"/v1/models/{sha256}", content=content, headers=headers))
         return sha256
+
+    def post_search(self, result: SearchResult) -> None:
+        """Post what a search found; the same twice is stored once."""
+        self._object(self._request("POST", "/v1/searches", json=to_wire(result)))
 
     def queue_job(self, job: NewJob) -> Job:
         """Queue a job for a device."""

@@ -1,4 +1,4 @@
-"""Tensors on the disk: written at once, and every byte checked before any of it is used."""
+"""Files of tensors, and of anything else: written at once, and every byte checked before any of it is used."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import io
 import os
 import pickle
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from shared.errors import CorruptFile
+from shared.errors import CorruptFile, LutnasError
 
 
 def write_torch(path: Path, content: dict[str, Any]) -> None:
@@ -39,15 +40,24 @@ def read_torch(path: Path) -> Any:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, sync to the disk, rename: readers see the old or the new content, never a part."""
+    """Write beside, sync to the disk, rename: readers see the old or the new content, never a part.
+
+    Raises:
+        LutnasError: it cannot be written, as on a full disk; what was there stays.
+    """
     beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # makes the new name as durable as the content
-    finally:
-        os.close(folder)
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # makes the new name as durable as the content
+        finally:
+            os.close(folder)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise LutnasError(f"{path} cannot be written: {error.strerror}; what was there before stays") from error

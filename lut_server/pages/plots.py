@@ -8,7 +8,9 @@ from typing import Any
 
 from lut_server.pages.comparison import ComparisonView
 from lut_server.pages.history import HistoryView
+from lut_server.pages.searches import SearchView
 from lut_server.pages.tables import NetworksView, TableView
+from shared.search_result import FoundNetwork
 from shared.table import NetworkCheck, OpPrice
 
 Plot = dict[str, Any]
@@ -153,6 +155,49 @@ def largest_changes(view: ComparisonView) -> Plot:
         },
     }
     return {"id": "changes", "traces": traces, "layout": layout}
+
+
+def accuracy_against_latency(view: SearchView) -> Plot:
+    """Family, baseline and ladder; the ladder by what the device measured."""
+    result = view.found.result
+    traces = [
+        _front("random baseline", result.random, MUTED, "markers"),
+        _front("family", sorted(result.members, key=lambda one: one.predicted_ms), ACCENT, "lines+markers"),
+    ]
+    rungs = [one for one in result.ladder if one.accuracy is not None]
+    if rungs:
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "ladder, measured",
+                "x": [one.measured_ms for one in rungs],
+                "y": [one.accuracy for one in rungs],
+                "text": [f"budget {one.target_ms:.4g} ms, {'met' if one.met else 'missed'}" for one in rungs],
+                "marker": {"color": SECOND, "size": 10, "symbol": "diamond"},
+                "hovertemplate": "measured %{x:.4g} ms<br>%{y:.2f} %<br>%{text}<extra></extra>",
+            }
+        )
+    layout = {
+        "height": 440,
+        "xaxis": {"title": {"text": "latency, ms"}},
+        "yaxis": {"title": {"text": "accuracy, %"}},
+    }
+    return {"id": "front", "traces": traces, "layout": layout}
+
+
+def _front(name: str, networks: Sequence[FoundNetwork], colour: str, mode: str) -> Plot:
+    return {
+        "type": "scatter",
+        "mode": mode,
+        "name": name,
+        "x": [one.predicted_ms for one in networks],
+        "y": [one.accuracy for one in networks],
+        "text": [one.genotype for one in networks],
+        "line": {"color": colour, "width": 1},
+        "marker": {"color": colour, "size": 7},
+        "hovertemplate": "predicted %{x:.4g} ms<br>%{y:.2f} %<br>%{text}<extra></extra>",
+    }
 
 
 def price_history(view: HistoryView) -> Plot:

@@ -32,6 +32,7 @@ NAVIGATION = (
     ("/compare", "Compare"),
     ("/history", "History"),
     ("/jobs", "Jobs"),
+    ("/searches", "Searches"),
 )
 
 

@@ -18,6 +18,7 @@ from lut_server.pages.devices import view_device, view_devices
 from lut_server.pages.history import view_history
 from lut_server.pages.job_list import view_jobs
 from lut_server.pages.rendering import address, render, show, wants_json
+from lut_server.pages.searches import view_search, view_searches
 from lut_server.pages.table_facts import FactsReader
 from lut_server.pages.tables import view_networks, view_table
 from lut_server.services import ServicesHere, StoreHere
@@ -116,6 +117,17 @@ def history(
 @pages.get("/jobs")
 def jobs(request: Request, store: StoreHere, state: str | None = None, page: int = 1) -> Response:
     return show(request, "jobs.html", view_jobs(store, state, page))
+
+
+@pages.get("/searches")
+def searches(request: Request, store: StoreHere, page: int = 1) -> Response:
+    return show(request, "searches.html", view_searches(store, page))
+
+
+@pages.get("/searches/{search}")
+def search(request: Request, store: StoreHere, search: str) -> Response:
+    view = view_search(store, search)
+    return show(request, "search.html", view, [plots.accuracy_against_latency(view)])
 
 
 @router.get("/static/{name}")

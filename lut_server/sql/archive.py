@@ -65,6 +65,7 @@ KINDS = (
     Kind("nominal", schema.canary_nominals, ("device", "runtime", "canary")),
     Kind("model", schema.models, ("sha256",)),
     Kind("job", schema.jobs, ("id",), ("content", "verification", "result")),
+    Kind("search", schema.searches, ("id",), ("content",)),
 )
 """In the order in which one may refer to those before it."""
 _BY_NAME = {kind.name: kind for kind in KINDS}

@@ -14,6 +14,7 @@ from lut_server.sql.kernels import SqlKernels
 from lut_server.sql.models import SqlModels
 from lut_server.sql.readiness import check_ready
 from lut_server.sql.runs import SqlRuns
+from lut_server.sql.searches import SqlSearches
 from lut_server.sql.tables import SqlTables
 from lut_server.sql.tokens import SqlTokens
 
@@ -29,6 +30,7 @@ class SqlStore:
     tables: SqlTables
     models: SqlModels
     jobs: SqlJobs
+    searches: SqlSearches
     tokens: SqlTokens
     archive: SqlArchive
 
@@ -66,6 +68,7 @@ def open_store(url: str, clock: Clock = utc_now, busy_timeout_s: float = BUSY_TI
         SqlTables(database, clock),
         SqlModels(database, clock),
         SqlJobs(database, clock),
+        SqlSearches(database, clock),
         SqlTokens(database, clock),
         SqlArchive(database),
     )

@@ -16,6 +16,7 @@ from shared.graph_spec import parse_graph_spec
 from shared.jobs import JobResult, NewJob, Verification
 from shared.kernel_counts import check_counts
 from shared.measurement import Measurement, Run, check_device_name
+from shared.search_result import SearchResult
 from shared.table import read_table
 from shared.wire import canonical_json, from_wire
 
@@ -81,6 +82,13 @@ def _job(fields: Fields) -> None:
             from_wire(kind, _document(fields[name]), name)
 
 
+def _search(fields: Fields) -> None:
+    document = _document(fields["content"])
+    result = from_wire(SearchResult, document, "search")
+    _same("search", (fields["device"], fields["search"]), (result.device, result.search))
+    _same("search", (fields["id"],), (hashlib.sha256(canonical_json(document)).hexdigest(),))
+
+
 _CHECKS: Mapping[str, Callable[[Fields], None]] = {
     "device": _device,
     "table": _table,
@@ -90,6 +98,7 @@ _CHECKS: Mapping[str, Callable[[Fields], None]] = {
     "nominal": _nominal,
     "model": _model,
     "job": _job,
+    "search": _search,
 }
 
 

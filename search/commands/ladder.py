@@ -26,6 +26,7 @@ from search.interruption import interrupt_on_terminate
 from search.kernel_counts import KernelCounter
 from search.ladder import LADDER_FILE
 from search.latency_model import LatencyModel
+from search.posting import post_result
 from search.run_directory import RunDirectory
 from search.tuning import TuningSettings
 from shared.errors import InvalidValue, WrongUse
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         rungs = climb.climb(
             sorted(args.max_latency_ms) if args.max_latency_ms else default_budgets(run, args.budgets, args.confidence)
         )
+        post_result(client, run, rungs, working_progress().line)
     console.print(ladder_table(rungs))
     print_line(console, f"{sum(rung.met for rung in rungs)} of {len(rungs)} met; {folder / LADDER_FILE}")
     return 0 if all(rung.met for rung in rungs) else 1

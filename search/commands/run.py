@@ -20,7 +20,9 @@ from search.data.class_folders import FOLDER
 from search.data.sources import DATASETS
 from search.family import build_family
 from search.interruption import interrupt_on_terminate, stop_on_signals
+from search.ladder import LADDER_FILE, find_ladder
 from search.lut_client import LutClient
+from search.posting import post_result
 from search.precision import choose_precision
 from search.progress import Progress, make_progress
 from search.report import build_report
@@ -90,6 +92,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         build_family(directory, progress)
         report = directory.path / "report.html"
         write_atomically(report, build_report(directory).encode())
+        with LutClient(directory.config.lut_url, args.token or os.environ.get("LUTNAS_TOKEN")) as client:
+            post_result(client, directory, find_ladder(directory.path / LADDER_FILE) or (), progress.line)
     progress.line(f"the report: {report}; a member: search pick --run {directory.path} --max-latency-ms X")
     return 0
 

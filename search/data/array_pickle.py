@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import struct
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 
 from shared.errors import CorruptFile
 
-_FOREIGN = (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, LookupError, OverflowError)
+_FOREIGN = (
+    *(pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, LookupError, OverflowError),
+    *(ImportError, RecursionError, MemoryError, AssertionError, struct.error),
+)
 
 
 def read_array_pickle(content: bytes, where: str) -> dict[str, Any]:
@@ -34,7 +38,7 @@ def read_array_pickle(content: bytes, where: str) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise CorruptFile(f"{where} holds no dict of images and labels")
         return {_text(key): value.array() if isinstance(value, _Array) else value for key, value in found.items()}
-    except (*_FOREIGN, RecursionError, MemoryError) as error:
+    except _FOREIGN as error:
         raise CorruptFile(f"{where} cannot be read: {str(error)[:160] or type(error).__name__}") from error
 
 

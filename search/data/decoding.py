@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,11 @@ from shared.errors import LutnasError
 RULE = 1
 """Part of the key: a change in how images are decoded is another number."""
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+DECODERS_RAISE = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
+    *(RuntimeError, MemoryError, struct.error),
+)
+"""What Pillow lets through where bytes make no sense."""
 IN_FLIGHT = 64
 """Images that are read or decoded but not yet written."""
 
@@ -102,7 +108,7 @@ def decode(path: Path, side: int, channels: int) -> bytes | str:
             fitted = ImageOps.fit(turned, (side, side), Image.Resampling.BILINEAR)
     except Image.DecompressionBombError:
         return "it claims to have far too many pixels"
-    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, TypeError, IndexError) as error:
+    except DECODERS_RAISE as error:
         said = str(error).replace(str(path), "the file")
         return "no image in it" if "cannot identify" in said else said[:160] or type(error).__name__
     return np.asarray(fitted).reshape(side, side, channels).transpose(2, 0, 1).tobytes()

@@ -1,4 +1,5 @@
 import json
+import resource
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,8 @@ import torch
 
 from search.config import SETTINGS, Config
 from search.progress import PlainProgress, SilentProgress
-from search.run_directory import Checkpoint, RunDirectory, write_atomically
+from search.run_directory import Checkpoint, RunDirectory
+from search.torch_files import write_atomically
 from search.training import Trainer
 from shared.errors import CorruptFile, InvalidValue, LutnasError, SchemaTooNew, UnknownName, WrongUse
 
@@ -123,6 +125,20 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     write_atomically(path, b"old")
     with pytest.raises(TypeError):
         write_atomically(path, "no bytes")
+    assert path.read_bytes() == b"old"
+
+
+def test_without_room_for_the_new_file_the_old_one_stays_and_one_line_says_so(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(LutnasError, match=r"file cannot be written: File too large; what was there before stays"):
+            write_atomically(path, bytes(20_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
 
 

@@ -9,6 +9,7 @@ from search.cli import main
 from search.commands.ladder import default_budgets
 from search.family import load_family
 from shared.jobs import Job, NewJob, Verification
+from shared.search_result import SearchResult
 from shared.wire import from_wire, to_wire
 
 
@@ -24,7 +25,15 @@ class Desk(BaseHTTPRequestHandler):
         self._answer({"model": {"sha256": self.path.rpartition("/")[2], "bytes": len(content)}})
 
     def do_POST(self):
-        job = from_wire(NewJob, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/v1/searches" and self.server.searches is None:
+            self._answer({"error": {"code": "not_found", "message": "no such route", "detail": {}}}, 404)
+            return
+        if self.path == "/v1/searches":
+            self.server.searches.append(from_wire(SearchResult, body))
+            self._answer({"created_at": "2026-01-31T12:00:00Z", "result": body}, 201)
+            return
+        job = from_wire(NewJob, body)
         if self.headers["Authorization"] != "Bearer good":
             refusal = {"error": {"code": "unauthorized", "message": "this needs a token", "detail": {}}}
             self._answer(refusal, 401)
@@ -51,7 +60,7 @@ class Desk(BaseHTTPRequestHandler):
 @pytest.fixture
 def desk():
     with ThreadingHTTPServer(("127.0.0.1", 0), Desk) as server:
-        server.models, server.job, server.slow = [], None, 1.0
+        server.models, server.searches, server.job, server.slow = [], [], None, 1.0
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -95,10 +104,11 @@ def test_folder_without_a_run_is_wrong_use(tmp_path, capsys):
     assert "holds no run" in capsys.readouterr().err
 
 
-def test_exported_file_is_verified_by_the_device(run, budget_ms, desk, at_desk, tmp_path, capsys):
+@pytest.mark.parametrize("form", [(), ("--int8", "--calibration-images", "32")])
+def test_exported_file_is_verified_by_the_device(run, budget_ms, desk, at_desk, tmp_path, capsys, form):
     out = tmp_path / "member.onnx"
     asked = ["--run", str(run.path), "--max-latency-ms", str(budget_ms)]
-    assert main(["export", *asked, "--tune-epochs", "0.1", "--out", str(out)]) == 0
+    assert main(["export", *asked, "--tune-epochs", "0.1", "--out", str(out), *form]) == 0
     assert "test accuracy" in capsys.readouterr().out
     assert onnx.load(out).metadata_props
     assert main(["verify", "--run", str(run.path), "--onnx", str(out), *at_desk]) == 0
@@ -126,13 +136,18 @@ def test_ladder_and_report_land_where_they_were_asked_for(run, desk, at_desk, tm
     ladder = ["--ladder", str(tmp_path / "ladder.json")]
     assert main(["report", "--run", str(run.path), *ladder, "--out", str(page)]) == 0
     assert "3 of 3" in page.read_text()
+    (posted,) = desk.searches
+    assert [rung.target_ms for rung in posted.ladder] == [rung["target_ms"] for rung in rungs]
+    assert len(posted.members) == len(load_family(run).members)
 
 
 def test_ladder_with_a_budget_not_met_is_exit_code_1(run, desk, at_desk, budget_ms, capsys):
-    desk.slow = 50.0
+    desk.slow, desk.searches = 50.0, None  # an older server, which takes no searches
     asked = ["--run", str(run.path), "--max-latency-ms", str(budget_ms), "--tune-epochs", "0", *at_desk]
     assert main(["ladder", *asked]) == 1
-    assert "0 of 1 met" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "0 of 1 met" in said.out
+    assert "not posted to the server" in said.err
 
 
 def test_wrong_token_is_one_line_and_exit_code_1(run, budget_ms, at_desk, capsys):

@@ -17,6 +17,7 @@ from shared.measurement import Measurement, Round, Run, Verdict
 from shared.op_key import parse_op_key
 from shared.plan import Task, make_plan
 from shared.runtime import Runtime
+from shared.search_result import ClimbedRung, FoundNetwork, SearchResult
 from shared.spaces import make_space
 from shared.wire import to_wire
 
@@ -187,6 +188,7 @@ def story(tmp_path_factory):
         for target_ms in (50.0, 60.0):
             assert api.post("/v1/jobs", to_wire(lab.verify_job(api.table, target_ms))).status_code == 201
         api.post("/v1/jobs/lease", {"device": "pi", "owner": "agent-7", "lease_s": 600})
+        api.post("/v1/searches", to_wire(lab.search_result(api.table["hash"])))
         yield api
 
 
@@ -254,6 +256,14 @@ class Lab:
         genotype = SPACE.format(SPACE.fastest())
         promise = Promise(table["hash"], genotype, 3.0, 4.0, target_ms)
         return NewJob(device, "verify", RUNTIME, PLAN.canary, str(SPACE), f"network:{SPACE}:{genotype}", promise)
+
+    def search_result(self, table_hash, **more):
+        """A small family with one rung, as `search ladder` posts it."""
+        genotype = SPACE.format(SPACE.fastest())
+        members = tuple(FoundNetwork(genotype, 3.0 + n, 3.5 + n, 1000 * (n + 1), 60.0 + 5 * n) for n in range(4))
+        rung = ClimbedRung(5.0, 4.0, 4.5, 4.1, True, genotype, 2000, 70.5, "tuned")
+        values = {"members": members, "random": members[:2], "ladder": (rung,)} | more
+        return SearchResult("a" * 64, "pi", str(SPACE), table_hash, "fashion-mnist", "inherited", 12.0, **values)
 
     def verification_task(self):
         genotype = SPACE.format(SPACE.fastest())

@@ -42,6 +42,7 @@ def full(store, lab):
     store.jobs.lease("pi", "agent-7", 60)
     store.jobs.add(lab.verify_job({"hash": table.hash}))
     store.jobs.complete(job.id, JobResult(error="it fell"), None)
+    store.searches.put(lab.search_result(table.hash))
     return store
 
 

@@ -24,6 +24,8 @@ def pages(story):
         "/jobs",
         "/compare",
         BOTH,
+        "/searches",
+        f"/searches/{'a' * 64}",
     ]
 
 

@@ -13,7 +13,7 @@ FLAGS = (
     " --disable-component-update --disable-sync"
 )
 SCREENSHOTS = Path(__file__).parents[2] / "artifacts" / "screenshots"
-PLOTTED = ("table", "networks", "compare", "history")
+PLOTTED = ("table", "networks", "compare", "history", "found")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,8 @@ def addresses(table_hash):
         "compare": "/compare?before=run-1&after=run-2",
         "history": "/history?device=pi",
         "jobs": "/jobs",
+        "searches": "/searches",
+        "found": f"/searches/{'a' * 64}",
     }
 
 
@@ -167,7 +169,7 @@ def test_a_closed_server_asks_for_a_token_first_and_forgets_it_after_signing_out
 
 def test_pages_of_an_empty_server_say_what_to_do(api, visitor):
     window = visitor(api.url)
-    for path in ("/", "/compare", "/history", "/jobs"):
+    for path in ("/", "/compare", "/history", "/jobs", "/searches"):
         window.visit(path)
     window.visit("/")
     assert window.page.get_by_text("profiler-agent profile").is_visible()

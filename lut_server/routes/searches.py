@@ -1,0 +1,40 @@
+"""What searches found: posted back by `search`, for people to look at."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Response
+
+from lut_server.answers import SearchesAnswer, answer
+from lut_server.bodies import parse_body
+from lut_server.services import READ, Body, Searcher, StoreHere, documented
+from lut_server.store import StoredSearch
+from shared.search_result import SearchResult
+
+router = APIRouter(prefix="/v1/searches", tags=["searches"])
+
+
+@router.post(
+    "",
+    summary="Post what a search found; again, with its ladder",
+    **documented({201: StoredSearch, 200: StoredSearch}, "unknown_device", role="search", body=SearchResult),
+)
+def post_search(principal: Searcher, store: StoreHere, body: Body) -> Response:
+    result = parse_body(SearchResult, body)
+    principal.require_device(result.device)
+    is_new = store.searches.put(result)
+    return answer(store.searches.get(result.search), 201 if is_new else 200)
+
+
+@router.get("", summary="All searches", dependencies=[Depends(READ)], **documented({200: SearchesAnswer}))
+def list_searches(store: StoreHere, device: str | None = None) -> Response:
+    return answer(SearchesAnswer(store.searches.list(device or None)))
+
+
+@router.get(
+    "/{search}",
+    summary="A search, as it was posted last",
+    dependencies=[Depends(READ)],
+    **documented({200: StoredSearch}, "unknown_search"),
+)
+def get_search(search: str, store: StoreHere) -> Response:
+    return answer(store.searches.get(search))
