@@ -115,8 +115,9 @@ def test_token_bound_to_a_device_sees_nothing_of_another_on_any_route(api, lab):
     table = lab.profile(api)
     api.post("/v1/devices", {"name": "phone", "probe": {}})
     job = api.post("/v1/jobs", to_wire(lab.verify_job(table))).json()["job"]
+    api.post("/v1/searches", to_wire(lab.search_result(table["hash"])))
     bound = create_token(api.store.tokens, "read", device="phone")
-    names = {"name": "pi", "run_id": "run-1", "job_id": job["id"], "table_hash": table["hash"]}
+    names = {"search": "a" * 64, "name": "pi", "run_id": "run-1", "job_id": job["id"], "table_hash": table["hash"]}
     query = {"space": table["space"], "runtime": table["runtime"]}
     refused, filtered = set(), set()
     for path, operations in api.get("/openapi.json", role=None).json()["paths"].items():
@@ -133,8 +134,8 @@ def test_token_bound_to_a_device_sees_nothing_of_another_on_any_route(api, lab):
                 assert everything.status_code == 200
                 assert '"pi"' not in everything.text
                 filtered.add(path)
-    assert filtered == {"/v1/devices", "/v1/tables", "/v1/runs", "/v1/jobs"}
-    assert len(refused) == 13
+    assert filtered == {"/v1/devices", "/v1/tables", "/v1/runs", "/v1/jobs", "/v1/searches"}
+    assert len(refused) == 15
 
 
 def test_token_bound_to_a_device_sees_all_of_its_own(api, lab):
