@@ -16,10 +16,18 @@ class DataMissing(Exception):
 # Paths, not modules: asking for one benchmark must not import what only another one needs. The order is that of `all`.
 REGISTRY: dict[str, str] = {
     "demo": "benchmarks.demo",
-    "profiling": "benchmarks.profiling",
+    "tables": "benchmarks.tables",
+    "fbnet": "benchmarks.fbnet",
     "repeat": "benchmarks.repeat",
+    "foreign": "benchmarks.foreign",
     "memory": "benchmarks.memory",
+    "fixed_runs": "benchmarks.fixed_runs",
+    "carriers": "benchmarks.carriers",
+    "active": "benchmarks.calibration",
     "search": "benchmarks.search",
     "imported": "benchmarks.imported",
     "server": "benchmarks.server",
 }
+
+COMPOSED: dict[str, str] = {"profiling": "benchmarks.profiling"}
+"""Several of these under one name, for one file of figures; `all` runs the parts."""

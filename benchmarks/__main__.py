@@ -1,8 +1,8 @@
 """`python -m benchmarks NAME --json FILE` runs one benchmark; `python -m benchmarks all` runs every registered one.
 
-One benchmark prints its table and writes the file where one is named. `all` writes benchmarks/results/NAME.json for
-each and rewrites its table in docs/results.md, one after the other: what is finished stays when a later one fails. A
-figure below its bar is a result, not a failure: the exit code is 0.
+One benchmark prints its table, and writes the file where one is named. With `--page`, and for each one with `all`, it
+writes benchmarks/results/NAME.json and rewrites its table in docs/results.md. `all` goes one after the other: what is
+finished stays when a later one fails. A figure below its bar is a result, not a failure: the exit code is 0.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from benchmarks import REGISTRY, DataMissing, report
+from benchmarks import COMPOSED, REGISTRY, DataMissing, report
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"{name}: left out: {missing}", file=sys.stderr)
         return 0
     try:
-        measured = run(arguments.name)
+        measured = run_into_page(arguments.name, RESULTS, PAGE) if arguments.page else run(arguments.name)
     except DataMissing as missing:
         print(f"{arguments.name}: {missing}", file=sys.stderr)
         return 1
@@ -41,9 +41,13 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Wrong use ends here, with exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Runs benchmarks.")
-    parser.add_argument("name", metavar="NAME", choices=[*REGISTRY, "all"], help=", ".join([*REGISTRY, "all"]))
+    names = [*REGISTRY, *COMPOSED, "all"]
+    parser.add_argument("name", metavar="NAME", choices=names, help=", ".join(names))
     parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the figures (not with `all`)")
+    parser.add_argument("--page", action="store_true", help="keep its figures and rewrite its table in docs/results.md")
     arguments = parser.parse_args(argv)
+    if arguments.page and arguments.name in COMPOSED:
+        parser.error(f"{arguments.name} has no table of its own; its parts have: {', '.join(REGISTRY)}")
     if arguments.name == "all" and arguments.json is not None:
         parser.error(f"`all` writes one file per benchmark into {RESULTS.relative_to(ROOT)}: leave --json out")
     return arguments
@@ -51,15 +55,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def run(name: str) -> report.Report:
     """Runs one registered benchmark; its progress goes to stderr."""
-    module = importlib.import_module(REGISTRY[name])
+    module = importlib.import_module({**REGISTRY, **COMPOSED}[name])
     return report.measured_here(name, module.run(lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True)))
 
 
-def run_into_page(name: str, results: Path, page: Path) -> None:
+def run_into_page(name: str, results: Path, page: Path) -> report.Report:
     """Runs one benchmark, keeps its figures in `results` and puts its table into `page`."""
     measured = run(name)
     report.write(measured, results / f"{name}.json")
     page.write_text(report.replace_table(page.read_text(encoding="utf-8"), measured), encoding="utf-8")
+    return measured
 
 
 if __name__ == "__main__":

@@ -14,13 +14,15 @@ baselines:  predictions that no network was fitted to, from a base that is what 
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from statistics import fmean, median, stdev
 
 from benchmarks.report import Figure
-from benchmarks.stack import Stack, this_device
+from benchmarks.stack import Stack, running_stack, this_device
 from lut_server.baselines import CountedNetwork, baseline_errors
 from lut_server.choosing import outlook_by_kernels
 from lut_server.held_out import held_out_error
@@ -56,8 +58,13 @@ class Recorded:
         return [one for one in self.measurements if one.role == role]
 
 
-def run(stack: Stack, progress: Callable[[str], None]) -> dict[str, Figure]:
+def run(progress: Callable[[str], None]) -> dict[str, Figure]:
     """Figures `profiling.active.*`: one campaign of a large pool for each space, then fits alone; about ten minutes."""
+    with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
+        return _run(stack, progress)
+
+
+def _run(stack: Stack, progress: Callable[[str], None]) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     for name, space, sizes in POOLS:
         progress(f"{name}: {POOL} networks to choose from, {HELD_OUT} held out")

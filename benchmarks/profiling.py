@@ -1,138 +1,21 @@
-"""How far a latency table is off on networks that no fit ever saw.
+"""All that says how good the agent's numbers are: every part of it, one after the other, its figures in one file.
 
-Campaigns through a real server and a real agent, at most 60 networks in each fit: `nas-bench-201` (C=16, 32 x 32)
-with one and with five cells per stage, and with five in int8, `darts` (C=16, 8 cells, 32 x 32), `fbnet` at 128 and
-224. Tables are scored by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`); one cell per stage by op prices
-alone. Then `foreign` (networks of no space), `fixed_runs` and `carriers`. How well a table repeats is `repeat`, what
-it takes in memory `memory`.
+Each part is a benchmark of its own too, and has its own table in docs/results.md.
 """
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import importlib
 
-import httpx
-
-from benchmarks import calibration, carriers, fixed_runs, foreign
+from benchmarks import REGISTRY, Progress
 from benchmarks.report import Figure
-from benchmarks.stack import Stack, running_stack, this_device
+
+PARTS = ("tables", "fbnet", "repeat", "foreign", "memory", "fixed_runs", "carriers", "active")
 
 
-@dataclass(frozen=True)
-class Case:
-    """One campaign and the bars of its kernel prices."""
-
-    name: str
-    space: str
-    sizes: str
-    calibration: int
-    held_out: int
-    bars: Mapping[str, str]
-    kernels: bool = True
-
-
-CELL_BARS = {"mape_percent": "<= 3", "within_10_percent": ">= 98", "kendall_tau": ">= .90"}
-BOUND_BARS = {"bound_coverage": ">= 93", "bound_half_width_percent": "<= 4"}
-OTHER_BARS = {"mape_percent": "<= 2", "within_10_percent": ">= 100", "kendall_tau": ">= .95", **BOUND_BARS}
-CASES = (
-    Case("nb201", "nas-bench-201", "--resolution 32 --channels 16 --cells-per-stage 1", 40, 60, CELL_BARS, False),
-    Case(
-        "nb201_n5",
-        "nas-bench-201",
-        "--resolution 32 --channels 16 --cells-per-stage 5",
-        60,
-        60,
-        {
-            "mape_percent": "<= 1.5",
-            "within_5_percent": ">= 99",
-            "within_10_percent": ">= 100",
-            "kendall_tau": ">= .96",
-            "campaign_seconds": "<= 90",
-            **BOUND_BARS,
-        },
-    ),
-    Case(
-        "nb201_int8",
-        "nas-bench-201",
-        "--resolution 32 --channels 16 --cells-per-stage 5 --precision int8",
-        60,
-        60,
-        {"mape_percent": "<= 3", "within_10_percent": ">= 98", **BOUND_BARS},
-    ),
-    Case(
-        "darts",
-        "darts",
-        "--resolution 32 --channels 16 --depth 8",
-        60,
-        40,
-        {**OTHER_BARS, "campaign_seconds": "<= 300"},
-    ),
-    Case("fbnet_128", "fbnet", "--resolution 128", 60, 30, {**OTHER_BARS, "campaign_seconds": "<= 600"}),
-    Case("fbnet_224", "fbnet", "--resolution 224", 60, 30, {**OTHER_BARS, "campaign_seconds": "<= 600"}),
-)
-
-BASELINES_OF = ("nb201_n5", "darts")
-
-
-def run(progress: Callable[[str], None]) -> dict[str, Figure]:
-    """Figures `profiling.CASE.*`, `profiling.CASE.ops.*` and those of the other modules; takes half an hour."""
+def run(progress: Progress) -> dict[str, Figure]:
+    """Figures `profiling.*` of all parts; takes most of an hour."""
     figures: dict[str, Figure] = {}
-    with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
-        for case in CASES:
-            progress(f"{case.name}: {case.calibration} networks in the fit, {case.held_out} held out")
-            table, seconds = campaign(stack, case)
-            figures |= case_figures(case, table, seconds)
-            if case.name in BASELINES_OF:
-                figures |= calibration.baseline_figures(calibration.read_newest(stack, case.space), case.name)
-        figures |= calibration.run(stack, progress)
-    for part in (foreign, fixed_runs, carriers):
-        figures |= part.run(progress)
-    return figures
-
-
-def campaign(stack: Stack, case: Case) -> tuple[dict[str, Any], float]:
-    """Profile this machine; the table as the server serves it, and how long the agent took."""
-    started_s = time.monotonic()
-    counts = ("--calibration", str(case.calibration), "--held-out", str(case.held_out))
-    stack.profile(this_device(), "--space", case.space, *case.sizes.split(), *counts)
-    seconds = time.monotonic() - started_s
-    *_, newest = httpx.get(f"{stack.url}/v1/tables", params={"device": this_device()}, timeout=60).json()["tables"]
-    table: dict[str, Any] = httpx.get(f"{stack.url}/v1/tables/{newest['hash']}", timeout=60).json()
-    return table, seconds
-
-
-def case_figures(case: Case, table: Mapping[str, Any], seconds: float) -> dict[str, Figure]:
-    """What a table says of itself: kernel prices first, op prices beside them."""
-    prefix = f"profiling.{case.name}"
-    if not case.kernels:
-        return held_out_figures(prefix, table["held_out"], case.bars, seconds)
-    by_kernels = held_out_figures(prefix, table["kernels"]["held_out"], case.bars, seconds)
-    return {**by_kernels, **held_out_figures(f"{prefix}.ops", table["held_out"], {})}
-
-
-def held_out_figures(
-    prefix: str, held_out: Mapping[str, float], bars: Mapping[str, str], campaign_seconds: float | None = None
-) -> dict[str, Figure]:
-    """A held-out error as figures."""
-    units = {
-        "mape_percent": "%",
-        "within_5_percent": "%",
-        "within_10_percent": "%",
-        "kendall_tau": None,
-        "bound_coverage": "%",
-        "bound_half_width_percent": "%",
-    }
-    n = int(held_out["networks"])
-    figures = {
-        f"{prefix}.{name}": Figure(value=held_out[name], unit=unit, n=n, bar=bars.get(name))
-        for name, unit in units.items()
-    }
-    if campaign_seconds is not None:
-        bar = bars.get("campaign_seconds")
-        figures[f"{prefix}.campaign_seconds"] = Figure(value=campaign_seconds, unit="s", n=1, bar=bar)
+    for part in PARTS:
+        figures |= importlib.import_module(REGISTRY[part]).run(progress)
     return figures

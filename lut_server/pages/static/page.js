@@ -38,14 +38,25 @@ function axis(own, style) {
   return { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true, fixedrange: true, ...own };
 }
 
+// Long names leave no room for the plot: their ends are cut off on the axis, not in the hover text.
+function shortNames(plot, longest) {
+  if (plot.layout.yaxis?.type !== "category") return {};
+  const names = [...new Set(plot.traces.flatMap((trace) => trace.y))];
+  return { tickvals: names, ticktext: names.map((name) => name.length > longest ? name.slice(0, longest - 1) + "…" : name) };
+}
+
 function draw(figure) {
   const style = getComputedStyle(root);
   const plot = inColour(JSON.parse(document.getElementById("data-" + figure.dataset.plot).textContent), style);
   const isNarrow = figure.clientWidth < 520;
   const layout = {
     ...plot.layout,
-    xaxis: axis(plot.layout.xaxis, style),
-    yaxis: axis({ ...plot.layout.yaxis, tickfont: { size: isNarrow ? 9 : 12 } }, style),
+    xaxis: axis({ nticks: isNarrow ? 4 : 9, ...plot.layout.xaxis }, style),
+    yaxis: axis({
+      ...plot.layout.yaxis,
+      ...shortNames(plot, isNarrow ? 20 : 48),
+      tickfont: { size: isNarrow ? 9 : 12 },
+    }, style),
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 12, color: style.getPropertyValue("--text").trim() },
