@@ -56,14 +56,14 @@ class Remains:
         acknowledged: measurements that a server said it stored.
         lost: of these, not there with their content.
         doubled: there more than once.
-        is_sound: whether the database finds nothing wrong with itself.
+        is_sound: whether SQLite finds nothing wrong with itself; None for PostgreSQL, which was not killed.
     """
 
     kills: int
     acknowledged: int
     lost: int
     doubled: int
-    is_sound: bool
+    is_sound: bool | None
 
 
 def kill_again_and_again(url: str, log: Path, kills: int = KILLS, seed: int = 0) -> Remains:
@@ -155,9 +155,9 @@ def _remains(url: str, uploads: Uploads, kills: int) -> Remains:
     return Remains(kills, len(uploads.acknowledged), lost, doubled, _is_sound(url))
 
 
-def _is_sound(url: str) -> bool:
+def _is_sound(url: str) -> bool | None:
     if not url.startswith("sqlite"):
-        return True  # PostgreSQL was not killed, and every row has just been read
+        return None
     connection = sqlite3.connect(url.removeprefix("sqlite:///"))
     found = connection.execute("PRAGMA integrity_check").fetchall(), connection.execute("PRAGMA foreign_key_check")
     sound = found[0] == [("ok",)] and found[1].fetchall() == []
@@ -183,7 +183,8 @@ def kill(folder: Path, postgres: PostgresServer) -> dict[str, Figure]:
         figures |= {
             f"server.kill.{name}.lost": Figure(value=one.lost, n=one.kills, bar="<= 0"),
             f"server.kill.{name}.doubled": Figure(value=one.doubled, n=one.kills, bar="<= 0"),
-            f"server.kill.{name}.unsound": Figure(value=0 if one.is_sound else 1, n=one.kills, bar="<= 0"),
             f"server.kill.{name}.acknowledged": Figure(value=one.acknowledged, n=one.kills),
         }
+        if one.is_sound is not None:
+            figures[f"server.kill.{name}.unsound"] = Figure(value=0 if one.is_sound else 1, n=one.kills, bar="<= 0")
     return figures

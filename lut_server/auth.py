@@ -36,7 +36,7 @@ USE_NOTED_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class Principal:
-    """Who makes a request: a role, the one device it may act for (None: every device), and the token's id."""
+    """Who makes a request: a role, the one device it may act for and see (None: every device), and the token's id."""
 
     role: str
     device: str | None = None
@@ -48,14 +48,26 @@ class Principal:
             raise refused("forbidden", f"this needs a token of role {role}; this one has role {self.role}")
 
     def require_device(self, device: str) -> None:
-        """Raise AccessDenied (403) unless the principal may act for the device."""
+        """Raise AccessDenied (403) unless the principal may act for the device, and see it."""
         if self.device is not None and self.device != device:
-            raise refused("forbidden", f"this token is bound to device '{self.device}' and may not act for '{device}'")
+            raise refused(
+                "forbidden", f"this token is bound to device '{self.device}' and neither sees nor acts for '{device}'"
+            )
+
+    def which_device(self, asked: str | None) -> str | None:
+        """The device of which a list shall be: the one that is asked for, else the only one to be seen; None: all.
+
+        Raises:
+            AccessDenied: 403, another device is asked for than the one that the principal is bound to.
+        """
+        if asked:
+            self.require_device(asked)
+        return asked or self.device
 
     def require_any_device(self) -> None:
         """Raise AccessDenied (403) where the principal is bound to one device."""
         if self.device is not None:
-            raise refused("forbidden", f"this token is bound to device '{self.device}' and may not act for all")
+            raise refused("forbidden", f"this token is bound to device '{self.device}': this is about all devices")
 
 
 def create_token(

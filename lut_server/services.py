@@ -93,6 +93,7 @@ def authenticate(services: Services, token: str, request: Request) -> Principal:
 
 READ, SEARCH, AGENT, ADMIN = _require("read"), _require("search"), _require("agent"), _require("admin")
 
+Reader = Annotated[Principal, Depends(READ)]
 Searcher = Annotated[Principal, Depends(SEARCH)]
 Agent = Annotated[Principal, Depends(AGENT)]
 Administrator = Annotated[Principal, Depends(ADMIN)]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from search.latency_model import require_prices
 from shared.errors import InvalidValue
 from shared.spaces import Space
 from shared.table import LatencyTable
@@ -72,11 +73,13 @@ def device_simplex(table: LatencyTable) -> Tensor:
     """s of a device: mean op price per primitive, normalised to sum 1; shape (primitives,).
 
     Raises:
-        MissingPrice: the table lacks an op key of its space.
+        MissingPrice: the table lacks op keys of its space; all are named.
     """
+    require_prices(table)
     space = table.parsed_space
     prices: dict[str, list[float]] = {primitive: [] for primitive in space_primitives(space)}
-    for key in space.op_keys():
+    choices = {key for s, slot in enumerate(space.slots) for p in slot.primitives for key in space.slot_ops(s, p)}
+    for key in sorted(choices):
         prices[key.primitive].append(table.price_ms(key))
     mean = torch.tensor([sum(values) / len(values) if values else 0.0 for values in prices.values()])
     shares = (mean.clamp_min(0) / mean.clamp_min(0).sum().clamp_min(1e-12)).clamp_min(SMALLEST_SHARE)

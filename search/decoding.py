@@ -5,22 +5,24 @@
 
 The floor is 0 for the best network of a budget; a higher one asks for networks that make use of it. Genotypes that
 compute the same (dead slots, detours over skips) are one network: its probability is that of the most probable of them,
-its latency and its name those of the cheapest. Solved by enumeration, which NAS-Bench-201's 15,625 genotypes allow; a
-larger space brings another `Decoder`.
+its latency and its name those of the cheapest. Solved by enumeration, which NAS-Bench-201's 15,625 genotypes allow;
+`search.knapsack` solves it for larger spaces.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from search.decoder import Band, Decoded, Decoder
+from search.knapsack import KnapsackDecoder
 from search.latency_model import LatencyModel
 from shared.errors import BudgetTooSmall, InvalidValue
 from shared.spaces import Genotype, Space
@@ -29,55 +31,6 @@ from shared.table import CONFIDENCE
 Floats = npt.NDArray[np.float64]
 
 MOST_ENUMERATED = 1_000_000
-
-
-@dataclass(frozen=True)
-class Band:
-    """What an upper bound has to lie in: above the floor, up to the budget."""
-
-    budget_ms: float
-    floor_ms: float = 0.0
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One network with its probability under the alphas and its latency."""
-
-    genotype: Genotype
-    log_probability: float
-    predicted_ms: float
-    upper_ms: float
-
-
-class Decoder(Protocol):
-    """An exact solver for one space and one device's table."""
-
-    @property
-    def smallest_ms(self) -> float:
-        """The smallest upper bound of any connected network."""
-
-    @property
-    def largest_ms(self) -> float:
-        """The largest upper bound of any connected network."""
-
-    def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
-        """For each band the `count` most probable distinct networks, best first; fewer where the band has fewer.
-
-        Args:
-            log_probabilities: (slots, primitives).
-            bands: budgets with their floors.
-            count: networks per band.
-
-        Raises:
-            BudgetTooSmall: a budget lies below `smallest_ms`.
-        """
-
-    @property
-    def fastest(self) -> Genotype:
-        """The network with the smallest upper bound."""
-
-    def feasible(self, budget_ms: float) -> list[Genotype]:
-        """Every distinct network that meets the budget, in a fixed order."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +115,14 @@ class EnumerationDecoder:
         ]
 
     def feasible(self, budget_ms: float) -> list[Genotype]:
-        """See `Decoder.feasible`."""
+        """Every distinct network that meets the budget, in a fixed order."""
         self._require(budget_ms)
         return [self._networks[index] for index in np.flatnonzero(self._upper_ms <= budget_ms)]
+
+    def draw(self, budget_ms: float, count: int, draws: random.Random) -> list[Genotype]:
+        """See `Decoder.draw`."""
+        feasible = self.feasible(budget_ms)
+        return draws.sample(feasible, min(count, len(feasible)))
 
     def _decoded(self, index: int, log_probability: float) -> Decoded:
         return Decoded(
@@ -182,5 +140,7 @@ class EnumerationDecoder:
 
 
 def make_decoder(model: LatencyModel, confidence: float = CONFIDENCE) -> Decoder:
-    """The exact solver for a table's space."""
-    return EnumerationDecoder(model, confidence)
+    """The solver for a table's space: by enumeration where it is small enough to be listed."""
+    if genotype_count(model.space) <= MOST_ENUMERATED:
+        return EnumerationDecoder(model, confidence)
+    return KnapsackDecoder(model, confidence)

@@ -25,8 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from search.condition import Condition, device_simplex
-from search.decoding import Band, Decoder, make_decoder
+from search.choices import best_choices, choice_probabilities, to_genotype
+from search.condition import Condition, device_simplex, space_primitives
+from search.decoder import Band, Decoder
+from search.decoding import make_decoder
 from search.latency_model import LatencyModel
 from search.members import Member, Ranker, select_members
 from search.progress import Progress
@@ -38,6 +40,8 @@ from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire
 
 FAMILY_SCHEMA = 1
+SKIPS = ("skip_connect", "skip")
+"""What spaces call an op that hands its input on."""
 INHERITED = "inherited from the supernet, batch-norm statistics recomputed"
 
 
@@ -205,11 +209,7 @@ def decode_pool(
 
 def draw_pool(decoder: Decoder, budgets_ms: Sequence[float], count: int, draws: random.Random) -> list[Genotype]:
     """Distinct random networks under the budgets in turn, uniform over those that meet the budget."""
-    queues = []
-    for budget_ms in budgets_ms:
-        feasible = decoder.feasible(budget_ms)
-        queues.append(draws.sample(feasible, min(count, len(feasible))))
-    return _in_turn(queues, count)
+    return _in_turn([decoder.draw(budget_ms, count, draws) for budget_ms in budgets_ms], count)
 
 
 def with_fastest(pool: Sequence[Genotype], fastest: Genotype) -> list[Genotype]:
@@ -221,21 +221,18 @@ def describe_trade_off(
     model: LatencyModel, trade_off: tuple[float, float], log_probabilities: npt.NDArray[np.float64]
 ) -> TradeOff:
     """Expected against derived latency at one condition, and the share of skip in it."""
-    space, probabilities = model.space, np.exp(log_probabilities)
-    most_probable = Genotype(
-        tuple(slot.primitives[int(row.argmax())] for slot, row in zip(space.slots, probabilities, strict=True))
-    )
+    space, alpha = model.space, torch.from_numpy(log_probabilities)
+    most_probable = to_genotype(space, best_choices(space, alpha))
     connected = space.is_connected(most_probable)
-    skip = [
-        float(row[slot.primitives.index("skip_connect")]) for slot, row in zip(space.slots, probabilities, strict=True)
-    ]
+    probabilities = choice_probabilities(space, alpha).numpy()
+    skip = probabilities[:, [name in SKIPS for name in space_primitives(space)]].sum(axis=1)
     return TradeOff(
         u_lambda=trade_off[0],
         u_kappa=trade_off[1],
         expected_ms=model.expected_ms(probabilities),
         genotype=space.format(most_probable),
         derived_ms=float(model.mean_and_sd_ms([most_probable])[0][0]) if connected else None,
-        skip_share=float(np.mean(skip)),
+        skip_share=float(skip.mean()),
     )
 
 

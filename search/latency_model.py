@@ -1,12 +1,14 @@
 """`LatencyTable.predict` for thousands of networks at once, with the same numbers.
 
 features(network) = (1, count of each op key)        (ops that reach the output only)
+                  = fixed features + sum over live slots of the features of their choices
 mean  = features . (base, prices)
 sd^2  = features . covariance . features + (relative_spread x mean)^2
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -14,10 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import MissingPrice
+from shared.op_key import OpKey
 from shared.spaces import Genotype, Space
 from shared.table import CONFIDENCE, LatencyTable, Prediction, profile_command
 
 Floats = npt.NDArray[np.float64]
+
+
+def require_prices(table: LatencyTable) -> None:
+    """Raise MissingPrice, with every op key that the table lacks of its space and what would measure them."""
+    space = table.parsed_space
+    missing = [str(key) for key in space.op_keys() if key not in table.price_index]
+    if missing:
+        raise MissingPrice(missing, table.device, profile_command(table.device, space))
 
 
 class LatencyModel:
@@ -30,36 +41,45 @@ class LatencyModel:
     def __init__(self, table: LatencyTable) -> None:
         self.table = table
         self.space: Space = table.parsed_space
-        missing = [str(key) for key in self.space.op_keys() if key not in table.price_index]
-        if missing:
-            raise MissingPrice(missing, table.device, profile_command(table.device, self.space))
+        require_prices(table)
         self._weights = np.array([table.base_ms, *(price.price_ms for price in table.prices)])
         self._covariance = np.array(table.covariance)
 
     @cached_property
-    def _choice_features(self) -> dict[tuple[int, str], Floats]:
-        """What a live choice of a slot adds to a network's features, (1 + prices,)."""
-        rows = {}
-        for index, slot in enumerate(self.space.slots):
-            for primitive in slot.primitives:
-                row = np.zeros(len(self._weights))
+    def choice_features(self) -> Floats:
+        """What a live choice of a slot adds to a network's features, (slots, primitives, 1 + prices)."""
+        slots = self.space.slots
+        rows = np.zeros((len(slots), len(slots[0].primitives), len(self._weights)))
+        for index, slot in enumerate(slots):
+            for column, primitive in enumerate(slot.primitives):
                 for key in self.space.slot_ops(index, primitive):
-                    row[self.table.price_index[key] + 1] += 1
-                rows[index, primitive] = row
+                    rows[index, column, self.table.price_index[key] + 1] += 1
         return rows
+
+    @cached_property
+    def fixed_features(self) -> Floats:
+        """What every network has besides its choices, (1 + prices,): the base, and priced ops that no slot chooses."""
+        row = np.zeros(len(self._weights))
+        row[0] = 1
+        for key, count in fixed_priced_ops(self.space).items():
+            row[self.table.price_index[key] + 1] += count
+        return row
 
     def features(self, genotypes: Sequence[Genotype]) -> Floats:
         """Features of connected genotypes, (genotypes, 1 + prices)."""
-        rows = np.zeros((len(genotypes), len(self._weights)))
-        rows[:, 0] = 1
+        rows = np.tile(self.fixed_features, (len(genotypes), 1))
+        columns = [{name: i for i, name in enumerate(slot.primitives)} for slot in self.space.slots]
         for row, genotype in zip(rows, genotypes, strict=True):
             for slot in self.space.live_slots(genotype):
-                row += self._choice_features[slot, genotype.choices[slot]]
+                row += self.choice_features[slot, columns[slot][genotype.choices[slot]]]
         return rows
 
     def mean_and_sd_ms(self, genotypes: Sequence[Genotype]) -> tuple[Floats, Floats]:
         """Predicted latencies and their standard deviations, each (genotypes,)."""
-        features = self.features(genotypes)
+        return self.mean_and_sd_of(self.features(genotypes))
+
+    def mean_and_sd_of(self, features: Floats) -> tuple[Floats, Floats]:
+        """Likewise for features, (networks, 1 + prices)."""
         mean_ms = features @ self._weights
         variance = np.einsum("ni,ij,nj->n", features, self._covariance, features, optimize=True)
         return mean_ms, np.sqrt(np.maximum(variance, 0) + (self.table.relative_spread * mean_ms) ** 2)
@@ -71,7 +91,19 @@ class LatencyModel:
             InvalidValue: the confidence is not within 0.5 and 1.
         """
         mean_ms, sd_ms = self.mean_and_sd_ms(genotypes)
-        return mean_ms + Prediction(0.0, 1.0).upper_ms(confidence) * sd_ms
+        return mean_ms + deviations(confidence) * sd_ms
+
+    def upper_gradient(self, features: Floats, confidence: float) -> Floats:
+        """Gradient of the upper bound at a network's features, (1 + prices,).
+
+        The bound is convex in the features and grows in proportion to them, so that gradient . features of any network
+        is at most that network's bound, and equal to it at the network itself.
+        """
+        mean_ms, sd_ms = (float(value[0]) for value in self.mean_and_sd_of(features[None]))
+        spread = self.table.relative_spread**2 * mean_ms * self._weights
+        return np.asarray(
+            self._weights + deviations(confidence) * (self._covariance @ features + spread) / max(sd_ms, 1e-30)
+        )
 
     def expected_ms(self, probabilities: Floats) -> float:
         """What the search's latency term expects of alphas: base + sum over slots and primitives of p x cost.
@@ -79,8 +111,19 @@ class LatencyModel:
         Args:
             probabilities: (slots, primitives). Dead slots count here, as they do in the term.
         """
-        expected = float(self._weights[0])
-        for (slot, primitive), features in self._choice_features.items():
-            column = self.space.slots[slot].primitives.index(primitive)
-            expected += float(probabilities[slot, column]) * float(features @ self._weights)
-        return expected
+        choices_ms = self.choice_features @ self._weights
+        return float(self.fixed_features @ self._weights + (probabilities * choices_ms).sum())
+
+
+def deviations(confidence: float) -> float:
+    """How many standard deviations above the mean the bound of a confidence lies."""
+    return Prediction(0.0, 1.0).upper_ms(confidence)
+
+
+def fixed_priced_ops(space: Space) -> Counter[OpKey]:
+    """Ops of every network that a table prices although no slot chooses them (the preprocessing of `darts`)."""
+    genotype = space.fastest()
+    counts = space.op_counts(genotype)
+    for slot in space.live_slots(genotype):
+        counts.subtract(space.slot_ops(slot, genotype.choices[slot]))
+    return +counts

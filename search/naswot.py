@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from search.supernet import Network
+from search.supernet.depthwise_primitives import ConvBn, FactorizedReduction, SeparableStep
 from search.supernet.primitives import Classifier, ReluConvBn
+
+BEGIN_WITH_RELU = (ReluConvBn, SeparableStep, FactorizedReduction)
 
 
 @torch.no_grad()
@@ -27,9 +30,9 @@ def naswot(network: Network, images: Tensor) -> float:
 
     handles = []
     for module in network.modules():
-        if isinstance(module, ReluConvBn):
+        if isinstance(module, BEGIN_WITH_RELU):
             handles.append(module.register_forward_pre_hook(lambda _, inputs: count_agreements(inputs[0])))
-        elif isinstance(module, Classifier):
+        elif isinstance(module, Classifier) or (isinstance(module, ConvBn) and module.activates):
             batch_norm: nn.Module = module.bn
             handles.append(batch_norm.register_forward_hook(lambda *given: count_agreements(given[2])))
     network.train()

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from search.decoding import Band, make_decoder
+from search.decoder import Band
+from search.decoding import make_decoder
 from search.family import decode_pool, load_family, trade_off_log_probabilities
 from search.kernel_counts import Counter, no_counts
 from search.latency_model import LatencyModel
@@ -15,6 +16,7 @@ from search.progress import Progress, SilentProgress
 from search.run_directory import RunDirectory
 from search.scoring import open_scorer
 from shared.errors import BudgetTooSmall, MissingKernel
+from shared.table import LatencyTable
 
 USED_UP = 0.1
 """A pick also looks at the most probable networks whose bound uses up all but this share of the budget."""
@@ -54,6 +56,7 @@ class Picker:
         self._decoder = make_decoder(self._model, self.confidence)
         self._ranker = Ranker(self._model, open_scorer(run), self.confidence)
         self._alphas = list(trade_off_log_probabilities(run, family.settings.trade_offs).values())
+        self._candidates = family.candidates
         self._known = [self._model.space.parse(candidate.genotype) for candidate in family.candidates]
         self.smallest_ms = self._decoder.smallest_ms
 
@@ -68,11 +71,15 @@ class Picker:
             BudgetTooSmall: no network meets the budget; the message says which one the fastest does.
         """
         bands = [Band(budget_ms), Band(budget_ms, (1 - USED_UP) * budget_ms)]
-        decoded = decode_pool(self._decoder, self._alphas, bands, self._per_budget, MOST_DECODED)
+        if 0 < budget_ms < self.smallest_ms:  # by op prices; kernels may know better
+            self._require_known(budget_ms)
+            decoded = []
+        else:
+            decoded = decode_pool(self._decoder, self._alphas, bands, self._per_budget, MOST_DECODED)
         candidates = list(dict.fromkeys([*self._known, *decoded]))
         with (progress or SilentProgress()).phase("ranking candidates", len(candidates)) as phase:
             ranked = self._ranker.rank(candidates, phase.advance)
-        ranked = self._by_kernels(ranked)
+        ranked = by_kernels(self._model.table, ranked, self.confidence, self._counter)
         best_first = sorted(
             (member for member in ranked if member.upper_ms <= budget_ms),
             key=lambda member: (member.rank, member.upper_ms),
@@ -81,15 +88,29 @@ class Picker:
             raise BudgetTooSmall(budget_ms, min(member.upper_ms for member in ranked), self._model.table.device)
         return Pick(budget_ms, self.confidence, best_first[0], tuple(best_first[1:]))
 
-    def _by_kernels(self, members: Sequence[Member]) -> list[Member]:
-        """Members with latency and bound from their kernels, where those are known and priced."""
-        counts = self._counter([member.genotype for member in members])
-        return [self._refined(one, counts[one.genotype]) if one.genotype in counts else one for one in members]
+    def _require_known(self, budget_ms: float) -> None:
+        """Raise BudgetTooSmall unless one of the family's candidates meets the budget."""
+        table, bounds_ms = self._model.table, self._model.upper_ms(self._known, self.confidence).tolist()
+        members = [dataclasses.replace(one, upper_ms=ms) for one, ms in zip(self._candidates, bounds_ms, strict=True)]
+        smallest_ms = min(one.upper_ms for one in by_kernels(table, members, self.confidence, self._counter))
+        if budget_ms < smallest_ms:
+            raise BudgetTooSmall(budget_ms, smallest_ms, table.device)
 
-    def _refined(self, member: Member, counts: Mapping[str, int]) -> Member:
-        try:
-            prediction = self._model.table.predict_kernels(counts, guess=True)
-        except MissingKernel:
-            return member
-        upper_ms = prediction.upper_ms(self.confidence)
-        return dataclasses.replace(member, predicted_ms=prediction.mean_ms, upper_ms=upper_ms, by="kernels")
+
+def by_kernels(
+    table: LatencyTable, members: Sequence[Member], confidence: float, counter: Counter = no_counts
+) -> list[Member]:
+    """Members with latency and bound from their kernels, where those are known and priced."""
+    counts = counter([member.genotype for member in members])
+    return [
+        _refined(one, table, counts[one.genotype], confidence) if one.genotype in counts else one for one in members
+    ]
+
+
+def _refined(member: Member, table: LatencyTable, counts: Mapping[str, int], confidence: float) -> Member:
+    try:
+        prediction = table.predict_kernels(counts, guess=True)
+    except MissingKernel:
+        return member
+    upper_ms = prediction.upper_ms(confidence)
+    return dataclasses.replace(member, predicted_ms=prediction.mean_ms, upper_ms=upper_ms, by="kernels")

@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from search.choices import NONE, best_choices, to_genotype
 from search.condition import gumbel, space_primitives
 from search.randomness import generator
 from shared.primitives import parameter_count
@@ -20,6 +21,9 @@ class FairSampler:
     """Paths in cycles: in each cycle every primitive of every slot is chosen once (FairNAS: Chu et al., 2021), then the
     largest network once more (the sandwich rule of Yu et al., 2020). All paths connect input and output.
 
+    Slots of a group take turns: a path keeps some of them, each choice of which comes up equally often in the long run,
+    and a kept slot runs through its ops but "none" in the same way.
+
     Args:
         space: of the paths.
         seed: path number i is always the same for the same seed.
@@ -29,6 +33,8 @@ class FairSampler:
         self._space = space
         self._seed = seed
         self._primitives = space_primitives(space)
+        if space.groups:
+            self._primitives = tuple(name for name in self._primitives if name != NONE)
         self.largest = largest_genotype(space)
         self._cycle = lru_cache(maxsize=4)(self._draw_cycle)
 
@@ -47,33 +53,45 @@ class FairSampler:
         count = len(self._primitives)
         while True:
             orders = [torch.randperm(count, generator=random).tolist() for _ in self._space.slots]
-            paths = [Genotype(tuple(self._primitives[order[i]] for order in orders)) for i in range(count)]
+            kept = [self._kept(position, random) for position in range(count)]
+            paths = [
+                Genotype(tuple(self._primitives[order[i]] if s in kept[i] else NONE for s, order in enumerate(orders)))
+                for i in range(count)
+            ]
             if all(map(self._space.is_connected, paths)):
                 return (*paths, self.largest)
+
+    def _kept(self, position: int, random: torch.Generator) -> set[int]:
+        """The slots that a path of a cycle runs: all, or of each group as many as it keeps, drawn at random."""
+        kept = set(range(len(self._space.slots)))
+        for group in self._space.groups:
+            order = torch.randperm(len(group.slots), generator=random).tolist()
+            kept -= {group.slots[place] for place in order[group.kept :]}
+        return kept
 
 
 def largest_genotype(space: Space) -> Genotype:
     """In each slot the primitive with the most parameters."""
-
-    def parameters(slot: int, primitive: str) -> int:
-        return sum(map(parameter_count, space.slot_ops(slot, primitive)))
-
-    return Genotype(
-        tuple(max(slot.primitives, key=lambda p, i=i: parameters(i, p)) for i, slot in enumerate(space.slots))  # type: ignore[misc]
-    )
+    counts = [
+        [sum(map(parameter_count, space.slot_ops(i, p))) for p in s.primitives] for i, s in enumerate(space.slots)
+    ]
+    return to_genotype(space, best_choices(space, torch.tensor(counts, dtype=torch.float64)))
 
 
 @torch.no_grad()
 def sample_path(alpha: Tensor, space: Space, random: torch.Generator) -> Genotype:
     """A connected network drawn with the probabilities softmax(alpha) (the Gumbel-max trick)."""
-    return _genotype(space, _connected_noise(alpha, space, random).argmax(dim=1)) or space.fastest()
+    return _genotype(space, best_choices(space, _connected_noise(alpha, space, random))) or space.fastest()
 
 
 def straight_through_gates(alpha: Tensor, space: Space, temperature: float, random: torch.Generator) -> Tensor:
-    """Gates (slots, primitives): one of each row is 1 in the forward pass; the gradient is the soft sample's."""
+    """Gates (slots, primitives): one of each row is 1 in the forward pass; the gradient is the soft sample's.
+
+    Where slots form groups, the ones are the best that the groups allow for the same noise.
+    """
     noisy = alpha + (_connected_noise(alpha.detach(), space, random) - alpha.detach())
     soft = torch.softmax(noisy / temperature, dim=1)
-    hard = torch.zeros_like(soft).scatter_(1, noisy.argmax(dim=1, keepdim=True), 1.0)
+    hard = torch.zeros_like(soft).scatter_(1, best_choices(space, noisy.detach())[:, None], 1.0)
     return hard + (soft - soft.detach())
 
 
@@ -81,11 +99,11 @@ def _connected_noise(alpha: Tensor, space: Space, random: torch.Generator) -> Te
     """alpha plus Gumbel noise, drawn anew until its argmax connects input and output."""
     for _ in range(MOST_TRIES):
         noisy = alpha + gumbel(alpha.shape, random)
-        if _genotype(space, noisy.argmax(dim=1)) is not None:
+        if _genotype(space, best_choices(space, noisy)) is not None:
             return noisy
     return noisy
 
 
-def _genotype(space: Space, indices: Tensor) -> Genotype | None:
-    genotype = Genotype(tuple(s.primitives[i] for s, i in zip(space.slots, indices.tolist(), strict=True)))
+def _genotype(space: Space, columns: Tensor) -> Genotype | None:
+    genotype = to_genotype(space, columns)
     return genotype if space.is_connected(genotype) else None

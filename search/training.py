@@ -29,7 +29,7 @@ from search.data import ImageSet, splits
 from search.data.stream import Stream
 from search.gradients import set_mean_gradients
 from search.meter import Meter
-from search.objective import Objective
+from search.objective import make_objective
 from search.progress import Progress
 from search.randomness import generator
 from search.run_directory import Checkpoint, RunDirectory, new_hypernetwork
@@ -66,7 +66,7 @@ class Trainer:
             foreach=True,
         )
         self.alpha_optimizer = torch.optim.Adam(self.references, lr=config.alpha_lr, foreach=True)
-        self.objective = Objective(table)
+        self.objective = make_objective(table)
         self.fair = FairSampler(self.space, config.seed)
         split, side = splits(images, config.seed), config.search_resolution
         self.train_stream = Stream(images, split.train, side, config.batch_size, config.seed, "weights")

@@ -18,12 +18,17 @@ class Step:
         inputs: names of earlier values, `INPUT` for the image.
         key: of the op; None for a join.
         join: "sum" or "concat"; None for an op.
+        slot: where the op was chosen; None for a fixed one.
+        candidates: in the wiring of a supernet, the ops to choose from at the slot ("none" computes nothing and is left
+            out); a network's own wiring has none.
     """
 
     name: str
     inputs: tuple[str, ...]
     key: OpKey | None = None
     join: str | None = None
+    slot: int | None = None
+    candidates: tuple[OpKey, ...] = ()
 
 
 def without_dead_steps(steps: list[Step]) -> tuple[Step, ...]:

@@ -28,15 +28,19 @@ router = APIRouter()
 async def require_viewer(request: Request, services: ServicesHere, credentials: Credentials) -> None:
     """Let a viewer pass: reads are open, or the request carries a token, as a cookie or as the API takes it.
 
+    Pages compare devices: a token that is bound to one sees that one through the API.
+
     Raises:
         AccessDenied: 401 or 403.
         ServerRefused: 429.
     """
     token = request.cookies.get(COOKIE)
     if services.settings.reads == "open" or "authorization" in request.headers or token is None:
-        await READ(services, credentials, request)
+        (await READ(services, credentials, request)).require_any_device()
         return
-    (await run_in_threadpool(authenticate, services, token, request)).require("read")
+    principal = await run_in_threadpool(authenticate, services, token, request)
+    principal.require("read")
+    principal.require_any_device()
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -60,7 +64,9 @@ def login(request: Request, services: ServicesHere, form: Form) -> Response:
     token = form.get("token", "").strip()
     try:
         _require_own_form(request)
-        authenticate(services, token, request).require("read")
+        principal = authenticate(services, token, request)
+        principal.require("read")
+        principal.require_any_device()
     except ServerRefused as error:
         return render(request, "login.html", error.status, next=target, problem=str(error))
     response = RedirectResponse(target, 303)

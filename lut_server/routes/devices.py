@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
 from lut_server.answers import DeviceAnswer, DeviceDetailAnswer, DevicesAnswer, DeviceWithTables, answer
 from lut_server.bodies import NewDevice, parse_body
-from lut_server.services import READ, Agent, Body, StoreHere, documented
+from lut_server.services import Agent, Body, Reader, StoreHere, documented
 
 router = APIRouter(prefix="/v1/devices", tags=["devices"])
 
@@ -23,17 +23,18 @@ def register(principal: Agent, store: StoreHere, body: Body) -> Response:
     return answer(DeviceAnswer(device), 201 if is_new else 200)
 
 
-@router.get("", summary="All devices", dependencies=[Depends(READ)], **documented({200: DevicesAnswer}))
-def list_devices(store: StoreHere) -> Response:
-    return answer(DevicesAnswer(store.devices.list()))
+@router.get("", summary="All devices", **documented({200: DevicesAnswer}))
+def list_devices(principal: Reader, store: StoreHere) -> Response:
+    own = principal.which_device(None)
+    return answer(DevicesAnswer(tuple(one for one in store.devices.list() if own in (None, one.name))))
 
 
 @router.get(
     "/{name}",
     summary="A device and its tables",
-    dependencies=[Depends(READ)],
     **documented({200: DeviceDetailAnswer}, "unknown_device"),
 )
-def get_device(name: str, store: StoreHere) -> Response:
+def get_device(name: str, principal: Reader, store: StoreHere) -> Response:
+    principal.require_device(name)
     device = store.devices.get(name)
     return answer(DeviceDetailAnswer(DeviceWithTables(**vars(device), tables=store.tables.list(name))))

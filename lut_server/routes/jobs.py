@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
 from lut_server.answers import JobAnswer, JobsAnswer, LeaseAnswer, ResultAnswer, answer
 from lut_server.bodies import HandIn, Heartbeat, LeaseRequest, parse_body
 from lut_server.job_desk import check_job, hand_in
-from lut_server.services import READ, Agent, Body, Searcher, StoreHere, documented
+from lut_server.services import Agent, Body, Reader, Searcher, StoreHere, documented
 from shared.errors import InvalidValue
 from shared.jobs import JOB_STATES, NewJob
 
@@ -26,11 +26,11 @@ def add_job(principal: Searcher, store: StoreHere, body: Body) -> Response:
     return answer(JobAnswer(store.jobs.add(job)), 201)
 
 
-@router.get("", summary="All jobs", dependencies=[Depends(READ)], **documented({200: JobsAnswer}, "invalid"))
-def list_jobs(store: StoreHere, device: str | None = None, state: str | None = None) -> Response:
+@router.get("", summary="All jobs", **documented({200: JobsAnswer}, "invalid"))
+def list_jobs(principal: Reader, store: StoreHere, device: str | None = None, state: str | None = None) -> Response:
     if state and state not in JOB_STATES:
         raise InvalidValue("state", f"'{state[:40]}' is none of {', '.join(JOB_STATES)}")
-    return answer(JobsAnswer(store.jobs.list(device or None, state or None)))
+    return answer(JobsAnswer(store.jobs.list(principal.which_device(device), state or None)))
 
 
 @router.post(
@@ -44,18 +44,20 @@ def lease(principal: Agent, store: StoreHere, body: Body) -> Response:
     return answer(LeaseAnswer(store.jobs.lease(request.device, request.owner, request.lease_s)))
 
 
-@router.get("/{job_id}", summary="A job", dependencies=[Depends(READ)], **documented({200: JobAnswer}, "unknown_job"))
-def get_job(job_id: str, store: StoreHere) -> Response:
-    return answer(JobAnswer(store.jobs.get(job_id)))
+@router.get("/{job_id}", summary="A job", **documented({200: JobAnswer}, "unknown_job"))
+def get_job(job_id: str, principal: Reader, store: StoreHere) -> Response:
+    job = store.jobs.get(job_id)
+    principal.require_device(job.job.device)
+    return answer(JobAnswer(job))
 
 
 @router.get(
     "/{job_id}/result",
     summary="What was handed in for a job, raw values and all",
-    dependencies=[Depends(READ)],
     **documented({200: ResultAnswer}, "unknown_job"),
 )
-def get_result(job_id: str, store: StoreHere) -> Response:
+def get_result(job_id: str, principal: Reader, store: StoreHere) -> Response:
+    principal.require_device(store.jobs.get(job_id).job.device)
     return answer(ResultAnswer(store.jobs.find_result(job_id)))
 
 

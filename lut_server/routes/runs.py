@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
 from lut_server.answers import MeasurementsAnswer, RunsAnswer, TableAnswer, answer
 from lut_server.bodies import FinishRun, KernelBatch, MeasurementBatch, parse_body
 from lut_server.campaigns import check_run, check_subject, check_texts, finish_run
 from lut_server.canonical_batch import find_rewritten, find_written
 from lut_server.choosing import choose_networks
-from lut_server.services import READ, Agent, Body, StoreHere, documented
+from lut_server.services import Agent, Body, Reader, StoreHere, documented
 from lut_server.store import Stored, StoredRun
 from shared.choice import Choice, ChoiceRequest
 from shared.errors import InvalidValue
@@ -35,19 +35,20 @@ def put_run(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Resp
     return answer(store.runs.get(run_id), 201 if is_new else 200)
 
 
-@router.get("", summary="All runs", dependencies=[Depends(READ)], **documented({200: RunsAnswer}))
-def list_runs(store: StoreHere, device: str | None = None) -> Response:
-    return answer(RunsAnswer(store.runs.list(device or None)))
+@router.get("", summary="All runs", **documented({200: RunsAnswer}))
+def list_runs(principal: Reader, store: StoreHere, device: str | None = None) -> Response:
+    return answer(RunsAnswer(store.runs.list(principal.which_device(device))))
 
 
 @router.get(
     "/{run_id}",
     summary="A run and how far it is",
-    dependencies=[Depends(READ)],
     **documented({200: StoredRun}, "unknown_run"),
 )
-def get_run(run_id: str, store: StoreHere) -> Response:
-    return answer(store.runs.get(run_id))
+def get_run(run_id: str, principal: Reader, store: StoreHere) -> Response:
+    found = store.runs.get(run_id)
+    principal.require_device(found.run.device)
+    return answer(found)
 
 
 @router.post(
@@ -71,10 +72,10 @@ def add_measurements(run_id: str, principal: Agent, store: StoreHere, body: Body
 @router.get(
     "/{run_id}/measurements",
     summary="All measurements of a run with their raw values",
-    dependencies=[Depends(READ)],
     **documented({200: MeasurementsAnswer}, "unknown_run"),
 )
-def get_measurements(run_id: str, store: StoreHere) -> Response:
+def get_measurements(run_id: str, principal: Reader, store: StoreHere) -> Response:
+    principal.require_device(store.runs.get_run(run_id).device)
     return answer(MeasurementsAnswer(store.runs.measurements(run_id)))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
 from lut_server.answers import SearchesAnswer, answer
 from lut_server.bodies import parse_body
-from lut_server.services import READ, Body, Searcher, StoreHere, documented
+from lut_server.services import Body, Reader, Searcher, StoreHere, documented
 from lut_server.store import StoredSearch
 from shared.search_result import SearchResult
 
@@ -25,16 +25,17 @@ def post_search(principal: Searcher, store: StoreHere, body: Body) -> Response:
     return answer(store.searches.get(result.search), 201 if is_new else 200)
 
 
-@router.get("", summary="All searches", dependencies=[Depends(READ)], **documented({200: SearchesAnswer}))
-def list_searches(store: StoreHere, device: str | None = None) -> Response:
-    return answer(SearchesAnswer(store.searches.list(device or None)))
+@router.get("", summary="All searches", **documented({200: SearchesAnswer}))
+def list_searches(principal: Reader, store: StoreHere, device: str | None = None) -> Response:
+    return answer(SearchesAnswer(store.searches.list(principal.which_device(device))))
 
 
 @router.get(
     "/{search}",
     summary="A search, as it was posted last",
-    dependencies=[Depends(READ)],
     **documented({200: StoredSearch}, "unknown_search"),
 )
-def get_search(search: str, store: StoreHere) -> Response:
-    return answer(store.searches.get(search))
+def get_search(search: str, principal: Reader, store: StoreHere) -> Response:
+    found = store.searches.get(search)
+    principal.require_device(found.result.device)
+    return answer(found)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from lut_server.answers import ImportedAnswer, TablesAnswer, answer, answer_bytes, matches, not_modified
-from lut_server.services import READ, Agent, Body, StoreHere, documented
+from lut_server.services import READ, Agent, Body, Reader, StoreHere, documented
 from lut_server.table_shelf import TableShelf
 from lut_server.transfer.importing import ImportRequest, read_tables
 from shared.table import LatencyTable
@@ -17,8 +17,8 @@ router = APIRouter(prefix="/v1", tags=["tables"], dependencies=[Depends(READ)])
 
 
 @router.get("/tables", summary="All tables", **documented({200: TablesAnswer}))
-def list_tables(store: StoreHere, device: str | None = None) -> Response:
-    return answer(TablesAnswer(store.tables.list(device or None)))
+def list_tables(principal: Reader, store: StoreHere, device: str | None = None) -> Response:
+    return answer(TablesAnswer(store.tables.list(principal.which_device(device))))
 
 
 @router.post(
@@ -53,11 +53,15 @@ def import_tables(
     summary="A table by its hash: the same bytes for ever",
     **documented({200: LatencyTable, 304: None}, "no_table"),
 )
-async def get_table_by_hash(request: Request, table_hash: str) -> Response:
+async def get_table_by_hash(request: Request, principal: Reader, store: StoreHere, table_hash: str) -> Response:
     shelf = request.app.state.shelf
     assert isinstance(shelf, TableShelf)
     if shelf.find_bytes(table_hash) is None:
         await run_in_threadpool(shelf.get_bytes, table_hash)
+    if principal.device is not None:
+        own = await run_in_threadpool(store.tables.list, principal.device)
+        if table_hash not in {one.hash for one in own}:
+            principal.require_any_device()
     return await _served(request, shelf, table_hash)
 
 
@@ -66,7 +70,10 @@ async def get_table_by_hash(request: Request, table_hash: str) -> Response:
     summary="A device's newest table of a space",
     **documented({200: LatencyTable, 304: None}, "unknown_device", "no_table"),
 )
-async def get_device_table(request: Request, name: str, space: str = "", runtime: str | None = None) -> Response:
+async def get_device_table(
+    request: Request, principal: Reader, name: str, space: str = "", runtime: str | None = None
+) -> Response:
+    principal.require_device(name)
     shelf = request.app.state.shelf
     assert isinstance(shelf, TableShelf)
     question = (name, space, runtime or None, (request.scope["path"], request.scope["query_string"]))

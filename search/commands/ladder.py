@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -23,9 +24,10 @@ from search.commands.finished_run import (
 from search.commands.output import ladder_table, print_line
 from search.family import load_family, spread
 from search.interruption import interrupt_on_terminate
-from search.kernel_counts import KernelCounter
+from search.kernel_counts import Counter, KernelCounter, no_counts
 from search.ladder import LADDER_FILE
 from search.latency_model import LatencyModel
+from search.picking import by_kernels
 from search.posting import post_result
 from search.run_directory import RunDirectory
 from search.tuning import TuningSettings
@@ -71,25 +73,31 @@ def run(args: argparse.Namespace, console: Console) -> int:
     with interrupt_on_terminate(), open_client(args, run) as client:
         measure, counter = measure_with(client, run, args), KernelCounter(client, run.table)
         climb = Climb(run, measure, tuning, working_progress(), args.confidence, folder, counter)
-        rungs = climb.climb(
-            sorted(args.max_latency_ms) if args.max_latency_ms else default_budgets(run, args.budgets, args.confidence)
-        )
+        asked_ms = args.max_latency_ms or default_budgets(run, args.budgets, args.confidence, counter)
+        rungs = climb.climb(sorted(asked_ms))
         post_result(client, run, rungs, working_progress().line)
     console.print(ladder_table(rungs))
     print_line(console, f"{sum(rung.met for rung in rungs)} of {len(rungs)} met; {folder / LADDER_FILE}")
     return 0 if all(rung.met for rung in rungs) else 1
 
 
-def default_budgets(run: RunDirectory, count: int, confidence: float | None = None) -> list[float]:
+def default_budgets(
+    run: RunDirectory, count: int, confidence: float | None = None, counter: Counter = no_counts
+) -> list[float]:
     """Bounds of as many members, fastest and slowest among them, as evenly spread in ratio as the family allows.
+
+    The bounds are those that a pick will hold against the budget: from kernels where the counter knows them.
 
     A family with fewer members than budgets gives a geometric series.
     """
     if not 1 <= count <= 1000:
         raise InvalidValue("budgets", f"{count} is not within 1 to 1000")
     model = LatencyModel(run.table)
-    members = [model.space.parse(member.genotype) for member in load_family(run).members]
-    bounds_ms = sorted(model.upper_ms(members, run.config.confidence if confidence is None else confidence).tolist())
+    confidence = run.config.confidence if confidence is None else confidence
+    members = load_family(run).members
+    by_ops_ms = model.upper_ms([model.space.parse(member.genotype) for member in members], confidence).tolist()
+    offered = [replace(member, upper_ms=bound_ms) for member, bound_ms in zip(members, by_ops_ms, strict=True)]
+    bounds_ms = sorted(member.upper_ms for member in by_kernels(run.table, offered, confidence, counter))
     targets_ms = spread(bounds_ms[0], bounds_ms[-1], count)
     if count > len(bounds_ms):
         return targets_ms

@@ -149,6 +149,8 @@ def _classes(root: Path, prefix: str) -> tuple[tuple[str, ...], tuple[Source, ..
             if path.is_dir() or path.name.startswith(".") or path.name.lower() in IGNORED:
                 continue
             relative = path.relative_to(root).as_posix()
+            if any("\ud800" <= letter <= "\udfff" for letter in relative):  # how Python shows bytes that are no UTF-8
+                raise WrongUse(f"{root} holds a file whose name is no text: {relative!a}; rename it")
             if path.suffix.lower() in SUFFIXES:
                 images.append(Source(relative, label))
             else:

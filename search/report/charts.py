@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from search.condition import space_primitives
 from search.family import Family
 from search.ladder import Rung
 from search.members import Member
@@ -15,6 +16,14 @@ from shared.spaces import Space
 from shared.table import LatencyTable
 
 FAMILY, RANDOM, LADDER, HELD_OUT, FIT = "#c2410c", "#64748b", "#15803d", "#2a7ab9", "#a5b4c3"
+COLOURS = {
+    "skip_connect": FIT, "avg_pool_3x3": LADDER, "max_pool_3x3": "#65a30d",
+    "nor_conv_1x1": HELD_OUT, "nor_conv_3x3": FAMILY,
+    "dil_conv_3x3": "#93c5fd", "dil_conv_5x5": HELD_OUT, "sep_conv_3x3": "#fb923c", "sep_conv_5x5": FAMILY,
+    "skip": FIT, "k3_e1_g2": "#bbf7d0", "k3_e1": "#4ade80", "k5_e1_g2": "#86efac", "k5_e1": LADDER,
+    "k3_e3": "#93c5fd", "k5_e3": HELD_OUT, "k3_e6": "#fb923c", "k5_e6": FAMILY,
+}  # fmt: skip
+"""The same hue for what costs about the same."""
 CONFIG = {"displaylogo": False, "responsive": True, "displayModeBar": False}
 
 
@@ -118,20 +127,19 @@ def choices_by_budget(family: Family, space: Space) -> str:
     """What the members are made of: share of each primitive among the live slots, by bound."""
     names = [f"{member.upper_ms:.3g}" for member in family.members]
     figure = go.Figure()
-    for primitive, colour in zip(
-        ("skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3"), (FIT, LADDER, HELD_OUT, FAMILY), strict=True
-    ):
-        shares = [100 * primitive_share(space, member, primitive) for member in family.members]
-        figure.add_trace(go.Bar(x=names, y=shares, name=primitive, marker={"color": colour}))
+    for primitive in space_primitives(space):
+        if primitive != "none":
+            shares = [100 * primitive_share(space, member, primitive) for member in family.members]
+            figure.add_trace(go.Bar(x=names, y=shares, name=primitive, marker={"color": COLOURS.get(primitive)}))
     figure.update_layout(barmode="stack", xaxis={"type": "category"})
     return _html(figure, "choices", "member's bound, ms", "share of live slots, %")
 
 
-def primitive_share(space: Space, member: Member, primitive: str) -> float:
-    """Share of a primitive among a member's live slots."""
+def primitive_share(space: Space, member: Member, *primitives: str) -> float:
+    """Share of one or more primitives among a member's live slots."""
     genotype = space.parse(member.genotype)
     live = space.live_slots(genotype)
-    return sum(genotype.choices[slot] == primitive for slot in live) / len(live)
+    return sum(genotype.choices[slot] in primitives for slot in live) / len(live)
 
 
 def _bounded(

@@ -13,7 +13,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from search.family import Family, load_family
+from search.family import SKIPS, Family, load_family
 from search.ladder import LADDER_FILE, Rung, find_ladder
 from search.members import Member
 from search.report.cells import cell_svg
@@ -142,6 +142,8 @@ def _members(run: RunDirectory, family: Family) -> str:
         picture = cell_svg(space, space.parse(member.genotype))
         cards.append(f"<figure>{picture}<figcaption>{lines}</figcaption></figure>")
     note = "One cell each, edges that do not reach the output left out. A node adds up what comes in."
+    if space.name != "nas-bench-201":
+        note = "What each slot chose; slots that chose nothing are left out."
     return _section("The members", f'<div class="members">{"".join(cards)}</div>', note)
 
 
@@ -173,7 +175,7 @@ def _diagnostics(run: RunDirectory, family: Family) -> str:
         ("largest over smallest parameters", f"{max(m.parameters for m in members) / members[0].parameters:.1f} times"),
         ("trade-offs whose most probable choices are disconnected", f"{disconnected} of {len(family.trade_offs)}"),
         ("distinct networks of the most probable choices", str(len({one.genotype for one in family.trade_offs}))),
-        ("skip among the live slots, slowest member", f"{primitive_share(space, members[-1], 'skip_connect'):.0%}"),
+        ("skip among the live slots, slowest member", f"{primitive_share(space, members[-1], *SKIPS):.0%}"),
         ("skip under alpha, mean", f"{_mean([one.skip_share for one in family.trade_offs]):.0%}"),
     ]
     body = (

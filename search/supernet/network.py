@@ -1,4 +1,4 @@
-"""One network of NAS-Bench-201 in torch: only the ops that reach the output.
+"""One network of a space in torch: only the ops that reach the output.
 
 Its `state_dict` has exactly the names and shapes of `shared.graphs.network_parameter_shapes`.
 """
@@ -9,54 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from search.supernet.primitives import build_op
-from shared.errors import InvalidValue, UnknownName
-from shared.op_key import OpKey, Shape
-from shared.spaces import Genotype, NasBench201, Space
-from shared.spaces.nas_bench_201 import EDGES
+from search.supernet.wiring import execute, plant
+from shared.errors import InvalidValue
+from shared.spaces import Genotype, Space
+from shared.wiring import Step
 
 
-def nas_bench_201(space: Space) -> NasBench201:
-    """The space, if torch knows how to build it.
-
-    Raises:
-        UnknownName: it does not.
-    """
-    if not isinstance(space, NasBench201):
-        raise UnknownName("space with torch modules", space.name, ["nas-bench-201"])
-    return space
-
-
-class Cell(nn.ModuleDict):
-    """The live ops of one cell by slot index. A node is the sum of its incoming edges, in slot order."""
-
-    def __init__(self, space: NasBench201, genotype: Genotype, shape: Shape) -> None:
-        super().__init__(
-            {str(slot): build_op(OpKey(genotype.choices[slot], shape, shape, 1)) for slot in space.live_slots(genotype)}
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        nodes = {0: x}
-        for slot, op in self.items():
-            source, target = EDGES[int(slot)]
-            y = op(nodes[source])
-            nodes[target] = nodes[target] + y if target in nodes else y
-        return nodes[max(nodes)]
-
-
-class Skeleton(nn.Module):
-    """Stem, three stages of cells with a residual block between them, classifier. Subclasses run the cells."""
-
-    def __init__(self, space: NasBench201) -> None:
-        super().__init__()
-        stem, *reductions, classifier = space.fixed_ops()
-        self.space = space
-        self.stem = build_op(stem)
-        self.stages = nn.ModuleList()
-        self.reductions = nn.ModuleList(build_op(key) for key in reductions)
-        self.classifier = build_op(classifier)
-
-
-class Network(Skeleton):
+class Network(nn.Module):
     """The network of a genotype.
 
     Raises:
@@ -64,22 +23,25 @@ class Network(Skeleton):
     """
 
     def __init__(self, space: Space, genotype: Genotype) -> None:
-        space = nas_bench_201(space)
+        super().__init__()
         space.check(genotype)
         if not space.is_connected(genotype):
             raise InvalidValue("genotype", f"{space.format(genotype)} does not connect input and output")
-        super().__init__(space)
+        self.space = space
         self.genotype = genotype
-        for shape in space.stage_shapes():
-            self.stages.append(nn.ModuleList(Cell(space, genotype, shape) for _ in range(space.depth)))
+        self._steps = space.wiring(genotype)
+        # Fixed ops draw their first weights before the chosen ones, as in the supernet.
+        fixed_first = sorted(self._steps, key=lambda step: step.slot is not None)
+        self._ops = {step.name: build_op(step.key) for step in fixed_first if step.key}
+        plant(self, ((step.name, self._ops[step.name]) for step in self._steps if step.key))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (batch, classes) of images (batch, image channels, side, side); any side that is a multiple of 4."""
-        x = self.stem(x)
-        for index, stage in enumerate(self.stages):
-            if index:
-                x = self.reductions[index - 1](x)
-            for cell in stage:  # type: ignore[attr-defined]
-                x = cell(x)
-        return self.classifier(x)  # type: ignore[no-any-return]
+        """Logits (batch, classes) of images (batch, image channels, side, side).
+
+        The side may be another than the space's.
+        """
+        return execute(self._steps, x, self._run)
+
+    def _run(self, step: Step, x: Tensor) -> Tensor:
+        return self._ops[step.name](x)  # type: ignore[no-any-return]

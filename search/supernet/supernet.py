@@ -11,73 +11,50 @@ identity 88 % (one seed).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from search.supernet.batch_norm import BatchNorm
-from search.supernet.network import Network, Skeleton, nas_bench_201
+from search.supernet.depthwise_primitives import FactorizedReduction
+from search.supernet.network import Network
 from search.supernet.primitives import build_op
+from search.supernet.wiring import execute, plant
 from shared.errors import InvalidValue
-from shared.op_key import OpKey, Shape
-from shared.spaces import Genotype, NasBench201, Space
-from shared.spaces.nas_bench_201 import EDGES, NODES
+from shared.spaces import Genotype, Space
+from shared.wiring import Step
 
 Choice = Genotype | tuple[int, ...] | Tensor
 """A genotype, the index of the primitive in each slot, or gates (slots, primitives)."""
 
 INITIAL_NOISE = 0.1
-"""Share of He-scaled noise in the first weights of the cells' convolutions."""
+"""Share of He-scaled noise in the first weights of the candidates' convolutions."""
 
 
-class SuperCell(nn.ModuleList):
-    """One cell with every candidate of every slot: `cell[slot][primitive]`."""
-
-    def __init__(self, space: NasBench201, shape: Shape) -> None:
-        super().__init__(
-            nn.ModuleDict({name: build_op(OpKey(name, shape, shape, 1)) for name in slot.primitives})
-            for slot in space.slots
-        )
-
-    def path(self, x: Tensor, genotype: Genotype, live: tuple[int, ...]) -> Tensor:
-        """Run the live ops only."""
-        nodes = {0: x}
-        for slot in live:
-            source, target = EDGES[slot]
-            y = self[slot][genotype.choices[slot]](nodes[source])  # type: ignore[index]
-            nodes[target] = nodes[target] + y if target in nodes else y
-        return nodes[NODES - 1]
-
-    def mixture(self, x: Tensor, gates: Tensor) -> Tensor:
-        """Run every op; an edge is the sum of its ops, each times its gate. "none" adds nothing."""
-        nodes: list[Tensor] = [x, *(torch.zeros_like(x) for _ in range(NODES - 1))]
-        for slot, (source, target) in enumerate(EDGES):
-            for primitive, (name, op) in enumerate(self[slot].items()):  # type: ignore[operator]
-                if name != "none":
-                    nodes[target] = torch.addcmul(nodes[target], op(nodes[source]), gates[slot, primitive])
-        return nodes[-1]
-
-
-class Supernet(Skeleton):
+class Supernet(nn.Module):
     """The supernet of a space. Its batch norms keep no running statistics (see `search.supernet.batch_norm`)."""
 
     def __init__(self, space: Space) -> None:
-        space = nas_bench_201(space)
-        super().__init__(space)
-        for shape in space.stage_shapes():
-            self.stages.append(nn.ModuleList(SuperCell(space, shape) for _ in range(space.depth)))
+        super().__init__()
+        self.space = space
+        self._steps = space.supernet_wiring()
+        self._columns = [{name: i for i, name in enumerate(slot.primitives)} for slot in space.slots]
+        # Fixed ops draw their first weights before the candidates: seeds then mean what they meant before.
+        fixed_first = sorted(self._steps, key=lambda step: step.slot is not None)
+        self._ops = {step.name: _build(step) for step in fixed_first if step.join is None}
+        plant(self, ((step.name, self._ops[step.name]) for step in self._steps if step.join is None))
         for module in self.modules():
             if isinstance(module, BatchNorm):
                 module.momentum = 0.0
-        self._begin_near_identity()
+        for step in self._steps:
+            if step.candidates:
+                _begin_near_identity(self._ops[step.name])
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
         """Logits (batch, classes).
 
         Args:
-            x: images (batch, image channels, side, side); any side that is a multiple of 4.
+            x: images (batch, image channels, side, side); any side that the space's reductions divide.
             choice: a connected genotype, indices, or gates (slots, primitives) that may carry a gradient.
 
         Raises:
@@ -85,13 +62,12 @@ class Supernet(Skeleton):
         """
         if isinstance(choice, Tensor):
             gates = self._checked(choice)
-            return self._run(x, lambda cell, features: cell.mixture(features, gates))
+            return execute(self._steps, x, lambda step, features: self._mixture(step, features, gates))
         genotype = choice if isinstance(choice, Genotype) else self.genotype(choice)
         self.space.check(genotype)
-        live = self.space.live_slots(genotype)
-        if not live:
+        if not self.space.is_connected(genotype):
             raise InvalidValue("genotype", f"{self.space.format(genotype)} does not connect input and output")
-        return self._run(x, lambda cell, features: cell.path(features, genotype, live))
+        return execute(self.space.wiring(genotype), x, self._chosen)
 
     def genotype(self, indices: tuple[int, ...]) -> Genotype:
         """The genotype of one primitive's index per slot."""
@@ -102,22 +78,32 @@ class Supernet(Skeleton):
         """A network of its own with copies of the shared weights, in evaluation mode; its batch norms update again."""
         network = Network(self.space, genotype)
         own = self.state_dict()
-        network.load_state_dict({name: own[self._shared_name(name, genotype)] for name in network.state_dict()})
+        tensors = {
+            f"{step.name}{name}": own[f"{_shared_prefix(step)}{name}"]
+            for step in self.space.wiring(genotype)
+            if step.key
+            for name in network.get_submodule(step.name.rstrip(".")).state_dict()
+        }
+        network.load_state_dict(tensors)
         return network.eval()
 
-    @torch.no_grad()
-    def _begin_near_identity(self) -> None:
-        for module in self.stages.modules():
-            if isinstance(module, nn.Conv2d):
-                noise = torch.empty_like(module.weight)
-                nn.init.kaiming_normal_(noise, nonlinearity="relu")
-                module.weight.copy_(nn.init.dirac_(torch.empty_like(module.weight)) + INITIAL_NOISE * noise)
+    def _chosen(self, step: Step, x: Tensor) -> Tensor:
+        """Run the op of a path."""
+        op = self._ops[step.name]
+        if step.slot is not None and step.key is not None:
+            op = op[step.key.primitive]  # type: ignore[index]
+        return op(x)  # type: ignore[no-any-return]
 
-    def _shared_name(self, name: str, genotype: Genotype) -> str:
-        parts = name.split(".")
-        if parts[0] == "stages":  # stages.{stage}.{cell}.{slot}.{tensor}: the slot's candidates stand one level deeper
-            parts.insert(4, genotype.choices[int(parts[3])])
-        return ".".join(parts)
+    def _mixture(self, step: Step, x: Tensor, gates: Tensor) -> Tensor:
+        """Run a fixed op, or every candidate of a slot: their sum, each times its gate. "none" adds nothing."""
+        if step.slot is None:
+            return self._ops[step.name](x)  # type: ignore[no-any-return]
+        total: Tensor | None = None
+        for name, op in self._ops[step.name].items():  # type: ignore[operator]
+            gate, y = gates[step.slot, self._columns[step.slot][name]], op(x)
+            total = y * gate if total is None else torch.addcmul(total, y, gate)
+        assert total is not None  # every slot has a candidate
+        return total
 
     def _checked(self, gates: Tensor) -> Tensor:
         expected = (len(self.space.slots), len(self.space.slots[0].primitives))
@@ -125,11 +111,27 @@ class Supernet(Skeleton):
             raise InvalidValue("gates", f"shape {tuple(gates.shape)}, the space needs {expected}")
         return gates
 
-    def _run(self, x: Tensor, run_cell: Callable[[SuperCell, Tensor], Tensor]) -> Tensor:
-        x = self.stem(x)
-        for index, stage in enumerate(self.stages):
-            if index:
-                x = self.reductions[index - 1](x)
-            for cell in stage:  # type: ignore[attr-defined]
-                x = run_cell(cell, x)
-        return self.classifier(x)  # type: ignore[no-any-return]
+
+def _build(step: Step) -> nn.Module:
+    if step.key is not None:
+        return build_op(step.key)
+    return nn.ModuleDict({key.primitive: build_op(key) for key in step.candidates})
+
+
+def _shared_prefix(step: Step) -> str:
+    """Where the supernet keeps the tensors of a network's step: a slot's candidates stand one level deeper."""
+    return step.name if step.slot is None or step.key is None else f"{step.name}{step.key.primitive}."
+
+
+@torch.no_grad()
+def _begin_near_identity(candidates: nn.Module) -> None:
+    for module in candidates.modules():
+        if isinstance(module, nn.Conv2d):
+            noise = torch.empty_like(module.weight)
+            nn.init.kaiming_normal_(noise, nonlinearity="relu")
+            identity = nn.init.dirac_(torch.empty_like(module.weight), groups=module.groups)
+            module.weight.copy_(identity + INITIAL_NOISE * noise)
+    for module in candidates.modules():
+        if isinstance(module, FactorizedReduction):  # its second convolution makes the second half of the channels
+            half = module.conv_2.out_channels
+            module.conv_2.weight.copy_(module.conv_2.weight.roll(half, dims=1))

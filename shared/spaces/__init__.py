@@ -8,9 +8,9 @@ from shared.errors import InvalidValue, UnknownName
 from shared.spaces.darts import Darts
 from shared.spaces.fbnet import FBNet
 from shared.spaces.nas_bench_201 import NasBench201
-from shared.spaces.space import Genotype, Slot, Space
+from shared.spaces.space import Genotype, Group, Slot, Space
 
-__all__ = ["SPACES", "Darts", "FBNet", "Genotype", "NasBench201", "Slot", "Space", "make_space", "parse_space"]
+__all__ = ["SPACES", "Darts", "FBNet", "Genotype", "Group", "NasBench201", "Slot", "Space", "make_space", "parse_space"]
 
 SPACES: dict[str, type[Space]] = {
     "nas-bench-201": NasBench201,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from shared.errors import InvalidValue
 from shared.op_key import OpKey, Shape
-from shared.spaces.space import Genotype, Slot, Space
+from shared.spaces.space import Genotype, Group, Slot, Space
 from shared.wiring import INPUT, Step, without_dead_steps
 
 NODES = 4
@@ -37,6 +37,13 @@ EDGES: tuple[tuple[int, int], ...] = tuple((source, node) for node in range(NODE
 CELLS = ("normal", "reduce")
 
 _SLOTS = tuple(Slot(f"{cell}.{source}->{node}", PRIMITIVES_DARTS) for cell in CELLS for source, node in EDGES)
+_GROUPS = tuple(
+    Group(tuple(index + start for index, edge in enumerate(EDGES) if edge[1] == node), KEPT_EDGES)
+    for start in range(0, len(_SLOTS), len(EDGES))
+    for node in range(NODES)
+)
+_Sources = list[list[tuple[int, str | None]]]
+"""For each node of a cell its (source, primitive) pairs."""
 _PAIR = r"\(\s*'([a-z0-9_]+)'\s*,\s*(\d)\s*\)"
 _CONCAT = r"(?:range\(2, 6\)|\[2, 3, 4, 5\])"
 _GENOTYPE = re.compile(
@@ -142,7 +149,19 @@ class Darts(Space):
                     choices[cell * len(EDGES) + EDGES.index((source, node))] = rng.choice(PRIMITIVES_DARTS[1:])
         return Genotype(tuple(choices))
 
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return _GROUPS
+
     def wiring(self, genotype: Genotype) -> tuple[Step, ...]:
+        return without_dead_steps(self._steps([self._sources(genotype, cell) for cell in range(len(CELLS))]))
+
+    def supernet_wiring(self) -> tuple[Step, ...]:
+        every_edge: _Sources = [[(source, None) for source in range(INPUTS + node)] for node in range(NODES)]
+        return tuple(self._steps([every_edge] * len(CELLS)))
+
+    def _steps(self, cells: Sequence[_Sources]) -> list[Step]:
+        """The steps of normal and reduction cells that read these sources; no primitive stands for all of them."""
         stem, classifier = self._ends()
         steps = [Step("stem.", (INPUT,), stem)]
         before, last = "stem.", "stem."
@@ -152,18 +171,28 @@ class Darts(Space):
             for place, cell_input in enumerate((before, last)):
                 steps.append(Step(f"{prefix}preprocess{place}.", (cell_input,), self._preprocess_key(cell, place)))
                 values.append(steps[-1].name)
-            for node, sources in enumerate(self._sources(genotype, int(reduces))):
+            for node, sources in enumerate(cells[int(reduces)]):
                 inputs = []
                 for source, primitive in sources:
-                    key = self._edge_key(primitive, shape, reduces and source < INPUTS)
-                    steps.append(Step(f"{prefix}{node}.{source}.", (values[source],), key))
+                    step = self._edge_step(source, node, primitive, shape, reduces)
+                    steps.append(replace(step, name=f"{prefix}{step.name}", inputs=(values[source],)))
                     inputs.append(steps[-1].name)
                 steps.append(Step(f"{prefix}node{node}", tuple(inputs), join="sum"))
                 values.append(steps[-1].name)
             steps.append(Step(f"{prefix}output", tuple(values[INPUTS:]), join="concat"))
             before, last = last, steps[-1].name
         steps.append(Step("classifier.", (last,), classifier))
-        return without_dead_steps(steps)
+        return steps
+
+    @classmethod
+    def _edge_step(cls, source: int, node: int, primitive: str | None, shape: Shape, reduces: bool) -> Step:
+        """The step of one edge of a cell, its name relative to the cell, its input not known yet."""
+        slot = int(reduces) * len(EDGES) + EDGES.index((source, node))
+        halves = reduces and source < INPUTS
+        if primitive is not None:
+            return Step(f"{node}.{source}.", (), cls._edge_key(primitive, shape, halves), slot=slot)
+        candidates = tuple(cls._edge_key(name, shape, halves) for name in PRIMITIVES_DARTS if name != "none")
+        return Step(f"{node}.{source}.", (), slot=slot, candidates=candidates)
 
     def _cells(self) -> Iterator[tuple[int, Shape, bool]]:
         """(index, shape of its nodes, whether it reduces) of every cell."""
@@ -207,7 +236,7 @@ class Darts(Space):
         return OpKey(primitive, Shape(shape.channels, 2 * shape.height, 2 * shape.width), shape, 2)
 
     @staticmethod
-    def _sources(genotype: Genotype, cell: int) -> list[list[tuple[int, str]]]:
+    def _sources(genotype: Genotype, cell: int) -> _Sources:
         """For each node of a cell its (source, primitive) pairs, by source."""
         chosen = genotype.choices[cell * len(EDGES) : (cell + 1) * len(EDGES)]
         return [

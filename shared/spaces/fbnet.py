@@ -88,7 +88,17 @@ class FBNet(Space):
         steps = [Step("stem.", (INPUT,), stem)]
         for slot, primitive in enumerate(genotype.choices):
             for key in self.slot_ops(slot, primitive):
-                steps.append(Step(f"layers.{slot}.", (steps[-1].name,), key))
+                steps.append(Step(f"layers.{slot}.", (steps[-1].name,), key, slot=slot))
+        steps.append(Step("head.", (steps[-1].name,), head))
+        steps.append(Step("classifier.", (steps[-1].name,), classifier))
+        return tuple(steps)
+
+    def supernet_wiring(self) -> tuple[Step, ...]:
+        stem, head, classifier = self.fixed_ops()
+        steps = [Step("stem.", (INPUT,), stem)]
+        for slot, (before, after, stride) in enumerate(self._layers()):
+            candidates = tuple(OpKey(name, before, after, stride) for name in CANDIDATES)
+            steps.append(Step(f"layers.{slot}.", (steps[-1].name,), slot=slot, candidates=candidates))
         steps.append(Step("head.", (steps[-1].name,), head))
         steps.append(Step("classifier.", (steps[-1].name,), classifier))
         return tuple(steps)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
@@ -106,13 +107,19 @@ class NasBench201(Space):
         )
 
     def wiring(self, genotype: Genotype) -> tuple[Step, ...]:
+        return self._skeleton(lambda prefix, cell_input, shape: self._cell(genotype, prefix, cell_input, shape))
+
+    def supernet_wiring(self) -> tuple[Step, ...]:
+        return self._skeleton(self._supernet_cell)
+
+    def _skeleton(self, make_cell: Callable[[str, str, Shape], list[Step]]) -> tuple[Step, ...]:
         stem, *reductions, classifier = self.fixed_ops()
         steps = [Step("stem.", (INPUT,), stem)]
         for stage, shape in enumerate(self.stage_shapes()):
             if stage:
                 steps.append(Step(f"reductions.{stage - 1}.", (steps[-1].name,), reductions[stage - 1]))
             for cell in range(self.depth):
-                steps += self._cell(genotype, f"stages.{stage}.{cell}.", steps[-1].name, shape)
+                steps += make_cell(f"stages.{stage}.{cell}.", steps[-1].name, shape)
         steps.append(Step("classifier.", (steps[-1].name,), classifier))
         return tuple(steps)
 
@@ -125,9 +132,24 @@ class NasBench201(Space):
             if source not in values:
                 values[source] = f"{prefix}node{source}"
                 steps.append(Step(values[source], tuple(arriving[source]), join="sum"))
-            steps.append(Step(f"{prefix}{slot}.", (values[source],), OpKey(genotype.choices[slot], shape, shape, 1)))
+            key = OpKey(genotype.choices[slot], shape, shape, 1)
+            steps.append(Step(f"{prefix}{slot}.", (values[source],), key, slot=slot))
             arriving.setdefault(target, []).append(steps[-1].name)
         steps.append(Step(f"{prefix}output", tuple(arriving[NODES - 1]), join="sum"))
+        return steps
+
+    @staticmethod
+    def _supernet_cell(prefix: str, cell_input: str, shape: Shape) -> list[Step]:
+        steps: list[Step] = []
+        values = [cell_input]
+        candidates = tuple(OpKey(name, shape, shape, 1) for name in PRIMITIVES_201 if name != "none")
+        for target in range(1, NODES):
+            arriving = [slot for slot, edge in enumerate(EDGES) if edge[1] == target]
+            for slot in arriving:
+                source = values[EDGES[slot][0]]
+                steps.append(Step(f"{prefix}{slot}.", (source,), slot=slot, candidates=candidates))
+            values.append(f"{prefix}node{target}")
+            steps.append(Step(values[-1], tuple(f"{prefix}{slot}." for slot in arriving), join="sum"))
         return steps
 
     def fastest(self) -> Genotype:

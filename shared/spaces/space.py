@@ -23,6 +23,14 @@ class Slot:
     primitives: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Slots of which exactly `kept` choose an op; the others choose "none"."""
+
+    slots: tuple[int, ...]
+    kept: int
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Genotype:
     """One choice per slot, in the space's slot order. Its string form belongs to the space."""
@@ -95,6 +103,18 @@ class Space(ABC):
     @abstractmethod
     def wiring(self, genotype: Genotype) -> tuple[Step, ...]:
         """How the ops that reach the output are joined; the last step is the output."""
+
+    @abstractmethod
+    def supernet_wiring(self) -> tuple[Step, ...]:
+        """How the ops of all networks are joined: one step with all its candidates for each place where a slot acts.
+
+        Names are those of `wiring`, so that a network finds its tensors in a supernet.
+        """
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Slots whose choices depend on one another; none where every slot chooses for itself."""
+        return ()
 
     def __str__(self) -> str:
         return f"{self.name}/r{self.resolution}/c{self.channels}/n{self.depth}/k{self.classes}/i{self.image_channels}"

@@ -146,6 +146,13 @@ def test_an_empty_class_is_named(tmp_path):
         load(tmp_path / "nowhere", tmp_path)
 
 
+def test_a_name_that_is_no_text_is_shown_escaped(tmp_path):
+    root = write_classes(tmp_path / "pets")
+    (root / "cat" / "00.jpg").rename(root / "cat" / "caf\udce9.jpg")  # Latin-1, as old archives have it
+    with pytest.raises(WrongUse, match=r"is no text: 'cat/caf\\udce9\.jpg'; rename it"):
+        load(root, tmp_path)
+
+
 def test_a_cache_that_cannot_be_written_is_one_clear_line(tmp_path):
     root = write_classes(tmp_path / "pets")
     (tmp_path / "cache").write_text("in the way")

@@ -6,7 +6,7 @@ import torch
 
 from search.condition import Condition, device_simplex, sample_condition
 from search.hypernetwork import HYPERNETWORK_BUILDERS, RbfHypernetwork, make_pivots
-from search.objective import Objective
+from search.objective import make_objective
 from search.randomness import generator
 from search.sampling import FairSampler, largest_genotype, sample_path, straight_through_gates
 from search.supernet import Supernet
@@ -94,7 +94,7 @@ def test_a_condition_of_the_wrong_length_is_refused(table):
 
 
 def test_the_expected_latency_of_a_certain_alpha_is_the_tables_prediction(space, table):
-    objective = Objective(table)
+    objective = make_objective(table)
     random = generator(0, "networks")
     for _ in range(10):
         genotype = sample_path(torch.zeros(6, 5), space, random)
@@ -103,7 +103,7 @@ def test_the_expected_latency_of_a_certain_alpha_is_the_tables_prediction(space,
 
 
 def test_both_terms_run_from_0_for_the_fastest_to_1_for_the_largest(space, table):
-    objective, condition = Objective(table), Condition(device_simplex(table))
+    objective, condition = make_objective(table), Condition(device_simplex(table))
     for genotype, expected in ((space.fastest(), 0.0), (largest_genotype(space), 1.0)):
         latency, parameters = objective.terms(one_hot_alpha(space, genotype), condition)
         assert latency.item() == pytest.approx(expected, abs=1e-4)
@@ -111,14 +111,14 @@ def test_both_terms_run_from_0_for_the_fastest_to_1_for_the_largest(space, table
 
 
 def test_the_expectation_is_that_of_sampled_networks(space, table):
-    objective, random = Objective(table), generator(0, "alpha")
+    objective, random = make_objective(table), generator(0, "alpha")
     alpha = torch.randn(6, 5, generator=random)
     sampled = [table.predict(sample_path(alpha, space, random)).mean_ms for _ in range(2000)]
     assert objective.expected_latency_ms(alpha) == pytest.approx(sum(sampled) / len(sampled), rel=0.03)
 
 
 def test_other_prices_change_which_network_is_slow(space, table):
-    objective = Objective(table)
+    objective = make_objective(table)
     pools, convolutions = (one_hot_alpha(space, Genotype((name,) * 6)) for name in ("avg_pool_3x3", "nor_conv_3x3"))
     dear_pools = Condition(torch.tensor([0.001, 0.001, 0.001, 0.001, 0.996]))
     here = Condition(device_simplex(table))
@@ -132,7 +132,7 @@ def test_a_table_without_a_price_names_the_command_that_measures_it(table):
     size = len(kept) + 1
     lacking = replace(table, prices=tuple(kept), covariance=tuple((0.0,) * size for _ in range(size)))
     with pytest.raises(MissingPrice, match="profiler-agent profile"):
-        Objective(lacking)
+        make_objective(lacking)
 
 
 def test_a_cycle_of_fair_paths_chooses_every_primitive_of_every_slot_once_and_ends_with_the_largest(space):

@@ -6,7 +6,7 @@ import torch
 
 from search.condition import Condition
 from search.config import Config
-from search.objective import Objective
+from search.objective import make_objective
 from search.progress import SilentProgress
 from search.run_directory import RunDirectory
 from search.training import Trainer
@@ -123,7 +123,7 @@ def test_raising_kappa_lowers_the_latency_and_no_skips_only_network_comes_out_wi
     """The two known failures, on a search of a few seconds: a family of one network, and skips everywhere."""
     config = replace(config, warmup_steps=60, search_steps=120, alpha_every=1, alpha_lr=0.1, exploration=1.0)
     trainer = trained(tmp_path / "run", config, table, digits)
-    objective = Objective(table)
+    objective = make_objective(table)
     skip = table.parsed_space.slots[0].primitives.index("skip_connect")
     latencies_ms = []
     for u_kappa in (0.0, 0.5, 1.0):

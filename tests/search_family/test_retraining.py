@@ -162,6 +162,11 @@ def test_a_member_is_trained_with_two_seeds_shipped_and_found_again(run, tmp_pat
     assert f"seed 0: test accuracy {first['test_accuracy']:.2f} %" in again.out
     assert "training" not in again.err
 
+    assert main([*asked, "--inherit"]) == 0
+    warm = capsys.readouterr().out
+    assert "trained for 1 epoch, from the supernet's weights" in warm
+    assert len(list(run.path.glob("trained/*"))) == 2
+
     out = tmp_path / "trained.onnx"
     assert main(["export", "--run", str(run.path), "--trained", str(folders[0]), "--out", str(out)]) == 0
     metadata = {entry.key: entry.value for entry in onnx.load(out).metadata_props}

@@ -108,6 +108,57 @@ def test_token_bound_to_a_device_may_not_act_for_another(api, lab):
     assert api.post("/v1/jobs/lease", {**lease, "device": "phone"}, token=bound).json() == {"job": None}
 
 
+READS_OF_NO_DEVICE = ("/healthz", "/readyz", "/metrics", "/v1/plan", "/v1/graph")
+
+
+def test_token_bound_to_a_device_sees_nothing_of_another_on_any_route(api, lab):
+    table = lab.profile(api)
+    api.post("/v1/devices", {"name": "phone", "probe": {}})
+    job = api.post("/v1/jobs", to_wire(lab.verify_job(table))).json()["job"]
+    api.post("/v1/searches", to_wire(lab.search_result(table["hash"])))
+    bound = create_token(api.store.tokens, "read", device="phone")
+    names = {"search": "a" * 64, "name": "pi", "run_id": "run-1", "job_id": job["id"], "table_hash": table["hash"]}
+    query = {"space": table["space"], "runtime": table["runtime"]}
+    refused, filtered = set(), set()
+    for path, operations in api.get("/openapi.json", role=None).json()["paths"].items():
+        for method, operation in operations.items():
+            if operation["x-role"] not in ("read", "anyone") or path in READS_OF_NO_DEVICE:
+                continue
+            if path != "/v1/devices":  # it takes no device
+                answer = api.call(method, path.format(**names), token=bound, params=query | {"device": "pi"})
+                check_error(answer, 403, "forbidden")
+                assert "bound to device 'phone'" in answer.json()["error"]["message"]
+                refused.add(path)
+            if "{" not in path and path != "/v1/kernels":
+                everything = api.call(method, path, token=bound)
+                assert everything.status_code == 200
+                assert '"pi"' not in everything.text
+                filtered.add(path)
+    assert filtered == {"/v1/devices", "/v1/tables", "/v1/runs", "/v1/jobs", "/v1/searches"}
+    assert len(refused) == 15
+
+
+def test_token_bound_to_a_device_sees_all_of_its_own(api, lab):
+    table = lab.profile(api)
+    job = api.post("/v1/jobs", to_wire(lab.verify_job(table))).json()["job"]
+    bound = create_token(api.store.tokens, "read", device="pi")
+    paths = ["/v1/devices", "/v1/devices/pi", "/v1/devices/pi/table", "/v1/tables", f"/v1/tables/{table['hash']}"]
+    paths += ["/v1/runs", "/v1/runs/run-1", "/v1/runs/run-1/measurements", "/v1/jobs?device=pi"]
+    paths += [f"/v1/jobs/{job['id']}", f"/v1/jobs/{job['id']}/result", "/v1/plan?space=nas-bench-201/r8/c4/n1/k10/i3"]
+    for path in paths:
+        answer = api.get(path, token=bound)
+        assert (answer.status_code, answer.content) == (200, api.get(path).content), path
+
+
+def test_pages_are_not_for_tokens_that_see_one_device(start):
+    with start(reads="closed") as api:
+        bound, free = (create_token(api.store.tokens, "read", device=device) for device in ("pi", None))
+        assert api.get("/?format=json", token=bound).status_code == 403
+        assert api.get("/?format=json", token=free).status_code == 200
+        assert api.http.get("/?format=json", headers={"Cookie": f"lutnas_token={bound}"}).status_code == 403
+        assert api.http.post("/login", data={"token": bound}).status_code == 403
+
+
 def test_secret_is_checked_slowly_once_and_remembered_by_a_fast_digest(store):
     token = create_token(store.tokens, "agent", device="pi")
     record = store.tokens.find(token.split("_")[1])
