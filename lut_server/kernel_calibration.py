@@ -46,6 +46,9 @@ SMALLEST_PRICE = 1e-5
 """Of the mean latency: the least that a kernel is taken to cost before it was measured."""
 FEWEST_NETWORKS = 5
 FOLDS = 10
+LEAST_SPREAD = 0.01
+"""By how much one and the same network differs from loading to loading. However well a campaign's own networks fit, the
+next time that somebody measures one it is another loading."""
 SPREAD_PRIOR = 0.03
 CONFORMAL_SHARE = 0.97
 """More than the 95 % of the bound: the residuals also chose the hyperparameters, which flatters them."""
@@ -241,9 +244,9 @@ def _non_negative_mode(
 def _relative_spread(prior: _Prior, tau: float, noise: Array) -> float:
     """Standard deviation of a single network around its prediction, as a share of the latency.
 
-    The larger of two, from the residuals e of networks that were held back: their root mean square beyond what the
-    parameters' uncertainty explains (times t / z of Student's t), and what the conformal rule (Vovk et al., 2005) needs
-    for a one-sided 95 % bound.
+    `LEAST_SPREAD`, or the larger of two from the residuals e of networks that were held back: their root mean square
+    beyond what the parameters' uncertainty explains (times t / z of Student's t), and what the conformal rule (Vovk et
+    al., 2005) needs for a one-sided 95 % bound.
     """
     y, e, known = _held_back(prior, tau, noise)
     left_out = np.maximum(y - e, 0.1 * y)
@@ -251,7 +254,7 @@ def _relative_spread(prior: _Prior, tau: float, noise: Array) -> float:
     spread = _honest_spread(e / left_out, known / left_out**2) * student_95(n) / _Z95
     reach = np.where(e > 0, np.sqrt(np.maximum((e / _Z95) ** 2 - known, 0.0)) / left_out, 0.0)
     rank = min(math.ceil(CONFORMAL_SHARE * (n + 1)), n) - 1
-    return max(spread, float(np.sort(reach)[rank]))
+    return max(spread, float(np.sort(reach)[rank]), LEAST_SPREAD)
 
 
 def _held_back(prior: _Prior, tau: float, noise: Array) -> tuple[Array, Array, Array]:
