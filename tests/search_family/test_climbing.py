@@ -154,7 +154,16 @@ class Impatient(SilentProgress):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def interruptible():
+    """A process that was started in the background ignores Ctrl-C, and would tune for ever."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.timeout(60)
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_tuning_stops_within_an_update_and_keeps_what_was_measured(run):
     budgets_ms = default_budgets(run, 2)
     with pytest.raises(KeyboardInterrupt):
