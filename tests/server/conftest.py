@@ -240,9 +240,9 @@ class Lab:
     def measure_all(self, **more):
         return [self.measure(task, **more) for task in PLAN.tasks]
 
-    def profile(self, api, run_id="run-1", device="pi", runtime=RUNTIME, **more):
+    def profile(self, api, run_id="run-1", device="pi", runtime=None, **more):
         """The whole campaign over HTTP; returns the summary of the table."""
-        run = self.run(run_id, device, runtime=runtime)
+        run = self.run(run_id, device, runtime=runtime or self.runtime)
         assert api.post("/v1/devices", {"name": device, "probe": {}}).status_code in (200, 201)
         assert api.put(f"/v1/runs/{run_id}", to_wire(run)).status_code == 201
         batch = {"measurements": to_wire(self.measure_all(**more))}
