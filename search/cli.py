@@ -1,6 +1,6 @@
 """`search`: the command line. Without a subcommand it is the search itself.
 
-search --device rpi4 --lut-url http://server:8400        (also spelt: search run ...)
+search --device rpi4 --lut-url http://server:8700        (also spelt: search run ...)
 search pick|train|export|verify|ladder|report ...              what to do with a finished run
 """
 

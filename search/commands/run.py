@@ -40,7 +40,7 @@ SKELETON = ("resolution", "channels", "depth")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a search; every setting of `search.config` is one."""
     parser.add_argument("--device", help="whose latency table to search for")
-    parser.add_argument("--lut-url", help="of the table server, for example http://127.0.0.1:8400")
+    parser.add_argument("--lut-url", help="of the table server, for example http://127.0.0.1:8700")
     parser.add_argument("--token", help="of the role `search`, where reads need one (default: LUTNAS_TOKEN)")
     parser.add_argument(
         "--space", default="nas-bench-201", help="name or string form of the space (default: %(default)s)"
