@@ -1,6 +1,7 @@
 """Every network of a space at once: all candidates of each slot in each cell, weights shared between networks.
 
-A forward pass takes a choice: a genotype runs only its live ops (one path), gates run and weigh every op of every edge.
+A forward pass takes a choice: a genotype runs only its live ops (one path), gates run and weigh every op of every edge,
+or those of each edge that are named.
 
 The convolutions of the cells begin near the identity. A skip or a pool hands its channels on as they are, and whatever
 follows has to read the same meaning from the same channel whichever op came before. From ordinary random weights every
@@ -10,6 +11,8 @@ identity 88 % (one seed).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,19 +53,21 @@ class Supernet(nn.Module):
                 _begin_near_identity(self._ops[step.name])
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor, choice: Choice) -> Tensor:
+    def forward(self, x: Tensor, choice: Choice, columns: Sequence[Sequence[int]] | None = None) -> Tensor:
         """Logits (batch, classes).
 
         Args:
             x: images (batch, image channels, side, side); any side that the space's reductions divide.
             choice: a connected genotype, indices, or gates (slots, primitives) that may carry a gradient.
+            columns: with gates, the primitives of each slot that are run; the others count as if their gates were 0 and
+                get no gradient. None runs all.
 
         Raises:
             InvalidValue: the choice is not a connected genotype, or the gates have another shape.
         """
         if isinstance(choice, Tensor):
             gates = self._checked(choice)
-            return execute(self._steps, x, lambda step, features: self._mixture(step, features, gates))
+            return execute(self._steps, x, lambda step, features: self._mixture(step, features, gates, columns))
         genotype = choice if isinstance(choice, Genotype) else self.genotype(choice)
         self.space.check(genotype)
         if not self.space.is_connected(genotype):
@@ -94,16 +99,17 @@ class Supernet(nn.Module):
             op = op[step.key.primitive]  # type: ignore[index]
         return op(x)  # type: ignore[no-any-return]
 
-    def _mixture(self, step: Step, x: Tensor, gates: Tensor) -> Tensor:
-        """Run a fixed op, or every candidate of a slot: their sum, each times its gate. "none" adds nothing."""
+    def _mixture(self, step: Step, x: Tensor, gates: Tensor, columns: Sequence[Sequence[int]] | None) -> Tensor:
+        """Run a fixed op, or candidates of a slot: their sum, each times its gate. "none" adds nothing."""
         if step.slot is None:
             return self._ops[step.name](x)  # type: ignore[no-any-return]
         total: Tensor | None = None
         for name, op in self._ops[step.name].items():  # type: ignore[operator]
-            gate, y = gates[step.slot, self._columns[step.slot][name]], op(x)
-            total = y * gate if total is None else torch.addcmul(total, y, gate)
-        assert total is not None  # every slot has a candidate
-        return total
+            column = self._columns[step.slot][name]
+            if columns is None or column in columns[step.slot]:
+                gate, y = gates[step.slot, column], op(x)
+                total = y * gate if total is None else torch.addcmul(total, y, gate)
+        return _nothing(step, x) if total is None else total
 
     def _checked(self, gates: Tensor) -> Tensor:
         expected = (len(self.space.slots), len(self.space.slots[0].primitives))
@@ -121,6 +127,12 @@ def _build(step: Step) -> nn.Module:
 def _shared_prefix(step: Step) -> str:
     """Where the supernet keeps the tensors of a network's step: a slot's candidates stand one level deeper."""
     return step.name if step.slot is None or step.key is None else f"{step.name}{step.key.primitive}."
+
+
+def _nothing(step: Step, x: Tensor) -> Tensor:
+    """Zeros in the shape that the candidates of a slot give."""
+    key = step.candidates[0]
+    return x.new_zeros(len(x), key.output.channels, *(side // key.stride for side in x.shape[2:]))
 
 
 @torch.no_grad()
