@@ -12,7 +12,10 @@ from typing import Any
 
 from search.strategies.bench import Alphas, Bench, Outcome, Proposal, SearchStopped, Strategy
 from search.strategies.darts import Darts
+from search.strategies.dca_nas import DcaNas
+from search.strategies.fbnet import FBNet
 from search.strategies.gdas import Gdas
+from search.strategies.proxylessnas import ProxylessNAS
 from shared.errors import InvalidValue, UnknownName
 
 __all__ = [
@@ -31,6 +34,9 @@ STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
     {
         "darts": Darts,
         "gdas": Gdas,
+        "fbnet": FBNet,
+        "proxylessnas": ProxylessNAS,
+        "dca-nas": DcaNas,
     }
 )
 

@@ -9,7 +9,14 @@ from search.strategies.alternation import CHECKPOINT, run_updates
 from search.strategies.derivation import strongest
 from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName
 
-ALPHAS = tuple(name for name in STRATEGIES if not STRATEGIES[name].uses_one_shot)
+FEWER_SEARCHES = {
+    "fbnet": ("fbnet:rounds=2",),
+    "proxylessnas": ("proxylessnas:rounds=2", "proxylessnas:latency=reward,samples=2"),
+    "dca-nas": ("dca-nas:graph_points=2",),
+}
+ALPHAS = tuple(
+    text for name in STRATEGIES if not STRATEGIES[name].uses_one_shot for text in FEWER_SEARCHES.get(name, (name,))
+)
 
 
 class StopAfter:
