@@ -99,6 +99,11 @@ class Family:
     schema: int = FAMILY_SCHEMA
 
 
+def build_families(run: RunDirectory, progress: Progress, settings: FamilySettings | None = None) -> list[Family]:
+    """Build the family of each device of a trained run, in the order of the devices."""
+    return [build_family(view, progress, settings) for view in run.views()]
+
+
 def build_family(run: RunDirectory, progress: Progress, settings: FamilySettings | None = None) -> Family:
     """Build the family and the baseline of a trained run and write `family.json`.
 
@@ -136,6 +141,7 @@ def build_family(run: RunDirectory, progress: Progress, settings: FamilySettings
         trade_offs=tuple(describe_trade_off(model, *item) for item in alphas.items()),
         seconds=time.monotonic() - started,
     )
+    run.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(run.family_path, json.dumps(to_wire(family), indent=1).encode() + b"\n")
     return family
 

@@ -21,8 +21,19 @@ from shared.spaces import Genotype, Space
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """--run."""
+    """--run, --device."""
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder of a finished search")
+    parser.add_argument("--device", metavar="NAME", help="which of the run's devices (default: its only one)")
+
+
+def open_run(args: argparse.Namespace) -> RunDirectory:
+    """The run as the device that was asked for sees it.
+
+    Raises:
+        WrongUse: the folder holds no run; or it has several devices, and none was named.
+        UnknownName: the run has no such device.
+    """
+    return RunDirectory.open(args.run).on(args.device)
 
 
 def add_confidence(parser: argparse.ArgumentParser) -> None:
