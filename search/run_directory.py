@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from search.condition import device_simplex, space_primitives
+from search.condition import device_simplex
 from search.config import Config, read_config, references
 from search.data import ImageSet, load_images
 from search.hypernetwork import HYPERNETWORK_BUILDERS, Hypernetwork
@@ -100,15 +100,14 @@ class RunDirectory:
                 f"{path} holds no run (no config.json); `search --device D --lut-url URL --out {path}` makes one"
             )
         run = cls(path)
-        _ = run.config, run.tables
+        _ = run.tables
         return run
 
     @cached_property
     def config(self) -> Config:
         """What was asked."""
-        data = read_json(self.path / "config.json")
         try:
-            return read_config(data)
+            return read_config(read_json(self.path / "config.json"))
         except InvalidValue as error:
             raise CorruptFile(f"{self.path / 'config.json'} is not a run's config: {error}") from error
 
@@ -136,12 +135,10 @@ class RunDirectory:
             WrongUse: the run has several, and none was named.
             UnknownName: it has no such device.
         """
-        if device is None:
-            return self.on_table(self.table)
-        for table in self.tables:
-            if table.device == device:
-                return self.on_table(table)
-        raise UnknownName("device of the run", device, self.config.devices)
+        device = device or self.table.device
+        if device not in self.config.devices:
+            raise UnknownName("device of the run", device, self.config.devices)
+        return self.on_table(self.tables[self.config.devices.index(device)])
 
     def on_table(self, table: LatencyTable) -> RunDirectory:
         """The run as a device sees it whose table may not have been in the search.
@@ -168,9 +165,7 @@ class RunDirectory:
         if self._viewed is not None:
             return self._viewed
         if len(self.tables) > 1:
-            raise WrongUse(
-                f"{self.path} has several devices: say which with --device ({', '.join(self.config.devices)})"
-            )
+            raise WrongUse(f"{self.path} has several devices, say which: --device {' | '.join(self.config.devices)}")
         return self.tables[0]
 
     @property
@@ -182,7 +177,7 @@ class RunDirectory:
 
     @property
     def metrics_path(self) -> Path:
-        """One JSON object per line."""
+        """Lines of JSON."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -292,10 +287,8 @@ class RunDirectory:
 
 def new_hypernetwork(config: Config, tables: Sequence[LatencyTable]) -> Hypernetwork:
     """An untrained hypernetwork for the space and the devices of the tables."""
-    space = tables[0].parsed_space
-    space_primitives(space)
-    devices = torch.stack([device_simplex(table) for table in tables])
-    return HYPERNETWORK_BUILDERS[config.hypernetwork](len(space.slots), devices, config.bandwidth)
+    slots, devices = len(tables[0].parsed_space.slots), torch.stack([device_simplex(table) for table in tables])
+    return HYPERNETWORK_BUILDERS[config.hypernetwork](slots, devices, config.bandwidth)
 
 
 def _step_of(line: str) -> float:

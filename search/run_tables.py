@@ -59,3 +59,12 @@ def require_one_space(tables: Sequence[LatencyTable]) -> None:
                 f" {table.device} of {table.space}; measure the one on the other device:"
                 f" {profile_command(table.device, tables[0].parsed_space)}",
             )
+
+
+def require_fp32(table: LatencyTable) -> None:
+    """Raise InvalidValue unless the table is of fp32, in which networks are exported."""
+    if table.runtime.precision != "fp32":
+        raise InvalidValue(
+            "--runtime",
+            f"is of {table.runtime.precision} on {table.device}; networks are exported in fp32, take a table of fp32",
+        )

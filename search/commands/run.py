@@ -30,7 +30,7 @@ from search.precision import choose_precision
 from search.progress import Progress, make_progress
 from search.report import build_report
 from search.run_directory import RunDirectory
-from search.run_tables import require_one_space
+from search.run_tables import require_fp32, require_one_space
 from search.torch_files import write_atomically
 from search.training import Trainer
 from shared.errors import InvalidValue, LutnasError, WrongUse
@@ -214,19 +214,11 @@ def _fetch_tables(args: argparse.Namespace) -> list[LatencyTable]:
         tables = [client.get_table(device, _space_prefix(asked), args.runtime) for device in devices]
     for table in tables:
         check_space(table, asked)
-        check_precision(table)
-        device_simplex(table)  # a missing price is said before anything is written
+        require_fp32(table)
     require_one_space(tables)
+    for table in tables:
+        device_simplex(table)  # a missing price is said before anything is written
     return tables
-
-
-def check_precision(table: LatencyTable) -> None:
-    """Raise InvalidValue unless the table is of fp32, in which networks are exported."""
-    if table.runtime.precision != "fp32":
-        raise InvalidValue(
-            "--runtime",
-            f"is of {table.runtime.precision} on {table.device}; networks are exported in fp32, take a table of fp32",
-        )
 
 
 def _device_flags(devices: Iterable[str]) -> str:

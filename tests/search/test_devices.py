@@ -56,6 +56,7 @@ def test_a_run_of_one_device_trains_as_it_did_before_runs_had_several(tmp_path, 
     trainer.train(SilentProgress())
     lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     for line, before in zip(lines, recorded["metrics"], strict=True):
+        assert line["phase"] == before.pop("phase")
         assert {name: line[name] for name in before} == pytest.approx(before, rel=1e-4)
     for u, alpha in recorded["alphas"].items():
         condition = Condition(trainer.objectives[0].device, float(u), float(u))
@@ -124,7 +125,7 @@ def test_conditions_are_drawn_for_each_device_alike(tmp_path, config, table, slo
 def test_alphas_at_a_devices_prices_are_fast_on_that_device(tmp_path, config, slow_pools, slow_convolutions, digits):
     """Two devices on which opposite ops are dear: with latency weighed most, each gets networks for itself."""
     tables = (slow_convolutions, slow_pools)
-    asked = replace(config, tables=references(tables), warmup_steps=20, search_steps=160, alpha_every=1, alpha_lr=0.1)
+    asked = replace(config, tables=references(tables), warmup_steps=10, search_steps=90, alpha_every=1, alpha_lr=0.1)
     trainer = Trainer(RunDirectory.create(tmp_path / "run", asked, *tables), digits)
     trainer.train(SilentProgress())
     objectives = [make_objective(table) for table in tables]
@@ -203,3 +204,14 @@ def test_what_cannot_be_one_run_is_said_in_one_line_and_writes_nothing(serve, tm
         assert said in errors
         assert errors.count("\n") == 1
         assert not out.exists()
+
+
+def test_a_checkpoint_of_other_tables_is_refused_in_one_line(tmp_path, config, table, slow_pools, digits, capfd):
+    one, two = tmp_path / "one", tmp_path / "two"
+    Trainer(RunDirectory.create(one, config, table), digits).save()
+    RunDirectory.create(two, replace(config, tables=references([table, slow_pools])), table, slow_pools)
+    (two / "checkpoint.pt").write_bytes((one / "checkpoint.pt").read_bytes())
+    assert main(["--resume", "--out", str(two)]) == 1
+    errors = capfd.readouterr().err
+    assert f"was written with another table hash ({table.hash[:12]}…) than this run's" in errors
+    assert errors.count("\n") == 1
