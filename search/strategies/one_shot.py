@@ -32,11 +32,16 @@ def train_one_shot(
     Raises:
         SearchStopped: `stopped()`; everything is saved.
     """
-    run = train_run(path, config, table, images, progress, stopped)
-    return run
+    return train_run(path, config, table, images, progress, stopped)
 
 
 def train_run(
     path: Path, config: Config, table: LatencyTable, images: ImageSet, progress: Progress, stopped: Stopped
 ) -> RunDirectory:
     """A run directory at `path` whose training is complete; one that is there is gone on with."""
+    there = (path / "config.json").exists()
+    run = RunDirectory.open(path) if there else RunDirectory.create(path, config, table, images=images)
+    trainer = Trainer(run, images)
+    if not trainer.train(progress, stopped):
+        raise SearchStopped(f"stopped after step {trainer.step} of {config.total_steps}, everything is saved")
+    return run
