@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.strategies.alternation import cosine, descend, run_updates, set_learning_rate
+from search.strategies.alternation import Stateful, cosine, descend, run_updates, set_learning_rate
 from search.strategies.bench import Bench, Outcome
 from search.strategies.budgets import Attempt, describe, make_attempt, proposals_for
 from search.strategies.derivation import strongest
@@ -115,7 +115,7 @@ class DcaUpdates:
         self.alpha_optimizer = torch.optim.Adam(
             self.alphas.parameters(), settings.alpha_lr, (0.5, 0.999), weight_decay=settings.alpha_weight_decay
         )
-        self.state = {
+        self.state: dict[str, Stateful] = {
             "supernet": self.supernet,
             "alphas": self.alphas,
             "multiplier": self.multiplier,

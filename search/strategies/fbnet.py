@@ -30,7 +30,7 @@ from search.choices import choice_probabilities
 from search.condition import gumbel
 from search.randomness import generator
 from search.sampling import draw_network
-from search.strategies.alternation import copy_state, cosine, descend, run_updates, set_learning_rate
+from search.strategies.alternation import Stateful, copy_state, cosine, descend, run_updates, set_learning_rate
 from search.strategies.bench import Bench, Outcome
 from search.strategies.budgets import Attempt, make_attempt, propose_by_trade_off, trade_off_series
 from search.strategies.slot_costs import latency_costs
@@ -114,7 +114,7 @@ class FBNetUpdates:
         self.theta_optimizer = torch.optim.Adam(
             self.thetas.parameters(), settings.theta_lr, weight_decay=settings.theta_weight_decay
         )
-        self.state = {
+        self.state: dict[str, Stateful] = {
             "supernet": self.supernet,
             "thetas": self.thetas,
             "weight_optimizer": self.weight_optimizer,

@@ -44,7 +44,7 @@ from torch.nn import functional as F
 from search.choices import draw_choices, log_probability, to_genotype
 from search.randomness import generator
 from search.sampling import draw_network
-from search.strategies.alternation import copy_state, cosine, descend, run_updates, set_learning_rate
+from search.strategies.alternation import Stateful, copy_state, cosine, descend, run_updates, set_learning_rate
 from search.strategies.bench import Bench, Outcome
 from search.strategies.binary_gates import binary_gates, keep_unsampled_probabilities, sample_paths
 from search.strategies.budgets import (
@@ -157,7 +157,7 @@ class ProxylessUpdates:
         )
         # Without a mean of past gradients, an alpha that was not sampled does not move.
         self.alpha_optimizer = torch.optim.Adam(self.alphas.parameters(), settings.alpha_lr, (0.0, 0.999))
-        self.state = {
+        self.state: dict[str, Stateful] = {
             "supernet": self.supernet,
             "alphas": self.alphas,
             "baseline": self.baseline,

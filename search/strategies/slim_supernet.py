@@ -77,8 +77,8 @@ class SlimSupernet(nn.Module):
         width: dict[str, int] = {}
         for step in self._steps:
             if step.join is not None:
-                combine = sum if step.join == "concat" else max
-                width[step.name] = combine(width[name] for name in step.inputs)
+                widths = [width[name] for name in step.inputs]
+                width[step.name] = sum(widths) if step.join == "concat" else widths[0]
                 continue
             source, key = step.inputs[0], step.key or step.candidates[0]
             wanted = key.input.channels if step.key else self._narrow(key.input.channels)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from search.strategies import STRATEGIES, SearchStopped, parse_strategy, split_strategies
-from search.strategies.alternation import CHECKPOINT, run_updates
+from search.strategies.alternation import CHECKPOINT, copy_state, run_updates
 from search.strategies.derivation import strongest
 from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName
 
@@ -71,6 +71,25 @@ def test_interrupted_updates_leave_the_same_bits(make_bench, space, tmp_path):
     with pytest.raises(SearchStopped, match="after update 8 of 9"):
         count("parts", StopAfter(5))
     assert count("parts") == count("whole") != 0
+
+
+def test_a_copied_state_goes_its_own_way():
+    def train(module: torch.nn.Linear, optimizer: torch.optim.Optimizer) -> None:
+        module(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+
+    pairs = []
+    for _ in range(2):
+        module = torch.nn.Linear(2, 2)
+        pairs.append({"module": module, "optimizer": torch.optim.SGD(module.parameters(), 0.1, 0.9)})
+    source, target = pairs
+    train(**source)
+    copy_state(source, target)
+    assert torch.equal(source["module"].weight, target["module"].weight)
+    momentum = source["optimizer"].state[source["module"].weight]["momentum_buffer"].clone()
+    train(**target)
+    assert not torch.equal(source["module"].weight, target["module"].weight)
+    assert torch.equal(source["optimizer"].state[source["module"].weight]["momentum_buffer"], momentum)
 
 
 def test_a_checkpoint_of_another_search_is_refused(make_bench, space, tmp_path):
