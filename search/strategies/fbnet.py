@@ -30,10 +30,10 @@ from search.choices import choice_probabilities
 from search.condition import gumbel
 from search.randomness import generator
 from search.sampling import draw_network
+from search.slot_costs import latency_costs
 from search.strategies.alternation import Stateful, copy_state, cosine, descend, run_updates, set_learning_rate
 from search.strategies.bench import Bench, Outcome
 from search.strategies.budgets import Attempt, make_attempt, propose_by_trade_off, trade_off_series
-from search.strategies.slot_costs import latency_costs
 from shared.errors import InvalidValue
 from shared.spaces import Space
 

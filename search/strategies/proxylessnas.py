@@ -44,6 +44,7 @@ from torch.nn import functional as F
 from search.choices import draw_choices, log_probability, to_genotype
 from search.randomness import generator
 from search.sampling import draw_network
+from search.slot_costs import latency_costs
 from search.strategies.alternation import Stateful, copy_state, cosine, descend, run_updates, set_learning_rate
 from search.strategies.bench import Bench, Outcome
 from search.strategies.binary_gates import binary_gates, keep_unsampled_probabilities, sample_paths
@@ -56,7 +57,6 @@ from search.strategies.budgets import (
     trade_off_series,
 )
 from search.strategies.derivation import strongest
-from search.strategies.slot_costs import latency_costs
 from shared.errors import InvalidValue
 from shared.spaces import Genotype
 

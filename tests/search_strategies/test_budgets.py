@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from search.slot_costs import RESOURCES, latency_costs
 from search.strategies.budgets import Attempt, best_attempt, proposals_for, reach_budget, trade_off_series
 from search.strategies.look_up_graph import LookUpGraph
-from search.strategies.slot_costs import RESOURCES, latency_costs
 from shared.errors import InvalidValue
 from shared.spaces import Genotype
 

@@ -61,19 +61,19 @@ def latency_costs(table: LatencyTable) -> SlotCosts:
     require_prices(table)
     space = table.parsed_space
     fixed_ms = table.base_ms + sum(table.price_ms(key) * n for key, n in fixed_priced_ops(space).items())
-    return SlotCosts(_choice_costs(space, table.price_ms), fixed_ms, lambda one: table.predict(one).mean_ms)
+    return SlotCosts(choice_costs(space, table.price_ms), fixed_ms, lambda one: table.predict(one).mean_ms)
 
 
 def parameter_costs(table: LatencyTable) -> SlotCosts:
     """Trainable parameters."""
     space = table.parsed_space
-    return SlotCosts(_choice_costs(space, parameter_count), _fixed(space, parameter_count), space.parameter_count)
+    return SlotCosts(choice_costs(space, parameter_count), _fixed(space, parameter_count), space.parameter_count)
 
 
 def multiply_add_costs(table: LatencyTable) -> SlotCosts:
     """Multiply-adds for one image, which the papers call FLOPs."""
     space = table.parsed_space
-    return SlotCosts(_choice_costs(space, multiply_adds), _fixed(space, multiply_adds), space.multiply_adds)
+    return SlotCosts(choice_costs(space, multiply_adds), _fixed(space, multiply_adds), space.multiply_adds)
 
 
 RESOURCES: Mapping[str, Callable[[LatencyTable], SlotCosts]] = MappingProxyType(
@@ -81,7 +81,8 @@ RESOURCES: Mapping[str, Callable[[LatencyTable], SlotCosts]] = MappingProxyType(
 )
 
 
-def _choice_costs(space: Space, cost: Callable[[OpKey], float]) -> Tensor:
+def choice_costs(space: Space, cost: Callable[[OpKey], float]) -> Tensor:
+    """What each choice of each slot costs, (slots, primitives), float64."""
     rows = [[sum(map(cost, space.slot_ops(i, name))) for name in s.primitives] for i, s in enumerate(space.slots)]
     return torch.tensor(rows, dtype=torch.float64)
 
