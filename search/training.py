@@ -29,7 +29,7 @@ from search.data import ImageSet, splits
 from search.data.stream import Stream
 from search.gradients import set_mean_gradients
 from search.meter import Meter
-from search.objective import make_objective
+from search.objective import Objective, make_objective
 from search.progress import Progress
 from search.randomness import generator
 from search.run_directory import Checkpoint, RunDirectory, new_hypernetwork
@@ -47,14 +47,14 @@ class Trainer:
     """Trains the supernet and the hypernetwork of a run.
 
     Args:
-        run: its config, table and checkpoint; a checkpoint that is there is gone on with.
+        run: its config, tables and checkpoint; a checkpoint that is there is gone on with.
         images: of the config's data set.
     """
 
     def __init__(self, run: RunDirectory, images: ImageSet) -> None:
-        config, table = run.config, run.table
-        self.run, self.config, self.space = run, config, table.parsed_space
-        self.supernet, self.hypernetwork = new_supernet(config, table.parsed_space), new_hypernetwork(config, table)
+        config = run.config
+        self.run, self.config, self.space = run, config, run.space
+        self.supernet, self.hypernetwork = new_supernet(config, run.space), new_hypernetwork(config, run.tables)
         self.parameters = list(self.supernet.parameters())
         self.references = list(self.hypernetwork.parameters())
         self.weight_optimizer = torch.optim.SGD(
@@ -66,7 +66,7 @@ class Trainer:
             foreach=True,
         )
         self.alpha_optimizer = torch.optim.Adam(self.references, lr=config.alpha_lr, foreach=True)
-        self.objective = make_objective(table)
+        self.objectives = [make_objective(table) for table in run.tables]
         self.fair = FairSampler(self.space, config.seed)
         split, side = splits(images, config.seed), config.search_resolution
         self.train_stream = Stream(images, split.train, side, config.batch_size, config.seed, "weights")
@@ -146,7 +146,8 @@ class Trainer:
         if after > before:
             return self.fair.path(warm + before)
         random = generator(self.config.seed, "path", number)
-        condition = sample_condition(self.objective.device, self.config.device_share, random)
+        objective = self._drawn_objective("path", number)
+        condition = sample_condition(objective.device, self.config.device_share, random)
         with torch.no_grad():
             return sample_path(self.hypernetwork(condition.vector()), self.space, random)
 
@@ -169,15 +170,23 @@ class Trainer:
 
     def _condition_gradients(self, number: int) -> tuple[float, Sequence[Tensor | None]]:
         random = generator(self.config.seed, "condition", number)
-        condition = sample_condition(self.objective.device, self.config.device_share, random)
+        objective = self._drawn_objective("condition", number)
+        condition = sample_condition(objective.device, self.config.device_share, random)
         images, labels = self.validation_stream.batch(number)
         alpha = self.hypernetwork(condition.vector())
         gates = straight_through_gates(alpha, self.space, self._temperature(), random)
         with self._autocast():
             logits = self.supernet(images, gates).float()
-        loss = F.cross_entropy(logits, labels) + self.objective.penalty(alpha, condition)
+        loss = F.cross_entropy(logits, labels) + objective.penalty(alpha, condition)
         # Only the hypernetwork's gradient is asked for: torch then skips those of the supernet's weights.
         return loss.item(), torch.autograd.grad(loss, self.references, allow_unused=True)
+
+    def _drawn_objective(self, what: str, number: int) -> Objective:
+        """That of the device that path or condition `number` is for: each is equally likely."""
+        if len(self.objectives) == 1:
+            return self.objectives[0]
+        random = generator(self.config.seed, "device", what, number)
+        return self.objectives[int(torch.randint(len(self.objectives), (1,), generator=random))]
 
     def _apply(
         self,

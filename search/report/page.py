@@ -43,7 +43,7 @@ def build_report(run: RunDirectory, ladder: Path | None = None) -> str:
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
     """
-    family, rungs = load_family(run), find_ladder(ladder or run.path / LADDER_FILE) or []
+    family, rungs = load_family(run), find_ladder(ladder or run.folder / LADDER_FILE) or []
     title = f"lutnas: {run.config.dataset} on {run.table.device}"
     sections = (
         _headline(title, run, family, rungs),
@@ -130,7 +130,7 @@ def _accuracy_note(family: Family) -> str:
 
 
 def _members(run: RunDirectory, family: Family) -> str:
-    space = run.table.parsed_space
+    space = run.space
     cards = []
     for member in family.members:
         facts = (
@@ -165,7 +165,7 @@ def _table_error(table: LatencyTable) -> str:
 
 
 def _diagnostics(run: RunDirectory, family: Family) -> str:
-    space = run.table.parsed_space
+    space = run.space
     members: Sequence[Member] = family.members
     disconnected = sum(one.derived_ms is None for one in family.trade_offs)
     rising = all(a.predicted_ms < b.predicted_ms for a, b in pairwise(members))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from search.config import Config
+from search.config import Config, references
 from search.data import ImageSet, load_images
 from search.decoding import make_decoder
 from search.latency_model import LatencyModel
@@ -61,10 +61,9 @@ def make_config(table: LatencyTable, images: ImageSet, **settings) -> Config:
         "checkpoint_every": 2,
     }
     return Config(
-        device=table.device,
+        tables=references([table]),
         lut_url="http://127.0.0.1:1",
         space=table.space,
-        table_hash=table.hash,
         dataset=images.name,
         data_fingerprint=images.fingerprint,
         search_resolution=8,
@@ -88,6 +87,11 @@ def digits() -> ImageSet:
 @pytest.fixture(params=[NAS_BENCH_201, DARTS, FBNET], ids=lambda space: space.name)
 def space(request) -> Space:
     return request.param
+
+
+@pytest.fixture(scope="session")
+def table_of():
+    return make_table
 
 
 @pytest.fixture(scope="session")
