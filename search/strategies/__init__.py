@@ -12,7 +12,10 @@ from typing import Any
 
 from search.strategies.bench import Alphas, Bench, Outcome, Proposal, SearchStopped, Strategy
 from search.strategies.darts import Darts
+from search.strategies.dartscc import DartsCC
 from search.strategies.gdas import Gdas
+from search.strategies.nsga2 import Nsga2
+from search.strategies.random_search import RandomSearch
 from shared.errors import InvalidValue, UnknownName
 
 __all__ = [
@@ -29,8 +32,11 @@ __all__ = [
 
 STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
     {
+        "dartscc": DartsCC,
         "darts": Darts,
         "gdas": Gdas,
+        "random": RandomSearch,
+        "nsga2": Nsga2,
     }
 )
 
