@@ -24,6 +24,7 @@ COMMANDS = {
     "verify": "have the device measure a member",
     "ladder": "members for a series of budgets, exported and measured",
     "report": "write the HTML report of a run",
+    "compare": "strategies of the field side by side, with several seeds",
 }
 
 

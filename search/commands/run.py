@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     """Search, or go on with a search, and build the family."""
     progress = make_progress(console)
-    directory, images = _resumed(args, progress) if args.resume else _begun(args, progress)
+    directory, images = resume_run(args, progress) if args.resume else begin_run(args, progress)
     with stop_on_signals() as stopped:
         trainer = Trainer(directory, images)
         if trainer.step:
@@ -109,7 +109,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _begun(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
+def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
+    """A new run directory at --out with config, tables and what is known of the images.
+
+    Raises:
+        WrongUse: an option is missing, or --out holds a run.
+        LutnasError: a table or the images cannot be had, or do not fit.
+    """
     if not args.device or not args.lut_url:
         raise WrongUse("a search needs --device and --lut-url (or --resume with --out)")
     out = args.out or Path("runs") / f"{'+'.join(sorted(args.device))}-{default_title(args.dataset)}"
@@ -133,7 +139,12 @@ def _begun(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, 
     return RunDirectory.create(out, config, *tables, images=images), images
 
 
-def _resumed(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
+def resume_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
+    """The run at --out and its images.
+
+    Raises:
+        WrongUse: it was begun with another setting than one that is given now.
+    """
     if args.out is None:
         raise WrongUse("--resume needs --out: the folder of the run to go on with")
     directory = RunDirectory.open(args.out)

@@ -7,6 +7,7 @@ supernet with the same first weights. They return networks; which of these are g
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +22,14 @@ from search.data.stream import Stream
 from search.decoder import Decoder
 from search.decoding import make_decoder
 from search.latency_model import LatencyModel
+from search.members import Member
 from search.objective import Objective, make_objective
 from search.progress import Progress
 from search.randomness import generator
 from search.run_directory import RunDirectory
 from search.supernet import Supernet
 from search.training import Stopped, new_supernet
-from shared.errors import LutnasError
+from shared.errors import LutnasError, WrongUse
 from shared.spaces import Genotype, Space
 from shared.table import LatencyTable
 
@@ -156,6 +158,16 @@ class Bench:
         """As DARTS begins: nearly equal."""
         return Alphas(self.space, self.config.seed, scale)
 
+    def get_one_shot(self) -> RunDirectory:
+        """The trained one-shot supernet.
+
+        Raises:
+            WrongUse: nobody trained one for this bench.
+        """
+        if self.one_shot is None:
+            raise WrongUse("this strategy scores networks on a one-shot supernet: the bench has none")
+        return self.one_shot
+
     def part(self, name: str) -> Bench:
         """The same bench with a folder within its folder, for one of several searches."""
         folder = self.folder / name
@@ -165,6 +177,10 @@ class Bench:
     def propose(self, genotype: Genotype, budget_ms: float | None = None, derived: bool = True) -> Proposal:
         """A proposal of a connected network."""
         return Proposal(self.space.format(self.space.canonical(genotype)), budget_ms, derived)
+
+    def propose_members(self, members: Iterable[Member]) -> tuple[Proposal, ...]:
+        """Proposals of networks that were chosen by bound and rank."""
+        return tuple(self.propose(self.space.parse(member.genotype), derived=False) for member in members)
 
     def _stream(self, indices: Tensor, size: int, name: str) -> Stream:
         return Stream(self.images, indices, self.config.search_resolution, size, self.config.seed, name)

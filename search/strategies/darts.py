@@ -29,12 +29,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.strategies.alternation import cosine, descend, run_updates, set_learning_rate
+from search.strategies.alternation import Stateful, cosine, descend, run_updates, set_learning_rate
 from search.strategies.bench import Bench, Outcome
 from search.strategies.derivation import strongest
 from shared.errors import InvalidValue
 
 EPSILON = 0.01
+"""The authors' own; small against the weights, but large against the distance to the next kink of a ReLU."""
 ORDERS = (1, 2)
 
 Loss = Callable[[], Tensor]
@@ -84,7 +85,7 @@ class DartsUpdates:
         self.alpha_optimizer = torch.optim.Adam(
             self.alphas.parameters(), settings.alpha_lr, (0.5, 0.999), weight_decay=settings.alpha_weight_decay
         )
-        self.state = {
+        self.state: dict[str, Stateful] = {
             "supernet": self.supernet,
             "alphas": self.alphas,
             "weight_optimizer": self.weight_optimizer,
@@ -136,6 +137,7 @@ def unrolled_gradient(
     buffers: Sequence[Tensor | None],
     weight_decay: float,
     momentum: float,
+    epsilon: float = EPSILON,
 ) -> tuple[Tensor, Tensor]:
     """Validation loss at w' and its gradient with respect to alpha (equation 7); the weights come back as they were.
 
@@ -145,6 +147,7 @@ def unrolled_gradient(
         xi: learning rate of the one step to w'.
         buffers: momentum of each weight, None where there is none yet.
         weight_decay, momentum: of the step to w'.
+        epsilon: length of the steps of the finite differences.
     """
     gradients = torch.autograd.grad(train_loss(), weights)
     steps = [
@@ -154,20 +157,24 @@ def unrolled_gradient(
     with _moved(weights, steps):
         loss = validation_loss()
         direct, *vector = torch.autograd.grad(loss, [alphas, *weights])
-    return loss, direct - xi * hessian_vector_product(train_loss, weights, alphas, vector)
+    return loss, direct - xi * hessian_vector_product(train_loss, weights, alphas, vector, epsilon)
 
 
 def hessian_vector_product(
-    loss: Loss, weights: Sequence[nn.Parameter], alphas: nn.Parameter, vector: Sequence[Tensor]
+    loss: Loss,
+    weights: Sequence[nn.Parameter],
+    alphas: nn.Parameter,
+    vector: Sequence[Tensor],
+    epsilon: float = EPSILON,
 ) -> Tensor:
     """d^2 loss/(dalpha dw) times a vector in the weights' space, by finite differences (equation 8)."""
     norms = torch.stack([torch.linalg.vector_norm(part) for part in vector])
-    epsilon = EPSILON / float(torch.linalg.vector_norm(norms))
+    scale = epsilon / float(torch.linalg.vector_norm(norms))
     slopes: list[Tensor] = []
     for sign in (1, -1):
-        with _moved(weights, [sign * epsilon * part for part in vector]):
+        with _moved(weights, [sign * scale * part for part in vector]):
             slopes.append(torch.autograd.grad(loss(), alphas)[0])
-    return (slopes[0] - slopes[1]) / (2 * epsilon)
+    return (slopes[0] - slopes[1]) / (2 * scale)
 
 
 @contextmanager

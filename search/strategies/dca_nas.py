@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ class DcaNas:
     alpha_lr: float = 3e-4
     alpha_weight_decay: float = 1e-3
 
-    uses_one_shot = False
+    uses_one_shot: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.resource not in RESOURCES:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class FBNet:
     theta_lr: float = 0.01
     theta_weight_decay: float = 5e-4
 
-    uses_one_shot = False
+    uses_one_shot: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         trade_off_series(self.beta_low, self.beta_high, self.rounds)

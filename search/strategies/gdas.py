@@ -25,7 +25,7 @@ from search.choices import to_genotype
 from search.condition import gumbel
 from search.randomness import generator
 from search.sampling import MOST_TRIES
-from search.strategies.alternation import cosine, descend, run_updates, set_learning_rate
+from search.strategies.alternation import Stateful, cosine, descend, run_updates, set_learning_rate
 from search.strategies.bench import Bench, Outcome
 from search.strategies.derivation import strongest
 from shared.errors import InvalidValue
@@ -83,7 +83,7 @@ class GdasUpdates:
         self.alpha_optimizer = torch.optim.Adam(
             self.alphas.parameters(), settings.alpha_lr, (0.5, 0.999), weight_decay=settings.alpha_weight_decay
         )
-        self.state = {
+        self.state: dict[str, Stateful] = {
             "supernet": self.supernet,
             "alphas": self.alphas,
             "weight_optimizer": self.weight_optimizer,

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +96,7 @@ class ProxylessNAS:
     label_smoothing: float = 0.1
     alpha_lr: float = 1e-3
 
-    uses_one_shot = False
+    uses_one_shot: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.latency not in LATENCIES:

@@ -90,6 +90,11 @@ def space(request) -> Space:
 
 
 @pytest.fixture(scope="session")
+def table_of():
+    return make_table
+
+
+@pytest.fixture(scope="session")
 def make_bench(digits):
     """Builds a bench of a space in a folder: a made-up table, digits, a few tiny updates."""
 
