@@ -67,15 +67,17 @@ def describe(budget_ms: float, attempt: Attempt) -> str:
 
 
 def trade_off_series(low: float, high: float, rounds: int) -> list[float]:
-    """A geometric series from low to high, both included, that `rounds` halvings search through: 2^rounds - 1 values.
+    """A geometric series that `rounds` halvings search through: 2^rounds - 1 values, low and high among them.
+
+    One round is one search at the middle, for all budgets.
 
     Raises:
         InvalidValue: there is nothing to halve.
     """
-    if rounds < 2 or not 0 < low < high:
-        raise InvalidValue("rounds", f"{rounds} halvings between {low:g} and {high:g} are no search (2 or more)")
-    count = 2**rounds - 1
-    return [low * (high / low) ** (place / (count - 1)) for place in range(count)]
+    if rounds < 1 or not 0 < low < high:
+        raise InvalidValue("rounds", f"{rounds} halvings between {low:g} and {high:g} are no search (1 or more)")
+    steps = 2**rounds - 2
+    return [low * (high / low) ** (place / steps) for place in range(steps + 1)] if steps else [(low * high) ** 0.5]
 
 
 def reach_budget(budget_ms: float, series: Sequence[float], search: Search) -> list[Attempt]:

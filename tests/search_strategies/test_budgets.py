@@ -20,6 +20,7 @@ def test_a_budget_is_reached_in_as_many_searches_as_there_are_rounds():
     assert len(series) == 15
     assert series[0] == pytest.approx(0.1)
     assert series[-1] == pytest.approx(10.0)
+    assert trade_off_series(0.1, 10.0, 1) == [pytest.approx(series[7])]
     visited = []
 
     def search(weight: float) -> Attempt:
@@ -61,7 +62,7 @@ def test_each_budget_gets_the_derived_network_as_it_is_and_one_under_the_bound(m
 
 
 def test_series_and_graphs_that_make_no_sense_are_refused():
-    for wrong in ((0.0, 1.0, 3), (2.0, 1.0, 3), (0.1, 1.0, 1)):
+    for wrong in ((0.0, 1.0, 3), (2.0, 1.0, 3), (0.1, 1.0, 0)):
         with pytest.raises(InvalidValue):
             trade_off_series(*wrong)
     for given, derived in (((1.0,), (1.0,)), ((1.0, 2.0), (1.0,)), ((2.0, 1.0), (1.0, 2.0))):

@@ -42,11 +42,11 @@ def test_a_search_brings_its_resource_under_the_budget_and_then_lets_go(resource
     """The whole loop: too much of the resource first, a rising multiplier, less and less, a falling multiplier."""
     bench = make_bench(space, tmp_path)
     costs = RESOURCES[resource](bench.table)
-    settings = DcaNas(resource=resource, multiplier_rate=2.0, alpha_lr=0.15, alpha_weight_decay=0.0)
+    settings = DcaNas(resource=resource, multiplier_rate=2.0, alpha_lr=0.3, alpha_weight_decay=0.0)
     start = float(costs.expected(uniform_gates(space)))
     budget = start - 0.5 * (start - costs.smallest)
     updates = DcaUpdates(settings, bench, costs, budget)
-    told = [updates.update(step % 4) for step in range(30)]
+    told = [updates.update(step % 4) for step in range(16)]
     assert told[0]["violation"] > 0
     violations, multipliers = ([one[key] for one in told] for key in ("violation", "multiplier"))
     assert min(violations) < 0.01

@@ -67,7 +67,7 @@ def test_more_weight_on_latency_makes_faster_thetas_and_alpha_alone_changes_noth
     def expected_ms(beta: float, **settings: float) -> float:
         bench = make_bench(space, tmp_path / f"{beta}{settings}")
         updates = FBNetUpdates(FBNet(theta_lr=0.2, theta_weight_decay=0.0, **settings), bench, beta)
-        for step in range(3, 20, 4):
+        for step in (3, 7, 11):
             updates.update_thetas(step)
         return float(updates._latency.expected(torch.softmax(updates.thetas().detach(), dim=1)))
 
@@ -90,6 +90,6 @@ def test_weights_are_trained_alone_first_and_once_for_all_searches(make_bench, t
 
 
 def test_wrong_options_are_refused():
-    for wrong in ({"rounds": 1}, {"beta_low": 0.0}, {"weight_updates": 0}):
+    for wrong in ({"rounds": 0}, {"beta_low": 0.0}, {"weight_updates": 0}):
         with pytest.raises(InvalidValue):
             FBNet(**wrong)

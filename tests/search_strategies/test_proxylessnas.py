@@ -154,7 +154,7 @@ def test_weights_learn_from_one_connected_path_at_a_time(make_bench, space, tmp_
 
 def test_wrong_options_are_refused():
     assert ProxylessNAS().latency == "additive"
-    for wrong in ({"latency": "none"}, {"rounds": 1}, {"samples": 0}, {"lambda_low": 20.0}):
+    for wrong in ({"latency": "none"}, {"rounds": 0}, {"samples": 0}, {"lambda_low": 20.0}):
         with pytest.raises(InvalidValue):
             ProxylessNAS(**wrong)
 

@@ -1,17 +1,19 @@
 """What holds for every strategy of the registry, in every space."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from search.strategies import STRATEGIES, SearchStopped, parse_strategy, split_strategies
+from search.strategies import STRATEGIES, Bench, SearchStopped, parse_strategy, split_strategies
 from search.strategies.alternation import CHECKPOINT, copy_state, run_updates
 from search.strategies.derivation import strongest
 from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName
 
 FEWER_SEARCHES = {
-    "fbnet": ("fbnet:rounds=2",),
-    "proxylessnas": ("proxylessnas:rounds=2", "proxylessnas:latency=reward,samples=2"),
+    "fbnet": ("fbnet:rounds=1",),
+    "proxylessnas": ("proxylessnas:rounds=1", "proxylessnas:latency=reward,samples=2"),
     "dca-nas": ("dca-nas:graph_points=2",),
 }
 ALPHAS = tuple(
@@ -32,11 +34,15 @@ class StopAfter:
 
 @pytest.mark.parametrize("text", ALPHAS)
 def test_an_interrupted_search_goes_on_and_ends_with_the_same_networks(text, make_bench, space, tmp_path):
-    bench, strategy = make_bench(space, tmp_path / "whole"), parse_strategy(text).strategy
+    def bench_of(folder: str, **settings: StopAfter) -> Bench:
+        bench = make_bench(space, tmp_path / folder, **settings)
+        return replace(bench, budgets_ms=bench.budgets_ms[1:2])
+
+    bench, strategy = bench_of("whole"), parse_strategy(text).strategy
     whole = strategy.search(bench)
     with pytest.raises(SearchStopped):
-        strategy.search(make_bench(space, tmp_path / "parts", stopped=StopAfter(3)))
-    assert strategy.search(make_bench(space, tmp_path / "parts")) == whole
+        strategy.search(bench_of("parts", stopped=StopAfter(3)))
+    assert strategy.search(bench_of("parts")) == whole
     assert whole.training_images > 0
     for proposal in whole.proposals:
         assert space.is_connected(space.parse(proposal.genotype))
