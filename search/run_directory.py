@@ -2,6 +2,7 @@
 
     config.json      search.config.Config
     table.json       the exact bytes of the latency table; their SHA-256 is config.table_hash
+    environment.json versions and processor of every start (`search.environment`)
     data.json        what was found out about the images: classes, normalisation, split, what was left out
     checkpoint.pt    weights, alphas and optimisers after some step
     metrics.jsonl    one JSON object per line, written while training
@@ -27,7 +28,7 @@ from search.config import Config
 from search.data import ImageSet, load_images
 from search.hypernetwork import HYPERNETWORK_BUILDERS, Hypernetwork
 from search.supernet import Supernet
-from search.torch_files import read_torch, write_atomically, write_torch
+from search.torch_files import append_line, read_torch, write_atomically, write_torch
 from shared.errors import CorruptFile, InvalidValue, LutnasError, SchemaTooNew, WrongUse
 from shared.table import LatencyTable, read_table
 from shared.wire import canonical_json, content_hash, from_wire, to_wire
@@ -99,6 +100,11 @@ class RunDirectory:
             raise CorruptFile(f"{self.path / 'config.json'} is not a run's config: {error}") from error
 
     @cached_property
+    def _config_hash(self) -> str:
+        """Of what the file says, not of `config`: settings that are newer than the run would change that one."""
+        return content_hash(self._read_json("config.json"))
+
+    @cached_property
     def table(self) -> LatencyTable:
         """The table that the search used."""
         content = self._read_bytes("table.json")
@@ -148,9 +154,12 @@ class RunDirectory:
         return isinstance(found, dict) and bool(found.get("skip_broken"))
 
     def append_metrics(self, values: dict[str, Any]) -> None:
-        """Add one line."""
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        """Add one line.
+
+        Raises:
+            LutnasError: it cannot be written, as on a full disk.
+        """
+        append_line(self.metrics_path, json.dumps(values))
 
     def drop_metrics_after(self, step: int) -> None:
         """Forget what an interrupted run wrote after its last checkpoint."""
@@ -165,7 +174,7 @@ class RunDirectory:
             self.checkpoint_path,
             {
                 "schema": CHECKPOINT_SCHEMA,
-                "config_hash": content_hash(self.config),
+                "config_hash": self._config_hash,
                 "table_hash": self.config.table_hash,
                 "data_fingerprint": self.config.data_fingerprint,
                 **vars(checkpoint),
@@ -186,7 +195,7 @@ class RunDirectory:
         expected = {
             "table_hash": self.config.table_hash,
             "data_fingerprint": self.config.data_fingerprint,
-            "config_hash": content_hash(self.config),
+            "config_hash": self._config_hash,
         }
         for name, value in expected.items():
             if content[name] != value:

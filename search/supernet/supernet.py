@@ -18,6 +18,7 @@ from search.supernet.batch_norm import BatchNorm
 from search.supernet.depthwise_primitives import FactorizedReduction
 from search.supernet.network import Network
 from search.supernet.primitives import build_op
+from search.supernet.straight_through import gated
 from search.supernet.wiring import execute, plant
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
@@ -50,24 +51,56 @@ class Supernet(nn.Module):
                 _begin_near_identity(self._ops[step.name])
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor, choice: Choice) -> Tensor:
+    def forward(self, x: Tensor, choice: Choice, auxiliary_skip: float = 0.0) -> Tensor:
         """Logits (batch, classes).
 
         Args:
             x: images (batch, image channels, side, side); any side that the space's reductions divide.
             choice: a connected genotype, indices, or gates (slots, primitives) that may carry a gradient.
+            auxiliary_skip: weight of the input that is added to each slot's value where the shape stays (DARTS-: Chu et
+                al., 2021).
 
         Raises:
             InvalidValue: the choice is not a connected genotype, or the gates have another shape.
         """
         if isinstance(choice, Tensor):
             gates = self._checked(choice)
-            return execute(self._steps, x, lambda step, features: self._mixture(step, features, gates))
+            return execute(self._steps, x, lambda step, features: self._mixture(step, features, gates, auxiliary_skip))
         genotype = choice if isinstance(choice, Genotype) else self.genotype(choice)
         self.space.check(genotype)
         if not self.space.is_connected(genotype):
             raise InvalidValue("genotype", f"{self.space.format(genotype)} does not connect input and output")
-        return execute(self.space.wiring(genotype), x, self._chosen)
+        return execute(
+            self.space.wiring(genotype), x, lambda step, features: self._chosen(step, features, auxiliary_skip)
+        )
+
+    def straight_through(self, x: Tensor, gates: Tensor, auxiliary_skip: float = 0.0) -> Tensor:
+        """What `forward` gives for gates that are 1 once per slot and 0 elsewhere: logits (batch, classes), gradients.
+
+        Only the chosen ops are run backwards (`search.supernet.straight_through`): their weights alone get a gradient.
+
+        Args:
+            x, auxiliary_skip: see `forward`.
+            gates: (slots, primitives).
+
+        Raises:
+            InvalidValue: the gates have another shape.
+        """
+        chosen = self._checked(gates).argmax(dim=1).tolist()
+        rows = gates.unbind()
+
+        def run(step: Step, features: Tensor) -> Tensor:
+            if step.slot is None:
+                return self._ops[step.name](features)  # type: ignore[no-any-return]
+            names, values = self._columns[step.slot], []
+            for name, op in self._ops[step.name].items():  # type: ignore[operator]
+                with torch.set_grad_enabled(names[name] == chosen[step.slot]):
+                    values.append(op(features))
+            columns = [names[name] for name in self._ops[step.name]]  # type: ignore[union-attr]
+            y = gated(rows[step.slot], columns, values, chosen[step.slot])
+            return y + auxiliary_skip * features if auxiliary_skip and step.candidates[0].keeps_shape else y
+
+        return execute(self._steps, x, run)
 
     def genotype(self, indices: tuple[int, ...]) -> Genotype:
         """The genotype of one primitive's index per slot."""
@@ -87,14 +120,15 @@ class Supernet(nn.Module):
         network.load_state_dict(tensors)
         return network.eval()
 
-    def _chosen(self, step: Step, x: Tensor) -> Tensor:
+    def _chosen(self, step: Step, x: Tensor, auxiliary_skip: float) -> Tensor:
         """Run the op of a path."""
         op = self._ops[step.name]
-        if step.slot is not None and step.key is not None:
-            op = op[step.key.primitive]  # type: ignore[index]
-        return op(x)  # type: ignore[no-any-return]
+        if step.slot is None or step.key is None:
+            return op(x)  # type: ignore[no-any-return]
+        y: Tensor = op[step.key.primitive](x)  # type: ignore[index]
+        return y + auxiliary_skip * x if auxiliary_skip and step.key.keeps_shape else y
 
-    def _mixture(self, step: Step, x: Tensor, gates: Tensor) -> Tensor:
+    def _mixture(self, step: Step, x: Tensor, gates: Tensor, auxiliary_skip: float) -> Tensor:
         """Run a fixed op, or every candidate of a slot: their sum, each times its gate. "none" adds nothing."""
         if step.slot is None:
             return self._ops[step.name](x)  # type: ignore[no-any-return]
@@ -103,7 +137,7 @@ class Supernet(nn.Module):
             gate, y = gates[step.slot, self._columns[step.slot][name]], op(x)
             total = y * gate if total is None else torch.addcmul(total, y, gate)
         assert total is not None  # every slot has a candidate
-        return total
+        return total + auxiliary_skip * x if auxiliary_skip and step.candidates[0].keeps_shape else total
 
     def _checked(self, gates: Tensor) -> Tensor:
         expected = (len(self.space.slots), len(self.space.slots[0].primitives))
