@@ -26,6 +26,7 @@ REGISTRY: dict[str, str] = {
     "active": "benchmarks.calibration",
     "search": "benchmarks.search",
     "ablations": "benchmarks.ablations",
+    "devices": "benchmarks.devices",
     "imported": "benchmarks.imported",
     "server": "benchmarks.server",
 }

@@ -32,7 +32,7 @@ from benchmarks.report import Figure
 from lut_server.transfer.additive_fit import Split, fit_table
 from lut_server.transfer.architectures import read_column
 from lut_server.transfer.imported_table import Target
-from search.config import Config
+from search.config import Config, references
 from search.data import ImageSet, load_images
 from search.decoder import Band
 from search.decoding import make_decoder
@@ -124,10 +124,9 @@ def _run(
         return RunDirectory.open(folder)
     table = _table(seed)
     config = Config(
-        device=DEVICE,
+        tables=references([table]),
         lut_url="http://127.0.0.1",
         space=table.space,
-        table_hash=table.hash,
         dataset="cifar-10",
         data_dir=str(cifar),
         data_fingerprint=images.fingerprint,
@@ -138,7 +137,7 @@ def _run(
         checkpoint_every=500,
         **{**STEPS, **changes},
     )
-    return RunDirectory.create(folder, config, table, images)
+    return RunDirectory.create(folder, config, table, images=images)
 
 
 def _judged(run: RunDirectory, truth: Truth) -> Found:

@@ -32,7 +32,7 @@ from profiler_agent.sessions import load_graph, local_runtime
 from profiler_agent.stopping import PRESETS, StoppingRule
 from shared.graph_spec import parse_graph_spec
 from shared.graphs import build_graph
-from shared.measurement import Round, Verdict, estimate_ratio
+from shared.measurement import Round, Verdict, estimate_rounds
 from shared.plan import Plan, Task, make_plan
 from shared.spaces import make_space
 
@@ -131,7 +131,7 @@ def measure_ours(plan: Plan, models: Mapping[str, bytes], seed: int) -> list[flo
         random.Random(seed),
         time.sleep,
     ).run()
-    return [estimate_ratio([one.ratio(s.task.divisor) for one in s.rounds]).ratio for s in subjects]
+    return [estimate_rounds(s.rounds, s.task.divisor).ratio for s in subjects]
 
 
 def repeat_ms(graph: TimedGraph, budget_s: float) -> list[float]:

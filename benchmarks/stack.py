@@ -46,6 +46,10 @@ class Stack:
         """Run `search` to its end."""
         run(["search", *arguments], self.environment(self.search_token))
 
+    def serve(self, *arguments: str) -> None:
+        """Run a command of `lut-server` on the database of the stack to its end."""
+        run(["lut-server", *arguments, "--database-url", database_url(self.folder)], dict(os.environ))
+
     def profile(self, device: str, *arguments: str) -> None:
         """Profile this machine as `device`."""
         self.agent("profile", "--server", self.url, "--device", device, *arguments)
@@ -74,7 +78,7 @@ class Stack:
 def running_stack(folder: Path) -> Iterator[Stack]:
     """Start a server with its database in `folder` (kept, so that a second start finds its tables)."""
     folder.mkdir(parents=True, exist_ok=True)
-    database = f"sqlite:///{(folder / 'lutnas.db').resolve()}"
+    database = database_url(folder)
     environment = {**os.environ, "LUTNAS_DATABASE_URL": database}
     with (folder / "server.log").open("a") as log:
         process = subprocess.Popen(
@@ -89,6 +93,11 @@ def running_stack(folder: Path) -> Iterator[Stack]:
             url = _listening_url(process, folder)
             tokens = [_create_token(role, database, environment) for role in ("agent", "search")]
             yield Stack(folder, url, *tokens)
+
+
+def database_url(folder: Path) -> str:
+    """Of the stack's database in a folder."""
+    return f"sqlite:///{(folder / 'lutnas.db').resolve()}"
 
 
 def run(command: list[str], environment: dict[str, str]) -> None:

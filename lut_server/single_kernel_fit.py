@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from lut_server.calibration import non_negative_least_squares
 from shared.kernel import parse_kernel
 from shared.kernel_prices import FamilyCost, family_size
-from shared.measurement import Measurement, quantile
+from shared.measurement import Measurement
 from shared.single_kernels import SingleKernel, SingleKernels
 
 Array = NDArray[np.float64]
@@ -104,8 +104,7 @@ def _row(one: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[str, 
     if not difference or min(difference.values()) < 0:
         return None  # the runtime made something else of the longer graph: nothing to learn from their difference
     estimate = one.estimate()
-    long_ms = nominal_ms * median(round_.graph_ratio() for round_ in one.rounds)
-    short_ms = nominal_ms * median(quantile(round_.minus_ms) / quantile(round_.canary_ms) for round_ in one.rounds)
+    long_ms, short_ms = nominal_ms * one.graph_ratio(), nominal_ms * one.minus_ratio()
     noise_ms = max(nominal_ms * estimate.half_width * one.divisor / 2, LEAST_NOISE * math.hypot(long_ms, short_ms))
     ms = nominal_ms * estimate.ratio * one.divisor
     return _Row(

@@ -230,11 +230,10 @@ def measured_graphs(
         if one.role not in ("marginal", "calibration"):
             continue
         if one.graph in counts:
-            ms = nominal_ms * median(round_.graph_ratio() for round_ in one.rounds)
+            ms = nominal_ms * one.graph_ratio()
             graphs[one.graph] = MeasuredGraph(counts[one.graph], ms, one.role == "calibration")
         if one.minus is not None and one.minus in counts:
-            ms = nominal_ms * median(quantile(round_.minus_ms) / quantile(round_.canary_ms) for round_ in one.rounds)
-            graphs[one.minus] = MeasuredGraph(counts[one.minus], ms, False)
+            graphs[one.minus] = MeasuredGraph(counts[one.minus], nominal_ms * one.minus_ratio(), False)
     return list(graphs.values())
 
 

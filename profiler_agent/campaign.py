@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from profiler_agent.round_timer import RoundTimer, TimedGraph, TimedRound
-from profiler_agent.stopping import StoppingRule
+from profiler_agent.stopping import NETWORK_ROLES, StoppingRule
 from shared.errors import LutnasError
 from shared.measurement import Round, Verdict, quantile
 from shared.plan import Task
@@ -130,12 +130,16 @@ class Campaign:
                 self._sweep(again)
 
     def _active(self) -> list[Subject]:
-        for subject in self._subjects:
+        active = [subject for subject in self._subjects if not subject.done]
+        networks = [subject for subject in active if subject.task.role in NETWORK_ROLES]
+        enough = self._rule.have_enough([network.rounds for network in networks])
+        for subject in active:
             task = subject.task
-            if not subject.done and self._rule.find_reason(subject.rounds, task.divisor, task.role) is not None:
+            by_itself = self._rule.find_reason(subject.rounds, task.divisor, task.role) is not None
+            if enough if task.role in NETWORK_ROLES else by_itself:
                 self._journal.keep_measurement(subject.task, subject.rounds, self._judge(subject))
                 subject.done = True
-        return [subject for subject in self._subjects if not subject.done]
+        return [subject for subject in active if not subject.done]
 
     def _require_a_clock(self, timed: TimedRound | None) -> None:
         self._timeless = 0 if timed is not None else self._timeless + 1

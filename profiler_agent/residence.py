@@ -1,7 +1,7 @@
 """Which graphs are open: those of the round that is timed, and as many others as memory was allowed for.
 
 A graph that was closed is loaded again at its turn. That takes 5 to 15 ms a round, and the measurement is better for
-it: each loading puts the tensors somewhere else, so that the median over rounds speaks of the graph and not of one
+it: each loading puts the tensors somewhere else, so that the rounds together speak of the graph and not of one
 loading.
 """
 

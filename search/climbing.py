@@ -61,7 +61,7 @@ class Climb:
         counter: Counter = no_counts,
     ) -> None:
         self._run = run
-        self._folder = folder or run.path
+        self._folder = folder or run.folder
         self._measure = measure
         self._tuning = tuning
         self._progress = progress

@@ -6,16 +6,20 @@ Each setting's help text stands beside its default; the command line is made fro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
 from shared.errors import InvalidValue, SchemaTooNew, UnknownName
+from shared.measurement import check_device_name
 from shared.spaces import parse_space
-from shared.table import CONFIDENCE
+from shared.table import CONFIDENCE, LatencyTable
+from shared.wire import content_hash, from_wire
 
-CONFIG_SCHEMA = 1
+CONFIG_SCHEMA = 2
+"""2 differs from 1 by `tables`: before, a run had one table, named by `device` and `table_hash`."""
 HYPERNETWORKS = ("rbf", "piecewise-linear", "mlp")
 PRECISIONS = ("fp32", "bf16")
 PATH_SAMPLERS = ("fair", "uniform")
@@ -36,19 +40,35 @@ def _setting(default: Any, help_text: str) -> Any:
 
 
 @dataclass(frozen=True)
+class TableReference:
+    """Whose table, and exactly which bytes (SHA-256)."""
+
+    device: str
+    hash: str
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
+
+
+def references(tables: Iterable[LatencyTable]) -> tuple[TableReference, ...]:
+    """As a config names tables: by device, so that the order in which they were asked for changes nothing."""
+    return tuple(sorted((TableReference(one.device, one.hash) for one in tables), key=lambda one: one.device))
+
+
+@dataclass(frozen=True)
 class Config:
     """What was asked, with every default filled in.
 
     Attributes:
-        device, lut_url, space, table_hash: whose table, from where, of which space, and exactly which bytes.
+        tables: one for each device of the run, ordered by the devices' names, all of the same space.
+        lut_url, space: where the tables came from, and which space they are of.
         dataset, data_dir, data_fingerprint: which images, from which folder, and exactly which bytes.
         search_resolution: side that images are pooled to while the supernet is trained and evaluated.
     """
 
-    device: str
+    tables: tuple[TableReference, ...]
     lut_url: str
     space: str
-    table_hash: str
     dataset: str
     data_fingerprint: str
     search_resolution: int
@@ -85,6 +105,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.schema > CONFIG_SCHEMA:
             raise SchemaTooNew("the run's config", self.schema, CONFIG_SCHEMA)
+        if not self.tables or any(a.device >= b.device for a, b in pairwise(self.tables)):
+            named = ", ".join(self.devices) or "nothing"
+            raise InvalidValue("tables", f"{named} is not one table per device, ordered by the devices' names")
         for kind, names in KINDS.items():
             if getattr(self, kind) not in names:
                 raise UnknownName(kind.replace("_", " "), getattr(self, kind), names)
@@ -97,6 +120,17 @@ class Config:
             raise InvalidValue(
                 "search_resolution", f"{self.search_resolution} is not a multiple of 4 that divides {resolution}"
             )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the run's devices, in order."""
+        return tuple(one.device for one in self.tables)
+
+    @property
+    def table_hash(self) -> str:
+        """The one table's hash; of several tables, the hash of their hashes."""
+        hashes = [one.hash for one in self.tables]
+        return hashes[0] if len(hashes) == 1 else content_hash(hashes)
 
     @property
     def total_steps(self) -> int:
@@ -134,6 +168,21 @@ PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     }
 )
 """Settings by name: quick shows that all works, demo takes three minutes on two cores, standard an hour."""
+
+
+def read_config(data: Any) -> Config:
+    """Read a config from parsed JSON, of this or an earlier schema.
+
+    Raises:
+        InvalidValue: it is not a config.
+        SchemaTooNew: a newer lutnas wrote it.
+    """
+    if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > CONFIG_SCHEMA:
+        raise SchemaTooNew("the run's config", data["schema"], CONFIG_SCHEMA)
+    if isinstance(data, dict) and data.get("schema") == 1:
+        table = {"device": data.get("device"), "hash": data.get("table_hash")}
+        data = {**data, "tables": [table], "schema": CONFIG_SCHEMA}
+    return from_wire(Config, data)
 
 
 def default_search_resolution(resolution: int) -> int:

@@ -1,11 +1,11 @@
-"""The family: from one hypernetwork to networks whose latency rises and whose rank improves with it.
+"""The family of each device: from one hypernetwork to networks whose latency rises and whose rank improves with it.
 
     alphas on a grid of trade-offs at the device's simplex point
       -> for each, the most probable networks between each two of a series of budgets (`search.decoding`); the best one
          under a budget is always among them
-      -> a pool of candidates, as many for each budget
+      -> one pool of candidates for all devices, about as many for each budget of each (`search.pooling`)
       -> scored and ranked (`search.scoring`, `search.ranking`)
-      -> the members that no other one beats in both latency bound and rank, the fastest network always among them
+      -> the members that no other one beats in both the device's bound and rank, the fastest network always among them
 
 The baseline `random` is the same with random networks under the same budgets in the place of decoded ones, and with as
 many evaluations. Both are written to `family.json`.
@@ -16,10 +16,8 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -27,17 +25,22 @@ import torch
 
 from search.choices import best_choices, choice_probabilities, to_genotype
 from search.condition import Condition, device_simplex, space_primitives
-from search.decoder import Band, Decoder
+from search.decoder import Decoder
 from search.decoding import make_decoder
+from search.hypernetwork import Hypernetwork
 from search.latency_model import LatencyModel
 from search.members import Member, Ranker, select_members
+from search.pooling import DeviceQueues, bands_between, decode_queues, draw_pool_of_all, led_by, serve_alike
 from search.progress import Progress
 from search.run_directory import RunDirectory
-from search.scoring import open_scorer
+from search.scoring import Scorer, open_scorer
 from search.torch_files import write_atomically
 from shared.errors import CorruptFile, InvalidValue, SchemaTooNew, WrongUse
 from shared.spaces import Genotype
+from shared.table import LatencyTable
 from shared.wire import from_wire, to_wire
+
+Floats = npt.NDArray[np.float64]
 
 FAMILY_SCHEMA = 1
 SKIPS = ("skip_connect", "skip")
@@ -47,13 +50,14 @@ INHERITED = "inherited from the supernet, batch-norm statistics recomputed"
 
 @dataclass(frozen=True)
 class FamilySettings:
-    """How far the family is searched for.
+    """How far the families are searched for.
 
     Attributes:
         trade_offs: grid points along each of u_lambda and u_kappa.
         budgets: between the fastest network's bound and the slowest's, as a geometric series.
         per_budget: most probable networks taken for one alpha between two budgets.
         candidates: most networks to score, for the family and for the baseline each.
+        per_further_device: that many more for each device beyond the first.
         members: most networks in the family.
     """
 
@@ -62,6 +66,11 @@ class FamilySettings:
     per_budget: int = 5
     candidates: int = 120
     members: int = 24
+    per_further_device: int = 6
+
+    def pool_size(self, devices: int) -> int:
+        """Most networks to score for so many devices together."""
+        return self.candidates + (devices - 1) * self.per_further_device
 
 
 @dataclass(frozen=True)
@@ -99,45 +108,107 @@ class Family:
     schema: int = FAMILY_SCHEMA
 
 
-def build_family(run: RunDirectory, progress: Progress, settings: FamilySettings | None = None) -> Family:
-    """Build the family and the baseline of a trained run and write `family.json`.
+@dataclass(frozen=True, eq=False)
+class _Proposals:
+    """What the alphas propose for the device of a view."""
+
+    view: RunDirectory
+    model: LatencyModel
+    decoder: Decoder
+    budgets_ms: Sequence[float]
+    alphas: Mapping[tuple[float, float], Floats]
+    queues: DeviceQueues
+
+
+def build_families(run: RunDirectory, progress: Progress, settings: FamilySettings | None = None) -> list[Family]:
+    """Build family and baseline of each device of a trained run, from one pool of candidates, and write them.
 
     Raises:
         WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
     """
-    started, settings = time.monotonic(), settings or FamilySettings()
-    model, confidence = LatencyModel(run.table), run.config.confidence
-    decoder, ranker = make_decoder(model, confidence), Ranker(model, open_scorer(run), confidence)
+    return _build(run.views(), progress, settings or FamilySettings())
+
+
+def build_family(view: RunDirectory, progress: Progress, settings: FamilySettings | None = None) -> Family:
+    """Likewise for the device of one view alone."""
+    return _build([view], progress, settings or FamilySettings())[0]
+
+
+def build_unseen_family(view: RunDirectory, progress: Progress) -> Family:
+    """Build and write the family of a device that was not in the search, from its table alone.
+
+    Its condition, its alphas and their candidates are its own; the candidates of the run's devices, which were scored
+    already, join them. The baseline is that of the run: nothing random is drawn anew.
+
+    Raises:
+        WrongUse, CorruptFile: the run is not finished, or damaged.
+    """
+    known = load_family(view.views()[0])
+    return _build([view], progress, known.settings, known)[0]
+
+
+def _build(
+    views: Sequence[RunDirectory], progress: Progress, settings: FamilySettings, known: Family | None = None
+) -> list[Family]:
+    started = time.monotonic()
+    hypernetwork, scorer, space = views[0].hypernetwork(), open_scorer(views[0]), views[0].space
+    devices = [_propose(view, hypernetwork, settings) for view in views]
+    fastest = [one.decoder.fastest for one in devices]
+    count = settings.pool_size(len(devices))
+    pool = led_by(fastest, serve_alike([one.queues for one in devices], count))[:count]
+    if known is None:
+        seed = random.Random(views[0].config.seed)
+        drawn = draw_pool_of_all([(one.decoder, one.budgets_ms) for one in devices], len(pool), seed)
+        drawn = led_by(fastest, drawn)[: len(pool)]
+    else:
+        pool = led_by(pool, [space.parse(one.genotype) for one in known.candidates])
+        drawn = led_by(fastest, [space.parse(one.genotype) for one in known.random_candidates])
+    for name, networks in (("ranking candidates", pool), ("ranking random networks", drawn)):
+        with progress.phase(name, len(networks)) as phase:
+            scorer.score(networks, phase.advance)
+    families = [_chosen(one, settings, scorer, pool, drawn, time.monotonic() - started) for one in devices]
+    for one, family in zip(devices, families, strict=True):
+        one.view.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(one.view.family_path, json.dumps(to_wire(family), indent=1).encode() + b"\n")
+    return families
+
+
+def _propose(view: RunDirectory, hypernetwork: Hypernetwork, settings: FamilySettings) -> _Proposals:
+    model, confidence = LatencyModel(view.table), view.config.confidence
+    decoder = make_decoder(model, confidence)
     budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, settings.budgets)
-    alphas = trade_off_log_probabilities(run, settings.trade_offs)
+    alphas = trade_off_log_probabilities(hypernetwork, view.table, settings.trade_offs)
+    queues = decode_queues(decoder, list(alphas.values()), bands_between(budgets_ms), settings.per_budget)
+    return _Proposals(view, model, decoder, budgets_ms, alphas, DeviceQueues(model, confidence, budgets_ms, queues))
 
-    bands = [Band(high, low) for low, high in pairwise([0.0, *budgets_ms])]
-    decoded = decode_pool(decoder, list(alphas.values()), bands, settings.per_budget, settings.candidates)
-    pool = with_fastest(decoded, decoder.fastest)[: settings.candidates]
-    with progress.phase("ranking candidates", len(pool)) as phase:
-        candidates = ranker.rank(pool, phase.advance)
-    draws = random.Random(run.config.seed)
-    drawn = with_fastest(draw_pool(decoder, budgets_ms, len(pool), draws), decoder.fastest)[: len(pool)]
-    with progress.phase("ranking random networks", len(drawn)) as phase:
-        random_candidates = ranker.rank(drawn, phase.advance)
 
-    family = Family(
-        device=run.table.device,
-        space=run.table.space,
-        table_hash=run.table.hash,
+def _chosen(
+    device: _Proposals,
+    settings: FamilySettings,
+    scorer: Scorer,
+    pool: Sequence[Genotype],
+    drawn: Sequence[Genotype],
+    seconds: float,
+) -> Family:
+    """The device's family and baseline, by its own bounds; everything is scored already."""
+    table, confidence = device.view.table, device.view.config.confidence
+    ranker = Ranker(device.model, scorer, confidence)
+    candidates, random_candidates = ranker.rank(pool), ranker.rank(drawn)
+    return Family(
+        device=table.device,
+        space=table.space,
+        table_hash=table.hash,
         confidence=confidence,
         accuracy_kind=INHERITED,
         settings=settings,
-        budgets_ms=tuple(budgets_ms),
+        budgets_ms=tuple(device.budgets_ms),
         members=tuple(select_members(candidates, settings.members)),
         random=tuple(select_members(random_candidates, settings.members)),
         candidates=tuple(candidates),
         random_candidates=tuple(random_candidates),
-        trade_offs=tuple(describe_trade_off(model, *item) for item in alphas.items()),
-        seconds=time.monotonic() - started,
+        trade_offs=tuple(describe_trade_off(device.model, *item) for item in device.alphas.items()),
+        seconds=seconds,
     )
-    write_atomically(run.family_path, json.dumps(to_wire(family), indent=1).encode() + b"\n")
-    return family
 
 
 def load_family(run: RunDirectory) -> Family:
@@ -170,10 +241,11 @@ def spread(low_ms: float, high_ms: float, count: int) -> list[float]:
 
 
 @torch.no_grad()
-def trade_off_log_probabilities(run: RunDirectory, count: int) -> dict[tuple[float, float], npt.NDArray[np.float64]]:
-    """log p(slot, primitive) on a grid over (u_lambda, u_kappa) at the device's simplex point."""
-    hypernetwork, prices = run.hypernetwork(), device_simplex(run.table)
-    grid = np.linspace(0, 1, count).tolist()
+def trade_off_log_probabilities(
+    hypernetwork: Hypernetwork, table: LatencyTable, count: int
+) -> dict[tuple[float, float], Floats]:
+    """log p(slot, primitive) on a grid over (u_lambda, u_kappa) at the prices of a table's device."""
+    prices, grid = device_simplex(table), np.linspace(0, 1, count).tolist()
     return {
         (u_lambda, u_kappa): torch.log_softmax(
             hypernetwork(Condition(prices, u_lambda, u_kappa).vector()).double(), dim=1
@@ -183,43 +255,7 @@ def trade_off_log_probabilities(run: RunDirectory, count: int) -> dict[tuple[flo
     }
 
 
-def decode_pool(
-    decoder: Decoder,
-    log_probabilities: Sequence[npt.NDArray[np.float64]],
-    bands: Sequence[Band],
-    per_band: int,
-    most: int,
-) -> list[Genotype]:
-    """Distinct networks, taken from the bands in turn: those first that most alphas and best places agree on.
-
-    Args:
-        decoder: of the device.
-        log_probabilities: one (slots, primitives) for each alpha.
-        bands: of budgets.
-        per_band: most probable networks taken for one alpha in one band.
-        most: networks to return.
-    """
-    votes: list[Counter[Genotype]] = [Counter() for _ in bands]
-    for one in log_probabilities:
-        for ballot, decoded in zip(votes, decoder.decode(one, bands, per_band), strict=True):
-            for place, network in enumerate(decoded):
-                ballot[network.genotype] += per_band - place
-    return _in_turn([[genotype for genotype, _ in ballot.most_common()] for ballot in votes], most)
-
-
-def draw_pool(decoder: Decoder, budgets_ms: Sequence[float], count: int, draws: random.Random) -> list[Genotype]:
-    """Distinct random networks under the budgets in turn, uniform over those that meet the budget."""
-    return _in_turn([decoder.draw(budget_ms, count, draws) for budget_ms in budgets_ms], count)
-
-
-def with_fastest(pool: Sequence[Genotype], fastest: Genotype) -> list[Genotype]:
-    """The pool, led by the fastest network: a missing cheap one costs most accuracy at the low end."""
-    return [fastest, *(genotype for genotype in pool if genotype != fastest)]
-
-
-def describe_trade_off(
-    model: LatencyModel, trade_off: tuple[float, float], log_probabilities: npt.NDArray[np.float64]
-) -> TradeOff:
+def describe_trade_off(model: LatencyModel, trade_off: tuple[float, float], log_probabilities: Floats) -> TradeOff:
     """Expected against derived latency at one condition, and the share of skip in it."""
     space, alpha = model.space, torch.from_numpy(log_probabilities)
     most_probable = to_genotype(space, best_choices(space, alpha))
@@ -234,13 +270,3 @@ def describe_trade_off(
         derived_ms=float(model.mean_and_sd_ms([most_probable])[0][0]) if connected else None,
         skip_share=float(skip.mean()),
     )
-
-
-def _in_turn(queues: Sequence[Sequence[Genotype]], count: int) -> list[Genotype]:
-    """The first of each queue, then the second of each, and so on: distinct ones until there are enough."""
-    taken: dict[Genotype, None] = {}
-    for place in range(max(map(len, queues), default=0)):
-        for queue in queues:
-            if place < len(queue) and len(taken) < count:
-                taken.setdefault(queue[place])
-    return list(taken)

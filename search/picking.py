@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from search.decoder import Band
 from search.decoding import make_decoder
-from search.family import decode_pool, load_family, trade_off_log_probabilities
+from search.family import load_family, trade_off_log_probabilities
 from search.kernel_counts import Counter, no_counts
 from search.latency_model import LatencyModel
 from search.members import Member, Ranker
+from search.pooling import decode_pool
 from search.progress import Progress, SilentProgress
 from search.run_directory import RunDirectory
 from search.scoring import open_scorer
@@ -55,7 +56,8 @@ class Picker:
         self._model = LatencyModel(run.table)
         self._decoder = make_decoder(self._model, self.confidence)
         self._ranker = Ranker(self._model, open_scorer(run), self.confidence)
-        self._alphas = list(trade_off_log_probabilities(run, family.settings.trade_offs).values())
+        alphas = trade_off_log_probabilities(run.hypernetwork(), run.table, family.settings.trade_offs)
+        self._alphas = list(alphas.values())
         self._candidates = family.candidates
         self._known = [self._model.space.parse(candidate.genotype) for candidate in family.candidates]
         self.smallest_ms = self._decoder.smallest_ms

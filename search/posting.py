@@ -24,24 +24,26 @@ def post_result(client: LutClient, run: RunDirectory, rungs: Sequence[Rung], say
         result = make_result(run, rungs)
         client.post_search(result)
     except LutnasError as error:
-        say(f"not posted to the server, everything is in {run.path}: {error}")
+        say(f"not posted to the server, everything is in {run.folder}: {error}")
         return False
     say(f"on the server's pages: {client.url}/searches/{result.search}")
     return True
 
 
 def make_result(run: RunDirectory, rungs: Sequence[Rung] = ()) -> SearchResult:
-    """What the run found. No path of this machine is in it; the hash of the settings tells searches apart.
+    """What the run found for the view's device. No path of this machine is in it.
+
+    The hash of the settings tells searches apart, with the table's where a run has several.
 
     Raises:
         WrongUse, CorruptFile: the run has no family, or a damaged one.
     """
-    family, config = load_family(run), run.config
+    family, config, table = load_family(run), run.config, run.table
     return SearchResult(
-        search=content_hash(config),
-        device=config.device,
+        search=run.config_hash if run.folder == run.path else content_hash([run.config_hash, table.hash]),
+        device=table.device,
         space=config.space,
-        table_hash=config.table_hash,
+        table_hash=table.hash,
         dataset=config.dataset,
         accuracy_kind=family.accuracy_kind,
         seconds=family.seconds,

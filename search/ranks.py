@@ -105,6 +105,7 @@ def joined_ranks() -> Iterator[Ranks]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Ranks(dist.get_rank(), count)
+        _translated(dist.barrier)  # a process that leaves early takes its connections with it
     finally:
         dist.destroy_process_group()
 

@@ -1,39 +1,46 @@
-"""A search's folder: what was asked, the table it used, where training stands, and what came of it.
+"""A search's folder: what was asked, the tables it used, where training stands, and what came of it.
 
     config.json      search.config.Config
-    table.json       the exact bytes of the latency table; their SHA-256 is config.table_hash
+    tables/          the exact bytes of each device's latency table (`search.run_tables`)
     environment.json versions and processor of every start (`search.environment`)
     data.json        what was found out about the images: classes, normalisation, split, what was left out
     checkpoint.pt    weights, alphas and optimisers after some step
     metrics.jsonl    one JSON object per line, written while training
-    family.json      the family of networks
+    scores.json      what candidates were scored with, whichever device they are for (`search.scoring`)
+    family.json      the family of networks; beside it ladder.json, models/ and report.html
     trained/         networks trained to the end (`search.trained_network`)
+    devices/NAME/    family.json and what stands beside it, of each device where the run has several
 
 Files are replaced at once (written beside, synced, renamed), so that a crash leaves the old or the new one.
 """
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from search.condition import device_simplex, space_primitives
-from search.config import Config
+from search.condition import device_simplex
+from search.config import Config, read_config, references
 from search.data import ImageSet, load_images
 from search.hypernetwork import HYPERNETWORK_BUILDERS, Hypernetwork
+from search.run_tables import read_kept_table, require_one_space, write_table
 from search.supernet import Supernet
-from search.torch_files import append_line, read_torch, write_atomically, write_torch
-from shared.errors import CorruptFile, InvalidValue, LutnasError, SchemaTooNew, WrongUse
-from shared.table import LatencyTable, read_table
-from shared.wire import canonical_json, content_hash, from_wire, to_wire
+from search.torch_files import append_line, read_json, read_torch, write_atomically, write_torch
+from shared.errors import CorruptFile, InvalidValue, LutnasError, SchemaTooNew, UnknownName, WrongUse
+from shared.spaces import Space
+from shared.table import LatencyTable
+from shared.wire import content_hash, to_wire
 
 CHECKPOINT_SCHEMA = 1
+DEVICES_FOLDER = "devices"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,26 +55,33 @@ class Checkpoint:
 
 
 class RunDirectory:
-    """A run's folder; its files are read when asked for."""
+    """A run's folder; its files are read when asked for.
+
+    What belongs to one device (`table`, `folder`, `family_path`) is that of the device whose view this is: `on(device)`
+    gives the view of one. A run of one device is its own view.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._viewed: LatencyTable | None = None
 
     @classmethod
-    def create(cls, path: Path, config: Config, table: LatencyTable, images: ImageSet | None = None) -> RunDirectory:
-        """Make the folder and write config, table, and what is known of the images.
+    def create(cls, path: Path, config: Config, *tables: LatencyTable, images: ImageSet | None = None) -> RunDirectory:
+        """Make the folder and write config, tables, and what is known of the images.
 
         Raises:
             WrongUse: the folder already holds a run.
-            InvalidValue: the table is not the config's.
+            InvalidValue: the tables are not the config's, or of several spaces.
         """
         if (path / "config.json").exists():
             raise WrongUse(f"{path} already holds a run: go on with it (--resume) or choose another folder (--out)")
-        content = canonical_json(table)
-        if hashlib.sha256(content).hexdigest() != config.table_hash:
-            raise InvalidValue("table", f"has hash {table.hash[:12]}…, the config says {config.table_hash[:12]}…")
+        if references(tables) != config.tables:
+            named = ", ".join(f"{one.device} {one.hash[:12]}…" for one in config.tables)
+            raise InvalidValue("tables", f"are not those of the config ({named})")
+        require_one_space(tables)
         path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / "table.json", content)
+        for table in tables:
+            write_table(path, table)
         if images is not None:
             write_atomically(path / "data.json", json.dumps(images.record(), indent=1).encode() + b"\n")
         write_atomically(path / "config.json", json.dumps(to_wire(config), indent=2, sort_keys=True).encode() + b"\n")
@@ -87,43 +101,90 @@ class RunDirectory:
                 f"{path} holds no run (no config.json); `search --device D --lut-url URL --out {path}` makes one"
             )
         run = cls(path)
-        _ = run.config, run.table
+        _ = run.tables
         return run
 
     @cached_property
     def config(self) -> Config:
         """What was asked."""
-        data = self._read_json("config.json")
         try:
-            return from_wire(Config, data)
+            return read_config(read_json(self.path / "config.json"))
         except InvalidValue as error:
             raise CorruptFile(f"{self.path / 'config.json'} is not a run's config: {error}") from error
 
     @cached_property
-    def _config_hash(self) -> str:
-        """Of what the file says, not of `config`: settings that are newer than the run would change that one."""
-        return content_hash(self._read_json("config.json"))
+    def config_hash(self) -> str:
+        """Of the config as it was written: settings that later revisions add do not change it."""
+        return content_hash(read_json(self.path / "config.json"))
 
     @cached_property
+    def tables(self) -> tuple[LatencyTable, ...]:
+        """The tables that the search used, in the order of the devices' names."""
+        tables = tuple(read_kept_table(self.path, one) for one in self.config.tables)
+        require_one_space(tables)
+        return tables
+
+    @cached_property
+    def space(self) -> Space:
+        """The space that was searched."""
+        return self.tables[0].parsed_space
+
+    def on(self, device: str | None = None) -> RunDirectory:
+        """The run as one of its devices sees it; None means the only one.
+
+        Raises:
+            WrongUse: the run has several, and none was named.
+            UnknownName: it has no such device.
+        """
+        device = device or self.table.device
+        if device not in self.config.devices:
+            raise UnknownName("device of the run", device, self.config.devices)
+        return self.on_table(self.tables[self.config.devices.index(device)])
+
+    def on_table(self, table: LatencyTable) -> RunDirectory:
+        """The run as a device sees it whose table may not have been in the search.
+
+        Raises:
+            InvalidValue: the table is of another space.
+        """
+        require_one_space([*self.tables, table])
+        view = copy.copy(self)
+        view._viewed = table
+        return view
+
+    def views(self) -> list[RunDirectory]:
+        """The run as each of its devices sees it."""
+        return [self.on_table(table) for table in self.tables]
+
+    @property
     def table(self) -> LatencyTable:
-        """The table that the search used."""
-        content = self._read_bytes("table.json")
-        found = hashlib.sha256(content).hexdigest()
-        if found != self.config.table_hash:
-            raise CorruptFile(
-                f"{self.path / 'table.json'} has hash {found[:12]}…, the search used {self.config.table_hash[:12]}…"
-            )
-        return read_table(json.loads(content))
+        """The table of this view's device.
+
+        Raises:
+            WrongUse: the run has several devices, and this is the view of none.
+        """
+        if self._viewed is not None:
+            return self._viewed
+        if len(self.tables) > 1:
+            raise WrongUse(f"{self.path} has several devices, say which: --device {' | '.join(self.config.devices)}")
+        return self.tables[0]
+
+    @property
+    def folder(self) -> Path:
+        """Of what belongs to this view's device: the run's own if that is its only device."""
+        if self.tables == (self.table,):
+            return self.path
+        return self.path / DEVICES_FOLDER / self.table.device
 
     @property
     def metrics_path(self) -> Path:
-        """One JSON object per line."""
+        """Lines of JSON."""
         return self.path / "metrics.jsonl"
 
     @property
     def family_path(self) -> Path:
         """Written by `search.family`."""
-        return self.path / "family.json"
+        return self.folder / "family.json"
 
     @property
     def checkpoint_path(self) -> Path:
@@ -136,7 +197,7 @@ class RunDirectory:
         Raises:
             LutnasError: they cannot be had, or others were found.
         """
-        space, config = self.table.parsed_space, self.config
+        space, config = self.space, self.config
         data_dir = Path(config.data_dir) if config.data_dir else None
         images = load_images(
             config.dataset, space.resolution, space.image_channels, data_dir, skip_broken=self._skips_broken()
@@ -150,7 +211,7 @@ class RunDirectory:
 
     def _skips_broken(self) -> bool:
         """Runs of earlier revisions have no data.json and left nothing out."""
-        found = self._read_json("data.json") if (self.path / "data.json").exists() else {}
+        found = read_json(self.path / "data.json") if (self.path / "data.json").exists() else {}
         return isinstance(found, dict) and bool(found.get("skip_broken"))
 
     def append_metrics(self, values: dict[str, Any]) -> None:
@@ -174,7 +235,7 @@ class RunDirectory:
             self.checkpoint_path,
             {
                 "schema": CHECKPOINT_SCHEMA,
-                "config_hash": self._config_hash,
+                "config_hash": self.config_hash,
                 "table_hash": self.config.table_hash,
                 "data_fingerprint": self.config.data_fingerprint,
                 **vars(checkpoint),
@@ -195,7 +256,7 @@ class RunDirectory:
         expected = {
             "table_hash": self.config.table_hash,
             "data_fingerprint": self.config.data_fingerprint,
-            "config_hash": self._config_hash,
+            "config_hash": self.config_hash,
         }
         for name, value in expected.items():
             if content[name] != value:
@@ -208,13 +269,13 @@ class RunDirectory:
 
     def supernet(self) -> Supernet:
         """The supernet with the checkpoint's weights, in evaluation mode."""
-        supernet = Supernet(self.table.parsed_space)
+        supernet = Supernet(self.space)
         supernet.load_state_dict(self.load_checkpoint().supernet)
         return supernet.eval()
 
     def hypernetwork(self) -> Hypernetwork:
         """The hypernetwork with the checkpoint's alphas, in evaluation mode."""
-        hypernetwork = new_hypernetwork(self.config, self.table)
+        hypernetwork = new_hypernetwork(self.config, self.tables)
         hypernetwork.load_state_dict(self.load_checkpoint().hypernetwork)
         return hypernetwork.eval()
 
@@ -227,24 +288,10 @@ class RunDirectory:
                 return content
         raise CorruptFile(f"{self.checkpoint_path} is damaged: it is no checkpoint of a search")
 
-    def _read_bytes(self, name: str) -> bytes:
-        try:
-            return (self.path / name).read_bytes()
-        except OSError as error:
-            raise CorruptFile(f"{self.path / name} cannot be read: {error.strerror}") from error
 
-    def _read_json(self, name: str) -> Any:
-        try:
-            return json.loads(self._read_bytes(name))
-        except ValueError as error:
-            raise CorruptFile(f"{self.path / name} is not JSON: {error}") from error
-
-
-def new_hypernetwork(config: Config, table: LatencyTable) -> Hypernetwork:
-    """An untrained hypernetwork for the space and the device of a table."""
-    slots = len(table.parsed_space.slots)
-    space_primitives(table.parsed_space)
-    devices = device_simplex(table)[None]
+def new_hypernetwork(config: Config, tables: Sequence[LatencyTable]) -> Hypernetwork:
+    """An untrained hypernetwork for the space and the devices of the tables."""
+    slots, devices = len(tables[0].parsed_space.slots), torch.stack([device_simplex(table) for table in tables])
     return HYPERNETWORK_BUILDERS[config.hypernetwork](slots, devices, config.bandwidth)
 
 

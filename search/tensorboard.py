@@ -1,8 +1,8 @@
 """`search --tensorboard`: the metrics as scalars, and what alpha says, in the run's folder `tensorboard/`.
 
     weights/loss, weights/accuracy, alpha/loss, learning_rate, temperature, images_per_second
-    probability/PRIMITIVE/kappa_U    mean over slots of softmax(alpha) at the device, u_lambda = 0: shows collapse
-    logits/kappa_U                   histogram of alpha itself
+    probability/DEVICE/kappa_U/PRIMITIVE    mean over slots of softmax(alpha), u_lambda = 0: a collapse shows here
+    logits/DEVICE/kappa_U                   histogram of alpha itself
 
 A search that goes on after step s hides what an interrupted one wrote beyond it.
 """
@@ -54,21 +54,27 @@ class TensorBoardLog:
 
     @torch.no_grad()
     def alphas(
-        self, step: int, hypernetwork: Callable[[Tensor], Tensor], prices: Tensor, primitives: Sequence[str]
+        self,
+        step: int,
+        hypernetwork: Callable[[Tensor], Tensor],
+        device: str,
+        prices: Tensor,
+        primitives: Sequence[str],
     ) -> None:
-        """What alpha says at some trade-offs.
+        """What alpha says for a device at some trade-offs.
 
         Args:
             step: of the search.
             hypernetwork: from a condition's vector to logits (slots, primitives).
+            device: its name.
             prices: the device's point on the simplex.
             primitives: names of alpha's columns.
         """
         for u_kappa in U_KAPPAS:
             logits = hypernetwork(Condition(prices, 0.0, u_kappa).vector())
-            self._writer.add_histogram(f"logits/kappa_{u_kappa:g}", logits, step)
+            self._writer.add_histogram(f"logits/{device}/kappa_{u_kappa:g}", logits, step)
             for name, share in zip(primitives, torch.softmax(logits, dim=1).mean(dim=0).tolist(), strict=True):
-                self._writer.add_scalar(f"probability/{name}/kappa_{u_kappa:g}", share, step)
+                self._writer.add_scalar(f"probability/{device}/kappa_{u_kappa:g}/{name}", share, step)
         self._writer.flush()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import zipfile
@@ -37,6 +38,20 @@ def read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise CorruptFile(f"{damaged}: {str(error).splitlines()[0][:160]}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON.
+
+    Raises:
+        CorruptFile: the file cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise CorruptFile(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CorruptFile(f"{path} is not JSON: {error}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

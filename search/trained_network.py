@@ -57,7 +57,7 @@ class TrainedNetwork:
     @classmethod
     def begin(cls, run: RunDirectory, genotype: str, settings: RetrainingSettings) -> TrainedNetwork:
         """The folder in a run for a network, a recipe and its seed: found, or made."""
-        recipe = json.dumps([run.table.space, genotype, asdict(replace(settings, seed=0))], sort_keys=True)
+        recipe = json.dumps([run.config.space, genotype, asdict(replace(settings, seed=0))], sort_keys=True)
         name = hashlib.sha256(recipe.encode()).hexdigest()[:12]
         path = run.path / FOLDER / name / f"seed-{settings.seed}"
         if (path / "training.json").exists():
@@ -67,7 +67,7 @@ class TrainedNetwork:
             path,
             {
                 "schema": SCHEMA,
-                "space": run.table.space,
+                "space": run.config.space,
                 "genotype": genotype,
                 "settings": asdict(settings),
                 "dataset": run.config.dataset,
@@ -137,11 +137,11 @@ class TrainedNetwork:
         """
         if not self.done:
             raise WrongUse(f"the training in {self.path} is not done: give its `search train` again, it goes on")
-        if self.space != run.table.space:
-            raise WrongUse(f"{self.path} is of the space {self.space}, the run is of {run.table.space}")
+        if self.space != run.config.space:
+            raise WrongUse(f"{self.path} is of the space {self.space}, the run is of {run.config.space}")
         if self.data_fingerprint != images.fingerprint:
             raise WrongUse(f"{self.path} was trained on other images than those of {run.path}")
-        space = run.table.parsed_space
+        space = run.space
         network = Network(space, space.parse(self.genotype))
         weights: dict[str, Tensor] = read_torch(self.path / "weights.pt")
         try:

@@ -30,7 +30,7 @@ from search.data import ImageSet, splits
 from search.data.stream import Stream
 from search.gradients import ALONE, set_mean_gradients
 from search.meter import Meter
-from search.objective import make_objective
+from search.objective import Objective, make_objective
 from search.progress import Progress
 from search.randomness import generator
 from search.ranks import Ranks
@@ -50,7 +50,7 @@ class Trainer:
     """Trains the supernet and the hypernetwork of a run.
 
     Args:
-        run: its config, table and checkpoint; a checkpoint that is there is gone on with.
+        run: its config, tables and checkpoint; a checkpoint that is there is gone on with.
         images: of the config's data set.
         ranks: the processes that share the search.
 
@@ -59,13 +59,13 @@ class Trainer:
     """
 
     def __init__(self, run: RunDirectory, images: ImageSet, ranks: Ranks = ALONE) -> None:
-        config, table = run.config, run.table
+        config = run.config
         for name in ("paths_per_step", "conditions_per_step"):
             ranks.check_divides(name, getattr(config, name))
         self.ranks, self.place = ranks, _place(config.processor)
-        self.run, self.config, self.space = run, config, table.parsed_space
-        self.supernet = new_supernet(config, table.parsed_space).to(self.place)
-        self.hypernetwork = new_hypernetwork(config, table)
+        self.run, self.config, self.space = run, config, run.space
+        self.supernet = new_supernet(config, run.space).to(self.place)
+        self.hypernetwork = new_hypernetwork(config, run.tables)
         self.parameters = list(self.supernet.parameters())
         self.references = list(self.hypernetwork.parameters())
         self.weight_optimizer = torch.optim.SGD(
@@ -80,7 +80,7 @@ class Trainer:
             for parameter in self.parameters:  # torch makes all of them or none; here an op may wait for its first path
                 self.weight_optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self.alpha_optimizer = torch.optim.Adam(self.references, lr=config.alpha_lr, fused=True)
-        self.objective = make_objective(table)
+        self.objectives = [make_objective(table) for table in run.tables]
         self.fixed_paths = SAMPLER_BUILDERS[config.path_sampler](self.space, config.seed)
         split, side = splits(images, config.seed), config.search_resolution
         self.train_stream = Stream(images, split.train, side, config.batch_size, config.seed, "weights")
@@ -166,7 +166,8 @@ class Trainer:
         if log is not None:
             temperature = {"temperature": self._temperature()} if phase == "search" else {}
             log.metrics({**values, "learning_rate": self._learning_rate(), **temperature})
-            log.alphas(self.step, self.hypernetwork, self.objective.device, space_primitives(self.space))
+            for name, objective in zip(self.config.devices, self.objectives, strict=True):
+                log.alphas(self.step, self.hypernetwork, name, objective.device, space_primitives(self.space))
 
     def _weight_step(self, pool: ThreadPoolExecutor) -> tuple[float, float]:
         """One update of the weights; mean loss and accuracy of its batches."""
@@ -189,7 +190,8 @@ class Trainer:
         if after > before:
             return self.fixed_paths.path(warm + before)
         random = generator(self.config.seed, "path", number)
-        condition = sample_condition(self.objective.device, self.config.device_share, random)
+        objective = self._drawn_objective("path", number)
+        condition = sample_condition(objective.device, self.config.device_share, random)
         with torch.no_grad():
             alpha = with_floor(self.hypernetwork(condition.vector()), self.config.exploration_floor)
             return sample_path(alpha, self.space, random)
@@ -214,16 +216,24 @@ class Trainer:
 
     def _condition_gradients(self, number: int) -> tuple[float, Sequence[Tensor | None]]:
         random = generator(self.config.seed, "condition", number)
-        condition = sample_condition(self.objective.device, self.config.device_share, random)
+        objective = self._drawn_objective("condition", number)
+        condition = sample_condition(objective.device, self.config.device_share, random)
         images, labels = self._placed(self.validation_stream.batch(number))
         alpha = self.hypernetwork(condition.vector())
         drawn_from = with_floor(alpha, self.config.exploration_floor)
         gates = straight_through_gates(drawn_from, self.space, self._temperature(), random)
         with self._autocast():
             logits = self.supernet.straight_through(images, gates.to(self.place), self._auxiliary_skip())
-        loss = F.cross_entropy(logits.float(), labels).to(alpha.device) + self.objective.penalty(alpha, condition)
+        loss = F.cross_entropy(logits.float(), labels).to(alpha.device) + objective.penalty(alpha, condition)
         # Only the hypernetwork's gradient is asked for: torch then skips those of the supernet's weights.
         return loss.item(), torch.autograd.grad(loss, self.references, allow_unused=True)
+
+    def _drawn_objective(self, what: str, number: int) -> Objective:
+        """That of the device that path or condition `number` is for: each is equally likely."""
+        if len(self.objectives) == 1:
+            return self.objectives[0]
+        random = generator(self.config.seed, "device", what, number)
+        return self.objectives[int(torch.randint(len(self.objectives), (1,), generator=random))]
 
     def _apply(
         self,

@@ -21,6 +21,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+MOST_LISTED = 20
+
 
 class LutnasError(Exception):
     """Base of all errors whose message is meant for a user: one line that says what, where, and what to do."""
@@ -81,7 +83,8 @@ class MissingPrice(LutnasError):
 
     def __init__(self, keys: Iterable[str], device: str, command: str) -> None:
         missing = sorted(keys)
-        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        shown = ", ".join(missing[:MOST_LISTED])
+        shown += f" and {len(missing) - MOST_LISTED} more" if len(missing) > MOST_LISTED else ""
         super().__init__(f"the table of {device} has no price for {shown}; measure with: {command}")
         self.missing = missing
 

@@ -7,8 +7,10 @@ hits graph and canary alike.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -19,6 +21,9 @@ from shared.runtime import Runtime
 QUANTILE = 0.05
 """Of the repeats of a round. With 8 to 20 repeats that lies just above the fastest; networks left out of a fit were
 predicted 6 % better than with 20 %."""
+QUIET_ROUNDS = 0.25
+"""Quantile over rounds of a graph's own time. What other programs leave of caches and memory only ever makes a round
+slower: networks with more weights than a cache holds vary by 5 % between rounds, all of it upwards."""
 LONGEST_MS = 600_000.0
 MOST_ROUNDS = 1000
 MOST_REPEATS = 1000
@@ -78,7 +83,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Median over rounds of the ratio to the canary, with its 95 % confidence interval."""
+    """What the rounds of a task agree on, as a ratio to the canary, with its 95 % confidence interval."""
 
     ratio: float
     low: float
@@ -117,7 +122,22 @@ class Measurement:
 
     def estimate(self) -> Estimate:
         """Time of the subject in canaries."""
-        return estimate_ratio([one.ratio(self.divisor) for one in self.rounds])
+        return estimate_rounds(self.rounds, self.divisor)
+
+    def graph_ratio(self) -> float:
+        """Time of the graph in canaries, nothing subtracted."""
+        return quantile(tuple(one.graph_ratio() for one in self.rounds), QUIET_ROUNDS)
+
+    def minus_ratio(self) -> float:
+        """Time of the subtracted graph in canaries.
+
+        Raises:
+            InvalidValue: nothing is subtracted.
+        """
+        if self.minus is None:
+            raise InvalidValue("measurement.minus", f"nothing is subtracted from {self.graph}")
+        ratios = (quantile(one.minus_ms) / quantile(one.canary_ms) for one in self.rounds)
+        return quantile(tuple(ratios), QUIET_ROUNDS)
 
     def without_raw(self) -> Measurement:
         """The measurement without its repeats: its rounds, and so every statistic, are those that it had."""
@@ -128,8 +148,9 @@ class Measurement:
         return median(quantile(one.canary_ms) for one in self.rounds)
 
     def raw_ms(self) -> float:
-        """Median over rounds of the subject's time as the clock showed it, drift of the machine included."""
-        return median(one.ratio(self.divisor) * quantile(one.canary_ms) for one in self.rounds)
+        """The subject's time as the clock showed it, drift of the machine included, over rounds as in the estimate."""
+        values_ms = tuple(one.ratio(self.divisor) * quantile(one.canary_ms) for one in self.rounds)
+        return quantile(values_ms, _share_of(self.rounds))
 
 
 @dataclass(frozen=True)
@@ -177,18 +198,27 @@ def quantile(values: tuple[float, ...], share: float = QUANTILE) -> float:
     return ordered[below] + (position - below) * (ordered[above] - ordered[below])
 
 
-def estimate_ratio(ratios: list[float]) -> Estimate:
-    """Median with a distribution-free 95 % interval from order statistics (binomial; Hahn and Meeker, 1991).
+def estimate_rounds(rounds: Sequence[Round], divisor: int) -> Estimate:
+    """Time of a subject in canaries: the lower quartile of its rounds, of a difference of two graphs the median.
 
-    Below six values no pair of order statistics covers 95 %: the interval is then their range.
+    Noise makes a graph slower, but a difference smaller as often as larger.
     """
-    ordered = sorted(ratios)
+    return estimate_quantile([one.ratio(divisor) for one in rounds], _share_of(rounds))
+
+
+def _share_of(rounds: Sequence[Round]) -> float:
+    return 0.5 if rounds[0].minus_ms else QUIET_ROUNDS
+
+
+def estimate_quantile(values: Sequence[float], share: float = 0.5) -> Estimate:
+    """A quantile with its distribution-free 95 % interval from order statistics (binomial; Hahn and Meeker, 1991).
+
+    Where too few values are there for 95 % on a side, the interval ends at the smallest or the largest of them.
+    """
+    ordered = sorted(values)
     n = len(ordered)
-    cumulative, skip = 0.0, 0
-    while skip < n // 2:
-        cumulative += math.comb(n, skip) / 2.0**n
-        if cumulative > 0.025:
-            break
-        skip += 1
-    skip = max(skip - 1, 0) if n >= 6 else 0
-    return Estimate(median(ordered), ordered[skip], ordered[n - 1 - skip])
+    below = [math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n + 1)]
+    up_to = list(itertools.accumulate(below))
+    low = sum(total <= 0.025 for total in up_to)
+    high = next(k for k, total in enumerate(up_to) if total >= 0.975)
+    return Estimate(quantile(tuple(ordered), share), ordered[max(low - 1, 0)], ordered[min(high, n - 1)])

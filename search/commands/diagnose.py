@@ -10,7 +10,7 @@ import argparse
 
 from rich.console import Console
 
-from search.commands.finished_run import add_run, working_progress
+from search.commands.finished_run import add_run, open_run, working_progress
 from search.commands.output import print_line
 from search.commands.train import train
 from search.diagnosis import (
@@ -25,7 +25,6 @@ from search.family import load_family
 from search.interruption import stop_on_signals
 from search.report import build_report
 from search.retraining import SETTINGS, RetrainingSettings
-from search.run_directory import RunDirectory
 from search.torch_files import write_atomically
 from search.trained_network import TrainedNetwork
 from shared.errors import InvalidValue
@@ -47,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Train what is not trained yet, compare, and write `diagnosis.json` and the report."""
-    run = RunDirectory.open(args.run)
+    run = open_run(args)
     if args.seeds < 1:
         raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
     members = spread_members(load_family(run).members, args.members)
@@ -68,10 +67,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 accuracies[member.genotype].append(trained.test_accuracy)
     retrained = [RetrainedMember(member, tuple(accuracies[member.genotype])) for member in members]
     found = diagnose(retrained, every[0].accuracy_kind)
-    write_diagnosis(run.path, found)
-    write_atomically(run.path / "report.html", build_report(run).encode())
+    write_diagnosis(run.folder, found)
+    write_atomically(run.folder / "report.html", build_report(run).encode())
     print_line(console, f"Kendall's tau with the test accuracy of {len(members)} members, {found.accuracy_kind}:")
     for name, value in agreement_rows(found):
         print_line(console, f"  {name}: {value}")
-    print_line(console, f"{run.path / FILE_NAME}; also in {run.path / 'report.html'}")
+    print_line(console, f"{run.folder / FILE_NAME}; also in {run.path / 'report.html'}")
     return 0

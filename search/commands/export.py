@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.commands.finished_run import add_confidence, add_run, offer_for, working_progress
+from search.commands.finished_run import add_confidence, add_run, offer_for, open_run, working_progress
 from search.commands.output import print_line
 from search.data import ImageSet
 from search.export import ExportedModel, export
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Tune, export, check, write."""
-    run = RunDirectory.open(args.run)
+    run = open_run(args)
     settings = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
     if not args.out.parent.is_dir():
         raise WrongUse(f"--out: {args.out.parent} is no folder")

@@ -15,14 +15,32 @@ from search.members import Offer, make_offers
 from search.picking import Picker
 from search.progress import Progress, make_progress
 from search.run_directory import RunDirectory
+from search.unseen_device import ask_about_unseen, find_unseen
 from search.verification import TIMEOUT_S, Patience, verify
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """--run."""
+    """--run, --device."""
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder of a finished search")
+    parser.add_argument("--device", metavar="NAME", help="of the run, by default its only one; or any other")
+
+
+def open_run(args: argparse.Namespace) -> RunDirectory:
+    """The run as the device that was asked for sees it; one that is new to the run gets its family first.
+
+    Raises:
+        WrongUse: the folder holds no run; or it has several devices, and none was named.
+        LutnasError: there is no table of a new device, or none that fits (`search.unseen_device`).
+    """
+    run = RunDirectory.open(args.run)
+    if args.device is None or args.device in run.config.devices:
+        return run.on(args.device)
+    if (view := find_unseen(run, args.device)) is not None:
+        return view
+    with open_client(args, run) as client:
+        return ask_about_unseen(run, args.device, client, working_progress())
 
 
 def add_confidence(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +58,9 @@ def add_server(parser: argparse.ArgumentParser) -> None:
 
 
 def open_client(args: argparse.Namespace, run: RunDirectory) -> LutClient:
-    """The client of the table server that the options or the run name."""
-    return LutClient(args.lut_url or run.config.lut_url, args.token or os.environ.get("LUTNAS_TOKEN"))
+    """The client of the table server that the options or the run name; not every command has these options."""
+    url, token = getattr(args, "lut_url", None), getattr(args, "token", None)
+    return LutClient(url or run.config.lut_url, token or os.environ.get("LUTNAS_TOKEN"))
 
 
 def measure_with(client: LutClient, run: RunDirectory, args: argparse.Namespace) -> Measure:

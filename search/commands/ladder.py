@@ -19,6 +19,7 @@ from search.commands.finished_run import (
     add_server,
     measure_with,
     open_client,
+    open_run,
     working_progress,
 )
 from search.commands.output import ladder_table, print_line
@@ -65,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Climb and print the ladder."""
-    run = RunDirectory.open(args.run)
+    run = open_run(args)
     tuning = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
-    folder = args.out or run.path
+    folder = args.out or run.folder
     if not folder.is_dir():
         raise WrongUse(f"--out: {folder} is no folder")
     with interrupt_on_terminate(), open_client(args, run) as client:

@@ -7,11 +7,10 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from search.commands.finished_run import add_confidence, add_run, add_server, open_client, working_progress
+from search.commands.finished_run import add_confidence, add_run, add_server, open_client, open_run, working_progress
 from search.commands.output import print_json
 from search.kernel_counts import KernelCounter
 from search.picking import Pick, Picker
-from search.run_directory import RunDirectory
 from shared.wire import to_wire
 
 SHOWN = 5
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Pick and print."""
-    run = RunDirectory.open(args.run)
+    run = open_run(args)
     with open_client(args, run) as client:
         counter = KernelCounter(client, run.table)
         pick = Picker(run, args.confidence, counter).pick(args.max_latency_ms, working_progress())

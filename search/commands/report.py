@@ -7,10 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.commands.finished_run import add_run
+from search.commands.finished_run import add_run, open_run
 from search.commands.output import print_line
 from search.report import build_report
-from search.run_directory import RunDirectory
 from search.torch_files import write_atomically
 from shared.errors import WrongUse
 
@@ -26,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Build and write."""
-    run = RunDirectory.open(args.run)
-    out = args.out or run.path / "report.html"
+    run = open_run(args)
+    out = args.out or run.folder / "report.html"
     if not out.parent.is_dir():
         raise WrongUse(f"--out: {out.parent} is no folder")
     if args.ladder is not None and not args.ladder.is_file():

@@ -1,4 +1,5 @@
-"""Search a family of networks for a device: pull its latency table, train supernet and hypernetwork, rank the family.
+"""Search a family of networks for a device, or for each of several: pull the latency tables, train one supernet and one
+hypernetwork, rank the families.
 
 Everything goes into one folder (--out). Interrupted anywhere, `search --resume --out DIR` goes on as if nothing had
 happened. Several processes share a search: torchrun --nproc-per-node N -m search --device D --lut-url URL ...
@@ -8,18 +9,20 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from search.condition import device_simplex
-from search.config import KINDS, PRESETS, SETTINGS, Config, default_search_resolution
+from search.config import KINDS, PRESETS, SETTINGS, Config, default_search_resolution, references
 from search.data import ImageSet, load_images
 from search.data.class_folders import FOLDER
 from search.data.sources import DATASETS
 from search.environment import record_environment
-from search.family import build_family
+from search.family import build_families
 from search.interruption import interrupt_on_terminate, stop_on_signals
 from search.ladder import LADDER_FILE, find_ladder
 from search.lut_client import LutClient
@@ -29,6 +32,7 @@ from search.progress import Progress, SilentProgress, make_progress
 from search.ranks import Ranks, joined_ranks
 from search.report import build_report
 from search.run_directory import RunDirectory
+from search.run_tables import require_fp32, require_one_space
 from search.tensorboard import TensorBoardLog
 from search.torch_files import write_atomically
 from search.training import Trainer
@@ -43,7 +47,9 @@ SKELETON = ("resolution", "channels", "depth")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a search; every setting of `search.config` is one."""
-    parser.add_argument("--device", help="whose latency table to search for")
+    parser.add_argument(
+        "--device", action="append", metavar="NAME", help="whose latency table to search for; give it again for more"
+    )
     parser.add_argument("--lut-url", help="of the table server, for example http://127.0.0.1:8700")
     parser.add_argument("--token", help="of the role `search`, where reads need one (default: LUTNAS_TOKEN)")
     parser.add_argument(
@@ -63,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data-dir", type=Path, help="folder with the files of a known data set")
     parser.add_argument("--skip-broken", action="store_true", help="leave out images of a folder that cannot be read")
-    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/DEVICE-DATASET)")
+    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/DEVICES-DATASET)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument(
         "--tensorboard", action="store_true", help="curves and histograms in the run's folder tensorboard/ as well"
@@ -88,13 +94,18 @@ def run(args: argparse.Namespace, console: Console) -> int:
         directory = _train(args, ranks, progress)
     if not ranks.is_first:
         return 0
-    with interrupt_on_terminate():
-        build_family(directory, progress)
-        report = directory.path / "report.html"
-        write_atomically(report, build_report(directory).encode())
-        with LutClient(directory.config.lut_url, args.token or os.environ.get("LUTNAS_TOKEN")) as client:
-            post_result(client, directory, find_ladder(directory.path / LADDER_FILE) or (), progress.line)
-    progress.line(f"the report: {report}; a member: search pick --run {directory.path} --max-latency-ms X")
+    with (
+        interrupt_on_terminate(),
+        LutClient(directory.config.lut_url, args.token or os.environ.get("LUTNAS_TOKEN")) as client,
+    ):
+        build_families(directory, progress)
+        for view in directory.views():
+            report = view.folder / "report.html"
+            write_atomically(report, build_report(view).encode())
+            post_result(client, view, find_ladder(view.folder / LADDER_FILE) or (), progress.line)
+            which = f" --device {view.table.device}" if len(directory.tables) > 1 else ""
+            pick = f"search pick --run {directory.path}{which} --max-latency-ms X"
+            progress.line(f"the report: {report}; a member: {pick}")
     return 0
 
 
@@ -128,13 +139,13 @@ def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDir
 def _begun(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
     if not args.device or not args.lut_url:
         raise WrongUse("a search needs --device and --lut-url (or --resume with --out)")
-    out = args.out or Path("runs") / f"{args.device}-{default_title(args.dataset)}"
+    out = args.out or Path("runs") / f"{'+'.join(sorted(args.device))}-{default_title(args.dataset)}"
     if (out / "config.json").exists():
         raise WrongUse(f"{out} already holds a run: go on with it (--resume --out {out}) or choose another --out")
-    table = _fetch_table(args)
-    space = table.parsed_space
-    device_simplex(table)  # a missing price is said before anything is written
-    progress.line(f"table {table.hash[:12]} of {table.device}: {space}, {table.runtime}")
+    tables = _fetch_tables(args)
+    space = tables[0].parsed_space
+    for table in tables:
+        progress.line(f"table {table.hash[:12]} of {table.device}: {space}, {table.runtime}")
     images = load_images(
         args.dataset,
         space.resolution,
@@ -143,10 +154,10 @@ def _begun(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, 
         warn=progress.line,
         skip_broken=args.skip_broken,
     )
-    check_images(images, table)
+    check_images(images, tables[0])
     progress.line(f"{images.title}: {len(images.train_labels)} training images, {len(images.test_labels)} test images")
-    config = make_config(args, table, images, progress)
-    return RunDirectory.create(out, config, table, images), images
+    config = make_config(args, tables, images, progress)
+    return RunDirectory.create(out, config, *tables, images=images), images
 
 
 def _resumed(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
@@ -154,9 +165,12 @@ def _resumed(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory
         raise WrongUse("--resume needs --out: the folder of the run to go on with")
     directory = RunDirectory.open(args.out)
     config = directory.config
-    asked = {
-        name: getattr(args, name) for name in ("device", "lut_url", *SETTINGS) if name not in ("threads", "precision")
-    }
+    if args.device is not None and set(args.device) != set(config.devices):
+        raise WrongUse(
+            f"{args.out} was begun with {_device_flags(config.devices)}, not {_device_flags(sorted(set(args.device)))};"
+            " a resumed run keeps its devices"
+        )
+    asked = {name: getattr(args, name) for name in ("lut_url", *SETTINGS) if name not in ("threads", "precision")}
     for name, value in asked.items():
         if value is not None and value != getattr(config, name):
             raise WrongUse(
@@ -166,18 +180,19 @@ def _resumed(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory
     return directory, directory.load_images()
 
 
-def make_config(args: argparse.Namespace, table: LatencyTable, images: ImageSet, progress: Progress) -> Config:
+def make_config(
+    args: argparse.Namespace, tables: Sequence[LatencyTable], images: ImageSet, progress: Progress
+) -> Config:
     """The config of a new run: options over the preset over the defaults."""
-    space = table.parsed_space
+    space = tables[0].parsed_space
     settings: dict[str, Any] = dict(PRESETS[args.preset])
     settings |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     search_resolution = args.search_resolution or default_search_resolution(space.resolution)
     precision = settings.pop("precision", "auto")
     config = Config(
-        device=table.device,
+        tables=references(tables),
         lut_url=args.lut_url,
-        space=table.space,
-        table_hash=table.hash,
+        space=tables[0].space,
         dataset=images.name,
         data_dir=str(args.data_dir.resolve()) if args.data_dir else None,
         data_fingerprint=images.fingerprint,
@@ -215,17 +230,26 @@ def default_title(dataset: str) -> str:
     return Path(dataset.removeprefix(FOLDER)).resolve().name if dataset.startswith(FOLDER) else dataset
 
 
-def _fetch_table(args: argparse.Namespace) -> LatencyTable:
-    token = args.token or os.environ.get("LUTNAS_TOKEN")
+def _fetch_tables(args: argparse.Namespace) -> list[LatencyTable]:
+    """The tables of the devices, in the order of their names, each fit to be searched with."""
+    devices = sorted(args.device)
+    for name, after in pairwise(devices):
+        if name == after:
+            raise WrongUse(f"--device {name} was given twice")
     asked = _asked_space(args)
-    with LutClient(args.lut_url, token) as client:
-        table = client.get_table(args.device, _space_prefix(asked), args.runtime)
-    check_space(table, asked)
-    if table.runtime.precision != "fp32":
-        raise InvalidValue(
-            "--runtime", f"is of {table.runtime.precision}; networks are exported in fp32, so take a table of fp32"
-        )
-    return table
+    with LutClient(args.lut_url, args.token or os.environ.get("LUTNAS_TOKEN")) as client:
+        tables = [client.get_table(device, _space_prefix(asked), args.runtime) for device in devices]
+    for table in tables:
+        check_space(table, asked)
+        require_fp32(table)
+    require_one_space(tables)
+    for table in tables:
+        device_simplex(table)  # a missing price is said before anything is written
+    return tables
+
+
+def _device_flags(devices: Iterable[str]) -> str:
+    return " ".join(f"--device {device}" for device in devices)
 
 
 def _asked_space(args: argparse.Namespace) -> dict[str, str | int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from rich.console import Console
 
-from search.commands.finished_run import add_confidence, add_run, offer_for, working_progress
+from search.commands.finished_run import add_confidence, add_run, offer_for, open_run, working_progress
 from search.commands.output import print_line
 from search.data import ImageSet
 from search.evaluation import batches
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Train with each seed, one after another."""
-    run = RunDirectory.open(args.run)
+    run = open_run(args)
     if args.seeds < 1:
         raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
     chosen = {name: getattr(args, name) for name in SETTINGS}
@@ -100,7 +100,7 @@ def train(
 
 def first_networks(run: RunDirectory, images: ImageSet, trained: TrainedNetwork) -> list[Network]:
     """The networks of all shards, with the weights to start from: random ones of the seed, or the supernet's."""
-    space = run.table.parsed_space
+    space = run.space
     genotype = space.parse(trained.genotype)
     if trained.settings.inherit:
         supernet = run.supernet()

@@ -20,12 +20,12 @@ from search.commands.finished_run import (
     measure_with,
     offer_for,
     open_client,
+    open_run,
     working_progress,
 )
 from search.commands.output import print_json, print_line
 from search.export import untuned_onnx
 from search.interruption import interrupt_on_terminate
-from search.run_directory import RunDirectory
 from shared.errors import CorruptFile, WrongUse
 from shared.jobs import Promise
 from shared.wire import to_wire
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Upload, queue, wait, print."""
     if args.genotype is None and args.onnx is None and args.max_latency_ms is None:
         raise WrongUse("what shall be measured? give --max-latency-ms, --genotype or --onnx")
-    run = RunDirectory.open(args.run)
+    run = open_run(args)
     progress = working_progress()
     with interrupt_on_terminate(), open_client(args, run) as client:
         measure = measure_with(client, run, args)

@@ -40,7 +40,7 @@ def build_report(run: RunDirectory, ladder: Path | None = None) -> str:
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
     """
-    family, rungs = load_family(run), find_ladder(ladder or run.path / LADDER_FILE) or []
+    family, rungs = load_family(run), find_ladder(ladder or run.folder / LADDER_FILE) or []
     title = f"lutnas: {run.config.dataset} on {run.table.device}"
     sections = (
         _headline(title, run, family, rungs),
@@ -127,7 +127,7 @@ def _accuracy_note(family: Family) -> str:
 
 
 def _members(run: RunDirectory, family: Family) -> str:
-    space = run.table.parsed_space
+    space = run.space
     cards = []
     for member in family.members:
         facts = (
@@ -162,7 +162,7 @@ def _table_error(table: LatencyTable) -> str:
 
 
 def _diagnostics(run: RunDirectory, family: Family) -> str:
-    space = run.table.parsed_space
+    space = run.space
     members: Sequence[Member] = family.members
     disconnected = sum(one.derived_ms is None for one in family.trade_offs)
     rising = all(a.predicted_ms < b.predicted_ms for a, b in pairwise(members))
@@ -191,7 +191,7 @@ def _diagnostics(run: RunDirectory, family: Family) -> str:
 
 
 def _agreement(run: RunDirectory) -> str:
-    diagnosis = find_diagnosis(run.path)
+    diagnosis = find_diagnosis(run.folder)
     if diagnosis is None:
         return "<p>How well the search ranked, by networks trained to the end: search diagnose says so.</p>"
     header = ("predicted ms", "parameters", "rank", "test accuracy, mean", "by seed")

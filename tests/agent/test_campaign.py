@@ -113,7 +113,7 @@ def test_sessions_of_one_graph_take_turns(machine):
     lucky, unlucky = machine.graph("lucky", 1.0), machine.graph("unlucky", 1.2)
     subject = Subject(task("net"), TimedGraph("net", lucky.run, unlucky.run))
     campaign(machine, [subject], ListJournal()).run()
-    assert [one.graph_ms[0] for one in subject.rounds] == pytest.approx([1.0, 1.2] * PRESET.max_rounds)
+    assert [one.graph_ms[0] for one in subject.rounds] == pytest.approx([1.0, 1.2] * (PRESET.max_rounds // 2))
 
 
 def test_a_round_on_a_slow_machine_is_thrown_away_and_measured_again_after_a_pause(machine):
@@ -131,7 +131,7 @@ def test_a_machine_that_slows_down_for_good_is_soon_the_new_measure(machine):
     subjects = [Subject(task(str(i)), machine.graph(str(i), 1.0)) for i in range(40)]
     machine.slowness = lambda: 1.5 if machine.now_ns > 1e9 else 1.0
     campaign(machine, subjects, ListJournal()).run()
-    assert all(len(subject.rounds) == 6 for subject in subjects)
+    assert {len(subject.rounds) for subject in subjects} <= {6, 7, 8}  # those thrown away at the change are waited for
     # The ratio does not see it: graph and canary are slow alike.
     assert all(one.graph_ratio() == pytest.approx(1.0 / CANARY_MS) for s in subjects for one in s.rounds)
 

@@ -31,12 +31,19 @@ def test_a_noisy_task_goes_on_to_the_most_rounds():
     assert rule.find_reason(rounds_with([*noisy, 1.35]), 1) == "rounds"
 
 
-def test_a_noisy_network_may_have_twice_the_rounds_of_an_op():
-    rule = StoppingRule(QUICK, tasks=1, clock_s=FakeClock())
-    noisy = [1.0, 1.5, 1.1, 1.4, 1.2, 1.3, 1.05, 1.45, 1.15, 1.35]
-    assert rule.find_reason(rounds_with(noisy), 1, "marginal") == "rounds"
-    assert rule.find_reason(rounds_with(noisy * 2)[:19], 1, "held_out") is None
-    assert rule.find_reason(rounds_with(noisy * 2), 1, "held_out") == "rounds"
+def test_networks_stop_together_once_half_of_them_are_precise() -> None:
+    rule = StoppingRule(QUICK, tasks=4, clock_s=FakeClock())
+    steady, noisy = rounds_with([2.0] * 6), rounds_with([1.0, 1.5, 1.1, 1.4, 1.2, 1.3])
+    assert not rule.have_enough([steady, noisy, noisy])
+    assert rule.have_enough([steady, steady, noisy])
+    assert rule.have_enough([noisy + noisy, noisy + noisy])  # all rounds that there may be
+
+
+def test_no_network_is_left_with_fewer_rounds_than_every_task_gets() -> None:
+    rule = StoppingRule(QUICK, tasks=3, clock_s=FakeClock())
+    steady = rounds_with([2.0] * 7)
+    assert not rule.have_enough([steady, steady, steady[:5]])
+    assert rule.have_enough([steady, steady, steady[:6]])
 
 
 def test_when_the_time_is_up_every_task_still_gets_its_fewest_rounds():

@@ -1,13 +1,19 @@
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 import torch
 
-from search.config import Config
+from search.config import Config, references
 from search.data import ImageSet, load_images
 from shared.op_key import OpKey
 from shared.primitives import multiply_adds
 from shared.runtime import Runtime
 from shared.spaces import Space, make_space
 from shared.table import LatencyTable, OpPrice
+from shared.wire import canonical_json
 
 
 def make_table(space: Space, device: str = "bench") -> LatencyTable:
@@ -65,10 +71,9 @@ def digits(space: Space) -> ImageSet:
 @pytest.fixture
 def config(table: LatencyTable, digits: ImageSet) -> Config:
     return Config(
-        device=table.device,
         lut_url="http://127.0.0.1:1",
         space=table.space,
-        table_hash=table.hash,
+        tables=references([table]),
         dataset=digits.name,
         data_fingerprint=digits.fingerprint,
         search_resolution=8,
@@ -80,3 +85,50 @@ def config(table: LatencyTable, digits: ImageSet) -> Config:
         threads=1,
         checkpoint_every=5,
     )
+
+
+class TableServer:
+    """Answers as a table server does: each device's table, and the one error shape for any other device."""
+
+    def __init__(self, *tables: LatencyTable) -> None:
+        self.tables = {table.device: table for table in tables}
+        known = self.tables
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                found = known.get(self.path.removeprefix("/v1/devices/").partition("/table")[0])
+                message = f"unknown device (known: {', '.join(sorted(known))}); profiler-agent profile makes its table"
+                error = {"error": {"code": "unknown_device", "message": message, "detail": {}}}
+                body = json.dumps(error).encode() if found is None else canonical_json(found)
+                self.send_response(404 if found is None else 200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., TableServer]]:
+    """Start a server that has these tables."""
+    servers = []
+
+    def start(*tables: LatencyTable) -> TableServer:
+        servers.append(TableServer(*tables))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

@@ -43,7 +43,7 @@ def test_a_folder_gives_classes_a_split_and_a_normalisation_that_are_written_dow
     assert sorted(files) == sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*"))
     again = load(root, tmp_path / "other cache")
     assert again.fingerprint == images.fingerprint
-    run = RunDirectory.create(tmp_path / "run", replace(config, dataset=images.name), table, images)
+    run = RunDirectory.create(tmp_path / "run", replace(config, dataset=images.name), table, images=images)
     record = json.loads((run.path / "data.json").read_text())
     assert record["class_names"] == ["cat", "dog"]
     assert record["mean"] == list(images.preprocessing.mean)

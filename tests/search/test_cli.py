@@ -3,10 +3,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,6 @@ from search.cli import COMMANDS, main
 from search.progress import SilentProgress
 from search.run_directory import RunDirectory
 from search.training import Trainer
-from shared.table import LatencyTable
 from shared.wire import canonical_json
 
 SHORT = (
@@ -36,55 +32,22 @@ SHORT = (
 SHORT += ("--alpha-batch-size", "4", "--alpha-every", "4", "--checkpoint-every", "10")
 
 
-class TableServer:
-    """Answers as a table server does: one table, and the one error shape for any other device."""
-
-    def __init__(self, table: LatencyTable) -> None:
-        content, device = canonical_json(table), table.device
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                found = self.path.startswith(f"/v1/devices/{device}/table")
-                message = f"unknown device (known: {device}); profiler-agent profile makes its table"
-                error = {"error": {"code": "unknown_device", "message": message, "detail": {}}}
-                body = content if found else json.dumps(error).encode()
-                self.send_response(200 if found else 404)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
 @pytest.fixture
-def server(table: LatencyTable) -> Iterator[TableServer]:
-    one = TableServer(table)
-    yield one
-    one.close()
+def server(serve, table):
+    return serve(table)
 
 
-def arguments(server: TableServer, out: Path, *more: str) -> list[str]:
+def arguments(server, out: Path, *more: str) -> list[str]:
     return ["--device", "bench", "--lut-url", server.url, "--out", str(out), *SHORT, *more]
 
 
 def test_a_search_from_the_command_line_writes_the_whole_run_directory(server, table, tmp_path, capfd):
     out = tmp_path / "run"
     assert main(arguments(server, out, "--warmup-steps", "4", "--search-steps", "4")) == 0
-    assert (out / "table.json").read_bytes() == canonical_json(table)
+    assert (out / "tables" / f"{table.hash}.json").read_bytes() == canonical_json(table)
     config = json.loads((out / "config.json").read_text())
-    assert (config["table_hash"], config["dataset"], config["warmup_steps"]) == (table.hash, "digits", 4)
+    assert (config["tables"], config["dataset"]) == ([{"device": "bench", "hash": table.hash}], "digits")
+    assert config["warmup_steps"] == 4
     assert json.loads((out / "family.json").read_text())["members"]
     assert "<html" in (out / "report.html").read_text()
     lines = capfd.readouterr().out

@@ -15,6 +15,7 @@ from search.run_directory import Checkpoint, RunDirectory
 from search.training import Trainer
 from shared.errors import InvalidValue, WrongUse
 
+NEVER = 10**9
 WORKER = """
 import sys
 from pathlib import Path
@@ -25,22 +26,24 @@ from search.run_directory import RunDirectory
 from search.training import Trainer
 torch.set_num_threads(1)
 run = RunDirectory.open(Path(sys.argv[1]))
+images = run.load_images()
 with joined_ranks() as ranks:
-    trainer = Trainer(run, run.load_images(), ranks)
-    stop = int(sys.argv[2])
-    trainer.train(SilentProgress(), lambda: trainer.step >= stop and ranks.index == 1)
+    for stop in map(int, sys.argv[2:]):
+        trainer = Trainer(run, images, ranks)
+        assert trainer.train(SilentProgress(), lambda: trainer.step >= stop and ranks.index == 1) == (stop > 100)
+        assert trainer.step == min(stop, trainer.config.total_steps)
 """
 
 
-def train_in_two_processes(path: Path, stop: int = 10**9) -> None:
-    """As torchrun starts them, without its launcher's seconds."""
+def train_in_two_processes(path: Path, *stops: int) -> None:
+    """As torchrun starts them, without its launcher's seconds. The second process asks to stop before these steps."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(path), str(stop)],
+            [sys.executable, "-c", WORKER, str(path), *map(str, stops)],
             env={**os.environ, **places, "RANK": str(rank)},
             stderr=subprocess.PIPE,
         )
@@ -63,9 +66,7 @@ def test_two_processes_find_what_one_finds_to_the_bit_where_each_has_one_path_an
     alone = RunDirectory.create(tmp_path / "alone", config, table)
     Trainer(alone, digits).train(SilentProgress())
     shared = RunDirectory.create(tmp_path / "shared", config, table)
-    train_in_two_processes(shared.path, stop=9)
-    assert shared.load_checkpoint().step == 9
-    train_in_two_processes(shared.path)
+    train_in_two_processes(shared.path, 9, NEVER)
     one, two = tensors(alone.load_checkpoint()), tensors(shared.load_checkpoint())
     assert one.keys() == two.keys()
     assert [name for name, value in one.items() if not torch.equal(value, two[name])] == []
@@ -80,7 +81,7 @@ def test_with_several_paths_each_two_processes_differ_from_one_by_the_order_of_s
     alone = RunDirectory.create(tmp_path / "alone", config, table)
     Trainer(alone, digits).train(SilentProgress())
     shared = RunDirectory.create(tmp_path / "shared", config, table)
-    train_in_two_processes(shared.path)
+    train_in_two_processes(shared.path, NEVER)
     one, two = tensors(alone.load_checkpoint()), tensors(shared.load_checkpoint())
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)

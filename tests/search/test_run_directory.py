@@ -52,10 +52,11 @@ def test_a_run_without_a_checkpoint_says_so(tmp_path, config, table):
 
 
 def test_a_table_that_was_changed_is_refused(run):
-    content = json.loads((run.path / "table.json").read_bytes())
+    (kept,) = (run.path / "tables").iterdir()
+    content = json.loads(kept.read_bytes())
     content["base_ms"] *= 2
-    (run.path / "table.json").write_text(json.dumps(content))
-    with pytest.raises(CorruptFile, match=r"table\.json"):
+    kept.write_text(json.dumps(content))
+    with pytest.raises(CorruptFile, match=kept.name):
         RunDirectory.open(run.path)
 
 

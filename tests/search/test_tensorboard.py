@@ -34,11 +34,11 @@ def test_curves_and_histograms_say_what_the_metrics_and_alpha_say_and_nothing_tw
     assert [one.step for one in events.Scalars("alpha/loss")] == [9, 12, 14]
     assert {"weights/accuracy", "learning_rate", "temperature", "images_per_second"} <= set(events.Tags()["scalars"])
     at_end = [
-        events.Scalars(f"probability/{name}/kappa_1")[-1].value for name in table.parsed_space.slots[0].primitives
+        events.Scalars(f"probability/bench/kappa_1/{name}")[-1].value for name in table.parsed_space.slots[0].primitives
     ]
     assert sum(at_end) == pytest.approx(1, abs=1e-5)
     assert max(at_end) > min(at_end)
-    assert events.Histograms("logits/kappa_0.5")[-1].histogram_value.num == 30
+    assert events.Histograms("logits/bench/kappa_0.5")[-1].histogram_value.num == 30
 
 
 def _interrupt() -> bool:

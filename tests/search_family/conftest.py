@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from search.config import Config
+from search.config import Config, references
 from search.data import load_images
 from search.family import FamilySettings, build_family
 from search.progress import SilentProgress
@@ -89,10 +89,9 @@ SETTINGS = FamilySettings(trade_offs=3, budgets=12, candidates=30)
 def finished(table, digits, tmp_path_factory):
     """The folder of a small real search: 40 steps on real images, then its family. Tests copy it before they write."""
     config = Config(
-        device=table.device,
         lut_url="http://127.0.0.1:1",
         space=table.space,
-        table_hash=table.hash,
+        tables=references([table]),
         dataset="digits",
         data_fingerprint=digits.fingerprint,
         search_resolution=8,

@@ -7,17 +7,11 @@ import numpy as np
 import pytest
 
 from search.decoding import Band, make_decoder
-from search.family import (
-    build_family,
-    decode_pool,
-    draw_pool,
-    load_family,
-    spread,
-    with_fastest,
-)
+from search.family import build_family, load_family, spread
 from search.latency_model import LatencyModel
 from search.members import Member, select_members
 from search.picking import Picker
+from search.pooling import decode_pool, draw_pool, led_by
 from search.progress import SilentProgress
 from search.run_directory import RunDirectory
 from search.scoring import open_scorer
@@ -149,7 +143,7 @@ def test_random_networks_lie_under_the_budgets_and_are_distinct(table):
 
 def test_fastest_network_leads_the_pool_once(space):
     other = space.parse("|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|")
-    assert with_fastest([other, space.fastest()], space.fastest()) == [space.fastest(), other]
+    assert led_by([space.fastest()], [other, space.fastest()]) == [space.fastest(), other]
 
 
 def test_pick_meets_the_budget_and_is_the_best_ranked_of_those_that_do(reading, family):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from search.config import Config
+from search.config import Config, references
 from search.data import ImageSet, load_images
 from shared.op_key import OpKey
 from shared.primitives import multiply_adds
@@ -49,10 +49,9 @@ def log_probabilities(space: Space, seed: int) -> np.ndarray:
 
 def make_config(table: LatencyTable, images: ImageSet) -> Config:
     return Config(
-        device=table.device,
         lut_url="http://127.0.0.1:1",
         space=table.space,
-        table_hash=table.hash,
+        tables=references([table]),
         dataset=images.name,
         data_fingerprint=images.fingerprint,
         search_resolution=8,

@@ -1,0 +1,86 @@
+"""`search pick --device OTHER`: a finished run is asked about a device that was not in it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from search.cli import main
+from shared.spaces import make_space
+
+SHORT = ("--dataset", "digits", "--search-resolution", "8", "--threads", "1", "--precision", "fp32")
+SHORT += ("--batch-size", "8", "--alpha-batch-size", "4", "--warmup-steps", "3", "--search-steps", "3")
+
+
+@pytest.fixture
+def server(serve, table):
+    """Has the table of the device that the run is searched for; tests add others."""
+    return serve(table)
+
+
+@pytest.fixture
+def run(server, tmp_path, capfd):
+    out = tmp_path / "run"
+    assert main(["--device", "bench", "--lut-url", server.url, "--out", str(out), *SHORT]) == 0
+    capfd.readouterr()
+    return out
+
+
+@pytest.fixture
+def slower(table):
+    prices = tuple(replace(one, price_ms=(1 + i % 3) * one.price_ms) for i, one in enumerate(table.prices))
+    return replace(table, device="slower", prices=prices, base_ms=0.1)
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_table_alone_is_enough_and_the_run_keeps_it(run, server, slower, tmp_path, capfd):
+    server.tables["slower"] = slower
+    asked = ["pick", "--run", str(run), "--device", "slower", "--max-latency-ms", "5", "--json"]
+    own = json.loads((run / "family.json").read_text())
+    assert main([*asked, "--lut-url", server.url]) == 0
+    first = json.loads(capfd.readouterr().out)
+    genotype = make_space("nas-bench-201", resolution=16, channels=4, depth=1).parse(first["best"]["genotype"])
+    assert first["best"]["predicted_ms"] == pytest.approx(slower.predict(genotype).mean_ms)
+    assert first["best"]["upper_ms"] <= 5
+    assert json.loads((run / "family.json").read_text()) == own
+    del server.tables["slower"]  # from now on the run's folder is enough
+    assert main(asked) == 0
+    assert json.loads(capfd.readouterr().out) == first
+    out = tmp_path / "member.onnx"
+    export = ["export", "--run", str(run), "--device", "slower", "--max-latency-ms", "5", "--tune-epochs", "0"]
+    assert main([*export, "--out", str(out)]) == 0
+    assert "on slower; test accuracy" in capfd.readouterr().out
+    assert main(["report", "--run", str(run), "--device", "slower"]) == 0
+    assert "on slower" in (run / "devices" / "slower" / "report.html").read_text()
+
+
+def test_what_cannot_be_asked_is_said_in_one_line_and_leaves_the_run_as_it_was(run, server, slower, table, capfd):
+    other_space = make_space("nas-bench-201", resolution=16, channels=8, depth=1)
+    server.tables["wide"] = replace(table, device="wide", space=str(other_space))
+    fewer = replace(slower, prices=table.prices[2:], covariance=tuple(row[2:] for row in slower.covariance[2:]))
+    server.tables["lacking"] = replace(fewer, device="lacking")
+    server.tables["int8"] = replace(table, device="int8", runtime=replace(table.runtime, precision="int8"))
+    server.tables["slower"] = slower
+    before = files(run)
+    for device, *said in (
+        ("nowhere", "unknown device (known: bench"),
+        ("wide", f"the table of bench is of {table.space}, that of wide of {other_space}", "profiler-agent profile"),
+        ("lacking", table.prices[0].op_key, table.prices[1].op_key, "--device lacking --space nas-bench-201"),
+        ("int8", "is of int8 on int8; networks are exported in fp32"),
+        ("../run", "'../run' is not a name"),
+    ):
+        assert main(["pick", "--run", str(run), "--device", device, "--max-latency-ms", "5"]) in (1, 2)
+        errors = capfd.readouterr().err
+        assert all(words in errors for words in said), (device, errors)
+        assert errors.count("\n") == 1
+        assert files(run) == before
+    away = ["--lut-url", "http://127.0.0.1:9"]
+    assert main(["pick", "--run", str(run), "--device", "slower", "--max-latency-ms", "5", *away]) == 1
+    assert "the run has no device slower (it has: bench), and the table server at http://127.0.0.1:9" in (
+        capfd.readouterr().err
+    )
+    assert main(["pick", "--run", str(run), "--device", "slower", "--max-latency-ms", "0.001"]) == 2
+    assert "no network meets 0.001 ms on slower: the fastest one needs" in capfd.readouterr().err
