@@ -36,8 +36,9 @@ from search.config import Config, references
 from search.data import ImageSet, load_images
 from search.decoder import Band
 from search.decoding import make_decoder
-from search.family import decode_pool, describe_trade_off, spread, trade_off_log_probabilities
+from search.family import describe_trade_off, spread, trade_off_log_probabilities
 from search.latency_model import LatencyModel
+from search.pooling import decode_pool
 from search.progress import PlainProgress
 from search.run_directory import RunDirectory
 from search.scoring import open_scorer
@@ -146,7 +147,7 @@ def _judged(run: RunDirectory, truth: Truth) -> Found:
     networks = _random_networks()
     scores = open_scorer(run).score(networks)
     places = truth.places([space.format(genotype) for genotype in networks])
-    alphas = trade_off_log_probabilities(run, TRADE_OFFS)
+    alphas = trade_off_log_probabilities(run.hypernetwork(), run.table, TRADE_OFFS)
     told = [describe_trade_off(model, *item) for item in alphas.items()]
     budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, MEMBERS)
     bands = [Band(high, low) for low, high in pairwise([0.0, *budgets_ms])]

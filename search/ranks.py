@@ -8,7 +8,7 @@ find what one finds, up to the order of summation. The first process alone write
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -110,8 +110,8 @@ def joined_ranks() -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def _translated(collective: object) -> None:
+def _translated(collective: Callable[[], object]) -> None:
     try:
-        collective()  # type: ignore[operator]
+        collective()
     except RuntimeError as error:
         raise LutnasError("another process of the search has ended; the last checkpoint stays (--resume)") from error

@@ -215,11 +215,7 @@ class RunDirectory:
         return isinstance(found, dict) and bool(found.get("skip_broken"))
 
     def append_metrics(self, values: dict[str, Any]) -> None:
-        """Add one line.
-
-        Raises:
-            LutnasError: it cannot be written, as on a full disk.
-        """
+        """Add one line (`append_line`)."""
         append_line(self.metrics_path, json.dumps(values))
 
     def drop_metrics_after(self, step: int) -> None:
