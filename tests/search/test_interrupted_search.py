@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from search.training import Trainer
 from shared.errors import CorruptFile, LutnasError
 
 KILLER = Path(__file__).with_name("killed_search.py")
-LIVES = 8
+LIVES = 6
 
 
 def tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -28,16 +29,13 @@ def tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return {**checkpoint.supernet, **checkpoint.hypernetwork, **momenta}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_search_that_is_killed_at_random_moments_ends_bit_equal_to_one_that_was_not(
-    tmp_path, config, table, digits, seed
-):
-    config = replace(config, warmup_steps=60, search_steps=90, checkpoint_every=7, threads=2)
+def test_a_search_that_is_killed_at_random_moments_ends_bit_equal_to_one_that_was_not(tmp_path, config, table, digits):
+    config = replace(config, warmup_steps=50, search_steps=60, checkpoint_every=7, threads=2)
     whole = RunDirectory.create(tmp_path / "whole", config, table)
     Trainer(whole, digits).train(SilentProgress())
     killed = RunDirectory.create(tmp_path / "killed", config, table)
     lived = subprocess.run(
-        [sys.executable, str(KILLER), str(killed.path), str(seed), str(LIVES)],
+        [sys.executable, str(KILLER), str(killed.path), "0", str(LIVES)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -95,7 +93,7 @@ def test_every_start_elsewhere_is_written_down_and_said(begun, capfd):
     path = begun.path / FILE_NAME
     entries = json.loads(path.read_text())
     assert [one["step"] for one in entries] == [0]
-    assert entries[0]["libraries"]["torch"] == torch.__version__.partition("+")[0]
+    assert entries[0]["libraries"]["torch"] == version("torch")
     entries[0]["libraries"]["torch"] = "1.0"
     path.write_text(json.dumps(entries))
     assert main(["--resume", "--out", str(begun.path)]) == 0
