@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from search.condition import device_simplex
 from search.config import TableReference
-from search.family import build_unseen_family
+from search.family import build_unseen_family, load_family
 from search.lut_client import LutClient
 from search.progress import Progress
 from search.run_directory import DEVICES_FOLDER, RunDirectory
@@ -45,6 +45,7 @@ def ask_about_unseen(run: RunDirectory, device: str, client: LutClient, progress
         MissingPrice: the table lacks op keys.
         WrongUse, CorruptFile: the run is not finished, or damaged.
     """
+    load_family(run.views()[0])  # an unfinished run says so before anything is asked for or written
     own = ", ".join(run.config.devices)
     try:
         table = _newest_table(run, device, client)

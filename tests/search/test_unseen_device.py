@@ -1,29 +1,52 @@
 """`search pick --device OTHER`: a finished run is asked about a device that was not in it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from search.cli import main
+from search.config import Config, references
+from search.family import FamilySettings, build_families
+from search.progress import SilentProgress
+from search.run_directory import RunDirectory
+from search.training import Trainer
 from shared.spaces import make_space
-
-SHORT = ("--dataset", "digits", "--search-resolution", "8", "--threads", "1", "--precision", "fp32")
-SHORT += ("--batch-size", "8", "--alpha-batch-size", "4", "--warmup-steps", "3", "--search-steps", "3")
 
 
 @pytest.fixture
 def server(serve, table):
-    """Has the table of the device that the run is searched for; tests add others."""
+    """Has the table of the device that the run was searched for; tests add others."""
     return serve(table)
 
 
+@pytest.fixture(scope="module")
+def finished(table, digits, tmp_path_factory):
+    """The folder of a short search. Tests copy it."""
+    config = Config(
+        tables=references([table]),
+        lut_url="http://127.0.0.1:9",
+        space=table.space,
+        dataset=digits.name,
+        data_fingerprint=digits.fingerprint,
+        search_resolution=8,
+        warmup_steps=3,
+        search_steps=3,
+        batch_size=8,
+        alpha_batch_size=8,
+        threads=1,
+    )
+    run = RunDirectory.create(tmp_path_factory.mktemp("finished") / "run", config, table)
+    Trainer(run, digits).train(SilentProgress())
+    build_families(run, SilentProgress(), FamilySettings(trade_offs=2, budgets=6, candidates=12))
+    return run.path
+
+
 @pytest.fixture
-def run(server, tmp_path, capfd):
-    out = tmp_path / "run"
-    assert main(["--device", "bench", "--lut-url", server.url, "--out", str(out), *SHORT]) == 0
-    capfd.readouterr()
-    return out
+def run(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
 
 
 @pytest.fixture
@@ -72,15 +95,25 @@ def test_what_cannot_be_asked_is_said_in_one_line_and_leaves_the_run_as_it_was(r
         ("int8", "is of int8 on int8; networks are exported in fp32"),
         ("../run", "'../run' is not a name"),
     ):
-        assert main(["pick", "--run", str(run), "--device", device, "--max-latency-ms", "5"]) in (1, 2)
+        asked = ["pick", "--run", str(run), "--device", device, "--max-latency-ms", "5"]
+        assert main([*asked, "--lut-url", server.url]) in (1, 2)
         errors = capfd.readouterr().err
         assert all(words in errors for words in said), (device, errors)
         assert errors.count("\n") == 1
         assert files(run) == before
-    away = ["--lut-url", "http://127.0.0.1:9"]
-    assert main(["pick", "--run", str(run), "--device", "slower", "--max-latency-ms", "5", *away]) == 1
+    assert main(["pick", "--run", str(run), "--device", "slower", "--max-latency-ms", "5"]) == 1
     assert "the run has no device slower (it has: bench), and the table server at http://127.0.0.1:9" in (
         capfd.readouterr().err
     )
-    assert main(["pick", "--run", str(run), "--device", "slower", "--max-latency-ms", "0.001"]) == 2
+    asked = ["pick", "--run", str(run), "--device", "slower", "--max-latency-ms", "0.001"]
+    assert main([*asked, "--lut-url", server.url]) == 2
     assert "no network meets 0.001 ms on slower: the fastest one needs" in capfd.readouterr().err
+
+
+def test_an_unfinished_run_says_so_first(run, server, slower, capfd):
+    server.tables["slower"] = slower
+    (run / "family.json").unlink()
+    before = files(run)
+    assert main(["pick", "--run", str(run), "--device", "slower", "--max-latency-ms", "5"]) == 2
+    assert "has no family yet: the search has to finish first (--resume)" in capfd.readouterr().err
+    assert files(run) == before
