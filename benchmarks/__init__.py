@@ -25,7 +25,6 @@ REGISTRY: dict[str, str] = {
     "carriers": "benchmarks.carriers",
     "active": "benchmarks.calibration",
     "search": "benchmarks.search",
-    "ablations": "benchmarks.ablations",
     "devices": "benchmarks.devices",
     "imported": "benchmarks.imported",
     "server": "benchmarks.server",

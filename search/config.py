@@ -108,9 +108,9 @@ class Config:
         if not self.tables or any(a.device >= b.device for a, b in pairwise(self.tables)):
             named = ", ".join(self.devices) or "nothing"
             raise InvalidValue("tables", f"{named} is not one table per device, ordered by the devices' names")
-        for kind, names in KINDS.items():
-            if getattr(self, kind) not in names:
-                raise UnknownName(kind.replace("_", " "), getattr(self, kind), names)
+        for kind, known in KINDS.items():
+            if getattr(self, kind) not in known:
+                raise UnknownName(kind.replace("_", " "), getattr(self, kind), known)
         for names, holds, domain in _DOMAINS:
             for name in names.split():
                 if not (math.isfinite(getattr(self, name)) and holds(getattr(self, name))):

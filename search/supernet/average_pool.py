@@ -1,8 +1,8 @@
-"""The 3x3 average of stride 1 that counts no padding, and its gradient, as one depthwise convolution each.
+"""The 3x3 average of stride 1 that counts no padding, with a gradient that is an average, too.
 
-The average is D K x: the sum over 3 x 3 positions, each then divided by how many of them lie inside. K is symmetric, so
-the gradient is K D g. torch's own kernels take 2 (fp32) to 3 times (bfloat16, most of it backwards) as long on maps of
-16 x 16, where pools were an eighth of a path's time.
+The average is D K x: sums over 3 x 3 positions (K), each divided by how many of them lie inside the map (D). K is
+symmetric, so the gradient is K D g, which the forward kernel computes. torch's own backward kernel takes twice as long in
+bfloat16, and pools were an eighth of a path's time.
 """
 
 from __future__ import annotations
@@ -19,33 +19,24 @@ WINDOW = 3
 
 
 def average_3x3(x: Tensor) -> Tensor:
-    """Average over the neighbours inside the map; shape (batch, channels, height, width), type and layout as x.
-
-    The sums are in fp32 whatever the type: a convolution in bfloat16 is slower for so few products.
-    """
+    """Average over the neighbours inside the map; shape (batch, channels, height, width), type and layout as x."""
     return _Average.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Average(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return (_sum(x.float()) * _inside(*x.shape[2:], x.device)).to(x.dtype)
+        return F.avg_pool2d(x, WINDOW, 1, WINDOW // 2, count_include_pad=False)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _sum(gradient * _inside(*gradient.shape[2:], gradient.device)).to(gradient.dtype)
-
-
-def _sum(x: Tensor) -> Tensor:
-    ones = torch.ones(x.shape[1], 1, WINDOW, WINDOW, device=x.device)
-    with torch.autocast(x.device.type, enabled=False):
-        return F.conv2d(x, ones, padding=WINDOW // 2, groups=x.shape[1])
+        shares = _shares(*gradient.shape[2:], gradient.dtype, gradient.device)
+        return F.avg_pool2d(gradient * shares, WINDOW, 1, WINDOW // 2)  # divides every sum by 9, padding or not
 
 
 @lru_cache(maxsize=32)
-def _inside(height: int, width: int, device: torch.device) -> Tensor:
-    """One over the number of neighbours inside the map, (1, 1, height, width)."""
-    return 1 / F.conv2d(
-        torch.ones(1, 1, height, width, device=device), torch.ones(1, 1, WINDOW, WINDOW, device=device), padding=1
-    )
+def _shares(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """9 over the number of neighbours inside the map, (1, 1, height, width)."""
+    inside = F.avg_pool2d(torch.ones(1, 1, height, width, device=device), WINDOW, 1, WINDOW // 2)
+    return (1 / inside).to(dtype)

@@ -44,7 +44,7 @@ class _Gated(torch.autograd.Function):
         return value.view_as(value)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gates = torch.zeros_like(ctx.like)
         for column, value in zip(ctx.columns, ctx.saved_tensors, strict=True):

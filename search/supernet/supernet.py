@@ -92,11 +92,11 @@ class Supernet(nn.Module):
         def run(step: Step, features: Tensor) -> Tensor:
             if step.slot is None:
                 return self._ops[step.name](features)  # type: ignore[no-any-return]
-            names, values = self._columns[step.slot], []
+            columns, values = [], []
             for name, op in self._ops[step.name].items():  # type: ignore[operator]
-                with torch.set_grad_enabled(names[name] == chosen[step.slot]):
+                columns.append(self._columns[step.slot][name])
+                with torch.set_grad_enabled(columns[-1] == chosen[step.slot]):
                     values.append(op(features))
-            columns = [names[name] for name in self._ops[step.name]]  # type: ignore[union-attr]
             y = gated(rows[step.slot], columns, values, chosen[step.slot])
             return y + auxiliary_skip * features if auxiliary_skip and step.candidates[0].keeps_shape else y
 
