@@ -248,7 +248,7 @@ def _environment(run: RunDirectory) -> list[tuple[str, str]]:
     rows = []
     for one in load_environments(run.path):
         libraries = ", ".join(f"{name} {version or '(none)'}" for name, version in one.libraries.items())
-        said = f"lutnas {one.lutnas}, python {one.python}, {libraries}; {one.processor}; {one.processes} process(es)"
+        said = f"lutnas {one.lutnas}, python {one.python}, {libraries}; {one.processor}; processes: {one.processes}"
         rows.append((f"from step {one.step} on", said))
     return rows
 

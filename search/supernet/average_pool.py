@@ -1,8 +1,8 @@
 """The 3x3 average of stride 1 that counts no padding, with a gradient that is an average, too.
 
 The average is D K x: sums over 3 x 3 positions (K), each divided by how many of them lie inside the map (D). K is
-symmetric, so the gradient is K D g, which the forward kernel computes. torch's own backward kernel takes twice as long in
-bfloat16, and pools were an eighth of a path's time.
+symmetric, so the gradient is K D g, which the forward kernel computes. torch's own backward kernel takes twice as long
+in bfloat16, and pools were an eighth of a path's time.
 """
 
 from __future__ import annotations

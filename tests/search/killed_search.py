@@ -17,7 +17,7 @@ from search.progress import SilentProgress
 from search.run_directory import RunDirectory
 from search.training import Trainer
 
-MOST_MS = 900
+MOST_MS = 700
 
 
 def live(path: Path) -> None:

@@ -20,7 +20,7 @@ from search.training import Trainer
 from shared.errors import CorruptFile, LutnasError
 
 KILLER = Path(__file__).with_name("killed_search.py")
-LIVES = 6
+LIVES = 5
 
 
 def tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -30,7 +30,7 @@ def tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 
 def test_a_search_that_is_killed_at_random_moments_ends_bit_equal_to_one_that_was_not(tmp_path, config, table, digits):
-    config = replace(config, warmup_steps=50, search_steps=60, checkpoint_every=7, threads=2)
+    config = replace(config, warmup_steps=30, search_steps=40, checkpoint_every=4, threads=2)
     whole = RunDirectory.create(tmp_path / "whole", config, table)
     Trainer(whole, digits).train(SilentProgress())
     killed = RunDirectory.create(tmp_path / "killed", config, table)
@@ -76,8 +76,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_last_checkpoint_stays_good(beg
     assert code == 1
     assert said == f"search: {begun.checkpoint_path} cannot be written: File too large; what was there before stays\n"
     assert begun.checkpoint_path.read_bytes() == before
-    assert main(["--resume", "--out", str(begun.path)]) == 0
-    assert RunDirectory.open(begun.path).load_checkpoint().step == begun.config.total_steps
+    assert begun.load_checkpoint().step == 5
 
 
 def test_metrics_that_find_no_room_are_one_line(begun):
@@ -87,23 +86,19 @@ def test_metrics_that_find_no_room_are_one_line(begun):
         begun.append_metrics({"step": 7})
 
 
-def test_every_start_elsewhere_is_written_down_and_said(begun, capfd):
+def test_a_start_elsewhere_is_written_down_and_its_changes_are_told(begun):
     assert record_environment(begun.path, 0) == []
     assert record_environment(begun.path, 3) == []
     path = begun.path / FILE_NAME
     entries = json.loads(path.read_text())
     assert [one["step"] for one in entries] == [0]
-    assert entries[0]["libraries"]["torch"] == version("torch")
     entries[0]["libraries"]["torch"] = "1.0"
     path.write_text(json.dumps(entries))
-    assert main(["--resume", "--out", str(begun.path)]) == 0
-    said = capfd.readouterr().out
-    assert "torch was 1.0, is" in said
-    assert "numbers may differ" in said
+    assert record_environment(begun.path, 5, processes=2) == [
+        "processes was 1, is 2",
+        f"torch was 1.0, is {version('torch')}",
+    ]
     assert [one.step for one in load_environments(begun.path)] == [0, 5]
-    page = (begun.path / "report.html").read_text()
-    assert "from step 0 on" in page
-    assert "torch 1.0" in page
 
 
 @pytest.mark.parametrize("content", ["{", "[3]", '[{"step": 0}]'])
