@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.supernet.average_pool import average_3x3
 from search.supernet.batch_norm import BatchNorm
 from search.supernet.depthwise_primitives import (
     FactorizedReduction,
@@ -67,7 +66,7 @@ class AveragePool(nn.Module):
         self.stride = key.stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return average_3x3(x) if self.stride == 1 else F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
+        return F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
 
 
 class ResidualBlock(nn.Module):

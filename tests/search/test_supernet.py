@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from search.supernet import OPS, Network, Supernet, recompute_statistics
-from search.supernet.average_pool import average_3x3
 from search.supernet.primitives import build_op
 from shared.errors import InvalidValue
 from shared.graphs import build_network, network_parameter_shapes
@@ -160,22 +159,3 @@ def test_recomputed_statistics_are_the_mean_over_the_batches(space):
     assert network.stem.bn.momentum == 0.1
     with pytest.raises(ValueError, match="at least one"):
         recompute_statistics(network, [])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(2, 16, 16, 16), (3, 8, 4, 6), (1, 4, 1, 1), (2, 5, 2, 3)])
-def test_the_average_as_a_convolution_has_the_value_and_the_gradient_of_torchs_own(shape, dtype):
-    random = torch.Generator().manual_seed(0)
-    images, weights = (
-        torch.randn(shape, generator=random).to(dtype).contiguous(memory_format=torch.channels_last) for _ in range(2)
-    )
-    images.requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        ours = average_3x3(images)
-    theirs = torch.nn.functional.avg_pool2d(images.float(), 3, 1, 1, count_include_pad=False)
-    assert ours.dtype == dtype
-    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-2, "atol": 1e-2}
-    torch.testing.assert_close(ours.float(), theirs, **tolerance)
-    found, expected = (torch.autograd.grad((y * weights).sum(), images)[0] for y in (ours, theirs))
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.float(), expected.float(), **tolerance)
