@@ -115,6 +115,7 @@ def test_every_member_is_drawn_without_its_dead_edges(run, rungs):
 
 
 def test_page_names_table_error_hashes_seed_versions_and_durations(run, rungs):
+    record_environment(run.path, 0)
     text = " ".join(Page(build_report(run)).text)
     assert "1.90 %" in text
     assert "0.950" in text
