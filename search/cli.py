@@ -25,6 +25,7 @@ COMMANDS = {
     "ladder": "members for a series of budgets, exported and measured",
     "diagnose": "train members to the end and compare with the search's ranks",
     "report": "write the HTML report of a run",
+    "compare": "strategies of the field side by side, with several seeds",
 }
 
 

@@ -175,8 +175,13 @@ class Scorer:
         write_atomically(self._path, text.encode() + b"\n")
 
 
-def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None) -> Scorer:
+def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path: Path | None = None) -> Scorer:
     """The scorer of a finished search.
+
+    Args:
+        run: trained.
+        settings: numbers of images.
+        path: of the file that keeps the scores; None takes the run's own.
 
     Raises:
         WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
@@ -185,7 +190,7 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None) -> S
     return Scorer(
         run.supernet(),
         lambda: scoring_images(run.load_images(), config.seed, config.search_resolution, settings),
-        run.path / "scores.json",
+        path or run.path / "scores.json",
         config.seed,
         f"{config.data_fingerprint} {config.search_resolution} {settings}",
         config.threads,

@@ -199,7 +199,7 @@ class Trainer:
     def _path_gradients(self, path: Genotype, number: int) -> tuple[float, float, Sequence[Tensor | None]]:
         images, labels = self._placed(self.train_stream.batch(number))
         with self._autocast():
-            logits = self.supernet(images, path, self._auxiliary_skip()).float()
+            logits = self.supernet(images, path, auxiliary_skip=self._auxiliary_skip()).float()
         loss = F.cross_entropy(logits, labels)
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         return loss.item(), (logits.argmax(dim=1) == labels).double().mean().item(), gradients

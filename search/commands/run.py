@@ -71,9 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-broken", action="store_true", help="leave out images of a folder that cannot be read")
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/DEVICES-DATASET)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument(
-        "--tensorboard", action="store_true", help="curves and histograms in the run's folder tensorboard/ as well"
-    )
+    parser.add_argument("--tensorboard", action="store_true", help="curves and histograms in tensorboard/ of the run")
     parser.add_argument(
         "--preset", choices=PRESETS, default=DEFAULT_PRESET, help="length of the search (default: %(default)s)"
     )
@@ -112,7 +110,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDirectory:
     """Train to the end in all processes, the first of which has made or opened the folder."""
     if ranks.is_first:
-        directory, images = _resumed(args, progress) if args.resume else _begun(args, progress)
+        directory, images = resume_run(args, progress) if args.resume else begin_run(args, progress)
         ranks.from_first(str(directory.path))
     else:
         directory = RunDirectory.open(Path(ranks.from_first(None)))
@@ -136,7 +134,13 @@ def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDir
     return directory
 
 
-def _begun(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
+def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
+    """A new run directory at --out with config, tables and what is known of the images.
+
+    Raises:
+        WrongUse: an option is missing, or --out holds a run.
+        LutnasError: a table or the images cannot be had, or do not fit.
+    """
     if not args.device or not args.lut_url:
         raise WrongUse("a search needs --device and --lut-url (or --resume with --out)")
     out = args.out or Path("runs") / f"{'+'.join(sorted(args.device))}-{default_title(args.dataset)}"
@@ -160,7 +164,12 @@ def _begun(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, 
     return RunDirectory.create(out, config, *tables, images=images), images
 
 
-def _resumed(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
+def resume_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
+    """The run at --out and its images.
+
+    Raises:
+        WrongUse: it was begun with another setting than one that is given now.
+    """
     if args.out is None:
         raise WrongUse("--resume needs --out: the folder of the run to go on with")
     directory = RunDirectory.open(args.out)

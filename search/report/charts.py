@@ -61,7 +61,7 @@ def predicted_against_measured(table: LatencyTable, rungs: Sequence[Rung]) -> st
         ends = [0.95 * min(seen), 1.05 * max(seen)]
         line = {"color": "#334155", "dash": "dot", "width": 1}
         figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", line=line, name="predicted = measured"))
-    return _html(figure, "predicted", "measured on the device, ms", "predicted, bound above, ms")
+    return chart_html(figure, "predicted", "measured on the device, ms", "predicted, bound above, ms")
 
 
 def accuracy_against_latency(family: Family) -> str:
@@ -94,7 +94,7 @@ def accuracy_against_latency(family: Family) -> str:
                 hovertemplate="%{text}<extra></extra>",
             )
         )
-    return _html(figure, "accuracy", "predicted latency, ms", "inherited accuracy on the ranking images, %")
+    return chart_html(figure, "accuracy", "predicted latency, ms", "inherited accuracy on the ranking images, %")
 
 
 def expected_against_derived(family: Family) -> str:
@@ -120,7 +120,7 @@ def expected_against_derived(family: Family) -> str:
     ends.append(max((one.expected_ms for one in family.trade_offs), default=1))
     line = {"color": "#334155", "dash": "dot", "width": 1}
     figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", line=line, showlegend=False))
-    return _html(figure, "expected", "expected under alpha, ms", "of the most probable choices, ms")
+    return chart_html(figure, "expected", "expected under alpha, ms", "of the most probable choices, ms")
 
 
 def choices_by_budget(family: Family, space: Space) -> str:
@@ -132,7 +132,7 @@ def choices_by_budget(family: Family, space: Space) -> str:
             shares = [100 * primitive_share(space, member, primitive) for member in family.members]
             figure.add_trace(go.Bar(x=names, y=shares, name=primitive, marker={"color": COLOURS.get(primitive)}))
     figure.update_layout(barmode="stack", xaxis={"type": "category"})
-    return _html(figure, "choices", "member's bound, ms", "share of live slots, %")
+    return chart_html(figure, "choices", "member's bound, ms", "share of live slots, %")
 
 
 def primitive_share(space: Space, member: Member, *primitives: str) -> float:
@@ -171,7 +171,8 @@ def _hover(member: Member) -> str:
     )
 
 
-def _html(figure: Any, name: str, x: str, y: str) -> str:
+def chart_html(figure: Any, name: str, x: str, y: str) -> str:
+    """A chart in the style of all pages; `name` makes its id."""
     axis = {"gridcolor": "#e5e9ef", "zeroline": False, "linecolor": "#94a3b8"}
     figure.update_layout(
         template="none",

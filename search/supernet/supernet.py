@@ -1,6 +1,7 @@
 """Every network of a space at once: all candidates of each slot in each cell, weights shared between networks.
 
-A forward pass takes a choice: a genotype runs only its live ops (one path), gates run and weigh every op of every edge.
+A forward pass takes a choice: a genotype runs only its live ops (one path), gates run and weigh every op of every edge,
+or those of each edge that are named.
 
 The convolutions of the cells begin near the identity. A skip or a pool hands its channels on as they are, and whatever
 follows has to read the same meaning from the same channel whichever op came before. From ordinary random weights every
@@ -10,6 +11,9 @@ identity 88 % (one seed).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -51,12 +55,20 @@ class Supernet(nn.Module):
                 _begin_near_identity(self._ops[step.name])
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor, choice: Choice, auxiliary_skip: float = 0.0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        choice: Choice,
+        columns: Sequence[Sequence[int]] | None = None,
+        auxiliary_skip: float = 0.0,
+    ) -> Tensor:
         """Logits (batch, classes).
 
         Args:
             x: images (batch, image channels, side, side); any side that the space's reductions divide.
             choice: a connected genotype, indices, or gates (slots, primitives) that may carry a gradient.
+            columns: with gates, the primitives of each slot that are run; the others count as if their gates were 0 and
+                get no gradient. None runs all.
             auxiliary_skip: weight of the input that is added to each slot's value where the shape stays (DARTS-: Chu et
                 al., 2021).
 
@@ -65,14 +77,13 @@ class Supernet(nn.Module):
         """
         if isinstance(choice, Tensor):
             gates = self._checked(choice)
-            return execute(self._steps, x, lambda step, features: self._mixture(step, features, gates, auxiliary_skip))
+            mixture = partial(self._mixture, gates=gates, columns=columns)
+            return execute(self._steps, x, _with_skip(mixture, auxiliary_skip))
         genotype = choice if isinstance(choice, Genotype) else self.genotype(choice)
         self.space.check(genotype)
         if not self.space.is_connected(genotype):
             raise InvalidValue("genotype", f"{self.space.format(genotype)} does not connect input and output")
-        return execute(
-            self.space.wiring(genotype), x, lambda step, features: self._chosen(step, features, auxiliary_skip)
-        )
+        return execute(self.space.wiring(genotype), x, _with_skip(self._chosen, auxiliary_skip))
 
     def straight_through(self, x: Tensor, gates: Tensor, auxiliary_skip: float = 0.0) -> Tensor:
         """What `forward` gives for gates that are 1 once per slot and 0 elsewhere: logits (batch, classes), gradients.
@@ -97,10 +108,9 @@ class Supernet(nn.Module):
                 columns.append(self._columns[step.slot][name])
                 with torch.set_grad_enabled(columns[-1] == chosen[step.slot]):
                     values.append(op(features))
-            y = gated(rows[step.slot], columns, values, chosen[step.slot])
-            return y + auxiliary_skip * features if auxiliary_skip and step.candidates[0].keeps_shape else y
+            return gated(rows[step.slot], columns, values, chosen[step.slot])
 
-        return execute(self._steps, x, run)
+        return execute(self._steps, x, _with_skip(run, auxiliary_skip))
 
     def genotype(self, indices: tuple[int, ...]) -> Genotype:
         """The genotype of one primitive's index per slot."""
@@ -120,24 +130,24 @@ class Supernet(nn.Module):
         network.load_state_dict(tensors)
         return network.eval()
 
-    def _chosen(self, step: Step, x: Tensor, auxiliary_skip: float) -> Tensor:
+    def _chosen(self, step: Step, x: Tensor) -> Tensor:
         """Run the op of a path."""
         op = self._ops[step.name]
-        if step.slot is None or step.key is None:
-            return op(x)  # type: ignore[no-any-return]
-        y: Tensor = op[step.key.primitive](x)  # type: ignore[index]
-        return y + auxiliary_skip * x if auxiliary_skip and step.key.keeps_shape else y
+        if step.slot is not None and step.key is not None:
+            op = op[step.key.primitive]  # type: ignore[index]
+        return op(x)  # type: ignore[no-any-return]
 
-    def _mixture(self, step: Step, x: Tensor, gates: Tensor, auxiliary_skip: float) -> Tensor:
-        """Run a fixed op, or every candidate of a slot: their sum, each times its gate. "none" adds nothing."""
+    def _mixture(self, step: Step, x: Tensor, gates: Tensor, columns: Sequence[Sequence[int]] | None) -> Tensor:
+        """Run a fixed op, or candidates of a slot: their sum, each times its gate. "none" adds nothing."""
         if step.slot is None:
             return self._ops[step.name](x)  # type: ignore[no-any-return]
         total: Tensor | None = None
         for name, op in self._ops[step.name].items():  # type: ignore[operator]
-            gate, y = gates[step.slot, self._columns[step.slot][name]], op(x)
-            total = y * gate if total is None else torch.addcmul(total, y, gate)
-        assert total is not None  # every slot has a candidate
-        return total + auxiliary_skip * x if auxiliary_skip and step.candidates[0].keeps_shape else total
+            column = self._columns[step.slot][name]
+            if columns is None or column in columns[step.slot]:
+                gate, y = gates[step.slot, column], op(x)
+                total = y * gate if total is None else torch.addcmul(total, y, gate)
+        return _nothing(step, x) if total is None else total
 
     def _checked(self, gates: Tensor) -> Tensor:
         expected = (len(self.space.slots), len(self.space.slots[0].primitives))
@@ -155,6 +165,25 @@ def _build(step: Step) -> nn.Module:
 def _shared_prefix(step: Step) -> str:
     """Where the supernet keeps the tensors of a network's step: a slot's candidates stand one level deeper."""
     return step.name if step.slot is None or step.key is None else f"{step.name}{step.key.primitive}."
+
+
+def _with_skip(run: Callable[[Step, Tensor], Tensor], weight: float) -> Callable[[Step, Tensor], Tensor]:
+    """Beside each slot's op, where the shape stays, `weight` times its input."""
+    if not weight:
+        return run
+
+    def run_beside_skip(step: Step, x: Tensor) -> Tensor:
+        y = run(step, x)
+        key = step.key or step.candidates[0]
+        return y + weight * x if step.slot is not None and key.keeps_shape else y
+
+    return run_beside_skip
+
+
+def _nothing(step: Step, x: Tensor) -> Tensor:
+    """Zeros in the shape that the candidates of a slot give."""
+    key = step.candidates[0]
+    return x.new_zeros(len(x), key.output.channels, *(side // key.stride for side in x.shape[2:]))
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ def test_value_and_gradient_of_hard_gates_are_those_of_the_mixture_written_out(n
     for seed in range(3):
         alpha, gates = drawn_gates(space, seed)
         weights = torch.randn(4, 10, generator=torch.Generator().manual_seed(2))
-        mixture, short = supernet(images, gates, skip), supernet.straight_through(images, gates, skip)
+        mixture, short = supernet(images, gates, auxiliary_skip=skip), supernet.straight_through(images, gates, skip)
         torch.testing.assert_close(short, mixture, rtol=1e-4, atol=1e-5)
         expected, found = (
             torch.autograd.grad((y * weights).sum(), alpha, retain_graph=True)[0] for y in (mixture, short)
@@ -62,7 +62,7 @@ def test_an_auxiliary_skip_adds_its_share_of_the_input_to_each_op_that_keeps_the
         expected = supernet.get_submodule(f"reductions.{reduction}")(expected)
         expected = expected + 0.5 * expected
         assert stage
-    torch.testing.assert_close(supernet(images, genotype, 0.5), supernet.classifier(expected))
+    torch.testing.assert_close(supernet(images, genotype, auxiliary_skip=0.5), supernet.classifier(expected))
 
 
 def test_misshapen_gates_are_refused(space):

@@ -1,0 +1,168 @@
+"""How many training images per second the default search takes in, against `darts` and `gdas` of this repository.
+
+NAS-Bench-201, 16 channels, 32 x 32 images, five cells per stage and one. The two published methods run as published:
+the soft mixture of all ops (DARTS, first order), a hard sample (GDAS), single precision, one update of the weights and
+one of alpha per 64 images, on the whole resolution. The default search runs with `search`'s own settings: single paths,
+half the resolution, one update of alpha per twelve, in bfloat16 where that is faster here. Two further figures take
+these advantages away one by one: an update of alpha per 64 images, and the whole resolution.
+
+All take turns, round by round, in one process on otherwise idle cores; a ratio is made of one round's neighbours.
+Neither prices nor images change what is computed: prices are multiply-adds, images the digits.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from benchmarks import Progress
+from benchmarks.report import Figure
+from search.config import Config, default_search_resolution, references
+from search.data import ImageSet, load_images
+from search.precision import choose_precision
+from search.progress import SilentProgress
+from search.run_directory import RunDirectory
+from search.strategies import Bench
+from search.strategies.alternation import torch_threads
+from search.strategies.darts import Darts, DartsUpdates
+from search.strategies.gdas import Gdas, GdasUpdates
+from search.training import Trainer
+from shared.primitives import multiply_adds
+from shared.runtime import Runtime
+from shared.spaces import Space, make_space
+from shared.table import LatencyTable, OpPrice
+
+THREADS = 2
+ROUNDS = 5
+DEPTHS = {5: "search.speed", 1: "search.speed.n1"}
+AUTHORS_CODES = {5: {"darts": 8, "gdas": 33}, 1: {"darts": 34, "gdas": 128}}
+"""Training images per second of the authors' own codes on two cores of the development machine."""
+RATIO_BARS = {"darts": ">= 15", "gdas": ">= 4"}
+UPDATES = {"darts": 1, "gdas": 4, "default": 24, "every_step": 8, "whole_resolution": 24}
+"""Per round: a few seconds each with five cells per stage."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """`run` performs so many updates, each of `images` training images."""
+
+    name: str
+    run: Callable[[int], None]
+    images: int
+
+
+def run(progress: Progress) -> dict[str, Figure]:
+    """Figures `search.speed.*`."""
+    figures: dict[str, Figure] = {}
+    for depth, prefix in DEPTHS.items():
+        figures |= measured(progress, make_space("nas-bench-201", depth=depth), prefix, depth)
+    return figures
+
+
+def measured(progress: Progress, space: Space, prefix: str, depth: int) -> dict[str, Figure]:
+    """Rates and ratios in one space."""
+    rates: dict[str, list[float]] = {name: [] for name in UPDATES}
+    with contestants(space, progress) as running:
+        for one in running:
+            one.run(1)  # the first update is slower: memory is taken, kernels are made
+        for number in range(ROUNDS):
+            progress(f"{space.depth} cells per stage, round {number + 1} of {ROUNDS}")
+            for one in running:
+                begun_s = time.monotonic()
+                one.run(UPDATES[one.name])
+                rates[one.name].append(UPDATES[one.name] * one.images / (time.monotonic() - begun_s))
+    figures = {}
+    for name, listed in rates.items():
+        bar = AUTHORS_CODES[depth].get(name)
+        figures[f"{prefix}.{name}_images_per_s"] = _figure(listed, "images/s", f">= {bar}" if bar else None)
+    for other in RATIO_BARS:
+        for name in ("default", "every_step", "whole_resolution"):
+            ratios = [ours / theirs for ours, theirs in zip(rates[name], rates[other], strict=True)]
+            suffix = "" if name == "default" else f".{name}"
+            bar_text = RATIO_BARS[other] if name == "default" and depth == 5 else None
+            figures[f"{prefix}.vs_{other}{suffix}"] = _figure(ratios, None, bar_text)
+    return figures
+
+
+@contextmanager
+def contestants(space: Space, progress: Progress) -> Iterator[list[Contestant]]:
+    """Everything that takes part, on the same images, ready to run."""
+    table, images = nominal_table(space), load_images("digits", space.resolution, space.image_channels)
+    half = default_search_resolution(space.resolution)
+    precision = choose_precision(space, half, Config.batch_size, progress)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def default(name: str, **settings: int) -> Contestant:
+            config = make_config(table, images, **{"search_resolution": half, **settings}, precision=precision)
+            trainer = Trainer(RunDirectory.create(Path(folder) / name, config, table, images=images), images)
+            return Contestant(name, lambda count: go_on(trainer, count), config.paths_per_step * config.batch_size)
+
+        config = make_config(table, images, search_resolution=space.resolution)
+        bench = Bench(config, table, images, (), Path(folder), 0, SilentProgress())
+        darts, gdas = DartsUpdates(Darts(), bench), GdasUpdates(Gdas(), bench)
+        yield [
+            Contestant("darts", lambda count: repeat(darts.update, count), bench.batch_size),
+            Contestant("gdas", lambda count: repeat(gdas.update, count), bench.batch_size),
+            default("default"),
+            default("every_step", alpha_every=1),
+            default("whole_resolution", search_resolution=space.resolution),
+        ]
+
+
+def repeat(update: Callable[[int], object], count: int) -> None:
+    """Updates with two threads within each operation."""
+    with torch_threads(THREADS):
+        for step in range(count):
+            update(step)
+
+
+def go_on(trainer: Trainer, count: int) -> None:
+    """So many further updates of the default search, saving what it has to save."""
+    end = trainer.step + count
+    trainer.train(SilentProgress(), lambda: trainer.step >= end)
+
+
+def make_config(table: LatencyTable, images: ImageSet, **settings: int | str) -> Config:
+    """`search`'s settings, from where alpha moves."""
+    return Config(
+        tables=references([table]),
+        lut_url="http://127.0.0.1:8700",
+        space=table.space,
+        dataset=images.name,
+        data_fingerprint=images.fingerprint,
+        **{"warmup_steps": 0, "search_steps": 1_000_000, "threads": THREADS, **settings},  # type: ignore[arg-type]
+    )
+
+
+def nominal_table(space: Space) -> LatencyTable:
+    """A table whose prices are multiply-adds, a nanosecond each."""
+    prices = tuple(
+        OpPrice(str(key), cost_ms, 0.0, cost_ms, cost_ms, cost_ms)
+        for key in space.op_keys()
+        for cost_ms in (1e-3 + 1e-6 * multiply_adds(key),)
+    )
+    size = len(prices) + 1
+    return LatencyTable(
+        device="nominal",
+        runtime=Runtime("onnxruntime", "1.31.0"),
+        space=str(space),
+        canary="canary:conv-v1",
+        canary_nominal_ms=1.0,
+        agent_version="0.1.0",
+        base_ms=0.1,
+        prices=prices,
+        covariance=((0.0,) * size,) * size,
+        relative_spread=0.01,
+        held_out=None,
+        networks=(),
+        runs=("nominal",),
+    )
+
+
+def _figure(values: list[float], unit: str | None, bar: str | None) -> Figure:
+    return Figure(value=fmean(values), unit=unit, n=len(values), spread=stdev(values), bar=bar)

@@ -1,0 +1,196 @@
+"""Compare strategies on a device: each with several seeds, on the same images, table, budgets and numbers of updates.
+
+Writes comparison.json, comparison.csv and comparison.html. The same command goes on where an earlier one was stopped;
+with other strategies or more seeds it adds them. A strategy may have options: darts:order=2,momentum=0.8
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from search.commands.output import print_line
+from search.commands.run import add_arguments as add_search_arguments
+from search.commands.run import begin_run, default_title, resume_run
+from search.comparison import Comparison
+from search.comparison_figures import Result, Spread, summarise
+from search.decoding import make_decoder
+from search.family import FamilySettings, spread
+from search.interruption import stop_on_signals
+from search.latency_model import LatencyModel
+from search.progress import make_progress
+from search.report.comparison import build_comparison_page
+from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_strategy, split_strategies
+from search.torch_files import write_atomically
+from shared.errors import BudgetTooSmall, InvalidValue, LutnasError, WrongUse
+from shared.wire import to_wire
+
+SCHEMA = 1
+SEEDS = 5
+BUDGETS = 6
+FILE_WIDTH = 160
+"""Of the table where nobody's terminal limits it."""
+COLUMNS = (
+    ("hypervolume", "hypervolume", "{:.3f}"),
+    ("under_budget", "score under budget", "{:.3f}"),
+    ("distinct", "distinct", "{:.1f}"),
+    ("budgets_met", "budgets met", "{:.0%}"),
+    ("derived_met", "as derived", "{:.0%}"),
+    ("seconds", "seconds", "{:.0f}"),
+    ("images_per_s", "images/s", "{:.0f}"),
+)
+"""Field of a result, heading, format."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a search, and which strategies with how many seeds."""
+    add_search_arguments(parser)
+    parser.add_argument(
+        "--strategies",
+        required=True,
+        metavar="A,B,...",
+        help=f"of: {', '.join(STRATEGIES)}; an option is NAME:option=value",
+    )
+    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="0 to N-1 (default: %(default)d)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--budgets",
+        type=int,
+        default=BUDGETS,
+        metavar="N",
+        help="a geometric series over the bounds of the space (default: %(default)d)",
+    )
+    which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
+    parser.add_argument(
+        "--evaluations",
+        type=int,
+        default=FamilySettings.candidates,
+        metavar="N",
+        help="networks that a search may score on a supernet (default: %(default)d)",
+    )
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Search with every strategy and seed, judge, write, and print the table."""
+    strategies = [parse_strategy(text) for text in split_strategies(args.strategies)]
+    check_arguments(args, strategies)
+    progress = make_progress(Console(stderr=True))
+    out = args.out or Path("runs") / f"compare-{args.device[0]}-{default_title(args.dataset)}"
+    setup = argparse.Namespace(**{**vars(args), "out": out / "setup"})
+    there = (setup.out / "config.json").exists()
+    directory, images = resume_run(setup, progress) if there else begin_run(setup, progress)
+    decoder = make_decoder(LatencyModel(directory.table), directory.config.confidence)
+    budgets_ms = tuple(sorted(args.max_latency_ms or spread(decoder.smallest_ms, decoder.largest_ms, args.budgets)))
+    if budgets_ms[0] < decoder.smallest_ms:
+        raise BudgetTooSmall(budgets_ms[0], decoder.smallest_ms, directory.table.device)
+    with stop_on_signals() as stopped:
+        comparison = Comparison(
+            out, directory.config, directory.table, images, budgets_ms, args.evaluations, progress, stopped
+        )
+        try:
+            units = [comparison.run_unit(one, seed) for seed in range(args.seeds) for one in strategies]
+            results = comparison.judged(units)
+        except SearchStopped as stop:
+            raise LutnasError(f"{stop}; the same command goes on (--out {out})") from stop
+    write_results(comparison, results)
+    wide = console if console.is_terminal else Console(width=FILE_WIDTH)
+    wide.print(results_table(results))
+    print_notes(console, results)
+    print_line(console, f"{out / 'comparison.html'}, comparison.json, comparison.csv")
+    return 0
+
+
+def check_arguments(args: argparse.Namespace, strategies: Sequence[NamedStrategy]) -> None:
+    """Raise InvalidValue or WrongUse for what can be seen before anything is fetched."""
+    for name, least in (("seeds", 1), ("budgets", 1), ("evaluations", 4)):
+        if not least <= getattr(args, name) <= 100_000:
+            raise InvalidValue(name, f"{getattr(args, name)} is not within {least} to 100000")
+    if not strategies:
+        raise InvalidValue("strategies", f"names none (known: {', '.join(STRATEGIES)})")
+    texts = [one.text for one in strategies]
+    if len(set(texts)) < len(texts):
+        raise WrongUse(f"--strategies {args.strategies} names a strategy twice")
+    if not args.device or len(args.device) > 1:
+        raise WrongUse("a comparison needs one --device")
+    if args.seed is not None:
+        raise WrongUse("--seed: a comparison has --seeds N, from 0 to N-1")
+
+
+def results_table(results: Sequence[Result]) -> Table:
+    """One row per strategy: mean and standard deviation over seeds."""
+    table = Table()
+    table.add_column("strategy")
+    for _, heading, _ in COLUMNS:
+        table.add_column(heading, justify="right")
+    for name, summary in summaries(results).items():
+        table.add_row(name, *(_shown(summary[field], form) for field, _, form in COLUMNS))
+    return table
+
+
+def summaries(results: Sequence[Result]) -> dict[str, dict[str, Spread | None]]:
+    """By strategy, best hypervolume first; None where no seed has a value."""
+    found: dict[str, dict[str, Spread | None]] = {}
+    for name in dict.fromkeys(result.strategy for result in results):
+        own = [result for result in results if result.strategy == name]
+        found[name] = {}
+        for field, _, _ in COLUMNS:
+            values = [getattr(result, field) for result in own if getattr(result, field) is not None]
+            found[name][field] = summarise(values) if values else None
+    return dict(sorted(found.items(), key=lambda item: -_mean(item[1]["hypervolume"])))
+
+
+def write_results(comparison: Comparison, results: Sequence[Result]) -> None:
+    """comparison.json with every network, comparison.csv with a row per unit, comparison.html with plots."""
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "config": to_wire(comparison.config),
+        "budgets_ms": list(comparison.budgets_ms),
+        "evaluations": comparison.evaluations,
+        "summary": {
+            name: {field: to_wire(value) for field, value in summary.items()}
+            for name, summary in summaries(results).items()
+        },
+        "results": to_wire(list(results)),
+    }
+    path = comparison.path
+    write_atomically(path / "comparison.json", json.dumps(content, indent=1).encode() + b"\n")
+    write_atomically(path / "comparison.csv", _csv(results).encode())
+    page = build_comparison_page(comparison, results, summaries(results))
+    write_atomically(path / "comparison.html", page.encode())
+
+
+def print_notes(console: Console, results: Sequence[Result]) -> None:
+    """What a reader of the table should know, once each."""
+    for result in results:
+        for note in result.notes:
+            print_line(console, f"{result.strategy}, seed {result.seed}: {note}")
+
+
+def _csv(results: Sequence[Result]) -> str:
+    buffer = io.StringIO()
+    fields = [field for field, _, _ in COLUMNS]
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["strategy", "seed", *fields, "evaluations"])
+    for result in results:
+        values = [getattr(result, field) for field in fields]
+        writer.writerow([result.strategy, result.seed, *("" if v is None else v for v in values), result.evaluations])
+    return buffer.getvalue()
+
+
+def _shown(value: Spread | None, form: str) -> str:
+    if value is None:
+        return ""
+    deviation = "" if value.deviation is None else f" ± {form.format(value.deviation)}"
+    return form.format(value.mean) + deviation
+
+
+def _mean(value: Spread | None) -> float:
+    return 0.0 if value is None else value.mean

@@ -1,0 +1,109 @@
+"""The page of a comparison: networks of all strategies by bound and score, and each figure by strategy and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import plotly.graph_objects as go
+from plotly.colors import qualitative
+from plotly.offline import get_plotlyjs
+
+from search.comparison import Comparison
+from search.comparison_figures import Result, Spread
+from search.report.charts import chart_html
+from search.report.style import STYLE
+
+FIGURES = {
+    "hypervolume": "hypervolume over (bound, score)",
+    "under_budget": "mean best score under a budget",
+    "distinct": "distinct networks",
+    "budgets_met": "share of budgets met",
+    "seconds": "seconds per search",
+    "images_per_s": "training images per second",
+}
+NOTE = (
+    "Score: 0 is the worst and 1 the best of all networks that any strategy handed over, ranked by a supernet that no"
+    " strategy trained. It orders networks; it is no accuracy."
+)
+
+
+def build_comparison_page(
+    comparison: Comparison, results: Sequence[Result], summaries: Mapping[str, Mapping[str, Spread | None]]
+) -> str:
+    """One HTML page that needs no network.
+
+    Args:
+        comparison: that was made.
+        results: of its units.
+        summaries: by strategy, in the order in which they are shown.
+    """
+    title = f"lutnas: strategies on {comparison.table.device}, {comparison.images.title}"
+    colours = dict(zip(summaries, qualitative.Dark24 * 4, strict=False))
+    charts = [_section("Networks", _networks(results, colours), NOTE)]
+    charts += [
+        _section(heading[:1].upper() + heading[1:], _by_strategy(field, heading, results, colours))
+        for field, heading in FIGURES.items()
+    ]
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{STYLE}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n<body>\n<main>\n"
+        f"<h1>{escape(title)}</h1>\n<p class=note>{escape(_setting(comparison))}</p>\n"
+        + "\n".join(charts)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _setting(comparison: Comparison) -> str:
+    config = comparison.config
+    budgets = ", ".join(f"{budget_ms:.3g}" for budget_ms in comparison.budgets_ms)
+    return (
+        f"{config.space}; {config.total_steps} updates of {config.paths_per_step * config.batch_size} images,"
+        f" at most {comparison.evaluations} networks scored per search; budgets {budgets} ms"
+    )
+
+
+def _networks(results: Sequence[Result], colours: Mapping[str, str]) -> str:
+    figure = go.Figure()
+    for name, colour in colours.items():
+        networks = [one for result in results if result.strategy == name for one in result.networks]
+        figure.add_trace(
+            go.Scatter(
+                x=[one.upper_ms for one in networks],
+                y=[one.score for one in networks],
+                text=[f"{escape(one.genotype)}<br>{one.parameters:,} parameters" for one in networks],
+                mode="markers",
+                marker={"color": colour, "size": 7, "opacity": 0.7},
+                name=escape(name),
+                hovertemplate="%{text}<br>bound %{x:.4g} ms, score %{y:.3f}<extra></extra>",
+            )
+        )
+    return chart_html(figure, "networks", "latency bound, ms", "score")
+
+
+def _by_strategy(field: str, heading: str, results: Sequence[Result], colours: Mapping[str, str]) -> str:
+    """Every seed as a point, the mean as a line through them."""
+    figure = go.Figure()
+    for name, colour in colours.items():
+        own = [result for result in results if result.strategy == name]
+        figure.add_trace(
+            go.Box(
+                y=[getattr(result, field) for result in own],
+                text=[f"seed {result.seed}" for result in own],
+                name=escape(name),
+                boxpoints="all",
+                boxmean="sd",
+                pointpos=0,
+                jitter=0.3,
+                marker={"color": colour},
+                line={"width": 1},
+                showlegend=False,
+            )
+        )
+    return chart_html(figure, field, "", heading)
+
+
+def _section(title: str, chart: str, note: str = "") -> str:
+    about = f"<p class=note>{escape(note)}</p>\n" if note else ""
+    return f"<section>\n<h2>{escape(title)}</h2>\n{about}{chart}\n</section>"

@@ -1,0 +1,107 @@
+"""The methods of the field on one bench: same supernet, images, table, bound and budgets; a file each.
+
+A strategy is named on the command line as NAME or NAME:option=value,option=value (its dataclass's fields).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+from search.strategies.bench import Alphas, Bench, Outcome, Proposal, SearchStopped, Strategy
+from search.strategies.darts import Darts
+from search.strategies.dartscc import DartsCC
+from search.strategies.gdas import Gdas
+from search.strategies.nsga2 import Nsga2
+from search.strategies.random_search import RandomSearch
+from shared.errors import InvalidValue, UnknownName
+
+__all__ = [
+    "STRATEGIES",
+    "Alphas",
+    "Bench",
+    "NamedStrategy",
+    "Outcome",
+    "Proposal",
+    "SearchStopped",
+    "Strategy",
+    "parse_strategy",
+]
+
+STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
+    {
+        "dartscc": DartsCC,
+        "darts": Darts,
+        "gdas": Gdas,
+        "random": RandomSearch,
+        "nsga2": Nsga2,
+    }
+)
+
+WORDS = {"yes": True, "no": False}
+
+
+@dataclass(frozen=True)
+class NamedStrategy:
+    """A strategy with its options, and the one text that says so."""
+
+    text: str
+    strategy: Strategy
+
+    @property
+    def folder_name(self) -> str:
+        """The text as the name of a folder."""
+        return self.text.replace(":", "+")
+
+
+def parse_strategy(text: str) -> NamedStrategy:
+    """From NAME or NAME:option=value,... ; the text comes back in one form, options in the order of the dataclass.
+
+    Raises:
+        UnknownName: no strategy, or no option of it, has that name.
+        InvalidValue: an option's value is not of its kind or outside its domain.
+    """
+    name, _, tail = text.strip().partition(":")
+    if name not in STRATEGIES:
+        raise UnknownName("strategy", name, STRATEGIES)
+    kind = STRATEGIES[name]
+    options = {one.name: one.default for one in fields(kind)}  # type: ignore[arg-type]
+    given: dict[str, Any] = {}
+    for part in filter(None, tail.split(",")):
+        key, _, value = part.partition("=")
+        key = key.strip().replace("-", "_")
+        if key not in options:
+            raise UnknownName(f"option of {name}", key, options)
+        given[key] = _read(f"{name}:{key}", value.strip(), options[key])
+    written = ",".join(f"{key}={_write(given[key])}" for key in options if key in given and given[key] != options[key])
+    return NamedStrategy(f"{name}:{written}" if written else name, kind(**given))
+
+
+def split_strategies(text: str) -> list[str]:
+    """The strategies of a list between commas, in which a part with a = but no name is an option of the one before."""
+    texts: list[str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        is_option = "=" in part and ":" not in part
+        if is_option and texts:
+            texts[-1] += f",{part}"
+        else:
+            texts.append(part)
+    return texts
+
+
+def _read(where: str, value: str, default: Any) -> Any:
+    """A value of the default's kind."""
+    if isinstance(default, bool):
+        if value not in WORDS:
+            raise InvalidValue(where, f"'{value}' is neither yes nor no")
+        return WORDS[value]
+    try:
+        return type(default)(value)
+    except ValueError:
+        raise InvalidValue(where, f"'{value}' is no {'number' if default is not str else 'text'}") from None
+
+
+def _write(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)

@@ -1,0 +1,122 @@
+"""NSGA-II (Deb, Pratap, Agarwal and Meyarivan, 2002) on latency bound and rank, by pymoo (Blank and Deb, 2020).
+
+Networks are strings of choices; what a crossover or a mutation leaves whole is a slot, or a group of slots of which
+some keep an op (a node of `darts`). So every offspring is a network of the space, and one that would not connect input
+and output is drawn anew. No network is scored twice.
+
+A rank depends on all networks that were scored. After each generation it is therefore made anew for the parents, too:
+otherwise those that were ranked among few would look better than their offspring.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from search.family import FamilySettings, spread
+from search.members import Member, select_members
+from search.pooling import draw_pool, led_by
+from search.strategies.bench import Bench, Outcome
+from search.strategies.genotype_operators import GenotypeOperators
+from search.strategies.one_shot import open_ranker, stopping
+from shared.errors import InvalidValue, LutnasError
+from shared.spaces import Genotype, Space
+
+MOST_IDLE_GENERATIONS = 10
+"""After so many without a new network the space has nothing to offer that is not known."""
+
+Objectives = Callable[[Sequence[Genotype]], npt.NDArray[np.float64]]
+"""Values to minimise, (genotypes, 2), of all networks that were asked for so far; those known before come first."""
+
+
+@dataclass(frozen=True)
+class Nsga2:
+    """Networks of a generation, and how many to hand over at most."""
+
+    population: int = 24
+    members: int = FamilySettings.members
+
+    uses_one_shot: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("population", 4), ("members", 1)):
+            if getattr(self, name) < least:
+                raise InvalidValue(f"nsga2:{name}", f"{getattr(self, name)} is not {least} or more")
+
+    def search(self, bench: Bench) -> Outcome:
+        """See `Strategy.search`."""
+        run, decoder, seed = bench.get_one_shot(), bench.decoder, bench.config.seed
+        ranker = open_ranker(bench, run)
+        budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, FamilySettings.budgets)
+        size = min(self.population, bench.evaluations)
+        first = led_by([decoder.fastest], draw_pool(decoder, budgets_ms, size, random.Random(seed)))[:size]
+        ranked: list[Member] = []
+        with bench.progress.phase("evolving networks", bench.evaluations) as phase:
+
+            def bound_and_rank(genotypes: Sequence[Genotype]) -> npt.NDArray[np.float64]:
+                known = len(ranked)
+                ranked[:] = ranker.rank(genotypes, stopping(bench, lambda count: None))
+                phase.advance(len(ranked) - known)
+                return np.array([(member.upper_ms, member.rank) for member in ranked])
+
+            evolve(bench.space, first, bound_and_rank, bench.evaluations, seed)
+        chosen = select_members(ranked, self.members)
+        images = run.config.total_steps * bench.batch_size
+        return Outcome(bench.propose_members(chosen), images, len(ranked))
+
+
+def evolve(
+    space: Space, first: Sequence[Genotype], objectives: Objectives, evaluations: int, seed: int
+) -> list[Genotype]:
+    """Evolve networks, as large a population as the first one.
+
+    Args:
+        space: of the networks.
+        first: population, connected and distinct.
+        objectives: asked once per generation, for all networks so far.
+        evaluations: distinct networks to ask for at most, the first population among them.
+        seed: of every draw.
+
+    Returns:
+        Every network that was asked for, in the order in which they came.
+
+    Raises:
+        LutnasError: pymoo is not installed.
+    """
+    pymoo = _import_pymoo()
+    operators = GenotypeOperators(space, np.random.default_rng(seed))
+    algorithm = pymoo.make_algorithm(operators, np.array([operators.columns(one) for one in first]), seed)
+    known: dict[str, Genotype] = {}
+    idle = 0
+    while len(known) < evaluations and idle < MOST_IDLE_GENERATIONS:
+        offspring = algorithm.ask()
+        if offspring is None or not len(offspring):
+            break
+        before, affordable = len(known), []
+        for place, individual in enumerate(offspring):
+            signature = operators.signature(individual.X)
+            if signature in known or len(known) < evaluations:
+                known.setdefault(signature, space.canonical(operators.genotype(individual.X)))
+                affordable.append(place)
+        idle = 0 if len(known) > before else idle + 1
+        values = dict(zip(known, objectives(list(known.values())), strict=True))
+        for population in (algorithm.pop, offspring):
+            for individual in population if population is not None else ():
+                individual.F = values.get(operators.signature(individual.X))
+        algorithm.tell(infills=offspring[affordable])
+    return list(known.values())
+
+
+def _import_pymoo() -> Any:
+    try:
+        from search.strategies import pymoo_evolution
+    except ModuleNotFoundError as error:
+        raise LutnasError(
+            "nsga2 needs pymoo, which is not installed: pip install 'lutnas[compare]' brings it"
+        ) from error
+    return pymoo_evolution

@@ -1,0 +1,127 @@
+"""`search compare` from the command line, against a table server of its own."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from search.cli import main
+from shared.spaces import make_space
+from shared.wire import canonical_json
+
+SHORT = (
+    "--dataset", "digits", "--search-resolution", "8", "--threads", "1", "--precision", "fp32", "--batch-size", "8",
+    "--alpha-batch-size", "4", "--alpha-every", "2", "--checkpoint-every", "5", "--evaluations", "6",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(table_of):
+    table = table_of(make_space("nas-bench-201", resolution=8, channels=4, depth=1, image_channels=1))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(canonical_json(table))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}"
+    http.shutdown()
+    http.server_close()
+
+
+def arguments(url, out, *more, steps=2):
+    budgets = () if "--max-latency-ms" in more else ("--budgets", "3")
+    return [
+        "compare", "--device", "testbed", "--lut-url", url, "--out", str(out), *SHORT,
+        "--warmup-steps", str(steps), "--search-steps", str(steps), *budgets, *more,
+    ]  # fmt: skip
+
+
+def test_a_comparison_writes_table_json_csv_and_page_and_goes_on_with_more(server, tmp_path, capfd):
+    out = tmp_path / "out"
+    assert main(arguments(server, out, "--strategies", "dartscc,darts,random,nsga2", "--seeds", "2")) == 0
+    shown = capfd.readouterr()
+    assert "hypervolume" in shown.out
+    assert "±" in shown.out
+    found = json.loads((out / "comparison.json").read_text())
+    assert set(found["summary"]) == {"dartscc", "darts", "random", "nsga2"}
+    assert {(one["strategy"], one["seed"]) for one in found["results"]} == {
+        (name, seed) for name in found["summary"] for seed in (0, 1)
+    }
+    for one in found["results"]:
+        assert one["seconds"] > 0
+        assert one["evaluations"] <= 6
+        assert one["hypervolume"] <= 1
+        assert one["distinct"] == len(one["networks"]) or one["strategy"] == "darts"
+    rows = list(csv.DictReader((out / "comparison.csv").read_text().splitlines()))
+    assert [float(row["hypervolume"]) for row in rows] == [one["hypervolume"] for one in found["results"]]
+    page = (out / "comparison.html").read_text()
+    assert "<html" in page
+    assert "http" not in page.split("</script>")[1].split("<h2>")[0]
+
+    before = {path: path.stat().st_mtime_ns for path in out.glob("units/*/seed-*/unit.json")}
+    assert main(arguments(server, out, "--strategies", "dartscc,gdas", "--seeds", "2")) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (out / "units" / "gdas" / "seed-1" / "unit.json").exists()
+
+
+def test_sigterm_keeps_what_was_done_and_the_same_command_goes_on(server, tmp_path):
+    out = tmp_path / "out"
+    command = arguments(server, out, "--strategies", "darts,random", "--seeds", "1", steps=40)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search.cli", *command],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    deadline_s = time.monotonic() + 60
+    while not list(out.glob("units/darts/seed-0/updates.pt")) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert b"the same command goes on" in errors
+    assert b"Traceback" not in errors
+    assert main(command) == 0
+    whole = tmp_path / "whole"
+    assert main(arguments(server, whole, "--strategies", "darts,random", "--seeds", "1", steps=40)) == 0
+    found = [json.loads((path / "comparison.json").read_text())["results"] for path in (out, whole)]
+    assert [one["networks"] for one in found[0]] == [one["networks"] for one in found[1]]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--strategies", "dart"), "unknown strategy 'dart'"),
+        (("--strategies", "darts,darts"), "names a strategy twice"),
+        (("--strategies", "darts", "--seeds", "0"), "seeds: 0 is not within"),
+        (("--strategies", "darts", "--seed", "3"), "--seeds N"),
+        (("--strategies", "darts", "--max-latency-ms", "0.0001"), "0.0001"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(server, tmp_path, capfd, more, words):
+    assert main(arguments(server, tmp_path / "out", *more)) == 2
+    errors = capfd.readouterr().err.strip().splitlines()
+    assert words in errors[-1]
+    assert errors[-1].startswith("search: ")
+
+
+def test_another_number_of_budgets_is_refused_in_the_same_folder(server, tmp_path, capfd):
+    out = tmp_path / "out"
+    assert main(arguments(server, out, "--strategies", "gdas", "--seeds", "1")) == 0
+    assert main([*arguments(server, out, "--strategies", "gdas", "--seeds", "1"), "--evaluations", "7"]) == 2
+    assert "choose another --out" in capfd.readouterr().err
