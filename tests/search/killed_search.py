@@ -17,7 +17,8 @@ from search.progress import SilentProgress
 from search.run_directory import RunDirectory
 from search.training import Trainer
 
-MOST_MS = 700
+MOST_CHECKPOINTS, MOST_MS = 3, 40
+"""A life ends at most so many checkpoints after its start, and a moment later."""
 
 
 def live(path: Path) -> None:
@@ -25,6 +26,18 @@ def live(path: Path) -> None:
     run = RunDirectory.open(path)
     with stop_on_signals() as stopped:
         Trainer(run, run.load_images()).train(SilentProgress(), stopped)
+
+
+def end(child: int, path: Path, sent: signal.Signals, draws: random.Random) -> None:
+    """Wait for some checkpoints and a moment, then send the signal."""
+    seen: set[int] = set()
+    wanted = draws.randint(1, MOST_CHECKPOINTS) + 1  # the one that was there counts
+    while len(seen) < wanted and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if path.exists():
+            seen.add(path.stat().st_mtime_ns)
+        time.sleep(0.001)
+    time.sleep(draws.uniform(0, MOST_MS) / 1000)
+    os.kill(child, sent)
 
 
 def main(path: Path, seed: int, lives: int) -> None:
@@ -35,15 +48,13 @@ def main(path: Path, seed: int, lives: int) -> None:
         if not child:
             live(path)
             os._exit(0)
-        if number < lives - 1:
-            time.sleep(draws.uniform(50, MOST_MS) / 1000)
-            os.kill(child, draws.choice((signal.SIGKILL, signal.SIGTERM)))
-        _, status = os.waitpid(child, 0)
-        if (code := os.waitstatus_to_exitcode(status)) not in (0, -signal.SIGKILL, -signal.SIGTERM):
-            sys.exit(f"life {number} ended with {code}")
         run = RunDirectory(path)
-        step = run.load_checkpoint().step if run.checkpoint_path.exists() else "none"
-        print(code, step, flush=True)
+        if number < lives - 1:
+            end(child, run.checkpoint_path, (signal.SIGKILL, signal.SIGTERM)[number % 2], draws)
+        _, status = os.waitpid(child, 0)
+        if (code := os.waitstatus_to_exitcode(status)) not in (0, -signal.SIGKILL):
+            sys.exit(f"life {number} ended with {code}")
+        print(code, run.load_checkpoint().step, flush=True)
 
 
 if __name__ == "__main__":
