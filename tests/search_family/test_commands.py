@@ -1,5 +1,6 @@
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import onnx
@@ -7,7 +8,9 @@ import pytest
 
 from search.cli import main
 from search.commands.ladder import default_budgets
-from search.family import load_family
+from search.family import build_unseen_family, load_family
+from search.progress import SilentProgress
+from search.run_tables import write_table
 from shared.jobs import Job, NewJob, Verification
 from shared.search_result import SearchResult
 from shared.wire import from_wire, to_wire
@@ -139,6 +142,24 @@ def test_ladder_and_report_land_where_they_were_asked_for(run, desk, at_desk, tm
     (posted,) = desk.searches
     assert [rung.target_ms for rung in posted.ladder] == [rung["target_ms"] for rung in rungs]
     assert len(posted.members) == len(load_family(run).members)
+
+
+def test_what_is_measured_for_another_device_is_measured_there_and_kept_beside_its_family(
+    run, budget_ms, desk, at_desk
+):
+    view = run.on_table(replace(run.table, device="elsewhere"))
+    write_table(run.path, view.table)
+    build_unseen_family(view, SilentProgress())
+    asked = ["--run", str(run.path), "--device", "elsewhere", "--max-latency-ms", str(budget_ms)]
+    assert main(["verify", *asked, *at_desk]) == 0
+    assert (desk.job.device, desk.job.promise.table_hash) == ("elsewhere", view.table.hash)
+    assert main(["ladder", *asked, "--tune-epochs", "0", *at_desk]) == 0
+    (rung,) = json.loads((view.folder / "ladder.json").read_bytes())
+    assert (view.folder / rung["onnx"]).is_file()
+    assert not (run.path / "ladder.json").exists()
+    (posted,) = desk.searches
+    assert (posted.device, posted.table_hash) == ("elsewhere", view.table.hash)
+    assert posted.search != run.config_hash
 
 
 def test_ladder_with_a_budget_not_met_is_exit_code_1(run, desk, at_desk, budget_ms, capsys):
