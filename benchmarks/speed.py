@@ -60,18 +60,19 @@ def run(progress: Progress) -> dict[str, Figure]:
     """Figures `search.speed.*`."""
     figures: dict[str, Figure] = {}
     for depth, prefix in DEPTHS.items():
-        figures |= measured(progress, make_space("nas-bench-201", depth=depth), prefix, depth)
+        figures |= measured(progress, make_space("nas-bench-201", depth=depth), prefix)
     return figures
 
 
-def measured(progress: Progress, space: Space, prefix: str, depth: int) -> dict[str, Figure]:
-    """Rates and ratios in one space."""
+def measured(progress: Progress, space: Space, prefix: str, rounds: int = ROUNDS) -> dict[str, Figure]:
+    """Rates and ratios in one space; bars belong to its depth."""
+    depth = space.depth
     rates: dict[str, list[float]] = {name: [] for name in UPDATES}
     with contestants(space, progress) as running:
         for one in running:
             one.run(1)  # the first update is slower: memory is taken, kernels are made
-        for number in range(ROUNDS):
-            progress(f"{space.depth} cells per stage, round {number + 1} of {ROUNDS}")
+        for number in range(rounds):
+            progress(f"{depth} cells per stage, round {number + 1} of {rounds}")
             for one in running:
                 begun_s = time.monotonic()
                 one.run(UPDATES[one.name])

@@ -1,7 +1,9 @@
 """Which choices may stand together: the most probable valid ones, and how probable each is among the valid networks.
 
 A slot of most spaces chooses for itself. `darts` keeps exactly two incoming edges of each node: the slots of a node are
-a group (`shared.spaces.Group`), whose other edges choose "none".
+a group (`shared.spaces.Group`), whose other edges choose "none". A network is drawn with a probability proportional to
+the product of its softmax(alpha) over the slots: within a group one of the sets of kept slots comes first, then the op
+of each.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from search.condition import gumbel
 from shared.spaces import Genotype, Group, Space
 
 NONE = "none"
@@ -45,13 +48,8 @@ def choice_probabilities(space: Space, alpha: Tensor) -> Tensor:
     """
     rows = list(torch.softmax(alpha, dim=1))
     for group in space.groups:
-        slots, none = torch.tensor(group.slots), _none_column(space, group)
-        logits = alpha[slots]
-        others = _without(logits, none)
-        worth = torch.logsumexp(others, dim=1) - logits[:, none]
-        kept_sets = torch.tensor(list(combinations(range(len(slots)), group.kept)))
-        member = torch.zeros(len(kept_sets), len(slots), dtype=alpha.dtype).scatter_(1, kept_sets, 1.0)
-        kept = torch.softmax(member @ worth, dim=0) @ member
+        none, others, member, set_logits = _kept_sets(space, group, alpha)
+        kept = torch.softmax(set_logits, dim=0) @ member
         within = torch.softmax(others, dim=1) * kept[:, None]
         is_none = torch.zeros(alpha.shape[1], dtype=alpha.dtype)
         is_none[none] = 1
@@ -60,9 +58,49 @@ def choice_probabilities(space: Space, alpha: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
+@torch.no_grad()
+def draw_choices(space: Space, alpha: Tensor, random: torch.Generator) -> Tensor:
+    """Columns (slots,) of a network drawn with `choice_probabilities`; it may not connect input and output."""
+    noisy = alpha + gumbel(alpha.shape, random)
+    columns = noisy.argmax(dim=1)
+    for group in space.groups:
+        none, _, member, set_logits = _kept_sets(space, group, alpha)
+        kept = member[(set_logits + gumbel(set_logits.shape, random)).argmax()].bool()
+        slots = torch.tensor(group.slots)
+        columns[slots] = torch.where(kept, _without(noisy[slots], none).argmax(dim=1), none)
+    return columns
+
+
+def log_probability(space: Space, alpha: Tensor, columns: Tensor) -> Tensor:
+    """Natural logarithm of the probability with which `draw_choices` draws these columns (slots,), a scalar."""
+    total = alpha.gather(1, columns[:, None]).sum()
+    grouped = {slot for group in space.groups for slot in group.slots}
+    free = [slot for slot in range(len(alpha)) if slot not in grouped]
+    total = total - torch.logsumexp(alpha[free], dim=1).sum()
+    for group in space.groups:
+        none, _, _, set_logits = _kept_sets(space, group, alpha)
+        total = total - alpha[list(group.slots), none].sum() - torch.logsumexp(set_logits, dim=0)
+    return total
+
+
 def to_genotype(space: Space, columns: Tensor) -> Genotype:
     """The genotype of one column per slot."""
     return Genotype(tuple(s.primitives[i] for s, i in zip(space.slots, columns.tolist(), strict=True)))
+
+
+def _kept_sets(space: Space, group: Group, alpha: Tensor) -> tuple[int, Tensor, Tensor, Tensor]:
+    """The sets of slots that a group may keep.
+
+    Returns:
+        The column of "none"; the group's logits without it, (slots of the group, primitives); which slots belong to
+        each set, (sets, slots of the group); each set's logit (sets,), compared with a group that keeps nothing.
+    """
+    none, logits = _none_column(space, group), alpha[list(group.slots)]
+    others = _without(logits, none)
+    worth = torch.logsumexp(others, dim=1) - logits[:, none]
+    sets = torch.tensor(list(combinations(range(len(group.slots)), group.kept)))
+    member = torch.zeros(len(sets), len(group.slots), dtype=alpha.dtype).scatter_(1, sets, 1.0)
+    return none, others, member, member @ worth
 
 
 def _none_column(space: Space, group: Group) -> int:

@@ -66,7 +66,7 @@ class FamilySettings:
     per_budget: int = 5
     candidates: int = 120
     members: int = 24
-    per_further_device: int = 6
+    per_further_device: int = 1
 
     def pool_size(self, devices: int) -> int:
         """Most networks to score for so many devices together."""

@@ -26,6 +26,7 @@ from torch import Tensor
 from search.choices import best_choices, choice_probabilities
 from search.condition import Condition, device_simplex, space_primitives
 from search.latency_model import fixed_priced_ops
+from search.slot_costs import choice_costs
 from shared.errors import InvalidValue
 from shared.primitives import parameter_count
 from shared.spaces import Genotype, Space
@@ -92,7 +93,7 @@ class EnumeratedObjective(Objective):
         if len(primitives) ** slots > MOST_GENOTYPES:
             raise InvalidValue("space", f"{space.name} has more than {MOST_GENOTYPES} genotypes")
         self.device = device_simplex(table)
-        price, parameters = _choice_costs(table)
+        price, parameters = choice_costs(space, table.price_ms), choice_costs(space, parameter_count)
         shape = (len(primitives),) * slots
         uses = _live_choices(space)  # (genotypes, slots, primitives)
         self.connected = uses.any(dim=2).any(dim=1).view(shape)
@@ -125,10 +126,10 @@ class AdditiveObjective(Objective):
     def __init__(self, table: LatencyTable) -> None:
         self.device = device_simplex(table)
         self._space = table.parsed_space
-        self._price_ms, parameters = _choice_costs(table)
+        self._price_ms = choice_costs(self._space, table.price_ms)
         fixed_ms = sum(table.price_ms(key) * count for key, count in fixed_priced_ops(self._space).items())
-        self._parameters = parameters
-        self._parameter_range = self._range(parameters)
+        self._parameters = choice_costs(self._space, parameter_count)
+        self._parameter_range = self._range(self._parameters)
         low_ms, high_ms = self._range(self._price_ms)
         self.minimum_ms, self.maximum_ms = (float(table.base_ms + fixed_ms + end) for end in (low_ms, high_ms))
 
@@ -146,15 +147,6 @@ class AdditiveObjective(Objective):
         columns = (best_choices(self._space, sign * costs)[:, None] for sign in (-1, 1))
         low, high = (float(costs.gather(1, column).sum()) for column in columns)
         return low, high
-
-
-def _choice_costs(table: LatencyTable) -> tuple[Tensor, Tensor]:
-    """Price in ms and parameters of each choice, each (slots, primitives)."""
-    space = table.parsed_space
-    keys = [[space.slot_ops(index, p) for p in slot.primitives] for index, slot in enumerate(space.slots)]
-    price_ms = [[sum(map(table.price_ms, ops)) for ops in row] for row in keys]
-    parameters = [[sum(map(parameter_count, ops)) for ops in row] for row in keys]
-    return torch.tensor(price_ms, dtype=torch.float64), torch.tensor(parameters, dtype=torch.float64)
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from search.choices import NONE, best_choices, to_genotype
+from search.choices import NONE, best_choices, draw_choices, to_genotype
 from search.condition import gumbel, space_primitives
 from search.randomness import generator
 from shared.primitives import parameter_count
@@ -127,6 +127,15 @@ def largest_genotype(space: Space) -> Genotype:
 def sample_path(alpha: Tensor, space: Space, random: torch.Generator) -> Genotype:
     """A connected network drawn with the probabilities softmax(alpha) (the Gumbel-max trick)."""
     return _genotype(space, best_choices(space, _connected_noise(alpha, space, random))) or space.fastest()
+
+
+def draw_network(alpha: Tensor, space: Space, random: torch.Generator) -> Genotype | None:
+    """A network drawn with exactly the probabilities softmax(alpha), given that it is one; None if none connects."""
+    for _ in range(MOST_TRIES):
+        genotype = _genotype(space, draw_choices(space, alpha, random))
+        if genotype is not None:
+            return genotype
+    return None
 
 
 def straight_through_gates(alpha: Tensor, space: Space, temperature: float, random: torch.Generator) -> Tensor:

@@ -13,8 +13,11 @@ from typing import Any
 from search.strategies.bench import Alphas, Bench, Outcome, Proposal, SearchStopped, Strategy
 from search.strategies.darts import Darts
 from search.strategies.dartscc import DartsCC
+from search.strategies.dca_nas import DcaNas
+from search.strategies.fbnet import FBNet
 from search.strategies.gdas import Gdas
 from search.strategies.nsga2 import Nsga2
+from search.strategies.proxylessnas import ProxylessNAS
 from search.strategies.random_search import RandomSearch
 from shared.errors import InvalidValue, UnknownName
 
@@ -35,6 +38,9 @@ STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
         "dartscc": DartsCC,
         "darts": Darts,
         "gdas": Gdas,
+        "fbnet": FBNet,
+        "proxylessnas": ProxylessNAS,
+        "dca-nas": DcaNas,
         "random": RandomSearch,
         "nsga2": Nsga2,
     }

@@ -6,6 +6,7 @@ was interrupted ends with the same bits as one that was not.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ def run_updates(bench: Bench, name: str, count: int, state: Mapping[str, Statefu
                 )
             step += 1
             phase.advance(1, **(losses if step % SHOWN_EVERY == 0 else {}))
-            if step % bench.config.checkpoint_every == 0:
+            if step % bench.config.checkpoint_every == 0 and step < count:
                 _save(bench, step, state)
     _save(bench, step, state)
     if step < count:
@@ -129,3 +130,9 @@ def _restore(bench: Bench, state: Mapping[str, Stateful]) -> int:
 
 def _identity(bench: Bench) -> str:
     return content_hash(bench.config)
+
+
+def copy_state(source: Mapping[str, Stateful], target: Mapping[str, Stateful]) -> None:
+    """Make the target what the source is; later updates of one do not reach the other."""
+    for name, one in target.items():
+        one.load_state_dict(copy.deepcopy(source[name].state_dict()))

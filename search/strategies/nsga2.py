@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,6 +45,7 @@ class Nsga2:
     uses_one_shot: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        require_pymoo()
         for name, least in (("population", 4), ("members", 1)):
             if getattr(self, name) < least:
                 raise InvalidValue(f"nsga2:{name}", f"{getattr(self, name)} is not {least} or more")
@@ -88,35 +90,42 @@ def evolve(
     Raises:
         LutnasError: pymoo is not installed.
     """
-    pymoo = _import_pymoo()
+    require_pymoo()
+    from search.strategies.pymoo_evolution import make_algorithm  # only here: pymoo takes its time to import
+
     operators = GenotypeOperators(space, np.random.default_rng(seed))
-    algorithm = pymoo.make_algorithm(operators, np.array([operators.columns(one) for one in first]), seed)
+    algorithm = make_algorithm(operators, np.array([operators.columns(one) for one in first]), seed)
     known: dict[str, Genotype] = {}
     idle = 0
     while len(known) < evaluations and idle < MOST_IDLE_GENERATIONS:
         offspring = algorithm.ask()
         if offspring is None or not len(offspring):
             break
-        before, affordable = len(known), []
-        for place, individual in enumerate(offspring):
-            signature = operators.signature(individual.X)
-            if signature in known or len(known) < evaluations:
-                known.setdefault(signature, space.canonical(operators.genotype(individual.X)))
-                affordable.append(place)
+        before = len(known)
+        offspring = offspring[_affordable(offspring, operators, known, evaluations)]
         idle = 0 if len(known) > before else idle + 1
         values = dict(zip(known, objectives(list(known.values())), strict=True))
-        for population in (algorithm.pop, offspring):
-            for individual in population if population is not None else ():
-                individual.F = values.get(operators.signature(individual.X))
-        algorithm.tell(infills=offspring[affordable])
+        parents = () if algorithm.pop is None else algorithm.pop
+        for individual in (*parents, *offspring):
+            individual.F = values[operators.signature(individual.X)]
+        algorithm.tell(infills=offspring)
     return list(known.values())
 
 
-def _import_pymoo() -> Any:
-    try:
-        from search.strategies import pymoo_evolution
-    except ModuleNotFoundError as error:
-        raise LutnasError(
-            "nsga2 needs pymoo, which is not installed: pip install 'lutnas[compare]' brings it"
-        ) from error
-    return pymoo_evolution
+def _affordable(
+    offspring: Sequence[Any], operators: GenotypeOperators, known: dict[str, Genotype], evaluations: int
+) -> list[int]:
+    """Places of the offspring that are known or may become so; `known` grows by these."""
+    places = []
+    for place, individual in enumerate(offspring):
+        signature = operators.signature(individual.X)
+        if signature in known or len(known) < evaluations:
+            known.setdefault(signature, operators.space.canonical(operators.genotype(individual.X)))
+            places.append(place)
+    return places
+
+
+def require_pymoo() -> None:
+    """Raise LutnasError unless pymoo is installed."""
+    if find_spec("pymoo") is None:
+        raise LutnasError("nsga2 needs pymoo, which is not installed: pip install 'lutnas[compare]' brings it")

@@ -50,11 +50,11 @@ def open_ranker(bench: Bench, run: RunDirectory) -> Ranker:
 
 
 def stopping(bench: Bench, advance: Callable[[int], None]) -> Callable[[int], None]:
-    """`advance`, which raises SearchStopped once `bench.stopped()`: scores are kept as they come."""
+    """`advance`, which raises SearchStopped once `bench.stopped()`."""
 
     def advance_or_stop(count: int) -> None:
         advance(count)
         if bench.stopped():
-            raise SearchStopped("stopped while networks were scored; scores are saved")
+            raise SearchStopped("stopped while networks were scored")
 
     return advance_or_stop

@@ -52,7 +52,7 @@ class Supernet(nn.Module):
                 module.momentum = 0.0
         for step in self._steps:
             if step.candidates:
-                _begin_near_identity(self._ops[step.name])
+                begin_near_identity(self._ops[step.name])
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
@@ -187,7 +187,8 @@ def _nothing(step: Step, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _begin_near_identity(candidates: nn.Module) -> None:
+def begin_near_identity(candidates: nn.Module) -> None:
+    """Draw the first weights of the convolutions of candidates: the identity and a little noise."""
     for module in candidates.modules():
         if isinstance(module, nn.Conv2d):
             noise = torch.empty_like(module.weight)
