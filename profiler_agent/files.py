@@ -7,10 +7,10 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from shared.errors import LutnasError
 
@@ -32,15 +32,31 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that after a kill or a power cut it is either the old one or the new one."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+
+    def write(file: BinaryIO) -> Path:
+        file.write(content)
+        return path
+
+    write_somewhere(path.parent, path.name, write)
+
+
+def write_somewhere(folder: Path, draft: str, write: Callable[[BinaryIO], Path | None]) -> Path | None:
+    """Likewise, for a file whose name is known once it is written.
+
+    Args:
+        folder: of the file.
+        draft: part of its name until then.
+        write: fills it and says what it is to be called; None leaves nothing behind.
+    """
+    with disk_errors(folder / draft):
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = folder / f".{draft}.{os.getpid()}"
         try:
             with beside.open("wb") as file:
-                file.write(content)
+                path = write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(path)
+            return None if path is None else beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
 

@@ -51,6 +51,7 @@ class GraphLoader:
                 path = self._store.locate(spec)
                 give_back_memory()
                 self.loaded[spec] = self._settle(spec, path)
+                give_back_memory()
                 if not self._hidden and self._group.needs_kernels(spec):
                     self._count(spec, path)
             except ModelRefused as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Set
 from pathlib import Path
+from typing import BinaryIO
 
 from profiler_agent.files import read_bytes
 from profiler_agent.retrying import retry
@@ -69,15 +70,19 @@ class GraphStore:
         if spec in self._begun and kept is not None:
             return kept[1]
         client, sha256, tries = self._client, None if kept is None else kept[0], 2 if kept else 4
+
+        def save(file: BinaryIO) -> str | None:
+            return client.save_graph(spec, self._batch, file, sha256, precision)
+
         try:
-            model = retry(lambda: client.fetch_graph(spec, self._batch, sha256, precision), tries, self._sleep)
+            path = retry(lambda: self._spool.keep_graph(spec, self._batch, save, precision), tries, self._sleep)
         except ServerAway:
             if kept is None:
                 raise
             self._client = None
             return kept[1]
-        if model is None:
-            if kept is None:
-                raise ServerAway(f"{client.url} sent nothing for {spec}; try again")
-            return kept[1]
-        return self._spool.keep_graph(spec, self._batch, model, precision)
+        if path is not None:
+            return path
+        if kept is None:
+            raise ServerAway(f"{client.url} sent nothing for {spec}; try again")
+        return kept[1]

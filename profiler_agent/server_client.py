@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -34,6 +36,7 @@ TIMEOUT_S = 30.0
 FINISH_TIMEOUT_S = 300.0
 """The end of a run makes the server calibrate."""
 COMPRESS_ABOVE_BYTES = 10_000
+PIECE_BYTES = 65_536
 _AWAY_STATUS = {502, 503, 504}
 """A proxy that does not reach the server, or a server that is not ready: the same as no server."""
 
@@ -77,18 +80,34 @@ class ServerClient:
         self, spec: str, batch: int, known_sha256: str | None = None, precision: str = "fp32"
     ) -> bytes | None:
         """Bytes of a graph; None if they still are those of `known_sha256`."""
+        file = BytesIO()
+        known = self.save_graph(spec, batch, file, known_sha256, precision) is None
+        return None if known else file.getvalue()
+
+    def save_graph(
+        self, spec: str, batch: int, file: BinaryIO, known_sha256: str | None = None, precision: str = "fp32"
+    ) -> str | None:
+        """Write the bytes of a graph into a file as they come, so that they are never in memory as a whole.
+
+        Returns:
+            Their SHA-256; None, and nothing is written, if they still are those of `known_sha256`.
+        """
         headers = {"If-None-Match": f'"{known_sha256}"'} if known_sha256 else {}
         path = f"/v1/graph?spec={quote(spec, safe='')}&batch={batch}"
         path += "" if precision == "fp32" else f"&precision={precision}"
-        response = self._send("GET", path, headers=headers)
-        if response.headers.get(PRECISION_HEADER, "fp32") != precision:
-            raise LutnasError(f"{self.url} is an older lut-server, which has no graphs in {precision}; update it")
-        if response.status_code == httpx.codes.NOT_MODIFIED:
-            return None
-        sha256 = response.headers.get("ETag", "").removeprefix("W/").strip('"')
-        if hashlib.sha256(response.content).hexdigest() != sha256:
+        with self._answer("GET", path, headers) as response:
+            if response.headers.get(PRECISION_HEADER, "fp32") != precision:
+                raise LutnasError(f"{self.url} is an older lut-server, which has no graphs in {precision}; update it")
+            if response.status_code == httpx.codes.NOT_MODIFIED:
+                return None
+            found = hashlib.sha256()
+            for piece in response.iter_bytes(PIECE_BYTES):
+                found.update(piece)
+                file.write(piece)
+            sha256 = response.headers.get("ETag", "").removeprefix("W/").strip('"')
+        if found.hexdigest() != sha256:
             raise ServerAway(f"{self.url} sent {spec} with bytes that are not those of its ETag; try again")
-        return response.content
+        return str(sha256)
 
     def put_run(self, run: Run) -> None:
         """Announce a run; the same one again is no harm."""
@@ -213,15 +232,31 @@ class ServerClient:
         content: bytes | None = None,
         timeout_s: float | None = None,
     ) -> httpx.Response:
+        with self._answer(method, path, headers, content, timeout_s) as response:
+            response.read()
+        return response
+
+    @contextmanager
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str] | None = None,
+        content: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[httpx.Response]:
+        """A success whose body is yet to be read."""
         timeout = httpx.USE_CLIENT_DEFAULT if timeout_s is None else httpx.Timeout(timeout_s)
         try:
-            response = self._http.request(method, path, headers=headers, content=content, timeout=timeout)
+            with self._http.stream(method, path, headers=headers, content=content, timeout=timeout) as response:
+                if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
+                    yield response
+                    return
+                response.read()
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise ServerAway(f"no answer from {self.url} ({_reason(error)}); is lut-server running there?") from error
         except (httpx.InvalidURL, httpx.CookieConflict) as error:
             raise LutnasError(f"{self.url}{path} cannot be asked for: {error}") from error
-        if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
-            return response
         raise self._refusal(response)
 
     def _refusal(self, response: httpx.Response) -> LutnasError:

@@ -14,17 +14,16 @@ DIR/results/JOB.json                 results of jobs that no server has taken ye
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from profiler_agent.files import LineLog, disk_errors, only_one, read_bytes, read_sha256, write_whole
+from profiler_agent.files import LineLog, disk_errors, only_one, read_bytes, read_sha256, write_somewhere, write_whole
 from shared.errors import CorruptFile, InvalidValue
 from shared.jobs import JobResult
 from shared.measurement import Measurement, Round, Run, Verdict
@@ -233,12 +232,24 @@ class Spool:
         wanted = [getattr(like, name) for name in same]
         return [one for one in reversed(self.runs()) if [getattr(one.run, name) for name in same] == wanted]
 
-    def keep_graph(self, spec: str, batch: int, model: bytes, precision: str = "fp32") -> Path:
-        """Keep a graph's bytes, and the reference that they go by; returns their file."""
-        sha256 = hashlib.sha256(model).hexdigest()
-        write_whole(self._graph_path(sha256), model)
-        self.keep_known(_graph_key(spec, batch, precision), {"sha256": sha256})
-        return self._graph_path(sha256)
+    def keep_graph(
+        self, spec: str, batch: int, save: Callable[[BinaryIO], str | None], precision: str = "fp32"
+    ) -> Path | None:
+        """Keep a graph's bytes, and the reference that they go by; returns their file.
+
+        Args:
+            spec, batch, precision: which graph.
+            save: writes the bytes and returns their SHA-256; None where there are none to write.
+        """
+
+        def write(file: BinaryIO) -> Path | None:
+            sha256 = save(file)
+            return None if sha256 is None else self._graph_path(sha256)
+
+        path = write_somewhere(self.folder / "graphs", "graph", write)
+        if path is not None:
+            self.keep_known(_graph_key(spec, batch, precision), {"sha256": path.stem})
+        return path
 
     def find_graph(self, spec: str, batch: int, precision: str = "fp32") -> tuple[str, Path] | None:
         """(SHA-256, file) of a graph as a server last gave it; None where it is not here, or not whole."""

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import json
 
 import httpx
@@ -111,6 +112,26 @@ def test_a_graph_whose_bytes_are_not_those_of_its_etag_is_not_taken():
     torn = httpx.Response(200, content=b"mod", headers={"ETag": f'"{hashlib.sha256(b"model").hexdigest()}"'})
     with pytest.raises(ServerAway, match="not those of its ETag"):
         client_that_gets(torn).fetch_graph("canary:conv-v1", 1)
+
+
+def test_a_graph_goes_into_its_file_piece_by_piece():
+    content = bytes(range(256)) * 1000
+    answer = httpx.Response(200, content=content, headers={"ETag": f'"{hashlib.sha256(content).hexdigest()}"'})
+    file, pieces = io.BytesIO(), []
+    file.write = pieces.append
+    assert client_that_gets(answer).save_graph("canary:conv-v1", 1, file) == hashlib.sha256(content).hexdigest()
+    assert b"".join(pieces) == content
+    assert max(map(len, pieces)) <= 65_536
+
+
+def test_a_connection_that_breaks_in_the_middle_of_a_graph_is_a_server_that_is_away():
+    def pieces():
+        yield b"mod"
+        raise httpx.ReadError("reset")
+
+    answer = httpx.Response(200, content=pieces(), headers={"ETag": '"0"'})
+    with pytest.raises(ServerAway, match="reset"):
+        client_that_gets(answer).fetch_graph("canary:conv-v1", 1)
 
 
 def test_a_plan_of_a_newer_server_says_to_upgrade():

@@ -1,5 +1,6 @@
 """What is on disk survives kills, torn lines and full disks."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from profiler_agent.files import LineLog, write_whole
 from profiler_agent.spool import Spool, default_spool, measurement_id
-from shared.errors import CorruptFile, LutnasError
+from shared.errors import CorruptFile, LutnasError, ServerAway
 from shared.jobs import JobResult
 from shared.measurement import Round, Run, Verdict
 from shared.plan import make_plan
@@ -117,9 +118,29 @@ def test_an_unreadable_run_names_its_file_and_what_to_do(tmp_path, plan):
         Spool(tmp_path).runs()
 
 
+def saving(content):
+    def save(file):
+        file.write(content)
+        return hashlib.sha256(content).hexdigest()
+
+    return save
+
+
+def test_a_graph_whose_download_breaks_off_leaves_nothing_behind(tmp_path):
+    def save(file):
+        file.write(b"mod")
+        raise ServerAway("gone")
+
+    spool = Spool(tmp_path)
+    with pytest.raises(ServerAway):
+        spool.keep_graph("canary:conv-v1", 1, save)
+    assert spool.find_graph("canary:conv-v1", 1) is None
+    assert list((tmp_path / "graphs").iterdir()) == []
+
+
 def test_a_graph_that_rotted_on_disk_is_not_used(tmp_path):
     spool = Spool(tmp_path)
-    spool.keep_graph("canary:conv-v1", 1, b"model")
+    spool.keep_graph("canary:conv-v1", 1, saving(b"model"))
     assert spool.find_graph("canary:conv-v1", 1)[1].read_bytes() == b"model"
     assert spool.find_graph("canary:conv-v1", 2) is None
     (path,) = (tmp_path / "graphs").iterdir()
