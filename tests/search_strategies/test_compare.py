@@ -120,8 +120,10 @@ def test_wrong_use_is_one_line_and_exit_code_2(server, tmp_path, capfd, more, wo
     assert errors[-1].startswith("search: ")
 
 
-def test_another_number_of_budgets_is_refused_in_the_same_folder(server, tmp_path, capfd):
+def test_another_number_of_evaluations_is_refused_in_the_same_folder(server, tmp_path, capfd):
     out = tmp_path / "out"
     assert main(arguments(server, out, "--strategies", "gdas", "--seeds", "1")) == 0
     assert main([*arguments(server, out, "--strategies", "gdas", "--seeds", "1"), "--evaluations", "7"]) == 2
-    assert "choose another --out" in capfd.readouterr().err
+    errors = capfd.readouterr().err
+    assert "6 evaluations, not" in errors
+    assert "7 evaluations; choose another --out" in errors
