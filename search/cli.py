@@ -1,7 +1,7 @@
 """`search`: the command line. Without a subcommand it is the search itself.
 
 search --device rpi4 --lut-url http://server:8700        (also spelt: search run ...)
-search pick|train|export|verify|ladder|report ...              what to do with a finished run
+search pick|train|export|verify|ladder|diagnose|report ...            what to do with a finished run
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "write a member as an ONNX file",
     "verify": "have the device measure a member",
     "ladder": "members for a series of budgets, exported and measured",
+    "diagnose": "train members to the end and compare with the search's ranks",
     "report": "write the HTML report of a run",
     "compare": "strategies of the field side by side, with several seeds",
 }

@@ -22,6 +22,17 @@ CONFIG_SCHEMA = 2
 """2 differs from 1 by `tables`: before, a run had one table, named by `device` and `table_hash`."""
 HYPERNETWORKS = ("rbf", "piecewise-linear", "mlp")
 PRECISIONS = ("fp32", "bf16")
+PATH_SAMPLERS = ("fair", "uniform")
+PROCESSORS = ("cpu", "cuda")
+KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "hypernetwork": HYPERNETWORKS,
+        "path_sampler": PATH_SAMPLERS,
+        "precision": PRECISIONS,
+        "processor": PROCESSORS,
+    }
+)
+"""Settings that are one of several names."""
 
 
 def _setting(default: Any, help_text: str) -> Any:
@@ -76,12 +87,16 @@ class Config:
     gradient_clip: float = _setting(5.0, "largest norm of an update's gradient")
     alpha_lr: float = _setting(0.05, "learning rate of the hypernetwork (Adam)")
     exploration: float = _setting(0.5, "share of fairly sampled paths once alpha moves")
+    path_sampler: str = _setting("fair", f"of paths that ask no alpha: {', '.join(PATH_SAMPLERS)}")
+    exploration_floor: float = _setting(0.0, "share of even odds in the odds that paths and gates are drawn with")
+    auxiliary_skip: float = _setting(0.0, "first weight of a skip beside every op; falls to 0 over the search")
     hypernetwork: str = _setting("rbf", f"kind of the hypernetwork: {', '.join(HYPERNETWORKS)}")
     bandwidth: float = _setting(0.25, "of the rbf hypernetwork")
     temperature_start: float = _setting(5.0, "first temperature of the Gumbel-Softmax gates")
     temperature_end: float = _setting(0.5, "last temperature of the gates; falls geometrically")
     device_share: float = _setting(0.5, "share of conditions with exactly the device's prices; others lie around them")
     precision: str = _setting("fp32", f"of training: {', '.join(PRECISIONS)} (autocast)")
+    processor: str = _setting("cpu", f"of training: {', '.join(PROCESSORS)} (cuda is untested)")
     threads: int = _setting(2, "paths computed at the same time; changes no number")
     confidence: float = _setting(CONFIDENCE, "of the latency bound")
     checkpoint_every: int = _setting(200, "steps between checkpoints")
@@ -93,10 +108,9 @@ class Config:
         if not self.tables or any(a.device >= b.device for a, b in pairwise(self.tables)):
             named = ", ".join(self.devices) or "nothing"
             raise InvalidValue("tables", f"{named} is not one table per device, ordered by the devices' names")
-        if self.hypernetwork not in HYPERNETWORKS:
-            raise UnknownName("hypernetwork", self.hypernetwork, HYPERNETWORKS)
-        if self.precision not in PRECISIONS:
-            raise UnknownName("precision", self.precision, PRECISIONS)
+        for kind, known in KINDS.items():
+            if getattr(self, kind) not in known:
+                raise UnknownName(kind.replace("_", " "), getattr(self, kind), known)
         for names, holds, domain in _DOMAINS:
             for name in names.split():
                 if not (math.isfinite(getattr(self, name)) and holds(getattr(self, name))):
@@ -130,14 +144,14 @@ _DOMAINS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         lambda value: value >= 1,
         "1 or more",
     ),
-    ("seed warmup_steps search_steps weight_decay", lambda value: value >= 0, "0 or more"),
+    ("seed warmup_steps search_steps weight_decay auxiliary_skip", lambda value: value >= 0, "0 or more"),
     (
         "weight_lr gradient_clip alpha_lr bandwidth temperature_start temperature_end",
         lambda value: value > 0,
         "above 0",
     ),
     ("exploration device_share", lambda value: 0 <= value <= 1, "a share from 0 to 1"),
-    ("weight_momentum", lambda value: 0 <= value < 1, "from 0 to below 1"),
+    ("weight_momentum exploration_floor", lambda value: 0 <= value < 1, "from 0 to below 1"),
     ("confidence", lambda value: 0.5 <= value < 1, "from 0.5 to below 1"),
 )
 

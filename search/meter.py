@@ -10,10 +10,11 @@ class Meter:
 
     Args:
         now_s: time of a steady clock.
+        images: per update of the weights.
     """
 
-    def __init__(self, now_s: float) -> None:
-        self._since_s = now_s
+    def __init__(self, now_s: float, images: int) -> None:
+        self._since_s, self._images = now_s, images
         self._losses: list[float] = []
         self._accuracies: list[float] = []
         self.alpha_losses: list[float] = []
@@ -33,7 +34,9 @@ class Meter:
         means = {"loss": fmean(self._losses), "accuracy": 100 * fmean(self._accuracies)}
         if self.alpha_losses:
             means["alpha_loss"] = fmean(self.alpha_losses)
-        self._shown = means
         elapsed_s = now_s - self._since_s
+        if elapsed_s > 0:
+            means["images_per_second"] = round(self._images * len(self._losses) / elapsed_s, 1)
+        self._shown = means
         self._since_s, self._losses, self._accuracies, self.alpha_losses = now_s, [], [], []
         return {**means, "elapsed_s": round(elapsed_s, 3)}

@@ -2,6 +2,7 @@
 
     config.json      search.config.Config
     tables/          the exact bytes of each device's latency table (`search.run_tables`)
+    environment.json versions and processor of every start (`search.environment`)
     data.json        what was found out about the images: classes, normalisation, split, what was left out
     checkpoint.pt    weights, alphas and optimisers after some step
     metrics.jsonl    one JSON object per line, written while training
@@ -32,7 +33,7 @@ from search.data import ImageSet, load_images
 from search.hypernetwork import HYPERNETWORK_BUILDERS, Hypernetwork
 from search.run_tables import read_kept_table, require_one_space, write_table
 from search.supernet import Supernet
-from search.torch_files import read_json, read_torch, write_atomically, write_torch
+from search.torch_files import append_line, read_json, read_torch, write_atomically, write_torch
 from shared.errors import CorruptFile, InvalidValue, LutnasError, SchemaTooNew, UnknownName, WrongUse
 from shared.spaces import Space
 from shared.table import LatencyTable
@@ -214,9 +215,8 @@ class RunDirectory:
         return isinstance(found, dict) and bool(found.get("skip_broken"))
 
     def append_metrics(self, values: dict[str, Any]) -> None:
-        """Add one line."""
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        """Add one line (`append_line`)."""
+        append_line(self.metrics_path, json.dumps(values))
 
     def drop_metrics_after(self, step: int) -> None:
         """Forget what an interrupted run wrote after its last checkpoint."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +18,30 @@ from shared.spaces import Genotype, Space
 
 MOST_TRIES = 200
 """After so many disconnected draws the fastest network stands in."""
+
+
+class PathSampler(Protocol):
+    """A fixed series of connected networks."""
+
+    def path(self, index: int) -> Genotype:
+        """Path number `index`, from 0. May be called from several threads."""
+
+
+class UniformSampler:
+    """Each slot's primitive drawn for itself, all equally likely (SPOS: Guo et al., 2020), until the path is connected.
+
+    Args:
+        space: of the paths.
+        seed: path number i is always the same for the same seed.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space, self._seed = space, seed
+        self._alpha = torch.zeros(len(space.slots), len(space_primitives(space)))
+
+    def path(self, index: int) -> Genotype:
+        """See `PathSampler`."""
+        return sample_path(self._alpha, self._space, generator(self._seed, "uniform path", index))
 
 
 class FairSampler:
@@ -44,7 +71,7 @@ class FairSampler:
         return len(self._primitives) + 1
 
     def path(self, index: int) -> Genotype:
-        """Path number `index`, from 0. May be called from several threads."""
+        """See `PathSampler`."""
         cycle, position = divmod(index, self.cycle_length)
         return self._cycle(cycle)[position]
 
@@ -68,6 +95,24 @@ class FairSampler:
             order = torch.randperm(len(group.slots), generator=random).tolist()
             kept -= {group.slots[place] for place in order[group.kept :]}
         return kept
+
+
+SAMPLER_BUILDERS: Mapping[str, Callable[[Space, int], PathSampler]] = MappingProxyType(
+    {"fair": FairSampler, "uniform": UniformSampler}
+)
+"""By the name on the command line: (space, seed) -> sampler."""
+
+
+def with_floor(alpha: Tensor, share: float) -> Tensor:
+    """Logits of the odds (1 - share) softmax(alpha) + share / primitives: no primitive is ever out of the draw.
+
+    Args:
+        alpha: logits (slots, primitives).
+        share: 0 gives alpha itself back.
+    """
+    if not share:
+        return alpha
+    return torch.log((1 - share) * torch.softmax(alpha, dim=1) + share / alpha.shape[1])
 
 
 def largest_genotype(space: Space) -> Genotype:

@@ -76,3 +76,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
         raise LutnasError(f"{path} cannot be written: {error.strerror}; what was there before stays") from error
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add a line to a file.
+
+    Raises:
+        LutnasError: it cannot be written, as on a full disk.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise LutnasError(f"{path} cannot be written: {error.strerror}; what was there before stays") from error

@@ -22,7 +22,7 @@ from search.data import ImageSet
 from search.retraining import Retraining, RetrainingSettings
 from search.run_directory import RunDirectory
 from search.supernet import Network
-from search.torch_files import read_torch, write_atomically, write_torch
+from search.torch_files import append_line, read_torch, write_atomically, write_torch
 from shared.errors import CorruptFile, InvalidValue, SchemaTooNew, WrongUse
 from shared.wire import from_wire
 
@@ -117,8 +117,7 @@ class TrainedNetwork:
     def keep(self, training: Retraining, metrics: dict[str, float] | None = None) -> None:
         """Write the checkpoint, and the metrics of an epoch."""
         if metrics is not None:
-            with self._metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics) + "\n")
+            append_line(self._metrics, json.dumps(metrics))
         write_torch(self._checkpoint, training.state())
 
     def finish(self, network: Network, test_accuracy: float) -> None:

@@ -14,6 +14,7 @@ how often the search was interrupted.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,19 +24,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.condition import sample_condition
+from search.condition import sample_condition, space_primitives
 from search.config import Config
 from search.data import ImageSet, splits
 from search.data.stream import Stream
-from search.gradients import set_mean_gradients
+from search.gradients import ALONE, set_mean_gradients
 from search.meter import Meter
 from search.objective import Objective, make_objective
 from search.progress import Progress
 from search.randomness import generator
+from search.ranks import Ranks
 from search.run_directory import Checkpoint, RunDirectory, new_hypernetwork
-from search.sampling import FairSampler, sample_path, straight_through_gates
+from search.sampling import SAMPLER_BUILDERS, sample_path, straight_through_gates, with_floor
 from search.supernet import Supernet
-from shared.errors import LutnasError
+from search.tensorboard import TensorBoardLog
+from shared.errors import LutnasError, WrongUse
 from shared.spaces import Genotype, Space
 
 METRICS_EVERY = 50
@@ -49,12 +52,20 @@ class Trainer:
     Args:
         run: its config, tables and checkpoint; a checkpoint that is there is gone on with.
         images: of the config's data set.
+        ranks: the processes that share the search.
+
+    Raises:
+        InvalidValue: the paths or conditions of a step cannot be shared evenly.
     """
 
-    def __init__(self, run: RunDirectory, images: ImageSet) -> None:
+    def __init__(self, run: RunDirectory, images: ImageSet, ranks: Ranks = ALONE) -> None:
         config = run.config
+        for name in ("paths_per_step", "conditions_per_step"):
+            ranks.check_divides(name, getattr(config, name))
+        self.ranks, self.place = ranks, _place(config.processor)
         self.run, self.config, self.space = run, config, run.space
-        self.supernet, self.hypernetwork = new_supernet(config, run.space), new_hypernetwork(config, run.tables)
+        self.supernet = new_supernet(config, run.space).to(self.place)
+        self.hypernetwork = new_hypernetwork(config, run.tables)
         self.parameters = list(self.supernet.parameters())
         self.references = list(self.hypernetwork.parameters())
         self.weight_optimizer = torch.optim.SGD(
@@ -63,23 +74,33 @@ class Trainer:
             momentum=config.weight_momentum,
             weight_decay=config.weight_decay,
             nesterov=config.weight_momentum > 0,
-            foreach=True,
+            fused=True,
         )
-        self.alpha_optimizer = torch.optim.Adam(self.references, lr=config.alpha_lr, foreach=True)
+        if config.weight_momentum:
+            for parameter in self.parameters:  # torch makes all of them or none; here an op may wait for its first path
+                self.weight_optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        self.alpha_optimizer = torch.optim.Adam(self.references, lr=config.alpha_lr, fused=True)
         self.objectives = [make_objective(table) for table in run.tables]
-        self.fair = FairSampler(self.space, config.seed)
+        self.fixed_paths = SAMPLER_BUILDERS[config.path_sampler](self.space, config.seed)
         split, side = splits(images, config.seed), config.search_resolution
         self.train_stream = Stream(images, split.train, side, config.batch_size, config.seed, "weights")
         self.validation_stream = Stream(images, split.validation, side, config.alpha_batch_size, config.seed, "alpha")
         self.step = 0
-        if run.checkpoint_path.exists():
+        begun = ranks.any(run.checkpoint_path.exists())  # asked by all before the first one writes it
+        if begun:
             self._restore(run.load_checkpoint())
         else:
             self.save()
-        run.drop_metrics_after(self.step)
+        if ranks.is_first:
+            run.drop_metrics_after(self.step)
 
-    def train(self, progress: Progress, stopped: Stopped = lambda: False) -> bool:
+    def train(self, progress: Progress, stopped: Stopped = lambda: False, log: TensorBoardLog | None = None) -> bool:
         """Go on to the last step, or until `stopped()`; a checkpoint is written in either case.
+
+        Args:
+            progress: shows the phases.
+            stopped: asked before each step.
+            log: of metrics and alphas, beside the run's own.
 
         Returns:
             Whether the search is complete.
@@ -89,11 +110,15 @@ class Trainer:
         """
         threads_before = torch.get_num_threads()
         torch.set_num_threads(1)
+
+        def any_stopped() -> bool:
+            return self.ranks.any(stopped())
+
         try:
             with ThreadPoolExecutor(self.config.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 for name, end in (("warm-up", self.config.warmup_steps), ("search", self.config.total_steps)):
-                    if self.step < end and not stopped():
-                        self._train_phase(name, end, pool, progress, stopped)
+                    if self.step < end and not any_stopped():
+                        self._train_phase(name, end, pool, progress, any_stopped, log)
         finally:
             torch.set_num_threads(threads_before)
         self.save()
@@ -101,6 +126,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
+        if not self.ranks.is_first:
+            return
         self.run.save_checkpoint(
             Checkpoint(
                 self.step,
@@ -111,8 +138,16 @@ class Trainer:
             )
         )
 
-    def _train_phase(self, name: str, end: int, pool: ThreadPoolExecutor, progress: Progress, stopped: Stopped) -> None:
-        meter = Meter(time.monotonic())
+    def _train_phase(
+        self,
+        name: str,
+        end: int,
+        pool: ThreadPoolExecutor,
+        progress: Progress,
+        stopped: Stopped,
+        log: TensorBoardLog | None,
+    ) -> None:
+        meter = Meter(time.monotonic(), self.config.paths_per_step * self.train_stream.batch_size)
         with progress.phase(name, end - self.step) as phase:
             while self.step < end and not stopped():
                 meter.add(*self._weight_step(pool))
@@ -120,41 +155,51 @@ class Trainer:
                     meter.alpha_losses.append(self._alpha_step(pool))
                 self.step += 1
                 phase.advance(1, **meter.shown())
-                if self.step % METRICS_EVERY == 0 or self.step == end:
-                    self.run.append_metrics({"step": self.step, "phase": name, **meter.flush(time.monotonic())})
+                if (self.step % METRICS_EVERY == 0 or self.step == end) and self.ranks.is_first:
+                    self._report(name, meter, log)
                 if self.step % self.config.checkpoint_every == 0:
                     self.save()
+
+    def _report(self, phase: str, meter: Meter, log: TensorBoardLog | None) -> None:
+        values = {"step": self.step, "phase": phase, **meter.flush(time.monotonic())}
+        self.run.append_metrics(values)
+        if log is not None:
+            temperature = {"temperature": self._temperature()} if phase == "search" else {}
+            log.metrics({**values, "learning_rate": self._learning_rate(), **temperature})
+            for name, objective in zip(self.config.devices, self.objectives, strict=True):
+                log.alphas(self.step, self.hypernetwork, name, objective.device, space_primitives(self.space))
 
     def _weight_step(self, pool: ThreadPoolExecutor) -> tuple[float, float]:
         """One update of the weights; mean loss and accuracy of its batches."""
         count = self.config.paths_per_step
-        numbers = range(self.step * count, (self.step + 1) * count)
+        numbers = self.ranks.share(range(self.step * count, (self.step + 1) * count))
         for group in self.weight_optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        paths = [self._path(number) for number in numbers]
-        results = list(pool.map(self._path_gradients, paths, numbers))
+        results = list(pool.map(self._path_gradients, map(self._path, numbers), numbers))
         losses, accuracies, gradients = zip(*results, strict=True)
-        self._apply(self.weight_optimizer, self.parameters, gradients, losses)
-        return sum(losses) / count, sum(accuracies) / count
+        loss, accuracy = (total / count for total in self.ranks.sum([sum(losses), sum(accuracies)]))
+        self._apply(self.weight_optimizer, self.parameters, gradients, loss)
+        return loss, accuracy
 
     def _path(self, number: int) -> Genotype:
-        """Path number `number` of the whole search. In the search, `exploration` of them go on in the fair order."""
+        """Path number `number` of the whole search. In the search, `exploration` of them ask no alpha."""
         warm = self.config.warmup_steps * self.config.paths_per_step
         if number < warm:
-            return self.fair.path(number)
+            return self.fixed_paths.path(number)
         before, after = (math.floor((number - warm + i) * self.config.exploration) for i in (0, 1))
         if after > before:
-            return self.fair.path(warm + before)
+            return self.fixed_paths.path(warm + before)
         random = generator(self.config.seed, "path", number)
         objective = self._drawn_objective("path", number)
         condition = sample_condition(objective.device, self.config.device_share, random)
         with torch.no_grad():
-            return sample_path(self.hypernetwork(condition.vector()), self.space, random)
+            alpha = with_floor(self.hypernetwork(condition.vector()), self.config.exploration_floor)
+            return sample_path(alpha, self.space, random)
 
     def _path_gradients(self, path: Genotype, number: int) -> tuple[float, float, Sequence[Tensor | None]]:
-        images, labels = self.train_stream.batch(number)
+        images, labels = self._placed(self.train_stream.batch(number))
         with self._autocast():
-            logits = self.supernet(images, path).float()
+            logits = self.supernet(images, path, auxiliary_skip=self._auxiliary_skip()).float()
         loss = F.cross_entropy(logits, labels)
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         return loss.item(), (logits.argmax(dim=1) == labels).double().mean().item(), gradients
@@ -163,21 +208,23 @@ class Trainer:
         """One update of the hypernetwork; mean loss, penalties included."""
         count = self.config.conditions_per_step
         index = (self.step - self.config.warmup_steps) // self.config.alpha_every
-        results = list(pool.map(self._condition_gradients, range(index * count, (index + 1) * count)))
-        losses, gradients = zip(*results, strict=True)
-        self._apply(self.alpha_optimizer, self.references, gradients, losses)
-        return float(sum(losses) / count)
+        numbers = self.ranks.share(range(index * count, (index + 1) * count))
+        losses, gradients = zip(*pool.map(self._condition_gradients, numbers), strict=True)
+        loss = self.ranks.sum([sum(losses)])[0] / count
+        self._apply(self.alpha_optimizer, self.references, gradients, loss)
+        return loss
 
     def _condition_gradients(self, number: int) -> tuple[float, Sequence[Tensor | None]]:
         random = generator(self.config.seed, "condition", number)
         objective = self._drawn_objective("condition", number)
         condition = sample_condition(objective.device, self.config.device_share, random)
-        images, labels = self.validation_stream.batch(number)
+        images, labels = self._placed(self.validation_stream.batch(number))
         alpha = self.hypernetwork(condition.vector())
-        gates = straight_through_gates(alpha, self.space, self._temperature(), random)
+        drawn_from = with_floor(alpha, self.config.exploration_floor)
+        gates = straight_through_gates(drawn_from, self.space, self._temperature(), random)
         with self._autocast():
-            logits = self.supernet(images, gates).float()
-        loss = F.cross_entropy(logits, labels) + objective.penalty(alpha, condition)
+            logits = self.supernet.straight_through(images, gates.to(self.place), self._auxiliary_skip())
+        loss = F.cross_entropy(logits.float(), labels).to(alpha.device) + objective.penalty(alpha, condition)
         # Only the hypernetwork's gradient is asked for: torch then skips those of the supernet's weights.
         return loss.item(), torch.autograd.grad(loss, self.references, allow_unused=True)
 
@@ -193,13 +240,13 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         parameters: Sequence[nn.Parameter],
         gradients: Sequence[Sequence[Tensor | None]],
-        losses: Sequence[float],
+        loss: float,
     ) -> None:
         """Average in a fixed order, check, clip, update. Weights of ops that no path ran stay as they are."""
-        norm = set_mean_gradients(parameters, gradients, self.config.gradient_clip)
-        if not (math.isfinite(norm) and all(map(math.isfinite, losses))):
+        norm = set_mean_gradients(parameters, gradients, self.config.gradient_clip, self.ranks)
+        if not (math.isfinite(norm) and math.isfinite(loss)):
             raise LutnasError(
-                f"training diverged at step {self.step}: loss {sum(losses) / len(losses):g}, gradient norm {norm:g};"
+                f"training diverged at step {self.step}: loss {loss:g}, gradient norm {norm:g};"
                 f" the last good checkpoint stays in {self.run.path}, a smaller --weight-lr may help"
             )
         optimizer.step()
@@ -213,9 +260,19 @@ class Trainer:
         done = (self.step - config.warmup_steps) / max(config.search_steps - 1, 1)
         return float(config.temperature_start * (config.temperature_end / config.temperature_start) ** done)
 
+    def _auxiliary_skip(self) -> float:
+        """Weight of the skip beside every op (DARTS-: Chu et al., 2021): falls to 0 linearly over all steps."""
+        return self.config.auxiliary_skip * (1 - self.step / self.config.total_steps)
+
     def _autocast(self) -> AbstractContextManager[None]:
         # Without the cache: threads would share casts, and with them parts of each other's graph.
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16", cache_enabled=False)
+        return torch.autocast(
+            self.place.type, torch.bfloat16, enabled=self.config.precision == "bf16", cache_enabled=False
+        )
+
+    def _placed(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        return images.to(self.place), labels.to(self.place)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.supernet.load_state_dict(checkpoint.supernet)
@@ -223,6 +280,17 @@ class Trainer:
         self.weight_optimizer.load_state_dict(checkpoint.weight_optimizer)
         self.alpha_optimizer.load_state_dict(checkpoint.alpha_optimizer)
         self.step = checkpoint.step
+
+
+def _place(processor: str) -> torch.device:
+    """Where the supernet is trained; the hypernetwork stays on the CPU."""
+    if processor == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise WrongUse("--processor cuda: this torch sees no CUDA device")
+    place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(place)
+    return place
 
 
 def new_supernet(config: Config, space: Space) -> Supernet:

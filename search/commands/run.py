@@ -2,7 +2,7 @@
 hypernetwork, rank the families.
 
 Everything goes into one folder (--out). Interrupted anywhere, `search --resume --out DIR` goes on as if nothing had
-happened.
+happened. Several processes share a search: torchrun --nproc-per-node N -m search --device D --lut-url URL ...
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from typing import Any
 from rich.console import Console
 
 from search.condition import device_simplex
-from search.config import HYPERNETWORKS, PRESETS, SETTINGS, Config, default_search_resolution, references
+from search.config import KINDS, PRESETS, SETTINGS, Config, default_search_resolution, references
 from search.data import ImageSet, load_images
 from search.data.class_folders import FOLDER
 from search.data.sources import DATASETS
+from search.environment import record_environment
 from search.family import build_families
 from search.interruption import interrupt_on_terminate, stop_on_signals
 from search.ladder import LADDER_FILE, find_ladder
 from search.lut_client import LutClient
 from search.posting import post_result
 from search.precision import choose_precision
-from search.progress import Progress, make_progress
+from search.progress import Progress, SilentProgress, make_progress
+from search.ranks import Ranks, joined_ranks
 from search.report import build_report
 from search.run_directory import RunDirectory
 from search.run_tables import require_fp32, require_one_space
+from search.tensorboard import TensorBoardLog
 from search.torch_files import write_atomically
 from search.training import Trainer
 from shared.errors import InvalidValue, LutnasError, WrongUse
@@ -38,6 +41,7 @@ from shared.spaces import SPACES, parse_space
 from shared.table import LatencyTable
 
 DEFAULT_PRESET = "standard"
+CHOICES = {**KINDS, "precision": ("auto", *KINDS["precision"])}
 SKELETON = ("resolution", "channels", "depth")
 
 
@@ -67,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-broken", action="store_true", help="leave out images of a folder that cannot be read")
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/DEVICES-DATASET)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--tensorboard", action="store_true", help="curves and histograms in tensorboard/ of the run")
     parser.add_argument(
         "--preset", choices=PRESETS, default=DEFAULT_PRESET, help="length of the search (default: %(default)s)"
     )
@@ -74,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--search-resolution", type=int, help="side that images are pooled to (default: half from 32 on)"
     )
     for name, (default, help_text) in SETTINGS.items():
-        choices = HYPERNETWORKS if name == "hypernetwork" else ("auto", "fp32", "bf16") if name == "precision" else None
+        choices = CHOICES.get(name)
         shown = "auto: the faster one" if name == "precision" else str(default)
         shown = f"by preset, {shown}" if any(name in preset for preset in PRESETS.values()) else shown
         parser.add_argument(_flag(name), type=type(default), choices=choices, help=f"{help_text} (default: {shown})")
@@ -82,18 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Search, or go on with a search, and build the family."""
-    progress = make_progress(console)
-    directory, images = resume_run(args, progress) if args.resume else begin_run(args, progress)
-    with stop_on_signals() as stopped:
-        trainer = Trainer(directory, images)
-        if trainer.step:
-            progress.line(f"going on after step {trainer.step} of {trainer.config.total_steps}")
-        complete = trainer.train(progress, stopped)
-    if not complete:
-        raise LutnasError(
-            f"stopped after step {trainer.step} of {trainer.config.total_steps}, everything is saved;"
-            f" go on with: search --resume --out {directory.path}"
-        )
+    with joined_ranks() as ranks:
+        progress = make_progress(console) if ranks.is_first else SilentProgress()
+        directory = _train(args, ranks, progress)
+    if not ranks.is_first:
+        return 0
     with (
         interrupt_on_terminate(),
         LutClient(directory.config.lut_url, args.token or os.environ.get("LUTNAS_TOKEN")) as client,
@@ -107,6 +105,33 @@ def run(args: argparse.Namespace, console: Console) -> int:
             pick = f"search pick --run {directory.path}{which} --max-latency-ms X"
             progress.line(f"the report: {report}; a member: {pick}")
     return 0
+
+
+def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDirectory:
+    """Train to the end in all processes, the first of which has made or opened the folder."""
+    if ranks.is_first:
+        directory, images = resume_run(args, progress) if args.resume else begin_run(args, progress)
+        ranks.from_first(str(directory.path))
+    else:
+        directory = RunDirectory.open(Path(ranks.from_first(None)))
+        images = directory.load_images()
+    with stop_on_signals() as stopped:
+        trainer = Trainer(directory, images, ranks)
+        if trainer.step:
+            progress.line(f"going on after step {trainer.step} of {trainer.config.total_steps}")
+        if ranks.is_first:
+            for change in record_environment(directory.path, trainer.step, ranks.count):
+                progress.line(f"{change}: numbers may differ from those of an uninterrupted search")
+        log = TensorBoardLog(directory.path, trainer.step) if args.tensorboard and ranks.is_first else None
+        complete = trainer.train(progress, stopped, log)
+        if log is not None:
+            log.close()
+    if not complete:
+        raise LutnasError(
+            f"stopped after step {trainer.step} of {trainer.config.total_steps}, everything is saved;"
+            f" go on with: search --resume --out {directory.path}"
+        )
+    return directory
 
 
 def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:

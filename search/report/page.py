@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from search.diagnosis import agreement_rows, find_diagnosis
+from search.environment import load_environments
 from search.family import SKIPS, Family, load_family
 from search.ladder import LADDER_FILE, Rung, find_ladder
 from search.members import Member
@@ -26,11 +26,8 @@ from search.report.charts import (
 )
 from search.report.style import STYLE
 from search.run_directory import RunDirectory
-from shared import __version__
 from shared.table import LatencyTable
 from shared.wire import to_wire
-
-LIBRARIES = ("torch", "onnx", "onnxruntime", "numpy")
 
 
 def build_report(run: RunDirectory, ladder: Path | None = None) -> str:
@@ -184,12 +181,33 @@ def _diagnostics(run: RunDirectory, family: Family) -> str:
         + choices_by_budget(family, space)
         + "<h3>Expected against derived latency</h3>"
         + expected_against_derived(family)
+        + _agreement(run)
     )
     note = (
         "Known ways of such a search to fail: collapse to skips, few distinct networks, a relaxed latency that is not"
         " the derived network's."
     )
     return _section("Diagnostics", body, note)
+
+
+def _agreement(run: RunDirectory) -> str:
+    diagnosis = find_diagnosis(run.folder)
+    if diagnosis is None:
+        return "<p>How well the search ranked, by networks trained to the end: search diagnose says so.</p>"
+    header = ("predicted ms", "parameters", "rank", "test accuracy, mean", "by seed")
+    rows = [
+        (
+            f"{one.member.predicted_ms:.3g}",
+            f"{one.member.parameters:,}",
+            f"{one.member.rank:.1f}",
+            f"{_mean(one.test_accuracies):.2f} %",
+            ", ".join(f"{accuracy:.2f}" for accuracy in one.test_accuracies),
+        )
+        for one in diagnosis.members
+    ]
+    kind = escape(f"Kendall's tau with the test accuracy of {len(rows)} members, {diagnosis.accuracy_kind}")
+    taus = _pairs(agreement_rows(diagnosis))
+    return f"<h3>Rank against retrained accuracy</h3><p>{kind}:</p>{taus}{_rows(header, rows)}"
 
 
 def _provenance(run: RunDirectory, family: Family) -> str:
@@ -203,9 +221,7 @@ def _provenance(run: RunDirectory, family: Family) -> str:
         ("data", f"{config.dataset}, {config.data_fingerprint}"),
         ("seed", str(config.seed)),
         ("confidence of bounds", f"{family.confidence:g}"),
-        ("lutnas", __version__),
-        ("python", platform.python_version()),
-        *((name, _version(name)) for name in LIBRARIES),
+        *_environment(run),
         *((f"{phase}, seconds", f"{seconds:.0f}") for phase, seconds in _durations(run)),
         ("family and baseline, seconds", f"{family.seconds:.0f}"),
     ]
@@ -227,11 +243,14 @@ def _durations(run: RunDirectory) -> list[tuple[str, float]]:
     return list(seconds.items())
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+def _environment(run: RunDirectory) -> list[tuple[str, str]]:
+    """Of every start of the search: where and with what it ran."""
+    rows = []
+    for one in load_environments(run.path):
+        libraries = ", ".join(f"{name} {version or '(none)'}" for name, version in one.libraries.items())
+        said = f"lutnas {one.lutnas}, python {one.python}, {libraries}; {one.processor}; processes: {one.processes}"
+        rows.append((f"from step {one.step} on", said))
+    return rows
 
 
 def _mean(values: Sequence[float]) -> float:

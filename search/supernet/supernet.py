@@ -12,7 +12,8 @@ identity 88 % (one seed).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from search.supernet.batch_norm import BatchNorm
 from search.supernet.depthwise_primitives import FactorizedReduction
 from search.supernet.network import Network
 from search.supernet.primitives import build_op
+from search.supernet.straight_through import gated
 from search.supernet.wiring import execute, plant
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
@@ -53,7 +55,13 @@ class Supernet(nn.Module):
                 begin_near_identity(self._ops[step.name])
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor, choice: Choice, columns: Sequence[Sequence[int]] | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        choice: Choice,
+        columns: Sequence[Sequence[int]] | None = None,
+        auxiliary_skip: float = 0.0,
+    ) -> Tensor:
         """Logits (batch, classes).
 
         Args:
@@ -61,18 +69,48 @@ class Supernet(nn.Module):
             choice: a connected genotype, indices, or gates (slots, primitives) that may carry a gradient.
             columns: with gates, the primitives of each slot that are run; the others count as if their gates were 0 and
                 get no gradient. None runs all.
+            auxiliary_skip: weight of the input that is added to each slot's value where the shape stays (DARTS-: Chu et
+                al., 2021).
 
         Raises:
             InvalidValue: the choice is not a connected genotype, or the gates have another shape.
         """
         if isinstance(choice, Tensor):
             gates = self._checked(choice)
-            return execute(self._steps, x, lambda step, features: self._mixture(step, features, gates, columns))
+            mixture = partial(self._mixture, gates=gates, columns=columns)
+            return execute(self._steps, x, _with_skip(mixture, auxiliary_skip))
         genotype = choice if isinstance(choice, Genotype) else self.genotype(choice)
         self.space.check(genotype)
         if not self.space.is_connected(genotype):
             raise InvalidValue("genotype", f"{self.space.format(genotype)} does not connect input and output")
-        return execute(self.space.wiring(genotype), x, self._chosen)
+        return execute(self.space.wiring(genotype), x, _with_skip(self._chosen, auxiliary_skip))
+
+    def straight_through(self, x: Tensor, gates: Tensor, auxiliary_skip: float = 0.0) -> Tensor:
+        """What `forward` gives for gates that are 1 once per slot and 0 elsewhere: logits (batch, classes), gradients.
+
+        Only the chosen ops are run backwards (`search.supernet.straight_through`): their weights alone get a gradient.
+
+        Args:
+            x, auxiliary_skip: see `forward`.
+            gates: (slots, primitives).
+
+        Raises:
+            InvalidValue: the gates have another shape.
+        """
+        chosen = self._checked(gates).argmax(dim=1).tolist()
+        rows = gates.unbind()
+
+        def run(step: Step, features: Tensor) -> Tensor:
+            if step.slot is None:
+                return self._ops[step.name](features)  # type: ignore[no-any-return]
+            columns, values = [], []
+            for name, op in self._ops[step.name].items():  # type: ignore[operator]
+                columns.append(self._columns[step.slot][name])
+                with torch.set_grad_enabled(columns[-1] == chosen[step.slot]):
+                    values.append(op(features))
+            return gated(rows[step.slot], columns, values, chosen[step.slot])
+
+        return execute(self._steps, x, _with_skip(run, auxiliary_skip))
 
     def genotype(self, indices: tuple[int, ...]) -> Genotype:
         """The genotype of one primitive's index per slot."""
@@ -127,6 +165,19 @@ def _build(step: Step) -> nn.Module:
 def _shared_prefix(step: Step) -> str:
     """Where the supernet keeps the tensors of a network's step: a slot's candidates stand one level deeper."""
     return step.name if step.slot is None or step.key is None else f"{step.name}{step.key.primitive}."
+
+
+def _with_skip(run: Callable[[Step, Tensor], Tensor], weight: float) -> Callable[[Step, Tensor], Tensor]:
+    """Beside each slot's op, where the shape stays, `weight` times its input."""
+    if not weight:
+        return run
+
+    def run_beside_skip(step: Step, x: Tensor) -> Tensor:
+        y = run(step, x)
+        key = step.key or step.candidates[0]
+        return y + weight * x if step.slot is not None and key.keeps_shape else y
+
+    return run_beside_skip
 
 
 def _nothing(step: Step, x: Tensor) -> Tensor:

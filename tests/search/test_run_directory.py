@@ -188,3 +188,14 @@ def test_plain_progress_writes_a_line_at_both_ends_and_every_ten_seconds():
     assert lines[0] == "search: 30"
     assert lines[-1].startswith("search: 30/30  done  30 s  loss 0.5")
     assert 3 <= len(lines) <= 5
+
+
+def test_a_run_that_is_older_than_some_settings_goes_on_with_their_defaults(tmp_path, config, table, digits):
+    directory = RunDirectory.create(tmp_path / "old", replace(config, warmup_steps=1, search_steps=1), table)
+    written = json.loads((directory.path / "config.json").read_text())
+    older = {name: value for name, value in written.items() if name not in ("auxiliary_skip", "path_sampler")}
+    (directory.path / "config.json").write_text(json.dumps(older))
+    assert Trainer(RunDirectory.open(directory.path), digits).train(SilentProgress())
+    again = RunDirectory.open(directory.path)
+    assert again.load_checkpoint().step == 2
+    assert again.config == directory.config

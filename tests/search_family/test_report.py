@@ -1,9 +1,11 @@
 import dataclasses
 import re
 from html.parser import HTMLParser
+from importlib.metadata import version
 
 import pytest
 
+from search.environment import record_environment
 from search.family import load_family
 from search.ladder import Attempt, Rung, write_ladder
 from search.report import build_report
@@ -113,6 +115,7 @@ def test_every_member_is_drawn_without_its_dead_edges(run, rungs):
 
 
 def test_page_names_table_error_hashes_seed_versions_and_durations(run, rungs):
+    record_environment(run.path, 0)
     text = " ".join(Page(build_report(run)).text)
     assert "1.90 %" in text
     assert "0.950" in text
@@ -137,3 +140,15 @@ def test_values_from_outside_are_escaped(run, rungs):
 
 def test_report_of_the_same_run_is_the_same_page(run, rungs):
     assert build_report(run) == build_report(RunDirectory.open(run.path))
+
+
+def test_page_says_with_which_versions_the_search_was_started_each_time(run):
+    assert "from step" not in build_report(run)
+    record_environment(run.path, 0)
+    path = run.path / "environment.json"
+    path.write_text(path.read_text().replace(version("torch"), "1.0"))
+    record_environment(run.path, 7, processes=2)
+    rows = {row[0]: row[1] for row in Page(build_report(run)).rows if row and row[0].startswith("from step")}
+    assert "torch 1.0" in rows["from step 0 on"]
+    assert f"torch {version('torch')}" in rows["from step 7 on"]
+    assert rows["from step 7 on"].endswith("processes: 2")

@@ -1,0 +1,8 @@
+"""`python -m search` is `search`; `torchrun --nproc-per-node N -m search` shares it among N processes."""
+
+import sys
+
+from search.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Say how well the search ranked: train members of the family to the end, with several seeds, and compare.
+
+The recipe is that of `search train`; interrupted, the same command goes on where it was. What was trained before by the
+same recipe is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from search.commands.finished_run import add_run, open_run, working_progress
+from search.commands.output import print_line
+from search.commands.train import train
+from search.diagnosis import (
+    FILE_NAME,
+    RetrainedMember,
+    agreement_rows,
+    diagnose,
+    spread_members,
+    write_diagnosis,
+)
+from search.family import load_family
+from search.interruption import stop_on_signals
+from search.report import build_report
+from search.retraining import SETTINGS, RetrainingSettings
+from search.torch_files import write_atomically
+from search.trained_network import TrainedNetwork
+from shared.errors import InvalidValue
+
+MEMBERS, SEEDS = 8, 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `search diagnose`; every setting of `search.retraining` is one."""
+    add_run(parser)
+    parser.add_argument(
+        "--members", type=int, default=MEMBERS, metavar="N", help="networks, evenly over the family (%(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="trainings of each (%(default)s)")
+    for name, (default, help_text) in SETTINGS.items():
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=type(default), default=default, help=f"{help_text} (default: %(default)s)")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Train what is not trained yet, compare, and write `diagnosis.json` and the report."""
+    run = open_run(args)
+    if args.seeds < 1:
+        raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
+    members = spread_members(load_family(run).members, args.members)
+    chosen = {name: getattr(args, name) for name in SETTINGS}
+    every = [
+        RetrainingSettings(**chosen, seed=run.config.seed + k, precision=run.config.precision)
+        for k in range(args.seeds)
+    ]
+    images, progress = run.load_images(), working_progress()
+    accuracies: dict[str, list[float]] = {member.genotype: [] for member in members}
+    with stop_on_signals() as stopped:
+        for settings in every:
+            for member in members:
+                trained = TrainedNetwork.begin(run, member.genotype, settings)
+                if not trained.done:
+                    train(trained, run, images, progress, stopped)
+                assert trained.test_accuracy is not None
+                accuracies[member.genotype].append(trained.test_accuracy)
+    retrained = [RetrainedMember(member, tuple(accuracies[member.genotype])) for member in members]
+    found = diagnose(retrained, every[0].accuracy_kind)
+    write_diagnosis(run.folder, found)
+    write_atomically(run.folder / "report.html", build_report(run).encode())
+    print_line(console, f"Kendall's tau with the test accuracy of {len(members)} members, {found.accuracy_kind}:")
+    for name, value in agreement_rows(found):
+        print_line(console, f"  {name}: {value}")
+    print_line(console, f"{run.folder / FILE_NAME}; also in {run.path / 'report.html'}")
+    return 0

@@ -1,0 +1,117 @@
+"""The processes of one search (`torchrun --nproc-per-node N -m search ...`): who does what of a step, and the sums.
+
+Each process computes its share of the paths and conditions of every step; gradients are summed over all and every
+process performs the same update. Nothing else is shared out: what a path is follows from its number, so N processes
+find what one finds, up to the order of summation. The first process alone writes files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from shared.errors import InvalidValue, LutnasError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all; every method that says "all" has to be called by all of them in the same order.
+
+    Attributes:
+        index: of this process, from 0.
+        count: of processes.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.index == 0
+
+    def check_divides(self, name: str, number: int) -> None:
+        """Raise InvalidValue unless every process gets as many of a step's parts."""
+        if number % self.count:
+            raise InvalidValue(name, f"{number} cannot be shared evenly by {self.count} processes")
+
+    def share(self, parts: Sequence[T]) -> Sequence[T]:
+        """What this process does of the parts of a step."""
+        return parts[self.index :: self.count]
+
+    def any(self, flag: bool) -> bool:
+        """Whether any of all says so."""
+        return flag if self.count == 1 else self.sum([float(flag)])[0] > 0
+
+    def sum(self, numbers: Sequence[float]) -> list[float]:
+        """Sums over all."""
+        if self.count == 1:
+            return list(numbers)
+        total = torch.tensor(numbers, dtype=torch.float64)
+        _translated(lambda: dist.all_reduce(total))
+        return [float(value) for value in total]
+
+    def sum_gradients(self, gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor | None]:
+        """Sums over all; None where no process has a gradient.
+
+        Args:
+            gradients: of this process.
+            like: tensors of their shapes and layouts.
+        """
+        if self.count == 1:
+            return list(gradients)
+        used = torch.tensor([gradient is not None for gradient in gradients], dtype=torch.int32)
+        _translated(lambda: dist.all_reduce(used))
+        wanted = [place for place, count in enumerate(used.tolist()) if count]
+        totals = [torch.zeros_like(like[place]) for place in wanted]
+        for total, place in zip(totals, wanted, strict=True):
+            if (own := gradients[place]) is not None:
+                total.copy_(own)
+        flat = torch.cat([total.flatten() for total in totals])
+        _translated(lambda: dist.all_reduce(flat))
+        found: list[Tensor | None] = [None] * len(like)
+        for total, place, part in zip(totals, wanted, flat.split([total.numel() for total in totals]), strict=True):
+            found[place] = total.copy_(part.view(total.shape))
+        return found
+
+    def from_first(self, text: str | None) -> str:
+        """The first process's text, for all; the others give None."""
+        if self.count == 1:
+            assert text is not None
+            return text
+        box = [text]
+        _translated(lambda: dist.broadcast_object_list(box, src=0))
+        assert box[0] is not None
+        return box[0]
+
+
+@contextmanager
+def joined_ranks() -> Iterator[Ranks]:
+    """This process's place as torchrun's environment variables say; alone without them."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Ranks()
+        return
+    # Tensors on a GPU go through nccl, which is untested: there was none here.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), count)
+        _translated(dist.barrier)  # a process that leaves early takes its connections with it
+    finally:
+        dist.destroy_process_group()
+
+
+def _translated(collective: Callable[[], object]) -> None:
+    try:
+        collective()
+    except RuntimeError as error:
+        raise LutnasError("another process of the search has ended; the last checkpoint stays (--resume)") from error

@@ -1,0 +1,102 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from search.progress import SilentProgress
+from search.ranks import Ranks
+from search.run_directory import Checkpoint, RunDirectory
+from search.training import Trainer
+from shared.errors import InvalidValue, WrongUse
+
+WORKER = """
+import sys
+from pathlib import Path
+import torch
+from search.progress import SilentProgress
+from search.ranks import joined_ranks
+from search.run_directory import RunDirectory
+from search.training import Trainer
+
+torch.set_num_threads(1)
+with joined_ranks() as ranks:
+    for path in map(Path, sys.argv[1:]):
+        run = RunDirectory.open(path)
+        images = run.load_images()
+        for stop in (9, 1000):  # the second process asks to stop before step 9; then they go on to the end
+            trainer = Trainer(run, images, ranks)
+            trainer.train(SilentProgress(), lambda: trainer.step >= stop and ranks.index == 1)
+            assert trainer.step == min(stop, run.config.total_steps)
+"""
+
+
+def train_in_two_processes(*runs: RunDirectory) -> None:
+    """As torchrun starts them, without its launcher's seconds."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, *(str(run.path) for run in runs)],
+            env={**os.environ, **places, "RANK": str(rank)},
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=100)
+        assert process.returncode == 0, errors.decode()
+
+
+def tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    states = {"a": checkpoint.alpha_optimizer["state"], "w": checkpoint.weight_optimizer["state"]}
+    momenta = {f"{k}{i}.{n}": v for k, state in states.items() for i, one in state.items() for n, v in one.items()}
+    return {**checkpoint.supernet, **checkpoint.hypernetwork, **momenta}
+
+
+def test_two_processes_find_what_one_finds_to_the_bit_where_each_has_one_path_and_else_up_to_the_order_of_sums(
+    tmp_path, config, table, digits
+):
+    several = replace(config, paths_per_step=4, conditions_per_step=4, warmup_steps=8, search_steps=3)
+    runs = {}
+    for name, one in (("one path", config), ("two paths", several)):
+        runs[name] = (
+            RunDirectory.create(tmp_path / name, one, table),
+            RunDirectory.create(tmp_path / name / "2", one, table),
+        )
+        Trainer(runs[name][0], digits).train(SilentProgress())
+    train_in_two_processes(*(shared for _, shared in runs.values()))
+
+    one, two = (tensors(run.load_checkpoint()) for run in runs["one path"])
+    assert one.keys() == two.keys()
+    assert [name for name, value in one.items() if not torch.equal(value, two[name])] == []
+    lines = [json.loads(run.metrics_path.read_text().splitlines()[-1]) for run in runs["one path"]]
+    assert [line["step"] for line in lines] == [config.total_steps] * 2
+
+    one, two = (run.load_checkpoint().supernet for run in runs["two paths"])
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_step_that_cannot_be_shared_evenly_is_refused_by_name(tmp_path, config, table, digits):
+    run = RunDirectory.create(tmp_path / "run", config, table)
+    with pytest.raises(InvalidValue, match="paths_per_step: 2 cannot be shared evenly by 3 processes"):
+        Trainer(run, digits, Ranks(0, 3))
+    assert not run.checkpoint_path.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
+def test_a_processor_that_is_not_there_is_one_clear_line(tmp_path, config, table, digits):
+    run = RunDirectory.create(tmp_path / "run", replace(config, processor="cuda"), table)
+    with pytest.raises(WrongUse, match="sees no CUDA device"):
+        Trainer(run, digits)
+
+
+def test_the_parts_of_a_step_are_dealt_out_completely():
+    assert [list(Ranks(rank, 2).share(range(6, 12))) for rank in (0, 1)] == [[6, 8, 10], [7, 9, 11]]
