@@ -3,21 +3,21 @@
 Weights: one path, drawn from p = softmax(alpha), is trained at a time. Alphas, in turn with the weights, in one of the
 two ways of the paper:
 
-`latency="additive"` (sections 3.2.2 and 3.3.1): of each slot two paths are sampled. p is taken between these two alone,
+`latency="additive"` (sections 3.2.1 and 3.3.1): of each slot two paths are sampled. p is taken between these two alone,
 one of them is active (its gate is 1), and both are computed:
 
-    dL/dalpha_i ~ sum over the two j of  dL/dg_j p_j (delta_ij - p_i)                                            (3)
+    dL/dalpha_i ~ sum over the two j of  dL/dg_j p_j (delta_ij - p_i)                                            (4)
 
 After the update the two alphas are shifted so that the sum of their exponentials is what it was: the probabilities of
 the paths that were not sampled stay as they are. The loss is
 
-    L = CE + lambda_2 E[latency],   E[latency] = sum over slots and paths of p_j F(path j)                 (4, 5, 6)
+    L = CE + lambda_2 E[latency],   E[latency] = sum over slots and paths of p_j F(path j)                 (5, 6, 7)
 
 whose gradient also goes to the two sampled alphas alone, as in the authors' code.
 
 `latency="reward"` (section 3.3.2): M networks are drawn and rewarded, and the gradient is REINFORCE's (Williams, 1992)
 
-    grad J = 1/M sum over networks of  (R - baseline) grad log p(network),   R = ACC x (latency / T)^w             (8)
+    grad J = 1/M sum over networks of  (R - baseline) grad log p(network),   R = ACC x (latency / T)^w
 
 with MnasNet's reward (Tan et al., 2019), a running mean of earlier rewards as baseline and the budget for T.
 

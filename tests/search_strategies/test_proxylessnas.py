@@ -36,7 +36,7 @@ def test_two_paths_of_each_slot_are_sampled_and_the_active_ones_are_a_network(sp
         assert (paths.probabilities[~paths.sampled] == 0).all()
 
 
-def test_the_gradient_is_equation_3_between_the_sampled_paths(space):
+def test_the_gradient_is_equation_4_between_the_sampled_paths(space):
     """dL/dalpha_i = sum over j of dL/dg_j p_j (delta_ij - p_i), written out."""
     alphas = logits_of(space).requires_grad_()
     paths = sample_paths(alphas, space, generator(0, "test"))
