@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -67,12 +67,11 @@ class LatencyModel:
 
     def features(self, genotypes: Sequence[Genotype]) -> Floats:
         """Features of connected genotypes, (genotypes, 1 + prices)."""
-        rows = np.tile(self.fixed_features, (len(genotypes), 1))
-        columns = [{name: i for i, name in enumerate(slot.primitives)} for slot in self.space.slots]
-        for row, genotype in zip(rows, genotypes, strict=True):
-            for slot in self.space.live_slots(genotype):
-                row += self.choice_features[slot, columns[slot][genotype.choices[slot]]]
-        return rows
+        slots, primitives, width = self.choice_features.shape
+        live = np.zeros((len(genotypes), slots * primitives))
+        for row, genotype in zip(live, genotypes, strict=True):
+            row[_live_choices(self.space, genotype)] = 1
+        return self.fixed_features + live @ self.choice_features.reshape(-1, width)
 
     def mean_and_sd_ms(self, genotypes: Sequence[Genotype]) -> tuple[Floats, Floats]:
         """Predicted latencies and their standard deviations, each (genotypes,)."""
@@ -113,6 +112,15 @@ class LatencyModel:
         """
         choices_ms = self.choice_features @ self._weights
         return float(self.fixed_features @ self._weights + (probabilities * choices_ms).sum())
+
+
+@lru_cache(maxsize=1 << 15)
+def _live_choices(space: Space, genotype: Genotype) -> npt.NDArray[np.int64]:
+    """Places of the live choices in a flat (slots x primitives). The same networks are priced for many devices."""
+    columns = [slot.primitives for slot in space.slots]
+    width = len(columns[0])
+    places = [slot * width + columns[slot].index(genotype.choices[slot]) for slot in space.live_slots(genotype)]
+    return np.array(places, dtype=np.int64)
 
 
 def deviations(confidence: float) -> float:

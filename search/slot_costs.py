@@ -2,7 +2,7 @@
 
     E[cost] = fixed + sum over slots and primitives of p(slot, primitive) x cost(slot, primitive)
 
-FBNet (Wu et al., 2019, equation 9), ProxylessNAS (Cai, Zhu and Han, 2019, equations 4 and 5) and DCA-NAS (Dutta, Kanvar
+FBNet (Wu et al., 2019, equation 9), ProxylessNAS (Cai, Zhu and Han, 2019, equations 5 and 6) and DCA-NAS (Dutta, Kanvar
 and Agarwal, 2023) all write it so. In NAS-Bench-201 the sum charges ops that do not reach the output, too: that is
 theirs, not ours (`search.objective` has the exact expectation).
 """

@@ -1,4 +1,4 @@
-"""The two-path binary gates of ProxylessNAS (Cai, Zhu and Han, 2019, section 3.2.2)."""
+"""The two-path binary gates of ProxylessNAS (Cai, Zhu and Han, 2019, section 3.2.1)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def sample_paths(alphas: Tensor, space: Space, random: torch.Generator) -> Sampl
 
 
 def binary_gates(paths: SampledPaths) -> Tensor:
-    """1 for the active path, 0 for the others; the gradient is that of their probabilities (equation 3)."""
+    """1 for the active path, 0 for the others; the gradient is that of their probabilities (equation 4)."""
     hard = torch.zeros_like(paths.probabilities).scatter_(1, paths.active[:, None], 1.0)
     return hard + (paths.probabilities - paths.probabilities.detach())
 

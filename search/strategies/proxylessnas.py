@@ -3,23 +3,23 @@
 Weights: one path, drawn from p = softmax(alpha), is trained at a time. Alphas, in turn with the weights, in one of the
 two ways of the paper:
 
-`latency="additive"` (sections 3.2.2 and 3.3.1): of each slot two paths are sampled. p is taken between these two alone,
+`latency="additive"` (sections 3.2.1 and 3.3.1): of each slot two paths are sampled. p is taken between these two alone,
 one of them is active (its gate is 1), and both are computed:
 
-    dL/dalpha_i ~ sum over the two j of  dL/dg_j p_j (delta_ij - p_i)                                            (3)
+    dL/dalpha_i ~ sum over the two j of  dL/dg_j p_j (delta_ij - p_i)                                            (4)
 
 After the update the two alphas are shifted so that the sum of their exponentials is what it was: the probabilities of
 the paths that were not sampled stay as they are. The loss is
 
-    L = CE + lambda_2 E[latency],   E[latency] = sum over slots and paths of p_j F(path j)                 (4, 5, 6)
+    L = CE + lambda_2 E[latency],   E[latency] = sum over slots and paths of p_j F(path j)                 (5, 6, 7)
 
 whose gradient also goes to the two sampled alphas alone, as in the authors' code.
 
 `latency="reward"` (section 3.3.2): M networks are drawn and rewarded, and the gradient is REINFORCE's (Williams, 1992)
 
-    grad J = 1/M sum over networks of  (R - baseline) grad log p(network),   R = ACC x (latency / T)^w             (8)
+    grad J = 1/M sum over networks of  (R - baseline) grad log p(network),   R = ACC x (latency / T)^w
 
-with MnasNet's reward (Tan et al., 2019), a running mean of rewards as baseline and the budget for T.
+with MnasNet's reward (Tan et al., 2019), a running mean of earlier rewards as baseline and the budget for T.
 
 Decided here, as the paper has no more to say:
 
@@ -107,7 +107,7 @@ class ProxylessNAS:
 
     def search(self, bench: Bench) -> Outcome:
         """See `Strategy.search`."""
-        warm_up = round(WARM_UP_SHARE * bench.config.total_steps)
+        warm_up = warm_up_updates(bench)
         common = ProxylessUpdates(self, bench)
         run_updates(bench.part("warm-up"), "proxylessnas, warm-up", warm_up, common.state, common.warm_up)
         if self.latency == "additive":
@@ -127,8 +127,7 @@ class ProxylessNAS:
 
     def _attempt(self, bench: Bench, common: ProxylessUpdates, name: str, alpha_step: AlphaStep) -> Attempt:
         """A whole search after the warm-up; its network takes the most probable path of each slot."""
-        warm_up = round(WARM_UP_SHARE * bench.config.total_steps)
-        updates = ProxylessUpdates(self, bench)
+        warm_up, updates = warm_up_updates(bench), ProxylessUpdates(self, bench)
         copy_state(common.state, updates.state)
         run_updates(
             bench.part(name),
@@ -138,6 +137,11 @@ class ProxylessNAS:
             lambda step: updates.update(warm_up + step, alpha_step),
         )
         return make_attempt(bench, updates.alphas(), strongest(bench.space, updates.alphas()))
+
+
+def warm_up_updates(bench: Bench) -> int:
+    """Updates of the weights before alphas move."""
+    return round(WARM_UP_SHARE * bench.config.total_steps)
 
 
 class ProxylessUpdates:
@@ -168,8 +172,7 @@ class ProxylessUpdates:
 
     def warm_up(self, step: int) -> dict[str, float]:
         """One update of the weights, with a cosine of its own."""
-        warm_up = round(WARM_UP_SHARE * self.bench.config.total_steps)
-        return self._update_weights(step, cosine(self.settings.warm_up_lr, 0, step, warm_up))
+        return self._update_weights(step, cosine(self.settings.warm_up_lr, 0, step, warm_up_updates(self.bench)))
 
     def update(self, step: int, alpha_step: AlphaStep) -> dict[str, float]:
         """One update of the weights, and one of alpha where it is its turn."""
@@ -251,7 +254,7 @@ def reward(updates: ProxylessUpdates, genotype: Genotype, images: Tensor, labels
 
 
 class Baseline(nn.Module):
-    """A running mean of rewards; the first one is its own baseline."""
+    """A running mean of earlier rewards, so that it does not depend on what is drawn; the first is its own baseline."""
 
     value: Tensor
 
@@ -261,6 +264,7 @@ class Baseline(nn.Module):
 
     @torch.no_grad()
     def update(self, mean: Tensor, decay: float) -> Tensor:
-        """The baseline with a new mean of rewards in it."""
-        self.value.copy_(mean if self.value.isnan() else decay * self.value + (1 - decay) * mean)
-        return self.value.clone()
+        """The baseline for a new mean of rewards, which then enters it."""
+        before = mean if self.value.isnan() else self.value.clone()
+        self.value.copy_(decay * before + (1 - decay) * mean)
+        return before

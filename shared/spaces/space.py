@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from shared.errors import InvalidValue
 from shared.op_key import OpKey, Shape
@@ -172,16 +174,11 @@ class Space(ABC):
 
     def parameter_count(self, genotype: Genotype) -> int:
         """Trainable parameters of the ops that reach the output, fixed part included."""
-        counts = self.op_counts(genotype)
-        fixed = sum(parameter_count(key) for key in self.fixed_ops())
-        return fixed + sum(parameter_count(key) * n for key, n in counts.items())
+        return _total(self, genotype, parameter_count)
 
     def multiply_adds(self, genotype: Genotype) -> int:
         """Multiply-accumulate operations for one image; a FLOP count in the papers' sense."""
-        counts = self.op_counts(genotype)
-        return sum(multiply_adds(key) for key in self.fixed_ops()) + sum(
-            multiply_adds(key) * n for key, n in counts.items()
-        )
+        return _total(self, genotype, multiply_adds)
 
     def sample(self, rng: random.Random) -> Genotype:
         """A connected genotype, uniform over the choices of the slots."""
@@ -189,3 +186,10 @@ class Space(ABC):
             genotype = Genotype(tuple(rng.choice(slot.primitives) for slot in self.slots))
             if self.is_connected(genotype):
                 return genotype
+
+
+@lru_cache(maxsize=1 << 15)
+def _total(space: Space, genotype: Genotype, cost: Callable[[OpKey], int]) -> int:
+    """Of the ops that reach the output and the fixed ones. Remembered: many devices ask it of the same networks."""
+    fixed = sum(map(cost, space.fixed_ops()))
+    return fixed + sum(cost(key) * n for key, n in space.op_counts(genotype).items())
