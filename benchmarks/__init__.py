@@ -25,6 +25,7 @@ REGISTRY: dict[str, str] = {
     "carriers": "benchmarks.carriers",
     "active": "benchmarks.calibration",
     "search": "benchmarks.search",
+    "verify": "benchmarks.verify",
     "speed": "benchmarks.speed",
     "devices": "benchmarks.devices",
     "imported": "benchmarks.imported",

@@ -72,5 +72,5 @@ def run(args: argparse.Namespace, console: Console) -> int:
     print_line(console, f"Kendall's tau with the test accuracy of {len(members)} members, {found.accuracy_kind}:")
     for name, value in agreement_rows(found):
         print_line(console, f"  {name}: {value}")
-    print_line(console, f"{run.folder / FILE_NAME}; also in {run.path / 'report.html'}")
+    print_line(console, f"{run.folder / FILE_NAME}; also in {run.folder / 'report.html'}")
     return 0

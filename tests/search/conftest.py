@@ -68,7 +68,7 @@ def digits(space: Space) -> ImageSet:
     return load_images("digits", space.resolution, space.image_channels)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config(table: LatencyTable, digits: ImageSet) -> Config:
     return Config(
         lut_url="http://127.0.0.1:1",

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from search.cli import main
-from search.config import Config, references
 from search.family import FamilySettings, build_families
 from search.progress import SilentProgress
 from search.run_directory import RunDirectory
@@ -22,21 +21,9 @@ def server(serve, table):
 
 
 @pytest.fixture(scope="module")
-def finished(table, digits, tmp_path_factory):
+def finished(config, table, digits, tmp_path_factory):
     """The folder of a short search. Tests copy it."""
-    config = Config(
-        tables=references([table]),
-        lut_url="http://127.0.0.1:9",
-        space=table.space,
-        dataset=digits.name,
-        data_fingerprint=digits.fingerprint,
-        search_resolution=8,
-        warmup_steps=3,
-        search_steps=3,
-        batch_size=8,
-        alpha_batch_size=8,
-        threads=1,
-    )
+    config = replace(config, lut_url="http://127.0.0.1:9", warmup_steps=3, search_steps=3)
     run = RunDirectory.create(tmp_path_factory.mktemp("finished") / "run", config, table)
     Trainer(run, digits).train(SilentProgress())
     build_families(run, SilentProgress(), FamilySettings(trade_offs=2, budgets=6, candidates=12))
