@@ -43,7 +43,7 @@ DEPTHS = {5: "search.speed", 1: "search.speed.n1"}
 AUTHORS_CODES = {5: {"darts": 8, "gdas": 33}, 1: {"darts": 34, "gdas": 128}}
 """Training images per second of the authors' own codes on two cores of the development machine."""
 RATIO_BARS = {"darts": ">= 15", "gdas": ">= 4"}
-UPDATES = {"darts": 1, "gdas": 4, "default": 24, "every_step": 8, "whole_resolution": 24}
+UPDATES = {"darts": 3, "gdas": 8, "default": 24, "every_step": 8, "whole_resolution": 12}
 """Per round: a few seconds each with five cells per stage."""
 
 

@@ -1,6 +1,7 @@
 """Strategies side by side on a device: every strategy with every seed, then all their networks before one judge.
 
     setup/               config, table and data of the comparison, as in a run's folder
+    terms.json           budgets and evaluations
     one-shot/seed-S/     a run directory: what `random` and `nsga2` of that seed score with
     units/NAME/seed-S/   a strategy's checkpoints, and unit.json once it is finished
     judge/               a run directory: the one-shot supernet that all networks are scored by
@@ -35,6 +36,19 @@ JUDGE_SEED = 1_000_003
 """Of weights and splits that no strategy has."""
 UNIT_FILE = "unit.json"
 SECONDS_FILE = "seconds.json"
+TERMS_FILE = "terms.json"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What every start of a comparison has to have alike, besides the config."""
+
+    budgets_ms: tuple[float, ...]
+    evaluations: int
+
+    def __str__(self) -> str:
+        budgets = ", ".join(f"{budget_ms:.4g}" for budget_ms in self.budgets_ms)
+        return f"budgets {budgets} ms and {self.evaluations} evaluations"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +74,24 @@ class Comparison:
     evaluations: int
     progress: Progress
     stopped: Stopped
+
+    def claim(self) -> None:
+        """Write down budgets and evaluations, which every later start of this comparison has to have, too.
+
+        Raises:
+            WrongUse: it was begun with others.
+            CorruptFile: what was written down is damaged.
+        """
+        path, terms = self.path / TERMS_FILE, Terms(self.budgets_ms, self.evaluations)
+        if not path.exists():
+            write_atomically(path, json.dumps(to_wire(terms)).encode() + b"\n")
+            return
+        try:
+            begun = from_wire(Terms, json.loads(path.read_bytes()))
+        except (ValueError, InvalidValue) as error:
+            raise CorruptFile(f"{path} is damaged: {error}") from error
+        if begun != terms:
+            raise WrongUse(f"{self.path} was begun with {begun}, not {terms}; choose another --out")
 
     def run_unit(self, named: NamedStrategy, seed: int) -> Unit:
         """Search with a strategy and a seed, or read what it found before.
@@ -151,7 +183,7 @@ def find_unit(folder: Path, setting: str) -> Unit | None:
 
 @contextmanager
 def _timed(folder: Path) -> Iterator[None]:
-    """Add the time within to what the folder's work took before, also if it is interrupted."""
+    """Add the time within to what the folder's work took before, also if it is interrupted; a kill loses it."""
     begun_s = time.monotonic()
     try:
         yield

@@ -95,6 +95,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         comparison = Comparison(
             out, directory.config, directory.table, images, budgets_ms, args.evaluations, progress, stopped
         )
+        comparison.claim()
         try:
             units = [comparison.run_unit(one, seed) for seed in range(args.seeds) for one in strategies]
             results = comparison.judged(units)

@@ -22,8 +22,10 @@ from shared.table import LatencyTable
 
 
 def one_shot_config(config: Config, seed: int) -> Config:
-    """The config of such a supernet: as many updates as the whole search, all of them warm-up."""
-    return replace(config, seed=seed, warmup_steps=config.total_steps, search_steps=0)
+    """The config of such a supernet: as many updates as the whole search, all of them warm-up by fair paths."""
+    return replace(
+        config, seed=seed, warmup_steps=config.total_steps, search_steps=0, path_sampler="fair", auxiliary_skip=0.0
+    )
 
 
 def train_run(

@@ -81,7 +81,7 @@ def test_a_comparison_writes_table_json_csv_and_page_and_goes_on_with_more(serve
 
 def test_sigterm_keeps_what_was_done_and_the_same_command_goes_on(server, tmp_path):
     out = tmp_path / "out"
-    command = arguments(server, out, "--strategies", "darts,random", "--seeds", "1", steps=40)
+    command = arguments(server, out, "--strategies", "darts", "--seeds", "1", steps=15)
     process = subprocess.Popen(
         [sys.executable, "-m", "search.cli", *command],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -98,7 +98,7 @@ def test_sigterm_keeps_what_was_done_and_the_same_command_goes_on(server, tmp_pa
     assert b"Traceback" not in errors
     assert main(command) == 0
     whole = tmp_path / "whole"
-    assert main(arguments(server, whole, "--strategies", "darts,random", "--seeds", "1", steps=40)) == 0
+    assert main(arguments(server, whole, "--strategies", "darts", "--seeds", "1", steps=15)) == 0
     found = [json.loads((path / "comparison.json").read_text())["results"] for path in (out, whole)]
     assert [one["networks"] for one in found[0]] == [one["networks"] for one in found[1]]
 
@@ -120,8 +120,10 @@ def test_wrong_use_is_one_line_and_exit_code_2(server, tmp_path, capfd, more, wo
     assert errors[-1].startswith("search: ")
 
 
-def test_another_number_of_budgets_is_refused_in_the_same_folder(server, tmp_path, capfd):
+def test_another_number_of_evaluations_is_refused_in_the_same_folder(server, tmp_path, capfd):
     out = tmp_path / "out"
     assert main(arguments(server, out, "--strategies", "gdas", "--seeds", "1")) == 0
     assert main([*arguments(server, out, "--strategies", "gdas", "--seeds", "1"), "--evaluations", "7"]) == 2
-    assert "choose another --out" in capfd.readouterr().err
+    errors = capfd.readouterr().err
+    assert "6 evaluations, not" in errors
+    assert "7 evaluations; choose another --out" in errors
