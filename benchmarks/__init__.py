@@ -28,6 +28,7 @@ REGISTRY: dict[str, str] = {
     "verify": "benchmarks.verify",
     "speed": "benchmarks.speed",
     "devices": "benchmarks.devices",
+    "nas_bench_201": "benchmarks.nas_bench_201",
     "imported": "benchmarks.imported",
     "server": "benchmarks.server",
 }

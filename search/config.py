@@ -99,6 +99,9 @@ class Config:
     processor: str = _setting("cpu", f"of training: {', '.join(PROCESSORS)} (cuda is untested)")
     threads: int = _setting(2, "paths computed at the same time; changes no number")
     confidence: float = _setting(CONFIDENCE, "of the latency bound")
+    whole_space: int = _setting(
+        10_000, "most distinct networks of a space that is scored whole, alphas unasked; 0: none"
+    )
     checkpoint_every: int = _setting(200, "steps between checkpoints")
     schema: int = CONFIG_SCHEMA
 
@@ -144,7 +147,7 @@ _DOMAINS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         lambda value: value >= 1,
         "1 or more",
     ),
-    ("seed warmup_steps search_steps weight_decay auxiliary_skip", lambda value: value >= 0, "0 or more"),
+    ("seed warmup_steps search_steps weight_decay auxiliary_skip whole_space", lambda value: value >= 0, "0 or more"),
     (
         "weight_lr gradient_clip alpha_lr bandwidth temperature_start temperature_end",
         lambda value: value > 0,
@@ -162,8 +165,10 @@ SETTINGS: Mapping[str, tuple[Any, str]] = MappingProxyType(
 
 PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "quick": MappingProxyType({"warmup_steps": 40, "search_steps": 60, "alpha_every": 3, "checkpoint_every": 20}),
-        "demo": MappingProxyType({"warmup_steps": 1500, "search_steps": 2700}),
+        "quick": MappingProxyType(
+            {"warmup_steps": 40, "search_steps": 60, "alpha_every": 3, "checkpoint_every": 20, "whole_space": 0}
+        ),
+        "demo": MappingProxyType({"warmup_steps": 1500, "search_steps": 2700, "whole_space": 0}),
         "standard": MappingProxyType({"warmup_steps": 20_000, "search_steps": 30_000, "checkpoint_every": 500}),
     }
 )

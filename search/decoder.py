@@ -56,6 +56,9 @@ class Decoder(Protocol):
             BudgetTooSmall: a budget lies below `smallest_ms`.
         """
 
+    def find_all(self, most: int) -> list[Genotype] | None:
+        """Every distinct network of the space; None where there are more than `most`, or too many to list."""
+
     @property
     def fastest(self) -> Genotype:
         """The network with the smallest upper bound."""

@@ -11,70 +11,22 @@ its latency and its name those of the cheapest. Solved by enumeration, which NAS
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from search.decoder import Band, Decoded, Decoder
+from search.enumeration import enumerate_space, is_listable
 from search.knapsack import KnapsackDecoder
 from search.latency_model import LatencyModel
 from shared.errors import BudgetTooSmall, InvalidValue
-from shared.spaces import Genotype, Space
+from shared.spaces import Genotype
 from shared.table import CONFIDENCE
 
 Floats = npt.NDArray[np.float64]
-
-MOST_ENUMERATED = 1_000_000
-
-
-@dataclass(frozen=True)
-class Enumeration:
-    """All genotypes of a space, each as column indices of alpha, and what each one computes.
-
-    Attributes:
-        choices: (connected genotypes, slots).
-        form: (connected genotypes,), index into `forms`.
-        forms: every connected genotype in canonical form, once.
-        function: (forms,), the number of the function that a form computes.
-    """
-
-    choices: npt.NDArray[np.int64]
-    form: npt.NDArray[np.int64]
-    forms: tuple[Genotype, ...]
-    function: npt.NDArray[np.int64]
-
-
-def genotype_count(space: Space) -> int:
-    """Genotypes of a space, connected or not."""
-    return math.prod(len(slot.primitives) for slot in space.slots)
-
-
-@lru_cache(maxsize=4)
-def enumerate_space(space: Space) -> Enumeration:
-    """List a space. Takes about a second for NAS-Bench-201, once per process.
-
-    Raises:
-        InvalidValue: the space is too large to be listed.
-    """
-    if genotype_count(space) > MOST_ENUMERATED:
-        raise InvalidValue("space", f"{space.name} has {genotype_count(space):.3g} genotypes, too many to enumerate")
-    choices, form, forms = [], [], dict[Genotype, int]()
-    for columns in itertools.product(*(range(len(slot.primitives)) for slot in space.slots)):
-        names = tuple(slot.primitives[column] for slot, column in zip(space.slots, columns, strict=True))
-        canonical = space.canonical(Genotype(names))
-        if not space.is_connected(canonical):
-            continue
-        choices.append(columns)
-        form.append(forms.setdefault(canonical, len(forms)))
-    numbers: dict[str, int] = {}
-    function = [numbers.setdefault(space.signature(genotype), len(numbers)) for genotype in forms]
-    return Enumeration(np.array(choices), np.array(form), tuple(forms), np.array(function))
 
 
 class EnumerationDecoder:
@@ -114,6 +66,10 @@ class EnumerationDecoder:
             for band in bands
         ]
 
+    def find_all(self, most: int) -> list[Genotype] | None:
+        """See `Decoder.find_all`; each network in its cheapest form on the device."""
+        return list(self._networks) if len(self._networks) <= most else None
+
     def feasible(self, budget_ms: float) -> list[Genotype]:
         """Every distinct network that meets the budget, in a fixed order."""
         self._require(budget_ms)
@@ -141,6 +97,6 @@ class EnumerationDecoder:
 
 def make_decoder(model: LatencyModel, confidence: float = CONFIDENCE) -> Decoder:
     """The solver for a table's space: by enumeration where it is small enough to be listed."""
-    if genotype_count(model.space) <= MOST_ENUMERATED:
+    if is_listable(model.space):
         return EnumerationDecoder(model, confidence)
     return KnapsackDecoder(model, confidence)

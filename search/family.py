@@ -3,12 +3,13 @@
     alphas on a grid of trade-offs at the device's simplex point
       -> for each, the most probable networks between each two of a series of budgets (`search.decoding`); the best one
          under a budget is always among them
-      -> one pool of candidates for all devices, about as many for each budget of each (`search.pooling`)
+      -> one pool of candidates for all devices, about as many for each budget of each (`search.pooling`); of a small
+         space every network instead
       -> scored and ranked (`search.scoring`, `search.ranking`)
-      -> the members that no other one beats in both the device's bound and rank, the fastest network always among them
+      -> the members that no other one beats in both predicted latency and rank, the fastest network always among them
 
 The baseline `random` is the same with random networks under the same budgets in the place of decoded ones, and with as
-many evaluations. Both are written to `family.json`.
+many evaluations as decoding takes. Both are written to `family.json`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ Floats = npt.NDArray[np.float64]
 FAMILY_SCHEMA = 1
 SKIPS = ("skip_connect", "skip")
 """What spaces call an op that hands its input on."""
-INHERITED = "inherited from the supernet, batch-norm statistics recomputed"
+INHERITED = "inherited from the supernet, batch-norm statistics of the ranking images"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class FamilySettings:
         per_budget: most probable networks taken for one alpha between two budgets.
         candidates: most networks to score, for the family and for the baseline each.
         per_further_device: that many more for each device beyond the first.
+        whole_space: a space of at most so many distinct networks is scored whole, and no alpha is asked.
         members: most networks in the family.
     """
 
@@ -67,6 +69,7 @@ class FamilySettings:
     candidates: int = 120
     members: int = 24
     per_further_device: int = 1
+    whole_space: int = 0
 
     def pool_size(self, devices: int) -> int:
         """Most networks to score for so many devices together."""
@@ -126,12 +129,17 @@ def build_families(run: RunDirectory, progress: Progress, settings: FamilySettin
     Raises:
         WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
     """
-    return _build(run.views(), progress, settings or FamilySettings())
+    return _build(run.views(), progress, settings or default_settings(run))
 
 
 def build_family(view: RunDirectory, progress: Progress, settings: FamilySettings | None = None) -> Family:
     """Likewise for the device of one view alone."""
-    return _build([view], progress, settings or FamilySettings())[0]
+    return _build([view], progress, settings or default_settings(view))[0]
+
+
+def default_settings(run: RunDirectory) -> FamilySettings:
+    """As far as the run's config goes."""
+    return FamilySettings(whole_space=run.config.whole_space)
 
 
 def build_unseen_family(view: RunDirectory, progress: Progress) -> Family:
@@ -156,6 +164,7 @@ def _build(
     fastest = [one.decoder.fastest for one in devices]
     count = settings.pool_size(len(devices))
     pool = led_by(fastest, serve_alike([one.queues for one in devices], count))[:count]
+    everything = devices[0].decoder.find_all(settings.whole_space)
     if known is None:
         seed = random.Random(views[0].config.seed)
         drawn = draw_pool_of_all([(one.decoder, one.budgets_ms) for one in devices], len(pool), seed)
@@ -163,7 +172,7 @@ def _build(
     else:
         pool = led_by(pool, [space.parse(one.genotype) for one in known.candidates])
         drawn = led_by(fastest, [space.parse(one.genotype) for one in known.random_candidates])
-    for name, networks in (("ranking candidates", pool), ("ranking random networks", drawn)):
+    for name, networks in (("ranking candidates", everything or pool), ("ranking random networks", drawn)):
         with progress.phase(name, len(networks)) as phase:
             scorer.score(networks, phase.advance)
     families = [_chosen(one, settings, scorer, pool, drawn, time.monotonic() - started) for one in devices]
@@ -193,7 +202,8 @@ def _chosen(
     """The device's family and baseline, by its own bounds; everything is scored already."""
     table, confidence = device.view.table, device.view.config.confidence
     ranker = Ranker(device.model, scorer, confidence)
-    candidates, random_candidates = ranker.rank(pool), ranker.rank(drawn)
+    everything = device.decoder.find_all(settings.whole_space)  # in the forms that are cheapest on this device
+    candidates, random_candidates = ranker.rank(everything or pool), ranker.rank(drawn)
     return Family(
         device=table.device,
         space=table.space,

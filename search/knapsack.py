@@ -110,6 +110,9 @@ class KnapsackDecoder:
             decoded.append([self._decoded(found, index) for index in within])
         return decoded
 
+    def find_all(self, most: int) -> None:
+        """See `Decoder.find_all`: these spaces are never listed."""
+
     def draw(self, budget_ms: float, count: int, draws: random.Random) -> list[Genotype]:
         """See `search.decoder.Decoder.draw`: uniform over the networks that meet the budget."""
         self._require(budget_ms)
@@ -284,12 +287,8 @@ class KnapsackDecoder:
         return Genotype(tuple(s.primitives[i] for s, i in zip(self._space.slots, columns, strict=True)))
 
     def _decoded(self, found: Found, index: int) -> Decoded:
-        return Decoded(
-            self._genotype(found.columns[index]),
-            float(found.log_probability[index]),
-            float(found.mean_ms[index]),
-            float(found.upper_ms[index]),
-        )
+        known = (found.log_probability, found.mean_ms, found.upper_ms)
+        return Decoded(self._genotype(found.columns[index]), *(float(values[index]) for values in known))
 
     def _require(self, budget_ms: float) -> None:
         if not (math.isfinite(budget_ms) and budget_ms > 0):

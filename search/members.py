@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from search.latency_model import LatencyModel
 from search.ranking import mean_ranks
 from search.scoring import Scorer
+from search.thinning import thin
 from shared.spaces import Genotype
 
 
@@ -74,11 +73,33 @@ class Ranker:
 
 
 def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
-    """Those that no other candidate beats in both bound and rank, latency rising; thinned evenly to `most`."""
+    """At most `most` of the candidates, latency rising: their front, and as far as there is room what only it beats.
+
+    A front that is too long is thinned (`search.thinning`). One that is too short leaves places, which go to the front
+    of the other candidates, and so on: ranks are proxies and latencies predictions, so the best network of a budget is
+    often one that seems to be beaten by a hair. The network with the smallest bound is always among them.
+    """
+    if not candidates:
+        return []
+    surest = min(candidates, key=lambda member: (member.upper_ms, member.rank))
+    chosen = [] if surest in find_front(candidates) else [surest]
+    left = [one for one in candidates if one not in chosen]
+    while left and len(chosen) < most:
+        front = find_front(left)
+        kept = thin([one.predicted_ms for one in front], [one.rank for one in front], most - len(chosen))
+        chosen += [front[index] for index in kept]
+        of_front = {one.genotype for one in front}
+        left = [one for one in left if one.genotype not in of_front]
+    return sorted(chosen, key=lambda member: (member.predicted_ms, member.rank))
+
+
+def find_front(candidates: Sequence[Member]) -> list[Member]:
+    """Those that no other candidate beats in both predicted latency and rank, latency rising.
+
+    The prediction is what a network will most likely take; its bound is for who promises a budget (`search.picking`).
+    """
     front: list[Member] = []
-    for candidate in sorted(candidates, key=lambda member: (member.upper_ms, member.rank)):
+    for candidate in sorted(candidates, key=lambda member: (member.predicted_ms, member.rank)):
         if not front or (candidate.rank < front[-1].rank and candidate.predicted_ms > front[-1].predicted_ms):
             front.append(candidate)
-    if len(front) <= most:
-        return front
-    return [front[index] for index in np.linspace(0, len(front) - 1, most).round().astype(int)]
+    return front

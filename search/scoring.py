@@ -1,7 +1,8 @@
 """What a candidate's rank is made of: the supernet's judgement, NASWOT and the parameter count; kept in `scores.json`.
 
 Scores depend on nothing but the network, the supernet's weights and the images, so each network is scored once per run
-directory, whoever asks: building the family, the random baseline, or a later pick.
+directory, whoever asks: building the family, the random baseline, or a later pick. Networks that are asked for together
+are scored in the order of their choices: what neighbours have in common is computed once (`search.shared_paths`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,19 +18,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from search.data import ImageSet, at_resolution, splits
-from search.evaluation import batches, evaluate
-from search.naswot import naswot
+from search.enumeration import representative
+from search.naswot import UntrainedSupernet, naswot
 from search.run_directory import RunDirectory
-from search.supernet import Network, Supernet, recompute_statistics
+from search.shared_paths import SharedPaths, StepResult
+from search.supernet import Supernet
 from search.torch_files import write_atomically
 from shared.errors import InvalidValue
 from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire
 
-SCORES_SCHEMA = 1
-SAVE_EVERY = 16
+SCORES_SCHEMA = 2
+SAVE_EVERY = 200
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Score:
 
     Attributes:
         nll: mean negative log-likelihood on the ranking images, weights from the supernet, batch-norm statistics
-            recomputed for this network; lower is better.
+            of these very images through this network; lower is better.
         accuracy: likewise, in percent. Shown, never ranked by: it ranks worse than the likelihood.
         naswot: of the untrained network; higher is better.
         parameters: trainable ones of the ops that reach the output.
@@ -59,20 +62,18 @@ class _Stored:
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """Images per score; these take about a sixth of a second per network on two cores (c16, n2, 16 x 16 pixels)."""
+    """Images per score; these take about a twentieth of a second per network and core (c16, n1, 16 x 16 pixels)."""
 
-    ranking_images: int = 1000
-    recalibration_images: int = 512
+    ranking_images: int = 512
     naswot_images: int = 128
 
 
 @dataclass(frozen=True, eq=False)
 class ScoringImages:
-    """Images as the supernet takes them."""
+    """Images as the supernet takes them, one batch each."""
 
     ranking: Tensor
     labels: Tensor
-    recalibration: Tensor
     naswot: Tensor
 
 
@@ -81,16 +82,52 @@ def scoring_images(image_set: ImageSet, seed: int, resolution: int, settings: Sc
     parts = splits(image_set, seed)
 
     def prepare(indices: Tensor) -> Tensor:
-        return at_resolution(image_set.preprocessing.apply(image_set.train_images[indices]), resolution)
+        images = at_resolution(image_set.preprocessing.apply(image_set.train_images[indices]), resolution)
+        return images.contiguous(memory_format=torch.channels_last)
 
     ranking = parts.ranking[: settings.ranking_images]
-    recalibration = prepare(parts.train[: max(settings.recalibration_images, settings.naswot_images)])
     return ScoringImages(
-        prepare(ranking),
-        image_set.train_labels[ranking],
-        recalibration[: settings.recalibration_images],
-        recalibration[: settings.naswot_images],
+        prepare(ranking), image_set.train_labels[ranking], prepare(parts.train[: settings.naswot_images])
     )
+
+
+class Judge:
+    """Looks at one network after another; several threads may ask at once.
+
+    Args:
+        supernet: where weights come from; put into training mode, since batch norms use the ranking images' statistics.
+        images: that networks are judged on.
+        seed: of the untrained networks.
+        precision: "fp32" or "bf16", of the likelihood; NASWOT is always fp32.
+    """
+
+    def __init__(self, supernet: Supernet, images: ScoringImages, seed: int, precision: str) -> None:
+        self._space = supernet.space
+        self._supernet, self._untrained = supernet.train(), UntrainedSupernet(supernet.space, seed)
+        self._images, self._bf16 = images, precision == "bf16"
+        self._own = threading.local()  # a thread's shared paths, since these keep values as they go
+
+    @torch.no_grad()
+    def score(self, name: str) -> Score:
+        """The score of a connected network, by its string form."""
+        trained, untrained = self._paths()
+        genotype = self._space.parse(name)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16, cache_enabled=False):
+            logits = trained.evaluate(self._space.wiring(genotype))[0].float()
+        correct = (logits.argmax(dim=1) == self._images.labels).double().mean()
+        return Score(
+            nll=float(F.cross_entropy(logits, self._images.labels)),
+            accuracy=100 * float(correct),
+            naswot=naswot(untrained, self._space, genotype),
+            parameters=self._space.parameter_count(genotype),
+        )
+
+    def _paths(self) -> tuple[SharedPaths, SharedPaths]:
+        if not hasattr(self._own, "paths"):
+            trained = SharedPaths(lambda step, x: StepResult(self._supernet.run_step(step, x)), self._images.ranking)
+            self._own.paths = trained, self._untrained.paths(self._images.naswot)
+        paths: tuple[SharedPaths, SharedPaths] = self._own.paths
+        return paths
 
 
 class Scorer:
@@ -103,6 +140,7 @@ class Scorer:
         seed: of the untrained networks.
         identity: what else a score depends on (the data set, numbers of images), for the file's fingerprint.
         workers: networks scored side by side, each with one thread; scores do not depend on it.
+        precision: "fp32" or "bf16", of the likelihood.
     """
 
     def __init__(
@@ -113,15 +151,16 @@ class Scorer:
         seed: int,
         identity: str = "",
         workers: int = 1,
+        precision: str = "fp32",
     ) -> None:
         self._supernet = supernet
         self._make_images = images
         self._path = path
         self._seed = seed
         self._workers = workers
-        self._fingerprint = _fingerprint(supernet, f"{seed} {identity}")
+        self._precision = precision
+        self._fingerprint = _fingerprint(supernet, f"{seed} {identity} {precision}")
         self._scores = self._load()
-        self._building = threading.Lock()
 
     def score(self, genotypes: Iterable[Genotype], advance: Callable[[int], None] = lambda n: None) -> list[Score]:
         """Scores in the order of the genotypes.
@@ -131,36 +170,28 @@ class Scorer:
             advance: told how many genotypes are done, as they are.
         """
         names = [self._name(genotype) for genotype in genotypes]
-        missing = [name for name in dict.fromkeys(names) if name not in self._scores]
+        missing = sorted({name for name in names if name not in self._scores}, key=self._supernet.space.parse)
         advance(len(names) - len(missing))
         if missing:
-            _ = self._images  # made here, not by several workers at once
-        with ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for count, (name, score) in enumerate(zip(missing, pool.map(self._score, missing), strict=True), start=1):
-                self._scores[name] = score
-                advance(1)
-                if count % SAVE_EVERY == 0 or count == len(missing):
-                    self._save()
+            self._score(missing, advance)
         return [self._scores[name] for name in names]
 
+    def _score(self, names: Sequence[str], advance: Callable[[int], None]) -> None:
+        judge = self._judge
+        with ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for count, (name, score) in enumerate(zip(names, pool.map(judge.score, names), strict=True), start=1):
+                self._scores[name] = score
+                advance(1)
+                if count % SAVE_EVERY == 0 or count == len(names):
+                    self._save()
+
     @cached_property
-    def _images(self) -> ScoringImages:
-        return self._make_images()
+    def _judge(self) -> Judge:
+        return Judge(self._supernet, self._make_images(), self._seed, self._precision)
 
     def _name(self, genotype: Genotype) -> str:
         space = self._supernet.space
-        return space.format(space.canonical(genotype))
-
-    def _score(self, name: str) -> Score:
-        space = self._supernet.space
-        genotype = space.parse(name)
-        with self._building, torch.random.fork_rng(devices=[]):  # initialisation draws from torch's one generator
-            torch.manual_seed(self._seed)
-            untrained = Network(space, genotype)
-            derived = self._supernet.derive(genotype)
-        recompute_statistics(derived, batches(self._images.recalibration))
-        found = evaluate(derived, self._images.ranking, self._images.labels)
-        return Score(found.nll, found.accuracy, naswot(untrained, self._images.naswot), space.parameter_count(genotype))
+        return space.format(representative(space, genotype))
 
     def _load(self) -> dict[str, Score]:
         """What was scored before, if by the same supernet; anything else is scored anew."""
@@ -194,6 +225,7 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
         config.seed,
         f"{config.data_fingerprint} {config.search_resolution} {settings}",
         config.threads,
+        config.precision,
     )
 
 

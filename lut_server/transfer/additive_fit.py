@@ -5,6 +5,11 @@
 Architectures that compute the same network stand on one side of the split only. Op keys that occur equally often in
 every network cannot be told apart by whole networks (NAS-Bench-201 has every edge in all three stages): their common
 price is fitted and shared out equally, which changes no prediction; their covariance says that they are one.
+
+A slot without an op may have cost something where latencies were measured: PyTorch runs NAS-Bench-201's "none" as a
+multiplication by zero, which on GPUs takes longer than a skip. That price is fitted, too. A table has no row for it: as
+every network has the same number of slots, the base takes what all of them would cost empty, and each op's price is
+what it costs beyond an empty slot, which is negative for a skip on these devices.
 """
 
 from __future__ import annotations
@@ -56,14 +61,16 @@ def fit_table(target: Target, source: TableSource, space: Space, column: TimedCo
     counts = np.array([[space.op_counts(one.genotype)[key] for key in keys] for one in fitted], dtype=float)
     groups = _groups(keys, counts, source)
     columns = np.column_stack([counts[:, group[0]] for group in groups])
+    empty = np.array([len(space.slots) - len(space.live_slots(one.genotype)) for one in fitted], dtype=float)
+    is_priced = bool(np.ptp(empty))  # else every network has as many: the base holds them
+    columns = np.column_stack([columns, empty]) if is_priced else columns
     latency_ms = np.array([one.ms for one in fitted])
     # No marginal cost is known: a price lies anywhere up to a whole network's time.
-    wide = np.full(len(groups), float(latency_ms.max()))
-    fit = fit_prices(columns, latency_ms, np.zeros(len(groups)), wide)
-    shares = np.zeros((1 + len(keys), 1 + len(groups)))
-    shares[0, 0] = 1.0
-    for index, group in enumerate(groups):
-        shares[1 + np.array(group), 1 + index] = 1 / len(group)
+    wide = np.full(columns.shape[1], float(latency_ms.max()))
+    fit = fit_prices(columns, latency_ms, np.zeros(columns.shape[1]), wide)
+    shares = _shared_out(groups, len(keys))
+    if is_priced:
+        shares = shares @ _beyond_empty_slots(columns, len(space.slots))
     covariance: Array = shares @ fit.covariance @ shares.T
     mean, sd = shares @ fit.mean, np.sqrt(np.diag(covariance))
     ops = [PricedOp(key, float(mean[1 + i]), float(sd[1 + i])) for i, key in enumerate(keys)]
@@ -104,6 +111,28 @@ def _split(
     if disconnected:
         notes.append(f"{disconnected} architectures that do not connect input and output were left out")
     return networks[:fit], held_out, (*column.notes, *notes)
+
+
+def _beyond_empty_slots(columns: Array, slots: int) -> Array:
+    """From (base, prices of groups, price of an empty slot) to (base, prices of groups) that predict the same.
+
+    Args:
+        columns: (networks, groups + 1), the last one of empty slots.
+        slots: of the space. Each is empty or holds an op: slots = empty + columns . slots that an op fills
+    """
+    counts, empty = columns[:, :-1], columns[:, -1]
+    filled = np.linalg.lstsq(counts, slots - empty, rcond=None)[0]
+    base = np.concatenate([[1.0], np.zeros(len(filled)), [float(slots)]])
+    return np.vstack([base, np.column_stack([np.zeros(len(filled)), np.eye(len(filled)), -filled])])
+
+
+def _shared_out(groups: Sequence[Sequence[int]], keys: int) -> Array:
+    """From (base, prices of groups) to (base, prices of op keys)."""
+    shares = np.zeros((1 + keys, 1 + len(groups)))
+    shares[0, 0] = 1.0
+    for index, group in enumerate(groups):
+        shares[1 + np.array(group), 1 + index] = 1 / len(group)
+    return shares
 
 
 def _groups(keys: Sequence[OpKey], counts: Array, source: TableSource) -> list[list[int]]:

@@ -36,9 +36,14 @@ INITIAL_NOISE = 0.1
 
 
 class Supernet(nn.Module):
-    """The supernet of a space. Its batch norms keep no running statistics (see `search.supernet.batch_norm`)."""
+    """The supernet of a space. Its batch norms keep no running statistics (see `search.supernet.batch_norm`).
 
-    def __init__(self, space: Space) -> None:
+    Args:
+        space: of the networks.
+        near_identity: whether the candidates' convolutions begin there; otherwise as torch's layers do.
+    """
+
+    def __init__(self, space: Space, near_identity: bool = True) -> None:
         super().__init__()
         self.space = space
         self._steps = space.supernet_wiring()
@@ -51,7 +56,7 @@ class Supernet(nn.Module):
             if isinstance(module, BatchNorm):
                 module.momentum = 0.0
         for step in self._steps:
-            if step.candidates:
+            if step.candidates and near_identity:
                 begin_near_identity(self._ops[step.name])
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -83,7 +88,7 @@ class Supernet(nn.Module):
         self.space.check(genotype)
         if not self.space.is_connected(genotype):
             raise InvalidValue("genotype", f"{self.space.format(genotype)} does not connect input and output")
-        return execute(self.space.wiring(genotype), x, _with_skip(self._chosen, auxiliary_skip))
+        return execute(self.space.wiring(genotype), x, _with_skip(self.run_step, auxiliary_skip))
 
     def straight_through(self, x: Tensor, gates: Tensor, auxiliary_skip: float = 0.0) -> Tensor:
         """What `forward` gives for gates that are 1 once per slot and 0 elsewhere: logits (batch, classes), gradients.
@@ -130,8 +135,8 @@ class Supernet(nn.Module):
         network.load_state_dict(tensors)
         return network.eval()
 
-    def _chosen(self, step: Step, x: Tensor) -> Tensor:
-        """Run the op of a path."""
+    def run_step(self, step: Step, x: Tensor) -> Tensor:
+        """The op of one step of a network's wiring, with the shared weights."""
         op = self._ops[step.name]
         if step.slot is not None and step.key is not None:
             op = op[step.key.primitive]  # type: ignore[index]

@@ -78,6 +78,7 @@ def config(table: LatencyTable, digits: ImageSet) -> Config:
         data_fingerprint=digits.fingerprint,
         search_resolution=8,
         warmup_steps=6,
+        whole_space=0,
         search_steps=8,
         alpha_every=2,
         batch_size=16,

@@ -29,7 +29,7 @@ SHORT = (
     "--batch-size",
     "8",
 )
-SHORT += ("--alpha-batch-size", "4", "--alpha-every", "4", "--checkpoint-every", "10")
+SHORT += ("--alpha-batch-size", "4", "--alpha-every", "4", "--checkpoint-every", "10", "--whole-space", "0")
 
 
 @pytest.fixture

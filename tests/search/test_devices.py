@@ -22,7 +22,7 @@ from shared.wire import canonical_json, content_hash
 
 RECORDED = Path(__file__).parent / "one_device_run.json"
 SHORT = ("--dataset", "digits", "--search-resolution", "8", "--threads", "1", "--precision", "fp32")
-SHORT += ("--batch-size", "8", "--alpha-batch-size", "4", "--alpha-every", "2")
+SHORT += ("--batch-size", "8", "--alpha-batch-size", "4", "--alpha-every", "2", "--whole-space", "0")
 SHORT += ("--warmup-steps", "4", "--search-steps", "4")
 
 

@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from search.decoding import Band, make_decoder
+from search.decoding import Band, EnumerationDecoder, make_decoder
 from search.family import build_family, load_family, spread
 from search.latency_model import LatencyModel
-from search.members import Member, select_members
+from search.members import Member, find_front, select_members
 from search.picking import Picker
 from search.pooling import decode_pool, draw_pool, led_by
 from search.progress import SilentProgress
@@ -28,11 +28,12 @@ def member(upper_ms, rank, name="x"):
     return Member(name, upper_ms * 0.9, upper_ms, 10, 10, 1.0, 1.0, rank, 50.0)
 
 
-def test_latency_rises_through_the_family_and_rank_improves_with_it(family):
-    members = family.members
-    assert len(members) >= 8
-    assert all(a.predicted_ms < b.predicted_ms and a.upper_ms < b.upper_ms for a, b in pairwise(members))
-    assert all(a.rank > b.rank for a, b in pairwise(members))
+def test_latency_rises_through_the_family_and_rank_improves_along_its_front(family):
+    members, front = family.members, find_front(family.candidates)
+    assert len(members) == family.settings.members
+    assert all(a.predicted_ms <= b.predicted_ms for a, b in pairwise(members))
+    assert len(front) >= 8
+    assert all(a.predicted_ms < b.predicted_ms and a.rank > b.rank for a, b in pairwise(front))
 
 
 def test_fastest_network_belongs_to_the_family_and_to_the_baseline(family, reading):
@@ -41,9 +42,16 @@ def test_fastest_network_belongs_to_the_family_and_to_the_baseline(family, readi
     assert family.random[0].genotype == space.format(space.fastest())
 
 
-def test_no_candidate_beats_a_member_in_both_bound_and_rank(family):
-    for one in family.members:
-        assert not any(c.upper_ms <= one.upper_ms and c.rank < one.rank for c in family.candidates)
+def test_what_no_candidate_beats_in_latency_and_rank_belongs_to_the_family(family):
+    unbeaten = {
+        one.genotype
+        for one in family.candidates
+        if not any(
+            other.predicted_ms <= one.predicted_ms and other.rank <= one.rank and other != one
+            for other in family.candidates
+        )
+    }
+    assert unbeaten <= {one.genotype for one in family.members}
 
 
 def test_baseline_has_as_many_evaluations_and_is_chosen_in_the_same_way(family):
@@ -104,17 +112,25 @@ def test_run_without_a_family_says_that_the_search_has_to_finish(run):
         load_family(run)
 
 
-def test_dominated_candidates_are_no_members():
-    fast, worse, better, slow = member(1.0, 9.0), member(2.0, 9.5), member(2.0, 4.0), member(3.0, 4.0)
-    assert select_members([slow, worse, better, fast], most=5) == [fast, better]
+def test_beaten_candidates_are_members_only_where_the_front_leaves_room():
+    fast, worse, better, slow = (
+        member(1.0, 9.0, "a"),
+        member(2.0, 9.5, "b"),
+        member(2.0, 4.0, "c"),
+        member(3.0, 4.0, "d"),
+    )
+    everyone = [slow, worse, better, fast]
+    assert find_front(everyone) == [fast, better]
+    assert select_members(everyone, most=2) == [fast, better]
+    assert select_members(everyone, most=3) == [fast, better, worse]
+    assert select_members(everyone, most=9) == [fast, better, worse, slow]
 
 
-def test_large_front_is_thinned_evenly_and_keeps_both_ends():
-    front = [member(1.0 + i, 100.0 - i) for i in range(40)]
-    thinned = select_members(front, most=8)
-    assert len(thinned) == 8
-    assert (thinned[0], thinned[-1]) == (front[0], front[-1])
-    assert np.ptp(np.diff([one.upper_ms for one in thinned])) <= 1
+def test_network_with_the_smallest_bound_is_a_member_even_if_another_one_is_predicted_to_be_faster():
+    bold, sure = dataclasses.replace(member(1.0, 3.0, "bold"), predicted_ms=0.8), member(0.95, 5.0, "sure")
+    slow = member(2.0, 1.0, "slow")
+    assert find_front([bold, sure, slow]) == [bold, slow]
+    assert select_members([bold, sure, slow], most=2) == [bold, sure]
 
 
 def test_pool_takes_from_every_budget(table):
@@ -207,3 +223,22 @@ def test_networks_whose_kernels_are_known_are_picked_by_their_kernel_prices(read
     assert by[cheapest].by == "kernels"
     assert by[cheapest].predicted_ms == pytest.approx(base_ms, rel=1e-3)
     assert {member.by for genotype, member in by.items() if genotype != cheapest} == {"ops"}
+
+
+def test_small_space_is_scored_whole(table):
+    decoder = make_decoder(LatencyModel(table))
+    everything = decoder.find_all(5415)
+    assert set(everything) == set(decoder.feasible(decoder.largest_ms))
+    assert len(everything) == len(set(everything)) == 5415
+    assert decoder.find_all(5414) is None
+
+
+def test_family_of_a_space_scored_whole_is_chosen_from_every_network(run, family, monkeypatch):
+    everything = make_decoder(LatencyModel(run.table)).find_all(10_000)[:40]
+    monkeypatch.setattr(EnumerationDecoder, "find_all", lambda self, most: everything if most else None)
+    whole = build_family(run, SilentProgress(), dataclasses.replace(family.settings, whole_space=10_000))
+    space = run.table.parsed_space
+    assert {one.genotype for one in whole.candidates} == {space.format(genotype) for genotype in everything}
+    assert list(whole.members) == select_members(whole.candidates, whole.settings.members)
+    assert len(whole.random_candidates) == len(family.random_candidates)
+    assert load_family(run) == whole

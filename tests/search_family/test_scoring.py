@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from search.data import load_images
-from search.naswot import naswot
+from search.enumeration import representative
+from search.naswot import UntrainedSupernet, naswot
 from search.ranking import mean_ranks
 from search.scoring import Score, Scorer, ScoringSettings, scoring_images
-from search.supernet import Network, Supernet
+from search.supernet import Supernet
 
-SETTINGS = ScoringSettings(ranking_images=60, recalibration_images=96, naswot_images=32)
+SETTINGS = ScoringSettings(ranking_images=60, naswot_images=32)
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +91,24 @@ def test_scoring_leaves_the_callers_thread_count_alone(supernet, images, genotyp
     assert threading.active_count() == 1
 
 
+def test_likelihood_is_that_of_the_path_with_the_ranking_images_statistics(supernet, images, genotypes, tmp_path):
+    for genotype in genotypes:
+        with torch.no_grad():
+            logits = supernet.train()(images.ranking, representative(supernet.space, genotype))
+        (score,) = scorer(supernet, images, tmp_path / "s.json").score([genotype])
+        assert score.nll == pytest.approx(float(torch.nn.functional.cross_entropy(logits, images.labels)), rel=1e-5)
+
+
+def test_another_form_of_the_same_function_has_the_same_score(supernet, images, space, tmp_path):
+    direct = space.parse("|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|")
+    detour = space.parse("|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|")
+    assert space.signature(direct) == space.signature(detour)
+    alone = scorer(supernet, images, tmp_path / "a.json").score([detour])
+    assert alone == scorer(supernet, images, tmp_path / "b.json").score([direct])
+
+
 def test_naswot_is_the_log_determinant_of_agreements_between_codes(space):
-    torch.manual_seed(0)
-    network = Network(space, space.fastest())
-    images = torch.randn(6, 1, 16, 16)
+    untrained, images = UntrainedSupernet(space, seed=0), torch.randn(6, 1, 16, 16)
     codes = []
     relu = torch.nn.functional.relu
 
@@ -103,12 +118,12 @@ def test_naswot_is_the_log_determinant_of_agreements_between_codes(space):
                 codes.append((args[0].flatten(1) > 0).numpy())
             return function(*args, **(kwargs or {}))
 
-    with Recording(), torch.no_grad():
-        network.train()(images)
+    with Recording():
+        score = naswot(untrained.paths(images), space, space.fastest())
     assert len(codes) == 5, "two residual blocks of two ReLUs each, and the classifier's"
     units = np.concatenate(codes, axis=1)
     agreements = (units[:, None, :] == units[None, :, :]).sum(axis=2)
-    assert naswot(network, images) == pytest.approx(np.linalg.slogdet(agreements.astype(float))[1], rel=1e-6)
+    assert score == pytest.approx(np.linalg.slogdet(agreements.astype(float))[1], rel=1e-6)
 
 
 def test_rank_is_the_mean_of_three_and_the_best_has_the_lowest():

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
-from search.naswot import naswot
+from search.naswot import UntrainedSupernet, naswot
 from search.sampling import FairSampler, largest_genotype, sample_path, straight_through_gates
 from search.supernet import Network, Supernet, recompute_statistics
 from shared.errors import InvalidValue
@@ -129,7 +129,7 @@ def test_the_largest_genotype_has_the_most_parameters(space):
 
 
 def test_naswot_tells_networks_apart(space):
-    torch.manual_seed(0)
-    scores = [naswot(Network(space, space.sample(random.Random(seed))), images(space, 16)) for seed in range(3)]
+    paths = UntrainedSupernet(space, seed=0).paths(images(space, 16))
+    scores = [naswot(paths, space, space.sample(random.Random(seed))) for seed in range(3)]
     assert all(np.isfinite(scores))
     assert len(set(scores)) == 3

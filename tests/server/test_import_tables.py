@@ -59,6 +59,18 @@ def test_additive_latencies_give_their_prices_back_and_the_table_states_its_spli
     assert read_table(json.loads(canonical_json(table))).hash == table.hash
 
 
+def test_empty_slot_that_took_longer_than_a_skip_makes_skips_pay_back():
+    def with_empty_slots_ms(genotype):
+        return latency_ms(genotype) + 0.4 * (6 - len(SPACE.live_slots(genotype)))
+
+    (table,) = read(csv_of(architectures(300), with_empty_slots_ms), split=Split(100, 150))
+    for genotype in architectures(50, seed=1):
+        assert table.predict(genotype).mean_ms == pytest.approx(with_empty_slots_ms(genotype), rel=1e-3)
+    skips = sum(table.price_ms(key) for key in SPACE.slot_ops(0, "skip_connect"))
+    assert skips == pytest.approx(PRICES["skip_connect"] - 0.4, rel=0.02)
+    assert read_table(json.loads(canonical_json(table))).hash == table.hash
+
+
 def test_ops_whose_output_goes_nowhere_cost_nothing_even_where_the_device_was_charged_for_them():
     def charged(genotype):
         dead = SPACE.canonical(genotype) != genotype

@@ -1,0 +1,292 @@
+"""One seed of the NAS-Bench-201 benchmark: tables, supernet and families for every device, by nothing but latencies.
+
+    tables     additive, fitted to 60 measured architectures of each device
+    supernet   NAS-Bench-201 with 16 channels and one cell per stage, CIFAR-10 (JPEG copy) pooled to 16 x 16 pixels
+    families   of each device by each strategy, 24 members at most
+
+A table speaks of the measured networks, which have five cells per stage: its price of an op is that of the op in all
+five cells of a stage. The supernet has one, since the cells of a stage are alike. This module never sees an accuracy of
+the benchmark: `benchmarks.nas_bench_201_truth` judges what comes out.
+
+What takes minutes is kept in runs/nas-bench-201 and gone on with; `python -m benchmarks.nas_bench_201_search SEED`
+trains one seed and scores its networks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import rankdata
+
+from benchmarks import DataMissing
+from benchmarks.cifar10_jpeg import write_cifar10
+from lut_server.transfer.additive_fit import Split, fit_table
+from lut_server.transfer.architectures import latency_columns, read_column
+from lut_server.transfer.imported_table import Target
+from search.config import Config, references
+from search.data import load_images
+from search.decoding import EnumerationDecoder
+from search.enumeration import enumerate_space
+from search.family import Family, FamilySettings, build_families, spread
+from search.latency_model import LatencyModel
+from search.members import Member, Ranker, find_front, select_members
+from search.pooling import draw_pool, led_by
+from search.progress import PlainProgress, Progress, SilentProgress
+from search.ranking import mean_ranks
+from search.run_directory import RunDirectory
+from search.scoring import open_scorer
+from search.strategies.nsga2 import evolve
+from search.training import Trainer
+from shared.spaces import Genotype, Space, make_space
+from shared.table import LatencyTable
+from shared.table_source import PER_ARCHITECTURE, TableSource
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("LUTNAS_DATA", ROOT.parent / "shared" / "data"))
+RUNS = ROOT / "runs" / "nas-bench-201"
+
+SPACE = make_space("nas-bench-201", resolution=32, channels=16, depth=1)
+FITTED, HELD_OUT = 60, 1000
+SETTINGS: Mapping[str, Any] = {
+    "search_resolution": 16,
+    "warmup_steps": 3000,
+    "search_steps": 3000,
+    "batch_size": 64,
+    "alpha_batch_size": 64,
+    "weight_lr": 0.1,
+    "precision": "bf16",
+    "threads": 1,
+    "checkpoint_every": 500,
+}
+"""Of the search. Batches and learning rate are twice the default ones: a fifth less time per image on one core."""
+DARTSCC = FamilySettings(per_budget=48, candidates=480, per_further_device=36)
+"""The default, but with four times the candidates for one device and 948 for fourteen; nothing exhaustive."""
+NSGA2_POPULATION = 24
+NOT_SEARCHED_WITH = ("strategies", "report", "commands")
+"""Parts of `search` that a stored run does not follow from."""
+
+STRATEGIES = ("whole", "dartscc", "random", "nsga2", "parameters", "random_score")
+"""`whole` is what `search` does by default: it scores every network of so small a space. The three after it evaluate as
+many networks as each other. The last two know every network by its parameter count, or by a random number, alone."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a strategy found for a device.
+
+    Attributes:
+        evaluations: distinct networks that the supernet was asked about.
+        members: of the family, at most 24.
+        front: all that no other candidate beats in both bound and rank: what a pick for a budget chooses from.
+    """
+
+    evaluations: int
+    members: tuple[Member, ...]
+    front: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """A seed's families, {device: {strategy: found}}, and the minutes that each part took on one core."""
+
+    seed: int
+    minutes: Mapping[str, float]
+    families: Mapping[str, Mapping[str, Found]]
+
+
+def find_families(seed: int, progress: Progress) -> SeedResult:
+    """Every strategy's families of a seed, from its stored run or a new one.
+
+    Raises:
+        DataMissing: the published latencies or the images are not on this machine.
+    """
+    run = get_run(seed, progress)
+    started_s = time.monotonic()
+    with progress.phase("families", len(run.tables)) as phase:
+        families = search_families(run, DARTSCC, phase.advance)
+    return SeedResult(seed, {**_read_minutes(run.path), "families": _minutes_since(started_s)}, families)
+
+
+def get_run(seed: int, progress: Progress) -> RunDirectory:
+    """The trained run of a seed, every network of the space scored.
+
+    Raises:
+        DataMissing: the published latencies or the images are not on this machine.
+    """
+    folder = RUNS / identify()[:12] / f"seed{seed}"
+    cifar = write_cifar10(DATA / "cifar10_jpeg", RUNS / "cifar10_jpeg")
+    run = train(fit_tables(latency_file(), seed), cifar, folder, seed, progress, SETTINGS)
+    with _timed(folder, "scoring"):
+        score_everything(run, progress)
+    return run
+
+
+def identify() -> str:
+    """SHA-256 over all that a stored run follows from: the code that searches, and the latencies."""
+    digest = hashlib.sha256(latency_file().read_bytes())
+    sources = [path for package in ("search", "shared", "lut_server") for path in (ROOT / package).rglob("*.py")]
+    for path in sorted([*sources, Path(__file__)]):
+        if path.parent.name not in NOT_SEARCHED_WITH:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def latency_file() -> Path:
+    """The published latencies.
+
+    Raises:
+        DataMissing: they are not on this machine.
+    """
+    path = DATA / "nas_bench_201" / "latency_ms.csv"
+    if not path.is_file():
+        raise DataMissing(f"{path} is not there: LUTNAS_DATA names the folder with the published latencies")
+    return path
+
+
+def fit_tables(latencies: Path, seed: int, fitted: int = FITTED, space: Space = SPACE) -> list[LatencyTable]:
+    """A table of each device of the file, fitted to as many of its architectures."""
+    content = latencies.read_bytes()
+    tables = []
+    for device in latency_columns(content, latencies.name):
+        source = TableSource(PER_ARCHITECTURE, latencies.name, hashlib.sha256(content).hexdigest(), device)
+        column = read_column(content, latencies.name, device, space)
+        tables.append(fit_table(Target(device), source, space, column, Split(fitted, HELD_OUT, seed)))
+    return tables
+
+
+def train(
+    tables: Sequence[LatencyTable],
+    cifar: Path,
+    folder: Path,
+    seed: int,
+    progress: Progress,
+    settings: Mapping[str, Any],
+) -> RunDirectory:
+    """One run for all devices, trained to its end; what is there is gone on with."""
+    space = tables[0].parsed_space
+    images = load_images("cifar-10", space.resolution, space.image_channels, cifar)
+    if not (folder / "config.json").exists():
+        config = Config(
+            tables=references(tables),
+            lut_url="",
+            space=str(space),
+            dataset=images.name,
+            data_fingerprint=images.fingerprint,
+            data_dir=str(cifar),
+            seed=seed,
+            **settings,
+        )
+        RunDirectory.create(folder, config, *tables, images=images)
+    run = RunDirectory.open(folder)
+    with _timed(folder, "training"):
+        Trainer(run, images).train(progress)
+    return run
+
+
+def score_everything(run: RunDirectory, progress: Progress) -> None:
+    """Score every network of the space, once for all devices."""
+    everything = enumerate_space(run.space).representatives
+    with progress.phase("scoring", len(everything)) as phase:
+        open_scorer(run).score(everything, phase.advance)
+
+
+def search_families(
+    run: RunDirectory, dartscc: FamilySettings, advance: Callable[[int], None] = lambda n: None
+) -> dict[str, dict[str, Found]]:
+    """What every strategy finds, {device: {strategy: found}}.
+
+    Args:
+        run: trained.
+        dartscc: how far `dartscc` looks, and with it its baselines.
+        advance: told how many devices are done.
+    """
+    silent = SilentProgress()
+    decoded = {family.device: family for family in build_families(run, silent, dartscc)}
+    whole = {family.device: family for family in build_families(run, silent)}  # what the run's folder keeps
+    found = {}
+    for view in run.views():
+        device = view.table.device
+        found[device] = _find_all(view, whole[device].candidates, decoded[device])
+        advance(1)
+    return found
+
+
+def find(candidates: Sequence[Member], evaluations: int) -> Found:
+    """The family of ranked candidates, chosen as `search` chooses it."""
+    return Found(evaluations, tuple(select_members(candidates, FamilySettings.members)), tuple(find_front(candidates)))
+
+
+def ranked_by(candidates: Sequence[Member], values: Sequence[float] | npt.NDArray[np.float64]) -> list[Member]:
+    """The candidates in the order of some values, lowest best, and nothing else known of them.
+
+    With the rank in its place, the accuracy says as much as the rank does: members are thinned by ranks alone.
+    """
+    return [
+        replace(one, rank=rank, accuracy=-rank) for one, rank in zip(candidates, rankdata(values).tolist(), strict=True)
+    ]
+
+
+def evolved(view: RunDirectory, evaluations: int) -> list[Member]:
+    """Every network that NSGA-II asks for, ranked as candidates are."""
+    model, confidence, seed = LatencyModel(view.table), view.config.confidence, view.config.seed
+    decoder, scorer = EnumerationDecoder(model, confidence), open_scorer(view)
+    budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, NSGA2_POPULATION)
+    drawn = draw_pool(decoder, budgets_ms, NSGA2_POPULATION, random.Random(seed))
+    first = led_by([decoder.fastest], drawn)[:NSGA2_POPULATION]
+
+    def bound_and_rank(genotypes: Sequence[Genotype]) -> npt.NDArray[np.float64]:
+        return np.column_stack([model.upper_ms(genotypes, confidence), mean_ranks(scorer.score(genotypes))])
+
+    asked = evolve(view.space, first, bound_and_rank, evaluations, seed)
+    return Ranker(model, scorer, confidence).rank(asked)
+
+
+def _find_all(view: RunDirectory, everything: Sequence[Member], decoded: Family) -> dict[str, Found]:
+    evaluations, draws = len(decoded.candidates), np.random.default_rng(view.config.seed)
+    fewest_last = [draws.uniform(0, 0.5) - one.parameters for one in everything]  # ties are broken at random
+    return {
+        "whole": find(everything, len(everything)),
+        "dartscc": find(decoded.candidates, evaluations),
+        "random": find(decoded.random_candidates, len(decoded.random_candidates)),
+        "nsga2": find(evolved(view, evaluations), evaluations),
+        "parameters": find(ranked_by(everything, fewest_last), 0),
+        "random_score": find(ranked_by(everything, draws.random(len(everything))), 0),
+    }
+
+
+@contextmanager
+def _timed(folder: Path, part: str) -> Iterator[None]:
+    """Add the minutes of a part to those that it took before it was stopped."""
+    started_s, before = time.monotonic(), _read_minutes(folder)
+    try:
+        yield
+    finally:
+        minutes = {**before, part: before.get(part, 0.0) + _minutes_since(started_s)}
+        (folder / "minutes.json").write_text(json.dumps(minutes), encoding="utf-8")
+
+
+def _read_minutes(folder: Path) -> dict[str, float]:
+    path = folder / "minutes.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _minutes_since(started_s: float) -> float:
+    return (time.monotonic() - started_s) / 60
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    get_run(int(sys.argv[1]), PlainProgress(lambda line: print(line, flush=True)))
