@@ -113,7 +113,10 @@ def test_sessions_of_one_graph_take_turns(machine):
     lucky, unlucky = machine.graph("lucky", 1.0), machine.graph("unlucky", 1.2)
     subject = Subject(task("net"), TimedGraph("net", lucky.run, unlucky.run))
     campaign(machine, [subject], ListJournal()).run()
-    assert [one.graph_ms[0] for one in subject.rounds] == pytest.approx([1.0, 1.2] * (PRESET.max_rounds // 2))
+    times_ms = [one.graph_ms[0] for one in subject.rounds]
+    assert len(times_ms) >= PRESET.min_rounds
+    assert times_ms[::2] == pytest.approx([1.0] * len(times_ms[::2]))
+    assert times_ms[1::2] == pytest.approx([1.2] * len(times_ms[1::2]))
 
 
 def test_a_round_on_a_slow_machine_is_thrown_away_and_measured_again_after_a_pause(machine):

@@ -36,7 +36,8 @@ def test_networks_stop_together_once_half_of_them_are_precise() -> None:
     steady, noisy = rounds_with([2.0] * 6), rounds_with([1.0, 1.5, 1.1, 1.4, 1.2, 1.3])
     assert not rule.have_enough([steady, noisy, noisy])
     assert rule.have_enough([steady, steady, noisy])
-    assert rule.have_enough([noisy + noisy, noisy + noisy])  # all rounds that there may be
+    assert not rule.have_enough([noisy * 3, noisy * 3])
+    assert rule.have_enough([noisy * 4, noisy * 4])  # twice the rounds that an op may have
 
 
 def test_no_network_is_left_with_fewer_rounds_than_every_task_gets() -> None:
