@@ -5,7 +5,8 @@ A strategy is named on the command line as NAME or NAME:option=value,option=valu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
@@ -47,6 +48,13 @@ STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
 )
 
 WORDS = {"yes": True, "no": False}
+DOMAINS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("lr", lambda value: value > 0, "above 0"),
+    ("gradient_clip", lambda value: value > 0, "above 0"),
+    ("weight_decay", lambda value: value >= 0, "0 or more"),
+    ("momentum", lambda value: 0 <= value < 1, "from 0 to below 1"),
+)
+"""What numbers have to be whose names end so, whichever strategy they are of; a strategy checks the others itself."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +111,17 @@ def _read(where: str, value: str, default: Any) -> Any:
         if value not in WORDS:
             raise InvalidValue(where, f"'{value}' is neither yes nor no")
         return WORDS[value]
+    if isinstance(default, str):
+        return value
     try:
-        return type(default)(value)
+        number = type(default)(value)
     except ValueError:
-        raise InvalidValue(where, f"'{value}' is no {'number' if default is not str else 'text'}") from None
+        kind = "whole number" if isinstance(default, int) else "number"
+        raise InvalidValue(where, f"'{value}' is no {kind}") from None
+    for ending, holds, domain in (("", math.isfinite, "finite"), *DOMAINS):
+        if where.endswith(ending) and not holds(number):
+            raise InvalidValue(where, f"{value} is not {domain}")
+    return number
 
 
 def _write(value: Any) -> str:

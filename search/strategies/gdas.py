@@ -77,7 +77,7 @@ class GdasUpdates:
             settings.weight_lr,
             settings.momentum,
             weight_decay=settings.weight_decay,
-            nesterov=True,
+            nesterov=settings.momentum > 0,
             foreach=True,
         )
         self.alpha_optimizer = torch.optim.Adam(

@@ -65,7 +65,7 @@ def test_temperature_falls_as_published(make_bench, space, tmp_path):
 
 def test_more_weight_on_latency_makes_faster_thetas_and_alpha_alone_changes_nothing(make_bench, space, tmp_path):
     def expected_ms(beta: float, **settings: float) -> float:
-        bench = make_bench(space, tmp_path / f"{beta}{settings}")
+        bench = make_bench(space, tmp_path / f"{beta}{settings}", warmup_steps=10, search_steps=10)
         updates = FBNetUpdates(FBNet(theta_lr=0.2, theta_weight_decay=0.0, **settings), bench, beta)
         for step in (3, 7, 11):
             updates.update_thetas(step)

@@ -153,6 +153,11 @@ def test_options_are_read_in_any_order_and_written_in_one():
         ("darts:depth=2", UnknownName, "option of darts 'depth'"),
         ("darts:order=two", InvalidValue, "darts:order"),
         ("gdas:tau_last=0", InvalidValue, "not above 0"),
+        ("gdas:tau_last=inf", InvalidValue, "gdas:tau_last: inf is not finite"),
+        ("darts:weight_lr=-1", InvalidValue, "darts:weight_lr: -1 is not above 0"),
+        ("darts:alpha-weight-decay=-1", InvalidValue, "0 or more"),
+        ("darts:order=1.5", InvalidValue, "no whole number"),
+        ("dartscc:hypernetwork=mpl", UnknownName, "known: .*mlp"),
     ],
 )
 def test_wrong_strategies_and_options_are_refused_by_name(text, error, words):
