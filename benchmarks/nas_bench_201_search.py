@@ -15,13 +15,12 @@ trains one seed and scores its networks.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from scipy.stats import rankdata
 
 from benchmarks import DataMissing
 from benchmarks.cifar10_jpeg import write_cifar10
+from benchmarks.stopwatch import Stopwatch, minutes_since, read_minutes
 from lut_server.transfer.additive_fit import Split, fit_table
 from lut_server.transfer.architectures import latency_columns, read_column
 from lut_server.transfer.imported_table import Target
@@ -75,8 +75,13 @@ SETTINGS: Mapping[str, Any] = {
 DARTSCC = FamilySettings(per_budget=48, candidates=480, per_further_device=36)
 """The default, but with four times the candidates for one device and 948 for fourteen; nothing exhaustive."""
 NSGA2_POPULATION = 24
-NOT_SEARCHED_WITH = ("strategies", "report", "commands")
-"""Parts of `search` that a stored run does not follow from."""
+SOURCES = """
+import sys, search.training, search.scoring, lut_server.transfer.additive_fit, lut_server.transfer.architectures
+for name, module in sorted(sys.modules.items()):
+    if name.partition(".")[0] in ("search", "shared", "lut_server") and module.__file__:
+        print(module.__file__)
+"""
+"""Lists the files of all modules that fitting, training and scoring import."""
 
 STRATEGIES = ("whole", "dartscc", "random", "nsga2", "parameters", "random_score")
 """`whole` is what `search` does by default: it scores every network of so small a space. The three after it evaluate as
@@ -117,7 +122,7 @@ def find_families(seed: int, progress: Progress) -> SeedResult:
     started_s = time.monotonic()
     with progress.phase("families", len(run.tables)) as phase:
         families = search_families(run, DARTSCC, phase.advance)
-    return SeedResult(seed, {**_read_minutes(run.path), "families": _minutes_since(started_s)}, families)
+    return SeedResult(seed, {**read_minutes(run.path), "families": minutes_since(started_s)}, families)
 
 
 def get_run(seed: int, progress: Progress) -> RunDirectory:
@@ -129,18 +134,17 @@ def get_run(seed: int, progress: Progress) -> RunDirectory:
     folder = RUNS / identify()[:12] / f"seed{seed}"
     cifar = write_cifar10(DATA / "cifar10_jpeg", RUNS / "cifar10_jpeg")
     run = train(fit_tables(latency_file(), seed), cifar, folder, seed, progress, SETTINGS)
-    with _timed(folder, "scoring"):
-        score_everything(run, progress)
+    score_everything(run, progress)
     return run
 
 
 def identify() -> str:
-    """SHA-256 over all that a stored run follows from: the code that searches, and the latencies."""
+    """SHA-256 over all that a stored run follows from: latencies, settings, and the code that trains and scores."""
+    listed = subprocess.run([sys.executable, "-c", SOURCES], cwd=ROOT, check=True, capture_output=True, text=True)
     digest = hashlib.sha256(latency_file().read_bytes())
-    sources = [path for package in ("search", "shared", "lut_server") for path in (ROOT / package).rglob("*.py")]
-    for path in sorted([*sources, Path(__file__)]):
-        if path.parent.name not in NOT_SEARCHED_WITH:
-            digest.update(path.read_bytes())
+    digest.update(f"{SPACE} {FITTED} {HELD_OUT} {SETTINGS}".encode())
+    for line in listed.stdout.splitlines():
+        digest.update(Path(line).read_bytes())
     return digest.hexdigest()
 
 
@@ -191,16 +195,24 @@ def train(
         )
         RunDirectory.create(folder, config, *tables, images=images)
     run = RunDirectory.open(folder)
-    with _timed(folder, "training"):
-        Trainer(run, images).train(progress)
+    trainer, watch = Trainer(run, images), Stopwatch(folder, "training")
+    if trainer.step < run.config.total_steps:
+        trainer.train(progress, watch.tick)
+        watch.stop()
     return run
 
 
 def score_everything(run: RunDirectory, progress: Progress) -> None:
     """Score every network of the space, once for all devices."""
-    everything = enumerate_space(run.space).representatives
+    everything, watch = enumerate_space(run.space).representatives, Stopwatch(run.path, "scoring")
     with progress.phase("scoring", len(everything)) as phase:
-        open_scorer(run).score(everything, phase.advance)
+
+        def advance(count: int) -> None:
+            phase.advance(count)
+            watch.tick()
+
+        open_scorer(run).score(everything, advance)
+    watch.stop()
 
 
 def search_families(
@@ -265,26 +277,6 @@ def _find_all(view: RunDirectory, everything: Sequence[Member], decoded: Family)
         "parameters": find(ranked_by(everything, fewest_last), 0),
         "random_score": find(ranked_by(everything, draws.random(len(everything))), 0),
     }
-
-
-@contextmanager
-def _timed(folder: Path, part: str) -> Iterator[None]:
-    """Add the minutes of a part to those that it took before it was stopped."""
-    started_s, before = time.monotonic(), _read_minutes(folder)
-    try:
-        yield
-    finally:
-        minutes = {**before, part: before.get(part, 0.0) + _minutes_since(started_s)}
-        (folder / "minutes.json").write_text(json.dumps(minutes), encoding="utf-8")
-
-
-def _read_minutes(folder: Path) -> dict[str, float]:
-    path = folder / "minutes.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _minutes_since(started_s: float) -> float:
-    return (time.monotonic() - started_s) / 60
 
 
 if __name__ == "__main__":

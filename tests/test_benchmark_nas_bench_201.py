@@ -23,6 +23,7 @@ from benchmarks.nas_bench_201_truth import (
     load_truth,
     relative_hypervolume,
 )
+from benchmarks.stopwatch import Stopwatch, read_minutes
 from search.data import load_images
 from search.members import Member
 
@@ -253,3 +254,12 @@ def test_jpeg_copy_becomes_a_data_set_that_search_reads(tmp_path):
 def test_missing_copy_is_said_with_its_path(tmp_path):
     with pytest.raises(DataMissing, match="cifar10_train_jpeg"):
         write_cifar10(tmp_path, tmp_path / "out")
+
+
+def test_minutes_add_up_over_starts_and_parts(tmp_path):
+    for part, minutes in (("training", 3.0), ("scoring", 2.0), ("training", 4.0)):
+        watch = Stopwatch(tmp_path, part)
+        watch._started_s -= 60 * minutes
+        watch._written_s -= 60 * minutes
+        assert not watch.tick()
+    assert read_minutes(tmp_path) == {"training": pytest.approx(7, abs=0.01), "scoring": pytest.approx(2, abs=0.01)}

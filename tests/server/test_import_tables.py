@@ -85,7 +85,7 @@ def test_ops_whose_output_goes_nowhere_cost_nothing_even_where_the_device_was_ch
 def test_imported_table_cannot_be_taken_for_a_measured_one():
     (table,) = read(csv_of(architectures(60)))
     assert (table.runtime.engine, table.canary, table.canary_nominal_ms) == ("imported", "none", 1.0)
-    assert (table.agent_version, table.runs) == ("import-1", ())
+    assert (table.agent_version, table.runs) == ("import-2", ())
     assert str(table.source) == "times.csv (per-architecture, pi)"
 
 

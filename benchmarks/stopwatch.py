@@ -1,0 +1,49 @@
+"""How many minutes the parts of a run took, over however many starts."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from search.torch_files import write_atomically
+
+SECONDS_BETWEEN_TICKS = 5
+
+
+class Stopwatch:
+    """Adds the minutes of a part of a run to those that the part took before it was stopped, however it was.
+
+    Args:
+        folder: of the run; keeps them in `minutes.json`.
+        part: "training" or "scoring".
+    """
+
+    def __init__(self, folder: Path, part: str) -> None:
+        self._path, self._part = folder / "minutes.json", part
+        self._minutes = read_minutes(folder)
+        self._before = self._minutes.get(part, 0.0)
+        self._started_s = self._written_s = time.monotonic()
+
+    def tick(self, _: int = 0) -> bool:
+        """To be called often; never asks to stop."""
+        if time.monotonic() - self._written_s > SECONDS_BETWEEN_TICKS:
+            self.stop()
+        return False
+
+    def stop(self) -> None:
+        """Write what it took so far."""
+        self._written_s = time.monotonic()
+        minutes = {**self._minutes, self._part: self._before + minutes_since(self._started_s)}
+        write_atomically(self._path, json.dumps(minutes).encode())
+
+
+def read_minutes(folder: Path) -> dict[str, float]:
+    """Of each part of the run in a folder, as far as it got."""
+    path = folder / "minutes.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def minutes_since(started_s: float) -> float:
+    """By the monotonic clock."""
+    return (time.monotonic() - started_s) / 60
