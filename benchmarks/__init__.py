@@ -24,14 +24,14 @@ REGISTRY: dict[str, str] = {
     "fixed_runs": "benchmarks.fixed_runs",
     "carriers": "benchmarks.carriers",
     "active": "benchmarks.calibration",
-    "search": "benchmarks.search",
+    "family": "benchmarks.family",
     "verify": "benchmarks.verify",
     "speed": "benchmarks.speed",
-    "devices": "benchmarks.devices",
+    "several_devices": "benchmarks.several_devices",
     "nas_bench_201": "benchmarks.nas_bench_201",
     "imported": "benchmarks.imported",
     "server": "benchmarks.server",
 }
 
-COMPOSED: dict[str, str] = {"profiling": "benchmarks.profiling"}
+COMPOSED: dict[str, str] = {"profiling": "benchmarks.profiling", "search": "benchmarks.search"}
 """Several of these under one name, for one file of figures; `all` runs the parts."""

@@ -1,13 +1,9 @@
-"""All that says how good the agent's numbers are: every part of it, one after the other, its figures in one file.
-
-Each part is a benchmark of its own too, and has its own table in docs/results.md.
-"""
+"""All that says how good the agent's numbers are."""
 
 from __future__ import annotations
 
-import importlib
-
-from benchmarks import REGISTRY, Progress
+from benchmarks import Progress
+from benchmarks.composed import run_parts
 from benchmarks.report import Figure
 
 PARTS = ("tables", "fbnet", "repeat", "foreign", "memory", "fixed_runs", "carriers", "active")
@@ -15,7 +11,4 @@ PARTS = ("tables", "fbnet", "repeat", "foreign", "memory", "fixed_runs", "carrie
 
 def run(progress: Progress) -> dict[str, Figure]:
     """Figures `profiling.*` of all parts; takes most of an hour."""
-    figures: dict[str, Figure] = {}
-    for part in PARTS:
-        figures |= importlib.import_module(REGISTRY[part]).run(progress)
-    return figures
+    return run_parts(progress, PARTS)
