@@ -21,9 +21,10 @@ from lut_server.kernel_plans import KernelPlanRequest
 from lut_server.metrics import Metrics
 from lut_server.pages import access
 from lut_server.pages import routes as pages
+from lut_server.pairing.codes import PairRequest
 from lut_server.predicting import PredictionRequest
 from lut_server.quick_tables import QuickTables
-from lut_server.routes import archive, devices, health, jobs, kernels, plans, runs, searches, tables
+from lut_server.routes import archive, devices, health, jobs, kernels, pairing, plans, runs, searches, tables
 from lut_server.services import Services
 from lut_server.settings import Settings
 from lut_server.sql import open_store
@@ -48,6 +49,7 @@ BODIES = (
     KernelPlanRequest,
     ChoiceRequest,
     NewJob,
+    PairRequest,
     Run,
     SearchResult,
 )
@@ -85,7 +87,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
     shelf = app.state.shelf = TableShelf(kept)
     authenticator = Authenticator(kept.tokens, clock=clock)
     app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), clock)
-    for module in (health, devices, plans, runs, tables, kernels, jobs, searches, archive):
+    for module in (health, devices, plans, runs, tables, kernels, jobs, searches, archive, pairing):
         app.include_router(module.router)
     for router in (access.router, pages.router):
         app.include_router(router, include_in_schema=False)

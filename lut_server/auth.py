@@ -70,6 +70,14 @@ class Principal:
             raise refused("forbidden", f"this token is bound to device '{self.device}': this is about all devices")
 
 
+@dataclass(frozen=True)
+class NewToken:
+    """A token as its owner has it, and as the store does."""
+
+    text: str
+    record: TokenRecord
+
+
 def create_token(
     tokens: TokenStore,
     role: str,
@@ -79,7 +87,25 @@ def create_token(
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     days: float | None = None,
 ) -> str:
-    """Make a token and return it: the only moment at which its secret can be read.
+    """Make a token, store it and return it: the only moment at which its secret can be read.
+
+    Raises:
+        InvalidValue: no such role, a name that no device can have, or no such number of days.
+    """
+    made = make_token(role, name, device, clock, random_bytes, days)
+    tokens.add(made.record)
+    return made.text
+
+
+def make_token(
+    role: str,
+    name: str = "",
+    device: str | None = None,
+    clock: Clock = utc_now,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    days: float | None = None,
+) -> NewToken:
+    """Make a token that is to be stored.
 
     Args:
         days: after which it ends; None: never.
@@ -91,15 +117,20 @@ def create_token(
         raise InvalidValue("role", f"'{role}' is none of {', '.join(ROLES)}")
     if device is not None:
         check_device_name(device)
-    if days is not None and not 0 < days <= LONGEST_LIFE_DAYS:
-        raise InvalidValue("days", f"{days} is not above 0 and up to {LONGEST_LIFE_DAYS}")
+    if days is not None:
+        check_days("days", days)
     token_id, salt = random_bytes(6).hex(), random_bytes(16)
     secret = base64.urlsafe_b64encode(random_bytes(32)).decode().rstrip("=")
     now = clock()
     ends = None if days is None else stamp(now + timedelta(days=days))
     summary = TokenSummary(token_id, role, name[:200], device, stamp(now), None, ends)
-    tokens.add(TokenRecord(summary, salt, _slow_digest(secret, salt)))
-    return f"lut_{token_id}_{secret}"
+    return NewToken(f"lut_{token_id}_{secret}", TokenRecord(summary, salt, _slow_digest(secret, salt)))
+
+
+def check_days(field: str, days: float) -> None:
+    """Raise InvalidValue unless a token may live for so many days."""
+    if not 0 < days <= LONGEST_LIFE_DAYS:
+        raise InvalidValue(field, f"{days} is not above 0 and up to {LONGEST_LIFE_DAYS}")
 
 
 class Authenticator:

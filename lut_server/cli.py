@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lut_server.addresses import is_loopback
 from lut_server.auth import ROLES, create_token
 from lut_server.operations.cli import add_operations
+from lut_server.pairing.cli import add_pairing
 from lut_server.predicting import prediction_lines
 from lut_server.settings import SETTINGS, Setting, Settings, read_settings
 from lut_server.sql import SqlStore, open_store
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--days", type=float, help="after which it ends; default: never")
     add(token, "list", "list all tokens, without their secrets", _token_list)
     add(token, "revoke", "revoke a token", _token_revoke).add_argument("id")
+    add_pairing(commands, add)
     add(commands, "devices", "list the devices", _devices)
     table = commands.add_parser("table", help="look at a latency table").add_subparsers(required=True, metavar="ACTION")
     _add_table(add(table, "show", "print a device's newest table", _table_show))
@@ -104,7 +107,7 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
 def _serve(_: argparse.Namespace, settings: Settings) -> None:
     # Imported here: the other commands need no web framework.
     from lut_server.app import create_app
-    from lut_server.serving import is_loopback, serve
+    from lut_server.serving import serve
 
     app = create_app(settings)
     _require_tokens(app.state.services.store.tokens, settings, is_loopback(settings.host))

@@ -138,3 +138,14 @@ tokens = Table(
     Column("expires_at", String(40)),
     Column("last_used_at", String(40)),
 )
+
+pairings = Table(
+    "pairings",
+    metadata,
+    Column("device", String(64), primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Column("expires_at", String(40), nullable=False),
+    Column("token_days", Double, nullable=False),
+    Column("token", String(16)),
+)

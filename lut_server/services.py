@@ -77,18 +77,32 @@ def authenticate(services: Services, token: str, request: Request) -> Principal:
         AccessDenied: 401, it is none.
         ServerRefused: 429, too many wrong ones from there.
     """
-    client = request.client.host if request.client else "unknown"
-    wait_s = services.failures.wait_s(client)
-    if wait_s:
-        raise refused("rate_limited", f"too many wrong tokens from {client}; try again in {wait_s} s", wait_s)
+    require_tries_left(services, request)
     try:
         principal = services.authenticator.authenticate(token)
     except AccessDenied:
-        services.failures.count(client)
-        services.metrics.refused_tokens.inc()
+        count_failure(services, request)
         raise
     request.state.token = principal.token_id
     return principal
+
+
+def require_tries_left(services: Services, request: Request) -> None:
+    """Raise ServerRefused (429) where too many wrong tokens or codes came from the client's address."""
+    client = _client(request)
+    wait_s = services.failures.wait_s(client)
+    if wait_s:
+        raise refused("rate_limited", f"too many wrong tokens from {client}; try again in {wait_s} s", wait_s)
+
+
+def count_failure(services: Services, request: Request) -> None:
+    """Note that a token or a code was wrong."""
+    services.failures.count(_client(request))
+    services.metrics.refused_tokens.inc()
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
 
 
 READ, SEARCH, AGENT, ADMIN = _require("read"), _require("search"), _require("agent"), _require("admin")

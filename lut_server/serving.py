@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ipaddress
 import logging
 import signal
 import socket
@@ -76,14 +75,6 @@ def _check_certificate(settings: Settings) -> None:
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror or getattr(error, "reason", None) or error
         raise InvalidValue("tls_cert", f"{settings.tls_cert} with {settings.tls_key}: {reason}") from error
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listen(host: str, port: int) -> socket.socket:

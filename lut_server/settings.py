@@ -88,6 +88,11 @@ class Settings:
                 raise InvalidValue(field, f"{getattr(self, field)} is not within 1 to 4096 MiB")
 
     @property
+    def scheme(self) -> str:
+        """`https` where answers go out over TLS, else `http`."""
+        return "https" if self.tls_cert else "http"
+
+    @property
     def max_body_bytes(self) -> int:
         """Largest request body in bytes."""
         return self.max_body_mb << 20

@@ -118,6 +118,25 @@ class TokenRecord:
     digest: bytes
 
 
+@dataclass(frozen=True)
+class Pairing:
+    """A one-time code without the code; `token` is the id of the token that was given for it, once it was used."""
+
+    device: str
+    created_at: str
+    expires_at: str
+    token_days: float
+    token: str | None = None
+
+
+@dataclass(frozen=True)
+class PairingRecord:
+    """A pairing with what its code is checked against."""
+
+    pairing: Pairing
+    digest: bytes
+
+
 class DeviceStore(Protocol):
     """Devices by name."""
 
@@ -301,6 +320,28 @@ class TokenStore(Protocol):
         """All tokens, revoked ones too."""
 
 
+class PairingStore(Protocol):
+    """One-time codes, one a device. A day after their end they are cleared, used ones too."""
+
+    def put(self, pairing: Pairing, digest: bytes) -> None:
+        """Store a device's code in place of the one before it."""
+
+    def find(self, device: str) -> PairingRecord | None:
+        """The device's last code, used or not."""
+
+    def redeem(self, device: str, digest: bytes, token: TokenRecord) -> bool:
+        """Use the code up and store the token that is given for it; False where it is used, ended or another one.
+
+        However many come at once with the same code, one of them is served.
+        """
+
+    def end(self, device: str) -> bool:
+        """End the device's code; False where there is no unused one."""
+
+    def list(self) -> tuple[Pairing, ...]:
+        """All codes."""
+
+
 @dataclass(frozen=True)
 class ArchiveRecord:
     """One thing of a store as JSON values; `where` names its place in the file that it was read from."""
@@ -319,7 +360,7 @@ class Loaded:
 
 
 class ArchiveStore(Protocol):
-    """Everything but the tokens, as records whose order and content are the same for the same content."""
+    """Everything but tokens and pairing codes, as records whose order and content are the same for the same content."""
 
     def records(self) -> Iterator[ArchiveRecord]:
         """All records, of one moment; one of each kind refers to kinds before it only."""
@@ -367,6 +408,10 @@ class Store(Protocol):
     @property
     def tokens(self) -> TokenStore:
         """Access tokens."""
+
+    @property
+    def pairings(self) -> PairingStore:
+        """One-time codes."""
 
     @property
     def archive(self) -> ArchiveStore:

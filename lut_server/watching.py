@@ -86,7 +86,8 @@ class Watch:
         self._metrics.count_request(method if route != NO_ROUTE else "other", route, status, seconds)
         state: MutableMapping[str, Any] = scope["state"]
         client = scope["client"][0] if scope.get("client") else "unknown"
-        writes = method not in _READS and state.get("token") is not None
+        about: dict[str, Any] = state.get("audit", {})
+        writes = method not in _READS and (state.get("token") is not None or bool(about))
         logs = LOGGER.isEnabledFor(logging.INFO)
         if logs and not self._json:
             milliseconds = round(1000 * seconds, 1)
@@ -100,6 +101,7 @@ class Watch:
             "method": method,
             "path": path[:300],
             "status": status,
+            **about,
         }
         if logs and self._json:
             LOGGER.info(json.dumps({**entry, "duration_ms": round(1000 * seconds, 1)}))

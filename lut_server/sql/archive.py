@@ -25,7 +25,7 @@ from shared.wire import canonical_json
 CHUNK = 100
 _COUNTER = "number"
 _MOMENTS = frozenset({"created_at", "last_seen_at", "last_asked_at", "lease_owner", "lease_until", "attempts"})
-LEFT_OUT = ("tokens",)
+LEFT_OUT = ("tokens", "pairings")
 """Database tables without records: the secrets of one server."""
 
 

@@ -12,6 +12,7 @@ from lut_server.sql.devices import SqlDevices
 from lut_server.sql.jobs import SqlJobs
 from lut_server.sql.kernels import SqlKernels
 from lut_server.sql.models import SqlModels
+from lut_server.sql.pairings import SqlPairings
 from lut_server.sql.readiness import check_ready
 from lut_server.sql.runs import SqlRuns
 from lut_server.sql.searches import SqlSearches
@@ -32,6 +33,7 @@ class SqlStore:
     jobs: SqlJobs
     searches: SqlSearches
     tokens: SqlTokens
+    pairings: SqlPairings
     archive: SqlArchive
 
     def revision(self) -> str:
@@ -70,5 +72,6 @@ def open_store(url: str, clock: Clock = utc_now, busy_timeout_s: float = BUSY_TI
         SqlJobs(database, clock),
         SqlSearches(database, clock),
         SqlTokens(database, clock),
+        SqlPairings(database, clock),
         SqlArchive(database),
     )

@@ -25,9 +25,8 @@ class SqlTokens:
         self._clock = clock
 
     def add(self, record: TokenRecord) -> None:
-        values = {**vars(record.summary), "salt": record.salt, "digest": record.digest}
         with self._database.write() as connection:
-            connection.execute(insert(schema.tokens).values(values))
+            connection.execute(insert(schema.tokens).values(token_values(record)))
 
     def find(self, token_id: str) -> TokenRecord | None:
         with self._database.read() as connection:
@@ -56,6 +55,11 @@ class SqlTokens:
         with self._database.read() as connection:
             rows = connection.execute(select(schema.tokens).order_by(_TOKENS.created_at, _TOKENS.id))
             return tuple(_summary(row) for row in rows)
+
+
+def token_values(record: TokenRecord) -> dict[str, Any]:
+    """A token as a row."""
+    return {**vars(record.summary), "salt": record.salt, "digest": record.digest}
 
 
 def _summary(row: Row[Any]) -> TokenSummary:

@@ -17,7 +17,7 @@ def test_migrations_end_at_the_schema_that_the_code_uses(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/a.db")
     with database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    assert database.revision() == "0005"
+    assert database.revision() == "0006"
     database.close()
 
 
@@ -73,5 +73,5 @@ def test_servers_that_start_at_once_migrate_once(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
     with ThreadPoolExecutor(4) as pool:
         for store in pool.map(lambda _: open_store(url), range(4)):
-            assert store.revision() == "0005"
+            assert store.revision() == "0006"
             store.close()

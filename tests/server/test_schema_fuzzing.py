@@ -41,8 +41,14 @@ def test_no_request_that_the_document_allows_or_forbids_surprises_the_server(sta
         options = ["--max-examples", "6", "--seed", "1", "--exclude-checks", LEFT_OUT, "--no-color"]
         if role:
             options += ["-H", f"Authorization: Bearer {api.token(role)}"]
-        finished = subprocess.run(
-            [*command, f"{api.url}/openapi.json", *options], cwd=tmp_path, capture_output=True, text=True, timeout=280
-        )
-    assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-1000:]
-    assert " passed" in finished.stdout
+        # Last and alone: its wrong codes use up the tries that this address has, for tokens too.
+        for paths in (["--exclude-path", "/v1/pair"], ["--include-path", "/v1/pair"]):
+            finished = subprocess.run(
+                [*command, f"{api.url}/openapi.json", *options, *paths],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=280,
+            )
+            assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-1000:]
+            assert " passed" in finished.stdout

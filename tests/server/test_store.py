@@ -2,12 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from lut_server.auth import create_token
+from lut_server.auth import create_token, make_token
 from lut_server.campaigns import finish_run
+from lut_server.clock import stamp
 from lut_server.sql import open_store
+from lut_server.store import Pairing
 from lut_server.table_builder import build_table
 from shared.errors import Conflict, NotFound
 from shared.jobs import JobResult, NewJob
@@ -208,6 +211,63 @@ def test_token_comes_back_as_it_was_and_is_revoked_once(any_store, clock):
     first = any_store.tokens.revoke(token_id)
     clock.advance(5)
     assert any_store.tokens.revoke(token_id) == first == any_store.tokens.list()[0]
+
+
+# --- pairings ---------------------------------------------------------------------------------------------------------
+
+
+def pair(store, clock, device="phone", digest=b"right", minutes=10):
+    ends = stamp(clock() + timedelta(minutes=minutes))
+    store.pairings.put(Pairing(device, stamp(clock()), ends, 30.0), digest)
+
+
+def test_a_code_is_redeemed_once_with_its_token_or_not_at_all(any_store, clock):
+    pair(any_store, clock)
+    found = any_store.pairings.find("phone")
+    assert (found.digest, found.pairing.token, found.pairing.token_days) == (b"right", None, 30.0)
+    token = make_token("agent", device="phone", clock=clock).record
+    assert not any_store.pairings.redeem("phone", b"wrong", token)
+    assert not any_store.pairings.redeem("tablet", b"right", token)
+    assert any_store.tokens.list() == ()
+    assert any_store.pairings.redeem("phone", b"right", token)
+    assert any_store.tokens.find(token.summary.id) == token
+    assert any_store.pairings.find("phone").pairing.token == token.summary.id
+    assert not any_store.pairings.redeem("phone", b"right", make_token("agent").record)
+    assert not any_store.pairings.end("phone")
+    assert len(any_store.tokens.list()) == 1
+
+
+def test_a_new_code_ends_the_one_before_it_and_old_ones_are_cleared(any_store, clock):
+    pair(any_store, clock, digest=b"first")
+    pair(any_store, clock, digest=b"second")
+    token = make_token("agent", clock=clock).record
+    assert not any_store.pairings.redeem("phone", b"first", token)
+    clock.advance(599)
+    assert any_store.pairings.redeem("phone", b"second", token)
+    pair(any_store, clock, digest=b"third")
+    assert any_store.pairings.find("phone").pairing.token is None
+    clock.advance(600)
+    assert not any_store.pairings.redeem("phone", b"third", make_token("agent").record)
+    pair(any_store, clock, "tablet", minutes=3000)
+    clock.advance(86_400)
+    assert [one.device for one in any_store.pairings.list()] == ["phone", "tablet"]
+    clock.advance(1)
+    pair(any_store, clock, "watch")
+    assert any_store.pairings.find("phone") is None
+    assert [one.device for one in any_store.pairings.list()] == ["tablet", "watch"]
+    assert any_store.pairings.end("tablet")
+    assert any_store.pairings.find("tablet") is None
+
+
+def test_of_many_who_redeem_a_code_at_once_one_has_a_token(twins, clock):
+    pair(twins[0], clock)
+    made = [make_token("agent", clock=clock).record for _ in range(8)]
+    won = at_once([lambda n=n: twins[n % 2].pairings.redeem("phone", b"right", made[n]) for n in range(8)])
+    assert sum(won) == 1
+    (token,) = twins[0].tokens.list()
+    assert token == made[won.index(True)].summary
+    at_once([lambda n=n: pair(twins[n % 2], clock, digest=bytes([n])) for n in range(8)])
+    assert len(twins[1].pairings.list()) == 1
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,133 @@
+"""One-time codes: what `lut-server pair` shows, and what a phone gets for one.
+
+A code has 60 bits of chance and lives for minutes, and a client has ten tries a minute: nobody guesses it. The database
+keeps its SHA-256 alone; a slow digest, as tokens have, would protect nothing that outlives it, and would let strangers
+keep the server busy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from lut_server.auth import check_days, make_token
+from lut_server.clock import Clock, stamp, utc_now
+from lut_server.refusals import refused
+from lut_server.store import Pairing, PairingStore
+from shared.errors import InvalidValue, ServerRefused
+from shared.measurement import check_device_name
+
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Crockford's base 32: without the letters that are taken for digits."""
+
+LONGEST_LIFE_MINUTES = 24 * 60
+_SYMBOLS, _GROUP = 12, 4
+_LOOK_ALIKES = str.maketrans("OIL", "011", "- \t")
+_MOST_TYPED = 100
+
+
+@dataclass(frozen=True)
+class PairRequest:
+    """A device's name and the code that was shown for it; small letters, O for 0 and missing hyphens are understood."""
+
+    device: str
+    code: str
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
+        if not 1 <= len(self.code) <= _MOST_TYPED:
+            raise InvalidValue("code", f"is not a text of 1 to {_MOST_TYPED} characters")
+
+
+@dataclass(frozen=True)
+class PairAnswer:
+    """The token of the paired device, this once, and when it ends."""
+
+    token: str
+    device: str
+    expires_at: str | None
+
+
+@dataclass(frozen=True)
+class NewCode:
+    """A code to show, and when it ends."""
+
+    code: str
+    pairing: Pairing
+
+
+def create_code(
+    pairings: PairingStore,
+    device: str,
+    minutes: float,
+    token_days: float,
+    clock: Clock = utc_now,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+) -> NewCode:
+    """Make a device's code, which ends an earlier one: the only moment at which it can be read.
+
+    Args:
+        minutes: how long it is good for.
+        token_days: how long the token is good for that is given for it.
+
+    Raises:
+        InvalidValue: a name that no device can have, or a time that is none.
+    """
+    check_device_name(device)
+    if not 0 < minutes <= LONGEST_LIFE_MINUTES:
+        raise InvalidValue("minutes", f"{minutes:g} is not above 0 and up to {LONGEST_LIFE_MINUTES}")
+    check_days("token-days", token_days)
+    code = _spell(int.from_bytes(random_bytes(8)))
+    now = clock()
+    pairing = Pairing(device, stamp(now), stamp(now + timedelta(minutes=minutes)), token_days)
+    pairings.put(pairing, digest_code(device, code))
+    return NewCode(code, pairing)
+
+
+def redeem_code(pairings: PairingStore, request: PairRequest, clock: Clock = utc_now) -> tuple[PairAnswer, str]:
+    """A token of role agent for the right code, and the token's id.
+
+    Whoever knows the code hears what became of it, so that a theft is noticed; everybody else hears that it is wrong.
+
+    Raises:
+        AccessDenied: 401, the code is wrong, used, or at its end.
+    """
+    digest = digest_code(request.device, request.code)
+    found = pairings.find(request.device)
+    if found is None or not hmac.compare_digest(digest, found.digest):
+        raise _refused(f"this is not the code of '{request.device}'", request.device)
+    days = found.pairing.token_days
+    made = make_token("agent", "paired", request.device, days=days, clock=clock)
+    if not pairings.redeem(request.device, digest, made.record):
+        raise _spent(pairings, request.device)
+    return PairAnswer(made.text, request.device, made.record.summary.expires_at), made.record.summary.id
+
+
+def digest_code(device: str, code: str) -> bytes:
+    """SHA-256 of a code as it was meant; the device is part of it."""
+    meant = code.upper().translate(_LOOK_ALIKES)
+    return hashlib.sha256(f"pairing\0{device}\0{meant}".encode()).digest()
+
+
+def _spent(pairings: PairingStore, device: str) -> ServerRefused:
+    found = pairings.find(device)
+    if found is not None and found.pairing.token is not None:
+        return _refused(
+            f"this code was used already, for token {found.pairing.token}; if that was somebody else, end it with "
+            f"`lut-server token revoke {found.pairing.token}`",
+            device,
+        )
+    return _refused("this code has ended", device)
+
+
+def _refused(why: str, device: str) -> ServerRefused:
+    return refused("unauthorized", f"{why}; a new one comes from: lut-server pair --device {device}")
+
+
+def _spell(chance: int) -> str:
+    symbols = "".join(ALPHABET[chance >> 5 * place & 31] for place in range(_SYMBOLS))
+    return "-".join(symbols[start : start + _GROUP] for start in range(0, _SYMBOLS, _GROUP))
