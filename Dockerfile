@@ -13,7 +13,7 @@ FROM sources AS build-agent
 RUN /opt/lutnas/bin/pip install --no-cache-dir -c constraints.txt '.[agent]'
 
 FROM sources AS build-server
-RUN /opt/lutnas/bin/pip install --no-cache-dir -c constraints.txt '.[server,postgres]'
+RUN /opt/lutnas/bin/pip install --no-cache-dir -c constraints.txt '.[server,postgres,tls]'
 
 # Unbuffered: log lines appear when they are written. No bytecode: the root file system may be read-only.
 FROM python:3.11-slim-bookworm AS base

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lut_server.addresses import is_loopback
 from lut_server.auth import ROLES, create_token
@@ -28,6 +28,9 @@ from shared import __version__
 from shared.errors import InvalidValue, LutnasError
 from shared.table import LatencyTable, read_table
 from shared.table_text import align
+
+if TYPE_CHECKING:
+    from lut_server.tls.own_certificate import OwnCertificate, ServedCertificate
 
 Command = Callable[[argparse.Namespace, Settings], None]
 
@@ -111,7 +114,10 @@ def _serve(_: argparse.Namespace, settings: Settings) -> None:
 
     app = create_app(settings)
     _require_tokens(app.state.services.store.tokens, settings, is_loopback(settings.host))
-    serve(app, settings, _announce)
+    own = _own_certificate(settings, app.state.services.store.database.path) if settings.tls == "self-signed" else None
+    if own is not None:
+        _describe_certificate(own.ensure())
+    serve(app, settings, _announce, own)
 
 
 def _require_tokens(tokens: TokenStore, settings: Settings, only_this_machine: bool) -> None:
@@ -127,6 +133,29 @@ def _require_tokens(tokens: TokenStore, settings: Settings, only_this_machine: b
             f"{settings.host} can be reached from the network and no token exists yet; make one with `lut-server token "
             "create --role admin`, or start with --first-token yes, which makes one and prints it",
         )
+
+
+def _own_certificate(settings: Settings, database: Path | None) -> OwnCertificate:
+    try:
+        from lut_server.tls.own_certificate import OwnCertificate
+    except ImportError as error:
+        raise LutnasError("--tls self-signed needs cryptography: pip install 'lutnas[tls]'") from error
+    if settings.tls_dir:
+        folder = Path(settings.tls_dir)
+    elif database is not None:
+        folder = database.with_name(f"{database.stem}-tls")
+    else:
+        raise InvalidValue("tls_dir", "is needed beside PostgreSQL: a folder for the certificate of --tls self-signed")
+    return OwnCertificate(folder, settings.more_names)
+
+
+def _describe_certificate(served: ServedCertificate) -> None:
+    print(
+        f"lut-server: the certificate is this server's own; browsers warn once: compare SHA-256 {served.fingerprint}; "
+        f"agents trust it with --ca-file and a copy of {served.authority}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _announce(url: str) -> None:

@@ -8,7 +8,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,8 +17,12 @@ from uvicorn.config import LOGGING_CONFIG
 from lut_server.settings import Settings
 from shared.errors import InvalidValue, LutnasError
 
+if TYPE_CHECKING:
+    from lut_server.tls.own_certificate import OwnCertificate
+
 LOGGER = logging.getLogger("lut_server")
 GRACE_S = 10
+_TICKS_OF_AN_HOUR = 36_000
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection: the side that closes first must not be the one that a request is on its
 way to."""
@@ -27,9 +31,12 @@ way to."""
 class AnnouncingServer(uvicorn.Server):
     """A server that says its URL once it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, announce: Callable[[str], None], certificate: OwnCertificate | None = None
+    ) -> None:
         super().__init__(config)
         self._announce = announce
+        self._certificate = certificate
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -40,9 +47,27 @@ class AnnouncingServer(uvicorn.Server):
             LOGGER.info("Listening on %s (stop with Ctrl+C)", url)
             self._announce(url)
 
+    async def on_tick(self, counter: int) -> bool:
+        if self._certificate is not None and counter % _TICKS_OF_AN_HOUR == _TICKS_OF_AN_HOUR - 1:
+            self.renew(self._certificate)
+        return await super().on_tick(counter)
 
-def serve(app: FastAPI, settings: Settings, announce: Callable[[str], None]) -> None:
+    def renew(self, certificate: OwnCertificate) -> None:
+        """Show the certificate as it has to be now; connections that there are keep the old one."""
+        assert self.config.ssl is not None
+        try:
+            self.config.ssl.load_cert_chain(certificate.ensure().path)
+        except (LutnasError, OSError) as error:
+            LOGGER.error("The certificate cannot be renewed: %s", error)
+
+
+def serve(
+    app: FastAPI, settings: Settings, announce: Callable[[str], None], certificate: OwnCertificate | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first.
+
+    Args:
+        certificate: for HTTPS with one that the server makes itself.
 
     Raises:
         InvalidValue: the certificate or its key cannot be used.
@@ -57,14 +82,14 @@ def serve(app: FastAPI, settings: Settings, announce: Callable[[str], None]) -> 
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
-        ssl_certfile=settings.tls_cert or None,
+        ssl_certfile=settings.tls_cert or (None if certificate is None else certificate.ensure().path),
         ssl_keyfile=settings.tls_key or None,
     )
     # uvicorn raises the signal again once it has stopped; a graceful stop is no failure, so that does nothing.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     with listener:
-        AnnouncingServer(config, announce).run(sockets=[listener])
+        AnnouncingServer(config, announce, certificate).run(sockets=[listener])
 
 
 def _check_certificate(settings: Settings) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lut_server.addresses import is_address, is_host_name
 from shared.errors import InvalidValue
 
 
@@ -47,6 +48,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_graph_mb", 256, "largest weights in MiB of a graph that the server builds"),
     Setting("audit_log", "", "file for the audit log of writes; without one they go to stderr"),
     Setting("log_format", "text", "one line per request, as text or as JSON", ("text", "json")),
+    Setting(
+        "tls",
+        "off",
+        "`self-signed`: HTTPS with a certificate that the server makes itself (extra `tls`)",
+        ("off", "self-signed"),
+    ),
+    Setting("tls_dir", "", "folder of that certificate; without one it is kept beside the SQLite database"),
+    Setting("tls_names", "", "more host names and addresses for it, separated by commas"),
     Setting("tls_cert", "", "PEM file of the certificate chain, for HTTPS"),
     Setting("tls_key", "", "PEM file of the certificate's private key"),
     Setting(
@@ -68,6 +77,9 @@ class Settings:
     max_graph_mb: int = 256
     audit_log: str = ""
     log_format: str = "text"
+    tls: str = "off"
+    tls_dir: str = ""
+    tls_names: str = ""
     tls_cert: str = ""
     tls_key: str = ""
     first_token: str = "no"
@@ -81,6 +93,13 @@ class Settings:
                 raise InvalidValue(setting.name, f"'{value}' is neither {' nor '.join(setting.choices)}")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise InvalidValue("tls_cert", "needs tls_key beside it, and the other way round")
+        if self.tls != "off" and self.tls_cert:
+            raise InvalidValue(
+                "tls", f"{self.tls} makes a certificate, and tls_cert names another one; take one of them"
+            )
+        for name in self.more_names:
+            if not is_address(name) and not is_host_name(name):
+                raise InvalidValue("tls_names", f"'{name[:80]}' is neither a host name nor an address")
         if not 1 <= self.max_body_s <= 3600:
             raise InvalidValue("max_body_s", f"{self.max_body_s} is not within 1 to 3600 s")
         for field in ("max_body_mb", "max_graph_mb"):
@@ -90,7 +109,12 @@ class Settings:
     @property
     def scheme(self) -> str:
         """`https` where answers go out over TLS, else `http`."""
-        return "https" if self.tls_cert else "http"
+        return "https" if self.tls_cert or self.tls != "off" else "http"
+
+    @property
+    def more_names(self) -> tuple[str, ...]:
+        """Names of `tls_names`."""
+        return tuple(name for part in self.tls_names.split(",") if (name := part.strip()))
 
     @property
     def max_body_bytes(self) -> int:

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from profiler_agent.commands.compare import add_compare
 from profiler_agent.commands.doctor import add_doctor
@@ -16,14 +15,12 @@ from profiler_agent.commands.offline import add_files, add_offline, run_profile_
 from profiler_agent.commands.own_files import add_own_files
 from profiler_agent.commands.profile import add_spaces, report_tables, wanted_spaces
 from profiler_agent.commands.runtime import add_optimisation, add_precision, add_provider
+from profiler_agent.commands.server import add_access, open_client
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
 from profiler_agent.stopping import BOUND_PERCENT, PRESETS
 from shared import __version__
 from shared.errors import LutnasError
-
-if TYPE_CHECKING:
-    from profiler_agent.server_client import ServerClient
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -92,7 +89,7 @@ def run_profile(arguments: argparse.Namespace) -> int:
     progress = Progress(_say, sys.stderr.isatty())
     if where_to_write(arguments) is not None:
         return run_profile_offline(arguments, request, Spool(_spool_folder(arguments)), progress)
-    with _client(arguments) as client:
+    with open_client(arguments) as client:
         spool, most_bytes = Spool(_spool_folder(arguments)), arguments.memory_mb * 1_000_000
         outcomes = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
         return report_tables(outcomes, client, arguments.device, _say)
@@ -109,7 +106,7 @@ def run_work(arguments: argparse.Namespace) -> int:
     check_device_name(arguments.device)
     local_runtime(provider=arguments.provider)  # said now, not when the first job fails
     spool, progress = Spool(_spool_folder(arguments)), Progress(_say, sys.stderr.isatty())
-    with _client(arguments) as client:
+    with open_client(arguments) as client:
         worker = Worker(client, spool, progress, arguments.device, PRESETS[arguments.preset], arguments.poll_s)
         worker.run(arguments.once, arguments.idle_exit_s)
     return 0
@@ -120,17 +117,11 @@ def run_upload(arguments: argparse.Namespace) -> int:
     from profiler_agent.spool import Spool
     from profiler_agent.uploading import Uploader, upload_everything
 
-    with _client(arguments) as client:
+    with open_client(arguments) as client:
         if arguments.files:
             return upload_files(client, arguments.files, arguments.force)
         complete = upload_everything(Spool(_spool_folder(arguments)), Uploader(client), "upload", print)
     return 0 if complete else 1
-
-
-def _client(arguments: argparse.Namespace) -> ServerClient:
-    from profiler_agent.server_client import ServerClient
-
-    return ServerClient(arguments.server, arguments.token or os.environ.get("LUTNAS_TOKEN"))
 
 
 def _spool_folder(arguments: argparse.Namespace) -> Path:
@@ -199,7 +190,7 @@ def _add_server(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--server", required=required, metavar="URL", help="the lut-server, for example http://host:8000"
     )
-    parser.add_argument("--token", metavar="T", help="with the role agent (or LUTNAS_TOKEN)")
+    add_access(parser)
     parser.add_argument(
         "--spool", metavar="DIR", help="where measurements are kept (or LUTNAS_SPOOL; ~/.local/state/lutnas)"
     )

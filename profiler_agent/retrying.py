@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from shared.errors import ServerAway, ServerRefused
+from shared.errors import ServerAway, ServerRefused, UntrustedServer
 
 T = TypeVar("T")
 FIRST_PAUSE_S = 0.5
@@ -24,6 +24,8 @@ def pauses_s() -> Iterator[float]:
 
 def is_passing(error: Exception) -> bool:
     """Whether asking the same again later can help."""
+    if isinstance(error, UntrustedServer):
+        return False
     return isinstance(error, ServerAway) or (
         isinstance(error, ServerRefused) and (error.status == TOO_MANY_REQUESTS or error.status >= 500)
     )

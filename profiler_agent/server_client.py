@@ -29,6 +29,7 @@ from shared.measurement import Measurement, Run
 from shared.plan import Plan
 from shared.runtime import PRECISION_HEADER, Runtime
 from shared.table import LatencyTable, read_table
+from shared.trust import find_distrust, trust_file
 from shared.wire import canonical_json, from_wire, to_wire
 
 T = TypeVar("T")
@@ -42,7 +43,11 @@ _AWAY_STATUS = {502, 503, 504}
 
 
 class ServerClient:
-    """One lut-server. As a context manager it closes its connections."""
+    """One lut-server. As a context manager it closes its connections.
+
+    Args:
+        ca_file: certificates to trust beside those of the public authorities.
+    """
 
     def __init__(
         self,
@@ -50,12 +55,21 @@ class ServerClient:
         token: str | None = None,
         transport: httpx.BaseTransport | None = None,
         timeout_s: float = TIMEOUT_S,
+        ca_file: str | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, transport=transport)
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers=headers,
+                timeout=timeout_s,
+                transport=transport,
+                verify=trust_file(httpx.create_ssl_context(), ca_file) if ca_file else True,
+            )
             scheme = self._http.base_url.scheme
+        except InvalidValue:
+            raise
         except (httpx.InvalidURL, UnicodeEncodeError, ValueError) as error:
             raise InvalidValue("server", f"'{url}' or the token cannot be used: {error}") from error
         if scheme not in ("http", "https") or not self._http.base_url.host:
@@ -254,6 +268,9 @@ class ServerClient:
                     return
                 response.read()
         except (httpx.HTTPError, httpx.StreamError) as error:
+            distrust = find_distrust(self.url, error)
+            if distrust is not None:
+                raise distrust from error
             raise ServerAway(f"no answer from {self.url} ({_reason(error)}); is lut-server running there?") from error
         except (httpx.InvalidURL, httpx.CookieConflict) as error:
             raise LutnasError(f"{self.url}{path} cannot be asked for: {error}") from error

@@ -14,6 +14,7 @@ from shared.errors import AccessDenied, Conflict, CorruptFile, InvalidValue, Not
 from shared.jobs import OVER, Job, NewJob
 from shared.search_result import SearchResult
 from shared.table import LatencyTable, read_table
+from shared.trust import find_distrust, trust_file
 from shared.wire import content_hash, from_wire, to_wire
 
 TIMEOUT_S = 30.0
@@ -29,6 +30,7 @@ class LutClient:
         url: of the server, without `/v1`.
         token: of the role `search`; only writes need one where reads are open.
         transport: of httpx; a test passes its own.
+        ca_file: certificates to trust beside those of the public authorities.
 
     Every method raises:
         ServerAway: nothing answers.
@@ -36,7 +38,13 @@ class LutClient:
             those), or an answer that no table server gives (code "not_lutnas").
     """
 
-    def __init__(self, url: str, token: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+        ca_file: str | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise InvalidValue("lut-url", f"'{url}' does not begin with http:// or https://")
@@ -46,7 +54,13 @@ class LutClient:
         try:
             if not httpx.URL(self.url).host:
                 raise InvalidValue("lut-url", f"'{url}' names no host")
-            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, transport=transport)
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers=headers,
+                timeout=TIMEOUT_S,
+                transport=transport,
+                verify=trust_file(httpx.create_ssl_context(), ca_file) if ca_file else True,
+            )
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise InvalidValue("lut-url", f"'{url}' with that token cannot be asked: {error}") from error
 
@@ -146,6 +160,9 @@ class LutClient:
         except httpx.UnsupportedProtocol as error:
             raise InvalidValue("lut-url", f"'{self.url}' cannot be asked: {error}") from error
         except httpx.RequestError as error:
+            distrust = find_distrust(self.url, error)
+            if distrust is not None:
+                raise distrust from error
             why = str(error) or type(error).__name__
             raise ServerAway(
                 f"the table server at {self.url} does not answer ({why});"

@@ -10,6 +10,7 @@ LutnasError                    exit 1: something failed
 ├── MissingKernel              a kernel that a table lacks
 ├── CorruptFile                a file whose content is not what it should be
 ├── ServerAway                 the server does not answer
+│   └── UntrustedServer        or nobody vouches that it is the server
 └── ServerRefused              the server answered with an error
     ├── AccessDenied           401 or 403
     ├── NotFound               404
@@ -106,6 +107,10 @@ class CorruptFile(LutnasError):
 
 class ServerAway(LutnasError):
     """The server does not answer."""
+
+
+class UntrustedServer(ServerAway):
+    """The server's certificate is of nobody whom this machine trusts."""
 
 
 class ServerRefused(LutnasError):

@@ -70,7 +70,7 @@ def login(request: Request, services: ServicesHere, form: Form) -> Response:
     except ServerRefused as error:
         return render(request, "login.html", error.status, next=target, problem=str(error))
     response = RedirectResponse(target, 303)
-    secure = bool(services.settings.tls_cert) or request.url.scheme == "https"
+    secure = services.settings.scheme == "https" or request.url.scheme == "https"
     response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
     return response
 

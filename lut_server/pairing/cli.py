@@ -12,7 +12,7 @@ from typing import Any
 from lut_server.clock import stamp, utc_now
 from lut_server.pairing.codes import NewCode, create_code
 from lut_server.pairing.qr_code import qr_lines
-from lut_server.pairing.reaching import find_reach
+from lut_server.pairing.reaching import Reach, find_reach
 from lut_server.settings import Settings
 from lut_server.sql import open_store
 from lut_server.store import Pairing
@@ -52,17 +52,23 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> None:
     reach = find_reach(arguments.server_url, settings.port, settings.scheme)
     with closing(open_store(settings.database_url)) as store:
         new = create_code(store.pairings, arguments.device, arguments.minutes, arguments.token_days)
-    for line in describe_code(new, reach.url, colour=sys.stdout.isatty()):
+    for line in describe_code(new, reach, colour=sys.stdout.isatty()):
         print(line)
     if reach.warning is not None:
         print(f"lut-server: {reach.warning}", file=sys.stderr)
 
 
-def describe_code(new: NewCode, server_url: str, colour: bool) -> list[str]:
+def describe_code(new: NewCode, reach: Reach, colour: bool) -> list[str]:
     """What a person needs to pair a phone. The code stands behind the link's #: no server ever logs it."""
     device = new.pairing.device
-    link = f"{server_url}{PAGE}#device={device}&code={new.code}"
+    page = f"{reach.url}{PAGE}"
+    link = f"{page}#device={device}&code={new.code}"
     ends = datetime.fromisoformat(new.pairing.expires_at).astimezone()
+    certificate = [
+        "The browser will warn of the server's own certificate, once. Go on if its SHA-256 is",
+        f"    {reach.fingerprint}",
+        "",
+    ]
     return [
         f"To measure on {device}, scan this with its camera or open the link below it:",
         "",
@@ -70,10 +76,11 @@ def describe_code(new: NewCode, server_url: str, colour: bool) -> list[str]:
         "",
         link,
         "",
-        f"Or open {server_url}{PAGE} and type",
+        f"Or open {page} and type",
         f"    device  {device}",
         f"    code    {new.code}",
         "",
+        *(certificate if reach.fingerprint else ()),
         f"The code works once, until {ends:%H:%M:%S}; the token it gives ends after {new.pairing.token_days:g} days.",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import ssl
@@ -19,10 +20,16 @@ _START = "start it with: lut-server serve --host 0.0.0.0"
 
 @dataclass(frozen=True)
 class Reach:
-    """A URL of the server, and what stands in a phone's way there (None: nothing that can be seen from here)."""
+    """A URL of the server.
+
+    Attributes:
+        warning: what stands in a phone's way there; None: nothing that can be seen from here.
+        fingerprint: SHA-256 of a certificate that browsers warn of; None: there is none.
+    """
 
     url: str
     warning: str | None = None
+    fingerprint: str | None = None
 
 
 def find_reach(
@@ -49,11 +56,11 @@ def find_reach(
             else "the port is 0, any free one: name the server's with --port, or its URL with --server-url"
         )
     for address in addresses:
-        found = find_scheme(str(address), port)
+        found = find_server(str(address), port)
         if found is not None:
-            return Reach(_url(found, address, port))
+            return Reach(_url(found.scheme, address, port), fingerprint=found.fingerprint)
     url = _url(scheme, addresses[0], port)
-    if find_scheme("127.0.0.1", port) is not None:
+    if find_server("127.0.0.1", port) is not None:
         return Reach(url, f"the server listens on 127.0.0.1 alone, where no phone can reach it; {_START}")
     return Reach(url, f"no server answers at {url} yet; {_START}")
 
@@ -74,26 +81,42 @@ def check_url(url: str) -> Reach:
     whole = url.rstrip("/")
     if is_loopback(parts.hostname):
         return Reach(whole, f"{parts.hostname} is this machine itself: no other one can open the link; {_START}")
-    if find_scheme(parts.hostname, port or {"http": 80, "https": 443}[parts.scheme]) != parts.scheme:
+    found = find_server(parts.hostname, port or {"http": 80, "https": 443}[parts.scheme])
+    if found is None or found.scheme != parts.scheme:
         return Reach(whole, f"no server answers at {whole} yet, as far as this machine can see")
-    return Reach(whole)
+    return Reach(whole, fingerprint=found.fingerprint)
 
 
-def find_scheme(host: str, port: int) -> str | None:
-    """`http` or `https`, whichever a lut-server answers by; None: neither."""
-    plain = http.client.HTTPConnection(host, port, timeout=PATIENCE_S)
-    if _is_healthy(plain):
-        return "http"
+@dataclass(frozen=True)
+class Server:
+    """A lut-server that answers, and the SHA-256 of its certificate where that is not trusted here."""
+
+    scheme: str
+    fingerprint: str | None = None
+
+
+def find_server(host: str, port: int) -> Server | None:
+    """The lut-server at an address, by whichever scheme it answers."""
+    if _answers(http.client.HTTPConnection(host, port, timeout=PATIENCE_S)):
+        return Server("http")
+    if _answers(http.client.HTTPSConnection(host, port, timeout=PATIENCE_S)):
+        return Server("https")
     # Who it is does not matter here, only that it is there: nothing secret is sent.
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    secure = http.client.HTTPSConnection(host, port, timeout=PATIENCE_S, context=context)
-    return "https" if _is_healthy(secure) else None
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    certificates: list[bytes] = []
+    if _answers(http.client.HTTPSConnection(host, port, timeout=PATIENCE_S, context=anyone), certificates):
+        return Server("https", hashlib.sha256(certificates[0]).digest().hex(":").upper())
+    return None
 
 
-def _is_healthy(connection: http.client.HTTPConnection) -> bool:
+def _answers(connection: http.client.HTTPConnection, certificates: list[bytes] | None = None) -> bool:
+    """Whether a lut-server does; its certificate is added to the list."""
     with closing(connection):
         try:
+            connection.connect()
+            if certificates is not None and isinstance(connection.sock, ssl.SSLSocket):
+                certificates.append(connection.sock.getpeercert(binary_form=True) or b"")
             connection.request("GET", "/healthz")
             return bool(json.loads(connection.getresponse().read(1000)) == {"status": "ok"})
         except (OSError, http.client.HTTPException, ValueError):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler_agent.commands.server import add_access, open_client
 from shared.errors import WrongUse
 from shared.wire import to_wire
 
@@ -28,7 +28,7 @@ def add_compare(commands: Any) -> None:
     )
     compare.add_argument("after", metavar="RUN", help="the run to hold against it")
     compare.add_argument("--server", metavar="URL", help="the lut-server that has the runs, where they are no files")
-    compare.add_argument("--token", metavar="T", help="where reading needs one (or LUTNAS_TOKEN)")
+    add_access(compare, "where reading needs one")
     compare.add_argument(
         "--threshold", type=_threshold, metavar="F", help="exit with 3 if whole networks take more than F times as long"
     )
@@ -59,9 +59,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
 def _client(arguments: argparse.Namespace, stack: ExitStack) -> ServerClient | None:
     if not arguments.server:
         return None
-    from profiler_agent.server_client import ServerClient
-
-    return stack.enter_context(ServerClient(arguments.server, arguments.token or os.environ.get("LUTNAS_TOKEN")))
+    return stack.enter_context(open_client(arguments))
 
 
 def _read(name: str, client: ServerClient | None) -> MeasuredRun:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler_agent.commands.runtime import add_optimisation, add_precision, add_provider
+from profiler_agent.commands.server import add_access, open_client
 from profiler_agent.spool import Spool, default_spool
 from profiler_agent.stopping import PRESETS
 
 if TYPE_CHECKING:
     from profiler_agent.predicting import FilePrediction
-    from profiler_agent.server_client import ServerClient
     from shared.runtime import Runtime
 
 SHOWN = 10
@@ -49,7 +48,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     from profiler_agent.predicting import predict_files
 
     runtime = _runtime(arguments)
-    with _client(arguments) as client:
+    with open_client(arguments) as client:
         found = predict_files(client, arguments.device, arguments.files, arguments.space, runtime)
     if arguments.json:
         print(json.dumps({"files": [_as_json(one) for one in found]}, indent=2))
@@ -73,7 +72,7 @@ def run_measure_kernels(arguments: argparse.Namespace) -> int:
         arguments.new,
     )
     spool = Spool(Path(arguments.spool) if arguments.spool else default_spool())
-    with _client(arguments) as client:
+    with open_client(arguments) as client:
         outcome = measure_kernels(Profiler(client, spool, Progress(_say, sys.stderr.isatty())), request)
     if outcome.run is None:
         print("nothing was left to measure")
@@ -139,7 +138,7 @@ def _list(kernels: Sequence[str]) -> None:
 
 def _add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", required=True, metavar="URL", help="the lut-server, for example http://host:8000")
-    parser.add_argument("--token", metavar="T", help="with the role agent (or LUTNAS_TOKEN)")
+    add_access(parser)
     parser.add_argument("--device", required=True, metavar="NAME", help="whose table to use")
     parser.add_argument("--space", default="", metavar="SPACE", help="of the table (default: the newest)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
@@ -157,12 +156,6 @@ def _runtime(arguments: argparse.Namespace) -> Runtime:
         optimisation=arguments.optimisation,
         precision=getattr(arguments, "precision", "fp32"),
     )
-
-
-def _client(arguments: argparse.Namespace) -> ServerClient:
-    from profiler_agent.server_client import ServerClient
-
-    return ServerClient(arguments.server, arguments.token or os.environ.get("LUTNAS_TOKEN"))
 
 
 def _say(line: str) -> None:

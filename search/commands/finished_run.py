@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from rich.console import Console
 
 from search.climbing import Measure
+from search.commands.server import connect
 from search.latency_model import LatencyModel
 from search.lut_client import LutClient
 from search.members import Offer, make_offers
@@ -60,7 +60,7 @@ def add_server(parser: argparse.ArgumentParser) -> None:
 def open_client(args: argparse.Namespace, run: RunDirectory) -> LutClient:
     """The client of the table server that the options or the run name; not every command has these options."""
     url, token = getattr(args, "lut_url", None), getattr(args, "token", None)
-    return LutClient(url or run.config.lut_url, token or os.environ.get("LUTNAS_TOKEN"))
+    return connect(url or run.config.lut_url, token)
 
 
 def measure_with(client: LutClient, run: RunDirectory, args: argparse.Namespace) -> Measure:

@@ -8,7 +8,6 @@ happened. Several processes share a search: torchrun --nproc-per-node N -m searc
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from search.commands.server import connect
 from search.condition import device_simplex
 from search.config import KINDS, PRESETS, SETTINGS, Config, default_search_resolution, references
 from search.data import ImageSet, load_images
@@ -25,7 +25,6 @@ from search.environment import record_environment
 from search.family import build_families
 from search.interruption import interrupt_on_terminate, stop_on_signals
 from search.ladder import LADDER_FILE, find_ladder
-from search.lut_client import LutClient
 from search.posting import post_result
 from search.precision import choose_precision
 from search.progress import Progress, SilentProgress, make_progress
@@ -94,7 +93,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return 0
     with (
         interrupt_on_terminate(),
-        LutClient(directory.config.lut_url, args.token or os.environ.get("LUTNAS_TOKEN")) as client,
+        connect(directory.config.lut_url, args.token) as client,
     ):
         build_families(directory, progress)
         for view in directory.views():
@@ -246,7 +245,7 @@ def _fetch_tables(args: argparse.Namespace) -> list[LatencyTable]:
         if name == after:
             raise WrongUse(f"--device {name} was given twice")
     asked = _asked_space(args)
-    with LutClient(args.lut_url, args.token or os.environ.get("LUTNAS_TOKEN")) as client:
+    with connect(args.lut_url, args.token) as client:
         tables = [client.get_table(device, _space_prefix(asked), args.runtime) for device in devices]
     for table in tables:
         check_space(table, asked)

@@ -12,7 +12,7 @@ from lut_server.addresses import network_addresses, order_addresses
 from lut_server.cli import main
 from lut_server.pairing.codes import ALPHABET, create_code
 from lut_server.pairing.qr_code import qr_lines
-from lut_server.pairing.reaching import Reach, find_reach, find_scheme
+from lut_server.pairing.reaching import Reach, Server, find_reach, find_server
 from lut_server.routes.pairing import is_own_origin
 from shared.errors import InvalidValue, WrongUse
 
@@ -221,7 +221,7 @@ def test_server_on_loopback_is_warned_of_with_what_to_do(api):
     def reach(*addresses, port=own, scheme="http"):
         return find_reach(None, port, scheme, lambda: [ip_address(one) for one in addresses])
 
-    assert find_scheme("127.0.0.1", own) == "http"
+    assert find_server("127.0.0.1", own) == Server("http")
     alone = reach("127.0.0.2")  # where nobody listens
     assert alone.url == api.url.replace("127.0.0.1", "127.0.0.2")
     assert "listens on 127.0.0.1 alone" in alone.warning
