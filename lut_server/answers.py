@@ -33,6 +33,14 @@ class Readiness:
 
 
 @dataclass(frozen=True)
+class TokenAnswer:
+    """What the caller may do: a role, and the one device that it is bound to."""
+
+    role: str
+    device: str | None
+
+
+@dataclass(frozen=True)
 class DeviceAnswer:
     """One device, as registered."""
 

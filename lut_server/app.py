@@ -24,7 +24,20 @@ from lut_server.pages import routes as pages
 from lut_server.pairing.codes import PairRequest
 from lut_server.predicting import PredictionRequest
 from lut_server.quick_tables import QuickTables
-from lut_server.routes import archive, devices, health, jobs, kernels, pairing, plans, runs, searches, tables
+from lut_server.routes import (
+    agent_files,
+    archive,
+    devices,
+    health,
+    jobs,
+    kernels,
+    pairing,
+    plans,
+    runs,
+    searches,
+    tables,
+    tokens,
+)
 from lut_server.services import Services
 from lut_server.settings import Settings
 from lut_server.sql import open_store
@@ -87,7 +100,20 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
     shelf = app.state.shelf = TableShelf(kept)
     authenticator = Authenticator(kept.tokens, clock=clock)
     app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), clock)
-    for module in (health, devices, plans, runs, tables, kernels, jobs, searches, archive, pairing):
+    for module in (
+        health,
+        tokens,
+        devices,
+        plans,
+        runs,
+        tables,
+        kernels,
+        jobs,
+        searches,
+        archive,
+        pairing,
+        agent_files,
+    ):
         app.include_router(module.router)
     for router in (access.router, pages.router):
         app.include_router(router, include_in_schema=False)

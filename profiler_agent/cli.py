@@ -11,9 +11,10 @@ from pathlib import Path
 
 from profiler_agent.commands.compare import add_compare
 from profiler_agent.commands.doctor import add_doctor
+from profiler_agent.commands.enrol import add_enrol
 from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
 from profiler_agent.commands.own_files import add_own_files
-from profiler_agent.commands.profile import add_spaces, report_tables, wanted_spaces
+from profiler_agent.commands.profile import add_sizes, add_spaces, report_tables, wanted_spaces
 from profiler_agent.commands.runtime import add_optimisation, add_precision, add_provider
 from profiler_agent.commands.server import add_access, open_client
 from profiler_agent.interrupts import Interrupted, interruptible
@@ -180,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_server(upload)
     add_files(upload)
     upload.set_defaults(command=run_upload)
+    add_enrol(commands)
     add_own_files(commands)
     add_doctor(commands)
     add_compare(commands)
@@ -205,13 +207,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     add_spaces(parser)
-    for flags, text in (
-        (("--channels",), "channels of the first stage"),
-        (("--depth", "--cells-per-stage"), "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet)"),
-        (("--classes",), "classes of the classifier"),
-        (("--image-channels",), "channels of the input image"),
-    ):
-        parser.add_argument(*flags, type=int, metavar="N", help=f"{text} (default: the space's own)")
+    add_sizes(parser)
     for name, default, text in (
         ("threads", 1, "threads of one inference"),
         ("batch", 1, "images per inference"),

@@ -24,7 +24,7 @@ from shared.errors import (
     ServerRefused,
     WrongUse,
 )
-from shared.jobs import Job, JobResult
+from shared.jobs import Job, JobResult, NewJob
 from shared.measurement import Measurement, Run
 from shared.plan import Plan
 from shared.runtime import PRECISION_HEADER, Runtime
@@ -194,6 +194,14 @@ class ServerClient:
             raise self._foreign("its plan of kernels is none")
         plan = None if answer["plan"] is None else self._read(Plan, answer["plan"])
         return plan, {str(kernel): str(problem) for kernel, problem in answer["refused"].items()}
+
+    def add_job(self, job: NewJob) -> Job:
+        """Queue a job."""
+        return self._value(Job, "job", "POST", "/v1/jobs", to_wire(job))
+
+    def list_jobs(self, device: str) -> tuple[Job, ...]:
+        """All jobs of a device, those that are over too."""
+        return self._value(tuple[Job, ...], "jobs", "GET", f"/v1/jobs?device={quote(device, safe='')}")
 
     def lease_job(self, device: str, owner: str, lease_s: float) -> Job | None:
         """Take the next job of the device, if there is one."""

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from shared.spaces import Space
 
 
-def add_spaces(profile: argparse.ArgumentParser) -> None:
+def add_spaces(profile: argparse.ArgumentParser, required: bool = True) -> None:
     """Add the flags that name spaces."""
     profile.add_argument(
-        "--space", required=True, nargs="+", metavar="NAME", help="search spaces, for example nas-bench-201 darts"
+        "--space", required=required, nargs="+", metavar="NAME", help="search spaces, for example nas-bench-201 darts"
     )
     profile.add_argument(
         "--resolution",
@@ -28,6 +28,17 @@ def add_spaces(profile: argparse.ArgumentParser) -> None:
         metavar="N",
         help="heights and widths of the input image, pixels; each space at each (default: the space's own)",
     )
+
+
+def add_sizes(profile: argparse.ArgumentParser) -> None:
+    """Add the flags of a space's skeleton."""
+    for flags, text in (
+        (("--channels",), "channels of the first stage"),
+        (("--depth", "--cells-per-stage"), "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet)"),
+        (("--classes",), "classes of the classifier"),
+        (("--image-channels",), "channels of the input image"),
+    ):
+        profile.add_argument(*flags, type=int, metavar="N", help=f"{text} (default: the space's own)")
 
 
 def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:

@@ -1,0 +1,74 @@
+"""ask.py SERVER PATH [FILE SHA256]: one GET; prints the answer, or writes it into a file once its SHA-256 is right.
+
+A token for /v1 is taken from LUTNAS_TOKEN: it never stands on a command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+TIMEOUT_S = 60
+
+
+class Stay(urllib.request.HTTPRedirectHandler):
+    """Goes nowhere else: the token is for this server alone."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Raise SystemExit, with the line to print, where it fails."""
+    server, path, *target = arguments
+    content = ask(server, path)
+    if not target:
+        print(content.decode("utf-8", "replace"))
+        return
+    file, sha256 = target
+    if hashlib.sha256(content).hexdigest() != sha256:
+        end(f"{server}{path} is not what this script was made for (SHA-256); was the server upgraded? Run this again")
+    Path(file).write_bytes(content)
+
+
+def ask(server: str, path: str) -> bytes:
+    """The answer's body."""
+    token = os.environ.get("LUTNAS_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token and path.startswith("/v1/") else {}
+    try:
+        request = urllib.request.Request(server + path, headers=headers)
+        with urllib.request.build_opener(Stay).open(request, timeout=TIMEOUT_S) as answer:
+            return bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            if 300 <= error.code < 400:
+                end(f"{server} sends on to {error.headers.get('Location')}; name that server with --server")
+            end(f"{server} refuses ({error.code}): {said(error)}")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        end(f"no answer from {server} ({reason}); is lut-server running there, and reached from here?")
+    return b""
+
+
+def said(error: urllib.error.HTTPError) -> str:
+    """The server's own words, where it has any."""
+    try:
+        return str(json.load(error)["error"]["message"])
+    except (ValueError, KeyError, TypeError, OSError):
+        return str(error.reason)
+
+
+def end(message: str) -> None:
+    """One line, and exit code 1."""
+    sys.exit(f"install.sh: {' '.join(message.split())}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,57 @@
+"""requirements.py WHEEL RUNTIME: what pip shall install beside the wheel: its words for the extra `agent`.
+
+RUNTIME takes the place of onnxruntime. Where the environment has another build of ONNX Runtime already, it stays: two
+builds lie in one folder, and would spoil each other.
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from email import message_from_bytes
+from importlib.metadata import packages_distributions
+from typing import Any
+
+ONNXRUNTIME = "onnxruntime"
+
+
+def find_requirements(metadata: bytes, runtime: str, installed: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines of a requirements file.
+
+    Args:
+        metadata: the wheel's METADATA.
+        runtime: what to install for onnxruntime.
+        installed: names of distributions by what is imported from them.
+    """
+    found = []
+    for one in map(_requirement, message_from_bytes(metadata).get_all("Requires-Dist", [])):
+        of_agent = one.marker and not one.marker.evaluate({"extra": ""}) and one.marker.evaluate({"extra": "agent"})
+        if of_agent and one.name != ONNXRUNTIME:
+            found.append(f"{one.name}{one.specifier}")
+        elif of_agent and runtime != ONNXRUNTIME:
+            found.append(runtime)
+        elif of_agent and not set(installed.get(ONNXRUNTIME, ())) - {ONNXRUNTIME}:
+            found.append(f"{one.name}{one.specifier}")
+    return found
+
+
+def _requirement(line: str) -> Any:
+    # pip's own copy: the environment has nothing else yet.
+    from pip._vendor.packaging.requirements import Requirement
+
+    return Requirement(line)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print them; 1 if there are none."""
+    path, runtime = arguments
+    with zipfile.ZipFile(path) as wheel:
+        (name,) = (one for one in wheel.namelist() if one.endswith(".dist-info/METADATA"))
+        found = find_requirements(wheel.read(name), runtime, packages_distributions())
+    print("\n".join(found))
+    return 0 if found else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
