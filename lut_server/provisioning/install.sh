@@ -24,6 +24,7 @@ usage: install.sh --device NAME (--token TOKEN | --token-file FILE) [OPTION...] 
   --token TOKEN         of role agent; others on this device can see it while the script runs, unlike ...
   --token-file FILE     ... the one in a file, or in the variable LUTNAS_TOKEN; an upgrade needs none
   --server URL          the lut-server, where it is not the one that the script came from
+  --ca-file FILE        certificates to trust, of a server that made its own
   --service             start the agent with the system (as root; systemd), to do the server's jobs
   --no-profile          measure nothing now
   --prefix DIR          where to install: /opt/lutnas-agent for root, else ~/.local/share/lutnas/agent
@@ -47,7 +48,7 @@ fail() { # fail CODE MESSAGE: one line, then the end
 
 # Values of flags go into variables, flags of the profile stay in "$@".
 main() {
-  device='' token=${LUTNAS_TOKEN:-} token_file='' server=$served_from prefix='' python='' runtime=onnxruntime
+  device='' token=${LUTNAS_TOKEN:-} token_file='' server=$served_from prefix='' python='' ca_file='' runtime=onnxruntime
   service=no profile=yes uninstall=no purge=no preset='' spaces=no
   unset LUTNAS_TOKEN PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
   left=$# takes=''
@@ -63,7 +64,7 @@ main() {
         ;;
     esac
     case $argument in
-      --device | --token | --token-file | --server | --prefix | --python | --onnxruntime)
+      --device | --token | --token-file | --ca-file | --server | --prefix | --python | --onnxruntime)
         if [ "$left" = 0 ] || [ -z "$1" ]; then fail 2 "$argument needs a value; --help lists all"; fi
         value=$1
         shift
@@ -73,6 +74,7 @@ main() {
           --device) device=$value ;;
           --token) token=$value ;;
           --token-file) token_file=$value ;;
+          --ca-file) ca_file=$value ;;
           --server) server=${value%/} ;;
           --prefix) prefix=$value ;;
           --python) python=$value ;;
@@ -106,15 +108,15 @@ main() {
         ;;
     esac
   done
-  [ "$spaces" = yes ] || set -- "$@" --space nas-bench-201
 
   choose_prefix
   if [ "$uninstall" = yes ]; then
-    [ $# -eq 2 ] || fail 2 "--uninstall takes --prefix and --purge alone"
+    [ $# -eq 0 ] || fail 2 "--uninstall takes --prefix and --purge alone"
     uninstall_all
     exit 0
   fi
   [ "$purge" = no ] || fail 2 "--purge goes with --uninstall alone"
+  [ "$spaces" = yes ] || set -- "$@" --space nas-bench-201
   read_installed
   check_use "$@"
   check_machine
@@ -182,6 +184,11 @@ check_use() { # check_use PROFILE FLAG...
     '') fail 2 "--token, --token-file or LUTNAS_TOKEN: on the server, \`lut-server token create --role agent --device $device\` makes one" ;;
     *[!A-Za-z0-9_-]*) fail 2 "the token holds characters that no token has; copy it again" ;;
   esac
+  if [ -n "$ca_file" ]; then
+    [ -r "$ca_file" ] || fail 2 "--ca-file $ca_file cannot be read"
+  elif [ -f "$prefix/ca.pem" ]; then
+    ca_file=$prefix/ca.pem
+  fi
   [ "$service" = no ] || check_service_use "$@"
 }
 
@@ -221,7 +228,8 @@ choose_python() {
   is_new='import sys; sys.exit(sys.version_info < (3, 11))'
   if [ -n "$python" ]; then
     python=$(command -v "$python") || fail 2 "--python: there is no such program"
-    "$python" -I -c "$is_new" 2>/dev/null || fail 1 "$python is $("$python" -V 2>&1 || say 'no Python'), the agent needs Python 3.11 or newer. Nothing was changed"
+    oldest=$("$python" -V 2>&1 || :)
+    "$python" -I -c "$is_new" 2>/dev/null || fail 1 "$python is ${oldest:-no Python}, the agent needs Python 3.11 or newer. Nothing was changed"
     return
   fi
   oldest=''
@@ -265,7 +273,7 @@ check_disk() {
 
 # ask PATH [FILE SHA256]: one GET with the token, which stays out of every command line.
 ask() {
-  LUTNAS_TOKEN=$token "$python" -I - "$server" "$@" <<'END_OF_PYTHON'
+  LUTNAS_TOKEN=$token LUTNAS_CA_FILE=$ca_file "$python" -I - "$server" "$@" <<'END_OF_PYTHON'
 @INCLUDE ask.py@
 END_OF_PYTHON
 }
@@ -306,6 +314,8 @@ install_all() {
   if [ "$(cat "$prefix/installed" 2>/dev/null)" = "$wanted" ] && works; then
     say "lutnas $version is installed in $prefix"
   else
+    ask "/agent/wheels/$wheel" "$tmp/$wheel" "$wheel_sha256" || exit 1
+    ask /agent/constraints.txt "$tmp/constraints.txt" "$constraints_sha256" || exit 1
     rm -f "$prefix/installed"
     make_environment
     install_packages
@@ -334,6 +344,10 @@ lock() {
 }
 
 keep_token() {
+  if [ -n "$ca_file" ] && [ "$ca_file" != "$prefix/ca.pem" ]; then
+    cat "$ca_file" >"$prefix/ca.pem.new"
+    mv -f "$prefix/ca.pem.new" "$prefix/ca.pem"
+  fi
   old=$(umask)
   umask 077
   printf '%s\n' "$token" >"$prefix/token.new"
@@ -363,8 +377,6 @@ pip() { # in the disk's own folder for what is unpacked: /tmp is memory on many 
 pip_says() { grep -i '^ *error' "$tmp/log" | tail -n 1 | cut -c 1-300; }
 
 install_packages() {
-  ask "/agent/wheels/$wheel" "$tmp/$wheel" "$wheel_sha256" || exit 1
-  ask /agent/constraints.txt "$tmp/constraints.txt" "$constraints_sha256" || exit 1
   find_requirements >"$tmp/requirements.txt" || fail 1 "the wheel from $server does not say what the agent needs; upgrade the server"
   say "installing $(sed 's/[^A-Za-z0-9_-].*//' "$tmp/requirements.txt" | tr '\n' ' ')(some 50 MB; minutes on a small board)"
   # Wheels alone: a board that begins to compile numpy is at it for hours.
@@ -395,6 +407,7 @@ start() { # start PROFILE FLAG...
     return
   fi
   by_hand="$bin/profiler-agent profile --server $server --device $device --token-file $prefix/token"
+  [ -z "$ca_file" ] || by_hand="$by_hand --ca-file $prefix/ca.pem"
   if [ "$profile" = no ]; then
     agent enrol --server "$server" --device "$device" || exit $?
     say "to make its table: $by_hand $*"
@@ -407,7 +420,9 @@ start() { # start PROFILE FLAG...
   exit "$code"
 }
 
-agent() { LUTNAS_TOKEN_FILE=$prefix/token LUTNAS_SPOOL=$spool "$bin/profiler-agent" "$@"; }
+agent() {
+  LUTNAS_TOKEN_FILE=$prefix/token LUTNAS_CA_FILE=${ca_file:+$prefix/ca.pem} LUTNAS_SPOOL=$spool "$bin/profiler-agent" "$@"
+}
 
 release() {
   rm -rf "$tmp" "$lock"
@@ -460,7 +475,7 @@ StartLimitIntervalSec=0
 Type=exec
 ExecStart=$bin/profiler-agent work --server $server --device $device --token-file \${CREDENTIALS_DIRECTORY}/token --preset ${preset:-standard}
 LoadCredential=token:$prefix/token
-Environment=LUTNAS_SPOOL=$service_spool HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+Environment=LUTNAS_CA_FILE=${ca_file:+$prefix/ca.pem} LUTNAS_SPOOL=$service_spool HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 StateDirectory=lutnas-agent
 StateDirectoryMode=0700
 WorkingDirectory=$service_spool
@@ -536,7 +551,7 @@ uninstall_all() {
     systemctl daemon-reload 2>/dev/null || :
   fi
   rm -rf "$prefix/env" "$prefix/tmp"
-  rm -f "$prefix/token" "$prefix/token.new" "$prefix/installed"
+  rm -f "$prefix/token" "$prefix/token.new" "$prefix/ca.pem" "$prefix/ca.pem.new" "$prefix/installed"
   forget_measurements "$spool"
   rm -rf "$marker.new" "$lock" "$marker"
   if rmdir "$prefix" 2>/dev/null; then

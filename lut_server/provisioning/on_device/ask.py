@@ -1,6 +1,6 @@
 """ask.py SERVER PATH [FILE SHA256]: one GET; prints the answer, or writes it into a file once its SHA-256 is right.
 
-A token for /v1 is taken from LUTNAS_TOKEN: it never stands on a command line.
+A token for /v1 is taken from LUTNAS_TOKEN (it never stands on a command line), authorities from LUTNAS_CA_FILE.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -44,7 +45,7 @@ def ask(server: str, path: str) -> bytes:
     headers = {"Authorization": f"Bearer {token}"} if token and path.startswith("/v1/") else {}
     try:
         request = urllib.request.Request(server + path, headers=headers)
-        with urllib.request.build_opener(Stay).open(request, timeout=TIMEOUT_S) as answer:
+        with urllib.request.build_opener(Stay, trust()).open(request, timeout=TIMEOUT_S) as answer:
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -53,8 +54,21 @@ def ask(server: str, path: str) -> bytes:
             end(f"{server} refuses ({error.code}): {said(error)}")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            end(
+                f"the certificate of {server} is not trusted ({reason.verify_message}); if the server made it itself, "
+                "name a copy of its ca.pem with --ca-file"
+            )
         end(f"no answer from {server} ({reason}); is lut-server running there, and reached from here?")
     return b""
+
+
+def trust() -> urllib.request.HTTPSHandler:
+    """Trusts the public authorities, and those of LUTNAS_CA_FILE."""
+    context = ssl.create_default_context()
+    if os.environ.get("LUTNAS_CA_FILE"):
+        context.load_verify_locations(os.environ["LUTNAS_CA_FILE"])
+    return urllib.request.HTTPSHandler(context=context)
 
 
 def said(error: urllib.error.HTTPError) -> str:
