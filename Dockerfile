@@ -15,6 +15,13 @@ RUN /opt/lutnas/bin/pip install --no-cache-dir -c constraints.txt '.[agent]'
 FROM sources AS build-server
 RUN /opt/lutnas/bin/pip install --no-cache-dir -c constraints.txt '.[server,postgres,tls]'
 
+# onnxruntime-web, which phones measure with. Where its package cannot be had, the image has none, and the page says so.
+FROM build-server AS web-runtime
+RUN mkdir /opt/web-runtime \
+    && (apt-get -qq update && apt-get -qq -y install --no-install-recommends npm >/dev/null \
+        && /opt/lutnas/bin/lut-server web-runtime install --web-runtime /opt/web-runtime) \
+    || echo "going on without onnxruntime-web: phones cannot measure in a browser"
+
 # Unbuffered: log lines appear when they are written. No bytecode: the root file system may be read-only.
 FROM python:3.11-slim-bookworm AS base
 RUN useradd --system --uid 10001 --no-create-home --home-dir /data lutnas \
@@ -31,6 +38,8 @@ ENTRYPOINT ["profiler-agent"]
 
 FROM base AS server
 COPY --from=build-server /opt/lutnas /opt/lutnas
+COPY --from=web-runtime /opt/web-runtime /opt/web-runtime
+ENV LUTNAS_WEB_RUNTIME=/opt/web-runtime
 EXPOSE 8700
 # The image has no curl, and needs none.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \

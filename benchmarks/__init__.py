@@ -31,6 +31,7 @@ REGISTRY: dict[str, str] = {
     "nas_bench_201": "benchmarks.nas_bench_201",
     "imported": "benchmarks.imported",
     "server": "benchmarks.server",
+    "devices_web": "benchmarks.devices_web",
 }
 
 COMPOSED: dict[str, str] = {"profiling": "benchmarks.profiling", "search": "benchmarks.search"}

@@ -44,6 +44,7 @@ from lut_server.sql import open_store
 from lut_server.store import Store
 from lut_server.table_shelf import TableShelf
 from lut_server.watching import Watch
+from lut_server.web_agent import routes as web_agent
 from shared import __version__
 from shared.choice import ChoiceRequest
 from shared.jobs import NewJob
@@ -115,11 +116,13 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         agent_files,
     ):
         app.include_router(module.router)
-    for router in (access.router, pages.router):
+    for router in (access.router, pages.router, web_agent.router):
         app.include_router(router, include_in_schema=False)
     problems.install(app)
     # Random weights do not compress: ONNX files go out as they are.
-    app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX, archive.GZIP))
+    app.add_middleware(
+        GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX, archive.GZIP, web_agent.WASM)
+    )
 
     def build(framework: Callable[[], ASGIApp] = app.build_middleware_stack) -> ASGIApp:
         return framework() if settings.reads == "closed" else QuickTables(framework(), shelf)

@@ -24,6 +24,7 @@ from lut_server.store import TokenStore
 from lut_server.table_lookup import get_table
 from lut_server.text_table import describe
 from lut_server.transfer.cli import add_export, add_import
+from lut_server.web_agent.cli import add_web_runtime
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
 from shared.table import LatencyTable, read_table
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export(commands, add)
     add_import(commands, add)
     add_operations(commands, add)
+    add_web_runtime(commands, add)
     return parser
 
 

@@ -61,6 +61,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "first_token", "no", "whether a server without tokens makes one of role admin and prints it", ("no", "yes")
     ),
+    Setting("web_runtime", "", "folder of onnxruntime-web; without one `web-runtime` beside an SQLite database"),
 )
 
 
@@ -83,6 +84,7 @@ class Settings:
     tls_cert: str = ""
     tls_key: str = ""
     first_token: str = "no"
+    web_runtime: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

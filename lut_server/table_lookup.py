@@ -5,7 +5,7 @@ from __future__ import annotations
 from lut_server.refusals import refused
 from lut_server.store import Store, TableSummary
 from shared.errors import WrongUse
-from shared.runtime import PRECISIONS
+from shared.runtime import PRECISIONS, runtime_parts
 from shared.spaces import SPACES, make_space, parse_space
 from shared.table import profile_command
 
@@ -32,7 +32,7 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
     parts = set((runtime or "").strip("/").split("/"))
     newest_first = tuple(reversed(existing))
     for one in sorted(newest_first, key=lambda one: "/fp32/" not in one.runtime):
-        if f"{one.space}/".startswith(f"{wanted}/" if wanted else "") and parts <= set(one.runtime.split("/")):
+        if f"{one.space}/".startswith(f"{wanted}/" if wanted else "") and parts <= runtime_parts(one.runtime):
             return one
     there = sorted({f"{one.space} on {one.runtime}" for one in existing})
     of_runtime = f" on {runtime}" if runtime else ""

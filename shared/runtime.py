@@ -19,9 +19,9 @@ class Runtime:
     """What executed a graph.
 
     Attributes:
-        engine: "onnxruntime".
+        engine: "onnxruntime", or "onnxruntime-web" in a browser.
         version: of the engine, for example "1.31.0".
-        provider: ONNX Runtime's name of the execution provider.
+        provider: ONNX Runtime's name of the execution provider; in a browser "wasm/simd" or "webgpu".
         threads: intra-op threads.
         precision: of weights and activations: "fp32", "fp16", or "int8" (static, weights per channel).
         optimisation: ONNX Runtime's graph optimisation level.
@@ -38,8 +38,10 @@ class Runtime:
 
     def __post_init__(self) -> None:
         for field in ("engine", "version", "provider"):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", getattr(self, field)):
-                raise InvalidValue(f"runtime.{field}", f"'{getattr(self, field)}' is not a name")
+            value = getattr(self, field)
+            name = value.removesuffix("/simd") if field == "provider" else value
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", name):
+                raise InvalidValue(f"runtime.{field}", f"'{value}' is not a name")
         if not 1 <= self.threads <= 1024:
             raise InvalidValue("runtime.threads", f"{self.threads} is not within 1 to 1024")
         if not 1 <= self.batch <= 4096:
@@ -66,7 +68,15 @@ def check_precision(precision: str, name: str = "precision") -> None:
         raise InvalidValue(name, f"'{precision}' is none of {', '.join(PRECISIONS)}")
 
 
-_RUNTIME = re.compile(r"([^/-]+)-([^/]+)/([^/]+)/([^/]+)/threads=(\d+)/opt=([a-z]+)/batch=(\d+)")
+_RUNTIME = re.compile(
+    r"(onnxruntime-web|[^/-]+)-([^/]+)/([^/]+(?:/simd)?)/([^/]+)/threads=(\d+)/opt=([a-z]+)/batch=(\d+)"
+)
+
+
+def runtime_parts(text: str) -> frozenset[str]:
+    """What a runtime may be asked for by: the parts of its string form, and its engine without the version."""
+    runtime = parse_runtime(text)
+    return frozenset((*text.split("/"), runtime.engine))
 
 
 def parse_runtime(text: str) -> Runtime:

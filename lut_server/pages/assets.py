@@ -17,7 +17,7 @@ from pathlib import Path
 from shared.errors import LutnasError
 
 _FOLDER = Path(__file__).parent / "static"
-_MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_MEDIA_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _OWN = ("style.css", "theme.js", "page.js", "icon.svg")
 
 
@@ -45,8 +45,8 @@ def find_asset(name: str) -> Asset | None:
         LutnasError: the installed plotly has no plotly.js.
     """
     if name == plotly_name():
-        return _read(_plotly_path(), is_for_ever=True)
-    return _read(_FOLDER / name, is_for_ever=False) if name in _OWN else None
+        return read_asset(_plotly_path(), is_for_ever=True)
+    return read_asset(_FOLDER / name, is_for_ever=False) if name in _OWN else None
 
 
 @functools.cache
@@ -74,7 +74,8 @@ def _plotly_path() -> Path:
     raise LutnasError("the installed plotly brings no plotly.min.js; install the extra `server` again")
 
 
-def _read(path: Path, is_for_ever: bool) -> Asset:
+def read_asset(path: Path, is_for_ever: bool) -> Asset:
+    """A file of the package; its name's end says what it is."""
     content = path.read_bytes()
     compressed = gzip.compress(content, 9, mtime=0)
     return Asset(content, compressed, _MEDIA_TYPES[path.suffix], hashlib.sha256(content).hexdigest(), is_for_ever)

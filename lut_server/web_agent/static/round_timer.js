@@ -1,0 +1,115 @@
+// Times one round of one task: the canary, the graph, the subtracted graph, and the canary again.
+//
+// What stands side by side meets the same machine. A browser's clock is coarse (5 us, or 100 us where the page is not
+// isolated): a value spans so many runs that a step of the clock is at most 1 % of it.
+
+import { median, quantile } from "./statistics.js";
+
+const STEPS_PER_VALUE = 100;
+const SHORTEST_VALUE_MS = 0.1;
+const [FEWEST_REPEATS, MOST_REPEATS, FEWEST_LONG_REPEATS] = [8, 20, 4];
+const LONG_VALUE_MS = 5;
+const [FEWEST_WARM_UPS, MOST_WARM_UPS, WARM_UP_MS] = [2, 5, 3];
+const GRAPH_SHARE_MS = 8;
+const CANARY_SHARE_MS = 2; // on each side
+const MOST_LOOPS = 20000;
+const LONGEST_GAP_MS = 1000;
+
+/** The step of the browser's clock in ms: the median of those that it shows while it is asked again and again. */
+export function clockStepMs(clock = () => performance.now(), steps = 40, longestMs = 50) {
+  const seen = [];
+  const start = clock();
+  let last = start;
+  while (seen.length < steps && last - start < longestMs) {
+    const now = clock();
+    if (now > last) seen.push(now - last);
+    last = now;
+  }
+  return median(seen.length ? seen : [longestMs]);
+}
+
+/** A graph whose `run` executes it once; `turn` gets it ready for a round, `rest` lets go of it. */
+export class RoundTimer {
+  constructor(canary, stepMs, clock = () => performance.now(), wall = () => Date.now()) {
+    this.canary = canary;
+    this.shortestMs = Math.max(SHORTEST_VALUE_MS, STEPS_PER_VALUE * stepMs);
+    this.clock = clock;
+    this.wall = wall;
+  }
+
+  /** {round, before, after} with the canary's ms before and after; null where the clock jumped or time stood still. */
+  async time(graph, minus) {
+    const graphs = [this.canary, graph, minus].filter((one) => one);
+    try {
+      for (const one of graphs) await one.turn();
+      return await this.timeOpen(graph, minus);
+    } finally {
+      for (const one of graphs) await one.rest();
+    }
+  }
+
+  async timeOpen(graph, minus) {
+    const sizes = await this.sizes(graph, GRAPH_SHARE_MS);
+    const canarySizes = await this.sizes(this.canary, CANARY_SHARE_MS);
+    const minusSizes = minus && (await this.sizes(minus, GRAPH_SHARE_MS));
+    const timed = [];
+    const [start, wallStart] = [this.clock(), this.wall()];
+    const before = await this.repeat(this.canary, canarySizes, timed);
+    const graphMs = await this.repeat(graph, sizes, timed);
+    const minusMs = minus ? await this.repeat(minus, minusSizes, timed) : [];
+    const after = await this.repeat(this.canary, canarySizes, timed);
+    if (wentWrong(timed, this.clock() - start, this.wall() - wallStart)) return null;
+    const round = { graph_ms: graphMs, canary_ms: [...before, ...after], minus_ms: minusMs };
+    return { round, before: quantile(before), after: quantile(after) };
+  }
+
+  /** How many values to take of a graph, and how many runs each value spans. */
+  async sizes(graph, shareMs) {
+    if (graph.estimateMs === undefined) graph.estimateMs = await this.estimate(graph);
+    const loops = Math.min(Math.max(Math.ceil(this.shortestMs / graph.estimateMs), 1), MOST_LOOPS);
+    const valueMs = loops * graph.estimateMs;
+    const fewest = loops > 1 && valueMs >= LONG_VALUE_MS ? FEWEST_LONG_REPEATS : FEWEST_REPEATS;
+    return { loops, repeats: Math.min(Math.max(Math.ceil(shareMs / valueMs), fewest), MOST_REPEATS) };
+  }
+
+  /** A run's time, from so many runs that the clock can tell. */
+  async estimate(graph) {
+    await graph.run();
+    for (let loops = 1; ; loops *= 4) {
+      const values = [];
+      for (let i = 0; i < 5; i += 1) values.push(await this.elapsed(graph, loops));
+      const value = median(values);
+      if (value >= this.shortestMs / 4 || loops >= MOST_LOOPS) return Math.max(value / loops, 1e-6);
+    }
+  }
+
+  async repeat(graph, { repeats, loops }, timed) {
+    const warmUps = Math.ceil(WARM_UP_MS / graph.estimateMs);
+    await this.elapsed(graph, Math.min(Math.max(warmUps, FEWEST_WARM_UPS), MOST_WARM_UPS));
+    const values = [];
+    for (let i = 0; i < repeats; i += 1) {
+      values.push(Number(((await this.elapsed(graph, loops)) / loops).toFixed(6)));
+    }
+    timed.push({ values, loops });
+    return values;
+  }
+
+  async elapsed(graph, loops) {
+    const start = this.clock();
+    for (let i = 0; i < loops; i += 1) await graph.run();
+    return this.clock() - start;
+  }
+}
+
+/** Whether the clock was set, or nothing ran for a while: as profiler_agent/clock_watch.py tells it. */
+export function wentWrong(timed, elapsedMs, wallMs) {
+  if (timed.some(({ values }) => values.some((value) => !(value > 0)))) return true;
+  let timedMs = 0;
+  let usualMs = 0;
+  for (const { values, loops } of timed) {
+    timedMs += loops * values.reduce((sum, value) => sum + value, 0);
+    usualMs += loops * values.length * median(values);
+  }
+  const stoodStill = elapsedMs - 3 * usualMs > LONGEST_GAP_MS;
+  return elapsedMs < 0.99 * timedMs || stoodStill || Math.abs(wallMs - elapsedMs) > LONGEST_GAP_MS;
+}

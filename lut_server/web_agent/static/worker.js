@@ -1,0 +1,18 @@
+// The measuring thread: nothing that is drawn or clicked runs here.
+
+import { Agent } from "./agent.js";
+import { Spool } from "./spool.js";
+
+const say = (state) => self.postMessage(state);
+
+async function start() {
+  const [settings, spool] = await Promise.all([fetch("settings.json").then((answer) => answer.json()), Spool.open()]);
+  const agent = new Agent(settings, spool, say);
+  self.onmessage = ({ data }) => agent.hear(data);
+  for (const early of waiting) agent.hear(early);
+  await agent.run();
+}
+
+const waiting = [];
+self.onmessage = ({ data }) => waiting.push(data);
+start().catch((error) => say({ phase: "stopped", problem: `${error.message ?? error}; reload the page` }));

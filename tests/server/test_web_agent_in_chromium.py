@@ -1,0 +1,356 @@
+"""A phone measures itself: the page in a real Chromium, onnxruntime-web from its package, a real server."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import httpx
+import pytest
+
+from lut_server.auth import create_token
+from lut_server.sql import open_store
+from lut_server.web_agent.web_runtime import find_runtime, install
+from shared.errors import LutnasError
+from shared.runtime import parse_runtime
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here (Debian: apt-get install chromium)")
+browsers = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync --host-resolver-rules=MAP+phone.test+127.0.0.1"
+)
+SIZES = "space=nas-bench-201&resolution=8&channels=4&depth=1&classes=3&calibration=6&held_out=3&preset=fast"
+SPACE = "nas-bench-201/r8/c4/n1/k3/i3"
+TASKS = 2 * 12 + 9
+READY = "body[data-phase=waiting]"
+PATIENCE_MS = 120_000
+
+
+@pytest.fixture(scope="session")
+def web_runtime(request):
+    """The pinned onnxruntime-web, fetched once per checkout."""
+    folder = request.config.cache.mkdir("web-runtime")
+    if find_runtime(folder) is None:
+        try:
+            install(folder)
+        except LutnasError as error:
+            pytest.skip(str(error))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browsers.sync_playwright() as playwright:
+        flags = [flag.replace("+", " ") for flag in FLAGS.split()]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+class Process:
+    """A lut-server of its own, which can be killed and started again at the same address."""
+
+    def __init__(self, folder, runtime):
+        self.database, self.runtime, self.folder = f"sqlite:///{folder / 'lut.db'}", runtime, folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        store = open_store(self.database)
+        self.tokens = {role: create_token(store.tokens, role) for role in ("agent", "search")}
+        store.close()
+        self.start()
+
+    def start(self):
+        command = [sys.executable, "-m", "lut_server.cli", "serve", "--port", str(self.port)]
+        command += ["--database-url", self.database, "--web-runtime", str(self.runtime)]
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert "listening" in self.process.stdout.readline()
+
+    def pair(self, device="phone"):
+        """The link of a pairing, and its code."""
+        command = [sys.executable, "-m", "lut_server.cli", "pair", "--device", device, "--server-url", self.url]
+        command += ["--database-url", self.database]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        return re.search(r"^http\S+#\S+code=(\S+)$", said, re.MULTILINE)
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        self.process.wait(timeout=20)
+        self.process.stdout.close()
+
+    def get(self, path):
+        answer = httpx.get(self.url + path, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def runs(self, device="phone"):
+        return self.get(f"/v1/runs?device={device}")["runs"]
+
+
+@pytest.fixture
+def server(tmp_path, web_runtime):
+    one = Process(tmp_path, web_runtime)
+    yield one
+    one.stop()
+
+
+class Phone:
+    """A browser window of a phone's size with a profile of its own."""
+
+    def __init__(self, chromium, url):
+        self.context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+        self.page, self.url = self.context.new_page(), url
+        self.problems, self.requested, self.weights = [], [], {}
+        self.page.on("console", lambda said: self.problems.append(said.text) if said.type != "log" else None)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.context.on("request", lambda request: self.requested.append(request.url))
+
+    def visit(self, fragment=SIZES):
+        self.page.goto(f"{self.url}/agent/web#{fragment}")
+        self.page.wait_for_selector("body:not([data-phase=starting])")
+
+    def pair(self, code, device="phone"):
+        self.page.get_by_label("Device").fill(device)
+        self.page.get_by_label("Code").fill(code)
+        self.page.get_by_role("button", name="Pair", exact=True).click()
+        self.page.wait_for_selector(READY)
+
+    def measure(self):
+        self.page.get_by_role("button", name="Measure this device").click()
+        self.page.wait_for_selector("body[data-phase=measuring]", timeout=PATIENCE_MS)
+
+    def wait_until_done(self):
+        self.page.wait_for_selector(f"{READY} #result:not([hidden])", timeout=PATIENCE_MS)
+
+    def wait_for_share(self, percent):
+        self.page.wait_for_function(
+            "(least) => parseFloat(document.getElementById('done').textContent) >= least", arg=percent,
+            timeout=PATIENCE_MS,
+        )  # fmt: skip
+
+    def read(self, store):
+        """Everything in a store of the page's database."""
+        return self.page.evaluate(
+            """(name) => new Promise((resolve, reject) => {
+              const opened = indexedDB.open("lutnas-agent");
+              opened.onsuccess = () => {
+                const asked = opened.result.transaction(name).objectStore(name).getAll();
+                asked.onsuccess = () => { opened.result.close(); resolve(asked.result); };
+                asked.onerror = () => reject(asked.error);
+              };
+            })""",
+            store,
+        )
+
+    def hide(self, is_hidden):
+        self.page.evaluate(
+            """(state) => {
+              Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+              document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            "hidden" if is_hidden else "visible",
+        )
+
+    def fits(self):
+        return self.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.fixture
+def phone(chromium, server):
+    made = []
+
+    def make(url=None):
+        made.append(Phone(chromium, url or server.url))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.context.close()
+
+
+def test_a_phone_measures_itself_and_shows_its_table(server, phone):
+    window = phone()
+    window.visit()
+    assert window.page.evaluate("location.hash") == ""
+    assert window.page.evaluate("crossOriginIsolated") is True
+    window.pair(server.tokens["agent"])
+    assert window.fits()
+    window.measure()
+    assert window.page.locator("#left").inner_text().endswith("left")
+    window.wait_until_done()
+    assert "are predicted to" in window.page.locator("#verdict").inner_text()
+    assert window.page.locator("#scatter circle").count() == 9
+    assert window.page.locator("#bars rect").count() == 12
+    assert window.fits()
+    assert window.problems == []
+    assert [one for one in window.requested if not one.startswith(server.url)] == []
+    own = {one for one in window.requested if "/agent/web" in one and "onnxruntime-web" not in one}
+    assert len(own) > 10
+    assert sum(len(httpx.get(one).content) for one in own) <= 200_000
+
+    (stored,) = server.runs()
+    assert stored["finished"] is True
+    runtime = stored["run"]["runtime"]
+    assert (runtime["engine"], runtime["provider"], runtime["threads"]) == ("onnxruntime-web", "wasm/simd", 1)
+    assert "Chrome" in stored["run"]["probe"]["user agent"]
+    assert stored["run"]["probe"]["cross-origin isolated"] == "yes"
+    table = server.get("/v1/devices/phone/table?runtime=onnxruntime-web/wasm/simd/threads=1")
+    assert table["space"] == SPACE
+    assert "kernels" not in table  # a browser does not show them: op prices carry the bound
+    (listed,) = server.get("/v1/tables?device=phone")["tables"]
+    assert parse_runtime(listed["runtime"]).provider == "wasm/simd"
+    refused = httpx.get(f"{server.url}/v1/devices/phone/table?runtime=onnxruntime/CPUExecutionProvider")
+    assert refused.json()["error"]["code"] == "no_table"
+
+
+def as_values(one):
+    """A round's numbers: JSON has 7 and 7.0 for the same one."""
+    return tuple(tuple(map(float, one[name])) for name in ("graph_ms", "canary_ms", "minus_ms"))
+
+
+def test_a_reload_and_a_server_that_dies_in_the_middle_lose_and_double_nothing(server, phone):
+    window = phone()
+    window.visit()
+    window.pair(server.tokens["agent"])
+    window.measure()
+    window.wait_for_share(25)
+    before = window.read("rounds")
+    window.page.reload()
+    window.page.wait_for_selector("body[data-phase=measuring]", timeout=PATIENCE_MS)
+    assert len(window.read("rounds")) >= len(before) > TASKS
+    window.wait_for_share(50)
+    server.stop(signal.SIGKILL)
+    window.wait_for_share(60)
+    window.page.wait_for_selector("#offline:not([hidden])", timeout=PATIENCE_MS)
+    assert "no answer from" in window.page.locator("#offline").inner_text()
+    spooled = window.read("measurements")
+    server.start()
+    window.wait_until_done()
+
+    (stored,) = server.runs()
+    measured = server.get(f"/v1/runs/{stored['run']['id']}/measurements")["measurements"]
+    assert len(measured) == TASKS == len({one["id"] for one in measured})
+    kept = {one["id"]: one["measurement"] for one in window.read("measurements")}
+    assert {one["id"] for one in spooled} <= set(kept)
+    assert {one["id"]: one for one in measured} == kept
+    of_server = Counter((one["id"], as_values(each)) for one in measured for each in one["rounds"])
+    assert {(one["measurement"], as_values(one["round"])) for one in before} <= of_server.keys()
+    assert set(of_server.values()) == {1}
+    assert stored["finished"] is True
+
+
+def test_a_pairing_link_pairs_by_itself_once_and_leaves_no_code_in_the_address(server, phone):
+    link, code = server.pair().group(0, 1)
+    window = phone()
+    window.visit(link.partition("#")[2])
+    window.page.wait_for_selector(READY)
+    assert window.page.evaluate("location.href") == f"{server.url}/agent/web"
+    assert window.page.locator("#device").inner_text() == "phone"
+    assert "paired until" in window.page.locator("#facts").inner_text()
+    (identity,) = [one["value"] for one in window.read("known") if one["key"] == "identity"]
+    assert identity["device"] == "phone"
+    assert window.problems == []
+    window.page.reload()
+    window.page.wait_for_selector(READY)
+
+    thief = phone()
+    thief.visit(f"device=phone&code={code}")
+    thief.page.wait_for_selector("#problem:not([hidden])")
+    assert thief.page.locator("#pairing").is_visible()
+    assert [one for one in thief.read("known") if one["key"] == "identity" and one["value"]] == []
+
+    window.page.get_by_role("button", name="Unpair").click()
+    window.page.locator("#pairing").wait_for()
+    assert [one["value"] for one in window.read("known") if one["key"] == "identity"] == [None]
+
+
+def test_a_hidden_page_pauses_and_throws_away_the_round_that_it_was_in(server, phone):
+    window = phone()
+    window.visit()
+    window.pair(server.tokens["agent"])
+    window.measure()
+    window.wait_for_share(10)
+    window.hide(True)
+    window.page.wait_for_selector("#waiting:not([hidden])")
+    time.sleep(0.3)
+    before = len(window.read("rounds"))
+    time.sleep(1.5)
+    assert len(window.read("rounds")) == before
+    window.hide(False)
+    window.wait_for_share(30)
+    window.page.get_by_role("button", name="Pause").click()
+    window.page.get_by_role("button", name="Go on").wait_for()
+    before = len(window.read("rounds"))
+    time.sleep(1.0)
+    assert len(window.read("rounds")) <= before + 1
+    assert window.problems == []
+
+
+def test_without_isolation_a_phone_measures_on_one_thread_with_a_coarse_clock(server, phone):
+    window = phone(server.url.replace("127.0.0.1", "phone.test"))
+    window.visit(SIZES.replace("calibration=6", "calibration=2").replace("held_out=3", "held_out=1"))
+    assert window.page.evaluate("[isSecureContext, crossOriginIsolated]") == [False, False]
+    assert window.page.get_by_label("Threads").is_disabled()
+    window.pair(server.tokens["agent"])
+    window.measure()
+    assert "Keep the screen on by hand" in window.page.locator("#awake").inner_text()
+    window.wait_until_done()
+    (stored,) = server.runs()
+    assert stored["run"]["probe"]["clock step"] == "100 us"
+    assert stored["run"]["runtime"]["threads"] == 1
+    assert "not cross-origin isolated" in window.page.locator("#facts").inner_text()
+
+
+def test_a_wrong_code_a_missing_runtime_and_a_token_of_another_device_are_one_clear_line(server, phone, tmp_path):
+    window = phone()
+    window.visit()
+    window.page.get_by_label("Device").fill("phone")
+    window.page.get_by_label("Code").fill("lut_000000000000_" + "a" * 40)
+    window.page.get_by_role("button", name="Pair", exact=True).click()
+    window.page.locator("#problem", has_text="this token is not known here").wait_for()
+    store = open_store(server.database)
+    bound = create_token(store.tokens, "agent", device="another")
+    store.close()
+    window.page.get_by_label("Code").fill(bound)
+    window.page.get_by_role("button", name="Pair", exact=True).click()
+    window.page.locator("#problem", has_text="bound to device 'another'").wait_for()
+    server.stop()
+    server.runtime = tmp_path / "nothing"
+    server.start()
+    window.page.reload()
+    window.page.locator("#problem", has_text="lut-server web-runtime install").wait_for()
+
+
+@pytest.mark.slow
+def test_search_goes_to_the_end_on_a_table_of_a_phone_and_the_phone_verifies_the_member(server, phone, tmp_path):
+    window = phone()
+    window.visit("space=nas-bench-201&resolution=28&channels=8&depth=1&classes=10&image_channels=1&preset=fast")
+    window.pair(server.tokens["agent"])
+    window.measure()
+    window.wait_until_done()
+    out = tmp_path / "found"
+    environment = {**os.environ, "LUTNAS_TOKEN": server.tokens["search"], "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "search", "--device", "phone", "--lut-url", server.url, "--dataset", "digits"]
+    command += ["--preset", "quick", "--out", str(out)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while process.poll() is None:  # the page needs this thread to live
+        window.page.wait_for_timeout(500)
+    said = process.stdout.read()
+    process.stdout.close()
+    assert process.returncode == 0, said
+    jobs = server.get("/v1/jobs?device=phone")["jobs"]
+    assert jobs, said
+    for job in jobs:
+        assert job["state"] == "done", job
+        assert re.match("onnxruntime-web", job["job"]["runtime"]["engine"])
+    assert any(job["verification"] for job in jobs)
+    assert window.problems == []
