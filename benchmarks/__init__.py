@@ -31,8 +31,13 @@ REGISTRY: dict[str, str] = {
     "nas_bench_201": "benchmarks.nas_bench_201",
     "imported": "benchmarks.imported",
     "server": "benchmarks.server",
+    "devices_install": "benchmarks.devices_install",
     "devices_web": "benchmarks.devices_web",
 }
 
-COMPOSED: dict[str, str] = {"profiling": "benchmarks.profiling", "search": "benchmarks.search"}
+COMPOSED: dict[str, str] = {
+    "profiling": "benchmarks.profiling",
+    "search": "benchmarks.search",
+    "devices": "benchmarks.devices",
+}
 """Several of these under one name, for one file of figures; `all` runs the parts."""

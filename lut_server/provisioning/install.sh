@@ -549,6 +549,7 @@ uninstall_all() {
     systemctl --quiet disable --now "$unit" 2>/dev/null || :
     rm -f "$unit_file" "$unit_file.new"
     systemctl daemon-reload 2>/dev/null || :
+    systemctl reset-failed "$unit" 2>/dev/null || : # stopped while it was starting
   fi
   rm -rf "$prefix/env" "$prefix/tmp"
   rm -f "$prefix/token" "$prefix/token.new" "$prefix/ca.pem" "$prefix/ca.pem.new" "$prefix/installed"
@@ -571,7 +572,8 @@ forget_measurements() { # forget_measurements SPOOL
   where=$1
   [ ! -L "$1" ] || where=$(readlink -f "$1") # the state of a dynamic user
   for part in graphs known runs results measuring.lock; do rm -rf "${where:?}/$part"; done
-  rmdir "$where" 2>/dev/null || say "kept what is in $where besides measurements"
+  [ "$1" != "$service_spool" ] || rm -rf "${where:?}" # which nobody else has a use for
+  rmdir "$where" 2>/dev/null || [ ! -d "$where" ] || say "kept what is in $where besides measurements"
   [ ! -L "$1" ] || rm -f "$1"
   say "removed the measurements in $1"
 }
