@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from profiler_agent.machine import UNKNOWN, Machine, steal_percent
 from profiler_agent.providers import describe_provider, find_available
+from profiler_agent.runtime_import import import_onnxruntime
 from shared import __version__
 
 STEAL_WINDOW_S = 0.2
@@ -53,7 +54,7 @@ def _operating_system() -> str:
 def _onnxruntime() -> tuple[str, str]:
     """Its version and its providers."""
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         return UNKNOWN, f"{UNKNOWN} ({' '.join(str(error).split())[:120]})"
     found = (describe_provider(name) for name in find_available(onnxruntime))

@@ -22,6 +22,7 @@ from profiler_agent.providers import (
     session_providers,
 )
 from profiler_agent.round_timer import TimedGraph
+from profiler_agent.runtime_import import import_onnxruntime
 from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
 
@@ -238,10 +239,9 @@ def _input(name: str, kind: str, shape: list[int | str | None], batch: int) -> A
 
 def _onnxruntime() -> Any:
     try:
-        import onnxruntime
+        return import_onnxruntime()
     except ImportError as error:
         raise LutnasError(f"ONNX Runtime cannot be imported: {error}; pip install 'lutnas[agent]'") from error
-    return onnxruntime
 
 
 def _failures(ort: Any) -> tuple[type[Exception], ...]:

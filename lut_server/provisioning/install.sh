@@ -51,6 +51,7 @@ main() {
   device='' token=${LUTNAS_TOKEN:-} token_file='' server=$served_from prefix='' python='' ca_file='' runtime=onnxruntime
   service=no profile=yes uninstall=no purge=no preset='' spaces=no
   unset LUTNAS_TOKEN PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
+  export ORT_DISABLE_TELEMETRY=1 # ONNX Runtime's reports to its maker; the agent switches them off, too
   left=$# takes=''
   while [ "$left" -gt 0 ]; do
     argument=$1
