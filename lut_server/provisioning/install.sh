@@ -161,7 +161,6 @@ read_installed() {
   [ -z "$(installed unit)" ] || service=yes # once a service, it stays one
   spool=$(default_spool)
   [ "$service" = no ] || spool=$service_spool
-  unit_folder=${LUTNAS_UNIT_FOLDER:-/etc/systemd/system}
 }
 
 check_use() { # check_use PROFILE FLAG...
@@ -438,7 +437,7 @@ start_service() {
   else
     agent enrol --server "$server" --device "$device" || exit $?
   fi
-  mkdir -p "$unit_folder"
+  unit_folder=/etc/systemd/system
   note unit "$unit_folder/$unit"
   write_unit >"$unit_folder/$unit.new"
   mv -f "$unit_folder/$unit.new" "$unit_folder/$unit"
@@ -525,11 +524,17 @@ unit_devices() {
     return
   fi
   printf '%s\n' MemoryDenyWriteExecute=yes
-  if [ -e /dev/vcio ] || [ -e /dev/vchiq ]; then
-    printf '%s\n' DevicePolicy=closed 'DeviceAllow=-/dev/vcio rw' 'DeviceAllow=-/dev/vchiq rw' "SupplementaryGroups=${groups# }"
-  else
+  allowed=''
+  for file in /dev/vcio /dev/vchiq; do
+    [ ! -c "$file" ] || allowed="$allowed $file"
+  done
+  if [ -z "$allowed" ]; then
     printf '%s\n' PrivateDevices=yes
+    return
   fi
+  printf '%s\n' DevicePolicy=closed "SupplementaryGroups=${groups# }"
+  # shellcheck disable=SC2086 # paths without spaces
+  printf 'DeviceAllow=%s rw\n' $allowed
 }
 
 # --- the way back -----------------------------------------------------------------------------------------------------
