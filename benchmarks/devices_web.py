@@ -29,7 +29,7 @@ from lut_server.web_agent.web_runtime import INSTALL, VERSION
 from shared.measurement import Measurement
 from shared.wire import from_wire
 
-CAMPAIGNS = 4
+CAMPAIGNS = 3
 SIZES = "space=nas-bench-201&resolution=32&channels=8&depth=1&calibration=40&held_out=40&preset=standard"
 DEVICE = "browser"
 FLAGS = (
@@ -49,7 +49,7 @@ class WebCampaign:
 
 
 def run(progress: Progress) -> dict[str, Figure]:
-    """Figures `devices.web.*`; takes five to eight minutes."""
+    """Figures `devices.web.*`; takes about five minutes."""
     chromium = shutil.which("chromium")
     if chromium is None:
         raise DataMissing("there is no chromium here (Debian: apt-get install chromium)")

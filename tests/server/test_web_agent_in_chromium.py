@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -15,9 +16,12 @@ import pytest
 
 from lut_server.auth import create_token
 from lut_server.sql import open_store
-from lut_server.web_agent.web_runtime import find_runtime, install
+from lut_server.web_agent.web_runtime import VERSION, find_runtime, install
 from shared.errors import LutnasError
-from shared.runtime import parse_runtime
+from shared.graph_spec import CanaryGraph
+from shared.jobs import NewJob
+from shared.runtime import Runtime, parse_runtime
+from shared.wire import to_wire
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here (Debian: apt-get install chromium)")
@@ -333,24 +337,43 @@ def test_a_wrong_code_a_missing_runtime_and_a_token_of_another_device_are_one_cl
 @pytest.mark.slow
 def test_search_goes_to_the_end_on_a_table_of_a_phone_and_the_phone_verifies_the_member(server, phone, tmp_path):
     window = phone()
-    window.visit("space=nas-bench-201&resolution=28&channels=8&depth=1&classes=10&image_channels=1&preset=fast")
-    window.pair(server.tokens["agent"])
-    window.measure()
-    window.wait_until_done()
-    out = tmp_path / "found"
+    window.visit(server.pair().group(0).partition("#")[2])
+    window.page.wait_for_selector(READY)
+    runtime = Runtime("onnxruntime-web", VERSION, "wasm/simd")
+    asked = NewJob("phone", "profile", runtime, str(CanaryGraph()), "nas-bench-201/r28/c8/n1/k10/i1")
+    authorization = {"Authorization": f"Bearer {server.tokens['search']}"}
+    assert httpx.post(f"{server.url}/v1/jobs", json=to_wire(asked), headers=authorization).status_code == 201
+    window.page.locator("#job-said", has_text="profile: done").wait_for(timeout=2 * PATIENCE_MS)
     environment = {**os.environ, "LUTNAS_TOKEN": server.tokens["search"], "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "search", "--device", "phone", "--lut-url", server.url, "--dataset", "digits"]
-    command += ["--preset", "quick", "--out", str(out)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while process.poll() is None:  # the page needs this thread to live
-        window.page.wait_for_timeout(500)
-    said = process.stdout.read()
-    process.stdout.close()
-    assert process.returncode == 0, said
-    jobs = server.get("/v1/jobs?device=phone")["jobs"]
-    assert jobs, said
+
+    def search(*arguments):
+        command = [sys.executable, "-m", "search", *arguments]
+        with (tmp_path / "said").open("w+") as said:
+            process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+            while process.poll() is None:  # the page lives in this thread
+                window.page.wait_for_timeout(200)
+            said.seek(0)
+            text = said.read()
+        assert process.returncode == 0, text
+        return text
+
+    run = str(tmp_path / "run")
+    search("--device", "phone", "--lut-url", server.url, "--dataset", "digits", "--preset", "quick", "--out", run)
+    table = server.get("/v1/devices/phone/table")
+    budget_ms = f"{1.2 * statistics.median(one['upper_ms'] for one in table['networks']):.4f}"
+    assert "best" in search("pick", "--run", run, "--max-latency-ms", budget_ms)
+    said = search("verify", "--run", run, "--max-latency-ms", budget_ms)
+    search("ladder", "--run", run, "--budgets", "3")
+    profile, *jobs = server.get("/v1/jobs?device=phone")["jobs"]
+    assert (profile["state"], profile["run"]) == ("done", table["runs"][0])
+    assert len(jobs) >= 2
     for job in jobs:
-        assert job["state"] == "done", job
-        assert re.match("onnxruntime-web", job["job"]["runtime"]["engine"])
-    assert any(job["verification"] for job in jobs)
+        assert (job["state"], job["job"]["kind"], job["job"]["runtime"]["engine"]) == (
+            "done", "verify", "onnxruntime-web",
+        )  # fmt: skip
+        assert job["verification"]["measured_ms"] > 0
+    first = jobs[0]
+    assert first["verification"]["measured_ms"] == pytest.approx(first["job"]["promise"]["predicted_ms"], rel=0.3)
+    assert "measured" in said
+    window.page.locator("#job-said", has_text="ms measured").wait_for()
     assert window.problems == []

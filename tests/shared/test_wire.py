@@ -6,7 +6,7 @@ from shared.errors import InvalidValue, SchemaTooNew
 from shared.jobs import NewJob, Promise
 from shared.measurement import Measurement, Round, Run, Verdict
 from shared.plan import Plan, make_plan
-from shared.runtime import Runtime, parse_runtime
+from shared.runtime import Runtime, parse_runtime, runtime_parts
 from shared.spaces import NasBench201
 from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
@@ -67,3 +67,17 @@ def test_a_plan_of_a_newer_server_is_told_as_such() -> None:
 
 def test_a_runtime_survives_its_string_form() -> None:
     assert parse_runtime(str(RUNTIME)) == RUNTIME
+
+
+def test_a_browser_s_runtime_reads_back_and_is_found_by_its_parts_but_never_as_a_native_one():
+    runtime = Runtime("onnxruntime-web", "1.30.0", "wasm/simd", threads=4)
+    assert str(runtime) == "onnxruntime-web-1.30.0/wasm/simd/fp32/threads=4/opt=all/batch=1"
+    assert parse_runtime(str(runtime)) == runtime
+    assert {"onnxruntime-web", "wasm", "simd", "threads=4"} <= runtime_parts(str(runtime))
+    assert "onnxruntime" not in runtime_parts(str(runtime))
+    assert "onnxruntime" in runtime_parts(str(RUNTIME))
+    gpu = Runtime("onnxruntime-web", "1.30.0", "webgpu")
+    assert parse_runtime(str(gpu)) == gpu
+    for provider in ("wasm/other", "/simd", "wasm/simd/simd"):
+        with pytest.raises(InvalidValue, match="provider"):
+            Runtime("onnxruntime-web", "1.30.0", provider)

@@ -129,11 +129,19 @@ export class Agent {
     }
     if (wish?.profile) await this.begin(wish.profile);
     const begun = (await this.spool.runs()).find((one) => one.finished === null);
-    if (begun) {
+    if (begun) await this.goOn(begun);
+    else await this.work();
+  }
+
+  /** A run that the server refuses for good does not hold up everything else. */
+  async goOn(begun) {
+    try {
       await this.carryOut(begun);
-      return;
+    } catch (error) {
+      const forGood = error instanceof ServerRefused && ![401, 403].includes(error.status) && error.code !== "unknown_device";
+      if (!forGood) throw error;
+      await this.giveUp(begun, error.message);
     }
-    await this.work();
   }
 
   async pair({ device, code }) {
@@ -262,7 +270,7 @@ export class Agent {
   // --- jobs ---------------------------------------------------------------------------------------------------------------
 
   async work() {
-    this.show({ phase: this.state.problem && this.state.phase === "idle" ? "idle" : "waiting", progress: null });
+    this.show({ phase: "waiting", progress: null });
     await this.register();
     await this.handInResults();
     const job = this.isHidden || this.isPaused ? null : await this.server.lease(this.identity.device, this.owner, LEASE_S);

@@ -3,9 +3,8 @@
 /** `tell("hidden" | "visible")` is called now and whenever it changes. */
 export function watchVisibility(tell) {
   const look = () => tell(document.visibilityState === "hidden" ? "hidden" : "visible");
-  for (const name of ["visibilitychange", "freeze", "resume", "pageshow", "pagehide"]) {
-    document.addEventListener(name, look);
-  }
+  for (const name of ["visibilitychange", "freeze", "resume"]) document.addEventListener(name, look);
+  addEventListener("pageshow", look);
   look();
 }
 

@@ -97,7 +97,7 @@ async function warmUpAll(guests, refused, show, gate) {
     if (i % 5 === 0) show({ phase: "warming", progress: { share: i / guests.size } });
     try {
       await guest.turn();
-      await warmUp(guest, i === 0 ? {} : { shortestMs: 20, longestMs: 150 });
+      await warmUp(guest, i === 0 ? {} : { shortestMs: 8, longestMs: 60 });
       await guest.rest();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;

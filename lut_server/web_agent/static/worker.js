@@ -10,7 +10,18 @@ async function start() {
   const agent = new Agent(settings, spool, say);
   self.onmessage = ({ data }) => agent.hear(data);
   for (const early of waiting) agent.hear(early);
-  await agent.run();
+  await alone(() => agent.run());
+}
+
+/** Two tabs would measure each other: the second one waits. Without HTTPS a browser has no locks. */
+async function alone(action) {
+  if (!navigator.locks) return action();
+  const busy = () => say({ phase: "starting", problem: "Another tab of this browser is open here: close it, or use that one." });
+  const late = setTimeout(busy, 1000);
+  return navigator.locks.request("lutnas-agent", () => {
+    clearTimeout(late);
+    return action();
+  });
 }
 
 const waiting = [];
