@@ -299,6 +299,7 @@ def test_a_hidden_page_pauses_and_throws_away_the_round_that_it_was_in(server, p
     assert window.problems == []
 
 
+@pytest.mark.slow
 def test_without_isolation_a_phone_measures_on_one_thread_with_a_coarse_clock(server, phone):
     window = phone(server.url.replace("127.0.0.1", "phone.test"))
     window.visit(SIZES.replace("calibration=6", "calibration=2").replace("held_out=3", "held_out=1"))
