@@ -4,6 +4,8 @@ Needs a Docker engine, compose (either version) and the base image; where no con
 command that starts the engine and makes the base image may be named in LUTNAS_BASE_IMAGE_COMMAND.
 """
 
+import hashlib
+import io
 import json
 import os
 import re
@@ -13,6 +15,7 @@ import socket
 import subprocess
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import httpx
@@ -159,6 +162,19 @@ def test_the_stack_comes_up_hardened_and_healthy(start):
     assert httpx.post(f"{stack.url}/v1/devices", json={"name": "board", "probe": {}}).status_code == 401
     with stack.client() as client:
         register(client)
+    hands_out_its_own_wheel(stack.url)
+
+
+def hands_out_its_own_wheel(url):
+    script = httpx.get(f"{url}/agent/install.sh").text
+    assert f"\nserved_from={url}\n" in script
+    named = dict(re.findall(r"^(wheel|wheel_sha256)=(\S+)$", script, re.MULTILINE))
+    wheel = httpx.get(f"{url}/agent/wheels/{named['wheel']}").content
+    assert hashlib.sha256(wheel).hexdigest() == named["wheel_sha256"]
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    tracked = ["git", "ls-files", "--", "profiler_agent", "lut_server", "search", "shared"]
+    assert packed >= set(subprocess.run(tracked, cwd=ROOT, capture_output=True, text=True).stdout.split())
 
 
 def test_a_restart_in_the_middle_of_an_upload_loses_nothing_that_was_acknowledged(start):
