@@ -6,9 +6,9 @@ from benchmarks import Progress
 from benchmarks.composed import run_parts
 from benchmarks.report import Figure
 
-PARTS = ("family", "verify", "speed", "several_devices")
+PARTS = ("family", "verify", "speed", "several_devices", "fmnist", "ablations", "inherit")
 
 
 def run(progress: Progress) -> dict[str, Figure]:
-    """Figures `search.*` of all parts; takes more than an hour."""
+    """Figures `search.*` of all parts; takes several hours."""
     return run_parts(progress, PARTS)

@@ -22,7 +22,7 @@ from benchmarks.stack import Stack, running_stack
 from lut_server.transfer.architectures import latency_columns
 
 DEVICES = 10
-REPEATS = 3
+REPEATS = 2
 PRESET, DATASET = "quick", "fashion-mnist"
 FIT = 60
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from search.latency_model import LatencyModel
 from search.ranking import mean_ranks
 from search.scoring import Scorer
 from search.thinning import thin
 from shared.spaces import Genotype
+
+WIDEST_GAP = 1 / 6
+"""Of the family's range of latencies: wider gaps between neighbours get a member, if any candidate lies there."""
+FEWEST_TO_SPREAD = 12
+"""So many members can stand so close."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,8 @@ def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
 
     A front that is too long is thinned (`search.thinning`). One that is too short leaves places, which go to the front
     of the other candidates, and so on: ranks are proxies and latencies predictions, so the best network of a budget is
-    often one that seems to be beaten by a hair. The network with the smallest bound is always among them.
+    often one that seems to be beaten by a hair. The network with the smallest bound is always among them. Wide gaps in
+    latency are closed (`close_gaps`).
     """
     if not candidates:
         return []
@@ -90,7 +97,49 @@ def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
         chosen += [front[index] for index in kept]
         of_front = {one.genotype for one in front}
         left = [one for one in left if one.genotype not in of_front]
-    return sorted(chosen, key=lambda member: (member.predicted_ms, member.rank))
+    chosen = close_gaps(chosen, candidates, most, surest) if most >= FEWEST_TO_SPREAD else chosen
+    return sorted(chosen, key=_by_latency)
+
+
+def close_gaps(chosen: Sequence[Member], candidates: Sequence[Member], most: int, surest: Member) -> list[Member]:
+    """Members between which no gap in latency is wider than `WIDEST_GAP` of their range, if there are candidates in it.
+
+    Somebody's budget lies in such a gap, and would go to the member before it. The best-ranked candidate of the gap's
+    middle half joins; where that makes too many, the one leaves whose neighbours are closest to each other.
+
+    Args:
+        chosen: the family as its front gave it.
+        candidates: to choose from.
+        most: members.
+        surest: the member with the smallest bound, which stays.
+    """
+    members = sorted(chosen, key=_by_latency)
+    for _ in range(most):
+        joining = _for_widest_gap(members, candidates)
+        if joining is None:
+            break
+        members = sorted([*members, joining], key=_by_latency)
+        if len(members) > most:
+            inner = [place for place in range(1, len(members) - 1) if members[place] not in (joining, surest)]
+            del members[min(inner, key=lambda place: members[place + 1].predicted_ms - members[place - 1].predicted_ms)]
+    return members
+
+
+def _for_widest_gap(members: Sequence[Member], candidates: Sequence[Member]) -> Member | None:
+    """Who should stand in the widest gap that is too wide and has a candidate in its middle half."""
+    widest_ms = WIDEST_GAP * (members[-1].predicted_ms - members[0].predicted_ms)
+    gaps = ((after.predicted_ms - before.predicted_ms, before) for before, after in pairwise(members))
+    for gap_ms, before in sorted(gaps, key=lambda gap: -gap[0]):
+        if gap_ms <= widest_ms:
+            return None
+        inside = [one for one in candidates if 0.25 <= (one.predicted_ms - before.predicted_ms) / gap_ms <= 0.75]
+        if inside:
+            return min(inside, key=lambda member: member.rank)
+    return None
+
+
+def _by_latency(member: Member) -> tuple[float, float]:
+    return member.predicted_ms, member.rank
 
 
 def find_front(candidates: Sequence[Member]) -> list[Member]:

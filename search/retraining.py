@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -31,9 +31,14 @@ from search.randomness import generator
 from search.supernet import Network
 from search.tuning import learning_rate_share, parameter_groups
 from shared.errors import InvalidValue, LutnasError
+from shared.spaces import Space
 
 SHARDS = 2
 """Parts of a batch. A constant: how many of them run at the same time changes no number."""
+
+
+INHERITED_WARMUP = 0.05
+"""Share of the updates, where no other was asked for."""
 
 
 def _setting(default: Any, help_text: str) -> Any:
@@ -54,6 +59,8 @@ class RetrainingSettings:
     cutout: float = _setting(0.5, "side of the square that is cut out of an image, as a share of its side; 0: none")
     drop_path: float = _setting(0.2, "probability at the end that an op is left out for an image; 0: never")
     auxiliary_weight: float = _setting(0.4, "of the auxiliary classifier's loss; 0: no such classifier")
+    warmup: float = _setting(0.0, "share of the updates over which the learning rate rises to the first one")
+    half_size: float = _setting(0.0, "share of the epochs, the first ones, with images of half the side")
     seed: int = 0
     inherit: bool = False
     precision: str = "fp32"
@@ -77,8 +84,22 @@ _DOMAINS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("learning_rate gradient_clip", lambda value: value > 0, "above 0"),
     ("weight_decay auxiliary_weight", lambda value: value >= 0, "0 or more"),
     ("momentum label_smoothing drop_path", lambda value: 0 <= value < 1, "from 0 to below 1"),
-    ("cutout", lambda value: 0 <= value <= 1, "from 0 to 1"),
+    ("cutout warmup half_size", lambda value: 0 <= value <= 1, "from 0 to 1"),
 )
+RECIPES: Mapping[str, Mapping[str, float]] = {
+    "darts": {},
+    "short": {
+        "batch_size": 64,
+        "learning_rate": 0.1,
+        "warmup": 0.2,
+        "cutout": 0.0,
+        "drop_path": 0.0,
+        "auxiliary_weight": 0.0,
+    },
+}
+"""What differs from the defaults. `short` is for few epochs: small networks underfit then, and need nothing of what keeps
+large ones from learning by heart."""
+SHORT_UP_TO_EPOCHS = 30
 SETTINGS = {one.name: (one.default, one.metadata["help"]) for one in fields(RetrainingSettings) if one.metadata}
 """Default and help text of every setting that a user chooses, by name."""
 
@@ -97,10 +118,14 @@ class Retraining:
         self, networks: Sequence[Network], image_set: ImageSet, settings: RetrainingSettings, threads: int = SHARDS
     ) -> None:
         self.settings, self.network, self.threads = settings, networks[0], threads
-        self._side = image_set.preprocessing.size
+        side = image_set.preprocessing.size
         everything = torch.arange(len(image_set.train_labels))
         share = max(1, settings.batch_size // SHARDS)
-        self._stream = Stream(image_set, everything, self._side, share, settings.seed, "retraining")
+        self._stream = Stream(image_set, everything, side, share, settings.seed, "retraining")
+        self._half_stream: Stream | None = None
+        if settings.half_size:
+            half = half_side(self.network.space)
+            self._half_stream = Stream(image_set, everything, half, share, settings.seed, "retraining")
         self.steps_per_epoch = max(1, self._stream.batches_per_epoch // SHARDS)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -202,9 +227,9 @@ class Retraining:
 
     def _gradients(self, index: int) -> tuple[float, float, Sequence[Tensor | None]]:
         settings, number = self.settings, self.step * SHARDS + index
-        images, labels = self._stream.batch(number)
+        images, labels = self._stream_at(self.step).batch(number)
         random = generator(settings.seed, "retraining", number)
-        images = cutout(images, random, round(settings.cutout * self._side))
+        images = cutout(images, random, round(settings.cutout * images.shape[-1]))
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16", cache_enabled=False):
             logits, auxiliary = self._shards[index](images, self._drop_path(self.step), random)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
@@ -216,13 +241,32 @@ class Retraining:
         gradients = torch.autograd.grad(total, list(self._shards[index].parameters()), allow_unused=True)
         return loss.item(), right, gradients
 
+    def _stream_at(self, step: int) -> Stream:
+        """Both streams show the same images in the same order."""
+        half = self._half_stream
+        return self._stream if half is None or step >= self.settings.half_size * self.total_steps else half
+
     def _learning_rate(self, step: int) -> float:
         """Inherited weights are near a good place: a short warm-up keeps them there."""
-        warmup = max(1, self.total_steps // 20) if self.settings.inherit else 1
+        share = self.settings.warmup or (INHERITED_WARMUP if self.settings.inherit else 0.0)
+        warmup = max(1, int(share * self.total_steps))
         return self.settings.learning_rate * learning_rate_share(step, self.total_steps, warmup)
 
     def _drop_path(self, step: int) -> float:
         return self.settings.drop_path * (step // self.steps_per_epoch) / self.settings.epochs
+
+
+def half_side(space: Space) -> int:
+    """Half the side of a space's images.
+
+    Raises:
+        InvalidValue: the space's reductions do not divide it.
+    """
+    features = space.fixed_ops()[-1].input.height
+    side, reduction = space.resolution // 2, space.resolution // features
+    if space.resolution % 2 or side % reduction:
+        raise InvalidValue("half-size", f"half of {space.resolution} pixels is no multiple of {reduction}, the stride")
+    return side
 
 
 class _Shard(nn.Module):

@@ -28,6 +28,8 @@ from shared.wire import from_wire
 
 SCHEMA = 1
 FOLDER = "trained"
+LATER_SETTINGS = ("warmup", "half_size")
+"""Where they are 0 they do not count for the name: trainings of earlier revisions are found again."""
 
 
 class TrainedNetwork:
@@ -57,7 +59,8 @@ class TrainedNetwork:
     @classmethod
     def begin(cls, run: RunDirectory, genotype: str, settings: RetrainingSettings) -> TrainedNetwork:
         """The folder in a run for a network, a recipe and its seed: found, or made."""
-        recipe = json.dumps([run.config.space, genotype, asdict(replace(settings, seed=0))], sort_keys=True)
+        named = {k: v for k, v in asdict(replace(settings, seed=0)).items() if v or k not in LATER_SETTINGS}
+        recipe = json.dumps([run.config.space, genotype, named], sort_keys=True)
         name = hashlib.sha256(recipe.encode()).hexdigest()[:12]
         path = run.path / FOLDER / name / f"seed-{settings.seed}"
         if (path / "training.json").exists():

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from search.commands.finished_run import add_run, open_run, working_progress
 from search.commands.output import print_line
+from search.commands.recipe import add_recipe, chosen_settings
 from search.commands.train import train
 from search.diagnosis import (
     FILE_NAME,
@@ -24,7 +25,7 @@ from search.diagnosis import (
 from search.family import load_family
 from search.interruption import stop_on_signals
 from search.report import build_report
-from search.retraining import SETTINGS, RetrainingSettings
+from search.retraining import RetrainingSettings
 from search.torch_files import write_atomically
 from search.trained_network import TrainedNetwork
 from shared.errors import InvalidValue
@@ -39,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--members", type=int, default=MEMBERS, metavar="N", help="networks, evenly over the family (%(default)s)"
     )
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="trainings of each (%(default)s)")
-    for name, (default, help_text) in SETTINGS.items():
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=type(default), default=default, help=f"{help_text} (default: %(default)s)")
+    add_recipe(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -50,7 +49,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.seeds < 1:
         raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
     members = spread_members(load_family(run).members, args.members)
-    chosen = {name: getattr(args, name) for name in SETTINGS}
+    chosen = chosen_settings(args)
     every = [
         RetrainingSettings(**chosen, seed=run.config.seed + k, precision=run.config.precision)
         for k in range(args.seeds)

@@ -14,11 +14,12 @@ from rich.console import Console
 
 from search.commands.finished_run import add_confidence, add_run, offer_for, open_run, working_progress
 from search.commands.output import print_line
+from search.commands.recipe import add_recipe, chosen_settings
 from search.data import ImageSet
 from search.evaluation import batches
 from search.interruption import stop_on_signals
 from search.progress import Progress
-from search.retraining import SETTINGS, SHARDS, Retraining, RetrainingSettings
+from search.retraining import SHARDS, Retraining, RetrainingSettings
 from search.run_directory import RunDirectory
 from search.supernet import Network, recompute_statistics
 from search.trained_network import TrainedNetwork
@@ -41,9 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inherit", action="store_true", help="begin with the supernet's weights instead of random ones"
     )
-    for name, (default, help_text) in SETTINGS.items():
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=type(default), default=default, help=f"{help_text} (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="half batches computed at the same time; changes no number (the run's)"
+    )
+    add_recipe(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -51,7 +53,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     run = open_run(args)
     if args.seeds < 1:
         raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
-    chosen = {name: getattr(args, name) for name in SETTINGS}
+    if args.threads is not None and args.threads < 1:
+        raise InvalidValue("threads", f"{args.threads} is not 1 or more")
+    chosen = chosen_settings(args)
     every = [
         RetrainingSettings(**chosen, seed=run.config.seed + k, inherit=args.inherit, precision=run.config.precision)
         for k in range(args.seeds)
@@ -65,7 +69,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         for settings in every:
             trained = TrainedNetwork.begin(run, genotype, settings)
             if not trained.done:
-                train(trained, run, images, progress, stopped)
+                train(trained, run, images, progress, stopped, args.threads)
             accuracies.append(trained.test_accuracy or 0.0)
             print_line(console, f"seed {settings.seed}: test accuracy {accuracies[-1]:.2f} %; {trained.path}")
     if len(accuracies) > 1:
@@ -75,15 +79,22 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def train(
-    trained: TrainedNetwork, run: RunDirectory, images: ImageSet, progress: Progress, stopped: Callable[[], bool]
+    trained: TrainedNetwork,
+    run: RunDirectory,
+    images: ImageSet,
+    progress: Progress,
+    stopped: Callable[[], bool],
+    threads: int | None = None,
 ) -> None:
-    """Train one network to the end, keeping its state after each epoch.
+    """Train one network to the end, keeping its state after each epoch; the run says with how many threads by default.
 
     Raises:
         LutnasError: it was stopped, or diverged.
     """
     settings = trained.settings
-    training = Retraining(first_networks(run, images, trained), images, settings, min(SHARDS, run.config.threads))
+    training = Retraining(
+        first_networks(run, images, trained), images, settings, min(SHARDS, threads or run.config.threads)
+    )
     trained.restore(training)
     if training.step:
         progress.line(f"going on after step {training.step} of {training.total_steps}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.supernet.batch_norm import BatchNorm
+from search.supernet.depthwise_convolution import DepthwiseConv2d
 from shared.op_key import OpKey
 from shared.primitives import InvertedResidual
 
@@ -32,8 +33,7 @@ class SeparableStep(nn.Module):
 
     def __init__(self, before: int, after: int, kernel: int, stride: int, dilation: int) -> None:
         super().__init__()
-        padding = dilation * (kernel - 1) // 2
-        self.depthwise = nn.Conv2d(before, before, kernel, stride, padding, dilation, groups=before, bias=False)
+        self.depthwise = DepthwiseConv2d(before, kernel, stride, dilation)
         self.pointwise = nn.Conv2d(before, after, 1, bias=False)
         self.bn = BatchNorm(after)
 
@@ -65,7 +65,11 @@ class ConvBn(nn.Module):
     ) -> None:
         super().__init__()
         self.activates = activates
-        self.conv = nn.Conv2d(before, after, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
+        self.conv = (
+            DepthwiseConv2d(before, kernel, stride)
+            if groups == before == after
+            else nn.Conv2d(before, after, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
+        )
         self.bn = BatchNorm(after)
 
     def forward(self, x: Tensor) -> Tensor:

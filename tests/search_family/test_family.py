@@ -126,6 +126,18 @@ def test_beaten_candidates_are_members_only_where_the_front_leaves_room():
     assert select_members(everyone, most=9) == [fast, better, worse, slow]
 
 
+def test_a_wide_gap_in_latency_gets_the_best_ranked_candidate_in_its_middle_even_if_it_is_beaten():
+    front = [member(1.0 + 0.1 * i, 100.0 - i, f"front {i}") for i in range(20)]  # 1.0 to 2.9 ms, then 6 ms
+    slowest = member(6.0, 10.0, "slowest")
+    better, worse, beside = member(4.4, 95.0, "better"), member(4.5, 99.0, "worse"), member(5.9, 90.0, "beside")
+    chosen = select_members([*front, slowest, better, worse, beside], most=16)
+    assert len(chosen) == 16
+    assert better in chosen
+    assert worse not in chosen
+    assert chosen[0] == front[0]
+    assert chosen[-1] == slowest
+
+
 def test_network_with_the_smallest_bound_is_a_member_even_if_another_one_is_predicted_to_be_faster():
     bold, sure = dataclasses.replace(member(1.0, 3.0, "bold"), predicted_ms=0.8), member(0.95, 5.0, "sure")
     slow = member(2.0, 1.0, "slow")

@@ -1,3 +1,4 @@
+import argparse
 import json
 import math
 import shutil
@@ -9,11 +10,12 @@ import torch
 
 from search.auxiliary_head import AuxiliaryHead
 from search.cli import main
+from search.commands.recipe import add_recipe, chosen_settings
 from search.commands.train import first_networks, train
 from search.data.augmentation import cutout
 from search.drop_path import DropPath
 from search.progress import SilentProgress
-from search.retraining import Retraining, RetrainingSettings
+from search.retraining import RECIPES, Retraining, RetrainingSettings, half_side
 from search.run_directory import RunDirectory
 from search.supernet import Network
 from search.supernet.primitives import build_op
@@ -117,6 +119,45 @@ def test_training_learns_and_goes_on_bit_equal_wherever_it_was_stopped(space, fe
     other = Retraining(networks(space), few, replace(SHORT, seed=1))
     other.train(stopped=lambda: other.step == 1)
     assert not torch.equal(other.network.stem.conv.weight, part.network.stem.conv.weight)
+
+
+def test_the_first_epochs_may_see_images_of_half_the_side_and_go_on_bit_equal(space, few):
+    settings = replace(SHORT, half_size=0.5, warmup=0.25, auxiliary_weight=0.0)
+    sides: list[int] = []
+    whole = Retraining(networks(space), few, settings, threads=1)
+    whole.network.register_forward_pre_hook(lambda network, inputs: sides.append(inputs[0].shape[-1]))
+    rates: list[float] = []
+    assert whole.train(advance=lambda n, **shown: rates.append(whole._optimizer.param_groups[0]["lr"]))
+    assert sides == [space.resolution // 2] * whole.steps_per_epoch + [space.resolution] * whole.steps_per_epoch
+    assert rates.index(max(rates)) == pytest.approx(whole.total_steps / 4, abs=1)
+    assert rates[0] < max(rates) / 2
+    part = Retraining(networks(space), few, settings)
+    assert not part.train(stopped=lambda: part.step == 5)
+    rest = Retraining(networks(space, seed=9), few, settings)
+    rest.load(part.state())
+    assert rest.train()
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, rest.network.state_dict()[name]), name
+
+
+def test_half_the_side_is_refused_where_the_reductions_do_not_divide_it(few):
+    odd = make_space("nas-bench-201", resolution=12, channels=4, depth=1, image_channels=1)
+    with pytest.raises(InvalidValue, match="half-size: half of 12 pixels is no multiple of 4"):
+        half_side(odd)
+
+
+def test_few_epochs_are_trained_by_the_short_recipe_unless_another_is_asked_for():
+    parser = argparse.ArgumentParser()
+    add_recipe(parser)
+
+    def settings(*words: str) -> RetrainingSettings:
+        return RetrainingSettings(**chosen_settings(parser.parse_args(words)))
+
+    assert settings() == RetrainingSettings()
+    assert settings("--epochs", "5", "--recipe", "darts") == RetrainingSettings(epochs=5)
+    short = settings("--epochs", "5", "--cutout", "0.25")
+    assert (short.epochs, short.cutout, short.drop_path) == (5, 0.25, RECIPES["short"]["drop_path"])
+    assert settings("--recipe", "short").learning_rate == RECIPES["short"]["learning_rate"]
 
 
 def test_training_that_diverges_says_where(space, digits):

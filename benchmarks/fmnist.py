@@ -1,0 +1,165 @@
+"""Fashion-MNIST in `darts` with three cells and 16 channels: networks of a search, trained to the end with three seeds.
+
+The sizes are those at which DARTS-CC (Firsov, 2024) gives test accuracies after 300 epochs: .865 to .873 at about 20
+thousand parameters, .92 to .93 at 53 to 115 thousand. 20,954 is the fewest that any network of this skeleton has.
+
+This machine is profiled and searched for. Which networks are trained was fixed before any was: of what the alphas name
+within each of `SIZES`, a grid of trade-offs asked and the parameters in the place of the latency, the one that the
+search ranks best. The recipe is `search train`'s own for few epochs; it was chosen on images held out from the training
+ones. What takes minutes is kept in runs/fmnist and gone on with.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from benchmarks import Progress
+from benchmarks.report import Figure
+from benchmarks.stack import Stack, StackError, running_stack, script, this_device
+from search.decoder import Band
+from search.decoding import make_decoder
+from search.family import trade_off_log_probabilities
+from search.latency_model import LatencyModel
+from search.members import Ranker
+from search.pooling import decode_queues
+from search.run_directory import RunDirectory
+from search.scoring import open_scorer
+from shared.op_key import parse_op_key
+from shared.primitives import parameter_count
+from shared.spaces import Genotype
+from shared.table import LatencyTable
+
+RUNS = Path(__file__).parent.parent / "runs" / "fmnist"
+SPACE = ("--space", "darts", "--resolution", "32", "--channels", "16", "--depth", "3", "--image-channels", "1")
+PRESET, SEEDS, CHOICES, TRADE_OFFS = "demo", 3, 24, 5
+
+
+@dataclass(frozen=True)
+class Size:
+    """Fewest and most parameters of a network, how long it is trained, what accuracy it should reach."""
+
+    fewest: int
+    most: int
+    epochs: int
+    bar: str
+
+
+SIZES: Mapping[str, Size] = {
+    "20k": Size(20_000, 22_000, 20, ">= .90"),
+    "80k": Size(72_000, 80_000, 12, ">= .93"),
+}
+
+
+def run(progress: Progress) -> dict[str, Figure]:
+    """Figures `search.fmnist.*`; takes most of an hour on two cores."""
+    run_directory = get_run(progress)
+    networks = {name: choose(run_directory, size) for name, size in SIZES.items()}
+    train_side_by_side(run_directory.path, networks, progress)
+    figures: dict[str, Figure] = {}
+    for name, genotype in networks.items():
+        figures |= figures_of(name, run_directory, genotype)
+    return figures
+
+
+def get_run(progress: Progress) -> RunDirectory:
+    """The finished search of runs/fmnist."""
+    path = RUNS / "search"
+    if not (path / "family.json").exists():
+        with running_stack(RUNS) as stack:
+            _search(stack, path, progress)
+    return RunDirectory.open(path)
+
+
+def _search(stack: Stack, path: Path, progress: Progress) -> None:
+    if (path / "config.json").exists():
+        stack.search("--resume", "--out", str(path))
+        return
+    progress("profiling this machine: darts")
+    stack.profile(this_device(), *SPACE)
+    progress("searching on fashion-mnist: darts")
+    stack.search(
+        "--device", this_device(), "--lut-url", stack.url, "--space", "darts", "--dataset", "fashion-mnist",
+        "--preset", PRESET, "--out", str(path),
+    )  # fmt: skip
+
+
+def choose(run_directory: RunDirectory, size: Size) -> Genotype:
+    """The best-ranked of the networks that the alphas name with so many parameters."""
+    table = run_directory.table
+    decoder = make_decoder(LatencyModel(parameters_as_prices(table)), run_directory.config.confidence)
+    alphas = trade_off_log_probabilities(run_directory.hypernetwork(), table, TRADE_OFFS)
+    band = Band(budget_ms=size.most / 1000, floor_ms=size.fewest / 1000)
+    named = decode_queues(decoder, list(alphas.values()), [band], CHOICES)[0][:CHOICES]
+    ranker = Ranker(LatencyModel(table), open_scorer(run_directory), run_directory.config.confidence)
+    best = min(ranker.rank(named), key=lambda member: member.rank)
+    return run_directory.space.parse(best.genotype)
+
+
+def parameters_as_prices(table: LatencyTable) -> LatencyTable:
+    """The table with thousands of parameters in the place of milliseconds, exactly."""
+    space = table.parsed_space
+    prices = tuple(
+        replace(price, price_ms=parameter_count(parse_op_key(price.op_key)) / 1000) for price in table.prices
+    )
+    nothing = (0.0,) * (len(prices) + 1)
+    counted = replace(
+        table, base_ms=0.0, prices=prices, covariance=(nothing,) * len(nothing), relative_spread=0.0, kernels=None
+    )
+    fastest = space.fastest()
+    base = space.parameter_count(fastest) / 1000 - float(LatencyModel(counted).mean_and_sd_ms([fastest])[0][0])
+    return replace(counted, base_ms=base)
+
+
+def train_side_by_side(path: Path, networks: Mapping[str, Genotype], progress: Progress) -> None:
+    """Every size with a thread of its own, its seeds one after another.
+
+    Raises:
+        StackError: a training failed.
+    """
+    running = []
+    for name, genotype in networks.items():
+        command = train_command(path, genotype, SIZES[name].epochs)
+        progress(f"training {name}, {SEEDS} seeds: {path.parent / name}.log")
+        with (path.parent / f"{name}.log").open("a") as log:
+            running.append(subprocess.Popen(script(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL))
+    failed = [process.args for process in running if process.wait()]
+    if failed:
+        raise StackError(f"`search train` failed; its last words are in {path.parent}/*.log")
+
+
+def train_command(path: Path, genotype: Genotype, epochs: int) -> list[str]:
+    """What a user would give."""
+    space = RunDirectory.open(path).space
+    return [
+        "search", "train", "--run", str(path), "--genotype", space.format(genotype), "--seeds", str(SEEDS),
+        "--epochs", str(epochs), "--threads", "1",
+    ]  # fmt: skip
+
+
+def figures_of(name: str, run_directory: RunDirectory, genotype: Genotype) -> dict[str, Figure]:
+    """From what `search train` left."""
+    size, space = SIZES[name], run_directory.space
+    found = [one for one in trainings(run_directory.path) if one["genotype"] == space.format(genotype)]
+    found = [one for one in found if one["settings"]["epochs"] == size.epochs]
+    accuracies = [one["test_accuracy"] / 100 for one in found]
+    seeds = sorted(one["settings"]["seed"] for one in found)
+    if len(set(seeds)) != SEEDS or len(seeds) != SEEDS:
+        raise StackError(f"{run_directory.path} has trainings with seeds {seeds} of {space.format(genotype)}")
+    prefix = f"search.fmnist.{name}"
+    return {
+        f"{prefix}.accuracy": Figure(value=fmean(accuracies), n=SEEDS, spread=stdev(accuracies), bar=size.bar),
+        f"{prefix}.parameters": Figure(value=space.parameter_count(genotype), n=1),
+        f"{prefix}.epochs": Figure(value=size.epochs, n=1),
+    }
+
+
+def trainings(path: Path) -> list[dict[str, Any]]:
+    """The descriptions of all finished trainings of a run."""
+    described = [json.loads(file.read_text()) for file in sorted(path.glob("trained/*/seed-*/training.json"))]
+    return [one for one in described if one.get("test_accuracy") is not None]

@@ -1,0 +1,95 @@
+"""What a start from the supernet's weights saves: `search train --inherit` against random weights, for few epochs.
+
+Two members of a family in NAS-Bench-201 (16 channels, one cell per stage, 16 x 16 pixels) on Fashion-MNIST, two seeds
+each, the recipe for short trainings. What the search itself cost is not counted: one search serves every member. Prices
+are multiply-adds: which device the family is for does not matter here. Kept in runs/inherit and gone on with.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from statistics import fmean, stdev
+
+from benchmarks import Progress
+from benchmarks.report import Figure
+from benchmarks.speed import nominal_table
+from benchmarks.stack import run as run_command
+from search.config import PRESETS, Config, references
+from search.data import load_images
+from search.family import build_families, load_family
+from search.precision import choose_precision
+from search.progress import SilentProgress
+from search.retraining import RECIPES, RetrainingSettings
+from search.run_directory import RunDirectory
+from search.trained_network import TrainedNetwork
+from search.training import Trainer
+from shared.spaces import make_space
+
+RUNS = Path(__file__).parent.parent / "runs" / "inherit"
+SPACE = make_space("nas-bench-201", resolution=16, channels=16, depth=1)
+MEMBERS, SEEDS, EPOCHS = 2, 2, (1, 3)
+STARTS = {"cold": False, "inherited": True}
+
+
+def run(progress: Progress) -> dict[str, Figure]:
+    """Figures `search.inherit.*`; takes half an hour of one core."""
+    run_directory = get_run(progress)
+    members = load_family(run_directory).members
+    places = [len(members) * (2 * place + 1) // (2 * MEMBERS) for place in range(MEMBERS)]
+    genotypes = [members[place].genotype for place in places]
+    figures: dict[str, Figure] = {}
+    for epochs in EPOCHS:
+        found = {name: accuracies(run_directory, genotypes, epochs, start) for name, start in STARTS.items()}
+        for name, values in found.items():
+            figures[f"search.inherit.epochs_{epochs}.{name}"] = Figure(value=fmean(values), n=len(values))
+        gains = [warm - cold for warm, cold in zip(found["inherited"], found["cold"], strict=True)]
+        spread = stdev(gains)
+        figures[f"search.inherit.epochs_{epochs}.gain"] = Figure(value=fmean(gains), n=len(gains), spread=spread)
+    return figures
+
+
+def get_run(progress: Progress) -> RunDirectory:
+    """The finished search of runs/inherit, as `search --preset demo` makes it."""
+    folder, table = RUNS / "search", nominal_table(SPACE)
+    images = load_images("fashion-mnist", SPACE.resolution, SPACE.image_channels)
+    if not (folder / "config.json").exists():
+        config = Config(
+            tables=references([table]),
+            lut_url="",
+            space=table.space,
+            dataset=images.name,
+            data_fingerprint=images.fingerprint,
+            search_resolution=SPACE.resolution,
+            precision=choose_precision(SPACE, SPACE.resolution, Config.batch_size, progress),
+            **{**PRESETS["demo"], "threads": 1},  # type: ignore[arg-type]
+        )
+        RunDirectory.create(folder, config, table, images=images)
+    run_directory = RunDirectory.open(folder)
+    trainer = Trainer(run_directory, images)
+    if trainer.step < run_directory.config.total_steps:
+        progress("searching")
+        trainer.train(SilentProgress())
+    if not run_directory.family_path.exists():
+        build_families(run_directory, SilentProgress())
+    return run_directory
+
+
+def accuracies(run_directory: RunDirectory, genotypes: list[str], epochs: int, inherit: bool) -> list[float]:
+    """Test accuracies (shares) of every network and seed, trained where they are not yet."""
+    found = []
+    for genotype in genotypes:
+        command = ["search", "train", "--run", str(run_directory.path), "--genotype", genotype]
+        command += ["--epochs", str(epochs), "--seeds", str(SEEDS), *(["--inherit"] if inherit else [])]
+        run_command(command, dict(os.environ))
+        for seed in range(SEEDS):
+            settings = RetrainingSettings(
+                **{**RECIPES["short"], "epochs": epochs},  # type: ignore[arg-type]
+                seed=seed,
+                inherit=inherit,
+                precision=run_directory.config.precision,
+            )
+            accuracy = TrainedNetwork.begin(run_directory, genotype, settings).test_accuracy
+            assert accuracy is not None
+            found.append(accuracy / 100)
+    return found
