@@ -5,7 +5,8 @@ which would flatter the use of a budget. Members are picked, exported and verifi
 tuning: latency does not depend on the values of the weights.
 
 met:           budgets that the shipped file kept. `met_at_first`: without a second network or a second measurement.
-use:           mean of measured / budget: the bound is not to be bought with waste.
+use:           mean of measured / budget: the bound is not to be bought with waste. Its factors: `bound_share`, how much of
+               the budget the bounds take, and `measured_of_bound`.
 """
 
 from __future__ import annotations
@@ -62,5 +63,9 @@ def figures(rungs: list[dict[str, Any]]) -> dict[str, Figure]:
         "search.verify.met": Figure(value=sum(rung["met"] for rung in rungs), n=n, bar=f">= {BUDGETS}"),
         "search.verify.met_at_first": Figure(value=at_first, n=n),
         "search.verify.use": Figure(value=fmean(use), n=n, spread=f"{min(use):.3f} to {max(use):.3f}", bar=">= .9"),
+        "search.verify.bound_share": Figure(value=fmean(rung["upper_ms"] / rung["target_ms"] for rung in rungs), n=n),
+        "search.verify.measured_of_bound": Figure(
+            value=fmean(rung["measured_ms"] / rung["upper_ms"] for rung in rungs), n=n
+        ),
         "search.verify.distinct": Figure(value=len({rung["genotype"] for rung in rungs}), n=n),
     }

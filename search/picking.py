@@ -19,9 +19,11 @@ from search.scoring import open_scorer
 from shared.errors import BudgetTooSmall, MissingKernel
 from shared.table import LatencyTable
 
-USED_UP = 0.1
+USED_UP = 0.06
 """A pick also looks at the most probable networks whose bound uses up all but this share of the budget."""
-MOST_DECODED = 12
+NARROWER_BY_KERNELS = 0.04
+"""And, where kernels are priced, at those whose bound from ops is that much too large: theirs from kernels may not be."""
+MOST_DECODED = 32
 """Networks that a pick looks at beyond the family's candidates."""
 
 
@@ -72,7 +74,8 @@ class Picker:
         Raises:
             BudgetTooSmall: no network meets the budget; the message says which one the fastest does.
         """
-        bands = [Band(budget_ms), Band(budget_ms, (1 - USED_UP) * budget_ms)]
+        beyond = 1.0 if self._model.table.kernels is None else 1.0 + NARROWER_BY_KERNELS
+        bands = [Band(budget_ms), Band(beyond * budget_ms, (1 - USED_UP) * budget_ms)]
         if 0 < budget_ms < self.smallest_ms:  # by op prices; kernels may know better
             self._require_known(budget_ms)
             decoded = []

@@ -165,11 +165,15 @@ def _diagnostics(run: RunDirectory, family: Family) -> str:
     space = run.space
     members: Sequence[Member] = family.members
     disconnected = sum(one.derived_ms is None for one in family.trade_offs)
+    parameters = [member.parameters for member in members]
+    range_ms = members[-1].predicted_ms - members[0].predicted_ms
+    widest_ms = max((b.predicted_ms - a.predicted_ms for a, b in pairwise(members)), default=0.0)
     rising = all(a.predicted_ms < b.predicted_ms for a, b in pairwise(members))
     rows = [
         ("distinct members", str(len({member.genotype for member in members}))),
         ("latency rises through the family", "yes" if rising else "no"),
-        ("largest over smallest parameters", f"{max(m.parameters for m in members) / members[0].parameters:.1f} times"),
+        ("widest gap in latency between neighbours", f"{widest_ms / range_ms if range_ms else 0:.0%} of the range"),
+        ("largest over smallest parameters", f"{max(parameters) / min(parameters):.1f} times"),
         ("trade-offs whose most probable choices are disconnected", f"{disconnected} of {len(family.trade_offs)}"),
         ("distinct networks of the most probable choices", str(len({one.genotype for one in family.trade_offs}))),
         ("skip among the live slots, slowest member", f"{primitive_share(space, members[-1], *SKIPS):.0%}"),
