@@ -5,8 +5,8 @@ which would flatter the use of a budget. Members are picked, exported and verifi
 tuning: latency does not depend on the values of the weights.
 
 met:           budgets that the shipped file kept. `met_at_first`: without a second network or a second measurement.
-use:           mean of measured / budget: the bound is not to be bought with waste. Its factors: `bound_share`, how much of
-               the budget the bounds take, and `measured_of_bound`.
+use:           mean of measured / budget: the bound is not to be bought with waste. Its factors: `bound_share`, what
+               the bounds take of the budgets, and `measured_of_bound`.
 """
 
 from __future__ import annotations
