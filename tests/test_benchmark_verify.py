@@ -28,4 +28,11 @@ def test_budgets_run_from_the_fastest_members_bound_to_the_slowests() -> None:
 def test_a_budget_kept_by_the_second_network_counts_as_met_but_not_at_first() -> None:
     found = figures([rung(1.0, 0.9), rung(2.0, 1.9, (False, True), "b"), rung(4.0, 4.1, (False,), "b")])
     values = {name.removeprefix("search.verify."): figure.value for name, figure in found.items()}
-    assert values == {"met": 2, "met_at_first": 1, "use": pytest.approx((0.9 + 0.95 + 1.025) / 3), "distinct": 2, "bound_share": 1, "measured_of_bound": values["use"]}
+    assert values == {
+        "met": 2,
+        "met_at_first": 1,
+        "use": pytest.approx((0.9 + 0.95 + 1.025) / 3),
+        "distinct": 2,
+        "bound_share": 1,
+        "measured_of_bound": values["use"],
+    }
