@@ -25,6 +25,8 @@ REGISTRY: dict[str, str] = {
     "carriers": "benchmarks.carriers",
     "active": "benchmarks.calibration",
     "family": "benchmarks.family",
+    "family_darts": "benchmarks.family_darts",
+    "family_fbnet": "benchmarks.family_fbnet",
     "verify": "benchmarks.verify",
     "speed": "benchmarks.speed",
     "several_devices": "benchmarks.several_devices",

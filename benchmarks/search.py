@@ -6,7 +6,17 @@ from benchmarks import Progress
 from benchmarks.composed import run_parts
 from benchmarks.report import Figure
 
-PARTS = ("family", "verify", "speed", "several_devices", "fmnist", "ablations", "inherit")
+PARTS = (
+    "family",
+    "family_darts",
+    "family_fbnet",
+    "verify",
+    "speed",
+    "several_devices",
+    "fmnist",
+    "ablations",
+    "inherit",
+)
 
 
 def run(progress: Progress) -> dict[str, Figure]:
