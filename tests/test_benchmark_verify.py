@@ -16,8 +16,9 @@ def rung(target_ms, measured_ms, attempts=(True,), genotype="a"):
     }
 
 
-def test_budgets_run_from_the_fastest_members_bound_to_the_slowests() -> None:
-    budgets_ms = series_ms([{"upper_ms": 2.0}, {"upper_ms": 1.0}, {"upper_ms": 4.0}])
+def test_budgets_run_from_the_fastest_members_bound_to_that_of_the_best_ranked() -> None:
+    bounds_ms = {2.0: 5.0, 1.0: 9.0, 4.0: 1.0, 7.0: 3.0}
+    budgets_ms = series_ms([{"upper_ms": bound_ms, "rank": rank} for bound_ms, rank in bounds_ms.items()])
     assert len(budgets_ms) == BUDGETS
     assert 1.0 < budgets_ms[0] < 1.001
     assert budgets_ms[-1] == pytest.approx(4.0)
