@@ -1,9 +1,9 @@
 """Budgets that members keep: this machine profiled and searched for, then one member for each of 20 budgets, measured.
 
 The budgets are a geometric series from the fastest member's bound to the best-ranked one's, and not the members' own
-bounds, which would flatter the use of a budget. (Slower members than the best-ranked one fill places that the front left
-empty; no pick takes one.) Members are picked, exported and verified as `search ladder` does it, without
-tuning: latency does not depend on the values of the weights.
+bounds, which would flatter the use of a budget. (Members slower than the best-ranked one fill places that the front
+left empty; no pick takes one.) Members are picked, exported and verified as `search ladder` does it, without tuning:
+latency does not depend on the values of the weights.
 
 met:           budgets that the shipped file kept. `met_at_first`: without a second network or a second measurement.
 use:           mean of measured / budget: the bound is not to be bought with waste. Its factors: `bound_share`, what
