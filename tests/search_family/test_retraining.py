@@ -194,7 +194,7 @@ def test_a_member_is_trained_with_two_seeds_shipped_and_found_again(run, tmp_pat
     folders = sorted(run.path.glob("trained/*/seed-*"))
     assert [folder.name for folder in folders] == ["seed-0", "seed-1"]
     first = json.loads((folders[0] / "training.json").read_text())
-    assert first["settings"]["drop_path"] == 0.2
+    assert first["settings"]["drop_path"] == RECIPES["short"]["drop_path"]
     assert len((folders[0] / "metrics.jsonl").read_text().splitlines()) == 1
     assert not (folders[0] / "checkpoint.pt").exists()
 
