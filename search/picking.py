@@ -22,7 +22,7 @@ from shared.table import LatencyTable
 USED_UP = 0.06
 """A pick also looks at the most probable networks whose bound uses up all but this share of the budget."""
 NARROWER_BY_KERNELS = 0.04
-"""And, where kernels are priced, at those whose bound from ops is that much too large: theirs from kernels may not be."""
+"""And, where kernels are priced, at those whose bound from ops is so much too large: that from kernels may not be."""
 MOST_DECODED = 32
 """Networks that a pick looks at beyond the family's candidates."""
 

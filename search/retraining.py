@@ -97,8 +97,8 @@ RECIPES: Mapping[str, Mapping[str, float]] = {
         "auxiliary_weight": 0.0,
     },
 }
-"""What differs from the defaults. `short` is for few epochs: small networks underfit then, and need nothing of what keeps
-large ones from learning by heart."""
+"""What differs from the defaults. `short` is for few epochs: small networks underfit then, and need nothing of what
+keeps large ones from learning by heart."""
 SHORT_UP_TO_EPOCHS = 30
 SETTINGS = {one.name: (one.default, one.metadata["help"]) for one in fields(RetrainingSettings) if one.metadata}
 """Default and help text of every setting that a user chooses, by name."""
