@@ -13,6 +13,7 @@ wheel=@WHEEL@
 wheel_sha256=@WHEEL_SHA256@
 constraints_sha256=@CONSTRAINTS_SHA256@
 unit=lutnas-agent.service
+unit_folder=/etc/systemd/system
 service_spool=/var/lib/lutnas-agent
 needs_mb=400
 
@@ -203,6 +204,9 @@ check_service_use() {
   systemd_version=$(systemctl show --property=Version 2>/dev/null | sed -n 's/^Version=[^0-9]*\([0-9]*\).*/\1/p')
   [ -n "$systemd_version" ] || fail 1 "--service needs systemd, which does not run here; leave it out and start \`profiler-agent work\` by your own means. Nothing was changed"
   [ "$systemd_version" -ge 247 ] || fail 1 "--service needs systemd 247 or newer, here is $systemd_version; leave it out. Nothing was changed"
+  if [ -f "$unit_folder/$unit" ] && ! grep -q "^ExecStart=$bin/" "$unit_folder/$unit"; then
+    fail 1 "$unit is there already, of another installation: name its folder with --prefix, or uninstall it. Nothing was changed"
+  fi
 }
 
 # --- what is here -----------------------------------------------------------------------------------------------------
@@ -437,7 +441,6 @@ start_service() {
   else
     agent enrol --server "$server" --device "$device" || exit $?
   fi
-  unit_folder=/etc/systemd/system
   note unit "$unit_folder/$unit"
   write_unit >"$unit_folder/$unit.new"
   mv -f "$unit_folder/$unit.new" "$unit_folder/$unit"

@@ -149,6 +149,14 @@ def test_the_service_reads_sensors_and_writes_nothing_but_its_state(machine):
     assert machine.inside("cat /opt/lutnas-agent/token").strip().endswith("Permission denied")
 
 
+def test_a_second_installation_does_not_take_the_first_ones_service(machine, steady_api):
+    line = f"LUTNAS_TOKEN={steady_api.token('agent')} sh -s -- --device second --service --prefix /opt/second 2>&1"
+    said = machine.run(line, get_release().script(steady_api.url), check=False)
+    assert said.startswith(f"install.sh: {UNIT} is there already, of another installation")
+    assert said.count("\n") == 1
+    assert machine.run("ls /opt").split() == ["lutnas-agent"]
+
+
 def test_the_service_starts_with_the_system(machine):
     assert machine.run(f"systemctl is-enabled {UNIT}").strip() == "enabled"
     machine.shut_down()
