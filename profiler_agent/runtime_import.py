@@ -1,9 +1,4 @@
-"""Imports ONNX Runtime, once it is wanted, and keeps it from reporting to its maker.
-
-From 1.29 on ONNX Runtime's packages for Linux send what they are used for over the network, keep a database for that in
-the home folder, and have a thread for it, which is not to run beside a measurement. It is switched off by a variable of
-the environment, read when the library is loaded; who sets that one himself is obeyed.
-"""
+"""Imports ONNX Runtime, once it is wanted, and silently."""
 
 from __future__ import annotations
 
@@ -11,8 +6,7 @@ import os
 from types import ModuleType
 
 from profiler_agent.interrupts import Interrupted
-
-VARIABLE = "ORT_DISABLE_TELEMETRY"
+from shared.runtime import silence_onnxruntime
 
 
 def import_onnxruntime() -> ModuleType:
@@ -21,7 +15,7 @@ def import_onnxruntime() -> ModuleType:
     Raises:
         ImportError: it is not here, or does not fit this machine.
     """
-    os.environ.setdefault(VARIABLE, "1")
+    silence_onnxruntime(os.environ)
     try:
         import onnxruntime
     except ImportError as error:

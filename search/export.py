@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 
 from search.data import ImageSet
@@ -17,7 +18,11 @@ from search.supernet import Network, Supernet, recompute_statistics
 from shared import __version__
 from shared.errors import LutnasError
 from shared.graphs import build_network
+from shared.runtime import silence_onnxruntime
 from shared.table import LatencyTable
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 LARGEST_DIFFERENCE = 0.1
 BATCH = 100
@@ -120,6 +125,9 @@ def onnx_accuracy(content: bytes, image_set: ImageSet, threads: int = 1, batch: 
 
 def open_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
     """A session on a CPU for any number of images, whatever batch the file was written for; the model is changed."""
+    silence_onnxruntime(os.environ)
+    import onnxruntime
+
     for value in (*model.graph.input, *model.graph.output):
         if value.type.tensor_type.HasField("shape"):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
@@ -12,6 +13,17 @@ PRECISIONS = ("fp32", "fp16", "int8")
 PRECISION_HEADER = "Lutnas-Precision"
 """Of a server's answer that is a graph: the precision that was asked for. An older server overhears the question."""
 OPTIMISATION_LEVELS = ("disabled", "basic", "extended", "all")
+TELEMETRY_VARIABLE = "ORT_DISABLE_TELEMETRY"
+
+
+def silence_onnxruntime(environment: MutableMapping[str, str]) -> None:
+    """Keep ONNX Runtime, once it is imported, from reporting to its maker.
+
+    From 1.29 on its packages for Linux send what they are used for over the network, keep a database for that in the
+    home folder, and have a thread for it, which is not to run beside a measurement. The variable that switches this off
+    is read when the library is loaded; who sets it himself is obeyed.
+    """
+    environment.setdefault(TELEMETRY_VARIABLE, "1")
 
 
 @dataclass(frozen=True, order=True)

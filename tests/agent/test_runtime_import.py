@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from profiler_agent.interrupts import Interrupted
-from profiler_agent.runtime_import import VARIABLE, import_onnxruntime
+from profiler_agent.runtime_import import import_onnxruntime
+from shared.runtime import TELEMETRY_VARIABLE
 
 PROBE = [sys.executable, "-m", "profiler_agent", "probe"]
 
@@ -23,9 +24,9 @@ def test_nothing_is_kept_or_reported_for_the_maker_of_onnxruntime(tmp_path):
 
 
 def test_who_wants_the_reports_is_obeyed(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "0")
+    monkeypatch.setenv(TELEMETRY_VARIABLE, "0")
     import_onnxruntime()
-    assert os.environ[VARIABLE] == "0"
+    assert os.environ[TELEMETRY_VARIABLE] == "0"
 
 
 def test_a_signal_while_the_library_starts_is_still_that_signal(tmp_path, monkeypatch):
