@@ -25,8 +25,10 @@ from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
 from lut_server.baselines import CountedNetwork, baseline_errors
 from lut_server.choosing import outlook_by_kernels
+from lut_server.common_state import levels
 from lut_server.held_out import held_out_error
-from lut_server.kernel_calibration import MeasuredGraph, fit_kernel_prices
+from lut_server.kernel_calibration import fit_kernel_prices
+from lut_server.kernel_model import MeasuredGraph
 from lut_server.sql import open_store
 from lut_server.table_builder import canary_nominal_ms, measured_graphs
 from shared.kernel_prices import KernelPrices
@@ -91,10 +93,11 @@ def replay(
     recorded: Recorded, name: str, progress: Callable[[str], None], seeds: int = SEEDS, sizes: Sequence[int] = SIZES
 ) -> dict[str, Figure]:
     """Figures `profiling.active.NAME.*`: errors with n networks, chosen and drawn."""
-    chains = measured_graphs(recorded.of_role("marginal"), recorded.nominal_ms, recorded.counts)
-    pool = measured_graphs(recorded.of_role("calibration"), recorded.nominal_ms, recorded.counts)
+    level = levels([*recorded.of_role("calibration"), *recorded.of_role("held_out")])
+    chains = measured_graphs(recorded.of_role("marginal"), recorded.nominal_ms, recorded.counts, level)
+    pool = measured_graphs(recorded.of_role("calibration"), recorded.nominal_ms, recorded.counts, level)
     held_out = [
-        (recorded.counts[one.graph], recorded.nominal_ms * one.estimate().ratio)
+        (recorded.counts[one.graph], recorded.nominal_ms * level[one.id])
         for one in recorded.of_role("held_out")
         if one.graph in recorded.counts
     ]
@@ -117,9 +120,10 @@ def replay(
 def baseline_figures(recorded: Recorded, name: str) -> dict[str, Figure]:
     """Figures `profiling.NAME.isolated.*`, `.marginal_without_canary.*` and `.plain_medians.*`."""
     space = parse_space(recorded.space)
+    level = levels([*recorded.of_role("calibration"), *recorded.of_role("held_out")])
     networks = {
         role: [
-            CountedNetwork(space.op_counts(space.parse(one.subject)), recorded.nominal_ms * one.estimate().ratio)
+            CountedNetwork(space.op_counts(space.parse(one.subject)), recorded.nominal_ms * level[one.id])
             for one in recorded.of_role(role)
         ]
         for role in ("calibration", "held_out")

@@ -25,8 +25,12 @@ _OPENS, _CLOSES = b'{"measurements":[', b"]}"
 # From 0.000001 to 99999.9… ms, in the digits that Python gives a float: no zero, no exponent.
 _TIME = r"(?:0\.0{0,3}[1-9][0-9]{0,17}|[1-9][0-9]{0,4}\.[0-9]{1,17})"
 _TIMES = rf"{_TIME}(?:,{_TIME}){{0,{MOST_REPEATS - 1}}}"
+# To hundredths of a second, without a zero at the end.
+_MOMENT = r"(?:0|[1-9][0-9]{0,9})\.(?:0|[0-9]?[1-9])"
 _TEXT = r"[ !#-\[\]-~]*"
-_ROUND = rf'\{{"canary_ms":\[{_TIMES}\],"graph_ms":\[{_TIMES}\],"minus_ms":\[(?(minus){_TIMES}|)\]\}}'
+_ROUND = (
+    rf'\{{(?:"at_s":{_MOMENT},)?"canary_ms":\[{_TIMES}\],"graph_ms":\[{_TIMES}\],"minus_ms":\[(?(minus){_TIMES}|)\]\}}'
+)
 _MEASUREMENT = re.compile(
     (
         rf'\{{"divisor":(?:1000|[1-9][0-9]{{0,2}}),"graph":"(?P<graph>{_TEXT})","id":"(?P<id>[A-Za-z0-9._:-]{{1,80}})",'

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lut_server.common_state import levels
 from lut_server.kernel_calibration import fit_kernel_prices
 from lut_server.store import Store
 from lut_server.table_builder import (
@@ -88,7 +89,9 @@ def choose_networks(store: Store, run: Run, request: ChoiceRequest) -> Choice:
     plan = request.plan
     check_plan(run, plan)
     space = parse_space(run.space)
-    measurements = store.runs.measurements(run.id)
+    stored = store.runs.measurements(run.id)
+    known_ids = {one.id for one in stored}
+    measurements = [*stored, *(one for one in request.so_far if one.id not in known_ids)]
     done = calibration_measurements(plan, measurements)
     if not done:
         raise InvalidValue("run", f"'{run.id}' has no calibration network yet: measure some of its plan first")
@@ -102,7 +105,7 @@ def choose_networks(store: Store, run: Run, request: ChoiceRequest) -> Choice:
         return Choice(count=uncounted)
     nominal_ms = canary_nominal_ms(measurements)
     of_fit = [one for one in measurements if one.role == "marginal"] + done
-    prices = fit_kernel_prices(measured_graphs(of_fit, nominal_ms, counts))
+    prices = fit_kernel_prices(measured_graphs(of_fit, nominal_ms, counts, levels(done)))
     known = [i for i, name in enumerate(names) if name in counts]
     if prices is None or not known:
         outlook = outlook_by_ops(table_of_ops(run, nominal_ms, space, of_fit), space, pool)

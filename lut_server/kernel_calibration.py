@@ -5,11 +5,11 @@
 * **Family model** phi . w: a family's kernels cost an overhead, so much per multiply-add and so much per element.
   w >= 0 by least squares on relative errors over all rows; its prior standard deviation is `FAMILY_SHARE` of it.
 * **Deviations** d_k ~ N(0, (tau m_k)^2), m_k = phi_k . w: how far single kernels stray from their family.
-* **Noise** is relative: rel for whole networks, and rel together with `chain` for chains, which are no networks and
-  only hint at one: their few weights stay in the cache, so a kernel takes `share` of its price in them (0.7 for FBNet
-  on one processor, 1 for small networks). tau, rel, chain and share, on a grid, are those under which each network is
-  likeliest given all other rows (leave one out: Rasmussen and Williams, 2006, 5.4.2): it is networks that are asked
-  for, and where chains mislead they are left out by that.
+* **Noise** is relative: rel for whole networks, and rel together with `noise` for chains, which are no networks and
+  only hint at one: their few weights stay in the cache. So a kernel takes `share` of its price in them, and they lack
+  what `cold` weights cost (`lut_server.kernel_model`). tau, rel and these three, on a grid, are those under which each
+  network is likeliest given all other rows (leave one out: Rasmussen and Williams, 2006, 5.4.2): it is networks that
+  are asked for, and where chains mislead they are left out by that.
 * **Mean**: the non-negative posterior mode, by an active set on the normal equations.
 * **Covariance** of the parameters theta = [base, w, d], independent a priori, with standard deviations L: with
   W = X L / noise = P s Q', it is L (I - Q diag(s^2 / (1 + s^2)) Q') L, so V = Q diag(s / sqrt(1 + s^2)) is kept.
@@ -19,31 +19,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lut_server.calibration import non_negative_least_squares, student_95
-from shared.errors import InvalidValue
-from shared.kernel import parse_kernel
-from shared.kernel_prices import FamilyCost, KernelPrice, KernelPrices, family_size
+from lut_server.calibration import student_95
+from lut_server.kernel_model import (
+    SMALLEST_PRICE,
+    Array,
+    ChainSetting,
+    MeasuredGraph,
+    Model,
+    Prior,
+    fit_family,
+    make_model,
+    make_prior,
+    relative_noise,
+    rows_of,
+)
+from shared.kernel_prices import FamilyCost, KernelPrice, KernelPrices
 
-Array = NDArray[np.float64]
-
-FAMILY_SHARE = 0.3
-BASE_SHARE = 0.5
 TAU_GRID = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 REL_GRID = (0.003, 0.006, 0.01, 0.015, 0.025, 0.05)
-CHAIN_GRID = (0.03, 0.1, 0.3, 3.0)
-TYPICAL_REL = 0.015
+CHAIN_GRID = (0.03, 0.1, 0.3)
+USUAL_CHAIN = 0.1
 CHAIN_SHARE_GRID = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
-SMALLEST_PRICE = 1e-5
-"""Of the mean latency: the least that a kernel is taken to cost before it was measured."""
+COLD_GRID = (0.0, 0.1, 0.2, 0.3, 0.4)
+NO_CHAINS = ChainSetting(1.0, 3.0, 0.0)
+"""So noisy that chains say nothing."""
 FEWEST_NETWORKS = 5
 FOLDS = 10
 LEAST_SPREAD = 0.01
@@ -58,54 +63,6 @@ UNMEASURED_SHARE = 0.5
 _Z95 = 1.6448536269514722
 
 
-@dataclass(frozen=True)
-class MeasuredGraph:
-    """One graph measured whole: a network of the fit, or a chain."""
-
-    counts: Mapping[str, int]
-    measured_ms: float
-    is_network: bool
-
-
-@dataclass(frozen=True)
-class _Model:
-    """The regression in units of the mean latency. Columns of `features`: base, three per family, one per kernel."""
-
-    kernels: tuple[str, ...]
-    families: tuple[str, ...]
-    phi: Array
-    counts: Array
-    y: Array
-    is_network: NDArray[np.bool_]
-    unit: float
-
-    @property
-    def features(self) -> Array:
-        return np.column_stack([np.ones(len(self.y)), self.counts @ self.phi, self.counts])
-
-
-@dataclass(frozen=True)
-class _Prior:
-    """What the family model says, and how far the measurements lie from it.
-
-    Attributes:
-        chain: noise of chains beyond that of networks, as a share.
-        family_cost: base, then three coefficients per family.
-        fixed_sd: of these.
-        prices: of the kernels, at least `SMALLEST_PRICE`.
-    """
-
-    model: _Model
-    chain: float
-    family_cost: Array
-    fixed_sd: Array
-    prices: Array
-
-    @property
-    def residual(self) -> Array:
-        return np.asarray(self.model.y - self.family_cost[0] - self.model.counts @ self.prices)
-
-
 def fit_kernel_prices(graphs: Sequence[MeasuredGraph]) -> KernelPrices | None:
     """Fit prices to measured graphs; None where there are too few networks among them to say how good they are.
 
@@ -115,9 +72,7 @@ def fit_kernel_prices(graphs: Sequence[MeasuredGraph]) -> KernelPrices | None:
     graphs = [one for one in graphs if one.counts]
     if sum(one.is_network for one in graphs) < FEWEST_NETWORKS:
         return None
-    every = _model(graphs)
-    settings = [(1.0, CHAIN_GRID[-1]), *itertools.product(CHAIN_SHARE_GRID, CHAIN_GRID[:-1])]
-    prior, tau, noise = max((_likeliest(_prior(every, *setting)) for setting in settings), key=_score)[1:]
+    prior, tau, noise = _likeliest_of_all(make_model(graphs))
     model, prices = prior.model, prior.prices
     sd = np.concatenate([prior.fixed_sd, tau * prices])
     scaled = model.features * sd / noise[:, None]
@@ -142,53 +97,19 @@ def fit_kernel_prices(graphs: Sequence[MeasuredGraph]) -> KernelPrices | None:
     )
 
 
-def _model(graphs: Sequence[MeasuredGraph]) -> _Model:
-    y = np.array([one.measured_ms for one in graphs], dtype=float)
-    if not (np.isfinite(y).all() and (y > 0).all()):
-        raise InvalidValue("calibration", "a graph's latency is not a positive time")
-    unit = float(np.exp(np.mean(np.log(y))))
-    kernels = tuple(sorted({kernel for one in graphs for kernel in one.counts}))
-    parsed = [parse_kernel(kernel) for kernel in kernels]
-    families = tuple(sorted({kernel.family for kernel in parsed}))
-    phi = np.zeros((len(kernels), 3 * len(families)))
-    for row, kernel in zip(phi, parsed, strict=True):
-        place = 3 * families.index(kernel.family)
-        row[place : place + 3] = family_size(kernel)
-    counts = np.array([[one.counts.get(kernel, 0) for kernel in kernels] for one in graphs], dtype=float)
-    return _Model(kernels, families, phi, counts, y / unit, np.array([one.is_network for one in graphs]), unit)
+def _likeliest_of_all(model: Model) -> tuple[Prior, float, Array]:
+    """The setting under which networks are likeliest: share and cold together, then share and noise."""
+    coarse = [ChainSetting(share, USUAL_CHAIN, cold) for share in CHAIN_SHARE_GRID for cold in COLD_GRID]
+    cold = max((_likeliest(make_prior(model, one))[0], one.cold) for one in coarse)[1]
+    fine = [ChainSetting(share, noise, cold) for share in CHAIN_SHARE_GRID for noise in CHAIN_GRID]
+    return max((_likeliest(make_prior(model, one)) for one in (NO_CHAINS, *fine)), key=_score)[1:]
 
 
-def _family_costs(model: _Model, chain: float) -> Array:
-    """Base and family coefficients by non-negative least squares on relative errors; networks count most."""
-    x = np.column_stack([np.ones(len(model.y)), model.counts @ model.phi])
-    weight = np.where(model.is_network, 1.0, TYPICAL_REL / math.hypot(TYPICAL_REL, chain)) / model.y
-    scale = np.maximum(np.linalg.norm(x * weight[:, None], axis=0), 1e-300)
-    found: Array = non_negative_least_squares(x * weight[:, None] / scale, model.y * weight) / scale
-    return found
-
-
-def _prior(model: _Model, chain_share: float, chain: float) -> _Prior:
-    in_chains = np.where(model.is_network, 1.0, chain_share)
-    return _fit_family(dataclasses.replace(model, counts=model.counts * in_chains[:, None]), chain)
-
-
-def _fit_family(model: _Model, chain: float) -> _Prior:
-    family_cost = _family_costs(model, chain)
-    base, w = float(family_cost[0]), family_cost[1:]
-    prices = np.maximum(model.phi @ w, SMALLEST_PRICE)
-    base_sd = max(BASE_SHARE * base, 0.01 * float(model.y.min()))
-    return _Prior(model, chain, family_cost, np.concatenate([[base_sd], FAMILY_SHARE * w]), prices)
-
-
-def _noise(model: _Model, rel: float, chain: float) -> Array:
-    return np.where(model.is_network, rel, math.hypot(rel, chain)) * model.y
-
-
-def _score(found: tuple[float, _Prior, float, Array]) -> float:
+def _score(found: tuple[float, Prior, float, Array]) -> float:
     return found[0]
 
 
-def _likeliest(prior: _Prior) -> tuple[float, _Prior, float, Array]:
+def _likeliest(prior: Prior) -> tuple[float, Prior, float, Array]:
     """(score, prior, tau, noise of each row): the log probability of each network given all others, at its largest."""
     model, residual = prior.model, prior.residual
     fixed = model.features[:, : len(prior.fixed_sd)] * prior.fixed_sd
@@ -197,7 +118,7 @@ def _likeliest(prior: _Prior) -> tuple[float, _Prior, float, Array]:
     deviation_part = deviations @ deviations.T
     best: tuple[float, float, Array] | None = None
     for tau, rel in itertools.product(TAU_GRID, REL_GRID):
-        noise = _noise(model, rel, prior.chain)
+        noise = relative_noise(model, rel, prior.chain)
         covariance = fixed_part + tau**2 * deviation_part + np.diag(noise**2)
         inverse = np.linalg.inv(covariance)
         own = np.diag(inverse)[networks]
@@ -210,7 +131,7 @@ def _likeliest(prior: _Prior) -> tuple[float, _Prior, float, Array]:
 
 
 def _non_negative_mode(
-    model: _Model, family_cost: Array, prices: Array, sd: Array, noise: Array
+    model: Model, family_cost: Array, prices: Array, sd: Array, noise: Array
 ) -> tuple[float, Array, Array]:
     """Base, family coefficients and prices at the mode of the posterior truncated to non-negative values.
 
@@ -242,7 +163,7 @@ def _non_negative_mode(
     return max(base_now, 0.0), np.maximum(w_now, 0.0), np.where(held, 0.0, np.maximum(now, 0.0))
 
 
-def _relative_spread(prior: _Prior, tau: float, noise: Array) -> float:
+def _relative_spread(prior: Prior, tau: float, noise: Array) -> float:
     """Standard deviation of a single network around its prediction, as a share of the latency.
 
     `LEAST_SPREAD`, or the larger of two from the residuals e of networks that were held back: their root mean square
@@ -258,7 +179,7 @@ def _relative_spread(prior: _Prior, tau: float, noise: Array) -> float:
     return max(spread, float(np.sort(reach)[rank]), LEAST_SPREAD)
 
 
-def _held_back(prior: _Prior, tau: float, noise: Array) -> tuple[Array, Array, Array]:
+def _held_back(prior: Prior, tau: float, noise: Array) -> tuple[Array, Array, Array]:
     """(measured, residual, variance that the parameters explain) of each network, from a fit without its fold.
 
     The family model is fitted anew each time: with few networks it would have seen the one that it is to be judged by.
@@ -270,7 +191,7 @@ def _held_back(prior: _Prior, tau: float, noise: Array) -> tuple[Array, Array, A
         out = model.is_network & (position % FOLDS == fold)
         if not out.any():
             continue
-        rest = _fit_family(_rows(model, ~out), prior.chain)
+        rest = fit_family(rows_of(model, ~out), prior.chain)
         sd = np.concatenate([rest.fixed_sd, tau * rest.prices])
         scaled = model.features * sd
         residual = model.y - rest.family_cost[0] - model.counts @ rest.prices
@@ -282,10 +203,6 @@ def _held_back(prior: _Prior, tau: float, noise: Array) -> tuple[Array, Array, A
         found.append((model.y[out], error, np.maximum(known, 0.0)))
     y, e, known = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return y, e, known
-
-
-def _rows(model: _Model, keep: NDArray[np.bool_]) -> _Model:
-    return dataclasses.replace(model, counts=model.counts[keep], y=model.y[keep], is_network=model.is_network[keep])
 
 
 def _honest_spread(error: Array, known: Array) -> float:

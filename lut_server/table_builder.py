@@ -12,8 +12,10 @@ import numpy as np
 
 from lut_server.baselines import CountedNetwork, baseline_errors
 from lut_server.calibration import fit_prices
+from lut_server.common_state import levels
 from lut_server.held_out import BOUND_CONFIDENCE, held_out_error
-from lut_server.kernel_calibration import MeasuredGraph, fit_kernel_prices
+from lut_server.kernel_calibration import fit_kernel_prices
+from lut_server.kernel_model import MeasuredGraph
 from shared.errors import InvalidValue
 from shared.graph_spec import NetworkGraph
 from shared.kernel import parse_kernel
@@ -82,20 +84,20 @@ def build_table(
     marginals, isolated, networks = [], {}, []
     space = parse_space(run.space)
     of_plan = _of_plan(plan, measurements, chosen)
+    level = levels([one for one in of_plan if one.role not in OP_ROLES])
     for measurement in of_plan:
-        estimate = measurement.estimate()
         if measurement.role == "marginal":
             marginals.append(_marginal(measurement, nominal_ms))
         elif measurement.role == "isolated":
-            isolated[measurement.subject] = nominal_ms * estimate.ratio
+            isolated[measurement.subject] = nominal_ms * measurement.estimate().ratio
         else:
             genotype = space.parse(measurement.subject)
-            networks.append(MeasuredNetwork(genotype, measurement.role, nominal_ms * estimate.ratio))
+            networks.append(MeasuredNetwork(genotype, measurement.role, nominal_ms * level[measurement.id]))
     table = calibrate(run, nominal_ms, space, marginals, networks)
     return dataclasses.replace(
         table,
         prices=tuple(dataclasses.replace(one, isolated_ms=isolated.get(one.op_key)) for one in table.prices),
-        kernels=_kernel_prices(of_plan, nominal_ms, kernel_counts),
+        kernels=_kernel_prices(of_plan, nominal_ms, kernel_counts, level),
         baselines=_baselines(space, marginals, isolated, networks) or None,
     )
 
@@ -130,11 +132,9 @@ def _may_join(one: Measurement, space: Space, held_out: set[str]) -> bool:
 def table_of_ops(run: Run, nominal_ms: float, space: Space, measurements: Sequence[Measurement]) -> LatencyTable:
     """Op prices alone, from marginal costs and calibration networks."""
     marginals = [_marginal(one, nominal_ms) for one in measurements if one.role == "marginal"]
-    networks = [
-        MeasuredNetwork(space.parse(one.subject), one.role, nominal_ms * one.estimate().ratio)
-        for one in measurements
-        if one.role == "calibration"
-    ]
+    calibration = [one for one in measurements if one.role == "calibration"]
+    level = levels(calibration)
+    networks = [MeasuredNetwork(space.parse(one.subject), one.role, nominal_ms * level[one.id]) for one in calibration]
     return calibrate(run, nominal_ms, space, marginals, networks)
 
 
@@ -203,11 +203,13 @@ def calibrate(
     return with_checks(table, space, networks)
 
 
-def _kernel_prices(measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts) -> KernelPrices | None:
+def _kernel_prices(
+    measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts, level: Mapping[str, float]
+) -> KernelPrices | None:
     """Kernel prices from every graph whose kernels are known, scored on the held-out networks."""
-    prices = fit_kernel_prices(measured_graphs(measurements, nominal_ms, counts))
+    prices = fit_kernel_prices(measured_graphs(measurements, nominal_ms, counts, level))
     held_out = [
-        (counts[one.graph], nominal_ms * one.estimate().ratio)
+        (counts[one.graph], nominal_ms * level[one.id])
         for one in measurements
         if one.role == "held_out" and one.graph in counts
     ]
@@ -219,18 +221,19 @@ def _kernel_prices(measurements: Sequence[Measurement], nominal_ms: float, count
 
 
 def measured_graphs(
-    measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts
+    measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts, level: Mapping[str, float]
 ) -> list[MeasuredGraph]:
     """The rows of the kernel fit: calibration networks and chains, long and short, whose kernels are known.
 
     No held-out network is among them, and no op alone: at a graph's edges layouts change, and no price is like that.
+    `level` has the networks' times in canaries (`lut_server.common_state`).
     """
     graphs: dict[str, MeasuredGraph] = {}
     for one in measurements:
         if one.role not in ("marginal", "calibration"):
             continue
         if one.graph in counts:
-            ms = nominal_ms * one.graph_ratio()
+            ms = nominal_ms * level.get(one.id, one.graph_ratio())
             graphs[one.graph] = MeasuredGraph(counts[one.graph], ms, one.role == "calibration")
         if one.minus is not None and one.minus in counts:
             graphs[one.minus] = MeasuredGraph(counts[one.minus], nominal_ms * one.minus_ratio(), False)

@@ -23,6 +23,8 @@ COOL_DOWN_S = 0.5
 MOST_REDOS_PER_TASK = 15
 MOST_TIMELESS_ROUNDS = 50
 """In a row: one jump of the clock spoils one round; a clock that spoils so many is of no use."""
+CHOOSING_ROUNDS = 6
+"""Which networks are worth measuring shows long before the others are measured precisely."""
 SLOW_CANARY = 1.10
 UNEVEN_CANARY = 1.10
 CANARY_WINDOW = 101
@@ -113,21 +115,28 @@ class Campaign:
         self._on_round = on_round
         self._watch = watch or CanaryWatch()
         self._more = more
+        self._choosing = True
         self._timeless = 0
 
     def run(self) -> None:
-        """Measure until every subject is done, and `more` knows no others. Held-out networks hold up no choice."""
+        """Measure until every subject is done, and `more` knows no others."""
         while True:
+            self._ask_for_more()
             active = self._active()
-            if all(subject.task.role == "held_out" for subject in active) and (fresh := self._more()):
-                self._subjects = [*self._subjects, *fresh]
-                continue
             if not active:
                 return
             again = self._sweep(active)
             if again:
                 self._sleep(COOL_DOWN_S * len(again) / len(active))
                 self._sweep(again)
+
+    def _ask_for_more(self) -> None:
+        """Add subjects as soon as a few rounds of the others tell which, so that all are measured side by side."""
+        open_ones = [one for one in self._subjects if not one.done and one.task.role != "isolated"]
+        if self._choosing and all(len(one.rounds) >= CHOOSING_ROUNDS for one in open_ones):
+            fresh = self._more()
+            self._subjects = [*self._subjects, *fresh]
+            self._choosing = bool(fresh)
 
     def _active(self) -> list[Subject]:
         active = [subject for subject in self._subjects if not subject.done]

@@ -1,15 +1,17 @@
 """Chooses whole networks while a campaign runs: a first part of the plan's, then those that the server knows least of.
 
-The first part is a third of the plan's calibration networks. When they and all ops are measured, what there is goes to
-the server, which calibrates on it and names the next ones; that goes on until its bound is narrow enough or as many
-networks are measured as the plan has. Without a server that can choose, the rest of the plan is measured instead.
+The first part is a third of the plan's calibration networks. After a few rounds of them and of all ops, what there is
+goes to the server, which calibrates on it and names the next ones; those join the same rounds. That goes on until its
+bound is narrow enough or there are as many networks as the plan has, and then all are measured to the end, side by
+side: batches that were measured one after the other differed by what the machine did meanwhile. Without a server that
+can choose, the rest of the plan is measured instead.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from profiler_agent.kernels import UnknownOperator, count_kernels
 from profiler_agent.server_client import ServerClient
@@ -37,7 +39,7 @@ def first_part(plan: Plan) -> int | None:
 
 @dataclass
 class NetworkChooser:
-    """Says what a run measures next, once what it was to measure so far is done.
+    """Says what else a run measures, once a few rounds of what it was to measure so far are there.
 
     Attributes:
         locate: puts a graph on the disk.
@@ -76,13 +78,14 @@ class NetworkChooser:
         self.uploader.upload_run(self.spooled)
         most = len(_calibration(plan))
         batch = math.ceil(most / BATCHES)
-        choice = self._checked(self.client.choose(run.id, ChoiceRequest(plan, most, batch, self.bound_percent)))
+        so_far = tuple(one.without_raw() for one in self.spooled.read_begun())
+        request = ChoiceRequest(plan, most, batch, self.bound_percent, so_far=so_far)
+        choice = self._checked(self.client.choose(run.id, request))
         if choice.count:
             counts = count_graphs(self.client, choice.count, run.runtime)
             if counts:
                 self.client.put_kernels(run.id, counts)
-            request = ChoiceRequest(plan, most, batch, self.bound_percent, counted=True)
-            choice = self._checked(self.client.choose(run.id, request))
+            choice = self._checked(self.client.choose(run.id, replace(request, counted=True)))
         return choice
 
     def _checked(self, choice: Choice) -> Choice:

@@ -96,6 +96,7 @@ class RoundTimer:
             clocks = ClockWatch(self._clock_ns, self._wall_ns)
             _warm_up(self._canary)
             before = self._repeat(self._canary, canary_repeats, canary_loops)
+            at_s = round(max(self._wall_ns(), 0) / 1e9, 2)
             _warm_up(graph)
             graph_ms = self._repeat(graph, repeats, loops)
             minus_ms: tuple[float, ...] = ()
@@ -107,7 +108,7 @@ class RoundTimer:
         if clocks.went_wrong(self._timed):
             return None
         try:
-            return TimedRound(Round(graph_ms, before + after, minus_ms), quantile(before), quantile(after))
+            return TimedRound(Round(graph_ms, before + after, minus_ms, at_s), quantile(before), quantile(after))
         except InvalidValue:
             return None
 

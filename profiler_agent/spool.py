@@ -72,18 +72,19 @@ class RunSpool:
 
     def keep_measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> Measurement:
         """Append a finished measurement; it is on the disk when this returns."""
-        measurement = Measurement(
-            measurement_id(self.run.id, task),
-            task.subject,
-            task.role,
-            task.graph,
-            task.minus,
-            task.divisor,
-            tuple(rounds),
-            verdict,
-        )
+        measurement = self._measurement(task, rounds, verdict)
         self._measurements.append(to_wire(measurement), durable=True)
         return measurement
+
+    def _measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> Measurement:
+        id_ = measurement_id(self.run.id, task)
+        return Measurement(id_, task.subject, task.role, task.graph, task.minus, task.divisor, tuple(rounds), verdict)
+
+    def read_begun(self) -> list[Measurement]:
+        """What there is of tasks that are not finished."""
+        rounds = self.read_rounds()
+        begun = [(task, rounds.get(measurement_id(self.run.id, task))) for task in self.missing_tasks()]
+        return [self._measurement(task, [one for one, _ in kept], Verdict(True)) for task, kept in begun if kept]
 
     def read_measurements(self) -> dict[str, Measurement]:
         """Finished measurements by id, in the order of their making."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
+from shared.measurement import Measurement
 from shared.plan import MOST_NETWORKS, Plan, Task
 
 MOST_AT_ONCE = 100
@@ -21,6 +22,7 @@ class ChoiceRequest:
         batch: networks to name at most.
         bound_percent: half-width of the 95 % bound that is narrow enough.
         counted: the kernels of those networks that could be counted are counted: do not ask for more.
+        so_far: what is measured of tasks that are not done, without its repeats.
     """
 
     plan: Plan
@@ -28,6 +30,7 @@ class ChoiceRequest:
     batch: int
     bound_percent: float
     counted: bool = False
+    so_far: tuple[Measurement, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value, largest in (("most", self.most, MOST_NETWORKS), ("batch", self.batch, MOST_AT_ONCE)):

@@ -99,6 +99,27 @@ def test_rounds_go_through_the_tasks_in_ever_new_order(machine):
     assert all(sorted(order) == [str(i) for i in range(8)] for order in orders)
 
 
+def test_networks_that_are_chosen_on_the_way_are_measured_beside_those_before_them(machine):
+    first = [Subject(task(f"first {i}"), machine.graph(f"first {i}", 1.0)) for i in range(3)]
+    batches = [[Subject(task(f"chosen {i}"), machine.graph(f"chosen {i}", 1.0))] for i in range(2)]
+    asked, journal = [], ListJournal()
+
+    def more():
+        asked.append([len(one.rounds) for one in first])
+        return batches.pop(0) if batches else []
+
+    campaign(machine, first, journal, more=more).run()
+    assert asked == [[6] * 3, [12] * 3, [18] * 3]
+    order = [subject for subject, _ in journal.rounds]
+    assert order.index("chosen 1") > order.index("chosen 0") > 0
+    assert {subject for subject, _, _ in journal.measured} == {
+        *(f"first {i}" for i in range(3)),
+        "chosen 0",
+        "chosen 1",
+    }
+    assert set(order[-5:]) == every
+
+
 def test_a_short_graph_is_looped_until_the_clock_can_tell(machine):
     timer = RoundTimer(machine.graph("canary", CANARY_MS), machine.clock_ns)
     short = machine.graph("short", 0.004)

@@ -6,7 +6,7 @@ from profiler_agent.choosing import NetworkChooser, first_part
 from profiler_agent.cli import main
 from profiler_agent.spool import Spool
 from shared.choice import Choice
-from shared.measurement import Run
+from shared.measurement import Round, Run, Verdict
 from shared.plan import Task, make_plan
 from shared.runtime import Runtime
 
@@ -100,6 +100,20 @@ def test_a_server_that_chooses_a_held_out_network_is_not_followed(spooled, plan)
     assert set(calibration(plan.tasks)).issubset(chooser(spooled, Oracle(wrong), said).next_tasks())
     assert "not for the fit" in said[0]
     assert calibration(spooled.tasks) == calibration(plan.tasks)
+
+
+def test_the_server_is_told_what_is_measured_so_far_without_the_repeats(spooled, plan) -> None:
+    task, finished = plan.tasks[0], plan.tasks[1]
+    rounds = [Round((2.0, 3.0), (1.0, 1.5), (0.5, 0.25) if one.minus else ()) for one in (task, finished)]
+    for one, timed in zip((task, finished), rounds, strict=True):
+        spooled.keep_round(one, timed, False)
+    spooled.keep_measurement(finished, rounds[1:], Verdict(True))
+    spooled.begin_choosing(20)
+    oracle = Oracle(Choice(enough=True))
+    chooser(spooled, oracle, []).next_tasks()
+    (told,) = oracle.requests[0].so_far
+    assert (told.subject, told.graph) == (task.subject, task.graph)
+    assert told.rounds == (rounds[0].without_raw(),)
 
 
 def test_with_a_server_that_cannot_choose_the_whole_plan_is_measured(server, agent, capsys) -> None:

@@ -36,8 +36,13 @@ def recognised(data):
     return find_written(data, lambda *_: None)
 
 
+TOLD = replace(
+    WHOLE, id="t", rounds=tuple(Round((1.0,), (2.0,), at_s=at_s) for at_s in (0.0, 1769853600.25, 12.05, 3.5))
+)
+
+
 def test_what_an_agent_sends_is_recognised_and_kept_as_its_bytes(lab):
-    for batch in (BATCH[1:], lab.measure_all()):
+    for batch in (BATCH[1:], [TOLD], lab.measure_all()):
         found = recognised(body(batch))
         assert [(one.id, one.content) for one in found] == [(one.id, canonical_json(one).decode()) for one in batch]
 

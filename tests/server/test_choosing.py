@@ -109,6 +109,20 @@ def test_kernels_are_asked_for_first_and_then_networks_are_chosen_outside_the_he
     assert ask(api, most=FIRST).tasks == ()
 
 
+def test_what_is_measured_so_far_chooses_as_what_is_handed_in_does(api, lab) -> None:
+    tasks = [*of_role("marginal"), *of_role("calibration")[:FIRST]]
+    start(api, lab, tasks)
+    count(api, PLAN.graphs()[1:])
+    handed_in = ask(api, counted=True)
+    stored = api.get("/v1/runs/run-1/measurements").json()["measurements"]
+    api.put("/v1/runs/run-2", to_wire(lab.run(id="run-2", plan_id=PLAN.id, canary=PLAN.canary, space=PLAN.space)))
+    body = {"plan": to_wire(PLAN), "most": 30, "batch": 5, "bound_percent": 3.0, "counted": True}
+    assert api.post("/v1/runs/run-2/next", body).status_code == 422
+    told = api.post("/v1/runs/run-2/next", {**body, "so_far": stored})
+    assert told.status_code == 200, told.text
+    assert from_wire(Choice, told.json()) == handed_in
+
+
 def test_without_kernels_op_prices_choose(api, lab) -> None:
     start(api, lab, [*of_role("marginal"), *of_role("calibration")[:FIRST]])
     choice = ask(api, counted=True)

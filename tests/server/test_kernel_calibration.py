@@ -6,7 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from lut_server.kernel_calibration import MeasuredGraph, fit_kernel_prices
+from lut_server import kernel_calibration
+from lut_server.kernel_calibration import fit_kernel_prices
+from lut_server.kernel_model import MeasuredGraph
 from shared.errors import InvalidValue, MissingKernel
 from shared.kernel import parse_kernel
 from shared.kernel_prices import KernelPrices
@@ -67,6 +69,31 @@ def test_networks_that_no_fit_saw_are_predicted_and_the_bound_covers_them() -> N
     assert np.mean(errors) < 0.03
     assert np.mean(covered) >= 0.93
     assert np.median(half_widths) < 0.10
+
+
+def test_weights_that_chains_have_in_the_cache_and_networks_read_from_afar_are_priced_as_in_networks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half of a network's time goes into reading weights; chains show none of it."""
+
+    def errors() -> float:
+        found = []
+        for seed in range(3):
+            rng, prices = random.Random(seed), true_prices(random.Random(seed))
+            weights = {text: parse_kernel(text).weights() for text in prices}
+            per_weight = sum(prices.values()) / sum(weights.values())
+            in_networks = {text: price + per_weight * weights[text] for text, price in prices.items()}
+            graphs = [draw_graph(rng, in_networks, 0.01)[0] for _ in range(30)]
+            graphs += [draw_graph(rng, prices, 0.02, False)[0] for _ in range(150)]
+            fitted = fit_kernel_prices(graphs)
+            for _ in range(40):
+                graph, true_ms = draw_graph(rng, in_networks, 0.01)
+                found.append(abs(fitted.predict(graph.counts, guess=True).mean_ms / true_ms - 1))
+        return float(np.mean(found))
+
+    told = errors()
+    monkeypatch.setattr(kernel_calibration, "COLD_GRID", (0.0,))
+    assert told < 0.8 * errors()
 
 
 def test_more_networks_make_it_better() -> None:
