@@ -178,7 +178,13 @@ class ServerClient:
 
     def predict(self, device: str, kernels: Mapping[str, int], space: str, runtime: str) -> dict[str, Any]:
         """What the device's table says of a network with these kernels."""
-        body = {"kernels": dict(kernels), "space": space, "runtime": runtime}
+        return self._predict(device, {"kernels": dict(kernels), "space": space, "runtime": runtime})
+
+    def predict_genotype(self, device: str, genotype: str, space: str, runtime: str) -> dict[str, Any]:
+        """What the device's table says of a network of its space: by its kernels where the server has counts of it."""
+        return self._predict(device, {"genotype": genotype, "space": space, "runtime": runtime})
+
+    def _predict(self, device: str, body: Mapping[str, Any]) -> dict[str, Any]:
         answer = self._json("POST", f"/v1/devices/{quote(device, safe='')}/predict", body)
         if not all(isinstance(answer.get(name), int | float) for name in ("mean_ms", "sd_ms", "upper_ms")):
             raise self._foreign("its prediction is none")

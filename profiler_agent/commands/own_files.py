@@ -13,6 +13,7 @@ from profiler_agent.commands.runtime import add_optimisation, add_precision, add
 from profiler_agent.commands.server import add_access, open_client
 from profiler_agent.spool import Spool, default_spool
 from profiler_agent.stopping import PRESETS
+from shared.errors import WrongUse
 
 if TYPE_CHECKING:
     from profiler_agent.predicting import FilePrediction
@@ -23,9 +24,13 @@ SHOWN = 10
 
 def add_own_files(commands: Any) -> None:
     """Add both commands to the parser's commands."""
-    predict = commands.add_parser("predict", help="say how long ONNX files take, without timing them")
+    predict = commands.add_parser("predict", help="say how long ONNX files and genotypes take, without timing them")
     _add_table(predict)
+    predict.add_argument("files", type=Path, nargs="*", metavar="FILE.onnx", help="models")
     add_precision(predict, "of the table and of the files")
+    predict.add_argument(
+        "--genotype", nargs="+", default=[], metavar="G", help="networks of the table's space, in its own form"
+    )
     predict.add_argument("--json", action="store_true", help="as one JSON object")
     # It keeps nothing; accepted because every other command that asks a server has it.
     predict.add_argument("--spool", help=argparse.SUPPRESS)
@@ -33,6 +38,7 @@ def add_own_files(commands: Any) -> None:
 
     measure = commands.add_parser("measure-kernels", help="measure the kernels of ONNX files that the table lacks")
     _add_table(measure)
+    measure.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx", help="models")
     measure.add_argument(
         "--spool", metavar="DIR", help="where measurements are kept (or LUTNAS_SPOOL; ~/.local/state/lutnas)"
     )
@@ -44,17 +50,23 @@ def add_own_files(commands: Any) -> None:
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
-    """`predict`: what the device's table says of ONNX files."""
-    from profiler_agent.predicting import predict_files
+    """`predict`: what the device's table says of ONNX files and of genotypes."""
+    from profiler_agent.predicting import predict_files, predict_genotypes
 
-    runtime = _runtime(arguments)
+    if not arguments.files and not arguments.genotype:
+        raise WrongUse("predict: give an ONNX file, or --genotype with a network of the table's space")
+    device, space, runtime = arguments.device, arguments.space, _runtime(arguments)
     with open_client(arguments) as client:
-        found = predict_files(client, arguments.device, arguments.files, arguments.space, runtime)
+        files = predict_files(client, device, arguments.files, space, runtime)
+        networks = predict_genotypes(client, device, arguments.genotype, space, runtime)
     if arguments.json:
-        print(json.dumps({"files": [_as_json(one) for one in found]}, indent=2))
+        told = {"files": [_as_json("path", one) for one in files]}
+        told |= {"genotypes": [_as_json("genotype", one) for one in networks]} if networks else {}
+        print(json.dumps(told, indent=2))
     else:
-        _print(found, arguments.files, arguments)
-    return 1 if any(one.answer is None for one in found) else 0
+        _print(files, arguments.files, arguments)
+        _print(networks, (), arguments)
+    return 1 if any(one.answer is None for one in [*files, *networks]) else 0
 
 
 def run_measure_kernels(arguments: argparse.Namespace) -> int:
@@ -87,11 +99,11 @@ def run_measure_kernels(arguments: argparse.Namespace) -> int:
     return 1 if failed or outcome.refused or any(one.answer is None for one in outcome.predictions) else 0
 
 
-def _as_json(one: FilePrediction) -> dict[str, Any]:
+def _as_json(kind: str, one: FilePrediction) -> dict[str, Any]:
     answer = one.answer or {}
     names = ("mean_ms", "sd_ms", "upper_ms", "confidence", "table")
     return {
-        "path": str(one.path),
+        kind: str(one.path),
         **{name: answer[name] for name in names if name in answer},
         "missing": [*one.missing, *(answer.get("guessed") or ())],
         "note": one.note,
@@ -144,7 +156,6 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
     add_provider(parser)
     add_optimisation(parser)
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx", help="models")
 
 
 def _runtime(arguments: argparse.Namespace) -> Runtime:

@@ -178,6 +178,24 @@ def test_a_file_of_ones_own_is_predicted_once_its_kernels_are_measured(real, spo
     assert "nothing was left to measure" in again.stdout
 
 
+def test_a_genotype_is_predicted_by_kernels_that_the_agent_counts_on_the_spot(real, spool, profiled):
+    genotype = "|nor_conv_1x1~0|+|avg_pool_3x3~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
+    by_ops = real.ask("POST", "/v1/devices/bench/predict", {"genotype": genotype, "space": "nas-bench-201"})
+    assert by_ops["by"] == "ops"
+    space = ("--space", "nas-bench-201")
+    asked = ask_agent(real, spool, "predict", *space, "--genotype", genotype, "no genotype", "--json")
+    assert asked.returncode == 1
+    good, bad = json.loads(asked.stdout)["genotypes"]
+    assert (good["genotype"], good["missing"], good["note"]) == (genotype, [], None)
+    assert 0 < good["mean_ms"] < good["upper_ms"]
+    assert good["sd_ms"] != by_ops["sd_ms"]
+    assert "mean_ms" not in bad
+    assert "no genotype" in bad["problem"]
+    nothing = ask_agent(real, spool, "predict")
+    assert nothing.returncode == 2
+    assert "give an ONNX file, or --genotype" in nothing.stderr
+
+
 def test_own_files_need_a_device_with_a_table(real, spool, profiled, tmp_path):
     path = tmp_path / "own.onnx"
     path.write_bytes(own_network())

@@ -55,11 +55,12 @@ export class RoundTimer {
     const timed = [];
     const [start, wallStart] = [this.clock(), this.wall()];
     const before = await this.repeat(this.canary, canarySizes, timed);
+    const atS = Math.round(this.wall() / 10) / 100;
     const graphMs = await this.repeat(graph, sizes, timed);
     const minusMs = minus ? await this.repeat(minus, minusSizes, timed) : [];
     const after = await this.repeat(this.canary, canarySizes, timed);
     if (wentWrong(timed, this.clock() - start, this.wall() - wallStart)) return null;
-    const round = { graph_ms: graphMs, canary_ms: [...before, ...after], minus_ms: minusMs };
+    const round = { graph_ms: graphMs, canary_ms: [...before, ...after], minus_ms: minusMs, at_s: atS };
     return { round, before: quantile(before), after: quantile(after) };
   }
 

@@ -1,9 +1,10 @@
 // Statistics of rounds, the same numbers as shared/measurement.py and profiler_agent/stopping.py give; a test compares.
 //
-// A round is {graph_ms, canary_ms, minus_ms}, lists of milliseconds; minus_ms is empty where nothing is subtracted.
+// A round is {graph_ms, canary_ms, minus_ms, at_s}, lists of milliseconds and when it was timed, in seconds since 1970;
+// minus_ms is empty where nothing is subtracted.
 
 export const QUANTILE = 0.05; // of the repeats of a round
-export const QUIET_ROUNDS = 0.25; // over rounds of a graph's own time
+export const QUIET_ROUNDS = 0.5; // of a graph's rounds, the fastest ones, whose mean is its time
 
 /** The value below which `share` of the values lie (linear interpolation). */
 export function quantile(values, share = QUANTILE) {
@@ -29,20 +30,48 @@ export function ratio(round, divisor) {
   return (quantile(round.graph_ms) - minus) / divisor / quantile(round.canary_ms);
 }
 
-/** A quantile with its distribution-free 95 % interval from order statistics (Hahn and Meeker, 1991). */
-export function estimateQuantile(values, share) {
+/** Mean of the faster half of the rounds, at least one of them, with a 95 % interval (Tukey and McLaughlin, 1963). */
+export function estimateQuietMean(values) {
+  const ordered = Float64Array.from(values).sort();
+  const n = ordered.length;
+  const quiet = ordered.slice(0, Math.max(Math.ceil(QUIET_ROUNDS * n), 1));
+  const middle = mean(quiet);
+  if (quiet.length < 2) return { ratio: middle, low: ordered[0], high: ordered[n - 1] };
+  const winsorised = ordered.map((value) => Math.min(value, quiet[quiet.length - 1]));
+  const centre = mean(winsorised);
+  const squares = winsorised.reduce((sum, value) => sum + (value - centre) ** 2, 0);
+  const error = Math.sqrt(squares / (n - 1)) / ((quiet.length / n) * Math.sqrt(n));
+  const half = student975(quiet.length - 1) * error;
+  return { ratio: middle, low: middle - half, high: middle + half };
+}
+
+/** 97.5 % quantile of Student's t (Abramowitz and Stegun, 1964, 26.7.5). */
+export function student975(freedom) {
+  const z = 1.959963984540054;
+  const first = (z ** 3 + z) / 4;
+  const second = (5 * z ** 5 + 16 * z ** 3 + 3 * z) / 96;
+  const third = (3 * z ** 7 + 19 * z ** 5 + 17 * z ** 3 - 15 * z) / 384;
+  return z + first / freedom + second / freedom ** 2 + third / freedom ** 3;
+}
+
+function mean(values) {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** The median with its distribution-free 95 % interval from order statistics (Hahn and Meeker, 1991). */
+export function estimateMedian(values) {
   const ordered = Float64Array.from(values).sort();
   const n = ordered.length;
   let total = 0;
   let low = 0;
   let high = -1;
   for (let k = 0; k <= n; k += 1) {
-    total += Math.exp(logChoose(n, k)) * share ** k * (1 - share) ** (n - k);
+    total += Math.exp(logChoose(n, k)) / 2 ** n;
     if (total <= 0.025) low += 1;
     if (high < 0 && total >= 0.975) high = k;
   }
   return {
-    ratio: quantile(ordered, share),
+    ratio: median(ordered),
     low: ordered[Math.max(low - 1, 0)],
     high: ordered[Math.min(high < 0 ? n : high, n - 1)],
   };
@@ -54,10 +83,10 @@ function logChoose(n, k) {
   return sum;
 }
 
-/** Time of a subject in canaries: the lower quartile of its rounds, of a difference of two graphs the median. */
+/** Time of a subject in canaries: the mean of its faster rounds, of a difference of two graphs the median. */
 export function estimateRounds(rounds, divisor) {
-  const share = rounds[0].minus_ms.length ? 0.5 : QUIET_ROUNDS;
-  return estimateQuantile(rounds.map((one) => ratio(one, divisor)), share);
+  const values = rounds.map((one) => ratio(one, divisor));
+  return rounds[0].minus_ms.length ? estimateMedian(values) : estimateQuietMean(values);
 }
 
 /** Half the interval of the task's value, as a share of the whole graph's time. */
