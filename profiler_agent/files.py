@@ -86,15 +86,24 @@ class LineLog:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def lines(self) -> Iterator[Any]:
+        """All whole lines, one in memory at a time. A torn one is left out: what it held is measured or sent again."""
+        with disk_errors(self._path):
+            if not self._path.is_file():
+                return
+            with self._path.open("rb") as file:
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return
+                    try:
+                        value = json.loads(line)
+                    except ValueError:
+                        continue
+                    yield value
+
     def read(self) -> list[Any]:
-        """All whole lines. A torn one is left out: what it held is measured or sent again."""
-        values = []
-        for line in (read_bytes(self._path) or b"").split(b"\n")[:-1]:
-            try:
-                values.append(json.loads(line))
-            except ValueError:
-                continue
-        return values
+        """All whole lines."""
+        return list(self.lines())
 
     def append(self, value: Any, durable: bool) -> None:
         """Add a line. It survives the end of this process; a durable one survives a power cut too."""

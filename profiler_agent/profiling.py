@@ -220,7 +220,7 @@ class Profiler:
         """The server's table, if it was made from the same plan by the same agent version."""
         if not online:
             finished = self.spool.find_finished(like)
-            if finished is None or finished.unsent(self.client.url):
+            if finished is None or next(finished.unsent(self.client.url), None) is not None:
                 return None
             return Outcome(finished.run.id, like.space, finished.read_answer(), measured=False)
         table = self.client.find_table(like.device, like.space, like.runtime)
@@ -302,7 +302,7 @@ class Profiler:
                 except LutnasError as error:
                     problem = error
             of_run = tuple(reason for graph, reason in refused.items() if graph in one.graphs)
-            doubts = doubt_lines(one.read_measurements().values())
+            doubts = doubt_lines(one.measurements())
             yield Outcome(one.run.id, one.run.space, table, of_run, problem=problem, doubts=doubts)
 
     def _upload(self, spooled: RunSpool, force: bool) -> dict[str, Any] | None:
@@ -312,7 +312,7 @@ class Profiler:
         return uploader.finish_run(spooled) if force or not spooled.missing_tasks() else None
 
     def _say_how_to_upload_later(self, runs: Sequence[RunSpool], error: ServerAway) -> ServerAway:
-        waiting = sum(len(spooled.unsent(self.client.url)) for spooled in runs)
+        waiting = sum(1 for spooled in runs for _ in spooled.unsent(self.client.url))
         return ServerAway(
             f"{error}; spooled {waiting} measurements in {self.spool.folder}; upload later with:"
             f" profiler-agent upload --spool {self.spool.folder} --server {self.client.url}"

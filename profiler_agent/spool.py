@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +66,7 @@ class RunSpool:
     def read_rounds(self) -> dict[str, list[tuple[Round, bool]]]:
         """(round, disturbed) by measurement id."""
         rounds: dict[str, list[tuple[Round, bool]]] = {}
-        for line in self._rounds.read():
+        for line in self._rounds.lines():
             rounds.setdefault(line["task"], []).append((from_wire(Round, line["round"]), bool(line["disturbed"])))
         return rounds
 
@@ -88,11 +88,15 @@ class RunSpool:
 
     def read_measurements(self) -> dict[str, Measurement]:
         """Finished measurements by id, in the order of their making."""
-        found: dict[str, Measurement] = {}
-        for line in self._measurements.read():
-            measurement = from_wire(Measurement, line)
-            found.setdefault(measurement.id, measurement)
-        return found
+        return {one.id: one for one in self.measurements()}
+
+    def measurements(self, but: Container[str] = ()) -> Iterator[Measurement]:
+        """Finished measurements in the order of their making, each once, one in memory at a time."""
+        seen = set()
+        for line in self._measurements.lines():
+            if line["id"] not in seen and line["id"] not in but:
+                yield from_wire(Measurement, line)
+            seen.add(line["id"])
 
     def keep_kernels(self, graph: str, counts: Mapping[str, int]) -> None:
         """Append the kernels of a graph's optimised form."""
@@ -152,13 +156,13 @@ class RunSpool:
 
     def missing_tasks(self) -> list[Task]:
         """Tasks without a finished measurement."""
-        done = self.read_measurements()
+        done = {line["id"] for line in self._measurements.lines()}
         return [task for task in self.tasks if measurement_id(self.run.id, task) not in done]
 
-    def unsent(self, server: str) -> list[Measurement]:
-        """Finished measurements that this server has not acknowledged."""
+    def unsent(self, server: str) -> Iterator[Measurement]:
+        """Finished measurements that this server had not acknowledged when asked for the first of them."""
         sent = {id_ for line in self._acknowledged.read() if line["server"] == server for id_ in line["ids"]}
-        return [measurement for id_, measurement in self.read_measurements().items() if id_ not in sent]
+        yield from self.measurements(but=sent)
 
     def acknowledge(self, server: str, ids: Sequence[str]) -> None:
         """Note that a server has these measurements."""

@@ -102,12 +102,13 @@ def canary_drift(rounds: Sequence[Round]) -> float:
 
 def doubt_lines(measurements: Iterable[Measurement]) -> tuple[str, ...]:
     """What is doubtful about a run for people: how many measurements share a reason, one of them and its reason."""
-    everything = list(measurements)
+    number = 0
     alike: dict[str, list[tuple[str, str]]] = {}
-    for one in everything:
+    for one in measurements:
+        number += 1
         for reason in () if one.verdict.stable else one.verdict.reasons[:1]:
             alike.setdefault(re.sub(r"[\d.]+", "#", reason.partition("(")[0]), []).append((one.subject, reason))
     return tuple(
-        f"{len(found)} of {len(everything)} measurements: {found[0][1]} [{found[0][0]}]"
+        f"{len(found)} of {number} measurements: {found[0][1]} [{found[0][0]}]"
         for found in sorted(alike.values(), key=len, reverse=True)
     )

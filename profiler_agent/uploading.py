@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from profiler_agent.retrying import retry
@@ -13,7 +14,8 @@ from profiler_agent.spool import RunSpool, Spool
 from shared.errors import Conflict, LutnasError, NotFound, ServerAway
 from shared.jobs import JobResult
 
-BATCH = 50
+BATCH = 20
+"""Measurements of `fbnet` take 50 KB each as JSON, and ten times that as values."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,15 @@ class Uploader:
         run = spooled.run
         self._ask(lambda: self.client.register_device(run.device, run.probe))
         self._ask(lambda: self.client.put_run(run))
-        unsent = spooled.unsent(self.client.url)
-        for start in range(0, len(unsent), self.batch):
-            batch = unsent[start : start + self.batch]
+        unsent, sent = spooled.unsent(self.client.url), 0
+        while batch := list(islice(unsent, self.batch)):
             self._ask(lambda batch=batch: self.client.post_measurements(run.id, batch))  # type: ignore[misc]
             spooled.acknowledge(self.client.url, [one.id for one in batch])
+            sent += len(batch)
         kernels = spooled.read_kernels()
         if kernels:
             self._ask(lambda: self.client.put_kernels(run.id, kernels))
-        return len(unsent)
+        return sent
 
     def finish_run(self, spooled: RunSpool) -> dict[str, Any]:
         """Have the server make the table; returns what it says of it."""
