@@ -115,7 +115,7 @@ def test_what_is_measured_so_far_chooses_as_what_is_handed_in_does(api, lab) -> 
     count(api, PLAN.graphs()[1:])
     handed_in = ask(api, counted=True)
     stored = api.get("/v1/runs/run-1/measurements").json()["measurements"]
-    api.put("/v1/runs/run-2", to_wire(lab.run(id="run-2", plan_id=PLAN.id, canary=PLAN.canary, space=PLAN.space)))
+    api.put("/v1/runs/run-2", to_wire(lab.run("run-2", plan_id=PLAN.id, canary=PLAN.canary, space=PLAN.space)))
     body = {"plan": to_wire(PLAN), "most": 30, "batch": 5, "bound_percent": 3.0, "counted": True}
     assert api.post("/v1/runs/run-2/next", body).status_code == 422
     told = api.post("/v1/runs/run-2/next", {**body, "so_far": stored})

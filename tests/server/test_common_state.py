@@ -58,7 +58,7 @@ def test_networks_that_share_nothing_are_left_as_they_are():
 def test_levels_lie_where_the_quieter_half_of_the_rounds_does():
     measurements, _ = campaign(1, common=0.06)
     alone, together = by_themselves(measurements), levels(measurements)
-    assert fmean(math.log(together[id_] / alone[id_]) for id_ in alone) == pytest.approx(0, abs=0.02)
+    assert fmean(math.log(together[id_] / alone[id_]) for id_ in alone) == pytest.approx(0, abs=0.03)
 
 
 def test_rounds_of_agents_that_do_not_say_when_count_by_themselves():
