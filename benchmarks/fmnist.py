@@ -5,8 +5,8 @@ thousand parameters, .92 to .93 at 53 to 115 thousand. 20,954 is the fewest that
 
 This machine is profiled and searched for. Which networks are trained was fixed before any was: of what the alphas name
 within each of `SIZES`, a grid of trade-offs asked and the parameters in the place of the latency, the one that the
-search ranks best. The recipe is `search train`'s own for few epochs; it was chosen on images held out from the training
-ones. What takes minutes is kept in runs/fmnist and gone on with.
+search ranks best. The recipe is `search train`'s own for few epochs. What takes minutes is kept in runs/fmnist and gone
+on with.
 """
 
 from __future__ import annotations
