@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Response
 
 from lut_server.store import Device, ModelSummary, StoredRun, StoredSearch, TableSummary
+from shared.device_status import DeviceStatus
 from shared.jobs import Job, JobResult
 from shared.measurement import Measurement
 from shared.plan import Plan
@@ -56,6 +57,8 @@ class DeviceWithTables:
     created_at: str
     last_seen_at: str
     last_asked_at: str | None
+    status: DeviceStatus | None
+    status_at: str | None
     tables: tuple[TableSummary, ...]
 
 

@@ -47,6 +47,7 @@ from lut_server.watching import Watch
 from lut_server.web_agent import routes as web_agent
 from shared import __version__
 from shared.choice import ChoiceRequest
+from shared.device_status import DeviceStatus
 from shared.jobs import NewJob
 from shared.measurement import Run
 from shared.search_result import SearchResult
@@ -61,6 +62,7 @@ BODIES = (
     bodies.HandIn,
     PredictionRequest,
     KernelPlanRequest,
+    DeviceStatus,
     ChoiceRequest,
     NewJob,
     PairRequest,

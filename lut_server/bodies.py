@@ -13,6 +13,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from lut_server.refusals import refused
+from shared.device_status import DeviceStatus
 from shared.errors import InvalidValue
 from shared.graph_spec import parse_graph_spec
 from shared.jobs import JobResult
@@ -67,11 +68,12 @@ class FinishRun:
 
 @dataclass(frozen=True)
 class LeaseRequest:
-    """Who asks for work, for which device, and for how long."""
+    """Who asks for work, for which device, for how long, and how the device is."""
 
     device: str
     owner: str
     lease_s: float
+    status: DeviceStatus | None = None
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
@@ -80,10 +82,11 @@ class LeaseRequest:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Who holds a lease, and for how much longer."""
+    """Who holds a lease, for how much longer, and how the device is."""
 
     owner: str
     lease_s: float
+    status: DeviceStatus | None = None
 
     def __post_init__(self) -> None:
         _check_lease(self.owner, self.lease_s)

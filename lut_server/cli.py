@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lut_server.addresses import is_loopback
 from lut_server.auth import ROLES, create_token
+from lut_server.fleet.cli import add_fleet
 from lut_server.operations.cli import add_operations
 from lut_server.pairing.cli import add_pairing
 from lut_server.predicting import prediction_lines
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add(token, "list", "list all tokens, without their secrets", _token_list)
     add(token, "revoke", "revoke a token", _token_revoke).add_argument("id")
     add_pairing(commands, add)
-    add(commands, "devices", "list the devices", _devices)
+    add_fleet(commands, add)
     table = commands.add_parser("table", help="look at a latency table").add_subparsers(required=True, metavar="ACTION")
     _add_table(add(table, "show", "print a device's newest table", _table_show))
     listed = add(table, "list", "list the tables, the newest last: spaces, runtimes, held-out errors", _table_list)
@@ -189,14 +190,6 @@ def _token_list(_: argparse.Namespace, settings: Settings) -> None:
 def _token_revoke(arguments: argparse.Namespace, settings: Settings) -> None:
     token = _open(settings).tokens.revoke(arguments.id)
     print(f"token {token.id} is revoked")
-
-
-def _devices(_: argparse.Namespace, settings: Settings) -> None:
-    store = _open(settings)
-    rows = [
-        (one.name, len(store.tables.list(one.name)), one.created_at, one.last_seen_at) for one in store.devices.list()
-    ]
-    print(align(("device", "tables", "registered", "last seen"), rows))
 
 
 def _table_show(arguments: argparse.Namespace, settings: Settings) -> None:

@@ -149,3 +149,11 @@ pairings = Table(
     Column("token_days", Double, nullable=False),
     Column("token", String(16)),
 )
+
+device_statuses = Table(
+    "device_statuses",
+    metadata,
+    Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("content", Text, nullable=False),
+    Column("reported_at", String(40), nullable=False),
+)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from shared.device_status import DeviceStatus
 from shared.jobs import Job, JobResult, NewJob, Verification
 from shared.measurement import Measurement, Run
 from shared.search_result import SearchResult
@@ -26,13 +27,21 @@ from shared.table import HeldOutError, LatencyTable
 
 @dataclass(frozen=True)
 class Device:
-    """A registered device; `probe` is what its agent found out about it, `last_asked_at` when one asked for work."""
+    """A registered device.
+
+    Attributes:
+        probe: what its agent found out about it.
+        last_asked_at: when an agent asked for its work, or was at it.
+        status: what its agent said of it last, `status_at`.
+    """
 
     name: str
     probe: dict[str, str]
     created_at: str
     last_seen_at: str
     last_asked_at: str | None = None
+    status: DeviceStatus | None = None
+    status_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,9 @@ class DeviceStore(Protocol):
     def touch(self, name: str) -> None:
         """Note that the device was heard of now; an unknown one is not noted."""
 
+    def report(self, name: str, status: DeviceStatus) -> Device:
+        """Keep what the device's agent says of it now, in place of what it said before (unknown_device)."""
+
     def list(self) -> tuple[Device, ...]:
         """All devices."""
 
@@ -188,6 +200,9 @@ class RunStore(Protocol):
 
     def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
         """Those of the run's measurements that are of single kernels."""
+
+    def count_roles(self, run_id: str) -> dict[str, int]:
+        """How many measurements of each role the run has, roles without any too (unknown_run)."""
 
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
         """The unit of the device's milliseconds, if a finished run has set it."""
@@ -263,14 +278,17 @@ class JobStore(Protocol):
     def list(self, device: str | None = None, state: str | None = None) -> tuple[Job, ...]:
         """All jobs, of one device or in one state if given."""
 
-    def lease(self, device: str, owner: str, lease_s: float) -> Job | None:
+    def add_once(self, job: NewJob) -> tuple[Job, bool]:
+        """Queue a job unless the very same one is queued or leased: the job, and whether it is new (unknown_device)."""
+
+    def lease(self, device: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> Job | None:
         """The queued job of the device with the highest priority, then the oldest, leased to `owner`.
 
-        None if there is none (unknown_device).
+        None if there is none (unknown_device). `status` is kept as the device's.
         """
 
-    def heartbeat(self, job_id: str, owner: str, lease_s: float) -> Job:
-        """Extend a lease (unknown_job; conflict: it is not the owner's any more)."""
+    def heartbeat(self, job_id: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> Job:
+        """Extend a lease, and keep `status` as the device's (unknown_job; conflict: it is not the owner's any more)."""
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job that is not over (unknown_job; conflict: it is done, failed or dead)."""

@@ -6,7 +6,7 @@ from lut_server.refusals import refused
 from lut_server.store import Store, TableSummary
 from shared.errors import WrongUse
 from shared.runtime import PRECISIONS, runtime_parts
-from shared.spaces import SPACES, make_space, parse_space
+from shared.spaces import Space, make_space, parse_space
 from shared.table import profile_command
 
 
@@ -46,10 +46,19 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
 def _command(device: str, space: str, runtime: str | None) -> str:
     """The profile command of a space whose trailing parts may be missing."""
     precision = next((one for one in (runtime or "").split("/") if one in PRECISIONS), "fp32")
-    name, *parts = space.split("/")
     try:
-        defaults = str(make_space(name if name in SPACES else "nas-bench-201")).split("/")
-        whole = parse_space("/".join([defaults[0], *parts, *defaults[1 + len(parts) :]]))
+        whole = whole_space(space)
     except WrongUse:
         whole = make_space("nas-bench-201")
     return profile_command(device, whole, precision)
+
+
+def whole_space(text: str) -> Space:
+    """The space whose trailing parts may be missing, with the space's own parameters for these.
+
+    Raises:
+        WrongUse: there is no such space.
+    """
+    name, *parts = text.split("/")
+    defaults = str(make_space(name)).split("/")
+    return parse_space("/".join([defaults[0], *parts, *defaults[1 + len(parts) :]]))

@@ -70,6 +70,7 @@ def run_profile(arguments: argparse.Namespace) -> int:
     from profiler_agent.profiling import Profiler, ProfileRequest
     from profiler_agent.progress import Progress
     from profiler_agent.spool import Spool
+    from profiler_agent.status_board import StatusBoard, reporting
 
     request = ProfileRequest(
         arguments.device,
@@ -90,9 +91,12 @@ def run_profile(arguments: argparse.Namespace) -> int:
     progress = Progress(_say, sys.stderr.isatty())
     if where_to_write(arguments) is not None:
         return run_profile_offline(arguments, request, Spool(_spool_folder(arguments)), progress)
+    board = StatusBoard()
     with open_client(arguments) as client:
         spool, most_bytes = Spool(_spool_folder(arguments)), arguments.memory_mb * 1_000_000
-        outcomes = Profiler(client, spool, progress, most_bytes=most_bytes).profile(request)
+        profiler = Profiler(client, spool, progress, most_bytes=most_bytes, board=board)
+        with reporting(client, arguments.device, board):
+            outcomes = profiler.profile(request)
         return report_tables(outcomes, client, arguments.device, _say)
 
 

@@ -18,8 +18,9 @@ from profiler_agent.campaign import CanaryWatch
 from profiler_agent.machine import Machine, steal_percent
 from profiler_agent.round_timer import RoundTimer, TimedGraph
 from profiler_agent.sessions import load_graph, local_runtime
-from profiler_agent.stability import HIGHEST_TEMPERATURE_C, LARGEST_DRIFT, LARGEST_STEAL_PERCENT, SET_GOVERNOR
+from profiler_agent.stability import LARGEST_DRIFT, LARGEST_STEAL_PERCENT, SET_GOVERNOR
 from profiler_agent.stopping import PRESETS
+from shared.device_status import HIGHEST_TEMPERATURE_C
 from shared.measurement import quantile
 from shared.runtime import Runtime
 

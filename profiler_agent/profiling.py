@@ -31,6 +31,7 @@ from profiler_agent.server_client import ServerClient
 from profiler_agent.sessions import local_runtime
 from profiler_agent.spool import RunSpool, Spool
 from profiler_agent.stability import StabilityJudge, doubt_lines
+from profiler_agent.status_board import StatusBoard
 from profiler_agent.stopping import BOUND_PERCENT, PRESETS, Preset, StoppingRule
 from profiler_agent.uploading import Uploader
 from shared import __version__
@@ -117,6 +118,7 @@ class Profiler:
     Attributes:
         check: called between rounds; raises to stop (a cancelled job).
         most_bytes: memory for graphs that stay open between their rounds; 0 leaves it to the provider.
+        board: where it says how far it is.
     """
 
     client: ServerClient
@@ -128,6 +130,7 @@ class Profiler:
     check: Callable[[], None] = field(default=lambda: None)
     wait_for_others: bool = False
     most_bytes: int = 0
+    board: StatusBoard = field(default_factory=StatusBoard)
 
     def profile(self, request: ProfileRequest) -> tuple[Outcome, ...]:
         """Measure what is not measured yet in one campaign, and have the server make each space's table.
@@ -251,6 +254,8 @@ class Profiler:
             raise LutnasError(f"without the canary nothing can be measured: {loader.refused[canary]}")
         subjects = _subjects(missing, loader.loaded, group)
         judge = StabilityJudge(preset, odd=odd_reorders(group.tasks(), group.kernels()))
+        runs = [one.run for one in group.runs]
+        before = len({task for run in group.runs for task in run.tasks}) - len(missing)
         tasks = {task for run in group.runs for task in run.plan.tasks if task.role != "isolated"}
         rule = StoppingRule(preset, len(tasks), time.monotonic)
         timer = RoundTimer(loader.loaded[canary], self.clock_ns)
@@ -258,6 +263,8 @@ class Profiler:
         def on_round(all_subjects: Sequence[Subject]) -> None:
             self.check()
             judge.look()
+            self.board.look()
+            self.board.measuring(runs, before, all_subjects)
             self.progress.measured(all_subjects, preset.max_rounds)
 
         uploader = Uploader(self.client, self.sleep)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from shared.choice import Choice, ChoiceRequest
+from shared.device_status import DeviceStatus
 from shared.errors import (
     AccessDenied,
     Conflict,
@@ -34,6 +35,8 @@ from shared.wire import canonical_json, from_wire, to_wire
 
 T = TypeVar("T")
 TIMEOUT_S = 30.0
+REPORT_TIMEOUT_S = 2.0
+"""Nobody waits for it, and the end of a command waits for no answer."""
 FINISH_TIMEOUT_S = 300.0
 """The end of a run makes the server calibrate."""
 COMPRESS_ABOVE_BYTES = 10_000
@@ -209,14 +212,20 @@ class ServerClient:
         """All jobs of a device, those that are over too."""
         return self._value(tuple[Job, ...], "jobs", "GET", f"/v1/jobs?device={quote(device, safe='')}")
 
-    def lease_job(self, device: str, owner: str, lease_s: float) -> Job | None:
-        """Take the next job of the device, if there is one."""
-        answer = self._json("POST", "/v1/jobs/lease", {"device": device, "owner": owner, "lease_s": lease_s})
+    def report_status(self, device: str, status: DeviceStatus) -> None:
+        """Say how the device is."""
+        self._json("PUT", f"/v1/devices/{quote(device, safe='')}/status", to_wire(status), timeout_s=REPORT_TIMEOUT_S)
+
+    def lease_job(self, device: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> Job | None:
+        """Take the next job of the device, if there is one, and say how the device is."""
+        body = {"device": device, "owner": owner, "lease_s": lease_s, **_said(status)}
+        answer = self._json("POST", "/v1/jobs/lease", body)
         return None if answer.get("job") is None else self._read(Job, answer["job"])
 
-    def heartbeat(self, job_id: str, owner: str, lease_s: float) -> None:
+    def heartbeat(self, job_id: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> None:
         """Keep a job's lease. Conflict: the lease is another's, or the job is over."""
-        self._json("POST", f"/v1/jobs/{quote(job_id, safe='')}/heartbeat", {"owner": owner, "lease_s": lease_s})
+        body = {"owner": owner, "lease_s": lease_s, **_said(status)}
+        self._json("POST", f"/v1/jobs/{quote(job_id, safe='')}/heartbeat", body)
 
     def fetch_job(self, job_id: str) -> Job:
         """A job as it stands."""
@@ -310,6 +319,11 @@ class ServerClient:
 
     def _foreign(self, problem: str) -> ServerRefused:
         return ServerRefused(f"{self.url} does not speak as a lut-server does: {problem}; check the URL", 0, "foreign")
+
+
+def _said(status: DeviceStatus | None) -> dict[str, Any]:
+    """The field of a body; an older server passes over it."""
+    return {} if status is None else {"status": to_wire(status)}
 
 
 def _parse(response: httpx.Response) -> dict[str, Any] | None:

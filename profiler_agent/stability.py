@@ -12,11 +12,11 @@ from types import MappingProxyType
 from profiler_agent.campaign import Subject
 from profiler_agent.machine import Machine, steal_percent
 from profiler_agent.stopping import Preset, precision_reached
+from shared.device_status import HIGHEST_TEMPERATURE_C
 from shared.measurement import Measurement, Round, Verdict, quantile
 
 LARGEST_DRIFT = 1.10
 LARGEST_STEAL_PERCENT = 5.0
-HIGHEST_TEMPERATURE_C = 80.0
 LOOK_EVERY_S = 5.0
 SET_GOVERNOR = "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
 

@@ -21,6 +21,7 @@ from profiler_agent.retrying import is_passing, pauses_s
 from profiler_agent.server_client import ServerClient
 from profiler_agent.sessions import find_version
 from profiler_agent.spool import Spool
+from profiler_agent.status_board import StatusBoard
 from profiler_agent.stopping import PRESETS, Preset
 from profiler_agent.uploading import Uploader
 from profiler_agent.verifying import verify
@@ -52,6 +53,7 @@ class Worker:
     poll_s: float = 2.0
     lease_s: float = LEASE_S
     owner: str = dataclasses.field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    board: StatusBoard = dataclasses.field(default_factory=StatusBoard)
     sleep: Callable[[float], None] = time.sleep
     clock_s: Callable[[], float] = time.monotonic
 
@@ -70,7 +72,8 @@ class Worker:
                     self.client.register_device(self.device, probe())
                     registered = True
                 self._hand_in_results()
-                job = self.client.lease_job(self.device, self.owner, self.lease_s)
+                self.board.look()
+                job = self.client.lease_job(self.device, self.owner, self.lease_s, self.board.status())
                 away = pauses_s()
                 pause_s = self.poll_s
             except (ServerAway, ServerRefused) as error:
@@ -93,6 +96,7 @@ class Worker:
         over = threading.Event()
 
         def check() -> None:
+            self.board.look()
             if over.is_set():
                 raise JobOver(f"job {job.id} is over")
 
@@ -107,6 +111,8 @@ class Worker:
         except LutnasError as error:
             self.progress.say(f"job {job.id}: failed, {error}")
             result = JobResult(error=str(error))
+        finally:
+            self.board.rest()
         self.spool.keep_result(job.id, result)
         try:
             self._hand_in_results()
@@ -150,7 +156,9 @@ class Worker:
             provider=wanted.provider,
             optimisation=wanted.optimisation,
         )
-        profiler = Profiler(self.client, self.spool, self.progress, self.sleep, check=check, wait_for_others=True)
+        profiler = Profiler(
+            self.client, self.spool, self.progress, self.sleep, check=check, wait_for_others=True, board=self.board
+        )
         (outcome,) = profiler.profile(request)
         if outcome.problem is not None:
             raise outcome.problem
@@ -172,7 +180,7 @@ class Worker:
     def _beat(self, job: Job, stop: threading.Event, over: threading.Event) -> None:
         while not stop.wait(self.lease_s / 3):
             try:
-                self.client.heartbeat(job.id, self.owner, self.lease_s)
+                self.client.heartbeat(job.id, self.owner, self.lease_s, self.board.status())
             except (Conflict, NotFound):
                 if self._is_over(job.id):
                     over.set()

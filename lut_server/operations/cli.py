@@ -20,6 +20,7 @@ from shared.table_text import align
 
 Add = Callable[..., argparse.ArgumentParser]
 _LOST = {
+    "0007": "what agents last said of their devices",
     "0006": "pairing codes (tokens given for them stay)",
     "0005": "what searches found",
     "0004": "when tokens end and were last used",

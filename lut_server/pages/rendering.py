@@ -90,7 +90,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"ms": _ms, "percent": _percent, "moment": _moment, "ago": _ago, "short": _short}
+    environment.filters |= {
+        "ms": _ms,
+        "percent": _percent,
+        "moment": _moment,
+        "ago": _ago,
+        "short": _short,
+        "celsius": _celsius,
+    }
     return environment
 
 
@@ -119,6 +126,10 @@ def _ago(text: str | None, now: datetime) -> str:
         if seconds >= 2 * size_s:
             return f"{int(seconds // size_s)} {unit} ago"
     return f"{int(seconds)} s ago" if seconds >= 5 else "now"
+
+
+def _celsius(value: float | None) -> str:
+    return "not told" if value is None else f"{value:.0f} °C"
 
 
 def _short(text: str) -> str:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from lut_server.answers import DeviceAnswer, DeviceDetailAnswer, DevicesAnswer, DeviceWithTables, answer
 from lut_server.bodies import NewDevice, parse_body
 from lut_server.services import Agent, Body, Reader, StoreHere, documented
+from shared.device_status import DeviceStatus
 
 router = APIRouter(prefix="/v1/devices", tags=["devices"])
 
@@ -27,6 +28,16 @@ def register(principal: Agent, store: StoreHere, body: Body) -> Response:
 def list_devices(principal: Reader, store: StoreHere) -> Response:
     own = principal.which_device(None)
     return answer(DevicesAnswer(tuple(one for one in store.devices.list() if own in (None, one.name))))
+
+
+@router.put(
+    "/{name}/status",
+    summary="Say how a device is, and how far a campaign on it",
+    **documented({200: DeviceAnswer}, "unknown_device", role="agent", body=DeviceStatus),
+)
+def report(name: str, principal: Agent, store: StoreHere, body: Body) -> Response:
+    principal.require_device(name)
+    return answer(DeviceAnswer(store.devices.report(name, parse_body(DeviceStatus, body))))
 
 
 @router.get(

@@ -41,7 +41,7 @@ def list_jobs(principal: Reader, store: StoreHere, device: str | None = None, st
 def lease(principal: Agent, store: StoreHere, body: Body) -> Response:
     request = parse_body(LeaseRequest, body)
     principal.require_device(request.device)
-    return answer(LeaseAnswer(store.jobs.lease(request.device, request.owner, request.lease_s)))
+    return answer(LeaseAnswer(store.jobs.lease(request.device, request.owner, request.lease_s, request.status)))
 
 
 @router.get("/{job_id}", summary="A job", **documented({200: JobAnswer}, "unknown_job"))
@@ -89,7 +89,7 @@ def requeue(job_id: str, principal: Searcher, store: StoreHere) -> Response:
 def heartbeat(job_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
     principal.require_device(store.jobs.get(job_id).job.device)
     beat = parse_body(Heartbeat, body)
-    return answer(JobAnswer(store.jobs.heartbeat(job_id, beat.owner, beat.lease_s)))
+    return answer(JobAnswer(store.jobs.heartbeat(job_id, beat.owner, beat.lease_s, beat.status)))
 
 
 @router.post(

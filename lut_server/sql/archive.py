@@ -25,8 +25,8 @@ from shared.wire import canonical_json
 CHUNK = 100
 _COUNTER = "number"
 _MOMENTS = frozenset({"created_at", "last_seen_at", "last_asked_at", "lease_owner", "lease_until", "attempts"})
-LEFT_OUT = ("tokens", "pairings")
-"""Database tables without records: the secrets of one server."""
+LEFT_OUT = ("tokens", "pairings", "device_statuses")
+"""Database tables without records: the secrets of one server, and what was true for a minute."""
 
 
 @dataclass(frozen=True)

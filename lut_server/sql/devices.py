@@ -12,7 +12,11 @@ from lut_server import refusals, schema
 from lut_server.clock import Clock, stamp
 from lut_server.database import Database, insert_missing
 from lut_server.store import Device
-from shared.wire import canonical_json
+from shared.device_status import DeviceStatus
+from shared.wire import canonical_json, from_wire
+
+_STATUSES = schema.device_statuses.c
+_QUERY = select(schema.devices, _STATUSES.content, _STATUSES.reported_at).outerjoin(schema.device_statuses)
 
 
 class SqlDevices:
@@ -45,11 +49,19 @@ class SqlDevices:
         with self._database.write() as connection:
             touch_device(connection, name, stamp(self._clock()))
 
+    def report(self, name: str, status: DeviceStatus) -> Device:
+        now = stamp(self._clock())
+        with self._database.write() as connection:
+            require_device(connection, name)
+            keep_status(connection, name, now, status)
+            touch_device(connection, name, now)
+            row = _find(connection, name)
+        assert row is not None
+        return _device(row)
+
     def list(self) -> tuple[Device, ...]:
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(schema.devices).order_by(schema.devices.c.created_at, schema.devices.c.name)
-            )
+            rows = connection.execute(_QUERY.order_by(schema.devices.c.created_at, schema.devices.c.name))
             return tuple(_device(row) for row in rows)
 
 
@@ -65,15 +77,30 @@ def touch_device(connection: Connection, name: str, now: str) -> None:
     connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(last_seen_at=now))
 
 
-def note_asked(connection: Connection, name: str, now: str) -> None:
-    """Note within a transaction, last of all, that an agent asked for work of the device or is at it."""
+def note_asked(connection: Connection, name: str, now: str, status: DeviceStatus | None = None) -> None:
+    """Note within a transaction, last of all, that an agent asked for work of the device or is at it, and what it says.
+
+    The device's status is locked before the device, here and wherever both are.
+    """
+    if status is not None:
+        keep_status(connection, name, now, status)
     values = {"last_seen_at": now, "last_asked_at": now}
     connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(values))
 
 
+def keep_status(connection: Connection, name: str, now: str, status: DeviceStatus) -> None:
+    """Keep a device's status within a transaction."""
+    values = {"device": name, "content": canonical_json(status).decode(), "reported_at": now}
+    if insert_missing(connection, schema.device_statuses, values) == 0:
+        connection.execute(update(schema.device_statuses).where(schema.device_statuses.c.device == name).values(values))
+
+
 def _find(connection: Connection, name: str) -> Row[Any] | None:
-    return connection.execute(select(schema.devices).where(schema.devices.c.name == name)).one_or_none()
+    return connection.execute(_QUERY.where(schema.devices.c.name == name)).one_or_none()
 
 
 def _device(row: Row[Any]) -> Device:
-    return Device(row.name, json.loads(row.probe), row.created_at, row.last_seen_at, row.last_asked_at)
+    status = None if row.content is None else from_wire(DeviceStatus, json.loads(row.content))
+    return Device(
+        row.name, json.loads(row.probe), row.created_at, row.last_seen_at, row.last_asked_at, status, row.reported_at
+    )

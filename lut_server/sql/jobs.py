@@ -14,6 +14,7 @@ from lut_server import refusals, schema
 from lut_server.clock import Clock, stamp
 from lut_server.database import Database
 from lut_server.sql.devices import note_asked, require_device, touch_device
+from shared.device_status import DeviceStatus
 from shared.jobs import Job, JobResult, NewJob, Verification
 from shared.wire import canonical_json, from_wire
 
@@ -38,7 +39,28 @@ class SqlJobs:
         self._new_id = new_id
 
     def add(self, job: NewJob) -> Job:
-        values: dict[str, Any] = {
+        values = self._row_of(job)
+        with self._database.write() as connection:
+            require_device(connection, job.device)
+            connection.execute(insert(schema.jobs).values(values))
+            return self._read(connection, values["id"])
+
+    def add_once(self, job: NewJob) -> tuple[Job, bool]:
+        values = self._row_of(job)
+        same = (_JOBS.device == job.device, _JOBS.content == values["content"], _JOBS.state.in_(("queued", "leased")))
+        with self._database.write() as connection:
+            require_device(connection, job.device)
+            # Who asks for the same waits here, and finds the job of whoever was first.
+            connection.execute(
+                select(schema.devices).where(schema.devices.c.name == job.device).with_for_update(key_share=True)
+            )
+            known = connection.scalar(select(_JOBS.id).where(*same).limit(1))
+            if known is None:
+                connection.execute(insert(schema.jobs).values(values))
+            return self._read(connection, known or values["id"]), known is None
+
+    def _row_of(self, job: NewJob) -> dict[str, Any]:
+        return {
             "id": self._new_id(),
             "device": job.device,
             "content": canonical_json(job).decode(),
@@ -48,10 +70,6 @@ class SqlJobs:
             "priority": job.priority,
             "created_at": stamp(self._clock()),
         }
-        with self._database.write() as connection:
-            require_device(connection, job.device)
-            connection.execute(insert(schema.jobs).values(values))
-            return self._read(connection, values["id"])
 
     def get(self, job_id: str) -> Job:
         self._free_lost_leases()
@@ -68,7 +86,7 @@ class SqlJobs:
         with self._database.read() as connection:
             return tuple(_job(row, self._clock()) for row in connection.execute(query))
 
-    def lease(self, device: str, owner: str, lease_s: float) -> Job | None:
+    def lease(self, device: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> Job | None:
         now = self._clock()
         with self._database.write() as connection:
             require_device(connection, device)
@@ -82,10 +100,10 @@ class SqlJobs:
                 until = stamp(now + timedelta(seconds=lease_s))
                 attempts = row.attempts + 1
                 _set(connection, row.id, state="leased", attempts=attempts, lease_owner=owner, lease_until=until)
-            note_asked(connection, device, stamp(now))
+            note_asked(connection, device, stamp(now), status)
             return None if row is None else self._read(connection, row.id)
 
-    def heartbeat(self, job_id: str, owner: str, lease_s: float) -> Job:
+    def heartbeat(self, job_id: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> Job:
         now = self._clock()
         self._free_lost_leases()
         with self._database.write() as connection:
@@ -94,7 +112,7 @@ class SqlJobs:
                 holder = f"leased to '{row.lease_owner}'" if row.state == "leased" else row.state
                 raise refusals.refused("conflict", f"job {job_id} is not leased to '{owner}' any more: it is {holder}")
             _set(connection, job_id, lease_until=stamp(now + timedelta(seconds=lease_s)))
-            note_asked(connection, row.device, stamp(now))
+            note_asked(connection, row.device, stamp(now), status)
             return self._read(connection, job_id)
 
     def cancel(self, job_id: str) -> Job:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 from sqlalchemy.sql.functions import count
 
 from lut_server import refusals, schema
@@ -17,6 +17,7 @@ from lut_server.sql.devices import require_device, touch_device
 from lut_server.sql.tables import add_table, get_summary
 from lut_server.store import Stored, StoredRun, TableSummary, WrittenMeasurement
 from shared.measurement import Measurement, Run
+from shared.plan import ROLES
 from shared.table import LatencyTable
 from shared.wire import canonical_json, from_wire
 
@@ -115,6 +116,16 @@ class SqlRuns:
             contents = connection.scalars(query).all()
         found = tuple(map(read_measurement, contents))
         return tuple(one for one in found if one.role == "kernel")
+
+    def count_roles(self, run_id: str) -> dict[str, int]:
+        # Canonical JSON: in a text these quotation marks would be escaped.
+        is_of = {role: _MEASUREMENTS.content.contains(f'"role":"{role}"') for role in ROLES}
+        counts = (func.sum(case((condition, 1), else_=0)).label(role) for role, condition in is_of.items())
+        query = select(*counts).where(_MEASUREMENTS.run == run_id)
+        with self._database.read() as connection:
+            _get(connection, run_id)
+            row = connection.execute(query).one()
+        return {role: int(getattr(row, role) or 0) for role in ROLES}
 
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
         with self._database.read() as connection:

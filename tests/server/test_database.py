@@ -17,7 +17,7 @@ def test_migrations_end_at_the_schema_that_the_code_uses(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/a.db")
     with database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    assert database.revision() == "0006"
+    assert database.revision() == "0007"
     database.close()
 
 
@@ -47,7 +47,7 @@ def test_database_of_a_newer_lutnas_is_refused_and_left_alone(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0099'")
     connection.close()
-    with pytest.raises(SchemaTooNew, match="has schema 99, this lutnas reads up to 5; upgrade lutnas"):
+    with pytest.raises(SchemaTooNew, match="has schema 99, this lutnas reads up to 7; upgrade lutnas"):
         open_store(f"sqlite:///{path}")
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0099",)]
@@ -73,5 +73,5 @@ def test_servers_that_start_at_once_migrate_once(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
     with ThreadPoolExecutor(4) as pool:
         for store in pool.map(lambda _: open_store(url), range(4)):
-            assert store.revision() == "0006"
+            assert store.revision() == "0007"
             store.close()

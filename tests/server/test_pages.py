@@ -62,7 +62,7 @@ def test_an_error_on_a_page_is_a_page_and_on_its_twin_the_one_error_shape(story)
 
 def test_device_says_what_is_missing_and_how_the_newest_run_went(story):
     rows = {row["device"]["name"]: row for row in story.get("/?format=json").json()["devices"]}
-    assert rows["pi"]["health"] == "working"
+    assert rows["pi"]["health"] == "alive"
     assert rows["pi"]["verdict"] == {"ops": 12, "stable": 12, "reasons": []}
     assert rows["pi"]["newest_run"]["run"]["id"] == "run-2"
     assert "no kernel prices" in rows["pi"]["missing"][0]

@@ -1,0 +1,78 @@
+"""Whether anybody works on a device, and at what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from lut_server.store import Device, StoredRun
+from shared.device_status import CampaignProgress
+from shared.jobs import Job
+
+ALIVE_S = 60.0
+"""Agents ask for work every few seconds, and a busy one is heard of three times a minute."""
+RECENT_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a device is doing.
+
+    Attributes:
+        says: for people.
+        job: that an agent holds; None: none.
+        attempt, max_attempts: of the job.
+        measured, tasks: of a campaign whose agent says how far it is.
+    """
+
+    says: str
+    job: str | None = None
+    attempt: int | None = None
+    max_attempts: int | None = None
+    measured: int | None = None
+    tasks: int | None = None
+
+
+def age_s(moment: str | None, now: datetime) -> float:
+    """Seconds since a moment; infinite where there was none."""
+    return float("inf") if moment is None else (now - datetime.fromisoformat(moment)).total_seconds()
+
+
+def find_health(device: Device, imported: bool, now: datetime) -> str:
+    """`alive` (its agent was heard of within a minute), `seen` (within a day), `silent`, or `imported` (no agent)."""
+    if imported and device.last_asked_at is None:
+        return "imported"
+    since_s = age_s(device.last_seen_at, now)
+    if since_s <= ALIVE_S:
+        return "alive"
+    return "seen" if since_s <= RECENT_S else "silent"
+
+
+def find_activity(
+    device: Device, health: str, leased: Sequence[Job], newest_run: StoredRun | None, now: datetime
+) -> Activity:
+    """What a device is doing, by the jobs that its agents hold, by what they say, and by what they upload."""
+    campaign = _campaign(device, newest_run, now)
+    far = f": {campaign.measured} of {campaign.tasks} measured" if campaign else ""
+    measured, tasks = (campaign.measured, campaign.tasks) if campaign else (None, None)
+    if leased:
+        job = leased[-1]
+        says = f"job {job.id[:8]}, {job.job.kind} of {job.job.space}, attempt {job.attempts} of {job.max_attempts}{far}"
+        return Activity(says, job.id, job.attempts, job.max_attempts, measured, tasks)
+    if campaign is not None:
+        return Activity(f"profile of {', '.join(campaign.spaces)}{far}", measured=measured, tasks=tasks)
+    if health == "alive" and newest_run is not None and not newest_run.finished:
+        return Activity(f"run {newest_run.run.id}: {newest_run.measurements} measurements so far")
+    if health == "alive":
+        return Activity("idle")
+    return Activity("nothing: no agent" if health == "imported" else "not heard of")
+
+
+def _campaign(device: Device, newest_run: StoredRun | None, now: datetime) -> CampaignProgress | None:
+    """That which is under way: said a moment ago, and not finished since."""
+    campaign = device.status.campaign if device.status else None
+    if campaign is None or age_s(device.status_at, now) > ALIVE_S:
+        return None
+    is_over = newest_run is not None and newest_run.finished and newest_run.run.id in campaign.runs
+    return None if is_over else campaign
