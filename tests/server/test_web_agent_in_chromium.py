@@ -212,6 +212,8 @@ def test_a_phone_measures_itself_and_shows_its_table(server, phone):
     assert (runtime["engine"], runtime["provider"], runtime["threads"]) == ("onnxruntime-web", "wasm/simd", 1)
     assert "Chrome" in stored["run"]["probe"]["user agent"]
     assert stored["run"]["probe"]["cross-origin isolated"] == "yes"
+    (device,) = server.get("/v1/devices")["devices"]
+    assert device["last_asked_at"] is not None
     table = server.get("/v1/devices/phone/table?runtime=onnxruntime-web/wasm/simd/threads=1")
     assert table["space"] == SPACE
     assert "kernels" not in table  # a browser does not show them: op prices carry the bound

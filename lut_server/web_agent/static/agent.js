@@ -13,6 +13,7 @@ const LEASE_S = 60;
 const BATCH = 50;
 const UPLOAD_FROM = 20;
 const ASK_AGAIN_MS = 10_000;
+const STATUS_EVERY_MS = 15_000;
 const OVER = ["done", "failed", "dead", "cancelled"];
 
 /** Nobody waits for a job any more. */
@@ -348,6 +349,9 @@ export class Agent {
       throw new Error(`a browser does not show which kernels it executes: there is nothing to ${job.job.kind}`);
     }
     const { space, runtime: wanted } = job.job;
+    if (wanted.precision !== "fp32" || wanted.batch !== 1) {
+      throw new Error(`this page measures fp32 and single images, not ${wanted.precision} in batches of ${wanted.batch}`);
+    }
     const isOurs = wanted.engine === "onnxruntime-web";
     const entry = await this.begin({
       space, calibration: 40, heldOut: 40,
@@ -362,21 +366,32 @@ export class Agent {
 /** Hands in one run: everything, or what there is in passing, now and then, without waiting for a server that is away. */
 class Uploads {
   constructor(agent, entry) {
-    Object.assign(this, { agent, entry, isKnown: false, notBefore: 0 });
+    Object.assign(this, { agent, entry, isKnown: false, notBefore: 0, nextStatus: 0 });
   }
 
   async inPassing() {
     if (Date.now() < this.notBefore) return;
     const unsent = await this.unsent();
-    if (unsent.length < UPLOAD_FROM) return;
     try {
-      await this.send(unsent);
-      this.agent.show({ offline: null });
+      await this.tellStatus();
+      if (unsent.length >= UPLOAD_FROM) await this.send(unsent);
+      if (this.agent.state.offline) this.agent.show({ offline: null });
     } catch (error) {
       if (!(error instanceof ServerAway)) throw error;
       this.notBefore = Date.now() + ASK_AGAIN_MS;
       this.agent.show({ offline: `${error.message}: measuring goes on, ${unsent.length} measurements wait here` });
     }
+  }
+
+  /** How far the campaign is, now and then, for whoever looks at the fleet. */
+  async tellStatus() {
+    const { progress } = this.agent.state;
+    if (!progress?.tasks || Date.now() < this.nextStatus) return;
+    const campaign = {
+      runs: [this.entry.id], spaces: [this.entry.run.space], measured: progress.done, tasks: progress.tasks,
+    };
+    await this.agent.server.putStatus(this.entry.run.device, { campaign });
+    this.nextStatus = Date.now() + STATUS_EVERY_MS;
   }
 
   async everything() {
