@@ -20,7 +20,6 @@ from shared.plan import Task
 
 COOL_DOWN_S = 0.5
 """Pause when every task of a round met a busy machine; less when fewer did."""
-MOST_REDOS_PER_TASK = 15
 MOST_TIMELESS_ROUNDS = 50
 """In a row: one jump of the clock spoils one round; a clock that spoils so many is of no use."""
 CHOOSING_ROUNDS = 6
@@ -165,7 +164,7 @@ class Campaign:
             timed = self._timer.time(subject.graph, subject.minus)
             self._require_a_clock(timed)
             off = timed is not None and self._watch.is_off(timed)
-            if timed is None or (off and subject.redos < MOST_REDOS_PER_TASK):
+            if timed is None or (off and subject.redos < self._rule.most_redos):
                 subject.redos += 1
                 again.append(subject)
             else:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from profiler_agent.commands.adb import add_phone
 from profiler_agent.commands.compare import add_compare
 from profiler_agent.commands.doctor import add_doctor
 from profiler_agent.commands.enrol import add_enrol
@@ -17,6 +18,7 @@ from profiler_agent.commands.own_files import add_own_files
 from profiler_agent.commands.profile import add_sizes, add_spaces, report_tables, wanted_spaces
 from profiler_agent.commands.runtime import add_optimisation, add_precision, add_provider
 from profiler_agent.commands.server import add_access, open_client
+from profiler_agent.commands.spooled import add_spooled, check_spooled, run_profile_spooled
 from profiler_agent.interrupts import Interrupted, interruptible
 from profiler_agent.spool import default_spool
 from profiler_agent.stopping import BOUND_PERCENT, PRESETS
@@ -88,12 +90,15 @@ def run_profile(arguments: argparse.Namespace) -> int:
         arguments.provider,
         arguments.optimisation,
     )
-    progress = Progress(_say, sys.stderr.isatty())
+    progress, most_bytes = Progress(_say, sys.stderr.isatty()), arguments.memory_mb * 1_000_000
+    if arguments.spooled:
+        check_spooled(arguments)
+        return run_profile_spooled(request, Spool(_spool_folder(arguments)), progress, most_bytes)
     if where_to_write(arguments) is not None:
         return run_profile_offline(arguments, request, Spool(_spool_folder(arguments)), progress)
     board = StatusBoard()
     with open_client(arguments) as client:
-        spool, most_bytes = Spool(_spool_folder(arguments)), arguments.memory_mb * 1_000_000
+        spool = Spool(_spool_folder(arguments))
         profiler = Profiler(client, spool, progress, most_bytes=most_bytes, board=board)
         with reporting(client, arguments.device, board):
             outcomes = profiler.profile(request)
@@ -151,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     profile = commands.add_parser("profile", help="make this device's latency tables")
     _add_server(profile, required=False)
     add_offline(profile)
+    add_spooled(profile)
     _add_device(profile)
     _add_plan(profile)
     add_provider(profile)
@@ -169,6 +175,14 @@ def _parser() -> argparse.ArgumentParser:
         help="for graphs that stay open between their rounds, which saves time (0: none does)",
     )
     profile.set_defaults(command=run_profile)
+
+    phone = commands.add_parser("adb", help="make the latency tables of a phone that is connected by USB")
+    _add_server(phone)
+    _add_device(phone)
+    _add_plan(phone)
+    add_provider(phone)
+    add_optimisation(phone)
+    add_phone(phone)
 
     work = commands.add_parser("work", help="do the server's jobs for this device")
     _add_server(work)

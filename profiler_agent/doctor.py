@@ -15,6 +15,7 @@ from itertools import pairwise
 from statistics import fmean, median, stdev
 
 from profiler_agent.campaign import CanaryWatch
+from profiler_agent.emulation import NOT_THE_DEVICE
 from profiler_agent.machine import Machine, steal_percent
 from profiler_agent.round_timer import RoundTimer, TimedGraph
 from profiler_agent.sessions import load_graph, local_runtime
@@ -234,6 +235,8 @@ def machine_findings(
 ) -> list[Finding]:
     """What the operating system says; what cannot be read is left out, and is no fault."""
     findings = []
+    if machine.emulator is not None:
+        findings.append(Finding("emulated", "poor", f"by {machine.emulator}", NOT_THE_DEVICE))
     governors = machine.governors()
     if governors:
         slow = [governor for governor in governors if governor != "performance"]

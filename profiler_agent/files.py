@@ -131,7 +131,7 @@ def only_one(path: Path, wait: bool, busy: str) -> Iterator[None]:
     """Hold the lock on a file; it goes with the process, however that ends.
 
     Raises:
-        LutnasError: with the text `busy`, if another process holds it and `wait` is false.
+        LutnasError: with the text `busy`, if another process holds it and `wait` is false; there are no locks here.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,4 +141,8 @@ def only_one(path: Path, wait: bool, busy: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise LutnasError(busy) from None
+        except OSError as error:
+            raise LutnasError(
+                f"cannot lock {path}: {error.strerror or error}; put the folder on another disk"
+            ) from error
         yield

@@ -9,9 +9,17 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from profiler_agent.android.properties import Phone, find_phone, read_properties
+from profiler_agent.clusters import Cluster, find_clusters
+from profiler_agent.emulation import find_emulator
+from profiler_agent.watch_file import WatchFile, find_watch_file
+
 UNKNOWN = "unknown"
+ANDROID_PROGRAMS = "/system/bin"
+"""Termux and a proot have other folders in their PATH."""
 THROTTLED_NOW = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "temperature limit"}
 """Bits of `vcgencmd get_throttled` that speak of this moment (those from 16 on speak of the time since boot)."""
 
@@ -25,14 +33,34 @@ class CpuTimes:
 
 
 class Machine:
-    """Reads /proc and /sys below `root`."""
+    """Reads /proc and /sys below `root`, and what a program outside says of it."""
 
-    def __init__(self, root: Path = Path("/"), run: Callable[[list[str]], str | None] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        run: Callable[[list[str]], str | None] | None = None,
+        watch: WatchFile | None = None,
+    ) -> None:
         self._root = root
         self._run = run or run_quietly
+        self._watch = watch or find_watch_file()
+
+    @cached_property
+    def phone(self) -> Phone | None:
+        """The phone that this is; None on everything but Android."""
+        return find_phone(read_properties(self._run(["getprop"]) or ""))
+
+    @cached_property
+    def emulator(self) -> str | None:
+        """What only imitates the processor (`profiler_agent.emulation`); None where it is real, or nothing tells."""
+        if self.phone is not None and self.phone.emulator:
+            return "Android's emulator"
+        return find_emulator(self._root, platform.machine())
 
     def cpu_model(self) -> str:
         """As the processor, or the board, calls itself."""
+        if self.phone is not None and self.phone.soc:
+            return self.phone.soc
         text = self._read("proc/cpuinfo") or ""
         for field in ("model name", "Model", "Hardware", "cpu model"):
             match = re.search(rf"^{field}\s*:\s*(.+)$", text, re.MULTILINE)
@@ -63,6 +91,15 @@ class Machine:
         low, now, high = (int(value or 0) // 1000 for value in values)
         return f"{now} ({low} to {high})"
 
+    def clusters(self) -> tuple[Cluster, ...]:
+        """Cores by their highest frequency."""
+        highest_khz = {}
+        for path in self._glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq"):
+            text, core = (_read_file(path) or "").strip(), path.parts[-3].removeprefix("cpu")
+            if core.isdecimal() and re.fullmatch(r"\d{4,9}", text):
+                highest_khz[int(core)] = int(text)
+        return find_clusters(highest_khz)
+
     def temperature_c(self) -> float | None:
         """Of the hottest thermal zone."""
         found = []
@@ -73,7 +110,9 @@ class Machine:
         return max(found, default=None)
 
     def throttling(self) -> list[str] | None:
-        """What holds a Raspberry Pi back right now; None on machines that do not tell."""
+        """What holds a Raspberry Pi, or a watched machine, back right now; None on machines that do not tell."""
+        if self._watch is not None:
+            return list(self._watch.read().held_back)
         answer = self._run(["vcgencmd", "get_throttled"]) or self._read(
             "sys/devices/platform/soc/soc:firmware/get_throttled"
         )
@@ -82,6 +121,10 @@ class Machine:
             return None
         flags = int(match.group(1), 16)
         return [text for bit, text in THROTTLED_NOW.items() if flags >> bit & 1]
+
+    def watched_facts(self) -> dict[str, str]:
+        """What a program outside adds to the probe."""
+        return {} if self._watch is None else dict(self._watch.read().facts)
 
     def memory_mb(self) -> str:
         """Available and total memory."""
@@ -131,10 +174,11 @@ def steal_percent(before: CpuTimes | None, after: CpuTimes | None) -> float | No
 
 def run_quietly(command: list[str]) -> str | None:
     """Output of a command; None where it is missing or fails."""
-    if shutil.which(command[0]) is None:
+    program = shutil.which(command[0]) or shutil.which(command[0], path=ANDROID_PROGRAMS)
+    if program is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None

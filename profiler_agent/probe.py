@@ -27,7 +27,9 @@ def probe(machine: Machine | None = None, sleep: Callable[[float], None] = time.
         "host": platform.node() or UNKNOWN,
         "cpu": machine.cpu_model(),
         "architecture": platform.machine() or UNKNOWN,
+        "emulated": machine.emulator or "no",
         "cores": machine.cores(),
+        "clusters": ", ".join(map(str, machine.clusters())) or UNKNOWN,
         "governor": ", ".join(machine.governors()) or UNKNOWN,
         "frequency_mhz": machine.frequencies_mhz(),
         "temperature_c": UNKNOWN if temperature_c is None else f"{temperature_c:.1f}",
@@ -35,15 +37,19 @@ def probe(machine: Machine | None = None, sleep: Callable[[float], None] = time.
         "memory_mb": machine.memory_mb(),
         "load": machine.load(),
         "steal_percent": UNKNOWN if steal is None else f"{steal:.1f}",
-        "os": _operating_system(),
+        "os": _operating_system(machine),
         "python": platform.python_version(),
         "onnxruntime": version,
         "providers": providers,
         "agent": __version__,
+        **({} if machine.phone is None else {"phone": machine.phone.model}),
+        **machine.watched_facts(),
     }
 
 
-def _operating_system() -> str:
+def _operating_system(machine: Machine) -> str:
+    if machine.phone is not None:
+        return f"Android {machine.phone.version}, Linux {platform.release()}"
     try:
         name = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
     except OSError:

@@ -119,6 +119,7 @@ class Profiler:
         check: called between rounds; raises to stop (a cancelled job).
         most_bytes: memory for graphs that stay open between their rounds; 0 leaves it to the provider.
         board: where it says how far it is.
+        asks_server: without, plan and graphs come from the spool, and what is measured stays there.
     """
 
     client: ServerClient
@@ -131,6 +132,7 @@ class Profiler:
     wait_for_others: bool = False
     most_bytes: int = 0
     board: StatusBoard = field(default_factory=StatusBoard)
+    asks_server: bool = True
 
     def profile(self, request: ProfileRequest) -> tuple[Outcome, ...]:
         """Measure what is not measured yet in one campaign, and have the server make each space's table.
@@ -200,6 +202,8 @@ class Profiler:
         return outcome
 
     def _greet(self, device: str, description: dict[str, str]) -> bool:
+        if not self.asks_server:
+            return False
         try:
             retry(lambda: self.client.register_device(device, description), 2, self.sleep)
         except ServerAway as error:
@@ -209,21 +213,22 @@ class Profiler:
 
     def _plan(self, space: Space, request: ProfileRequest, online: bool) -> Plan:
         wanted = (str(space), request.calibration, request.held_out, request.seed)
-        key = ["plan", *map(str, wanted)]
+        key = plan_key(*wanted)
         if online:
             plan = retry(lambda: self.client.fetch_plan(*wanted), sleep=self.sleep)
             self.spool.keep_known(key, to_wire(plan))
             return plan
         known = self.spool.find_known(key)
         if known is None:
-            raise ServerAway(f"no answer from {self.client.url}, and {self.spool.folder} has no such plan from before")
+            away = f"no answer from {self.client.url}, and " if self.asks_server else ""
+            raise ServerAway(f"{away}{self.spool.folder} has no such plan from before")
         return from_wire(Plan, known)
 
     def _find_table(self, like: Run, online: bool) -> Outcome | None:
         """The server's table, if it was made from the same plan by the same agent version."""
         if not online:
             finished = self.spool.find_finished(like)
-            if finished is None or next(finished.unsent(self.client.url), None) is not None:
+            if finished is None or (self.asks_server and next(finished.unsent(self.client.url), None) is not None):
                 return None
             return Outcome(finished.run.id, like.space, finished.read_answer(), measured=False)
         table = self.client.find_table(like.device, like.space, like.runtime)
@@ -301,7 +306,7 @@ class Profiler:
                 yield one
                 continue
             table, problem = None, away
-            if away is None:
+            if away is None and self.asks_server:
                 try:
                     table = self._upload(one, force)
                 except ServerAway as error:
@@ -324,6 +329,11 @@ class Profiler:
             f"{error}; spooled {waiting} measurements in {self.spool.folder}; upload later with:"
             f" profiler-agent upload --spool {self.spool.folder} --server {self.client.url}"
         )
+
+
+def plan_key(space: str, calibration: int, held_out: int, seed: int) -> list[str]:
+    """What a plan goes by among what a spool knows."""
+    return ["plan", space, str(calibration), str(held_out), str(seed)]
 
 
 def memory_to_keep_open(runtime: Runtime) -> int:

@@ -78,7 +78,8 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider(
         "xnnpack",
         "XnnpackExecutionProvider",
-        f"{_FROM_SOURCE} --use_xnnpack (Linux, Windows, Android; the Android and iOS packages have it, without Python)",
+        "pkg install python-onnxruntime in Termux (Android); elsewhere no package with Python has it: build"
+        " ONNX Runtime from source with --use_xnnpack (Linux, Windows)",
         options={"intra_op_num_threads": "{threads}"},
         own_threads=True,
     ),
@@ -86,7 +87,7 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider(
         "nnapi",
         "NnapiExecutionProvider",
-        f"{_FROM_SOURCE} --use_nnapi (Android 8.1 or newer; the Android package has it, without Python)",
+        "pkg install python-onnxruntime in Termux (Android 8.1 or newer)",
     ),
     Provider(
         "qnn",

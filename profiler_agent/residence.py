@@ -118,7 +118,10 @@ class GuestGraph(TimedGraph):
 
 
 def give_back_memory() -> None:
-    """Let the system have what was freed: glibc keeps it, and many graphs loaded one after another leave holes."""
+    """Let the system have what was freed: glibc keeps it, and many graphs loaded one after another leave holes.
+
+    Android's C library has no such call; it is "linux" to Python up to 3.12, and "android" from 3.13 on.
+    """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)

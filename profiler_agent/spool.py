@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from profiler_agent.files import LineLog, disk_errors, only_one, read_bytes, read_sha256, write_somewhere, write_whole
-from shared.errors import CorruptFile, InvalidValue
+from shared.errors import CorruptFile, InvalidValue, WrongUse
 from shared.jobs import JobResult
 from shared.measurement import Measurement, Round, Run, Verdict
 from shared.plan import Plan, Task
@@ -33,11 +33,18 @@ from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
 
 def default_spool(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder for what must outlive this process, as the platform has it."""
+    """The folder for what must outlive this process, as the platform has it.
+
+    Raises:
+        WrongUse: nothing names one, and this user has no home.
+    """
     if environment.get("LUTNAS_SPOOL"):
         return Path(environment["LUTNAS_SPOOL"])
     state = environment.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "lutnas"
+    try:
+        return (Path(state) if state else Path.home() / ".local" / "state") / "lutnas"
+    except RuntimeError as error:
+        raise WrongUse("this user has no home folder: name a folder with --spool or LUTNAS_SPOOL") from error
 
 
 def measurement_id(run_id: str, task: Task) -> str:

@@ -10,6 +10,7 @@ from statistics import median
 from types import MappingProxyType
 
 from profiler_agent.campaign import Subject
+from profiler_agent.emulation import NOT_THE_DEVICE
 from profiler_agent.machine import Machine, steal_percent
 from profiler_agent.stopping import Preset, precision_reached
 from shared.device_status import HIGHEST_TEMPERATURE_C
@@ -54,8 +55,12 @@ class StabilityJudge:
 
     def judge(self, subject: Subject) -> Verdict:
         """The verdict on a subject that is done. Advice alone leaves it stable."""
-        problems = self._problems_of_subject(subject) + self._problems_of_machine()
+        problems = self._emulation() + self._problems_of_subject(subject) + self._problems_of_machine()
         return Verdict(not problems, tuple(problems + self._advice()))
+
+    def _emulation(self) -> list[str]:
+        emulator = self._machine.emulator
+        return [] if emulator is None else [f"emulated by {emulator}: {NOT_THE_DEVICE}"]
 
     def _problems_of_subject(self, subject: Subject) -> list[str]:
         graphs = (subject.graph,) if subject.minus is None else (subject.graph, subject.minus)

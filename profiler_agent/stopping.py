@@ -36,6 +36,7 @@ class Preset:
         min_rounds: rounds that every task gets, whatever the time.
         max_rounds: rounds after which an op is done however imprecise; a whole network has `NETWORK_TIMES` as many.
         seconds_per_task: the campaign's time is up after this times the number of its tasks.
+        most_redos: rounds of a task that are thrown away, at most, since the canary was off.
     """
 
     name: str
@@ -43,12 +44,14 @@ class Preset:
     min_rounds: int
     max_rounds: int
     seconds_per_task: float
+    most_redos: int = 15
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         preset.name: preset
         for preset in (
+            Preset("smoke", 0.005, 2, 2, 0.0, most_redos=0),
             Preset("fast", 0.02, 6, 10, 1.0),
             Preset("standard", 0.01, 16, 30, 2.6),
             Preset("rigorous", 0.005, 24, 80, 10.0),
@@ -89,6 +92,11 @@ class StoppingRule:
         self._budget_s = preset.seconds_per_task * tasks
         self._time = ActiveTime(clock_s)
 
+    @property
+    def most_redos(self) -> int:
+        """Rounds of a task that may be thrown away."""
+        return self._preset.most_redos
+
     def tick(self) -> None:
         """To be called after every round, so that a jump of the clock is told from time spent."""
         self._time.tick()
@@ -96,7 +104,7 @@ class StoppingRule:
     def find_reason(self, rounds: Sequence[Round], divisor: int, role: str = "") -> str | None:
         """Why the task is done; None as long as it is not."""
         if role == "isolated":
-            return "isolated" if len(rounds) >= ISOLATED_ROUNDS else None
+            return "isolated" if len(rounds) >= min(ISOLATED_ROUNDS, self._preset.max_rounds) else None
         if len(rounds) < self._preset.min_rounds:
             return None
         if precision_reached(rounds, divisor) <= self._preset.precision:

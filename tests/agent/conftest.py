@@ -1,9 +1,14 @@
-"""A small server that keeps the contract of the agent's routes, and loses its temper when told to."""
+"""Servers for the agent: a small one that loses its temper when told to, and the real one as a program."""
 
 import gzip
 import hashlib
 import json
+import os
+import re
+import subprocess
+import sys
 import threading
+import urllib.request
 from collections.abc import Callable
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +27,7 @@ from shared.spaces import make_space, parse_space
 from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
 TOKEN = "secret-of-the-agent"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 @cache
@@ -36,7 +42,7 @@ class Refusal(Exception):
 
 
 class ContractServer:
-    """State and faults of the server; `start` and `stop` make it come and go on one port.
+    """Keeps the contract of the agent's routes; `start` and `stop` make it come and go on one port.
 
     Attributes:
         before: called with (method, path) before a request is answered; may raise Refusal, or return bytes to
@@ -249,3 +255,44 @@ def agent(server, tmp_path):
     connection = ["--server", server.url, "--token", TOKEN, "--spool", str(folder)]
     profile = ["profile", *connection, "--device", "bench", "--space", "nas-bench-201", *sizes.split()]
     return SimpleNamespace(connection=connection, profile=profile, spool=folder, tasks=29, Refusal=Refusal)
+
+
+class RealServer:
+    """A lut-server with a database of its own."""
+
+    def __init__(self, folder):
+        database = f"sqlite:///{folder / 'lut.db'}"
+        token = [sys.executable, "-m", "lut_server.cli", "token", "create", "--database-url", database]
+        made = subprocess.run(
+            [*token, "--role", "admin", "--name", "test"], env=ENVIRONMENT, capture_output=True, text=True
+        )
+        assert made.returncode == 0, made.stderr
+        self.token = made.stdout.split()[-1]
+        serve = [sys.executable, "-m", "lut_server.cli", "serve", "--port", "0", "--database-url", database]
+        self.process = subprocess.Popen(
+            serve, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        line = self.process.stdout.readline()
+        self.url = re.search(r"http://\S+", line).group(0)
+
+    def ask(self, method, path, body=None):
+        request = urllib.request.Request(
+            self.url + path,
+            None if body is None else json.dumps(body).encode(),
+            {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.loads(response.read())
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=20)
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    server = RealServer(tmp_path_factory.mktemp("server"))
+    yield server
+    server.stop()

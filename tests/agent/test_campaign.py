@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from profiler_agent.campaign import MOST_REDOS_PER_TASK, Campaign, CanaryWatch, Subject
+from profiler_agent.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.round_timer import RoundTimer, TimedGraph
 from profiler_agent.stability import StabilityJudge, canary_drift
 from profiler_agent.stopping import Preset, StoppingRule
@@ -163,7 +163,7 @@ def test_redos_are_bounded_and_what_is_kept_then_says_so(machine):
     busy = CanaryWatch(usual_ms=CANARY_MS / 1.3)
     judge = StabilityJudge(PRESET)
     campaign(machine, [subject], journal, watch=busy, judge=judge.judge).run()
-    assert subject.redos == MOST_REDOS_PER_TASK
+    assert subject.redos == PRESET.most_redos
     assert subject.disturbed == 6
     ((_, rounds, verdict),) = journal.measured
     assert rounds == 6

@@ -89,3 +89,13 @@ def test_an_op_alone_is_done_after_a_few_rounds_however_imprecise() -> None:
     assert rule.find_reason(noisy[:5], 1, "isolated") is None
     assert rule.find_reason(noisy, 1, "isolated") == "isolated"
     assert rule.find_reason(noisy, 1, "marginal") is None
+
+
+def test_a_smoke_run_takes_the_fewest_rounds_of_everything_and_throws_none_away():
+    rule = StoppingRule(PRESETS["smoke"], 10, lambda: 0.0)
+    assert rule.most_redos == 0
+    noisy = rounds_with([1.0, 1.5])
+    assert rule.find_reason(noisy[:1], 1) is None
+    assert rule.find_reason(noisy, 1) == "rounds"
+    assert rule.find_reason(noisy, 1, "isolated") == "isolated"
+    assert precision_reached(noisy, 1) > PRESETS["smoke"].precision  # so that a verdict says what it is worth

@@ -7,8 +7,6 @@ import re
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
@@ -26,45 +24,6 @@ from shared.wire import to_wire
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 12 --held-out 6 --preset fast"
 TASKS = 2 * 12 + 18
-
-
-class RealServer:
-    def __init__(self, folder):
-        database = f"sqlite:///{folder / 'lut.db'}"
-        token = [sys.executable, "-m", "lut_server.cli", "token", "create", "--database-url", database]
-        made = subprocess.run(
-            [*token, "--role", "admin", "--name", "test"], env=ENVIRONMENT, capture_output=True, text=True
-        )
-        assert made.returncode == 0, made.stderr
-        self.token = made.stdout.split()[-1]
-        serve = [sys.executable, "-m", "lut_server.cli", "serve", "--port", "0", "--database-url", database]
-        self.process = subprocess.Popen(
-            serve, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        line = self.process.stdout.readline()
-        self.url = re.search(r"http://\S+", line).group(0)
-
-    def ask(self, method, path, body=None):
-        request = urllib.request.Request(
-            self.url + path,
-            None if body is None else json.dumps(body).encode(),
-            {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
-            method=method,
-        )
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.loads(response.read())
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(timeout=20)
-        self.process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    server = RealServer(tmp_path_factory.mktemp("server"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Phones: what Android says of itself, and `profiler-agent adb`."""

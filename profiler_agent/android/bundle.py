@@ -1,0 +1,75 @@
+"""Files on their way to a phone and back, as tar streams: one command each, whatever shell it goes through."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+from profiler_agent.files import read_bytes, write_whole
+from shared.errors import LutnasError
+
+_PULLED = ("run.json", "plan.json", "rounds.jsonl", "measurements.jsonl", "kernels.jsonl", "choice.jsonl")
+"""Of a run; what servers acknowledged is this side's to know."""
+
+
+def agent_files() -> list[tuple[str, bytes]]:
+    """The agent itself: pure Python, so that the phone runs the very code that asks it to."""
+    found = []
+    for package in ("profiler_agent", "shared"):
+        folder = Path(str(files(package)))
+        for path in sorted(folder.rglob("*")):
+            name = f"{package}/{path.relative_to(folder).as_posix()}"
+            if path.suffix in (".py", ".onnx") and "/graphs/" not in name:
+                found.append((name, path.read_bytes()))
+    return found
+
+
+def digest(entries: Iterable[tuple[str, bytes]]) -> str:
+    """A name for exactly these files."""
+    found = hashlib.sha256()
+    for name, content in entries:
+        found.update(f"{name}\0{len(content)}\0".encode() + content)
+    return found.hexdigest()[:16]
+
+
+def pack(entries: Iterable[tuple[str, bytes]]) -> bytes:
+    """A tar file of (name, content)."""
+    stream = BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in entries:
+            about = tarfile.TarInfo(name)
+            about.size, about.mode = len(content), 0o600
+            tar.addfile(about, BytesIO(content))
+    return stream.getvalue()
+
+
+def spool_files(spool: Path, folders: Sequence[str]) -> list[tuple[str, bytes]]:
+    """Files of a spool's folders, by their names in it."""
+    paths = sorted(path for folder in folders for path in (spool / folder).glob("*") if path.name[0] != ".")
+    return [(path.relative_to(spool).as_posix(), read_bytes(path) or b"") for path in paths]
+
+
+def unpack_runs(stream: bytes, spool: Path) -> int:
+    """Write the runs of a phone's spool into this one; returns how many files. Each is whole, or as it was.
+
+    Raises:
+        LutnasError: the stream is cut off.
+    """
+    count = 0
+    try:
+        with tarfile.open(fileobj=BytesIO(stream), mode="r:") as tar:
+            for member in tar:
+                parts = PurePosixPath(member.name).parts
+                if not member.isfile() or len(parts) != 3 or parts[0] != "runs" or parts[2] not in _PULLED:
+                    continue
+                content = tar.extractfile(member)
+                if content is not None and parts[1] not in ("..", "."):
+                    write_whole(spool / "runs" / parts[1] / parts[2], content.read())
+                    count += 1
+    except (tarfile.TarError, EOFError) as error:
+        raise LutnasError(f"what came from the phone is cut off ({error}); run the same again") from error
+    return count

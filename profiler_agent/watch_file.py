@@ -1,0 +1,90 @@
+"""A file in which another program says what holds this machine back, where only that program can see it.
+
+On Android no app may read the thermal status; `profiler-agent adb` reads it from outside and writes it here. The file
+is JSON: {"pause": false, "held_back": ["thermal status light"], "facts": {"battery": "84 %"}}. It counts for a minute:
+a writer that is gone holds up nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FRESH_S = 60.0
+LOOK_EVERY_S = 1.0
+VARIABLE = "LUTNAS_WATCH"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What the file says.
+
+    Attributes:
+        pause: nothing shall be measured now.
+        held_back: what makes measurements of this moment doubtful.
+        facts: for the probe.
+    """
+
+    pause: bool = False
+    held_back: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class WatchFile:
+    """Reads the file; one that is not there, old or garbled says nothing."""
+
+    def __init__(
+        self,
+        path: Path,
+        clock_s: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._path = path
+        self._clock_s = clock_s
+        self._sleep = sleep
+        self._say = say
+        self._next_look_s = 0.0
+
+    def read(self) -> Watched:
+        """What it says now."""
+        try:
+            age_s = self._clock_s() - self._path.stat().st_mtime
+            content = json.loads(self._path.read_bytes()) if abs(age_s) <= FRESH_S else {}
+        except (OSError, ValueError):
+            return Watched()
+        if not isinstance(content, dict):
+            return Watched()
+        held_back, facts = content.get("held_back"), content.get("facts")
+        return Watched(
+            content.get("pause") is True,
+            tuple(map(str, held_back)) if isinstance(held_back, list) else (),
+            {str(name): str(value) for name, value in facts.items()} if isinstance(facts, dict) else {},
+        )
+
+    def wait(self) -> None:
+        """Return when nothing asks for a pause; to be called between rounds, as often as you like."""
+        if self._clock_s() < self._next_look_s:
+            return
+        watched, paused = self.read(), False
+        while watched.pause:
+            if not paused:
+                self._say(f"pausing: {', '.join(watched.held_back) or 'as asked for'}")
+            paused = True
+            self._sleep(LOOK_EVERY_S)
+            watched = self.read()
+        if paused:
+            self._say("going on")
+        self._next_look_s = self._clock_s() + LOOK_EVERY_S
+
+
+def find_watch_file(
+    environment: Mapping[str, str] = os.environ, say: Callable[[str], None] = lambda line: None
+) -> WatchFile | None:
+    """The file that LUTNAS_WATCH names; None where it names none."""
+    path = environment.get(VARIABLE)
+    return WatchFile(Path(path), say=say) if path else None
