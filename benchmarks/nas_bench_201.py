@@ -20,7 +20,15 @@ from statistics import fmean, stdev
 import torch
 
 from benchmarks import Progress
-from benchmarks.nas_bench_201_search import DATA, STRATEGIES, Found, SeedResult, find_families, latency_file
+from benchmarks.nas_bench_201_search import (
+    DATA,
+    STRATEGIES,
+    Found,
+    SeedResult,
+    ask_about_unseen,
+    find_families,
+    latency_file,
+)
 from benchmarks.nas_bench_201_truth import (
     Truth,
     budgets_ms,
@@ -62,16 +70,20 @@ class Judged:
 
 
 def run(progress: Progress) -> dict[str, Figure]:
-    """Figures `search.nb201.*`."""
+    """Figures `search.nb201.*` and `search.unseen.gap`."""
     latency_file()
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        results = list(pool.map(_result, SEEDS))
+        waiting = pool.map(_result, SEEDS)  # these go first
+        unseen = pool.submit(_unseen, SEEDS[0])
+        results = list(waiting)
     truth = load_truth(DATA / "nas_bench_201")
     judged = [judge_seed(truth, result) for result in results]
     parts = {str(result.seed): _parts(one) for result, one in zip(results, judged, strict=True)}
     PARTS.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
     measured = [name for name in truth.devices if not has_whole_milliseconds(truth, name)]
-    return figures(judged, measured, [sum(result.minutes.values()) for result in results])
+    found = figures(judged, measured, [sum(result.minutes.values()) for result in results])
+    asked = {device: judge_family(truth, device, one) for device, one in unseen.result().items()}
+    return {**found, "search.unseen.gap": unseen_gap(asked, judged[0]["dartscc"])}
 
 
 def judge_seed(truth: Truth, result: SeedResult) -> dict[str, dict[str, Judged]]:
@@ -159,6 +171,16 @@ def figures(
         found[f"{baseline}.hv_mean"] = _over_seeds(hypervolumes(baseline))
         found[f"{baseline}.hv80_mean"] = _over_seeds(strict(baseline))
     return {f"search.nb201.{name}": figure for name, figure in found.items()}
+
+
+def unseen_gap(asked: Mapping[str, Judged], in_run: Mapping[str, Judged]) -> Figure:
+    """How much hypervolume devices lose that were not in the run, by the same strategy and seed."""
+    gaps = [in_run[device].hypervolume - one.hypervolume for device, one in asked.items()]
+    return Figure(value=fmean(gaps), n=len(gaps), spread=f"{min(gaps):.4f} to {max(gaps):.4f}", bar="<= .01")
+
+
+def _unseen(seed: int) -> dict[str, Found]:
+    return ask_about_unseen(seed, PlainProgress(lambda line: print(f"unseen, seed {seed}: {line}", flush=True)))
 
 
 def _result(seed: int) -> SeedResult:

@@ -32,7 +32,7 @@ from scipy.stats import rankdata
 
 from benchmarks import DataMissing
 from benchmarks.cifar10_jpeg import write_cifar10
-from benchmarks.stopwatch import Stopwatch, minutes_since, read_minutes
+from benchmarks.stopwatch import Stopwatch, minutes_since, read_minutes, write_minutes
 from lut_server.transfer.additive_fit import Split, fit_table
 from lut_server.transfer.architectures import latency_columns, read_column
 from lut_server.transfer.imported_table import Target
@@ -40,14 +40,14 @@ from search.config import Config, references
 from search.data import load_images
 from search.decoding import EnumerationDecoder
 from search.enumeration import enumerate_space
-from search.family import Family, FamilySettings, build_families, spread
+from search.family import Family, FamilySettings, build_families, build_unseen_family, spread
 from search.latency_model import LatencyModel
 from search.members import Member, Ranker, find_front, select_members
 from search.pooling import draw_pool, led_by
 from search.progress import PlainProgress, Progress, SilentProgress
-from search.ranking import mean_ranks
+from search.ranking import rank_all
 from search.run_directory import RunDirectory
-from search.scoring import open_scorer
+from search.scoring import ScoringSettings, open_scorer
 from search.strategies.nsga2 import evolve
 from search.training import Trainer
 from shared.spaces import Genotype, Space, make_space
@@ -72,16 +72,23 @@ SETTINGS: Mapping[str, Any] = {
     "checkpoint_every": 500,
 }
 """Of the search. Batches and learning rate are twice the default ones: a fifth less time per image on one core."""
+LOOK = ScoringSettings(untrained_depth=5)
+"""Untrained networks have as many cells as those whose latencies and accuracies were published."""
 DARTSCC = FamilySettings(per_budget=48, candidates=480, per_further_device=36)
 """The default, but with four times the candidates for one device and 948 for fourteen; nothing exhaustive."""
 NSGA2_POPULATION = 24
+TRAINING = ("search.training", "lut_server.transfer.additive_fit", "lut_server.transfer.architectures")
+"""What a trained run follows from, with all that these modules import."""
+SCORING = ("search.scoring",)
 SOURCES = """
-import sys, search.training, search.scoring, lut_server.transfer.additive_fit, lut_server.transfer.architectures
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
 for name, module in sorted(sys.modules.items()):
-    if name.partition(".")[0] in ("search", "shared", "lut_server") and module.__file__:
+    if name.startswith(("search", "lut_server.calibration", "lut_server.transfer", "shared.spaces", "shared.wiring")):
         print(module.__file__)
 """
-"""Lists the files of all modules that fitting, training and scoring import."""
+"""Lists the files of what decides a number. What is left out reads, writes, checks and names."""
 
 STRATEGIES = ("whole", "dartscc", "random", "nsga2", "parameters", "random_score")
 """`whole` is what `search` does by default: it scores every network of so small a space. The three after it evaluate as
@@ -131,21 +138,59 @@ def get_run(seed: int, progress: Progress) -> RunDirectory:
     Raises:
         DataMissing: the published latencies or the images are not on this machine.
     """
-    folder = RUNS / identify()[:12] / f"seed{seed}"
-    cifar = write_cifar10(DATA / "cifar10_jpeg", RUNS / "cifar10_jpeg")
-    run = train(fit_tables(latency_file(), seed), cifar, folder, seed, progress, SETTINGS)
+    run = get_trained(fit_tables(latency_file(), seed), f"seed{seed}", seed, progress)
     score_everything(run, progress)
     return run
 
 
-def identify() -> str:
-    """SHA-256 over all that a stored run follows from: latencies, settings, and the code that trains and scores."""
-    listed = subprocess.run([sys.executable, "-c", SOURCES], cwd=ROOT, check=True, capture_output=True, text=True)
-    digest = hashlib.sha256(latency_file().read_bytes())
-    digest.update(f"{SPACE} {FITTED} {HELD_OUT} {SETTINGS}".encode())
-    for line in listed.stdout.splitlines():
-        digest.update(Path(line).read_bytes())
+def get_trained(tables: Sequence[LatencyTable], name: str, seed: int, progress: Progress) -> RunDirectory:
+    """The trained run of a name, with the scores that this code gave its networks so far.
+
+    Raises:
+        DataMissing: the published latencies or the images are not on this machine.
+    """
+    decided_by = f"{SPACE} {FITTED} {HELD_OUT} {SETTINGS}".encode()
+    trained_by = identify(TRAINING, latency_file().read_bytes(), decided_by)
+    cifar = write_cifar10(DATA / "cifar10_jpeg", RUNS / "cifar10_jpeg")
+    run = train(tables, cifar, RUNS / trained_by[:12] / name, seed, progress, SETTINGS)
+    forget_scores_of(run, identify(SCORING))
+    return run
+
+
+def ask_about_unseen(seed: int, progress: Progress) -> dict[str, Found]:
+    """What `dartscc` finds for every second device, by its table alone, in a run of the other devices, {device: found}.
+
+    Raises:
+        DataMissing: the published latencies or the images are not on this machine.
+    """
+    tables = fit_tables(latency_file(), seed)
+    run = get_trained(tables[::2], f"seed{seed}-half", seed, progress)
+    build_families(run, progress, DARTSCC, LOOK)
+    return {table.device: _find_unseen(run.on_table(table), progress) for table in tables[1::2]}
+
+
+def _find_unseen(view: RunDirectory, progress: Progress) -> Found:
+    candidates = build_unseen_family(view, progress, LOOK).candidates
+    return find(candidates, len(candidates))
+
+
+def identify(modules: Sequence[str], *contents: bytes) -> str:
+    """SHA-256 over some contents and the code of modules with all that they import."""
+    listing = [sys.executable, "-c", SOURCES, *modules]
+    listed = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True)
+    digest = hashlib.sha256()
+    for content in (*contents, *(Path(line).read_bytes() for line in listed.stdout.splitlines())):
+        digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
+
+
+def forget_scores_of(run: RunDirectory, scored_by: str) -> None:
+    """Remove stored scores unless this very code made them; what was trained stays."""
+    mark = run.path / "scored_by.txt"
+    if not mark.exists() or mark.read_text(encoding="utf-8") != scored_by:
+        (run.path / "scores.json").unlink(missing_ok=True)
+        write_minutes(run.path, {part: value for part, value in read_minutes(run.path).items() if part != "scoring"})
+        mark.write_text(scored_by, encoding="utf-8")
 
 
 def latency_file() -> Path:
@@ -211,7 +256,7 @@ def score_everything(run: RunDirectory, progress: Progress) -> None:
             phase.advance(count)
             watch.tick()
 
-        open_scorer(run).score(everything, advance)
+        open_scorer(run, LOOK).score(everything, advance)
     watch.stop()
 
 
@@ -226,8 +271,8 @@ def search_families(
         advance: told how many devices are done.
     """
     silent = SilentProgress()
-    decoded = {family.device: family for family in build_families(run, silent, dartscc)}
-    whole = {family.device: family for family in build_families(run, silent)}  # what the run's folder keeps
+    decoded = {family.device: family for family in build_families(run, silent, dartscc, LOOK)}
+    whole = {family.device: family for family in build_families(run, silent, None, LOOK)}  # what the run's folder keeps
     found = {}
     for view in run.views():
         device = view.table.device
@@ -254,13 +299,13 @@ def ranked_by(candidates: Sequence[Member], values: Sequence[float] | npt.NDArra
 def evolved(view: RunDirectory, evaluations: int) -> list[Member]:
     """Every network that NSGA-II asks for, ranked as candidates are."""
     model, confidence, seed = LatencyModel(view.table), view.config.confidence, view.config.seed
-    decoder, scorer = EnumerationDecoder(model, confidence), open_scorer(view)
+    decoder, scorer = EnumerationDecoder(model, confidence), open_scorer(view, LOOK)
     budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, NSGA2_POPULATION)
     drawn = draw_pool(decoder, budgets_ms, NSGA2_POPULATION, random.Random(seed))
     first = led_by([decoder.fastest], drawn)[:NSGA2_POPULATION]
 
     def bound_and_rank(genotypes: Sequence[Genotype]) -> npt.NDArray[np.float64]:
-        return np.column_stack([model.upper_ms(genotypes, confidence), mean_ranks(scorer.score(genotypes))])
+        return np.column_stack([model.upper_ms(genotypes, confidence), rank_all(scorer.score(genotypes))])
 
     asked = evolve(view.space, first, bound_and_rank, evaluations, seed)
     return Ranker(model, scorer, confidence).rank(asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from search.torch_files import write_atomically
@@ -20,7 +21,7 @@ class Stopwatch:
     """
 
     def __init__(self, folder: Path, part: str) -> None:
-        self._path, self._part = folder / "minutes.json", part
+        self._folder, self._part = folder, part
         self._minutes = read_minutes(folder)
         self._before = self._minutes.get(part, 0.0)
         self._started_s = self._written_s = time.monotonic()
@@ -35,13 +36,18 @@ class Stopwatch:
         """Write what it took so far."""
         self._written_s = time.monotonic()
         minutes = {**self._minutes, self._part: self._before + minutes_since(self._started_s)}
-        write_atomically(self._path, json.dumps(minutes).encode())
+        write_minutes(self._folder, minutes)
 
 
 def read_minutes(folder: Path) -> dict[str, float]:
     """Of each part of the run in a folder, as far as it got."""
     path = folder / "minutes.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def write_minutes(folder: Path, minutes: Mapping[str, float]) -> None:
+    """Of each part of the run in a folder."""
+    write_atomically(folder / "minutes.json", json.dumps(dict(minutes)).encode())
 
 
 def minutes_since(started_s: float) -> float:

@@ -25,7 +25,7 @@ from shared.wire import from_wire, to_wire
 
 FILE_NAME = "diagnosis.json"
 FEWEST_MEMBERS = 3
-BETTER = {"rank": -1, "nll": -1, "accuracy": 1, "naswot": 1, "parameters": 1}
+BETTER = {"rank": -1, "nll": -1, "accuracy": 1, "expressivity": 1, "parameters": 1}
 """What the search knew, by name: 1 where more is better, -1 where less is."""
 
 

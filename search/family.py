@@ -3,9 +3,9 @@
     alphas on a grid of trade-offs at the device's simplex point
       -> for each, the most probable networks between each two of a series of budgets (`search.decoding`); the best one
          under a budget is always among them
-      -> one pool of candidates for all devices, about as many for each budget of each (`search.pooling`); of a small
+      -> one pool of candidates for all devices, about as many for each budget of each (`search.pooling`), scored and
+         ranked (`search.scoring`, `search.ranking`), and neighbours of its fronts (`search.refinement`); of a small
          space every network instead
-      -> scored and ranked (`search.scoring`, `search.ranking`)
       -> the members that no other one beats in both predicted latency and rank, the fastest network always among them
 
 The baseline `random` is the same with random networks under the same budgets in the place of decoded ones, and with as
@@ -22,30 +22,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from search.choices import best_choices, choice_probabilities, to_genotype
-from search.condition import Condition, device_simplex, space_primitives
 from search.decoder import Decoder
 from search.decoding import make_decoder
 from search.hypernetwork import Hypernetwork
 from search.latency_model import LatencyModel
-from search.members import Member, Ranker, select_members
+from search.members import Member, Ranker, find_front, select_members
 from search.pooling import DeviceQueues, bands_between, decode_queues, draw_pool_of_all, led_by, serve_alike
 from search.progress import Progress
+from search.refinement import refine
 from search.run_directory import RunDirectory
-from search.scoring import Scorer, open_scorer
+from search.scoring import Scorer, ScoringSettings, open_scorer
 from search.torch_files import write_atomically
+from search.trade_offs import TradeOff, describe_trade_off, trade_off_log_probabilities
 from shared.errors import CorruptFile, InvalidValue, SchemaTooNew, WrongUse
 from shared.spaces import Genotype
-from shared.table import LatencyTable
 from shared.wire import from_wire, to_wire
 
 Floats = npt.NDArray[np.float64]
 
-FAMILY_SCHEMA = 1
-SKIPS = ("skip_connect", "skip")
-"""What spaces call an op that hands its input on."""
+FAMILY_SCHEMA = 2
+"""2 differs from 1 by what ranks are made of: `expressivity` in the place of `naswot`."""
 INHERITED = "inherited from the supernet, batch-norm statistics of the ranking images"
 
 
@@ -58,6 +55,7 @@ class FamilySettings:
         budgets: between the fastest network's bound and the slowest's, as a geometric series.
         per_budget: most probable networks taken for one alpha between two budgets.
         candidates: most networks to score, for the family and for the baseline each.
+        refined: share of them that are neighbours of the fronts of what was scored before.
         per_further_device: that many more for each device beyond the first.
         whole_space: a space of at most so many distinct networks is scored whole, and no alpha is asked.
         members: most networks in the family.
@@ -70,25 +68,11 @@ class FamilySettings:
     members: int = 24
     per_further_device: int = 1
     whole_space: int = 0
+    refined: float = 0.5
 
     def pool_size(self, devices: int) -> int:
         """Most networks to score for so many devices together."""
         return self.candidates + (devices - 1) * self.per_further_device
-
-
-@dataclass(frozen=True)
-class TradeOff:
-    """What alpha says at one condition: the latency that the search expected, and that of the most probable choices.
-
-    `derived_ms` is None where these do not connect input and output.
-    """
-
-    u_lambda: float
-    u_kappa: float
-    expected_ms: float
-    genotype: str
-    derived_ms: float | None
-    skip_share: float
 
 
 @dataclass(frozen=True)
@@ -123,13 +107,18 @@ class _Proposals:
     queues: DeviceQueues
 
 
-def build_families(run: RunDirectory, progress: Progress, settings: FamilySettings | None = None) -> list[Family]:
+def build_families(
+    run: RunDirectory,
+    progress: Progress,
+    settings: FamilySettings | None = None,
+    scoring: ScoringSettings | None = None,
+) -> list[Family]:
     """Build family and baseline of each device of a trained run, from one pool of candidates, and write them.
 
     Raises:
         WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
     """
-    return _build(run.views(), progress, settings or default_settings(run))
+    return _build(run.views(), progress, settings or default_settings(run), scoring=scoring)
 
 
 def build_family(view: RunDirectory, progress: Progress, settings: FamilySettings | None = None) -> Family:
@@ -142,7 +131,7 @@ def default_settings(run: RunDirectory) -> FamilySettings:
     return FamilySettings(whole_space=run.config.whole_space)
 
 
-def build_unseen_family(view: RunDirectory, progress: Progress) -> Family:
+def build_unseen_family(view: RunDirectory, progress: Progress, scoring: ScoringSettings | None = None) -> Family:
     """Build and write the family of a device that was not in the search, from its table alone.
 
     Its condition, its alphas and their candidates are its own; the candidates of the run's devices, which were scored
@@ -152,34 +141,75 @@ def build_unseen_family(view: RunDirectory, progress: Progress) -> Family:
         WrongUse, CorruptFile: the run is not finished, or damaged.
     """
     known = load_family(view.views()[0])
-    return _build([view], progress, known.settings, known)[0]
+    return _build([view], progress, known.settings, known, scoring)[0]
 
 
 def _build(
-    views: Sequence[RunDirectory], progress: Progress, settings: FamilySettings, known: Family | None = None
+    views: Sequence[RunDirectory],
+    progress: Progress,
+    settings: FamilySettings,
+    known: Family | None = None,
+    scoring: ScoringSettings | None = None,
 ) -> list[Family]:
     started = time.monotonic()
-    hypernetwork, scorer, space = views[0].hypernetwork(), open_scorer(views[0]), views[0].space
+    hypernetwork, scorer, space = views[0].hypernetwork(), open_scorer(views[0], scoring), views[0].space
     devices = [_propose(view, hypernetwork, settings) for view in views]
     fastest = [one.decoder.fastest for one in devices]
-    count = settings.pool_size(len(devices))
-    pool = led_by(fastest, serve_alike([one.queues for one in devices], count))[:count]
     everything = devices[0].decoder.find_all(settings.whole_space)
+    pool = _scored_whole(everything, scorer, progress) or _pool(devices, settings, scorer, known, progress)
     if known is None:
-        seed = random.Random(views[0].config.seed)
-        drawn = draw_pool_of_all([(one.decoder, one.budgets_ms) for one in devices], len(pool), seed)
+        seed, count = random.Random(views[0].config.seed), settings.pool_size(len(devices))
+        drawn = draw_pool_of_all([(one.decoder, one.budgets_ms) for one in devices], min(count, len(pool)), seed)
         drawn = led_by(fastest, drawn)[: len(pool)]
     else:
-        pool = led_by(pool, [space.parse(one.genotype) for one in known.candidates])
         drawn = led_by(fastest, [space.parse(one.genotype) for one in known.random_candidates])
-    for name, networks in (("ranking candidates", everything or pool), ("ranking random networks", drawn)):
-        with progress.phase(name, len(networks)) as phase:
-            scorer.score(networks, phase.advance)
+    with progress.phase("ranking random networks", len(drawn)) as phase:
+        scorer.score(drawn, phase.advance)
     families = [_chosen(one, settings, scorer, pool, drawn, time.monotonic() - started) for one in devices]
     for one, family in zip(devices, families, strict=True):
         one.view.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(one.view.family_path, json.dumps(to_wire(family), indent=1).encode() + b"\n")
     return families
+
+
+def _scored_whole(
+    everything: Sequence[Genotype] | None, scorer: Scorer, progress: Progress
+) -> Sequence[Genotype] | None:
+    if everything is not None:
+        with progress.phase("ranking candidates", len(everything)) as phase:
+            scorer.score(everything, phase.advance)
+    return everything
+
+
+def _pool(
+    devices: Sequence[_Proposals],
+    settings: FamilySettings,
+    scorer: Scorer,
+    known: Family | None,
+    progress: Progress,
+) -> list[Genotype]:
+    """What alphas propose, and neighbours of the devices' fronts; all scored, with what the run knew before."""
+    space, config = devices[0].view.space, devices[0].view.config
+    count = settings.pool_size(len(devices))
+    first = count - round(settings.refined * count)
+    fastest = [one.decoder.fastest for one in devices]
+    pool = led_by(fastest, serve_alike([one.queues for one in devices], first))[:first]
+    if known is not None:
+        pool = led_by(pool, [space.parse(one.genotype) for one in known.candidates])
+    with progress.phase("ranking candidates", len(pool) + count - first) as phase:
+        scorer.score(pool, phase.advance)
+        rankers = [Ranker(one.model, scorer, config.confidence) for one in devices]
+        done = len(pool)
+
+        def find_fronts(networks: Sequence[Genotype]) -> list[list[Genotype]]:
+            nonlocal done
+            scorer.score(networks[done:], phase.advance)
+            done = len(networks)
+            return [[space.parse(one.genotype) for one in find_front(ranker.rank(networks))] for ranker in rankers]
+
+        refined = refine(space, pool, len(pool) + count - first, find_fronts, config.seed)
+        scorer.score(refined[done:], phase.advance)
+    return refined
 
 
 def _propose(view: RunDirectory, hypernetwork: Hypernetwork, settings: FamilySettings) -> _Proposals:
@@ -233,6 +263,8 @@ def load_family(run: RunDirectory) -> Family:
         data = json.loads(run.family_path.read_bytes())
         if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > FAMILY_SCHEMA:
             raise SchemaTooNew(str(run.family_path), data["schema"], FAMILY_SCHEMA)
+        if isinstance(data, dict) and data.get("schema") == 1:
+            raise WrongUse(f"{run.family_path} was ranked by an earlier lutnas: search --resume ranks it anew")
         family = from_wire(Family, data)
     except FileNotFoundError as error:
         raise WrongUse(f"{run.path} has no family yet: the search has to finish first (--resume)") from error
@@ -248,35 +280,3 @@ def spread(low_ms: float, high_ms: float, count: int) -> list[float]:
     if count == 1:
         return [high_ms]
     return [low_ms, *np.geomspace(low_ms, high_ms, count)[1:-1].tolist(), high_ms]
-
-
-@torch.no_grad()
-def trade_off_log_probabilities(
-    hypernetwork: Hypernetwork, table: LatencyTable, count: int
-) -> dict[tuple[float, float], Floats]:
-    """log p(slot, primitive) on a grid over (u_lambda, u_kappa) at the prices of a table's device."""
-    prices, grid = device_simplex(table), np.linspace(0, 1, count).tolist()
-    return {
-        (u_lambda, u_kappa): torch.log_softmax(
-            hypernetwork(Condition(prices, u_lambda, u_kappa).vector()).double(), dim=1
-        ).numpy()
-        for u_lambda in grid
-        for u_kappa in grid
-    }
-
-
-def describe_trade_off(model: LatencyModel, trade_off: tuple[float, float], log_probabilities: Floats) -> TradeOff:
-    """Expected against derived latency at one condition, and the share of skip in it."""
-    space, alpha = model.space, torch.from_numpy(log_probabilities)
-    most_probable = to_genotype(space, best_choices(space, alpha))
-    connected = space.is_connected(most_probable)
-    probabilities = choice_probabilities(space, alpha).numpy()
-    skip = probabilities[:, [name in SKIPS for name in space_primitives(space)]].sum(axis=1)
-    return TradeOff(
-        u_lambda=trade_off[0],
-        u_kappa=trade_off[1],
-        expected_ms=model.expected_ms(probabilities),
-        genotype=space.format(most_probable),
-        derived_ms=float(model.mean_and_sd_ms([most_probable])[0][0]) if connected else None,
-        skip_share=float(skip.mean()),
-    )

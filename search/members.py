@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from search.latency_model import LatencyModel
-from search.ranking import mean_ranks
+from search.ranking import rank_all
 from search.scoring import Scorer
 from search.thinning import thin
 from shared.spaces import Genotype
@@ -33,13 +33,13 @@ class Offer:
 class Member(Offer):
     """An offer with what its rank is made of (`search.scoring.Score`).
 
-    `rank` is the mean of its three ranks among the candidates that it was ranked with, 1 is best. `accuracy` is
+    `rank` is its place among the candidates that it was ranked with (`search.ranking`), 1 is best. `accuracy` is
     inherited, in percent, on the ranking images at the search's resolution. `by` says what latency and bound were made
     from: "ops", or "kernels" where the device said which it executes.
     """
 
     nll: float
-    naswot: float
+    expressivity: float
     rank: float
     accuracy: float
     by: str = "ops"
@@ -73,8 +73,8 @@ class Ranker:
         offers = make_offers(self._model, genotypes, self._confidence)
         scores = self._scorer.score(genotypes, advance)
         return [
-            Member(**vars(offer), nll=score.nll, naswot=score.naswot, rank=rank, accuracy=score.accuracy)
-            for offer, score, rank in zip(offers, scores, mean_ranks(scores).tolist(), strict=True)
+            Member(**vars(offer), nll=score.nll, expressivity=score.expressivity, rank=rank, accuracy=score.accuracy)
+            for offer, score, rank in zip(offers, scores, rank_all(scores).tolist(), strict=True)
         ]
 
 

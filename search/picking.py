@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from search.decoder import Band
 from search.decoding import make_decoder
-from search.family import load_family, trade_off_log_probabilities
+from search.family import load_family
 from search.kernel_counts import Counter, no_counts
 from search.latency_model import LatencyModel
 from search.members import Member, Ranker
@@ -16,6 +16,7 @@ from search.pooling import decode_pool
 from search.progress import Progress, SilentProgress
 from search.run_directory import RunDirectory
 from search.scoring import open_scorer
+from search.trade_offs import trade_off_log_probabilities
 from shared.errors import BudgetTooSmall, MissingKernel
 from shared.table import LatencyTable
 

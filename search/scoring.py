@@ -1,4 +1,4 @@
-"""What a candidate's rank is made of: the supernet's judgement, NASWOT and the parameter count; kept in `scores.json`.
+"""What a candidate's rank is made of: the supernet's judgement, expressivity, parameter count; kept in `scores.json`.
 
 Scores depend on nothing but the network, the supernet's weights and the images, so each network is scored once per run
 directory, whoever asks: building the family, the random baseline, or a later pick. Networks that are asked for together
@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,16 +22,16 @@ from torch.nn import functional as F
 
 from search.data import ImageSet, at_resolution, splits
 from search.enumeration import representative
-from search.naswot import UntrainedSupernet, naswot
+from search.expressivity import UntrainedSupernet, expressivity
 from search.run_directory import RunDirectory
 from search.shared_paths import SharedPaths, StepResult
 from search.supernet import Supernet
 from search.torch_files import write_atomically
 from shared.errors import InvalidValue
-from shared.spaces import Genotype
+from shared.spaces import Genotype, Space
 from shared.wire import from_wire, to_wire
 
-SCORES_SCHEMA = 2
+SCORES_SCHEMA = 3
 SAVE_EVERY = 200
 
 
@@ -43,13 +43,13 @@ class Score:
         nll: mean negative log-likelihood on the ranking images, weights from the supernet, batch-norm statistics
             of these very images through this network; lower is better.
         accuracy: likewise, in percent. Shown, never ranked by: it ranks worse than the likelihood.
-        naswot: of the untrained network; higher is better.
+        expressivity: of the untrained network, nats; higher is better.
         parameters: trainable ones of the ops that reach the output.
     """
 
     nll: float
     accuracy: float
-    naswot: float
+    expressivity: float
     parameters: int
 
 
@@ -62,10 +62,20 @@ class _Stored:
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """Images per score; these take about a twentieth of a second per network and core (c16, n1, 16 x 16 pixels)."""
+    """Images per score, and what they are shown to.
+
+    Attributes:
+        untrained_depth: cells per stage of the untrained networks; None: as many as the supernet has. Where that has
+            fewer cells than the networks that the table speaks of, their number belongs here.
+    """
 
     ranking_images: int = 512
-    naswot_images: int = 128
+    untrained_images: int = 32
+    untrained_depth: int | None = None
+
+    def untrained_space(self, space: Space) -> Space:
+        """Of the untrained networks; genotypes mean the same in it."""
+        return space if self.untrained_depth is None else replace(space, depth=self.untrained_depth)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +84,7 @@ class ScoringImages:
 
     ranking: Tensor
     labels: Tensor
-    naswot: Tensor
+    untrained: Tensor
 
 
 def scoring_images(image_set: ImageSet, seed: int, resolution: int, settings: ScoringSettings) -> ScoringImages:
@@ -87,7 +97,7 @@ def scoring_images(image_set: ImageSet, seed: int, resolution: int, settings: Sc
 
     ranking = parts.ranking[: settings.ranking_images]
     return ScoringImages(
-        prepare(ranking), image_set.train_labels[ranking], prepare(parts.train[: settings.naswot_images])
+        prepare(ranking), image_set.train_labels[ranking], prepare(parts.train[: settings.untrained_images])
     )
 
 
@@ -97,13 +107,21 @@ class Judge:
     Args:
         supernet: where weights come from; put into training mode, since batch norms use the ranking images' statistics.
         images: that networks are judged on.
-        seed: of the untrained networks.
-        precision: "fp32" or "bf16", of the likelihood; NASWOT is always fp32.
+        untrained: networks of random weights.
+        untrained_space: of these.
+        precision: "fp32" or "bf16", of the likelihood; untrained networks are always fp32.
     """
 
-    def __init__(self, supernet: Supernet, images: ScoringImages, seed: int, precision: str) -> None:
-        self._space = supernet.space
-        self._supernet, self._untrained = supernet.train(), UntrainedSupernet(supernet.space, seed)
+    def __init__(
+        self,
+        supernet: Supernet,
+        images: ScoringImages,
+        untrained: UntrainedSupernet,
+        untrained_space: Space,
+        precision: str,
+    ) -> None:
+        self._space, self._untrained_space = supernet.space, untrained_space
+        self._supernet, self._untrained = supernet.train(), untrained
         self._images, self._bf16 = images, precision == "bf16"
         self._own = threading.local()  # a thread's shared paths, since these keep values as they go
 
@@ -118,14 +136,14 @@ class Judge:
         return Score(
             nll=float(F.cross_entropy(logits, self._images.labels)),
             accuracy=100 * float(correct),
-            naswot=naswot(untrained, self._space, genotype),
+            expressivity=expressivity(untrained, self._untrained_space, genotype),
             parameters=self._space.parameter_count(genotype),
         )
 
     def _paths(self) -> tuple[SharedPaths, SharedPaths]:
         if not hasattr(self._own, "paths"):
             trained = SharedPaths(lambda step, x: StepResult(self._supernet.run_step(step, x)), self._images.ranking)
-            self._own.paths = trained, self._untrained.paths(self._images.naswot)
+            self._own.paths = trained, self._untrained.paths(self._images.untrained)
         paths: tuple[SharedPaths, SharedPaths] = self._own.paths
         return paths
 
@@ -141,6 +159,7 @@ class Scorer:
         identity: what else a score depends on (the data set, numbers of images), for the file's fingerprint.
         workers: networks scored side by side, each with one thread; scores do not depend on it.
         precision: "fp32" or "bf16", of the likelihood.
+        untrained_space: of the untrained networks; None: the supernet's.
     """
 
     def __init__(
@@ -152,8 +171,10 @@ class Scorer:
         identity: str = "",
         workers: int = 1,
         precision: str = "fp32",
+        untrained_space: Space | None = None,
     ) -> None:
         self._supernet = supernet
+        self._untrained_space = untrained_space or supernet.space
         self._make_images = images
         self._path = path
         self._seed = seed
@@ -187,7 +208,8 @@ class Scorer:
 
     @cached_property
     def _judge(self) -> Judge:
-        return Judge(self._supernet, self._make_images(), self._seed, self._precision)
+        untrained = UntrainedSupernet(self._untrained_space, self._seed)
+        return Judge(self._supernet, self._make_images(), untrained, self._untrained_space, self._precision)
 
     def _name(self, genotype: Genotype) -> str:
         space = self._supernet.space
@@ -218,14 +240,16 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
         WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
     """
     config, settings = run.config, settings or ScoringSettings()
+    supernet = run.supernet()
     return Scorer(
-        run.supernet(),
+        supernet,
         lambda: scoring_images(run.load_images(), config.seed, config.search_resolution, settings),
         path or run.path / "scores.json",
         config.seed,
         f"{config.data_fingerprint} {config.search_resolution} {settings}",
         config.threads,
         config.precision,
+        settings.untrained_space(supernet.space),
     )
 
 

@@ -21,7 +21,7 @@ MOST_BYTES = 256 << 20
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """What an op returned, and what was noticed on the way (for NASWOT: how alike the images' codes are)."""
+    """What an op returned, and what was noticed on the way (by an untrained network: how its input varies)."""
 
     value: Tensor
     noticed: Tensor | None = None

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from PIL import Image
 
 from benchmarks import DataMissing
 from benchmarks.cifar10_jpeg import write_cifar10
-from benchmarks.nas_bench_201 import figures, judge_family, picked
-from benchmarks.nas_bench_201_search import SPACE, STRATEGIES, Found
+from benchmarks.nas_bench_201 import figures, judge_family, picked, unseen_gap
+from benchmarks.nas_bench_201_search import SCORING, SPACE, STRATEGIES, TRAINING, Found, forget_scores_of, identify
 from benchmarks.nas_bench_201_truth import (
     budgets_ms,
     has_whole_milliseconds,
@@ -23,7 +24,7 @@ from benchmarks.nas_bench_201_truth import (
     load_truth,
     relative_hypervolume,
 )
-from benchmarks.stopwatch import Stopwatch, read_minutes
+from benchmarks.stopwatch import Stopwatch, read_minutes, write_minutes
 from search.data import load_images
 from search.members import Member
 
@@ -122,7 +123,7 @@ def test_files_of_different_architectures_are_refused(folder):
 
 
 def member(name, upper_ms, rank):
-    return Member(name, 0.9 * upper_ms, upper_ms, 10, 10, nll=1.0, naswot=1.0, rank=rank, accuracy=50.0)
+    return Member(name, 0.9 * upper_ms, upper_ms, 10, 10, nll=1.0, expressivity=1.0, rank=rank, accuracy=50.0)
 
 
 BOTH = (member("small", 1.2, 9.0), member("large", 5.4, 1.0))
@@ -157,6 +158,35 @@ def test_bar_of_a_margin_is_its_spread_over_seeds(truth):
     mixed = figures([seed(True), seed(False), seed(False)], ["board"], [1.0] * 3)["search.nb201.margin_random"]
     assert mixed.value < 0
     assert not mixed.reached
+
+
+def test_unseen_devices_lose_what_the_same_devices_have_in_the_run(truth):
+    better, worse = (judge_family(truth, "board", Found(7, one, one)) for one in (BOTH, BOTH[:1]))
+    gap = unseen_gap({"board": worse}, {"board": better, "phone": better})
+    assert gap.value == pytest.approx(better.hypervolume - worse.hypervolume)
+    assert gap.n == 1
+    assert not gap.reached
+    assert unseen_gap({"board": better}, {"board": better}).reached
+
+
+def test_a_run_is_known_by_what_trains_it_and_scores_by_what_scores_them():
+    trained, scored = identify(TRAINING), identify(SCORING)
+    assert trained == identify(TRAINING)
+    assert len({trained, scored, identify(TRAINING, b"other latencies"), identify(SCORING, b"")}) == 4
+
+
+def test_scores_of_other_code_are_forgotten_and_what_was_trained_stays(tmp_path):
+    run = SimpleNamespace(path=tmp_path)
+    (tmp_path / "scores.json").write_text("{}")
+    (tmp_path / "checkpoint.pt").write_text("trained")
+    write_minutes(tmp_path, {"training": 8.0, "scoring": 6.0})
+    forget_scores_of(run, "this code")
+    assert not (tmp_path / "scores.json").exists()
+    assert (tmp_path / "checkpoint.pt").exists()
+    assert read_minutes(tmp_path) == {"training": 8.0}
+    (tmp_path / "scores.json").write_text("{}")
+    forget_scores_of(run, "this code")
+    assert (tmp_path / "scores.json").exists()
 
 
 WATCHED_SEARCH = """

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from search.diagnosis import agreement_rows, find_diagnosis
 from search.environment import load_environments
-from search.family import SKIPS, Family, load_family
+from search.family import Family, load_family
 from search.ladder import LADDER_FILE, Rung, find_ladder
 from search.members import Member
 from search.report.cells import cell_svg
@@ -26,6 +26,7 @@ from search.report.charts import (
 )
 from search.report.style import STYLE
 from search.run_directory import RunDirectory
+from search.trade_offs import SKIPS
 from shared.table import LatencyTable
 from shared.wire import to_wire
 
@@ -133,7 +134,7 @@ def _members(run: RunDirectory, family: Family) -> str:
         facts = (
             f"{member.predicted_ms:.3g} ms, bound {member.upper_ms:.3g} ms",
             f"{member.parameters:,} parameters, {member.multiply_adds / 1e6:.1f} M multiply-adds",
-            f"rank {member.rank:.1f}, NLL {member.nll:.3f}, NASWOT {member.naswot:.0f}",
+            f"rank {member.rank:.1f}, NLL {member.nll:.3f}, expressivity {member.expressivity:.2f}",
         )
         lines = "".join(f"<p>{escape(fact)}</p>" for fact in facts)
         picture = cell_svg(space, space.parse(member.genotype))

@@ -1,22 +1,26 @@
 """The default strategy (Firsov, 2024; DARTS-CC): alphas from a hypernetwork, decoded under budgets.
 
 See `search.training` for the updates and `search.family` for how alphas on a grid of trade-offs become a family.
-Nothing of either stands here: this runs them in a run directory of its own and hands the family over. Candidates are
+This runs them in a run directory of its own and hands the family over. Candidates are
 always decoded from the alphas and no more than any strategy may score, also where `search` scores a small space whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from search.config import HYPERNETWORKS
-from search.family import FamilySettings, spread, trade_off_log_probabilities
-from search.members import select_members
+from search.family import FamilySettings, spread
+from search.members import Member, find_front, select_members
 from search.pooling import bands_between, decode_pool, led_by
+from search.refinement import refine
 from search.strategies.bench import Bench, Outcome
 from search.strategies.one_shot import open_ranker, stopping, train_run
+from search.trade_offs import trade_off_log_probabilities
 from shared.errors import UnknownName
+from shared.spaces import Genotype
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,20 @@ class DartsCC:
         alphas = trade_off_log_probabilities(run.hypernetwork(), bench.table, settings.trade_offs)
         budgets_ms = spread(bench.decoder.smallest_ms, bench.decoder.largest_ms, settings.budgets)
         bands = bands_between(budgets_ms)
-        pool = decode_pool(bench.decoder, list(alphas.values()), bands, settings.per_budget, settings.candidates)
-        pool = led_by([bench.decoder.fastest], pool)[: settings.candidates]
-        with bench.progress.phase("scoring candidates", len(pool)) as phase:
-            ranked = open_ranker(bench, run).rank(pool, stopping(bench, phase.advance))
+        first = settings.candidates - round(settings.refined * settings.candidates)
+        pool = decode_pool(bench.decoder, list(alphas.values()), bands, settings.per_budget, first)
+        pool = led_by([bench.decoder.fastest], pool)[:first]
+        ranker, ranked = open_ranker(bench, run), list[Member]()
+        with bench.progress.phase("scoring candidates", settings.candidates) as phase:
+
+            def find_fronts(networks: Sequence[Genotype]) -> list[list[Genotype]]:
+                known = len(ranked)
+                ranked[:] = ranker.rank(networks, stopping(bench, lambda count: None))
+                phase.advance(len(ranked) - known)
+                return [[bench.space.parse(one.genotype) for one in find_front(ranked)]]
+
+            pool = refine(bench.space, pool, settings.candidates, find_fronts, config.seed)
+            find_fronts(pool)
         chosen = select_members(ranked, self.members)
         images = config.total_steps * bench.batch_size
         return Outcome(bench.propose_members(chosen), images, len(pool))

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from search.family import FamilySettings, spread
+from search.genotype_operators import GenotypeOperators
 from search.members import Member, select_members
 from search.pooling import draw_pool, led_by
 from search.strategies.bench import Bench, Outcome
-from search.strategies.genotype_operators import GenotypeOperators
 from search.strategies.one_shot import open_ranker, stopping
 from shared.errors import InvalidValue, LutnasError
 from shared.spaces import Genotype, Space

@@ -12,7 +12,7 @@ from shared.errors import CorruptFile, InvalidValue
 
 
 def member(place: int) -> Member:
-    """Rank and likelihood say 0, 1, 2, ...; NASWOT says the reverse; the inherited accuracy says nothing."""
+    """Rank and likelihood say 0, 1, 2, ...; expressivity says the reverse; the inherited accuracy says nothing."""
     return Member(
         genotype=f"g{place}",
         predicted_ms=1.0 + place,
@@ -20,7 +20,7 @@ def member(place: int) -> Member:
         parameters=100 * (place + 1),
         multiply_adds=1000,
         nll=1.0 - 0.1 * place,
-        naswot=100.0 - place,
+        expressivity=100.0 - place,
         rank=9.0 - place,
         accuracy=50.0,
     )
@@ -29,7 +29,7 @@ def member(place: int) -> Member:
 def test_tau_is_1_where_the_search_was_right_for_each_seed_and_minus_1_where_it_was_the_wrong_way_round():
     rising = [RetrainedMember(member(i), (80.0 + i, 70.0 + 2 * i)) for i in range(5)]
     found = diagnose(rising, "trained for 1 epoch").agreement
-    expected = {"rank": 1.0, "nll": 1.0, "parameters": 1.0, "naswot": -1.0, "accuracy": 0.0}
+    expected = {"rank": 1.0, "nll": 1.0, "parameters": 1.0, "expressivity": -1.0, "accuracy": 0.0}
     assert {name: one.mean for name, one in found.items()} == pytest.approx(expected)
 
 

@@ -75,7 +75,9 @@ def test_file_of_the_family_names_table_budgets_and_kind_of_accuracy(family, rea
     assert written["table_hash"] == reading.table.hash
     assert written["budgets_ms"] == sorted(written["budgets_ms"])
     assert "inherited" in written["accuracy_kind"]
-    assert {"genotype", "predicted_ms", "upper_ms", "nll", "naswot", "rank", "accuracy"} <= set(written["members"][0])
+    assert {"genotype", "predicted_ms", "upper_ms", "nll", "expressivity", "rank", "accuracy"} <= set(
+        written["members"][0]
+    )
     assert len(written["trade_offs"]) == 9
     assert all(one["expected_ms"] > reading.table.base_ms for one in written["trade_offs"])
 
@@ -95,7 +97,7 @@ def test_building_again_gives_the_same_family(run):
     [
         (lambda text: text[:100], CorruptFile),
         (lambda text: "[]", CorruptFile),
-        (lambda text: text.replace('"schema": 1', '"schema": 9'), SchemaTooNew),
+        (lambda text: text.replace('"schema": 2', '"schema": 9'), SchemaTooNew),
         (lambda text: text.replace('"table_hash": "', '"table_hash": "0'), CorruptFile),
     ],
     ids=["cut off", "a list", "newer", "other table"],

@@ -1,5 +1,6 @@
 import random
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,12 +8,12 @@ import torch
 
 from search.data import load_images
 from search.enumeration import representative
-from search.naswot import UntrainedSupernet, naswot
-from search.ranking import mean_ranks
+from search.expressivity import UntrainedSupernet, entropy, expressivity
+from search.ranking import rank_all
 from search.scoring import Score, Scorer, ScoringSettings, scoring_images
 from search.supernet import Supernet
 
-SETTINGS = ScoringSettings(ranking_images=60, naswot_images=32)
+SETTINGS = ScoringSettings(ranking_images=60, untrained_images=32)
 
 
 @pytest.fixture(scope="module")
@@ -107,39 +108,80 @@ def test_another_form_of_the_same_function_has_the_same_score(supernet, images, 
     assert alone == scorer(supernet, images, tmp_path / "b.json").score([direct])
 
 
-def test_naswot_is_the_log_determinant_of_agreements_between_codes(space):
-    untrained, images = UntrainedSupernet(space, seed=0), torch.randn(6, 1, 16, 16)
-    codes = []
-    relu = torch.nn.functional.relu
-
-    class Recording(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            if function is relu:
-                codes.append((args[0].flatten(1) > 0).numpy())
-            return function(*args, **(kwargs or {}))
-
-    with Recording():
-        score = naswot(untrained.paths(images), space, space.fastest())
-    assert len(codes) == 5, "two residual blocks of two ReLUs each, and the classifier's"
-    units = np.concatenate(codes, axis=1)
-    agreements = (units[:, None, :] == units[None, :, :]).sum(axis=2)
-    assert score == pytest.approx(np.linalg.slogdet(agreements.astype(float))[1], rel=1e-6)
+def test_entropy_is_that_of_the_shares_of_the_principal_components():
+    draws = torch.Generator().manual_seed(0)
+    features = torch.randn(50, 3, 8, 8, generator=draws) * torch.tensor([3.0, 2.0, 1.0])[:, None, None]
+    points = features.movedim(1, -1).reshape(-1, 3).numpy()
+    variances = np.linalg.svd(points - points.mean(axis=0), compute_uv=False).astype(float) ** 2
+    shares = variances / variances.sum()
+    assert float(entropy(features)) == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-5)
 
 
-def test_rank_is_the_mean_of_three_and_the_best_has_the_lowest():
+def test_entropy_is_the_logarithm_of_the_channels_at_most_and_0_where_nothing_varies():
+    alike = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert float(entropy(alike.expand(-1, 4, -1, -1))) == pytest.approx(0, abs=1e-5)
+    assert float(entropy(torch.ones(4, 8, 2, 2))) == 0
+    assert float(entropy(torch.randn(4096, 4, 2, 2))) == pytest.approx(np.log(4), rel=1e-3)
+
+
+def test_expressivity_sums_over_what_fixed_ops_read_but_the_image(space):
+    untrained, images = UntrainedSupernet(space, seed=0), torch.randn(16, 1, 16, 16)
+    read = []
+    supernet = untrained._supernet
+    for step in space.wiring(space.fastest()):
+        if step.slot is None and step.key is not None and step.name != "stem.":
+            supernet._ops[step.name].register_forward_pre_hook(lambda _, given: read.append(float(entropy(given[0]))))
+    score = expressivity(untrained.paths(images), space, space.fastest())
+    assert len(read) == 3, "two reductions and the classifier"
+    assert score == pytest.approx(sum(read), rel=1e-6)
+
+
+def test_cells_that_add_their_input_to_itself_look_worse_the_deeper_they_are_stacked(space):
+    images = torch.randn(32, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    adds = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
+    fallen = []
+    for depth in (1, 5):
+        deep = replace(space, depth=depth)
+        paths = UntrainedSupernet(deep, seed=0).paths(images)
+        fallen.append(expressivity(paths, deep, space.fastest()) - expressivity(paths, deep, space.parse(adds)))
+    assert fallen[1] > fallen[0] > 0
+
+
+def test_untrained_networks_are_as_deep_as_they_are_asked_to_be(supernet, images, genotypes, space, tmp_path):
+    deep = ScoringSettings(untrained_depth=3).untrained_space(space)
+    assert deep == replace(space, depth=3)
+    assert ScoringSettings().untrained_space(space) == space
+    shallow = scorer(supernet, images, tmp_path / "a.json").score(genotypes)
+    scores = scorer(supernet, images, tmp_path / "b.json", untrained_space=deep).score(genotypes)
+    expected = expressivity(UntrainedSupernet(deep, seed=0).paths(images.untrained), deep, genotypes[-1])
+    assert scores[-1].expressivity == pytest.approx(expected, rel=1e-9)
+    assert [one.nll for one in scores] == [one.nll for one in shallow]
+    assert [one.expressivity for one in scores] != [one.expressivity for one in shallow]
+
+
+def test_places_are_multiplied_and_the_best_has_the_lowest_rank():
     scores = [
-        Score(nll=0.5, accuracy=80.0, naswot=100.0, parameters=1000),
-        Score(nll=0.3, accuracy=70.0, naswot=120.0, parameters=3000),
-        Score(nll=0.4, accuracy=90.0, naswot=110.0, parameters=1000),
+        Score(nll=0.5, accuracy=80.0, expressivity=2.0, parameters=1000),  # places 1, 1, 1.5
+        Score(nll=0.3, accuracy=70.0, expressivity=4.0, parameters=3000),  # 3, 3, 3
+        Score(nll=0.4, accuracy=90.0, expressivity=3.0, parameters=1000),  # 2, 2, 1.5
     ]
-    assert mean_ranks(scores).tolist() == pytest.approx([(3 + 3 + 2.5) / 3, 1.0, (2 + 2 + 2.5) / 3])
+    assert rank_all(scores).tolist() == [3.0, 1.0, 2.0]
+    assert rank_all([scores[0], scores[0], scores[1]]).tolist() == [2.5, 2.5, 1.0]
+
+
+def test_being_last_by_one_order_weighs_more_than_in_a_mean_of_ranks():
+    even = Score(nll=0.5, accuracy=0.0, expressivity=2.0, parameters=200)
+    lopsided = Score(nll=0.3, accuracy=0.0, expressivity=1.0, parameters=300)  # places 3, 1, 3 against 2, 2, 2
+    third = Score(nll=0.6, accuracy=0.0, expressivity=3.0, parameters=100)  # 1, 3, 1
+    assert rank_all([even, lopsided, third]).tolist() == [2.0, 1.0, 3.0]
+    assert rank_all([even, replace(lopsided, nll=0.5), third])[0] == 1.0
 
 
 def test_network_that_diverged_ranks_last_by_likelihood():
     scores = [Score(float("nan"), 10.0, 5.0, 10), Score(2.0, 20.0, 5.0, 10)]
-    ranks = mean_ranks(scores)
+    ranks = rank_all(scores)
     assert ranks[1] < ranks[0]
 
 
 def test_nothing_to_rank_gives_no_ranks():
-    assert mean_ranks([]).shape == (0,)
+    assert rank_all([]).shape == (0,)

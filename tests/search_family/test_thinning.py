@@ -45,7 +45,7 @@ def test_small_front_stays_whole_and_both_ends_always_stay():
 def test_members_are_taken_where_the_rank_falls_not_evenly(most):
     ranks = [600.0, 300.0, 200.0, 150.0, 130.0, 120.0, *np.linspace(119.0, 110.0, 34)]
     front = [
-        Member(str(i), 1.0 + i, 1.1 + i, 10, 10, nll=1.0, naswot=1.0, rank=rank, accuracy=50.0)
+        Member(str(i), 1.0 + i, 1.1 + i, 10, 10, nll=1.0, expressivity=1.0, rank=rank, accuracy=50.0)
         for i, rank in enumerate(ranks)
     ]
     names = [int(one.genotype) for one in select_members(front, most)]

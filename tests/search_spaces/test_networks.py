@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
-from search.naswot import UntrainedSupernet, naswot
+from search.expressivity import UntrainedSupernet, expressivity
 from search.sampling import FairSampler, largest_genotype, sample_path, straight_through_gates
 from search.supernet import Network, Supernet, recompute_statistics
 from shared.errors import InvalidValue
@@ -128,8 +128,8 @@ def test_the_largest_genotype_has_the_most_parameters(space):
     assert all(space.parameter_count(space.sample(random.Random(seed))) <= most for seed in range(30))
 
 
-def test_naswot_tells_networks_apart(space):
+def test_expressivity_tells_networks_apart(space):
     paths = UntrainedSupernet(space, seed=0).paths(images(space, 16))
-    scores = [naswot(paths, space, space.sample(random.Random(seed))) for seed in range(3)]
+    scores = [expressivity(paths, space, space.sample(random.Random(seed))) for seed in range(3)]
     assert all(np.isfinite(scores))
     assert len(set(scores)) == 3

@@ -9,7 +9,7 @@ from search.strategies import Outcome, Proposal
 
 
 def member(name: str, upper_ms: float, rank: float) -> Member:
-    return Member(name, 0.9 * upper_ms, upper_ms, 1000, 10_000, nll=1.0, naswot=1.0, rank=rank, accuracy=50.0)
+    return Member(name, 0.9 * upper_ms, upper_ms, 1000, 10_000, nll=1.0, expressivity=1.0, rank=rank, accuracy=50.0)
 
 
 def unit(strategy: str, *proposals: Proposal, seed: int = 0, notes: tuple[str, ...] = ()) -> Unit:

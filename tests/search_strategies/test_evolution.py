@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.strategies.genotype_operators import GenotypeOperators
+from search.genotype_operators import GenotypeOperators
 from search.strategies.nsga2 import evolve
 from shared.spaces import make_space
 
