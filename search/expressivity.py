@@ -54,7 +54,7 @@ def entropy(features: Tensor) -> Tensor:
     centred = points - points.mean(dim=0)
     spectrum = torch.linalg.eigvalsh((centred.T @ centred).double()).clamp_min(0)
     shares = spectrum / spectrum.sum().clamp_min(torch.finfo(torch.float64).tiny)
-    return torch.special.entr(shares).sum()
+    return torch.special.entr(shares).sum()  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
