@@ -24,7 +24,7 @@ from scipy.stats import kendalltau
 
 from benchmarks import Progress
 from benchmarks.cifar10_jpeg import write_cifar10
-from benchmarks.nas_bench_201_search import DATA, SPACE, fit_tables, identify, latency_file, train
+from benchmarks.nas_bench_201_search import DATA, SCORING, SPACE, TRAINING, fit_tables, identify, latency_file, train
 from benchmarks.nas_bench_201_truth import Truth, load_truth, relative_hypervolume
 from benchmarks.report import Figure
 from search.family import Family, build_families
@@ -90,7 +90,8 @@ def get_run(variant: str, seed: int) -> RunDirectory:
     """
     cifar = write_cifar10(DATA / "cifar10_jpeg", RUNS / "cifar10_jpeg")
     tables = [table for table in fit_tables(latency_file(), seed) if table.device in DEVICES]
-    folder = RUNS / identify()[:12] / variant / f"seed{seed}"
+    code = identify((*TRAINING, *SCORING), latency_file().read_bytes())
+    folder = RUNS / code[:12] / variant / f"seed{seed}"
     return train(tables, cifar, folder, seed, SilentProgress(), {**SETTINGS, **VARIANTS[variant]})
 
 

@@ -24,12 +24,12 @@ from benchmarks.report import Figure
 from benchmarks.stack import Stack, StackError, running_stack, script, this_device
 from search.decoder import Band
 from search.decoding import make_decoder
-from search.family import trade_off_log_probabilities
 from search.latency_model import LatencyModel
 from search.members import Ranker
 from search.pooling import decode_queues
 from search.run_directory import RunDirectory
 from search.scoring import open_scorer
+from search.trade_offs import trade_off_log_probabilities
 from shared.op_key import parse_op_key
 from shared.primitives import parameter_count
 from shared.spaces import Genotype
