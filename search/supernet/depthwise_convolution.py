@@ -8,6 +8,8 @@ numbers, up to the order of summation, from what is fast:
     5x5                its weight gradient is put together from those of four overlapping 3x3 windows
     dilation 2         is a dense convolution on each of the four grids of every second pixel
     and stride 2       of which one grid alone is read then
+
+That pays in bfloat16. In fp32 these ways are slower than torch's own (18 to 42 ms against 2 to 19), which stay.
 """
 
 from __future__ import annotations
@@ -39,13 +41,11 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
-        slow = (kernel, dilation) in ((3, 2), (5, 1), (5, 2))
+        computed_in = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        slow = (kernel, dilation) in ((3, 2), (5, 1), (5, 2)) and computed_in != torch.float32
         if not slow or x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
-        weight = self.weight
-        if torch.is_autocast_enabled("cpu"):  # a custom function is not cast by itself
-            to = torch.get_autocast_dtype("cpu")
-            x, weight = x.to(to), weight.to(to)
+        x, weight = x.to(computed_in), self.weight.to(computed_in)  # a custom function is not cast by itself
         if stride == dilation == 2:
             x, stride, dilation = x[:, :, ::2, ::2], 1, 1
         return _Depthwise.apply(x, weight, stride, dilation)  # type: ignore[no-any-return, no-untyped-call]

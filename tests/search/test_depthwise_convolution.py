@@ -37,6 +37,12 @@ def test_under_autocast_it_computes_in_bfloat16_and_the_weights_gradient_is_fp32
     torch.testing.assert_close(*results, rtol=0.02, atol=0.2)
 
 
+def test_in_fp32_the_gradient_is_torchs_own_which_is_faster_there():
+    ours, _ = _pair(5, 1, 2)
+    y = ours.float()(torch.randn(1, CHANNELS, 8, 8, requires_grad=True))
+    assert "Convolution" in type(y.grad_fn).__name__
+
+
 def _pair(kernel: int, stride: int, dilation: int) -> tuple[nn.Conv2d, nn.Conv2d]:
     ours = DepthwiseConv2d(CHANNELS, kernel, stride, dilation).double()
     padding = dilation * (kernel - 1) // 2
