@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -105,7 +106,8 @@ def close_gaps(chosen: Sequence[Member], candidates: Sequence[Member], most: int
     """Members between which no gap in latency is wider than `WIDEST_GAP` of their range, if there are candidates in it.
 
     Somebody's budget lies in such a gap, and would go to the member before it. The best-ranked candidate of the gap's
-    middle half joins; where that makes too many, the one leaves whose neighbours are closest to each other.
+    middle half joins; where that makes too many, one leaves that others beat: the one whose neighbours are closest to
+    each other. Where nobody beats any, the one leaves that dominates the smallest area of its own.
 
     Args:
         chosen: the family as its front gave it.
@@ -120,9 +122,27 @@ def close_gaps(chosen: Sequence[Member], candidates: Sequence[Member], most: int
             break
         members = sorted([*members, joining], key=_by_latency)
         if len(members) > most:
-            inner = [place for place in range(1, len(members) - 1) if members[place] not in (joining, surest)]
-            del members[min(inner, key=lambda place: members[place + 1].predicted_ms - members[place - 1].predicted_ms)]
+            del members[_least_missed(members, (joining, surest))]
     return members
+
+
+def _least_missed(members: Sequence[Member], staying: Sequence[Member]) -> int:
+    """The place of the member that the others miss least, of those between the first and the last."""
+    unbeaten = find_front(members)
+    inner = [place for place in range(1, len(members) - 1) if members[place] not in staying]
+    beaten = [place for place in inner if members[place] not in unbeaten]
+    if beaten:
+        return min(beaten, key=lambda place: members[place + 1].predicted_ms - members[place - 1].predicted_ms)
+    before = {after: one for one, after in pairwise(unbeaten)}
+    after = dict(pairwise(unbeaten))
+
+    def own_area(place: int) -> float:
+        one = members[place]
+        if one not in before or one not in after:
+            return math.inf
+        return (after[one].predicted_ms - one.predicted_ms) * (before[one].rank - one.rank)
+
+    return min(inner, key=own_area)
 
 
 def _for_widest_gap(members: Sequence[Member], candidates: Sequence[Member]) -> Member | None:

@@ -42,13 +42,18 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
         computed_in = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        slow = (kernel, dilation) in ((3, 2), (5, 1), (5, 2)) and computed_in != torch.float32
+        slow = (kernel, dilation) in ((3, 2), (5, 1), (5, 2)) and computed_in == torch.bfloat16
         if not slow or x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
-        x, weight = x.to(computed_in), self.weight.to(computed_in)  # a custom function is not cast by itself
-        if stride == dilation == 2:
-            x, stride, dilation = x[:, :, ::2, ::2], 1, 1
-        return _Depthwise.apply(x, weight, stride, dilation)  # type: ignore[no-any-return, no-untyped-call]
+        # A custom function is not cast by itself.
+        return convolve_depthwise(x.to(computed_in), self.weight.to(computed_in), stride, dilation)
+
+
+def convolve_depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+    """Output (N, C, H', W') for an input (N, C, H, W) and kernels (C, 1, K, K); its gradient has no gradient itself."""
+    if stride == dilation == 2:
+        x, stride, dilation = x[:, :, ::2, ::2], 1, 1
+    return _Depthwise.apply(x, weight, stride, dilation)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Depthwise(torch.autograd.Function):

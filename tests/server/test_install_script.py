@@ -279,6 +279,7 @@ def test_script_knows_every_flag_of_a_profile_and_no_other():
         "--help",
         "--offline",
         "--out",
+        "--spooled",  # between a desktop and the phone on its cable
     }
     assert known == flags - by_script
 

@@ -78,7 +78,8 @@ def test_presets_and_the_stopping_rule_are_those_of_the_agent(cases, spent_s):
         " rule.haveEnough(data), rule.haveEnough(data.slice(-4))]; })));"
     )
     answers = run_script(script, cases)
-    assert [answer[0]["name"] for answer in answers] == list(PRESETS)
+    # "smoke" tries the agent's path where timings mean nothing; no phone needs that.
+    assert [answer[0]["name"] for answer in answers] == [name for name in PRESETS if name != "smoke"]
     for told, reasons, enough_of_all, enough_of_last in answers:
         preset = PRESETS[told["name"]]
         assert told == {
