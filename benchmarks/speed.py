@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,17 +66,26 @@ def run(progress: Progress) -> dict[str, Figure]:
 
 def measured(progress: Progress, space: Space, prefix: str, rounds: int = ROUNDS) -> dict[str, Figure]:
     """Rates and ratios in one space; bars belong to its depth."""
-    depth = space.depth
+    return rate_figures(measured_rates(progress, space, rounds), space.depth, prefix)
+
+
+def measured_rates(progress: Progress, space: Space, rounds: int) -> dict[str, list[float]]:
+    """Images per second of each contestant, one number a round; in a round all are timed one after another."""
     rates: dict[str, list[float]] = {name: [] for name in UPDATES}
     with contestants(space, progress) as running:
         for one in running:
             one.run(1)  # the first update is slower: memory is taken, kernels are made
         for number in range(rounds):
-            progress(f"{depth} cells per stage, round {number + 1} of {rounds}")
+            progress(f"{space.depth} cells per stage, round {number + 1} of {rounds}")
             for one in running:
                 begun_s = time.monotonic()
                 one.run(UPDATES[one.name])
                 rates[one.name].append(UPDATES[one.name] * one.images / (time.monotonic() - begun_s))
+    return rates
+
+
+def rate_figures(rates: Mapping[str, Sequence[float]], depth: int, prefix: str) -> dict[str, Figure]:
+    """Mean rates, and means of the rounds' ratios: within a round the machine is the same for all."""
     figures = {}
     for name, listed in rates.items():
         bar = AUTHORS_CODES[depth].get(name)
@@ -165,5 +174,5 @@ def nominal_table(space: Space) -> LatencyTable:
     )
 
 
-def _figure(values: list[float], unit: str | None, bar: str | None) -> Figure:
+def _figure(values: Sequence[float], unit: str | None, bar: str | None) -> Figure:
     return Figure(value=fmean(values), unit=unit, n=len(values), spread=stdev(values), bar=bar)
