@@ -139,7 +139,7 @@ def request(small_space):
 
 SIZES = "--resolution 8 --channels 4 --depth 1 --classes 3 --calibration 3 --held-out 2"
 FLAGS = ["--space", "nas-bench-201", *SIZES.split(), "--device", "phone", "--preset", "smoke"]
-LONGER = [*FLAGS[:-1], "standard"]  # still under way when the test gets round to it
+LONGER = [*FLAGS[:-1], "standard"]  # still under way when the phone is asked for the first time
 
 
 @pytest.mark.slow
@@ -167,14 +167,24 @@ def test_a_phone_that_stays_away_ends_the_command_and_the_same_command_finds_its
     agent, server, phone, small_space
 ):
     said, unplugged = [], phone.folder / "unplugged"
+    # A hot phone waits: so its campaign is still under way when the second command comes.
+    phone.thermal.write_text(THERMAL.replace("Thermal Status: 1", "Thermal Status: 3"))
 
     def unplug(seconds):
-        unplugged.touch()
+        unplug.questions = getattr(unplug, "questions", 0) + 1
+        if unplug.questions == 4:
+            unplugged.touch()
+        time.sleep(0.3)
 
     with pytest.raises(PhoneAway, match="run the same command, nothing is lost"):
-        campaign(agent, phone, unplug, said, wait_s=0.0).run(request(small_space), LONGER, ())
+        campaign(agent, phone, unplug, said, wait_s=0.0).run(request(small_space), FLAGS, ())
     unplugged.unlink()
-    assert campaign(agent, phone, time.sleep, said).run(request(small_space), LONGER, ()) == 0
+
+    def cool(seconds):
+        phone.thermal.write_text(THERMAL)
+        time.sleep(0.3)
+
+    assert campaign(agent, phone, cool, said).run(request(small_space), FLAGS, ()) == 0
     assert "the phone is measuring this already" in said
     (run,) = spooled(agent).runs()
     assert len(server.measurements[run.run.id]) == agent.tasks
@@ -182,7 +192,7 @@ def test_a_phone_that_stays_away_ends_the_command_and_the_same_command_finds_its
 
 @pytest.mark.slow
 def test_a_campaign_that_ended_while_nobody_was_there_is_fetched_and_not_begun_again(agent, phone, small_space):
-    said, flags = [], [*FLAGS, "--new"]
+    said, flags = [], [*LONGER, "--new"]
 
     def unplug(seconds):
         (phone.folder / "unplugged").touch()
