@@ -2,6 +2,7 @@
 
 import random
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 
 from benchmarks.repeat import Unkept
@@ -46,13 +47,13 @@ def measure_tasks(
         random.Random(seed),
         time.sleep,
     ).run()
-    return [_measurement(index, subject) for index, subject in enumerate(subjects)]
+    return [_measurement(subject) for subject in subjects]
 
 
-def _measurement(index: int, subject: Subject) -> Measurement:
+def _measurement(subject: Subject) -> Measurement:
     task = subject.task
     return Measurement(
-        f"task-{index}",
+        str(uuid.uuid4()),
         task.subject,
         task.role,
         task.graph,
