@@ -22,13 +22,13 @@ from statistics import fmean, stdev
 
 from benchmarks import Progress
 from benchmarks.report import Figure
+from search.computing import torch_threads
 from search.config import Config, default_search_resolution, references
 from search.data import ImageSet, load_images
 from search.precision import choose_precision
 from search.progress import SilentProgress
 from search.run_directory import RunDirectory
 from search.strategies import Bench
-from search.strategies.alternation import torch_threads
 from search.strategies.darts import Darts, DartsUpdates
 from search.strategies.gdas import Gdas, GdasUpdates
 from search.training import Trainer

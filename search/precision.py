@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from search.computing import torch_threads
 from search.sampling import FairSampler
 from search.supernet import Supernet
 from shared.spaces import Space
@@ -45,13 +46,9 @@ def choose_precision(
             torch.autograd.grad(loss, parameters, allow_unused=True)
         return clock() - started_s
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         seconds(False), seconds(True)  # the first run of a shape is slower
         fp32_s, bf16_s = (min(seconds(bf16) for _ in range(ROUNDS)) for bf16 in (False, True))
-    finally:
-        torch.set_num_threads(threads)
     chosen = "bf16" if bf16_s < WORTH_IT * fp32_s else "fp32"
     per_path_ms = 1000 / sampler.cycle_length
     say(f"precision {chosen}: a path takes {fp32_s * per_path_ms:.1f} ms in fp32, {bf16_s * per_path_ms:.1f} in bf16")

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.auxiliary_head import AuxiliaryHead
+from search.computing import torch_threads
 from search.data import ImageSet
 from search.data.augmentation import cutout
 from search.data.stream import Stream
@@ -175,22 +176,18 @@ class Retraining:
         Raises:
             LutnasError: the loss is no longer finite.
         """
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         began_s, losses, right = clock(), [], []
-        try:
-            with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                while self.step < self.total_steps and not stopped():
-                    loss, accuracy = self._update(pool)
-                    losses.append(loss)
-                    right.append(accuracy)
-                    self.step += 1
-                    advance(1, loss=loss, accuracy=100 * accuracy)
-                    if self.step % self.steps_per_epoch == 0:
-                        on_epoch(self._metrics(losses, right, clock() - began_s))
-                        began_s, losses, right = clock(), [], []
-        finally:
-            torch.set_num_threads(threads)
+        workers = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+        with torch_threads(1), workers as pool:
+            while self.step < self.total_steps and not stopped():
+                loss, accuracy = self._update(pool)
+                losses.append(loss)
+                right.append(accuracy)
+                self.step += 1
+                advance(1, loss=loss, accuracy=100 * accuracy)
+                if self.step % self.steps_per_epoch == 0:
+                    on_epoch(self._metrics(losses, right, clock() - began_s))
+                    began_s, losses, right = clock(), [], []
         if self.step == self.total_steps:
             self.network.eval()
         return self.step == self.total_steps

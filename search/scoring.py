@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from search.computing import keep_freed_memory
 from search.data import ImageSet, at_resolution, splits
 from search.enumeration import representative
 from search.expressivity import UntrainedSupernet, expressivity
@@ -199,6 +200,7 @@ class Scorer:
 
     def _score(self, names: Sequence[str], advance: Callable[[int], None]) -> None:
         judge = self._judge
+        keep_freed_memory()
         with ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for count, (name, score) in enumerate(zip(names, pool.map(judge.score, names), strict=True), start=1):
                 self._scores[name] = score

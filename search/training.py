@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from search.computing import torch_threads
 from search.condition import sample_condition, space_primitives
 from search.config import Config
 from search.data import ImageSet, splits
@@ -108,19 +109,15 @@ class Trainer:
         Raises:
             LutnasError: the loss is no longer finite; the last good checkpoint stays.
         """
-        threads_before = torch.get_num_threads()
-        torch.set_num_threads(1)
 
         def any_stopped() -> bool:
             return self.ranks.any(stopped())
 
-        try:
-            with ThreadPoolExecutor(self.config.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                for name, end in (("warm-up", self.config.warmup_steps), ("search", self.config.total_steps)):
-                    if self.step < end and not any_stopped():
-                        self._train_phase(name, end, pool, progress, any_stopped, log)
-        finally:
-            torch.set_num_threads(threads_before)
+        workers = ThreadPoolExecutor(self.config.threads, initializer=torch.set_num_threads, initargs=(1,))
+        with torch_threads(1), workers as pool:
+            for name, end in (("warm-up", self.config.warmup_steps), ("search", self.config.total_steps)):
+                if self.step < end and not any_stopped():
+                    self._train_phase(name, end, pool, progress, any_stopped, log)
         self.save()
         return self.step == self.config.total_steps
 

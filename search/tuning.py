@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from search.computing import torch_threads
 from search.data import ImageSet
 from search.data.stream import Stream
 from search.evaluation import batches, evaluate
@@ -94,14 +95,12 @@ def tune(
         steps: updates, see `tuning_steps`.
         advance: told of each update.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        # The supernet kept no statistics, and at full resolution they are others anyway.
-        recompute_statistics(network, batches(images.recalibration))
-        _train(network, images.stream, settings, steps, advance)
+        with torch_threads(1):
+            # The supernet kept no statistics, and at full resolution they are others anyway.
+            recompute_statistics(network, batches(images.recalibration))
+            _train(network, images.stream, settings, steps, advance)
     finally:
-        torch.set_num_threads(threads)
         network.eval()
 
 

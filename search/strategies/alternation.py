@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from search.computing import torch_threads
 from search.strategies.bench import Bench, SearchStopped
 from search.torch_files import read_torch, write_torch
 from shared.errors import CorruptFile, LutnasError
@@ -70,17 +70,6 @@ def run_updates(bench: Bench, name: str, count: int, state: Mapping[str, Statefu
     _save(bench, step, state)
     if step < count:
         raise SearchStopped(f"stopped after update {step} of {count} of {name}, everything is saved")
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """So many threads within an operation."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def cosine(first: float, last: float, step: int, count: int) -> float:

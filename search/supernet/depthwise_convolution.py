@@ -1,10 +1,11 @@
 """Depthwise convolution whose gradients take as long as they should on a CPU.
 
-oneDNN has a fast weight gradient for 3x3 depthwise convolutions without dilation, and none for the others: 48 images of
-16 channels and 28 x 28 pixels take 0.2 ms forwards and 7 to 13 ms backwards through a 5x5 or a dilated one. The same
-numbers, up to the order of summation, from what is fast:
+oneDNN has fast gradients for 3x3 depthwise convolutions of stride 1 without dilation, and none for the others in
+bfloat16: 48 images of 16 channels and 28 x 28 pixels take 0.2 ms forwards and 7 to 13 ms backwards through a 5x5 or a
+dilated one, 32 of 32 channels and 32 x 32 pixels 10 ms through a 3x3 of stride 2. The same numbers, up to the order of
+summation, from what is fast:
 
-    input gradient     a convolution with the kernel turned by half a turn
+    input gradient     a convolution with the kernel turned by half a turn; with a stride, zeros between the pixels
     5x5                its weight gradient is put together from those of four overlapping 3x3 windows
     dilation 2         is a dense convolution on each of the four grids of every second pixel
     and stride 2       of which one grid alone is read then
@@ -21,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from search.supernet.channels_last import every_second
 
 WINDOW = 3
 """Side of the kernels whose weight gradient is fast."""
@@ -42,7 +45,8 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
         computed_in = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        slow = (kernel, dilation) in ((3, 2), (5, 1), (5, 2)) and computed_in == torch.bfloat16
+        handled = (kernel, dilation) in ((3, 1), (3, 2), (5, 1), (5, 2)) and (kernel, dilation, stride) != (3, 1, 1)
+        slow = handled and computed_in == torch.bfloat16
         if not slow or x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
         # A custom function is not cast by itself.
@@ -52,7 +56,7 @@ class DepthwiseConv2d(nn.Conv2d):
 def convolve_depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     """Output (N, C, H', W') for an input (N, C, H, W) and kernels (C, 1, K, K); its gradient has no gradient itself."""
     if stride == dilation == 2:
-        x, stride, dilation = x[:, :, ::2, ::2], 1, 1
+        x, stride, dilation = every_second(x), 1, 1
     return _Depthwise.apply(x, weight, stride, dilation)  # type: ignore[no-any-return, no-untyped-call]
 
 

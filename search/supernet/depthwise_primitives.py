@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.supernet.batch_norm import BatchNorm
+from search.supernet.channels_last import concatenate, every_second
 from search.supernet.depthwise_convolution import DepthwiseConv2d
 from shared.op_key import OpKey
 from shared.primitives import InvertedResidual
@@ -25,7 +25,10 @@ class FactorizedReduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(x)
-        return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))  # type: ignore[no-any-return]
+        halves = [
+            F.conv2d(every_second(x, first), conv.weight) for first, conv in enumerate((self.conv_1, self.conv_2))
+        ]
+        return self.bn(concatenate(halves))  # type: ignore[no-any-return]
 
 
 class SeparableStep(nn.Module):

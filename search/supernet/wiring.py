@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-import torch
 from torch import Tensor, nn
 
+from search.supernet.channels_last import concatenate
 from shared.wiring import INPUT, Step
 
 
@@ -42,7 +42,7 @@ def execute(steps: Sequence[Step], image: Tensor, run: Callable[[Step, Tensor], 
         if step.join is None:
             result = run(step, inputs[0])
         elif step.join == "concat":
-            result = torch.cat(inputs, dim=1)
+            result = concatenate(inputs)
         else:
             result = inputs[0]
             for other in inputs[1:]:
