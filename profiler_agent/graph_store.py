@@ -65,7 +65,9 @@ class GraphStore:
         kept = self._spool.find_graph(spec, self._batch, precision)
         if self._client is None:
             if kept is None:
-                raise ServerAway(f"{spec} is not in {self._spool.folder}, and without the server it cannot be fetched")
+                raise ServerAway(
+                    f"{spec} is not in {self._spool.folder}, or not whole, and without the server it cannot be fetched"
+                )
             return kept[1]
         if spec in self._begun and kept is not None:
             return kept[1]
