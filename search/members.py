@@ -107,7 +107,8 @@ def close_gaps(chosen: Sequence[Member], candidates: Sequence[Member], most: int
 
     Somebody's budget lies in such a gap, and would go to the member before it. The best-ranked candidate of the gap's
     middle half joins; where that makes too many, one leaves that others beat: the one whose neighbours are closest to
-    each other. Where nobody beats any, the one leaves that dominates the smallest area of its own.
+    each other. Where nobody beats any, the one leaves that dominates the smallest area of its own. Nobody leaves whose
+    place would be the next gap.
 
     Args:
         chosen: the family as its front gave it.
@@ -130,9 +131,11 @@ def _least_missed(members: Sequence[Member], staying: Sequence[Member]) -> int:
     """The place of the member that the others miss least, of those between the first and the last."""
     unbeaten = find_front(members)
     inner = [place for place in range(1, len(members) - 1) if members[place] not in staying]
+    widest_ms = _widest_ms(members)
+    inner = [place for place in inner if _gap_without_ms(members, place) <= widest_ms] or inner
     beaten = [place for place in inner if members[place] not in unbeaten]
     if beaten:
-        return min(beaten, key=lambda place: members[place + 1].predicted_ms - members[place - 1].predicted_ms)
+        return min(beaten, key=lambda place: _gap_without_ms(members, place))
     before = {after: one for one, after in pairwise(unbeaten)}
     after = dict(pairwise(unbeaten))
 
@@ -145,9 +148,17 @@ def _least_missed(members: Sequence[Member], staying: Sequence[Member]) -> int:
     return min(inner, key=own_area)
 
 
+def _widest_ms(members: Sequence[Member]) -> float:
+    return WIDEST_GAP * (members[-1].predicted_ms - members[0].predicted_ms)
+
+
+def _gap_without_ms(members: Sequence[Member], place: int) -> float:
+    return members[place + 1].predicted_ms - members[place - 1].predicted_ms
+
+
 def _for_widest_gap(members: Sequence[Member], candidates: Sequence[Member]) -> Member | None:
     """Who should stand in the widest gap that is too wide and has a candidate in its middle half."""
-    widest_ms = WIDEST_GAP * (members[-1].predicted_ms - members[0].predicted_ms)
+    widest_ms = _widest_ms(members)
     gaps = ((after.predicted_ms - before.predicted_ms, before) for before, after in pairwise(members))
     for gap_ms, before in sorted(gaps, key=lambda gap: -gap[0]):
         if gap_ms <= widest_ms:

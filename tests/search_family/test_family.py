@@ -9,7 +9,7 @@ import pytest
 from search.decoding import Band, EnumerationDecoder, make_decoder
 from search.family import build_family, load_family, spread
 from search.latency_model import LatencyModel
-from search.members import Member, find_front, select_members
+from search.members import WIDEST_GAP, Member, find_front, select_members
 from search.picking import Picker
 from search.pooling import decode_pool, draw_pool, led_by
 from search.progress import SilentProgress
@@ -138,6 +138,19 @@ def test_a_wide_gap_in_latency_gets_the_best_ranked_candidate_in_its_middle_even
     assert worse not in chosen
     assert chosen[0] == front[0]
     assert chosen[-1] == slowest
+
+
+@pytest.mark.parametrize("seed", range(50, 60))
+def test_closing_one_gap_opens_no_other(seed):
+    """With seed 56 the member that left for the one that joined had stood alone, again and again."""
+    drawn = np.random.default_rng(seed)
+    latencies = np.sort(np.geomspace(1, drawn.uniform(2, 6), 120) * drawn.uniform(0.97, 1.03, 120))
+    errors = -np.log(latencies) * drawn.uniform(1, 3) + drawn.normal(0, drawn.uniform(0.05, 0.8), 120)
+    ranks = 1 + errors.argsort().argsort()
+    members = select_members([member(ms, rank, f"{ms}") for ms, rank in zip(latencies, ranks, strict=True)], most=24)
+    gaps = np.diff([one.predicted_ms for one in members])
+    assert len(members) == 24
+    assert gaps.max() <= WIDEST_GAP * gaps.sum()
 
 
 def test_network_with_the_smallest_bound_is_a_member_even_if_another_one_is_predicted_to_be_faster():
