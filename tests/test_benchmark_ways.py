@@ -47,4 +47,4 @@ def test_tasks_measured_in_this_process_come_back_in_their_order():
     assert [(one.subject, one.role) for one in measured] == [(task.subject, task.role) for task in tasks]
     assert all(len(one.rounds) == 2 and one.estimate().ratio > 0 for one in measured)
     again = measure_tasks(tasks[:1], build_models(tasks[:1]), preset=Preset("test", 1.0, 2, 2, 1.0))
-    assert len({one.id for one in (*measured, *again)}) == len(measured) + 1, "levels of two campaigns go by these names"
+    assert len({one.id for one in (*measured, *again)}) == len(measured) + 1, "levels go by these names"
