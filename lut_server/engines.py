@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -12,6 +14,7 @@ from shared.errors import InvalidValue
 
 BUSY_TIMEOUT_S = 10.0
 """Shorter than a client waits for an answer, so that it hears of a locked database from us."""
+WAL_RETRY_S = 0.02
 CONNECT_TIMEOUT_S = 5
 MIGRATION_LOCK = 0x6C75746E
 """Key of PostgreSQL's advisory lock under which one server at a time migrates."""
@@ -41,15 +44,29 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
         raise InvalidValue("database_url", "a database in memory would forget every measurement; name a file")
     # The web framework's thread pool has 40 threads: no request waits for a connection.
     engine = create_engine(url, pool_size=8, max_overflow=40, connect_args={"timeout": busy_timeout_s})
-    event.listen(engine, "connect", _set_up_sqlite)
+
+    def set_up(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # the driver opens no transactions of its own; _begin_sqlite does
+        _keep_write_ahead_log(connection, busy_timeout_s)
+        for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    event.listen(engine, "connect", set_up)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _set_up_sqlite(connection: Any, _: object) -> None:
-    connection.isolation_level = None  # the driver opens no transactions of its own; _begin_sqlite does
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
+def _keep_write_ahead_log(connection: Any, busy_timeout_s: float) -> None:
+    """Wait for servers that start at the same time: SQLite refuses at once while another one is about to write."""
+    end_s = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
+                raise
+            time.sleep(WAL_RETRY_S)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from threading import Timer
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -67,6 +68,18 @@ def test_file_that_is_no_database_is_refused_in_one_line(tmp_path):
 def test_url_that_names_no_database_file_is_wrong_use(url):
     with pytest.raises(InvalidValue, match="database_url"):
         open_store(url)
+
+
+def test_a_new_file_that_another_server_is_about_to_write_is_waited_for(tmp_path):
+    """Two servers that start at once: SQLite's own timeout does not count while the journal's mode is changed."""
+    other = sqlite3.connect(tmp_path / "a.db", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE first (x)")
+    other.execute("BEGIN IMMEDIATE")
+    done = Timer(0.3, other.execute, ["ROLLBACK"])
+    done.start()
+    open_store(f"sqlite:///{tmp_path}/a.db").close()
+    done.join()
+    other.close()
 
 
 def test_servers_that_start_at_once_migrate_once(tmp_path):
