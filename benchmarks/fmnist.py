@@ -59,7 +59,7 @@ SIZES: Mapping[str, Size] = {
 
 
 def run(progress: Progress) -> dict[str, Figure]:
-    """Figures `search.fmnist.*`; takes most of an hour on two cores."""
+    """Figures `search.fmnist.*`; takes an hour and a half on two cores."""
     run_directory = get_run(progress)
     networks = {name: choose(run_directory, size) for name, size in SIZES.items()}
     train_side_by_side(run_directory.path, networks, progress)
