@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.auxiliary_head import AuxiliaryHead
-from search.computing import torch_threads
+from search.computing import single_threaded_workers
 from search.data import ImageSet
 from search.data.augmentation import cutout
 from search.data.stream import Stream
@@ -177,8 +177,7 @@ class Retraining:
             LutnasError: the loss is no longer finite.
         """
         began_s, losses, right = clock(), [], []
-        workers = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
-        with torch_threads(1), workers as pool:
+        with single_threaded_workers(self.threads) as pool:
             while self.step < self.total_steps and not stopped():
                 loss, accuracy = self._update(pool)
                 losses.append(loss)

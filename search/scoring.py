@@ -11,7 +11,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from search.computing import keep_freed_memory
+from search.computing import single_threaded_workers
 from search.data import ImageSet, at_resolution, splits
 from search.enumeration import representative
 from search.expressivity import UntrainedSupernet, expressivity
@@ -200,8 +199,7 @@ class Scorer:
 
     def _score(self, names: Sequence[str], advance: Callable[[int], None]) -> None:
         judge = self._judge
-        keep_freed_memory()
-        with ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with single_threaded_workers(self._workers) as pool:
             for count, (name, score) in enumerate(zip(names, pool.map(judge.score, names), strict=True), start=1):
                 self._scores[name] = score
                 advance(1)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.computing import torch_threads
+from search.computing import single_threaded_workers
 from search.condition import sample_condition, space_primitives
 from search.config import Config
 from search.data import ImageSet, splits
@@ -113,8 +113,7 @@ class Trainer:
         def any_stopped() -> bool:
             return self.ranks.any(stopped())
 
-        workers = ThreadPoolExecutor(self.config.threads, initializer=torch.set_num_threads, initargs=(1,))
-        with torch_threads(1), workers as pool:
+        with single_threaded_workers(self.config.threads) as pool:
             for name, end in (("warm-up", self.config.warmup_steps), ("search", self.config.total_steps)):
                 if self.step < end and not any_stopped():
                     self._train_phase(name, end, pool, progress, any_stopped, log)

@@ -26,6 +26,11 @@ def every_second(x: Tensor, first: int = 0) -> Tensor:
     return _Gather.apply(x, first)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def with_zeros_between(x: Tensor, shape: torch.Size, first: int = 0) -> Tensor:
+    """Features of a shape (N, C, H, W) of which `every_second` reads x; zeros elsewhere."""
+    return _Scatter.apply(x, shape, first)  # type: ignore[no-any-return, no-untyped-call]
+
+
 def concatenate(features: Sequence[Tensor]) -> Tensor:
     """Features (N, C_i, H, W) one after another in the channels: (N, sum of C_i, H, W)."""
     return _Concatenate.apply(*features)  # type: ignore[no-any-return, no-untyped-call]
@@ -50,11 +55,11 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Scatter.apply(gradient, ctx.shape, ctx.first), None  # type: ignore[no-untyped-call]
+        return with_zeros_between(gradient, ctx.shape, ctx.first), None
 
 
 class _Scatter(torch.autograd.Function):
-    """Zeros elsewhere. Each is the other's gradient, so that DARTS' second order can go through both."""
+    """Each is the other's gradient, so that DARTS' second order can go through both."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, shape: torch.Size, first: int) -> Tensor:
@@ -65,4 +70,4 @@ class _Scatter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Gather.apply(gradient, ctx.first), None, None  # type: ignore[no-untyped-call]
+        return every_second(gradient, ctx.first), None, None

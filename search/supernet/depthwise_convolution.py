@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from search.supernet.channels_last import every_second
+from search.supernet.channels_last import every_second, with_zeros_between
 
 WINDOW = 3
 """Side of the kernels whose weight gradient is fast."""
@@ -45,9 +45,8 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
         computed_in = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        handled = (kernel, dilation) in ((3, 1), (3, 2), (5, 1), (5, 2)) and (kernel, dilation, stride) != (3, 1, 1)
-        slow = handled and computed_in == torch.bfloat16
-        if not slow or x.device.type != "cpu" or not torch.is_grad_enabled():
+        ours = kernel in (3, 5) and stride in (1, 2) and dilation in (1, 2) and (kernel, stride, dilation) != (3, 1, 1)
+        if not ours or computed_in != torch.bfloat16 or x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
         # A custom function is not cast by itself.
         return convolve_depthwise(x.to(computed_in), self.weight.to(computed_in), stride, dilation)
@@ -80,10 +79,8 @@ class _Depthwise(torch.autograd.Function):
 
 def input_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     """Of the input (N, C, H, W), given that of the output."""
-    if stride > 1:  # zeros between the pixels make it one of stride 1
-        spread = torch.zeros_like(x)
-        spread[:, :, ::stride, ::stride] = gradient
-        gradient = spread
+    if stride == 2:  # zeros between the pixels make it one of stride 1
+        gradient = with_zeros_between(gradient, x.shape)
     return _convolve(gradient, weight.flip(2, 3), 1, dilation)
 
 

@@ -420,11 +420,11 @@ def test_where_there_is_no_way_into_termux_both_reasons_and_both_remedies_are_sa
 
 def test_a_proot_goes_before_the_agents_command_and_the_mask_before_the_proot():
     adb = Adb(SERIAL)
-    agent = PhoneAgent(adb, RunAs(adb), proot_words("debian"), "/root/venv/bin/python", code="/code")
+    agent = PhoneAgent(adb, RunAs(adb), proot_words("debian"), "/opt/lutnas/bin/python", code="/code")
     words = agent.command(["--device", "s10"], (4, 5, 6, 7)).split()
     assert words[:5] == ["taskset", "f0", "proot-distro", "login", "debian"]
     assert words[words.index("--") + 1] == "env"
-    assert "/root/venv/bin/python" in words
+    assert "/opt/lutnas/bin/python" in words
 
 
 def test_measuring_pauses_from_the_level_that_was_asked_for():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from search.supernet import Network
-from search.supernet.channels_last import concatenate, every_second
+from search.supernet.channels_last import concatenate, every_second, with_zeros_between
 from search.supernet.depthwise_primitives import FactorizedReduction, SeparableStep
 from shared.spaces import make_space
 
@@ -26,6 +26,7 @@ def test_as_a_slice_with_its_gradients(side: int, first: int) -> None:
     x = features(side)
     read = every_second(x, first)
     assert torch.equal(read, x[:, :, first::2, first::2])
+    assert torch.equal(every_second(with_zeros_between(read, x.shape, first), first), read)
     assert torch.autograd.gradcheck(lambda one: every_second(one, first), x)
     assert torch.autograd.gradgradcheck(lambda one: every_second(one, first) ** 2, x)
 
