@@ -5,14 +5,14 @@ from functools import cache
 
 import pytest
 
-from profiler_agent.kernels import count_kernels
-from profiler_agent.layout import odd_reorders
-from profiler_agent.sessions import local_runtime, optimise
-from shared.graph_spec import ChainGraph, parse_graph_spec
+from profiler_agent.kernels.kernels import count_kernels
+from profiler_agent.kernels.reorders import odd_reorders
+from profiler_agent.ort.sessions import local_runtime, optimise
 from shared.graphs import build_graph
-from shared.op_key import parse_op_key
-from shared.plan import Task, make_plan
+from shared.measurements.graph_spec import ChainGraph, parse_graph_spec
+from shared.measurements.plan import Task, make_plan
 from shared.spaces import Darts, FBNet, NasBench201
+from shared.spaces.op_key import parse_op_key
 
 RESIDUAL = "k3_e1/24x16x16/24x16x16/s1"
 
