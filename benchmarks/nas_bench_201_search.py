@@ -85,7 +85,7 @@ import importlib, sys
 for name in sys.argv[1:]:
     importlib.import_module(name)
 for name, module in sorted(sys.modules.items()):
-    if name.startswith(("search", "lut_server.calibration.op_calibration", "lut_server.transfer", "shared.spaces", "shared.spaces.wiring")):
+    if name.startswith(("search", "lut_server.calibration.op_calibration", "lut_server.transfer", "shared.spaces")):
         print(module.__file__)
 """
 """Lists the files of what decides a number. What is left out reads, writes, checks and names."""

@@ -6,7 +6,8 @@ meet the same machine. Beside all of it a second process computes, four seconds 
 
 plain:     the median of 100 repeats of the graph back to back, subject after subject, in ms, nothing subtracted.
 same time: the same, with as many repeats as fit into the time that ours took.
-ours:      what the table is made of (`shared.measurements.measurement`): from interleaved rounds of the ratio to the canary, the
+ours:      what the table is made of (`shared.measurements.measurement`): from interleaved rounds of
+           the ratio to the canary, the
            shorter chain subtracted (which makes it the harder one to repeat).
 
 An entry's figure is its coefficient of variation over the six campaigns. Medians over the entries are compared.

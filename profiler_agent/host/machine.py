@@ -52,7 +52,9 @@ class Machine:
 
     @cached_property
     def emulator(self) -> str | None:
-        """What only imitates the processor (`profiler_agent.host.emulation`); None where it is real, or nothing tells."""
+        """What only imitates the processor (`profiler_agent.host.emulation`); None where it is
+        real, or nothing tells.
+        """
         if self.phone is not None and self.phone.emulator:
             return "Android's emulator"
         return find_emulator(self._root, platform.machine())

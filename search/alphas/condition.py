@@ -6,9 +6,9 @@ keys, normalised to sum 1. The two trade-offs lie on a log scale, normalised to 
     lambda = 10^(-4 + 3 u_lambda)    0.0001 to 0.1    times the parameter term
     kappa  = 10^(-3 + 3 u_kappa)     0.001 to 1       times the latency term
 
-Both terms run from 0 to 1 over the space (`search.alphas.expected_cost`), and the networks of a trained supernet differ by a few
-hundredths to tenths in cross-entropy: at u = 0 a term is lost beside the accuracy, at u_kappa = 1 the accuracy is lost
-beside the latency.
+Both terms run from 0 to 1 over the space (`search.alphas.expected_cost`), and the networks of a
+trained supernet differ by a few hundredths to tenths in cross-entropy: at u = 0 a term is lost
+beside the accuracy, at u_kappa = 1 the accuracy is lost beside the latency.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from search.latency.latency_model import require_prices
+from search.process.randomness import gumbel
 from shared.errors import InvalidValue
 from shared.spaces import Space
 from shared.tables.table import LatencyTable
@@ -92,12 +93,6 @@ def sample_condition(device: Tensor, device_share: float, generator: torch.Gener
     if coin < device_share:
         return Condition(device, u_lambda, u_kappa)
     return Condition(torch.softmax(device.log() + gumbel(device.shape, generator), dim=0), u_lambda, u_kappa)
-
-
-def gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise."""
-    uniform = torch.rand(shape, generator=generator).clamp(1e-9, 1 - 1e-7)
-    return -torch.log(-torch.log(uniform))
 
 
 def _from_unit(u: float, decades: tuple[float, float]) -> float:

@@ -9,7 +9,8 @@ Where an op may be dead or not by what others chose (NAS-Bench-201), the expecta
 space. Where every chosen op reaches the output (`darts`, `fbnet`) it is a sum over slots: nothing is enumerated.
 
     E[cost] = fixed cost + sum over slots and primitives of P(choice) x cost
-    P(choice) = softmax(alpha), for a group of slots given that it keeps as many as it has to (`search.genotypes.constrained_argmax`)
+    P(choice) = softmax(alpha), for a group of slots given that it keeps as many as it
+    has to (`search.genotypes.constrained_argmax`)
 
 Both terms enter as (x - min) / (max - min) over the networks of the space, latency on the condition's device.
 """

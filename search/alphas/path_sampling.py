@@ -10,9 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from search.alphas.condition import gumbel, space_primitives
+from search.alphas.condition import space_primitives
 from search.genotypes.constrained_argmax import NONE, best_choices, draw_choices, to_genotype
-from search.process.randomness import generator
+from search.process.randomness import generator, gumbel
 from shared.spaces import Genotype, Space
 from shared.spaces.primitives import parameter_count
 

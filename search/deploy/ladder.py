@@ -1,4 +1,6 @@
-"""`ladder.json`: for each budget what was promised, bounded, measured, met or not. `search.deploy.climbing` climbs it."""
+"""`ladder.json`: for each budget what was promised, bounded, measured, met or not.
+`search.deploy.climbing` climbs it.
+"""
 
 from __future__ import annotations
 

@@ -34,9 +34,10 @@ class Offer:
 class Member(Offer):
     """An offer with what its rank is made of (`search.ranking.scoring.Score`).
 
-    `rank` is its place among the candidates that it was ranked with (`search.ranking.rank_aggregation`), 1 is best. `accuracy` is
-    inherited, in percent, on the ranking images at the search's resolution. `by` says what latency and bound were made
-    from: "ops", or "kernels" where the device said which it executes.
+    `rank` is its place among the candidates that it was ranked with
+    (`search.ranking.rank_aggregation`), 1 is best. `accuracy` is inherited, in percent, on the
+    ranking images at the search's resolution. `by` says what latency and bound were made from:
+    "ops", or "kernels" where the device said which it executes.
     """
 
     nll: float
@@ -82,10 +83,11 @@ class Ranker:
 def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
     """At most `most` of the candidates, latency rising: their front, and as far as there is room what only it beats.
 
-    A front that is too long is thinned (`search.family.pareto`). One that is too short leaves places, which go to the front
-    of the other candidates, and so on: ranks are proxies and latencies predictions, so the best network of a budget is
-    often one that seems to be beaten by a hair. The network with the smallest bound is always among them. Wide gaps in
-    latency are closed (`close_gaps`).
+    A front that is too long is thinned (`search.family.pareto`). One that is too short leaves
+    places, which go to the front of the other candidates, and so on: ranks are proxies and
+    latencies predictions, so the best network of a budget is often one that seems to be beaten by a
+    hair. The network with the smallest bound is always among them. Wide gaps in latency are closed
+    (`close_gaps`).
     """
     if not candidates:
         return []
@@ -176,7 +178,8 @@ def _by_latency(member: Member) -> tuple[float, float]:
 def find_front(candidates: Sequence[Member]) -> list[Member]:
     """Those that no other candidate beats in both predicted latency and rank, latency rising.
 
-    The prediction is what a network will most likely take; its bound is for who promises a budget (`search.family.picking`).
+    The prediction is what a network will most likely take; its bound is for who promises a budget
+    (`search.family.picking`).
     """
     front: list[Member] = []
     for candidate in sorted(candidates, key=lambda member: (member.predicted_ms, member.rank)):

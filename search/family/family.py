@@ -1,11 +1,12 @@
 """The family of each device: from one hypernetwork to networks whose latency rises and whose rank improves with it.
 
     alphas on a grid of trade-offs at the device's simplex point
-      -> for each, the most probable networks between each two of a series of budgets (`search.decoding.decoding`); the best one
-         under a budget is always among them
-      -> one pool of candidates for all devices, about as many for each budget of each (`search.family.candidate_pool`), scored and
-         ranked (`search.ranking.scoring`, `search.ranking.rank_aggregation`), and neighbours of its fronts (`search.family.local_search`); of a small
-         space every network instead
+      -> for each, the most probable networks between each two of a series of budgets
+         (`search.decoding.decoding`); the best under a budget is always among them
+      -> one pool of candidates for all devices, about as many for each budget of each
+         (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`,
+         `search.ranking.rank_aggregation`), and neighbours of its fronts
+         (`search.family.local_search`); of a small space every network instead
       -> the members that no other one beats in both predicted latency and rank, the fastest network always among them
 
 The baseline `random` is the same with random networks under the same budgets in the place of decoded ones, and with as

@@ -13,7 +13,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from search.alphas.condition import gumbel
+from search.process.randomness import gumbel
 from shared.spaces import Genotype, Group, Space
 
 NONE = "none"

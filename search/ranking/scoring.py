@@ -1,8 +1,9 @@
 """What a candidate's rank is made of: the supernet's judgement, expressivity, parameter count; kept in `scores.json`.
 
-Scores depend on nothing but the network, the supernet's weights and the images, so each network is scored once per run
-directory, whoever asks: building the family, the random baseline, or a later pick. Networks that are asked for together
-are scored in the order of their choices: what neighbours have in common is computed once (`search.ranking.activation_cache`).
+Scores depend on nothing but the network, the supernet's weights and the images, so each network is
+scored once per run directory, whoever asks: building the family, the random baseline, or a later
+pick. Networks that are asked for together are scored in the order of their choices: what neighbours
+have in common is computed once (`search.ranking.activation_cache`).
 """
 
 from __future__ import annotations

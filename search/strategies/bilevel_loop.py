@@ -1,7 +1,8 @@
 """The loop that methods with alphas share: updates of alphas and weights in turn, numbered, saved, gone on with.
 
-What an update does has to follow from its number alone (batches and noise by `search.process.randomness`): then a search that
-was interrupted ends with the same bits as one that was not.
+What an update does has to follow from its number alone (batches and noise by
+`search.process.randomness`): then a search that was interrupted ends with the same bits as one that
+was not.
 """
 
 from __future__ import annotations

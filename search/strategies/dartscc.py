@@ -1,8 +1,9 @@
 """The default strategy (Firsov, 2024; DARTS-CC): alphas from a hypernetwork, decoded under budgets.
 
-See `search.training.training` for the updates and `search.family.family` for how alphas on a grid of trade-offs become a family.
-This runs them in a run directory of its own and hands the family over. Candidates are
-always decoded from the alphas and no more than any strategy may score, also where `search` scores a small space whole.
+See `search.training.training` for the updates and `search.family.family` for how alphas on a grid
+of trade-offs become a family. This runs them in a run directory of its own and hands the family
+over. Candidates are always decoded from the alphas and no more than any strategy may score, also
+where `search` scores a small space whole.
 """
 
 from __future__ import annotations

@@ -27,11 +27,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from search.alphas.condition import gumbel
 from search.alphas.path_sampling import draw_network
 from search.genotypes.constrained_argmax import choice_probabilities
 from search.latency.slot_costs import latency_costs
-from search.process.randomness import generator
+from search.process.randomness import generator, gumbel
 from search.strategies.bilevel_loop import Stateful, copy_state, cosine, descend, run_updates, set_learning_rate
 from search.strategies.budgets import Attempt, make_attempt, propose_by_trade_off, trade_off_series
 from search.strategies.context import Bench, Outcome

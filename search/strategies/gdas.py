@@ -21,10 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from search.alphas.condition import gumbel
 from search.alphas.path_sampling import MOST_TRIES
 from search.genotypes.constrained_argmax import to_genotype
-from search.process.randomness import generator
+from search.process.randomness import generator, gumbel
 from search.strategies.bilevel_loop import Stateful, cosine, descend, run_updates, set_learning_rate
 from search.strategies.context import Bench, Outcome
 from search.strategies.discretize import strongest

@@ -1,4 +1,6 @@
-"""Torch modules of the `darts` and `fbnet` primitives; names and shapes of tensors are those of `shared.spaces.primitives`."""
+"""Torch modules of the `darts` and `fbnet` primitives; names and shapes of tensors are those of
+`shared.spaces.primitives`.
+"""
 
 from __future__ import annotations
 

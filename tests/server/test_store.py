@@ -1,4 +1,6 @@
-"""The contract of `lut_server.store.store`, held over SQLite and over a real PostgreSQL, with two servers on one database."""
+"""The contract of `lut_server.store.store`, held over SQLite and over a real PostgreSQL, with two
+servers on one database.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
