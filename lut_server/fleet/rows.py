@@ -1,4 +1,4 @@
-"""Devices at a glance: for the pages, their JSON twins and `lut-server devices`."""
+"""Devices at a glance, for the pages, their JSON twins and `lut-server devices`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.tables.table import profile_command
 
 @dataclass(frozen=True)
 class TableVerdict:
-    """How many ops of a table are stable, and why the others are not, the most frequent reason first."""
+    """How many ops of a table are stable; reasons of the others, the most frequent first."""
 
     ops: int
     stable: int
@@ -30,13 +30,11 @@ class DeviceRow:
     """A device at a glance.
 
     Attributes:
-        health: "alive" (its agent was heard of within a minute), "seen" (within a day), "silent", or "imported".
-        activity: what it is doing.
-        problems: what is wrong with measuring there right now; None: its agent said nothing within a minute.
-        queued: jobs that wait for it.
-        verdict: of the newest run, once it is finished.
-        gaps: what is missing from which table.
-        missing: the same and what else a user would miss, as sentences.
+        health: as `find_health` gives it.
+        problems: what disturbs measuring now; None: its agent reported nothing within a minute.
+        queued: number of jobs that wait for it.
+        verdict: of the newest run, if that is finished.
+        missing: the gaps and what else is missing, as sentences.
     """
 
     device: Device
@@ -53,32 +51,27 @@ class DeviceRow:
 
 
 class Fleet:
-    """All devices as they are now.
-
-    Args:
-        now: the moment that ages are told from.
-    """
+    """All devices as they are at the moment `now`."""
 
     def __init__(self, store: Store, facts: FactsReader, now: datetime) -> None:
         self._store, self._facts, self._now = store, facts, now
         self._tables: dict[str, list[TableSummary]] = {}
-        every = store.tables.list()
-        for table in every:
+        tables = store.tables.list()
+        for table in tables:
             self._tables.setdefault(table.device, []).append(table)
-        self._gaps = GapFinder(store, facts, every)
+        self._gaps = GapFinder(store, facts, tables)
         self._leased = _by_device(store.jobs.list(state="leased"))
         self._queued = _by_device(store.jobs.list(state="queued"))
 
     def devices(self) -> list[Device]:
-        """Those heard of last first."""
-        return sorted(self._store.devices.list(), key=lambda one: one.last_seen_at, reverse=True)
+        """All, the device seen last first."""
+        return sorted(self._store.devices.list(), key=lambda device: device.last_seen_at, reverse=True)
 
     def tables(self, name: str) -> tuple[TableSummary, ...]:
-        """Of a device, the oldest first."""
+        """Tables of a device, the oldest first."""
         return tuple(self._tables.get(name, ()))
 
     def row(self, device: Device) -> DeviceRow:
-        """One of the devices."""
         tables, newest = self.tables(device.name), self._store.runs.find_newest(device.name)
         of_run = newest.table if newest else None
         verdict = _verdict(self._facts.get(of_run)) if of_run else None
@@ -108,8 +101,8 @@ class Fleet:
 
 def _by_device(jobs: Iterable[Job]) -> dict[str, list[Job]]:
     found: dict[str, list[Job]] = {}
-    for one in jobs:
-        found.setdefault(one.job.device, []).append(one)
+    for job in jobs:
+        found.setdefault(job.job.device, []).append(job)
     return found
 
 
@@ -124,15 +117,15 @@ def _missing(
 ) -> list[str]:
     if facts is None:
         command = profile_command(device.name, make_space("nas-bench-201"))
-        return [f"no latency table yet; measure one with: {command}", *(gap.says for gap in gaps)]
+        return [f"no latency table yet; to measure: {command}", *(gap.says for gap in gaps)]
     if facts.source is not None and not gaps:
-        return [f"its table was imported from {facts.source}: no agent can verify what it says"]
+        return [f"its table was imported from {facts.source}: no agent can verify it"]
     found = [gap.says for gap in gaps]
     if verdict is not None and verdict.stable < verdict.ops:
         found.append(f"{verdict.ops - verdict.stable} of {verdict.ops} ops were not measured stably")
     if device.last_asked_at is None:
         found.append(
-            f"no agent ever asked for its work, so nothing can be verified: "
-            f"profiler-agent work --server URL --device {device.name}"
+            "no agent asks for its jobs, so nothing can be verified; start one with:"
+            f" profiler-agent work --server URL --device {device.name}"
         )
     return found

@@ -1,4 +1,3 @@
-"""Pages for people: what the server knows, as HTML and, with `?format=json`, as JSON from the same query.
-
-They read and never write: no page changes anything, but for the cookie of somebody who signs in.
+"""Pages for people, and the same as JSON with `?format=json`. No page writes but the form to sign
+in.
 """

@@ -1,16 +1,16 @@
-"""What searches found: a list, and one with its ladder and its family."""
+"""What searches found: a list, and a page for each with its ladder and its family."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lut_server.pages.paging import Paging, part
+from lut_server.pages.paging import Paging, paginate
 from lut_server.store.store import Store, StoredSearch
 
 
 @dataclass(frozen=True)
 class SearchRow:
-    """A search at a glance. `rungs` and `met` are 0 while no ladder was climbed."""
+    """A search at a glance. `rungs` and `met` are 0 while it has no ladder."""
 
     search: str
     device: str
@@ -26,7 +26,7 @@ class SearchRow:
 
 @dataclass(frozen=True)
 class SearchesView:
-    """One page of the searches, the one posted last first."""
+    """One page of the searches, the newest first."""
 
     searches: tuple[SearchRow, ...]
     paging: Paging
@@ -34,20 +34,19 @@ class SearchesView:
 
 @dataclass(frozen=True)
 class SearchView:
-    """One search. `has_table`: whether the table that it used is here."""
+    """A search. `has_table`: this server has the table that it used."""
 
     found: StoredSearch
     has_table: bool
 
 
 def view_searches(store: Store, page: int) -> SearchesView:
-    """One page of all searches."""
-    shown, paging = part(store.searches.list()[::-1], page)
+    shown, paging = paginate(store.searches.list()[::-1], page)
     return SearchesView(tuple(map(_row, shown)), paging)
 
 
 def view_search(store: Store, search: str) -> SearchView:
-    """One search.
+    """A search.
 
     Raises:
         NotFound: unknown_search.
@@ -59,7 +58,7 @@ def view_search(store: Store, search: str) -> SearchView:
 
 def _row(stored: StoredSearch) -> SearchRow:
     result = stored.result
-    times_ms = [one.predicted_ms for one in result.members]
+    times_ms = [member.predicted_ms for member in result.members]
     return SearchRow(
         result.search,
         result.device,

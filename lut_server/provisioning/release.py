@@ -1,4 +1,6 @@
-"""What the server hands to a device: the wheel, the versions it was tested with, and the script that installs both."""
+"""What the server hands to a device: the wheel, the versions it was tested with, and the script
+that installs both.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ class Release:
     def script(self, url: str) -> str:
         """The script for a device that reaches the server at `url`.
 
-        Raises:
-            InvalidValue: the URL holds what no server's address has; it comes from a request's header.
+        Raises: InvalidValue: the URL holds what no server's address has; it comes from a request's
+            header.
         """
         values = {
             "SERVER": check_url(url),

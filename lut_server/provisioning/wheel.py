@@ -1,7 +1,9 @@
-"""The wheel of the lutnas that runs here, made from the installed files: an agent gets the version that the server has.
+"""The wheel of the lutnas that runs here, made from the installed files: an agent gets the version
+that the server has.
 
-The same files always make the same bytes, whether lutnas came as a wheel or is a checkout (`pip install -e`): names in
-order, one date, one mode, nothing compressed (what zlib makes differs between its versions).
+The same files always make the same bytes, whether lutnas came as a wheel or is a checkout (`pip
+install -e`): names in order, one date, one mode, nothing compressed (what zlib makes differs
+between its versions).
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ class Wheel:
 def build_wheel() -> Wheel:
     """The wheel of the installed lutnas.
 
-    Raises:
-        LutnasError: lutnas runs from a folder without being installed, or its metadata is that of another version.
+    Raises: LutnasError: lutnas runs from a folder without being installed, or its metadata is that
+        of another version.
     """
     files = dict(_metadata_files(_distribution()))
     for package in PACKAGES:

@@ -116,7 +116,7 @@ def test_device_is_alive_for_a_minute_after_it_was_heard_of(any_store, clock):
     any_store.devices.register("pi", {})
     assert (row(any_store, clock).health, row(any_store, clock).activity.says) == ("alive", "idle")
     clock.advance(61)
-    assert (row(any_store, clock).health, row(any_store, clock).activity.says) == ("seen", "not heard of")
+    assert (row(any_store, clock).health, row(any_store, clock).activity.says) == ("seen", "unknown")
     clock.advance(86_400)
     assert row(any_store, clock).health == "silent"
 
@@ -151,10 +151,10 @@ def test_gaps_say_what_is_missing_from_which_table(any_store, clock, lab):
     table = add_table(any_store, lab, "pi", "run-1")
     any_store.devices.register("phone", {})
     (gap,) = row(any_store, clock).gaps
-    networks = len({one.genotype for one in table.networks})
+    networks = len({network.genotype for network in table.networks})
     assert (gap.space, gap.runtime, gap.table) == (str(lab.space), str(lab.runtime), table.hash)
     assert (gap.ops, gap.networks, gap.kernel_prices, gap.kernels) == (0, False, True, networks)
-    assert f"the kernels of {networks} networks were never counted" in gap.says
+    assert f"the kernels of {networks} networks are not counted" in gap.says
     (absent,) = row(any_store, clock, "phone").gaps
     assert absent.says == f"no table of {lab.space}, which pi has"
     assert (absent.table, absent.ops) == (None, len(lab.space.op_keys()))
@@ -294,7 +294,7 @@ def test_commands_show_the_fleet_and_ask_it_as_text_and_as_json(run, lab):
     assert "held back (throttled)" in lines["phone"]
     assert "12 of 12 ops stable" in lines["pi"]
     rows = json.loads(run("devices", "--json")[1])["devices"]
-    assert [one["device"]["name"] for one in rows] == ["phone", "pi"]
+    assert [row["device"]["name"] for row in rows] == ["phone", "pi"]
     asked = json.loads(run("profile", "--all-missing", "--json")[1])["asked"]
     assert [(one["device"], one["outcome"]) for one in asked] == [("phone", "queued"), ("pi", "has it")]
     code, out, _ = run("profile", "--device", "phone", "--space", "nas-bench-201")

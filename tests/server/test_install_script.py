@@ -29,8 +29,8 @@ class Board:
     def __init__(self, folder, api):
         self.folder, self.api = folder, api
         self.home, self.programs = folder / "home", folder / "bin"
-        for one in (self.home, self.programs):
-            one.mkdir()
+        for program in (self.home, self.programs):
+            program.mkdir()
         for tool in TOOLS.split():
             (self.programs / tool).symlink_to(shutil.which(tool))
         self.put("python3", f'exec {sys.executable} "$@"')
@@ -266,9 +266,9 @@ def test_help_lists_every_flag(board):
 def test_script_knows_every_flag_of_a_profile_and_no_other():
     script = get_release().script("http://host")
     known = set(re.findall(r"--[a-z-]+", re.search(r"--new \| --force\).*?\n {6}-\*\)", script, re.DOTALL).group(0)))
-    commands = next(one for one in _parser()._actions if hasattr(one, "choices") and one.choices)
+    commands = next(action for action in _parser()._actions if hasattr(action, "choices") and action.choices)
     actions = commands.choices["profile"]._actions
-    flags = {flag for one in actions for flag in one.option_strings if flag.startswith("--")}
+    flags = {flag for action in actions for flag in action.option_strings if flag.startswith("--")}
     by_script = {
         "--server",
         "--device",

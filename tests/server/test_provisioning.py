@@ -81,7 +81,7 @@ def test_a_server_that_was_installed_from_the_wheel_makes_the_same_wheel_again(w
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.strip() == wheel.sha256
     assert (tmp_path / "site" / "bin" / "profiler-agent").exists()
-    assert {one.name for one in entry_points(group="console_scripts") if one.value.startswith("profiler_agent")}
+    assert {point.name for point in entry_points(group="console_scripts") if point.value.startswith("profiler_agent")}
 
 
 def test_without_an_installation_there_is_no_wheel_and_a_line_says_so(monkeypatch):

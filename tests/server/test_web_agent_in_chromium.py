@@ -377,7 +377,7 @@ def test_a_phone_makes_the_table_that_the_server_asks_for_and_says_why_it_cannot
         assert asked.status_code == 201, asked.text
     window.page.locator("#job-said", has_text="profile: done").wait_for(timeout=800_000)
     jobs = server.get("/v1/jobs?device=phone")["jobs"]
-    counted, profiled = sorted((one for one in jobs), key=lambda one: one["job"]["kind"])
+    counted, profiled = sorted((job for job in jobs), key=lambda job: job["job"]["kind"])
     assert counted["state"] == "failed"
     assert "does not show which kernels" in counted["reason"]
     (stored,) = server.runs()

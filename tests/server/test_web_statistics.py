@@ -101,7 +101,7 @@ def test_the_watch_over_the_canary_is_that_of_the_agent():
     rounds = made_up_rounds(rng, 150, False)
     for at in range(60, 80):
         rounds[at] = replace(rounds[at], canary_ms=tuple(1.3 * value for value in rounds[at].canary_ms))
-    timed = [TimedRound(one, quantile(one.canary_ms[:4]), quantile(one.canary_ms[4:])) for one in rounds]
+    timed = [TimedRound(round_, quantile(round_.canary_ms[:4]), quantile(round_.canary_ms[4:])) for round_ in rounds]
     data = [{"round": one.round, "before": one.canary_before_ms, "after": one.canary_after_ms} for one in timed]
     script = (
         "import { CanaryWatch } from 'STATIC/campaign.js';"

@@ -1,6 +1,8 @@
-"""ask.py SERVER PATH [FILE SHA256]: one GET; prints the answer, or writes it into a file once its SHA-256 is right.
+"""ask.py SERVER PATH [FILE SHA256]: one GET; prints the answer, or writes it into a file once its
+SHA-256 is right.
 
-A token for /v1 is taken from LUTNAS_TOKEN (it never stands on a command line), authorities from LUTNAS_CA_FILE.
+A token for /v1 is taken from LUTNAS_TOKEN (it never stands on a command line), authorities from
+LUTNAS_CA_FILE.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""check_python.py: what only Python can tell of itself: word size, venv, and the C library that wheels are built for.
+"""check_python.py: what only Python can tell of itself: word size, venv, and the C library that
+wheels are built for.
 
 Prints `fine`, `32-bit`, `no-venv`, `no-glibc`, or the C library where it is too old.
 """

@@ -1,4 +1,6 @@
-"""check_token.py DEVICE ANSWER: what keeps a token from acting for the device, by the answer of GET /v1/token."""
+"""check_token.py DEVICE ANSWER: what keeps a token from acting for the device, by the answer of GET
+/v1/token.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""requirements.py WHEEL RUNTIME: what pip shall install beside the wheel: its words for the extra `agent`.
+"""requirements.py WHEEL RUNTIME: what pip shall install beside the wheel: its words for the extra
+`agent`.
 
-RUNTIME takes the place of onnxruntime. Where the environment has another build of ONNX Runtime already, it stays: two
-builds lie in one folder, and would spoil each other.
+RUNTIME takes the place of onnxruntime. Where the environment has another build of ONNX Runtime
+already, it stays: two builds lie in one folder, and would spoil each other.
 """
 
 from __future__ import annotations
