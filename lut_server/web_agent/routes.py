@@ -34,7 +34,8 @@ HEADERS = {
 }
 _FOLDER = Path(__file__).parent / "static"
 _OWN = frozenset(path.name for path in _FOLDER.iterdir())
-_RUNTIME_TYPES = {".mjs": "text/javascript", ".wasm": "application/wasm"}
+WASM = "application/wasm"
+_RUNTIME_TYPES = {".mjs": "text/javascript", ".wasm": WASM}
 router = APIRouter(prefix="/agent/web")
 
 

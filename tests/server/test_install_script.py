@@ -20,7 +20,7 @@ SHELLS = [["sh"], ["dash"], ["busybox", "sh"], ["bash", "--posix"]]
 
 
 def find_shells():
-    return [one for one in SHELLS if shutil.which(one[0])]
+    return [shell for shell in SHELLS if shutil.which(shell[0])]
 
 
 class Board:
@@ -67,7 +67,7 @@ class Board:
             assert word in done.stderr
         assert not self.prefix.exists()
         assert list(self.home.iterdir()) == []
-        assert "board" not in {one["name"] for one in self.api.get("/v1/devices").json()["devices"]}
+        assert "board" not in {device["name"] for device in self.api.get("/v1/devices").json()["devices"]}
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_token_is_asked_for_with_the_command_that_makes_one(board):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "--device NAME"),
+        ([], "--device NAME is missing"),
         (["--device"], "--device needs a value"),
         (["--device", "a b"], "'a b' is not a name"),
         (["--device", "-pi"], "'-pi' is not a name"),
@@ -217,8 +217,8 @@ def test_a_token_is_asked_for_with_the_command_that_makes_one(board):
         (["--device", "pi", "--server", "http://host/$(reboot)"], "is not a URL"),
         (["--device", "pi", "--prefix", "/opt/a b"], "--prefix '/opt/a b'"),
         (["--device", "pi", "--prefix", "/usr"], "/usr holds other things"),
-        (["--device", "pi", "--purge"], "--purge goes with --uninstall"),
-        (["--uninstall", "--space", "darts"], "--uninstall takes --prefix and --purge alone"),
+        (["--device", "pi", "--purge"], "--purge goes with --uninstall only"),
+        (["--uninstall", "--space", "darts"], "--uninstall takes only --prefix and --purge"),
     ],
 )
 def test_wrong_use_ends_with_exit_code_2_and_one_line(board, arguments, words):
@@ -228,8 +228,10 @@ def test_wrong_use_ends_with_exit_code_2_and_one_line(board, arguments, words):
 def test_a_wheel_that_is_not_the_scripts_own_is_never_installed(board, monkeypatch):
     other = dataclasses.replace(get_release(), constraints=b"numpy==0.1\n")
     monkeypatch.setattr(agent_files, "get_release", lambda: other)
-    done = board.install()
+    own = create_token(board.api.store.tokens, "agent", device="board", clock=board.api.clock)
+    done = board.install(token=own)
     assert done.returncode == 1
+    assert "Nothing was changed" not in done.stderr
     assert "constraints.txt is not what this script was made for (SHA-256)" in done.stderr
     assert not (board.prefix / "env").exists()
     assert board.run("--uninstall", "--prefix", str(board.prefix)).returncode == 0

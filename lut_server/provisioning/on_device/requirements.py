@@ -1,8 +1,7 @@
-"""requirements.py WHEEL RUNTIME: what pip shall install beside the wheel: its words for the extra
-`agent`.
+"""requirements.py WHEEL RUNTIME: print the requirements of the wheel's extra `agent`.
 
-RUNTIME takes the place of onnxruntime. Where the environment has another build of ONNX Runtime
-already, it stays: two builds lie in one folder, and would spoil each other.
+RUNTIME replaces onnxruntime. If the environment has another build of ONNX Runtime, that stays: two
+builds would share a folder.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ def find_requirements(metadata: bytes, runtime: str, installed: Mapping[str, Seq
         installed: names of distributions by what is imported from them.
     """
     found = []
-    for one in map(_requirement, message_from_bytes(metadata).get_all("Requires-Dist", [])):
-        of_agent = one.marker and not one.marker.evaluate({"extra": ""}) and one.marker.evaluate({"extra": "agent"})
-        if of_agent and one.name != ONNXRUNTIME:
-            found.append(f"{one.name}{one.specifier}")
+    for requirement in map(_requirement, message_from_bytes(metadata).get_all("Requires-Dist", [])):
+        of_agent = requirement.marker and not requirement.marker.evaluate({"extra": ""}) and requirement.marker.evaluate({"extra": "agent"})
+        if of_agent and requirement.name != ONNXRUNTIME:
+            found.append(f"{requirement.name}{requirement.specifier}")
         elif of_agent and runtime != ONNXRUNTIME:
             found.append(runtime)
         elif of_agent and not set(installed.get(ONNXRUNTIME, ())) - {ONNXRUNTIME}:
-            found.append(f"{one.name}{one.specifier}")
+            found.append(f"{requirement.name}{requirement.specifier}")
     return found
 
 
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print them; 1 if there are none."""
     path, runtime = arguments
     with zipfile.ZipFile(path) as wheel:
-        (name,) = (one for one in wheel.namelist() if one.endswith(".dist-info/METADATA"))
+        (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
         found = find_requirements(wheel.read(name), runtime, packages_distributions())
     print("\n".join(found))
     return 0 if found else 1
