@@ -1,5 +1,4 @@
-"""What a device gets: the wheel, the tested versions, and the script that installs them.
-"""
+"""What a device gets: the wheel, the tested versions, and the script that installs them."""
 
 from __future__ import annotations
 
@@ -29,7 +28,8 @@ class Release:
     def script(self, url: str) -> str:
         """The script for a device that reaches the server at `url`.
 
-        Raises: InvalidValue: `url`, from a request's header, is no plain address.
+        Raises:
+            InvalidValue: `url`, from a request's header, is no plain address.
         """
         values = {
             "SERVER": check_url(url),

@@ -38,7 +38,8 @@ class Wheel:
 def build_wheel() -> Wheel:
     """The wheel of the installed lutnas.
 
-    Raises: LutnasError: lutnas is not installed, or another version is.
+    Raises:
+        LutnasError: lutnas is not installed, or another version is.
     """
     files = dict(_metadata_files(_distribution()))
     for package in PACKAGES:

@@ -35,12 +35,13 @@ def main(arguments: Sequence[str]) -> None:
         return
     file, sha256 = target
     if hashlib.sha256(content).hexdigest() != sha256:
-        end(f"{server}{path} is not what this script was made for (SHA-256); if the server was upgraded, run this again")
+        end(
+            f"{server}{path} is not what this script was made for (SHA-256); if the server was upgraded, run this again"
+        )
     Path(file).write_bytes(content)
 
 
 def ask(server: str, path: str) -> bytes:
-    
     token = os.environ.get("LUTNAS_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token and path.startswith("/v1/") else {}
     try:

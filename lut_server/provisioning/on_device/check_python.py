@@ -14,7 +14,6 @@ OLDEST_GLIBC = (2, 28)
 
 
 def describe() -> str:
-    
     if sys.maxsize < 2**32:
         return "32-bit"
     # Debian's python3 has venv; ensurepip is in python3-venv.

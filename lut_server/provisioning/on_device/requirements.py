@@ -17,34 +17,32 @@ ONNXRUNTIME = "onnxruntime"
 
 
 def find_requirements(metadata: bytes, runtime: str, installed: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines of a requirements file.
+    """Lines of a requirements file, from a wheel's METADATA.
 
     Args:
-        metadata: the wheel's METADATA.
         runtime: what to install for onnxruntime.
-        installed: names of distributions by what is imported from them.
+        installed: distributions by the module that they install.
     """
     found = []
-    for requirement in map(_requirement, message_from_bytes(metadata).get_all("Requires-Dist", [])):
-        of_agent = requirement.marker and not requirement.marker.evaluate({"extra": ""}) and requirement.marker.evaluate({"extra": "agent"})
-        if of_agent and requirement.name != ONNXRUNTIME:
-            found.append(f"{requirement.name}{requirement.specifier}")
-        elif of_agent and runtime != ONNXRUNTIME:
+    for line in message_from_bytes(metadata).get_all("Requires-Dist", []):
+        needed = _requirement(line)
+        if not needed.marker or needed.marker.evaluate({"extra": ""}) or not needed.marker.evaluate({"extra": "agent"}):
+            continue
+        if needed.name == ONNXRUNTIME and runtime != ONNXRUNTIME:
             found.append(runtime)
-        elif of_agent and not set(installed.get(ONNXRUNTIME, ())) - {ONNXRUNTIME}:
-            found.append(f"{requirement.name}{requirement.specifier}")
+        elif needed.name != ONNXRUNTIME or not set(installed.get(ONNXRUNTIME, ())) - {ONNXRUNTIME}:
+            found.append(f"{needed.name}{needed.specifier}")
     return found
 
 
 def _requirement(line: str) -> Any:
-    # pip's own copy: the environment has nothing else yet.
+    # pip's own copy: the environment has no other.
     from pip._vendor.packaging.requirements import Requirement
 
     return Requirement(line)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print them; 1 if there are none."""
     path, runtime = arguments
     with zipfile.ZipFile(path) as wheel:
         (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
