@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,14 +51,13 @@ def find_health(device: Device, imported: bool, now: datetime) -> str:
 
 
 def find_activity(
-    device: Device, health: str, leased: Sequence[Job], newest_run: StoredRun | None, now: datetime
+    device: Device, health: str, job: Job | None, newest_run: StoredRun | None, now: datetime
 ) -> Activity:
-    """What a device is doing, by its leased jobs, its status reports, and its uploads."""
+    """What a device is doing, by its leased job, its status reports, and its uploads."""
     campaign = _find_campaign(device, newest_run, now)
     far = f": {campaign.measured} of {campaign.tasks} measured" if campaign else ""
     measured, tasks = (campaign.measured, campaign.tasks) if campaign else (None, None)
-    if leased:
-        job = leased[-1]
+    if job is not None:
         says = f"job {job.id[:8]}, {job.job.kind} of {job.job.space}, attempt {job.attempts} of {job.max_attempts}{far}"
         return Activity(says, job.id, job.attempts, job.max_attempts, measured, tasks)
     if campaign is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +10,6 @@ from lut_server.fleet.activity import ALIVE_S, Activity, age_s, find_activity, f
 from lut_server.fleet.gaps import Gap, GapFinder
 from lut_server.store.store import Device, Store, StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
-from shared.jobs import Job
 from shared.spaces import make_space
 from shared.tables.table import profile_command
 
@@ -60,8 +58,8 @@ class Fleet:
         for table in tables:
             self._tables.setdefault(table.device, []).append(table)
         self._gaps = GapFinder(store, facts, tables)
-        self._leased = _by_device(store.jobs.list(state="leased"))
-        self._queued = _by_device(store.jobs.list(state="queued"))
+        self._leased = {job.job.device: job for job in store.jobs.list(state="leased")}
+        self._queued = Counter(job.job.device for job in store.jobs.list(state="queued"))
 
     def devices(self) -> list[Device]:
         """All, the device seen last first."""
@@ -78,13 +76,12 @@ class Fleet:
         known = self._facts.get(tables[-1].hash) if tables else None
         health = find_health(device, known is not None and known.source is not None, self._now)
         gaps = () if health == "imported" else self._gaps.find(device.name, tables, newest)
-        leased = self._leased.get(device.name, [])
         return DeviceRow(
             device,
             health,
-            find_activity(device, health, leased, newest, self._now),
+            find_activity(device, health, self._leased.get(device.name), newest, self._now),
             self._problems(device),
-            len(self._queued.get(device.name, [])),
+            self._queued[device.name],
             newest,
             tables[-1] if tables else None,
             len(tables),
@@ -97,13 +94,6 @@ class Fleet:
         if device.status is None or age_s(device.status_at, self._now) > ALIVE_S:
             return None
         return device.status.problems()
-
-
-def _by_device(jobs: Iterable[Job]) -> dict[str, list[Job]]:
-    found: dict[str, list[Job]] = {}
-    for job in jobs:
-        found.setdefault(job.job.device, []).append(job)
-    return found
 
 
 def _verdict(facts: TableFacts) -> TableVerdict:

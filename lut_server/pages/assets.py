@@ -79,14 +79,6 @@ def find_asset(name: str) -> Asset | None:
 
 
 @functools.cache
-def weights_kb() -> tuple[int, int]:
-    """kB on the wire: of a page's own files, and of plotly.js."""
-    own = [asset for name in _OWN if (asset := find_asset(name)) is not None]
-    plotly = find_asset(plotly_name())
-    return sum(len(asset.compressed) for asset in own) // 1000 + 1, len(plotly.compressed if plotly else b"") // 1000
-
-
-@functools.cache
 def style_ids() -> tuple[str, ...]:
     """Elements that keep plotly.js from writing styles, which the page's policy forbids."""
     plotly = find_asset(plotly_name())

@@ -47,7 +47,6 @@ def render(request: Request, template: str, status: int, **values: Any) -> Respo
     """A page of a template."""
     services: Services = request.app.state.services
     closed = services.settings.reads != "open"
-    own_kb, plotly_kb = assets.weights_kb()
     html = _environment().get_template(template).render(
         **{"plots": [], "twin": None, "view": None} | values,
         path=request.url.path,
@@ -57,8 +56,6 @@ def render(request: Request, template: str, status: int, **values: Any) -> Respo
         closed=closed,
         plotly=assets.plotly_name(),
         style_ids=assets.style_ids(),
-        own_kb=own_kb,
-        plotly_kb=plotly_kb,
         version=__version__,
     )  # fmt: skip
     headers = SECURITY | {"Cache-Control": "no-store" if closed else "no-cache"}

@@ -9,26 +9,10 @@ from lut_server.store.store import Store, StoredSearch
 
 
 @dataclass(frozen=True)
-class SearchRow:
-    """A search at a glance. `rungs` and `met` are 0 while it has no ladder."""
-
-    search: str
-    device: str
-    space: str
-    dataset: str
-    posted_at: str
-    members: int
-    fastest_ms: float | None
-    slowest_ms: float | None
-    rungs: int
-    met: int
-
-
-@dataclass(frozen=True)
 class SearchesView:
     """One page of the searches, the newest first."""
 
-    searches: tuple[SearchRow, ...]
+    searches: tuple[StoredSearch, ...]
     paging: Paging
 
 
@@ -41,8 +25,7 @@ class SearchView:
 
 
 def view_searches(store: Store, page: int) -> SearchesView:
-    shown, paging = paginate(store.searches.list()[::-1], page)
-    return SearchesView(tuple(map(_row, shown)), paging)
+    return SearchesView(*paginate(store.searches.list()[::-1], page))
 
 
 def view_search(store: Store, search: str) -> SearchView:
@@ -54,20 +37,3 @@ def view_search(store: Store, search: str) -> SearchView:
     found = store.searches.get(search)
     hashes = {table.hash for table in store.tables.list(found.result.device)}
     return SearchView(found, found.result.table_hash in hashes)
-
-
-def _row(stored: StoredSearch) -> SearchRow:
-    result = stored.result
-    times_ms = [member.predicted_ms for member in result.members]
-    return SearchRow(
-        result.search,
-        result.device,
-        result.space,
-        result.dataset,
-        stored.created_at,
-        len(result.members),
-        min(times_ms, default=None),
-        max(times_ms, default=None),
-        len(result.ladder),
-        sum(rung.met for rung in result.ladder),
-    )

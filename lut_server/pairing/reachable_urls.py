@@ -96,30 +96,29 @@ class Server:
 
 def find_server(host: str, port: int) -> Server | None:
     """The lut-server at an address, by http or https."""
-    if _answers(http.client.HTTPConnection(host, port, timeout=PATIENCE_S)):
+    if _ask(http.client.HTTPConnection(host, port, timeout=PATIENCE_S)) is not None:
         return Server("http")
-    if _answers(http.client.HTTPSConnection(host, port, timeout=PATIENCE_S)):
+    if _ask(http.client.HTTPSConnection(host, port, timeout=PATIENCE_S)) is not None:
         return Server("https")
     # Any certificate will do: nothing secret is sent.
     unverified = ssl.create_default_context()
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
-    certificates: list[bytes] = []
-    if _answers(http.client.HTTPSConnection(host, port, timeout=PATIENCE_S, context=unverified), certificates):
-        return Server("https", hashlib.sha256(certificates[0]).digest().hex(":").upper())
-    return None
+    certificate = _ask(http.client.HTTPSConnection(host, port, timeout=PATIENCE_S, context=unverified))
+    return None if certificate is None else Server("https", hashlib.sha256(certificate).digest().hex(":").upper())
 
 
-def _answers(connection: http.client.HTTPConnection, certificates: list[bytes] | None = None) -> bool:
-    """Whether a lut-server answers; its certificate is added to the list."""
+def _ask(connection: http.client.HTTPConnection) -> bytes | None:
+    """The certificate of the lut-server that answers (empty with http); None if none answers."""
     with closing(connection):
         try:
             connection.connect()
-            if certificates is not None and isinstance(connection.sock, ssl.SSLSocket):
-                certificates.append(connection.sock.getpeercert(binary_form=True) or b"")
+            secured = connection.sock if isinstance(connection.sock, ssl.SSLSocket) else None
+            certificate = secured.getpeercert(binary_form=True) if secured else None
             connection.request("GET", "/healthz")
-            return bool(json.loads(connection.getresponse().read(1000)) == {"status": "ok"})
+            is_server = json.loads(connection.getresponse().read(1000)) == {"status": "ok"}
+            return certificate or b"" if is_server else None
         except (OSError, http.client.HTTPException, ValueError):
-            return False
+            return None
 
 
 def _url(scheme: str, address: Address, port: int) -> str:

@@ -102,9 +102,7 @@ def _notes(networks: Sequence[TimedNetwork], repeated: int, where: str) -> tuple
     if all(value == round(value) for value in values):
         notes.append("latencies are rounded to whole ms: up to 0.5 ms of each error is rounding")
     elif len(values) <= len(networks) // 50:
-        notes.append(
-            f"only {len(values)} distinct latencies: an analytical model, so that a good fit proves nothing"
-        )
+        notes.append(f"only {len(values)} distinct latencies: an analytical model, so that a good fit proves nothing")
     return tuple(notes)
 
 
