@@ -1,4 +1,4 @@
-"""Other people's tables: read whole or refused whole, with line and reason, and never taken for measured ones."""
+"""Published tables: read or refused whole, with line and reason, never taken for measured."""
 
 import json
 import os

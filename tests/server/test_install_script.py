@@ -1,4 +1,4 @@
-"""The script of `GET /agent/install.sh` before it changes anything: what it refuses, in one line each."""
+"""What `GET /agent/install.sh` refuses before it changes anything, a line each."""
 
 import dataclasses
 import os
@@ -24,7 +24,7 @@ def find_shells():
 
 
 class Board:
-    """A device with the programs that a test gives it, a home folder, and a way to run the script."""
+    """A device with a home folder and the programs that a test gives it; runs the script."""
 
     def __init__(self, folder, api):
         self.folder, self.api = folder, api

@@ -63,9 +63,9 @@ def test_networks_stand_measured_beside_predicted(url, table, tmp_path):
 def test_raw_holds_every_single_time_once(url, table, lab, tmp_path):
     rows = parquet_of(url, tmp_path / "r.parquet", "raw").to_pylist()
     expected = [
-        (one.id, part, number, repeat, ms)
-        for one in lab.measure_all()
-        for number, round_ in enumerate(one.rounds)
+        (measurement.id, part, number, repeat, ms)
+        for measurement in lab.measure_all()
+        for number, round_ in enumerate(measurement.rounds)
         for part in ("graph", "minus", "canary")
         for repeat, ms in enumerate(getattr(round_, f"{part}_ms"))
     ]

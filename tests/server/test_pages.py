@@ -174,10 +174,10 @@ def test_two_runs_are_compared_round_by_round_and_two_tables_by_their_prices(api
     ]
     api.post("/v1/runs/run-2/measurements", {"measurements": to_wire(batch)})
     view = api.get(f"{BOTH}&format=json").json()
-    slower = [one for one in view["changes"] if one["verdict"] == "slower"]
+    slower = [change for change in view["changes"] if change["verdict"] == "slower"]
     assert view["by"] == "raw values"
-    assert {one["subject"].partition("/")[0] for one in slower} == {"nor_conv_3x3"}
-    assert all(one["low"] < 1.5 < one["high"] for one in slower)
+    assert {change["subject"].partition("/")[0] for change in slower} == {"nor_conv_3x3"}
+    assert all(change["low"] < 1.5 < change["high"] for change in slower)
     assert view["verdicts"] == {"slower": 3, "same": len(lab.plan.tasks) - 3}
     assert api.get(f"/compare?before={before['hash']}&after=run-2").status_code == 422
     assert api.get("/compare?before=run-1&after=run-9").status_code == 404

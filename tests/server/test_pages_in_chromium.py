@@ -25,7 +25,7 @@ def chromium():
 
 
 class Visitor:
-    """A browser window with a profile of its own, which notes what goes wrong and what it asks for."""
+    """A browser window with a profile of its own; notes errors and requests."""
 
     def __init__(self, chromium, url, scheme="light", width=1280, **more):
         self.context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}, **more)
@@ -46,7 +46,7 @@ class Visitor:
 
     def is_clean(self):
         assert self.problems == []
-        assert [one for one in self.requested if not one.startswith((self.url, "data:"))] == []
+        assert [url for url in self.requested if not url.startswith((self.url, "data:"))] == []
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def visitor(chromium):
         return made[-1]
 
     yield make
-    for one in made:
-        one.context.close()
+    for window in made:
+        window.context.close()
 
 
 def addresses(table_hash):

@@ -1,4 +1,4 @@
-"""A phone's token for a one-time code: what is given, what is refused, and what `lut-server pair` shows."""
+"""A phone's token for a one-time code: given, refused, and shown by `lut-server pair`."""
 
 import json
 import re
@@ -158,7 +158,7 @@ def test_neither_code_nor_token_is_in_the_database_or_in_any_log(start, tmp_path
         assert secret.encode() not in written
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 @pytest.fixture

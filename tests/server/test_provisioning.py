@@ -1,4 +1,4 @@
-"""What a server hands to a device: its own wheel, tested versions, and a script for the address it is asked for at."""
+"""What a device gets from the server: its wheel, tested versions, and a script for its address."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The page for phones without a browser: what is served, under which headers, and where onnxruntime-web comes from."""
+"""The page for phones, without a browser: its files and headers, and onnxruntime-web."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""A phone measures itself: the page in a real Chromium, onnxruntime-web from its package, a real server."""
+"""A phone measures itself: the page in a real Chromium, with a real server."""
 
 import os
 import re
@@ -412,7 +412,8 @@ def test_search_goes_to_the_end_on_a_table_of_a_phone_and_the_phone_verifies_the
     table = server.get("/v1/devices/phone/table")
     budget_ms = f"{1.2 * statistics.median(check['upper_ms'] for check in table['networks']):.4f}"
     assert "best" in search("pick", "--run", run, "--max-latency-ms", budget_ms)
-    # 1: a budget was not met, which other load on this machine may bring about; the way there is what is tested.
+    # 1: a budget was not met, which other load on this machine may bring about; the way there is
+    # what is tested.
     said = search("verify", "--run", run, "--max-latency-ms", budget_ms, codes=(0, 1))
     search("ladder", "--run", run, "--budgets", "2", codes=(0, 1))
     jobs = server.get("/v1/jobs?device=phone")["jobs"]

@@ -118,7 +118,8 @@ def test_the_watch_over_the_canary_is_that_of_the_agent():
 CLOCK = (
     "import { RoundTimer, clockStepMs, wentWrong } from 'STATIC/round_timer.js';"
     "let now = 0; const step = data.step; const clock = () => Math.floor(now / step) * step;"
-    "const graph = (cost) => ({ acquire() {}, release() {}, run() { now += cost * (1 + 0.002 * ((now * 7919) % 1)); } });"
+    "const graph = (cost) => ({ acquire() {}, release() {},"
+    " run() { now += cost * (1 + 0.002 * ((now * 7919) % 1)); } });"
 )
 
 

@@ -1,6 +1,6 @@
 "use strict";
 
-// --- light and dark -----------------------------------------------------------------------------------------------------
+// --- light and dark ------------------------------------------------------------------------------
 
 const root = document.documentElement;
 const system = matchMedia("(prefers-color-scheme: dark)");
@@ -23,7 +23,7 @@ function setUpTheme() {
   say();
 }
 
-// --- plots --------------------------------------------------------------------------------------------------------------
+// --- plots ---------------------------------------------------------------------------------------
 
 /** The value with its colours, which are names of custom properties of the style sheet. */
 function inColour(value, style) {
@@ -75,7 +75,7 @@ async function drawAll() {
   root.dataset.drawn = isDark() ? "dark" : "light";
 }
 
-// --- jobs, live ---------------------------------------------------------------------------------------------------------
+// --- jobs, live ----------------------------------------------------------------------------------
 
 const POLL_MS = 2000;
 

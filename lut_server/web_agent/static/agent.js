@@ -1,4 +1,4 @@
-// The agent of a browser: it finishes begun runs first, then does what the user or the server asks for.
+// The agent of a browser: finishes begun runs, then does what the user or the server asks for.
 
 import { measureNetwork, measureRun } from "./measuring.js";
 import { measurementId, planId, runtimeText, uuid4 } from "./names.js";
@@ -67,7 +67,7 @@ export class Agent {
     });
   }
 
-  /** Waits before a round while the page is hidden or paused; its result says afterwards whether the round counts. */
+  /** Waits while the page is hidden or paused; the result tells whether the round counts. */
   gate(isOver = () => false) {
     return async (rule) => {
       await this.letMessagesIn();
@@ -177,7 +177,7 @@ export class Agent {
     this.registered = true;
   }
 
-  /** onnxruntime-web can be loaded once per page: other threads or another provider need a new page. */
+  /** onnxruntime-web loads once per page: other threads or another provider need a new page. */
   async runtime(provider, threads) {
     if (!this.settings.runtime) throw new Error(this.settings.problem);
     const key = `${provider} ${threads}`;

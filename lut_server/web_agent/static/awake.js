@@ -1,4 +1,4 @@
-// Keeps the screen on while the page measures, and tells whether the page is visible: a hidden page is slow.
+// Keeps the screen on while the page measures, and watches whether the page is visible.
 
 /** Calls `tell("hidden" | "visible")` now and at each change. */
 export function watchVisibility(tell) {

@@ -52,10 +52,10 @@ function shuffled(values, random) {
 }
 
 /**
- * A campaign over subjects {task, graph, minus, rounds, disturbed, redos, done}, perhaps with rounds.
+ * A campaign over subjects {task, graph, minus, rounds, disturbed, redos, done}.
  *
- * `journal.keepRound` and `journal.keepMeasurement` resolve when the value is kept. `gate` runs before
- * each round: it resolves to a function that tells whether the round counts, and rejects to stop.
+ * `journal.keepRound` and `journal.keepMeasurement` resolve when the value is kept. `gate` runs
+ * before each round: it resolves to a function that tells whether the round counts, or rejects.
  */
 export class Campaign {
   constructor({ subjects, timer, rule, judge, journal, random, watch, gate, onRound, onSweep, sleep }) {

@@ -1,4 +1,4 @@
-// Measures the tasks of a run, or a network to verify: fetches graphs, opens sessions, runs a campaign.
+// Measures a run, or a network to verify: fetches graphs, opens sessions, runs a campaign.
 
 import { Campaign, CanaryWatch, seeded } from "./campaign.js";
 import { graphsOf, measurementId, runtimeText } from "./names.js";
@@ -46,7 +46,7 @@ class Graphs {
   }
 }
 
-/** Measure the missing tasks of a run; returns why graphs were refused. For `tools` see `runCampaign`. */
+/** Measure the missing tasks of a run; returns why graphs were refused. */
 export async function measureRun(tools, { entry, preset, onSweep }) {
   const { loaded, spool, server, gate, show } = tools;
   const { run, plan } = entry;
@@ -125,7 +125,7 @@ async function runCampaign({ loaded, spool, gate, clockStepMs }, cache, canary, 
   if (watch.usualMs() !== null) await spool.keep(key, watch.usualMs());
 }
 
-/** Run each graph, the canary (the first) until it is compiled well; returns the errors of refused graphs. */
+/** Run each graph; the first, the canary, until it is compiled well. Returns errors by graph. */
 async function warmUpAll(graphs, show, gate) {
   const refused = new Map();
   for (const [i, [spec, graph]] of [...graphs].entries()) {

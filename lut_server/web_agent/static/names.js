@@ -1,11 +1,11 @@
-// Names that server and agents share: canonical JSON, ids of plans and measurements, strings of runtimes.
+// Names that server and agents share: canonical JSON, ids, strings of runtimes and spaces.
 
 import { hex, sha1, sha256Hex } from "./hashing.js";
 
 const encoder = new TextEncoder();
 const NAMESPACE_URL = Uint8Array.from("6ba7b8119dad11d180b400c04fd430c8".match(/../g), (pair) => parseInt(pair, 16));
 
-/** The canonical text of a value, as in shared/wire.py: sorted keys, no spaces, ASCII. Whole numbers only. */
+/** Canonical JSON, as in shared/wire.py: sorted keys, no spaces, ASCII. Whole numbers only. */
 export function canonicalJson(value) {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
   if (value !== null && typeof value === "object") {

@@ -1,7 +1,7 @@
 // Times one round of one task: the canary, the graph, the subtracted graph, and the canary again.
 //
-// Neighbours meet the same machine. A browser's clock is coarse (5 us, or 100 us in a page that is not
-// isolated): a value spans so many runs that a step of the clock is at most 1 % of it.
+// Neighbours meet the same machine. A browser's clock is coarse (5 us, or 100 us in a page that is
+// not isolated): a value spans so many runs that a step of the clock is at most 1 % of it.
 
 import { median, quantile } from "./statistics.js";
 
@@ -28,7 +28,7 @@ export function clockStepMs(clock = () => performance.now(), steps = 40, longest
   return median(seen.length ? seen : [longestMs]);
 }
 
-/** Times graphs: `run` executes a graph once, `acquire` readies it for a round, `release` ends that. */
+/** Times graphs: `run` executes a graph, `acquire` readies it for a round, `release` ends that. */
 export class RoundTimer {
   constructor(canary, stepMs, clock = () => performance.now(), wall = () => Date.now()) {
     this.canary = canary;
@@ -37,7 +37,7 @@ export class RoundTimer {
     this.wall = wall;
   }
 
-  /** {round, before, after} with the canary's ms before and after; null if the clock jumped or stood still. */
+  /** {round, before, after} with the canary's ms; null if the clock jumped or stood still. */
   async time(graph, minus) {
     const graphs = [this.canary, graph, minus].filter(Boolean);
     try {
@@ -102,7 +102,7 @@ export class RoundTimer {
   }
 }
 
-/** Whether the clock was set, or nothing ran for a while, as in profiler_agent/timing/clock_watch.py. */
+/** Whether the clock was set or nothing ran for a while (profiler_agent/timing/clock_watch.py). */
 export function wentWrong(timed, elapsedMs, wallMs) {
   if (timed.some(({ values }) => values.some((value) => !(value > 0)))) return true;
   let [timedMs, usualMs] = [0, 0];

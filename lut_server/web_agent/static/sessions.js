@@ -1,4 +1,4 @@
-// Sessions of onnxruntime-web. Few are open: a phone cannot hold a session for every graph of a plan.
+// Sessions of onnxruntime-web. Few are open: a phone cannot hold a session for every graph.
 
 import { quantile } from "./statistics.js";
 
@@ -120,7 +120,7 @@ class CachedGraph {
   }
 }
 
-/** Run a graph until it gets no faster: a browser compiles WebAssembly quickly first, and well after much use. */
+/** Run a graph until it gets no faster: a browser compiles WebAssembly well only after much use. */
 export async function warmUp(graph, { shortestMs = 300, longestMs = 4000, clock = () => performance.now() } = {}) {
   const start = clock();
   let before = Infinity;

@@ -1,7 +1,7 @@
 // Keeps what is measured in the browser's database, before anything else, until the server has it.
 //
 // runs          {id, run, plan, preset, job, finished, created}
-// rounds        {measurement, run, disturbed, round} of unfinished measurements: a reloaded page goes on here
+// rounds        {measurement, run, disturbed, round}: a reloaded page goes on from here
 // measurements  finished: {id, run, measurement, sent}
 // graphs        {key, sha256, bytes}, by reference
 // results       {job, result} that the server has not yet

@@ -1,7 +1,7 @@
 // Statistics of rounds. A test compares them with shared/measurements/measurement.py and
 // profiler_agent/timing/stopping.py.
 //
-// A round is {graph_ms, canary_ms, minus_ms, at_s}: lists of ms, and the time in seconds since 1970.
+// A round is {graph_ms, canary_ms, minus_ms, at_s}: lists of ms, and seconds since 1970.
 // minus_ms is empty if nothing is subtracted.
 
 const QUANTILE = 0.05; // of the repeats of a round
@@ -79,7 +79,7 @@ function logChoose(n, k) {
   return sum;
 }
 
-/** Time of a subject in canaries: the mean of its faster rounds; for a difference of graphs the median. */
+/** Time of a subject in canaries: the mean of its faster rounds; of a difference, the median. */
 export function estimateRounds(rounds, divisor) {
   const values = rounds.map((round) => ratio(round, divisor));
   return rounds[0].minus_ms.length ? estimateMedian(values) : estimateQuietMean(values);

@@ -1,5 +1,5 @@
-// When a task is measured enough (profiler_agent/timing/stopping.py), and whether the result is stable
-// (profiler_agent/timing/stability.py).
+// When a task is measured enough (profiler_agent/timing/stopping.py), and whether the result is
+// stable (profiler_agent/timing/stability.py).
 
 import { canaryDrift, precisionReached } from "./statistics.js";
 
@@ -17,7 +17,7 @@ export const PRESETS = {
 };
 
 export class StoppingRule {
-  /** `clockS` counts seconds. A jump of the clock, as of a phone that slept, counts little or nothing. */
+  /** `clockS` counts seconds. A jump of the clock, as when a phone sleeps, counts little. */
   constructor(preset, tasks, clockS = () => performance.now() / 1000) {
     Object.assign(this, { preset, clockS, budgetS: preset.secondsPerTask * tasks, spentS: 0, lastS: clockS() });
   }
@@ -54,7 +54,7 @@ export class StoppingRule {
 
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
-/** The verdict on a subject. A browser shows no temperature and no throttling: the canary has to tell. */
+/** The verdict on a subject. A browser shows no throttling: the canary has to tell. */
 export function judge({ task, rounds, disturbed }, preset) {
   const reasons = [];
   const precision = precisionReached(rounds, task.divisor);
