@@ -38,10 +38,8 @@ def age_s(moment: str | None, now: datetime) -> float:
     return float("inf") if moment is None else (now - datetime.fromisoformat(moment)).total_seconds()
 
 
-def find_health(device: Device, imported: bool, now: datetime) -> str:
-    """`alive` (its agent was seen within a minute), `seen` (a day), `silent`, or `imported` (no
-    agent).
-    """
+def get_health(device: Device, imported: bool, now: datetime) -> str:
+    """`alive` (seen within a minute), `seen` (within a day), `silent`, or `imported` (no agent)."""
     if imported and device.last_asked_at is None:
         return "imported"
     since_s = age_s(device.last_seen_at, now)
@@ -50,9 +48,7 @@ def find_health(device: Device, imported: bool, now: datetime) -> str:
     return "seen" if since_s <= RECENT_S else "silent"
 
 
-def find_activity(
-    device: Device, health: str, job: Job | None, newest_run: StoredRun | None, now: datetime
-) -> Activity:
+def get_activity(device: Device, health: str, job: Job | None, newest_run: StoredRun | None, now: datetime) -> Activity:
     """What a device is doing, by its leased job, its status reports, and its uploads."""
     campaign = _find_campaign(device, newest_run, now)
     far = f": {campaign.measured} of {campaign.tasks} measured" if campaign else ""

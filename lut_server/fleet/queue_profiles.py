@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lut_server.fleet.activity import find_health
+from lut_server.fleet.activity import get_health
 from lut_server.fleet.gaps import any_version, is_measured
 from lut_server.store.store import Device, Store, TableSummary
 from lut_server.tables.table_lookup import whole_space
@@ -20,8 +20,7 @@ QUEUED, WAITING, HAS_IT, NOBODY = "queued", "was queued already", "has it", "imp
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which tables to ask for. Threads and precision are those of the device's newest table if
-    None.
+    """Which tables to ask for; without threads or precision, as the device's newest table.
 
     Attributes:
         spaces: whole names, or their first parts; none: every space that a device has a table of.
@@ -95,7 +94,7 @@ def _ask(
     imported: set[str],
     now: datetime,
 ) -> Asked:
-    health = find_health(device, device.name in imported, now)
+    health = get_health(device, device.name in imported, now)
     runtime = _runtime(device, tables, wanted)
     asked = Asked(device.name, space, str(runtime), NOBODY, None, health == "alive", None)
     if health == "imported":

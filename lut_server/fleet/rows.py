@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
-from lut_server.fleet.activity import ALIVE_S, Activity, age_s, find_activity, find_health
+from lut_server.fleet.activity import ALIVE_S, Activity, age_s, get_activity, get_health
 from lut_server.fleet.gaps import Gap, GapFinder
 from lut_server.store.store import Device, Store, StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
@@ -28,7 +28,7 @@ class DeviceRow:
     """A device at a glance.
 
     Attributes:
-        health: as `find_health` gives it.
+        health: as `get_health` gives it.
         problems: what disturbs measuring now; None: its agent reported nothing within a minute.
         queued: number of jobs that wait for it.
         verdict: of the newest run, if that is finished.
@@ -74,12 +74,12 @@ class Fleet:
         of_run = newest.table if newest else None
         verdict = _verdict(self._facts.get(of_run)) if of_run else None
         known = self._facts.get(tables[-1].hash) if tables else None
-        health = find_health(device, known is not None and known.source is not None, self._now)
+        health = get_health(device, known is not None and known.source is not None, self._now)
         gaps = () if health == "imported" else self._gaps.find(device.name, tables, newest)
         return DeviceRow(
             device,
             health,
-            find_activity(device, health, self._leased.get(device.name), newest, self._now),
+            get_activity(device, health, self._leased.get(device.name), newest, self._now),
             self._problems(device),
             self._queued[device.name],
             newest,

@@ -1,3 +1,1 @@
-"""Pages for people, and the same as JSON with `?format=json`. No page writes but the form to sign
-in.
-"""
+"""Pages for people, as HTML and as JSON (`?format=json`). They write nothing."""

@@ -1,6 +1,4 @@
-"""A latency table: its prices as a grid of ops and resolutions, its kernels, its error, its
-networks.
-"""
+"""A latency table: prices as a grid of ops and resolutions, kernels, error, networks."""
 
 from __future__ import annotations
 

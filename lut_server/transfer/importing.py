@@ -12,7 +12,7 @@ from lut_server.transfer.architectures import ARCHITECTURE_COLUMNS, INDEX_COLUMN
 from lut_server.transfer.csv_rows import read_csv
 from lut_server.transfer.imported_table import Target
 from lut_server.transfer.layer_tables import layer_devices, layer_table
-from lut_server.transfer.op_tables import dialect, op_table
+from lut_server.transfer.op_tables import get_dialect, op_table
 from shared.errors import InvalidValue
 from shared.tables.table import LatencyTable
 from shared.tables.table_source import FORMATS, ONCE_FOR_ALL, PER_ARCHITECTURE, PER_LAYER, PROXYLESSNAS, TableSource
@@ -53,7 +53,7 @@ def read_tables(content: bytes, name: str, request: ImportRequest) -> tuple[Late
     Raises:
         InvalidValue: the file is not valid or lacks what is asked for; the message names the line.
     """
-    kind = request.kind or find_kind(content, name)
+    kind = request.kind or get_kind(content, name)
     digest = hashlib.sha256(content).hexdigest()
     if kind in (ONCE_FOR_ALL, PROXYLESSNAS):
         if not request.device:
@@ -72,14 +72,14 @@ def read_tables(content: bytes, name: str, request: ImportRequest) -> tuple[Late
     return tuple(tables)
 
 
-def find_kind(content: bytes, name: str) -> str:
+def get_kind(content: bytes, name: str) -> str:
     """The kind of a file, by its suffix and its header.
 
     Raises:
         InvalidValue: the kind is unknown.
     """
     if name.lower().endswith((".yaml", ".yml")):
-        return dialect(content, name)
+        return get_dialect(content, name)
     header = {column.lower() for column in read_csv(content, name)[0]}
     if {"layer", "op"} <= header:
         return PER_LAYER

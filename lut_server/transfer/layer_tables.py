@@ -25,8 +25,7 @@ from shared.tables.table_source import TableSource
 
 BASE_LAYER = -1
 SAME_SHARE = 1e-3
-"""Prices of an op key in two layers are the same if they differ by less, as a share of the larger.
-"""
+"""Prices of an op key in two layers are the same up to this share of the larger."""
 
 
 def layer_devices(content: bytes, name: str) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def op_table(target: Target, source: TableSource, content: bytes) -> LatencyTabl
     return make_table(target, source, space, 0.0, sorted(ops, key=lambda op: op.key))
 
 
-def dialect(content: bytes, name: str) -> str:
+def get_dialect(content: bytes, name: str) -> str:
     """The project that wrote the file: only Once-for-All's blocks have `se`.
 
     Raises:

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lut_server.provisioning import wheel as wheel_module
-from lut_server.provisioning.on_device.requirements import find_requirements
+from lut_server.provisioning.on_device.requirements import get_requirements
 from lut_server.provisioning.release import get_release, read_template
 from lut_server.provisioning.wheel import build_wheel
 from shared import __version__
@@ -189,10 +189,10 @@ Requires-Dist: for-all
 
 
 def test_requirements_are_the_wheels_own_words_for_the_agent():
-    assert find_requirements(METADATA, "onnxruntime", {}) == ["numpy>=1.26", "onnxruntime>=1.20"]
-    assert find_requirements(METADATA, "onnxruntime", {"onnxruntime": ["onnxruntime"]})[1] == "onnxruntime>=1.20"
+    assert get_requirements(METADATA, "onnxruntime", {}) == ["numpy>=1.26", "onnxruntime>=1.20"]
+    assert get_requirements(METADATA, "onnxruntime", {"onnxruntime": ["onnxruntime"]})[1] == "onnxruntime>=1.20"
 
 
 def test_another_build_of_onnxruntime_takes_its_place_and_one_that_is_there_stays():
-    assert find_requirements(METADATA, "onnxruntime-gpu==1.23", {}) == ["numpy>=1.26", "onnxruntime-gpu==1.23"]
-    assert find_requirements(METADATA, "onnxruntime", {"onnxruntime": ["onnxruntime-gpu"]}) == ["numpy>=1.26"]
+    assert get_requirements(METADATA, "onnxruntime-gpu==1.23", {}) == ["numpy>=1.26", "onnxruntime-gpu==1.23"]
+    assert get_requirements(METADATA, "onnxruntime", {"onnxruntime": ["onnxruntime-gpu"]}) == ["numpy>=1.26"]

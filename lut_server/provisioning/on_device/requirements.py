@@ -16,7 +16,7 @@ from typing import Any
 ONNXRUNTIME = "onnxruntime"
 
 
-def find_requirements(metadata: bytes, runtime: str, installed: Mapping[str, Sequence[str]]) -> list[str]:
+def get_requirements(metadata: bytes, runtime: str, installed: Mapping[str, Sequence[str]]) -> list[str]:
     """Lines of a requirements file, from a wheel's METADATA.
 
     Args:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     path, runtime = arguments
     with zipfile.ZipFile(path) as wheel:
         (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
-        found = find_requirements(wheel.read(name), runtime, packages_distributions())
+        found = get_requirements(wheel.read(name), runtime, packages_distributions())
     print("\n".join(found))
     return 0 if found else 1
 
