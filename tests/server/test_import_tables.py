@@ -123,7 +123,7 @@ FIRST = SPACE.format(architectures(20)[0])
         (GOOD + f"{FIRST},-1\n", "line 22, column pi: -1 is not a time"),
         (GOOD + f'"{FIRST},1\n', "line 22"),
         (csv_of(architectures(20), lambda architecture: 4.0), "4 ms for all 20 architectures: nothing to fit"),
-        (csv_of(architectures(5)), "5 distinct connected ones are too few"),
+        (csv_of(architectures(5)), "5 distinct connected architectures are too few"),
         (csv_of([g for g in architectures(300) if "avg_pool_3x3" not in g.choices]), "has avg_pool_3x3.*no price"),
         (GOOD.replace("architecture", "network"), "line 1: has neither architectures"),
         (GOOD.replace(",pi", ",pi,pi"), "line 1: names the column 'pi' twice"),

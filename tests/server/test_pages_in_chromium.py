@@ -139,7 +139,7 @@ def test_a_page_of_jobs_follows_what_happens(api, lab, visitor):
     window.visit("/jobs")
     assert window.page.get_by_text("None.").is_visible()
     job = api.post("/v1/jobs", to_wire(lab.verify_job(table))).json()["job"]
-    window.page.get_by_text("No agent asks for the work of: pi").wait_for(timeout=5000)
+    window.page.get_by_text("No agent asks for the jobs of: pi").wait_for(timeout=5000)
     assert window.page.locator("tbody tr").count() == 1
     api.post(f"/v1/jobs/{job['id']}/cancel")
     window.page.locator("tbody .badge.cancelled").wait_for(timeout=5000)

@@ -224,7 +224,7 @@ def test_server_on_loopback_is_warned_of_with_what_to_do(api):
     assert find_server("127.0.0.1", own) == Server("http")
     alone = reach("127.0.0.2")  # where nobody listens
     assert alone.url == api.url.replace("127.0.0.1", "127.0.0.2")
-    assert "listens on 127.0.0.1 alone" in alone.warning
+    assert "listens on 127.0.0.1 only" in alone.warning
     assert "--host 0.0.0.0" in alone.warning
     assert "no server answers at https://127.0.0.2:1 yet" in reach("127.0.0.2", port=1, scheme="https").warning
     assert reach("127.0.0.2", "127.0.0.1", scheme="https") == Reach(api.url)
