@@ -57,7 +57,8 @@ def test_json_form_leaves_out_what_is_unknown_and_reads_back_equal():
 
 def test_table_says_circumstances_n_spread_bar_and_whether_it_was_reached():
     assert report.render(REPORT).splitlines() == [
-        "2026-01-31T12:00:00+00:00, commit `1a2b3c4d5e6f`, a kettle, 1 core; Python 3.11.7, ONNX Runtime 1.31.1.",
+        "2026-01-31T12:00:00+00:00, commit `1a2b3c4d5e6f`, a kettle, 1 core;",
+        "Python 3.11.7, ONNX Runtime 1.31.1.",
         "",
         "| figure | value | n | spread | bar | reached |",
         "| --- | --- | --- | --- | --- | --- |",
