@@ -61,3 +61,39 @@ def save(drawing: Any, name: str) -> None:
     size = path.stat().st_size
     assert size < LARGEST_BYTES, f"{path} has {size} bytes"
     print(f"{path}: {size:,} bytes")
+
+
+def save_way(name: str, title: str, stations: list[tuple[str, str]]) -> None:
+    """Write docs/images/NAME.svg: files as boxes, `(path, what happens there)`, in the order in which they are passed."""
+    columns, width, height, gap = 3, 270, 62, 34
+    rows = -(-len(stations) // columns)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * (width + gap)} {rows * (height + gap)}" '
+        f'role="img" aria-label="{title}" font-size="12.5">',
+        _STYLE,
+        '<defs><marker id="tip" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
+        f'<path d="M0 0 10 5 0 10z" fill="{TEAL}"/></marker></defs>',
+    ]
+    places = []
+    for index, (path, text) in enumerate(stations):
+        row, column = divmod(index, columns)
+        column = column if row % 2 == 0 else columns - 1 - column
+        x, y = column * (width + gap) + gap // 2, row * (height + gap) + gap // 2
+        places.append((x, y))
+        colour = {"search": TEAL, "shared": VIOLET, "profiler_agent": ORANGE}.get(path.split("/")[0], GREY)
+        parts += [
+            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="none" stroke="{colour}" '
+            'stroke-width="1.6"/>',
+            f'<text x="{x + 10}" y="{y + 25}" fill="currentColor" font-weight="600">{path}</text>',
+            f'<text x="{x + 10}" y="{y + 46}" fill="currentColor">{text}</text>',
+        ]
+    for (x, y), (next_x, next_y) in zip(places, places[1:], strict=False):
+        if y == next_y:
+            ends = (x + width, next_x) if next_x > x else (x, next_x + width)
+            line = f"M{ends[0]} {y + height / 2}H{ends[1]}"
+        else:
+            line = f"M{x + width / 2} {y + height}V{next_y}"
+        parts.append(f'<path d="{line}" fill="none" stroke="{TEAL}" stroke-width="2" marker-end="url(#tip)"/>')
+    path = IMAGES / f"{name}.svg"
+    path.write_text("\n".join([*parts, "</svg>"]) + "\n", encoding="utf-8")
+    print(f"{path}: {path.stat().st_size:,} bytes, {len(stations)} files")
