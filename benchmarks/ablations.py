@@ -27,10 +27,10 @@ from benchmarks.cifar10_jpeg import write_cifar10
 from benchmarks.nas_bench_201_search import DATA, SCORING, SPACE, TRAINING, fit_tables, identify, latency_file, train
 from benchmarks.nas_bench_201_truth import Truth, load_truth, relative_hypervolume
 from benchmarks.report import Figure
-from search.family import Family, build_families, load_family
-from search.progress import SilentProgress
-from search.run_directory import RunDirectory
-from search.scoring import open_scorer
+from search.family.family import Family, build_families, load_family
+from search.process.progress import SilentProgress
+from search.ranking.scoring import open_scorer
+from search.runs.run_directory import RunDirectory
 
 RUNS = Path(__file__).parent.parent / "runs" / "ablations"
 DEVICES = ("1080ti_1", "pixel3", "raspi4")

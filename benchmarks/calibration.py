@@ -23,19 +23,19 @@ from statistics import fmean, median, stdev
 
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
-from lut_server.baselines import CountedNetwork, baseline_errors
-from lut_server.choosing import outlook_by_kernels
-from lut_server.common_state import levels
-from lut_server.held_out import held_out_error
-from lut_server.kernel_calibration import fit_kernel_prices
-from lut_server.kernel_model import MeasuredGraph
-from lut_server.sql import open_store
-from lut_server.table_builder import canary_nominal_ms, measured_graphs
-from shared.kernel_prices import KernelPrices
-from shared.measurement import Measurement
-from shared.op_key import OpKey, parse_op_key
-from shared.prediction import HeldOutError
+from lut_server.calibration.baselines import CountedNetwork, baseline_errors
+from lut_server.calibration.drift_correction import levels
+from lut_server.calibration.kernel_calibration import fit_kernel_prices
+from lut_server.calibration.kernel_model import MeasuredGraph
+from lut_server.calibration.table_builder import canary_nominal_ms, measured_graphs
+from lut_server.calibration.table_error import held_out_error
+from lut_server.runs.active_selection import outlook_by_kernels
+from lut_server.store.sql import open_store
+from shared.measurements.measurement import Measurement
 from shared.spaces import parse_space
+from shared.spaces.op_key import OpKey, parse_op_key
+from shared.tables.kernel_prices import KernelPrices
+from shared.tables.prediction import HeldOutError
 
 SIZES = (15, 20, 30, 40, 60)
 FIRST, BATCH, SEEDS = 10, 5, 4

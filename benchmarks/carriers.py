@@ -17,19 +17,19 @@ from benchmarks import Progress
 from benchmarks.fixed_runs import fit_line, mape_percent
 from benchmarks.in_process import build_models, measure_tasks
 from benchmarks.report import Figure
-from lut_server.table_builder import MarginalCost, MeasuredNetwork, calibrate, canary_nominal_ms
-from profiler_agent.sessions import local_runtime
-from profiler_agent.stopping import PRESETS, Preset
+from lut_server.calibration.table_builder import MarginalCost, MeasuredNetwork, calibrate, canary_nominal_ms
+from profiler_agent.ort.sessions import local_runtime
+from profiler_agent.timing.stopping import PRESETS, Preset
 from shared import __version__
-from shared.graph_spec import ParallelGraph
 from shared.graphs.primitives import EMITTERS
 from shared.graphs.weights import RandomWeights
 from shared.graphs.writer import GraphWriter
-from shared.measurement import Measurement, Run
-from shared.op_key import OpKey, parse_op_key
-from shared.plan import Plan, Task, make_plan
-from shared.primitives import parameter_shapes
+from shared.measurements.graph_spec import ParallelGraph
+from shared.measurements.measurement import Measurement, Run
+from shared.measurements.plan import Plan, Task, make_plan
 from shared.spaces import Space, make_space
+from shared.spaces.op_key import OpKey, parse_op_key
+from shared.spaces.primitives import parameter_shapes
 
 COPIES = 6
 CALIBRATION, HELD_OUT = 30, 30

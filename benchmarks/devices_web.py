@@ -26,7 +26,7 @@ from benchmarks import DataMissing, Progress
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, StackError, database_url, running_stack, script
 from lut_server.web_agent.web_runtime import INSTALL, VERSION
-from shared.measurement import Measurement
+from shared.measurements.measurement import Measurement
 from shared.wire import from_wire
 
 CAMPAIGNS = 3

@@ -22,18 +22,18 @@ import numpy as np
 from benchmarks import Progress
 from benchmarks.in_process import build_models, measure_tasks
 from benchmarks.report import Figure
-from lut_server.table_builder import build_table, canary_nominal_ms
-from profiler_agent.kernels import count_kernels
-from profiler_agent.sessions import load_graph, local_runtime, optimise
-from profiler_agent.stopping import PRESETS
+from lut_server.calibration.table_builder import build_table, canary_nominal_ms
+from profiler_agent.kernels.kernels import count_kernels
+from profiler_agent.ort.sessions import load_graph, local_runtime, optimise
+from profiler_agent.timing.stopping import PRESETS
 from shared import __version__
-from shared.graph_spec import ChainGraph, ParallelGraph, parse_graph_spec
 from shared.graphs import build_graph
-from shared.measurement import Measurement, Run
-from shared.op_key import OpKey
-from shared.plan import Plan, make_plan
+from shared.measurements.graph_spec import ChainGraph, ParallelGraph, parse_graph_spec
+from shared.measurements.measurement import Measurement, Run
+from shared.measurements.plan import Plan, make_plan
 from shared.spaces import Genotype, Space, make_space
-from shared.table import LatencyTable
+from shared.spaces.op_key import OpKey
+from shared.tables.table import LatencyTable
 
 WARM_UP_S = 3.0
 RUNS = 50

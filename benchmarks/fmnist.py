@@ -22,18 +22,18 @@ from typing import Any
 from benchmarks import Progress
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, StackError, running_stack, script, this_device
-from search.decoder import Band
-from search.decoding import make_decoder
-from search.latency_model import LatencyModel
-from search.members import Ranker
-from search.pooling import decode_queues
-from search.run_directory import RunDirectory
-from search.scoring import open_scorer
-from search.trade_offs import trade_off_log_probabilities
-from shared.op_key import parse_op_key
-from shared.primitives import parameter_count
+from search.alphas.trade_offs import trade_off_log_probabilities
+from search.decoding.decoder import Band
+from search.decoding.decoding import make_decoder
+from search.family.candidate_pool import decode_queues
+from search.family.candidates import Ranker
+from search.latency.latency_model import LatencyModel
+from search.ranking.scoring import open_scorer
+from search.runs.run_directory import RunDirectory
 from shared.spaces import Genotype
-from shared.table import LatencyTable
+from shared.spaces.op_key import parse_op_key
+from shared.spaces.primitives import parameter_count
+from shared.tables.table import LatencyTable
 
 RUNS = Path(__file__).parent.parent / "runs" / "fmnist"
 SPACE = ("--space", "darts", "--resolution", "32", "--channels", "16", "--depth", "3", "--image-channels", "1")

@@ -6,15 +6,15 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from benchmarks.repeat import Unkept
-from profiler_agent.campaign import Campaign, Subject
-from profiler_agent.residence import MOST_SESSIONS, Residence
-from profiler_agent.round_timer import RoundTimer, TimedGraph
-from profiler_agent.sessions import load_graph, local_runtime
-from profiler_agent.stopping import PRESETS, Preset, StoppingRule
-from shared.graph_spec import CanaryGraph, parse_graph_spec
+from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence
+from profiler_agent.ort.sessions import load_graph, local_runtime
+from profiler_agent.timing.campaign import Campaign, Subject
+from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
+from profiler_agent.timing.stopping import PRESETS, Preset, StoppingRule
 from shared.graphs import build_graph
-from shared.measurement import Measurement, Verdict
-from shared.plan import Task
+from shared.measurements.graph_spec import CanaryGraph, parse_graph_spec
+from shared.measurements.measurement import Measurement, Verdict
+from shared.measurements.plan import Task
 
 CANARY = str(CanaryGraph())
 

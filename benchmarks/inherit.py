@@ -17,13 +17,13 @@ from benchmarks.speed import nominal_table
 from benchmarks.stack import run as run_command
 from search.config import PRESETS, Config, references
 from search.data import load_images
-from search.family import build_families, load_family
-from search.precision import choose_precision
-from search.progress import SilentProgress
-from search.retraining import RECIPES, RetrainingSettings
-from search.run_directory import RunDirectory
-from search.trained_network import TrainedNetwork
-from search.training import Trainer
+from search.family.family import build_families, load_family
+from search.process.progress import SilentProgress
+from search.retraining.retrain import RECIPES, RetrainingSettings
+from search.retraining.retrain_directory import TrainedNetwork
+from search.runs.run_directory import RunDirectory
+from search.training.precision import choose_precision
+from search.training.training import Trainer
 from shared.spaces import make_space
 
 RUNS = Path(__file__).parent.parent / "runs" / "inherit"

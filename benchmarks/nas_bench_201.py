@@ -38,7 +38,7 @@ from benchmarks.nas_bench_201_truth import (
     relative_hypervolume,
 )
 from benchmarks.report import Figure
-from search.progress import PlainProgress
+from search.process.progress import PlainProgress
 
 SEEDS = (0, 1, 2)
 PARTS = Path(__file__).parent / "results" / "nas_bench_201_devices.json"

@@ -38,21 +38,21 @@ from lut_server.transfer.architectures import latency_columns, read_column
 from lut_server.transfer.imported_table import Target
 from search.config import Config, references
 from search.data import load_images
-from search.decoding import EnumerationDecoder
-from search.enumeration import enumerate_space
-from search.family import Family, FamilySettings, build_families, build_unseen_family, spread
-from search.latency_model import LatencyModel
-from search.members import Member, Ranker, find_front, select_members
-from search.pooling import draw_pool, led_by
-from search.progress import PlainProgress, Progress, SilentProgress
-from search.ranking import rank_all
-from search.run_directory import RunDirectory
-from search.scoring import ScoringSettings, open_scorer
+from search.decoding.decoding import EnumerationDecoder
+from search.family.candidate_pool import draw_pool, led_by
+from search.family.candidates import Member, Ranker, find_front, select_members
+from search.family.family import Family, FamilySettings, build_families, build_unseen_family, spread
+from search.genotypes.enumeration import enumerate_space
+from search.latency.latency_model import LatencyModel
+from search.process.progress import PlainProgress, Progress, SilentProgress
+from search.ranking.rank_aggregation import rank_all
+from search.ranking.scoring import ScoringSettings, open_scorer
+from search.runs.run_directory import RunDirectory
 from search.strategies.nsga2 import evolve
-from search.training import Trainer
+from search.training.training import Trainer
 from shared.spaces import Genotype, Space, make_space
-from shared.table import LatencyTable
-from shared.table_source import PER_ARCHITECTURE, TableSource
+from shared.tables.table import LatencyTable
+from shared.tables.table_source import PER_ARCHITECTURE, TableSource
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("LUTNAS_DATA", ROOT.parent / "shared" / "data"))
@@ -77,15 +77,15 @@ LOOK = ScoringSettings(untrained_depth=5)
 DARTSCC = FamilySettings(per_budget=48, candidates=480, per_further_device=36)
 """The default, but with four times the candidates for one device and 948 for fourteen; nothing exhaustive."""
 NSGA2_POPULATION = 24
-TRAINING = ("search.training", "lut_server.transfer.additive_fit", "lut_server.transfer.architectures")
+TRAINING = ("search.training.training", "lut_server.transfer.additive_fit", "lut_server.transfer.architectures")
 """What a trained run follows from, with all that these modules import."""
-SCORING = ("search.scoring",)
+SCORING = ("search.ranking.scoring",)
 SOURCES = """
 import importlib, sys
 for name in sys.argv[1:]:
     importlib.import_module(name)
 for name, module in sorted(sys.modules.items()):
-    if name.startswith(("search", "lut_server.calibration", "lut_server.transfer", "shared.spaces", "shared.wiring")):
+    if name.startswith(("search", "lut_server.calibration.op_calibration", "lut_server.transfer", "shared.spaces")):
         print(module.__file__)
 """
 """Lists the files of what decides a number. What is left out reads, writes, checks and names."""

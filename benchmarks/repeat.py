@@ -6,7 +6,8 @@ meet the same machine. Beside all of it a second process computes, four seconds 
 
 plain:     the median of 100 repeats of the graph back to back, subject after subject, in ms, nothing subtracted.
 same time: the same, with as many repeats as fit into the time that ours took.
-ours:      what the table is made of (`shared.measurement`): from interleaved rounds of the ratio to the canary, the
+ours:      what the table is made of (`shared.measurements.measurement`): from interleaved rounds of
+           the ratio to the canary, the
            shorter chain subtracted (which makes it the harder one to repeat).
 
 An entry's figure is its coefficient of variation over the six campaigns. Medians over the entries are compared.
@@ -25,15 +26,15 @@ import numpy as np
 
 from benchmarks import Progress
 from benchmarks.report import Figure
-from profiler_agent.campaign import Campaign, Subject
-from profiler_agent.residence import MOST_SESSIONS, Residence
-from profiler_agent.round_timer import RoundTimer, TimedGraph
-from profiler_agent.sessions import load_graph, local_runtime
-from profiler_agent.stopping import PRESETS, StoppingRule
-from shared.graph_spec import parse_graph_spec
+from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence
+from profiler_agent.ort.sessions import load_graph, local_runtime
+from profiler_agent.timing.campaign import Campaign, Subject
+from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
+from profiler_agent.timing.stopping import PRESETS, StoppingRule
 from shared.graphs import build_graph
-from shared.measurement import Round, Verdict, estimate_rounds
-from shared.plan import Plan, Task, make_plan
+from shared.measurements.graph_spec import parse_graph_spec
+from shared.measurements.measurement import Round, Verdict, estimate_rounds
+from shared.measurements.plan import Plan, Task, make_plan
 from shared.spaces import make_space
 
 CAMPAIGNS = 6

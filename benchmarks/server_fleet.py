@@ -23,7 +23,7 @@ from benchmarks.postgres import PostgresServer
 from benchmarks.report import Figure
 from benchmarks.server_process import RUNTIME, SPACE, batch_body, make_measurement, make_run, opened, serving
 from lut_server.auth import create_token
-from lut_server.sql import SqlStore
+from lut_server.store.sql import SqlStore
 from shared.jobs import NewJob
 from shared.wire import canonical_json
 

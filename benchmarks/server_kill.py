@@ -29,7 +29,7 @@ from benchmarks.server_process import (
     request,
     serving,
 )
-from shared.measurement import Measurement
+from shared.measurements.measurement import Measurement
 from shared.wire import content_hash
 
 KILLS = 50

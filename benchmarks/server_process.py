@@ -22,9 +22,9 @@ from typing import Any
 
 from benchmarks.stack import StackError
 from lut_server.auth import create_token
-from lut_server.sql import SqlStore, open_store
-from shared.measurement import Measurement, Round, Run, Verdict
-from shared.plan import make_plan
+from lut_server.store.sql import SqlStore, open_store
+from shared.measurements.measurement import Measurement, Round, Run, Verdict
+from shared.measurements.plan import make_plan
 from shared.runtime import Runtime
 from shared.spaces import make_space
 from shared.wire import canonical_json

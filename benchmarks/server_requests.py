@@ -26,9 +26,9 @@ from benchmarks.server_process import (
     running,
     serving,
 )
-from lut_server.calibration import fit_prices
-from shared.prediction import HeldOutError
-from shared.table import LatencyTable, NetworkCheck, OpPrice
+from lut_server.calibration.op_calibration import fit_prices
+from shared.tables.prediction import HeldOutError
+from shared.tables.table import LatencyTable, NetworkCheck, OpPrice
 from shared.wire import canonical_json
 
 DEVICE = "bench"

@@ -22,20 +22,20 @@ from statistics import fmean, stdev
 
 from benchmarks import Progress
 from benchmarks.report import Figure
-from search.computing import torch_threads
 from search.config import Config, default_search_resolution, references
 from search.data import ImageSet, load_images
-from search.precision import choose_precision
-from search.progress import SilentProgress
-from search.run_directory import RunDirectory
+from search.process.progress import SilentProgress
+from search.process.threads_and_memory import torch_threads
+from search.runs.run_directory import RunDirectory
 from search.strategies import Bench
 from search.strategies.darts import Darts, DartsUpdates
 from search.strategies.gdas import Gdas, GdasUpdates
-from search.training import Trainer
-from shared.primitives import multiply_adds
+from search.training.precision import choose_precision
+from search.training.training import Trainer
 from shared.runtime import Runtime
 from shared.spaces import Space, make_space
-from shared.table import LatencyTable, OpPrice
+from shared.spaces.primitives import multiply_adds
+from shared.tables.table import LatencyTable, OpPrice
 
 THREADS = 2
 ROUNDS = 5

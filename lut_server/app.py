@@ -12,19 +12,14 @@ from pydantic import TypeAdapter
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
-from lut_server import bodies, problems
-from lut_server.audit import AuditLog
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
-from lut_server.failure_limit import FailureLimit
-from lut_server.kernel_plans import KernelPlanRequest
-from lut_server.metrics import Metrics
-from lut_server.pages import access
-from lut_server.pages import routes as pages
-from lut_server.pairing.codes import PairRequest
-from lut_server.predicting import PredictionRequest
-from lut_server.quick_tables import QuickTables
-from lut_server.routes import (
+from lut_server.http import error_handlers, requests
+from lut_server.http.audit import AuditLog
+from lut_server.http.failure_limit import FailureLimit
+from lut_server.http.metrics import Metrics
+from lut_server.http.request_log import Watch
+from lut_server.http.routes import (
     agent_files,
     archive,
     devices,
@@ -38,28 +33,33 @@ from lut_server.routes import (
     tables,
     tokens,
 )
-from lut_server.services import Services
+from lut_server.http.services import Services
+from lut_server.pages import access
+from lut_server.pages import routes as pages
+from lut_server.pairing.codes import PairRequest
+from lut_server.quick_tables import QuickTables
+from lut_server.runs.kernel_plans import KernelPlanRequest
 from lut_server.settings import Settings
-from lut_server.sql import open_store
-from lut_server.store import Store
+from lut_server.store.sql import open_store
+from lut_server.store.store import Store
 from lut_server.table_shelf import TableShelf
-from lut_server.watching import Watch
+from lut_server.tables.predict import PredictionRequest
 from lut_server.web_agent import routes as web_agent
 from shared import __version__
-from shared.choice import ChoiceRequest
 from shared.device_status import DeviceStatus
 from shared.jobs import NewJob
-from shared.measurement import Run
+from shared.measurements.active_selection import ChoiceRequest
+from shared.measurements.measurement import Run
 from shared.search_result import SearchResult
 
 BODIES = (
-    bodies.NewDevice,
-    bodies.MeasurementBatch,
-    bodies.KernelBatch,
-    bodies.FinishRun,
-    bodies.LeaseRequest,
-    bodies.Heartbeat,
-    bodies.HandIn,
+    requests.NewDevice,
+    requests.MeasurementBatch,
+    requests.KernelBatch,
+    requests.FinishRun,
+    requests.LeaseRequest,
+    requests.Heartbeat,
+    requests.HandIn,
     PredictionRequest,
     KernelPlanRequest,
     DeviceStatus,
@@ -120,7 +120,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         app.include_router(module.router)
     for router in (access.router, pages.router, web_agent.router):
         app.include_router(router, include_in_schema=False)
-    problems.install(app)
+    error_handlers.install(app)
     # Random weights do not compress: ONNX files go out as they are.
     app.add_middleware(
         GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX, archive.GZIP, web_agent.WASM)

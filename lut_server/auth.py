@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lut_server.clock import Clock, stamp, utc_now
-from lut_server.refusals import refused
-from lut_server.store import TokenRecord, TokenStore, TokenSummary
+from lut_server.error_codes import refused
+from lut_server.store.store import TokenRecord, TokenStore, TokenSummary
 from shared.errors import InvalidValue
-from shared.measurement import check_device_name
+from shared.measurements.measurement import check_device_name
 
 ROLES = ("read", "search", "agent", "admin")
 """Each role may do what the ones before it may."""

@@ -15,9 +15,9 @@ import re
 from collections.abc import Callable
 from hashlib import sha256
 
-from lut_server.store import WrittenMeasurement
-from shared.measurement import MOST_REPEATS, MOST_ROUNDS
-from shared.plan import ROLES
+from lut_server.store.store import WrittenMeasurement
+from shared.measurements.measurement import MOST_REPEATS, MOST_ROUNDS
+from shared.measurements.plan import ROLES
 
 Check = Callable[[bytes, bytes, bytes, bytes | None], None]
 """Takes role, subject, graph and minus of a measurement, and raises where they are not the run's."""

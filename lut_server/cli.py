@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from lut_server.addresses import is_loopback
 from lut_server.auth import ROLES, create_token
-from lut_server.fleet.cli import add_fleet
-from lut_server.operations.cli import add_operations
-from lut_server.pairing.cli import add_pairing
-from lut_server.predicting import prediction_lines
+from lut_server.commands.fleet import add_fleet
+from lut_server.commands.operations import add_operations
+from lut_server.commands.pair import add_pairing
+from lut_server.commands.transfer import add_export, add_import
+from lut_server.commands.web_runtime import add_web_runtime
 from lut_server.settings import SETTINGS, Setting, Settings, read_settings
-from lut_server.sql import SqlStore, open_store
-from lut_server.store import TokenStore
-from lut_server.table_lookup import get_table
-from lut_server.text_table import describe
-from lut_server.transfer.cli import add_export, add_import
-from lut_server.web_agent.cli import add_web_runtime
+from lut_server.store.sql import SqlStore, open_store
+from lut_server.store.store import TokenStore
+from lut_server.tables.predict import prediction_lines
+from lut_server.tables.table_lookup import get_table
+from lut_server.tables.text_table import describe
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
-from shared.table import LatencyTable, read_table
-from shared.table_text import align
+from shared.tables.table import LatencyTable, read_table
+from shared.tables.table_text import align
 
 if TYPE_CHECKING:
     from lut_server.tls.own_certificate import OwnCertificate, ServedCertificate

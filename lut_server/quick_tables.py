@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lut_server.answers import Headers, matches, raw_headers
+from lut_server.http.responses import Headers, matches, raw_headers
 from lut_server.table_shelf import Asked, TableShelf
 
 
 @dataclass(frozen=True)
 class _Route:
-    """What `lut_server.watching` reads of a route."""
+    """What `lut_server.http.request_log` reads of a route."""
 
     path: str
 

@@ -118,7 +118,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _logging(log_format: str) -> dict[str, Any]:
-    """uvicorn's own, and one line per request from `lut_server.watching`; stdout holds one line, which callers read."""
+    """uvicorn's own, and one line per request from `lut_server.http.request_log`; stdout holds one
+    line, which callers read.
+    """
     config = copy.deepcopy(LOGGING_CONFIG)
     config["formatters"]["bare"] = {"format": "%(message)s"}
     config["handlers"]["bare"] = {"class": "logging.StreamHandler", "formatter": "bare", "stream": "ext://sys.stderr"}

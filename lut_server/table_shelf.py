@@ -10,8 +10,8 @@ import gzip
 import threading
 from collections import OrderedDict
 
-from lut_server.store import Store
-from lut_server.table_lookup import get_table
+from lut_server.store.store import Store
+from lut_server.tables.table_lookup import get_table
 
 KEPT_BYTES = 128 << 20
 MOST_QUESTIONS = 1024

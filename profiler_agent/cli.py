@@ -14,14 +14,14 @@ from profiler_agent.commands.compare import add_compare
 from profiler_agent.commands.doctor import add_doctor
 from profiler_agent.commands.enrol import add_enrol
 from profiler_agent.commands.offline import add_files, add_offline, run_profile_offline, upload_files, where_to_write
-from profiler_agent.commands.own_files import add_own_files
+from profiler_agent.commands.predict import add_own_files
 from profiler_agent.commands.profile import add_sizes, add_spaces, report_tables, wanted_spaces
 from profiler_agent.commands.runtime import add_optimisation, add_precision, add_provider
 from profiler_agent.commands.server import add_access, open_client
-from profiler_agent.commands.spooled import add_spooled, check_spooled, run_profile_spooled
+from profiler_agent.commands.upload import add_spooled, check_spooled, run_profile_spooled
 from profiler_agent.interrupts import Interrupted, interruptible
-from profiler_agent.spool import default_spool
-from profiler_agent.stopping import BOUND_PERCENT, PRESETS
+from profiler_agent.spool.spool import default_spool
+from profiler_agent.timing.stopping import BOUND_PERCENT, PRESETS
 from shared import __version__
 from shared.errors import LutnasError
 
@@ -56,7 +56,7 @@ def _how_to_go_on(arguments: argparse.Namespace) -> str:
 
 def run_probe(arguments: argparse.Namespace) -> int:
     """`probe`: what this device is."""
-    from profiler_agent.probe import probe
+    from profiler_agent.host.probe import probe
 
     found = probe()
     if arguments.json:
@@ -69,10 +69,10 @@ def run_probe(arguments: argparse.Namespace) -> int:
 
 def run_profile(arguments: argparse.Namespace) -> int:
     """`profile`: make the device's latency tables."""
-    from profiler_agent.profiling import Profiler, ProfileRequest
+    from profiler_agent.profile.profile import Profiler, ProfileRequest
+    from profiler_agent.profile.status_report import StatusBoard, reporting
     from profiler_agent.progress import Progress
-    from profiler_agent.spool import Spool
-    from profiler_agent.status_board import StatusBoard, reporting
+    from profiler_agent.spool.spool import Spool
 
     request = ProfileRequest(
         arguments.device,
@@ -107,11 +107,11 @@ def run_profile(arguments: argparse.Namespace) -> int:
 
 def run_work(arguments: argparse.Namespace) -> int:
     """`work`: do the server's jobs."""
+    from profiler_agent.ort.sessions import local_runtime
     from profiler_agent.progress import Progress
-    from profiler_agent.sessions import local_runtime
-    from profiler_agent.spool import Spool
+    from profiler_agent.spool.spool import Spool
     from profiler_agent.worker import Worker
-    from shared.measurement import check_device_name
+    from shared.measurements.measurement import check_device_name
 
     check_device_name(arguments.device)
     local_runtime(provider=arguments.provider)  # said now, not when the first job fails
@@ -124,8 +124,8 @@ def run_work(arguments: argparse.Namespace) -> int:
 
 def run_upload(arguments: argparse.Namespace) -> int:
     """`upload`: hand in what is spooled, or what `profile --offline` wrote."""
-    from profiler_agent.spool import Spool
-    from profiler_agent.uploading import Uploader, upload_everything
+    from profiler_agent.server.upload import Uploader, upload_everything
+    from profiler_agent.spool.spool import Spool
 
     with open_client(arguments) as client:
         if arguments.files:

@@ -14,15 +14,15 @@ from importlib.resources import files
 from itertools import pairwise
 from statistics import fmean, median, stdev
 
-from profiler_agent.campaign import CanaryWatch
-from profiler_agent.emulation import NOT_THE_DEVICE
-from profiler_agent.machine import Machine, steal_percent
-from profiler_agent.round_timer import RoundTimer, TimedGraph
-from profiler_agent.sessions import load_graph, local_runtime
-from profiler_agent.stability import LARGEST_DRIFT, LARGEST_STEAL_PERCENT, SET_GOVERNOR
-from profiler_agent.stopping import PRESETS
+from profiler_agent.host.emulation import NOT_THE_DEVICE
+from profiler_agent.host.machine import Machine, steal_percent
+from profiler_agent.ort.sessions import load_graph, local_runtime
+from profiler_agent.timing.campaign import CanaryWatch
+from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
+from profiler_agent.timing.stability import LARGEST_DRIFT, LARGEST_STEAL_PERCENT, SET_GOVERNOR
+from profiler_agent.timing.stopping import PRESETS
 from shared.device_status import HIGHEST_TEMPERATURE_C
-from shared.measurement import quantile
+from shared.measurements.measurement import quantile
 from shared.runtime import Runtime
 
 LEVELS = ("good", "usable", "poor")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from profiler_agent.campaign import Subject
+    from profiler_agent.timing.campaign import Subject
 
 DRAW_EVERY_S = 0.5
 LINE_EVERY_S = 5.0

@@ -1,4 +1,6 @@
-"""By how much two samples differ: percentiles of the bootstrap (Efron, 1979). Whether: `shared.rank_test`."""
+"""By how much two samples differ: percentiles of the bootstrap (Efron, 1979). Whether:
+`shared.measurements.significance`.
+"""
 
 from __future__ import annotations
 

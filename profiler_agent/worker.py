@@ -11,23 +11,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from profiler_agent.campaign import CanaryWatch
-from profiler_agent.counting import count_networks
-from profiler_agent.graph_store import GraphStore
-from profiler_agent.probe import probe
-from profiler_agent.profiling import Profiler, ProfileRequest
+from profiler_agent.host.probe import probe
+from profiler_agent.kernels.count_jobs import count_networks
+from profiler_agent.ort.sessions import find_version
+from profiler_agent.profile.profile import Profiler, ProfileRequest
+from profiler_agent.profile.status_report import StatusBoard
+from profiler_agent.profile.verify_job import verify
 from profiler_agent.progress import Progress
-from profiler_agent.retrying import is_passing, pauses_s
-from profiler_agent.server_client import ServerClient
-from profiler_agent.sessions import find_version
-from profiler_agent.spool import Spool
-from profiler_agent.status_board import StatusBoard
-from profiler_agent.stopping import PRESETS, Preset
-from profiler_agent.uploading import Uploader
-from profiler_agent.verifying import verify
+from profiler_agent.server.graph_store import GraphStore
+from profiler_agent.server.retry import is_passing, pauses_s
+from profiler_agent.server.server_client import ServerClient
+from profiler_agent.server.upload import Uploader
+from profiler_agent.spool.spool import Spool
+from profiler_agent.timing.campaign import CanaryWatch
+from profiler_agent.timing.stopping import PRESETS, Preset
 from shared.errors import Conflict, LutnasError, NotFound, ServerAway, ServerRefused
 from shared.jobs import OVER, Job, JobResult
-from shared.plan import Task
+from shared.measurements.plan import Task
 from shared.spaces import parse_space
 
 LEASE_S = 60.0

@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from shared.errors import InvalidValue, SchemaTooNew, UnknownName
-from shared.measurement import check_device_name
+from shared.measurements.measurement import check_device_name
 from shared.spaces import parse_space
-from shared.table import CONFIDENCE, LatencyTable
+from shared.tables.table import CONFIDENCE, LatencyTable
 from shared.wire import content_hash, from_wire
 
 CONFIG_SCHEMA = 2

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
-from shared.measurement import Measurement, check_device_name
+from shared.measurements.measurement import Measurement, check_device_name
 from shared.runtime import Runtime
 
 JOB_KINDS = ("verify", "profile", "count")

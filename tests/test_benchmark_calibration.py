@@ -3,9 +3,9 @@
 import random
 
 from benchmarks.calibration import Recorded, baseline_figures, plain_median_ms, replay
-from shared.graph_spec import NetworkGraph, parse_graph_spec
-from shared.measurement import Measurement, Round, Verdict
-from shared.plan import make_plan
+from shared.measurements.graph_spec import NetworkGraph, parse_graph_spec
+from shared.measurements.measurement import Measurement, Round, Verdict
+from shared.measurements.plan import make_plan
 from shared.spaces import make_space
 
 SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1)

@@ -8,7 +8,7 @@ from benchmarks.ablations import VARIANTS, Outcome, figures_of
 from benchmarks.fmnist import SEEDS, SIZES, parameters_as_prices, trainings
 from benchmarks.speed import nominal_table
 from search.config import SETTINGS
-from search.latency_model import LatencyModel
+from search.latency.latency_model import LatencyModel
 from shared.spaces import make_space
 
 

@@ -26,7 +26,7 @@ from benchmarks.nas_bench_201_truth import (
 )
 from benchmarks.stopwatch import Stopwatch, read_minutes, write_minutes
 from search.data import load_images
-from search.members import Member
+from search.family.candidates import Member
 
 NAMES = ("idle", "small", "middle", "large", "wasteful")
 ACCURACY = (10.0, 70.0, 85.0, 95.0, 60.0)
@@ -195,8 +195,8 @@ opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
 from pathlib import Path
 import benchmarks.nas_bench_201_search as searching
-from search.family import FamilySettings
-from search.progress import SilentProgress
+from search.family.family import FamilySettings
+from search.process.progress import SilentProgress
 from shared.spaces import make_space
 
 folder, space = Path(sys.argv[1]), make_space("nas-bench-201", resolution=32, channels=4, depth=1)

@@ -5,12 +5,12 @@ import pytest
 from benchmarks.carriers import COPIES, build_carrier
 from benchmarks.fixed_runs import add_up, fit_line, fixed_runs_ms, mape_percent
 from benchmarks.in_process import build_models, measure_tasks
-from profiler_agent.kernels import count_kernels
-from profiler_agent.sessions import local_runtime, optimise
-from profiler_agent.stopping import Preset
-from shared.op_key import OpKey, Shape
-from shared.plan import make_plan
+from profiler_agent.kernels.kernels import count_kernels
+from profiler_agent.ort.sessions import local_runtime, optimise
+from profiler_agent.timing.stopping import Preset
+from shared.measurements.plan import make_plan
 from shared.spaces import make_space
+from shared.spaces.op_key import OpKey, Shape
 
 SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1, classes=3)
 

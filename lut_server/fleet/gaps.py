@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from lut_server.pages.table_facts import FactsReader, TableFacts
-from lut_server.store import Store, StoredRun, TableSummary
+from lut_server.store.store import Store, StoredRun, TableSummary
+from lut_server.tables.table_facts import FactsReader, TableFacts
 from shared.errors import WrongUse
 from shared.runtime import Runtime, parse_runtime
 from shared.spaces import parse_space
-from shared.table_source import IMPORTED_ENGINE
+from shared.tables.table_source import IMPORTED_ENGINE
 
 SHOWS_GRAPHS = "onnxruntime"
 """The engine that says which kernels it executes; a browser's does not."""

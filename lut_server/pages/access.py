@@ -13,10 +13,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from lut_server.bodies import read_body
+from lut_server.error_codes import refused
+from lut_server.http.requests import read_body
+from lut_server.http.services import READ, Credentials, ServicesHere, authenticate
 from lut_server.pages.rendering import render
-from lut_server.refusals import refused
-from lut_server.services import READ, Credentials, ServicesHere, authenticate
 from shared.errors import ServerRefused
 
 COOKIE = "lutnas_token"

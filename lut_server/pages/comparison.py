@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from lut_server.pages.paging import Paging, part
-from lut_server.pages.table_facts import FactsReader, TableFacts
-from lut_server.store import Store, StoredRun, TableSummary
+from lut_server.store.store import Store, StoredRun, TableSummary
+from lut_server.tables.table_facts import FactsReader, TableFacts
 from shared.errors import InvalidValue
-from shared.measurement import Measurement, Run
-from shared.rank_test import holm, mann_whitney_p, ratio_interval
+from shared.measurements.measurement import Measurement, Run
+from shared.measurements.significance import holm, mann_whitney_p, ratio_interval
 from shared.runtime import Runtime, parse_runtime
-from shared.table import OpPrice
+from shared.tables.table import OpPrice
 
 SIGNIFICANT = 0.05
 SMALLEST_EFFECT = 0.01

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lut_server.pages.table_facts import FactsReader
-from lut_server.store import Store, TableSummary
+from lut_server.store.store import Store, TableSummary
+from lut_server.tables.table_facts import FactsReader
 from shared.runtime import Runtime
-from shared.table import OpPrice
+from shared.tables.table import OpPrice
 
 MOST_TABLES = 60
 

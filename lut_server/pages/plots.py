@@ -11,7 +11,7 @@ from lut_server.pages.history import HistoryView
 from lut_server.pages.searches import SearchView
 from lut_server.pages.tables import NetworksView, TableView
 from shared.search_result import FoundNetwork
-from shared.table import NetworkCheck, OpPrice
+from shared.tables.table import NetworkCheck, OpPrice
 
 Plot = dict[str, Any]
 

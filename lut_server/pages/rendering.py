@@ -15,9 +15,9 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lut_server.answers import answer
+from lut_server.http.responses import answer
+from lut_server.http.services import Services
 from lut_server.pages import assets
-from lut_server.services import Services
 from shared import __version__
 
 SECURITY = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lut_server.pages.paging import Paging, part
-from lut_server.store import Store, StoredSearch
+from lut_server.store.store import Store, StoredSearch
 
 
 @dataclass(frozen=True)

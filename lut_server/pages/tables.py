@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lut_server.pages.paging import Paging, part
-from lut_server.pages.table_facts import KernelFacts, TableFacts
-from shared.kernel_prices import KernelPrice
-from shared.op_key import OpKey, parse_op_key
-from shared.prediction import BaselineError, HeldOutError
-from shared.table import NetworkCheck, OpPrice
-from shared.table_source import TableSource
+from lut_server.tables.table_facts import KernelFacts, TableFacts
+from shared.spaces.op_key import OpKey, parse_op_key
+from shared.tables.kernel_prices import KernelPrice
+from shared.tables.prediction import BaselineError, HeldOutError
+from shared.tables.table import NetworkCheck, OpPrice
+from shared.tables.table_source import TableSource
 
 MOST_PLOTTED_ROWS = 60
 MOST_DEAREST = 30

@@ -16,10 +16,10 @@ from datetime import timedelta
 
 from lut_server.auth import check_days, make_token
 from lut_server.clock import Clock, stamp, utc_now
-from lut_server.refusals import refused
-from lut_server.store import Pairing, PairingStore
+from lut_server.error_codes import refused
+from lut_server.store.store import Pairing, PairingStore
 from shared.errors import InvalidValue, ServerRefused
-from shared.measurement import check_device_name
+from shared.measurements.measurement import check_device_name
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32: without the letters that are taken for digits."""

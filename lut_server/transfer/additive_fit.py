@@ -21,15 +21,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lut_server.calibration import Array, fit_prices
-from lut_server.table_builder import MeasuredNetwork, with_checks
+from lut_server.calibration.op_calibration import Array, fit_prices
+from lut_server.calibration.table_builder import MeasuredNetwork, with_checks
 from lut_server.transfer.architectures import TimedColumn, TimedNetwork
 from lut_server.transfer.imported_table import PricedOp, Target, make_table
 from shared.errors import InvalidValue
-from shared.op_key import OpKey
 from shared.spaces import Genotype, Space
-from shared.table import LatencyTable
-from shared.table_source import TableSource
+from shared.spaces.op_key import OpKey
+from shared.tables.table import LatencyTable
+from shared.tables.table_source import TableSource
 
 FEWEST_NETWORKS = 10
 MOST_HELD_OUT = 5_000

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, cast
 
-from lut_server.store import ArchiveRecord, Loaded, Store
+from lut_server.store.store import ArchiveRecord, Loaded, Store
 from lut_server.transfer.record_checks import check_record
 from shared.errors import CorruptFile, InvalidValue, SchemaTooNew
 from shared.wire import canonical_json

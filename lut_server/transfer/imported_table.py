@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import InvalidValue
-from shared.measurement import LONGEST_MS, check_device_name
-from shared.op_key import OpKey
-from shared.table import LatencyTable, OpPrice
-from shared.table_source import IMPORTER_VERSION, NO_CANARY, TableSource
+from shared.measurements.measurement import LONGEST_MS, check_device_name
+from shared.spaces.op_key import OpKey
+from shared.tables.table import LatencyTable, OpPrice
+from shared.tables.table_source import IMPORTER_VERSION, NO_CANARY, TableSource
 
 ASSUMED_SPREAD = 0.1
 """Relative spread of single networks around a table whose additive error nobody measured: among the additive fits to

@@ -14,8 +14,8 @@ from lut_server.transfer.layer_tables import layer_devices, layer_table
 from lut_server.transfer.op_tables import dialect, op_table
 from shared.errors import InvalidValue
 from shared.spaces import Space, make_space, parse_space
-from shared.table import LatencyTable
-from shared.table_source import FORMATS, ONCE_FOR_ALL, PER_ARCHITECTURE, PER_LAYER, PROXYLESSNAS, TableSource
+from shared.tables.table import LatencyTable
+from shared.tables.table_source import FORMATS, ONCE_FOR_ALL, PER_ARCHITECTURE, PER_LAYER, PROXYLESSNAS, TableSource
 
 DEFAULT_SPACE = {PER_ARCHITECTURE: "nas-bench-201", PER_LAYER: "fbnet"}
 
@@ -27,7 +27,7 @@ class ImportRequest:
     Attributes:
         device: name that the table's device gets; "" takes the file's own names, one table each.
         column: the file's own name for the device; "" takes `device`, or the only one.
-        kind: one of `shared.table_source.FORMATS`; "" finds out.
+        kind: one of `shared.tables.table_source.FORMATS`; "" finds out.
         space: of the architectures or layers; "" takes the usual one of the kind.
         batch: images per inference of the published latencies.
         split: of architectures.

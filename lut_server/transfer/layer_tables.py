@@ -17,11 +17,11 @@ from statistics import fmean, pstdev
 from lut_server.transfer.csv_rows import CsvRow, read_header, read_rows, require_column
 from lut_server.transfer.imported_table import PricedOp, Target, make_table, read_ms
 from shared.errors import InvalidValue
-from shared.measurement import LONGEST_MS
-from shared.op_key import OpKey
+from shared.measurements.measurement import LONGEST_MS
 from shared.spaces import Space
-from shared.table import LatencyTable
-from shared.table_source import TableSource
+from shared.spaces.op_key import OpKey
+from shared.tables.table import LatencyTable
+from shared.tables.table_source import TableSource
 
 BASE_LAYER = -1
 SAME_SHARE = 1e-3

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lut_server.store import Store
-from lut_server.text_table import PRICE_COLUMNS
+from lut_server.store.store import Store
+from lut_server.tables.text_table import PRICE_COLUMNS
 from shared.errors import WrongUse
-from shared.table import LatencyTable
+from shared.tables.table import LatencyTable
 
 Row = tuple[Any, ...]
 ROWS_AT_ONCE = 20_000

@@ -21,9 +21,9 @@ import yaml
 
 from lut_server.transfer.imported_table import PricedOp, Target, make_table, read_ms
 from shared.errors import InvalidValue
-from shared.op_key import OpKey, Shape
-from shared.table import LatencyTable
-from shared.table_source import ONCE_FOR_ALL, PROXYLESSNAS, TableSource
+from shared.spaces.op_key import OpKey, Shape
+from shared.tables.table import LatencyTable
+from shared.tables.table_source import ONCE_FOR_ALL, PROXYLESSNAS, TableSource
 
 MOST_OPS = 5_000
 LARGEST_RATIO = 16

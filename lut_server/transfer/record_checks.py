@@ -10,14 +10,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lut_server.store import ArchiveRecord
+from lut_server.store.store import ArchiveRecord
 from shared.errors import InvalidValue
-from shared.graph_spec import parse_graph_spec
 from shared.jobs import JobResult, NewJob, Verification
-from shared.kernel_counts import check_counts
-from shared.measurement import Measurement, Run, check_device_name
+from shared.kernels.kernel_counts import check_counts
+from shared.measurements.graph_spec import parse_graph_spec
+from shared.measurements.measurement import Measurement, Run, check_device_name
 from shared.search_result import SearchResult
-from shared.table import read_table
+from shared.tables.table import read_table
 from shared.wire import canonical_json, from_wire
 
 Fields = Mapping[str, Any]

@@ -17,9 +17,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import FileResponse
 
-from lut_server.answers import answer
+from lut_server.http.responses import answer
+from lut_server.http.services import ServicesHere
 from lut_server.pages.assets import Asset, read_asset
-from lut_server.services import ServicesHere
 from lut_server.web_agent.web_runtime import FILES, VERSION, find_runtime, missing_line, runtime_folder
 from shared import __version__
 from shared.errors import NotFound

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from profiler_agent.android.bridge import Adb, Done, PhoneAway
 from profiler_agent.android.bundle import agent_files, digest, pack
 from profiler_agent.android.health import BATTERY, LEVELS, THERMAL, Health, read_health
-from profiler_agent.android.properties import Phone, find_phone, read_properties
 from profiler_agent.android.termux import HOME, Shell
-from profiler_agent.clusters import Cluster, affinity_mask, find_clusters
-from profiler_agent.watch_file import VARIABLE as WATCH
+from profiler_agent.host.android_properties import Phone, find_phone, read_properties
+from profiler_agent.host.clusters import Cluster, affinity_mask, find_clusters
+from profiler_agent.host.throttle_sensor import VARIABLE as WATCH
 from shared.errors import LutnasError
 from shared.runtime import silence_onnxruntime
 
@@ -194,7 +194,7 @@ def _parse_state(line: bytes) -> Progress:
 
 
 def watch_content(health: Health, pause_at: int) -> Mapping[str, object]:
-    """What the agent on the phone reads (`profiler_agent.watch_file`)."""
+    """What the agent on the phone reads (`profiler_agent.host.throttle_sensor`)."""
     level = health.level or 0
     return {
         "pause": level >= pause_at,

@@ -13,8 +13,8 @@ from profiler_agent.android.health import LEVELS
 from profiler_agent.android.termux import WAYS
 from profiler_agent.commands.profile import wanted_spaces
 from profiler_agent.commands.server import open_client
-from profiler_agent.spool import Spool, default_spool
-from profiler_agent.stopping import PRESETS
+from profiler_agent.spool.spool import Spool, default_spool
+from profiler_agent.timing.stopping import PRESETS
 from shared.errors import InvalidValue
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run_adb(arguments: argparse.Namespace) -> int:
     from profiler_agent.android.campaign import PhoneCampaign
     from profiler_agent.android.phone import PhoneAgent, proot_words
     from profiler_agent.android.termux import open_termux
-    from profiler_agent.profiling import ProfileRequest
+    from profiler_agent.profile.profile import ProfileRequest
 
     request = ProfileRequest(
         arguments.device,
@@ -104,7 +104,7 @@ def parse_cores(text: str) -> tuple[int, ...]:
 
 def _describe(agent: PhoneAgent, wanted: str | None, threads: int) -> Sequence[int]:
     """Say what the phone is; returns the cores to run on."""
-    from profiler_agent.clusters import fastest_cores, join_numbers
+    from profiler_agent.host.clusters import fastest_cores, join_numbers
 
     phone, clusters, health = agent.describe(), agent.clusters(), agent.health()
     if phone is not None:

@@ -13,8 +13,8 @@ from shared.errors import WrongUse
 from shared.wire import to_wire
 
 if TYPE_CHECKING:
-    from profiler_agent.comparing import MeasuredRun
-    from profiler_agent.server_client import ServerClient
+    from profiler_agent.compare_runs import MeasuredRun
+    from profiler_agent.server.server_client import ServerClient
 
 SLOWER = 3
 """Exit code where whole networks got slower beyond the threshold."""
@@ -40,7 +40,7 @@ def add_compare(commands: Any) -> None:
 
 def run_compare(arguments: argparse.Namespace) -> int:
     """Compare two runs; 3 if whole networks got slower beyond the threshold."""
-    from profiler_agent.comparing import compare, comparison_lines, is_slower
+    from profiler_agent.compare_runs import compare, comparison_lines, is_slower
 
     with ExitStack() as stack:
         client = _client(arguments, stack)
@@ -63,8 +63,8 @@ def _client(arguments: argparse.Namespace, stack: ExitStack) -> ServerClient | N
 
 
 def _read(name: str, client: ServerClient | None) -> MeasuredRun:
-    from profiler_agent.comparing import MeasuredRun
-    from profiler_agent.run_file import read_run_file
+    from profiler_agent.compare_runs import MeasuredRun
+    from profiler_agent.spool.run_file import read_run_file
 
     path = Path(name)
     if path.is_file():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler_agent.commands.runtime import add_provider
-from profiler_agent.spool import Spool, default_spool
+from profiler_agent.spool.spool import Spool, default_spool
 from shared.wire import to_wire
 
 
@@ -29,7 +29,7 @@ def add_doctor(commands: Any) -> None:
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Examine the machine; 1 if numbers from it are not to be trusted."""
     from profiler_agent.doctor import examine, load_canaries, report_lines
-    from profiler_agent.sessions import local_runtime
+    from profiler_agent.ort.sessions import local_runtime
 
     runtime = local_runtime(arguments.threads, provider=arguments.provider)
     if not arguments.json:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from profiler_agent.commands.profile import add_sizes, add_spaces, wanted_spaces
 from profiler_agent.commands.runtime import add_optimisation, add_precision, add_provider
 from profiler_agent.commands.server import add_access, open_client
-from shared.graph_spec import CanaryGraph
 from shared.jobs import OVER, NewJob
+from shared.measurements.graph_spec import CanaryGraph
 
 if TYPE_CHECKING:
-    from profiler_agent.server_client import ServerClient
+    from profiler_agent.server.server_client import ServerClient
     from shared.runtime import Runtime
     from shared.spaces import Space
 
@@ -42,9 +42,9 @@ def add_enrol(commands: Any) -> None:
 
 def run_enrol(arguments: argparse.Namespace) -> int:
     """`enrol`: register, and queue a profile of each space."""
-    from profiler_agent.probe import probe
-    from profiler_agent.sessions import local_runtime
-    from shared.measurement import check_device_name
+    from profiler_agent.host.probe import probe
+    from profiler_agent.ort.sessions import local_runtime
+    from shared.measurements.measurement import check_device_name
 
     check_device_name(arguments.device)
     spaces = wanted_spaces(arguments) if arguments.space else ()

@@ -12,10 +12,10 @@ from profiler_agent.commands.profile import exit_code
 from shared.errors import InvalidValue, LutnasError, ServerAway
 
 if TYPE_CHECKING:
-    from profiler_agent.profiling import ProfileRequest
+    from profiler_agent.profile.profile import ProfileRequest
     from profiler_agent.progress import Progress
-    from profiler_agent.server_client import ServerClient
-    from profiler_agent.spool import Spool
+    from profiler_agent.server.server_client import ServerClient
+    from profiler_agent.spool.spool import Spool
 
 
 def add_offline(profile: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def run_profile_offline(
     arguments: argparse.Namespace, request: ProfileRequest, spool: Spool, progress: Progress
 ) -> int:
     """Measure without a server; 1 if not everything could be measured."""
-    from profiler_agent.offline import profile_offline, run_files
+    from profiler_agent.profile.offline import profile_offline, run_files
 
     outcomes = profile_offline(request, spool, arguments.out, progress, arguments.memory_mb * 1_000_000)
     files = run_files(request.spaces, arguments.out)
@@ -85,8 +85,8 @@ def run_profile_offline(
 
 def upload_files(client: ServerClient, files: Sequence[Path], force: bool) -> int:
     """Hand in files; 1 if one of them could not be, or gave no table. One bad file does not hold up the others."""
-    from profiler_agent.offline import upload_file
-    from profiler_agent.run_file import read_run_file
+    from profiler_agent.profile.offline import upload_file
+    from profiler_agent.spool.run_file import read_run_file
 
     complete = True
     for path in files:

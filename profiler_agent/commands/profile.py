@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from profiler_agent.commands.made_table import find_whole_table, print_table
+from profiler_agent.commands.table_output import find_whole_table, print_table
 from shared.errors import InvalidValue
 from shared.spaces import make_space
 
 if TYPE_CHECKING:
-    from profiler_agent.profiling import Outcome
-    from profiler_agent.server_client import ServerClient
+    from profiler_agent.profile.profile import Outcome
+    from profiler_agent.server.server_client import ServerClient
     from shared.spaces import Space
 
 

@@ -12,7 +12,7 @@ from shared.errors import InvalidValue
 from shared.trust import CA_FILE_VARIABLE
 
 if TYPE_CHECKING:
-    from profiler_agent.server_client import ServerClient
+    from profiler_agent.server.server_client import ServerClient
 
 
 def add_access(parser: argparse.ArgumentParser, token_for: str = "with the role agent") -> None:
@@ -29,7 +29,7 @@ def add_access(parser: argparse.ArgumentParser, token_for: str = "with the role 
 
 def open_client(arguments: argparse.Namespace) -> ServerClient:
     """The client of the server that the options name."""
-    from profiler_agent.server_client import ServerClient
+    from profiler_agent.server.server_client import ServerClient
 
     ca_file = arguments.ca_file or os.environ.get(CA_FILE_VARIABLE) or None
     return ServerClient(arguments.server, find_token(arguments), ca_file=ca_file)

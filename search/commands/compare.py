@@ -20,16 +20,16 @@ from rich.table import Table
 from search.commands.output import print_line
 from search.commands.run import add_arguments as add_search_arguments
 from search.commands.run import begin_run, default_title, resume_run
-from search.comparison import Comparison
-from search.comparison_figures import Result, Spread, summarise
-from search.decoding import make_decoder
-from search.family import FamilySettings, spread
-from search.interruption import stop_on_signals
-from search.latency_model import LatencyModel
-from search.progress import make_progress
+from search.compare.comparison import Comparison
+from search.compare.comparison_figures import Result, Spread, summarise
+from search.decoding.decoding import make_decoder
+from search.family.family import FamilySettings, spread
+from search.latency.latency_model import LatencyModel
+from search.process.atomic_files import write_atomically
+from search.process.interruption import stop_on_signals
+from search.process.progress import make_progress
 from search.report.comparison import build_comparison_page
 from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_strategy, split_strategies
-from search.torch_files import write_atomically
 from shared.errors import BudgetTooSmall, InvalidValue, LutnasError, WrongUse
 from shared.wire import to_wire
 

@@ -14,7 +14,7 @@ from search.commands.finished_run import add_run, open_run, working_progress
 from search.commands.output import print_line
 from search.commands.recipe import add_recipe, chosen_settings
 from search.commands.train import train
-from search.diagnosis import (
+from search.compare.diagnosis import (
     FILE_NAME,
     RetrainedMember,
     agreement_rows,
@@ -22,19 +22,19 @@ from search.diagnosis import (
     spread_members,
     write_diagnosis,
 )
-from search.family import load_family
-from search.interruption import stop_on_signals
+from search.family.family import load_family
+from search.process.atomic_files import write_atomically
+from search.process.interruption import stop_on_signals
 from search.report import build_report
-from search.retraining import RetrainingSettings
-from search.torch_files import write_atomically
-from search.trained_network import TrainedNetwork
+from search.retraining.retrain import RetrainingSettings
+from search.retraining.retrain_directory import TrainedNetwork
 from shared.errors import InvalidValue
 
 MEMBERS, SEEDS = 8, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search diagnose`; every setting of `search.retraining` is one."""
+    """The options of `search diagnose`; every setting of `search.retraining.retrain` is one."""
     add_run(parser)
     parser.add_argument(
         "--members", type=int, default=MEMBERS, metavar="N", help="networks, evenly over the family (%(default)s)"

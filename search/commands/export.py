@@ -10,14 +10,14 @@ from rich.console import Console
 from search.commands.finished_run import add_confidence, add_run, offer_for, open_run, working_progress
 from search.commands.output import print_line
 from search.data import ImageSet
-from search.export import ExportedModel, export
-from search.progress import Progress
-from search.quantisation import CALIBRATION_IMAGES, export_int8
-from search.run_directory import RunDirectory
+from search.deploy.export import ExportedModel, export
+from search.deploy.quantisation import CALIBRATION_IMAGES, export_int8
+from search.process.atomic_files import write_atomically
+from search.process.progress import Progress
+from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
+from search.retraining.retrain_directory import TrainedNetwork
+from search.runs.run_directory import RunDirectory
 from search.supernet import Network
-from search.torch_files import write_atomically
-from search.trained_network import TrainedNetwork
-from search.tuning import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
 from shared.errors import WrongUse
 
 

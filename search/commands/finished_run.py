@@ -7,16 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.climbing import Measure
 from search.commands.server import connect
-from search.latency_model import LatencyModel
-from search.lut_client import LutClient
-from search.members import Offer, make_offers
-from search.picking import Picker
-from search.progress import Progress, make_progress
-from search.run_directory import RunDirectory
-from search.unseen_device import ask_about_unseen, find_unseen
-from search.verification import TIMEOUT_S, Patience, verify
+from search.deploy.climbing import Measure
+from search.device.lut_client import LutClient
+from search.device.verification import TIMEOUT_S, Patience, verify
+from search.family.candidates import Offer, make_offers
+from search.family.picking import Picker
+from search.family.transfer_to_device import ask_about_unseen, find_unseen
+from search.latency.latency_model import LatencyModel
+from search.process.progress import Progress, make_progress
+from search.runs.run_directory import RunDirectory
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 
@@ -32,7 +32,7 @@ def open_run(args: argparse.Namespace) -> RunDirectory:
 
     Raises:
         WrongUse: the folder holds no run; or it has several devices, and none was named.
-        LutnasError: there is no table of a new device, or none that fits (`search.unseen_device`).
+        LutnasError: there is no table of a new device, or none that fits (`search.family.transfer_to_device`).
     """
     run = RunDirectory.open(args.run)
     if args.device is None or args.device in run.config.devices:

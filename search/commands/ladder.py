@@ -12,7 +12,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.climbing import Climb
 from search.commands.finished_run import (
     add_confidence,
     add_run,
@@ -23,15 +22,16 @@ from search.commands.finished_run import (
     working_progress,
 )
 from search.commands.output import ladder_table, print_line
-from search.family import load_family, spread
-from search.interruption import interrupt_on_terminate
-from search.kernel_counts import Counter, KernelCounter, no_counts
-from search.ladder import LADDER_FILE
-from search.latency_model import LatencyModel
-from search.picking import by_kernels
-from search.posting import post_result
-from search.run_directory import RunDirectory
-from search.tuning import TuningSettings
+from search.deploy.climbing import Climb
+from search.deploy.ladder import LADDER_FILE
+from search.deploy.upload_result import post_result
+from search.device.kernel_counts import Counter, KernelCounter, no_counts
+from search.family.family import load_family, spread
+from search.family.picking import by_kernels
+from search.latency.latency_model import LatencyModel
+from search.process.interruption import interrupt_on_terminate
+from search.retraining.finetune import TuningSettings
+from search.runs.run_directory import RunDirectory
 from shared.errors import InvalidValue, WrongUse
 
 BUDGETS = 6

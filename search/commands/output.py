@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from search.ladder import Rung
+from search.deploy.ladder import Rung
 
 
 def print_json(console: Console, value: Any) -> None:

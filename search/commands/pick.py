@@ -9,8 +9,8 @@ from rich.table import Table
 
 from search.commands.finished_run import add_confidence, add_run, add_server, open_client, open_run, working_progress
 from search.commands.output import print_json
-from search.kernel_counts import KernelCounter
-from search.picking import Pick, Picker
+from search.device.kernel_counts import KernelCounter
+from search.family.picking import Pick, Picker
 from shared.wire import to_wire
 
 SHOWN = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from search.retraining import RECIPES, SETTINGS, SHORT_UP_TO_EPOCHS
+from search.retraining.retrain import RECIPES, SETTINGS, SHORT_UP_TO_EPOCHS
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from search.commands.finished_run import add_run, open_run
 from search.commands.output import print_line
+from search.process.atomic_files import write_atomically
 from search.report import build_report
-from search.torch_files import write_atomically
 from shared.errors import WrongUse
 
 

@@ -15,29 +15,29 @@ from typing import Any
 
 from rich.console import Console
 
+from search.alphas.condition import device_simplex
 from search.commands.server import connect
-from search.condition import device_simplex
 from search.config import KINDS, PRESETS, SETTINGS, Config, default_search_resolution, references
 from search.data import ImageSet, load_images
 from search.data.class_folders import FOLDER
 from search.data.sources import DATASETS
-from search.environment import record_environment
-from search.family import build_families
-from search.interruption import interrupt_on_terminate, stop_on_signals
-from search.ladder import LADDER_FILE, find_ladder
-from search.posting import post_result
-from search.precision import choose_precision
-from search.progress import Progress, SilentProgress, make_progress
-from search.ranks import Ranks, joined_ranks
+from search.deploy.ladder import LADDER_FILE, find_ladder
+from search.deploy.upload_result import post_result
+from search.family.family import build_families
+from search.process.atomic_files import write_atomically
+from search.process.distributed import Ranks, joined_ranks
+from search.process.environment import record_environment
+from search.process.interruption import interrupt_on_terminate, stop_on_signals
+from search.process.progress import Progress, SilentProgress, make_progress
 from search.report import build_report
-from search.run_directory import RunDirectory
-from search.run_tables import require_fp32, require_one_space
-from search.tensorboard import TensorBoardLog
-from search.torch_files import write_atomically
-from search.training import Trainer
+from search.runs.run_directory import RunDirectory
+from search.runs.run_tables import require_fp32, require_one_space
+from search.training.precision import choose_precision
+from search.training.tensorboard import TensorBoardLog
+from search.training.training import Trainer
 from shared.errors import InvalidValue, LutnasError, WrongUse
 from shared.spaces import SPACES, parse_space
-from shared.table import LatencyTable
+from shared.tables.table import LatencyTable
 
 DEFAULT_PRESET = "standard"
 CHOICES = {**KINDS, "precision": ("auto", *KINDS["precision"])}

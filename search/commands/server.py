@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from search.lut_client import LutClient
+from search.device.lut_client import LutClient
 from shared.trust import CA_FILE_VARIABLE
 
 

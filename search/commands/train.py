@@ -16,21 +16,21 @@ from search.commands.finished_run import add_confidence, add_run, offer_for, ope
 from search.commands.output import print_line
 from search.commands.recipe import add_recipe, chosen_settings
 from search.data import ImageSet
-from search.evaluation import batches
-from search.interruption import stop_on_signals
-from search.progress import Progress
-from search.retraining import SHARDS, Retraining, RetrainingSettings
-from search.run_directory import RunDirectory
+from search.process.interruption import stop_on_signals
+from search.process.progress import Progress
+from search.retraining.evaluation import batches
+from search.retraining.finetune import accuracy_on_test_images
+from search.retraining.retrain import SHARDS, Retraining, RetrainingSettings
+from search.retraining.retrain_directory import TrainedNetwork
+from search.runs.run_directory import RunDirectory
 from search.supernet import Network, recompute_statistics
-from search.trained_network import TrainedNetwork
-from search.tuning import accuracy_on_test_images
 from shared.errors import InvalidValue, LutnasError
 
 RECALIBRATION_IMAGES = 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search train`; every setting of `search.retraining` is one."""
+    """The options of `search train`; every setting of `search.retraining.retrain` is one."""
     add_run(parser)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--max-latency-ms", type=float, metavar="X", help="the best network for this budget")

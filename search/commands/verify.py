@@ -24,8 +24,8 @@ from search.commands.finished_run import (
     working_progress,
 )
 from search.commands.output import print_json, print_line
-from search.export import untuned_onnx
-from search.interruption import interrupt_on_terminate
+from search.deploy.export import untuned_onnx
+from search.process.interruption import interrupt_on_terminate
 from shared.errors import CorruptFile, WrongUse
 from shared.jobs import Promise
 from shared.wire import to_wire

@@ -16,7 +16,7 @@ import torch
 
 from search.data.decoding import Decoded, Source, decode_all
 from search.data.image_set import ImageSet, make_image_set
-from search.randomness import generator
+from search.process.randomness import generator
 from shared.errors import WrongUse
 
 FOLDER = "folder:"

@@ -10,7 +10,7 @@ from torch import Tensor
 from search.data.augmentation import augment
 from search.data.image_set import ImageSet
 from search.data.preprocessing import at_resolution
-from search.randomness import generator
+from search.process.randomness import generator
 
 CHUNK = 4096
 MOST_PREPARED_BYTES = 1 << 30

@@ -8,12 +8,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from search.condition import space_primitives
-from search.family import Family
-from search.ladder import Rung
-from search.members import Member
+from search.alphas.condition import space_primitives
+from search.deploy.ladder import Rung
+from search.family.candidates import Member
+from search.family.family import Family
 from shared.spaces import Space
-from shared.table import LatencyTable
+from shared.tables.table import LatencyTable
 
 FAMILY, RANDOM, LADDER, HELD_OUT, FIT = "#c2410c", "#64748b", "#15803d", "#2a7ab9", "#a5b4c3"
 COLOURS = {

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 from plotly.offline import get_plotlyjs
 
-from search.comparison import Comparison
-from search.comparison_figures import Result, Spread
+from search.compare.comparison import Comparison
+from search.compare.comparison_figures import Result, Spread
 from search.report.charts import chart_html
 from search.report.style import STYLE
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from search.diagnosis import agreement_rows, find_diagnosis
-from search.environment import load_environments
-from search.family import Family, load_family
-from search.ladder import LADDER_FILE, Rung, find_ladder
-from search.members import Member
+from search.alphas.trade_offs import SKIPS
+from search.compare.diagnosis import agreement_rows, find_diagnosis
+from search.deploy.ladder import LADDER_FILE, Rung, find_ladder
+from search.family.candidates import Member
+from search.family.family import Family, load_family
+from search.process.environment import load_environments
 from search.report.cells import cell_svg
 from search.report.charts import (
     accuracy_against_latency,
@@ -25,9 +26,8 @@ from search.report.charts import (
     primitive_share,
 )
 from search.report.style import STYLE
-from search.run_directory import RunDirectory
-from search.trade_offs import SKIPS
-from shared.table import LatencyTable
+from search.runs.run_directory import RunDirectory
+from shared.tables.table import LatencyTable
 from shared.wire import to_wire
 
 

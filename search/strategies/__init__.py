@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
-from search.strategies.bench import Alphas, Bench, Outcome, Proposal, SearchStopped, Strategy
+from search.strategies.context import Alphas, Bench, Outcome, Proposal, SearchStopped, Strategy
 from search.strategies.darts import Darts
 from search.strategies.dartscc import DartsCC
 from search.strategies.dca_nas import DcaNas

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from search.choices import NONE, best_choices, to_genotype
-from search.condition import gumbel
-from search.sampling import MOST_TRIES
+from search.alphas.path_sampling import MOST_TRIES
+from search.genotypes.constrained_argmax import NONE, best_choices, to_genotype
+from search.process.randomness import gumbel
 from shared.spaces import Space
 
 

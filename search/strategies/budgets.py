@@ -18,8 +18,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from search.decoder import Band
-from search.strategies.bench import Bench, Proposal
+from search.decoding.decoder import Band
+from search.strategies.context import Bench, Proposal
 from shared.errors import InvalidValue
 from shared.spaces import Genotype
 

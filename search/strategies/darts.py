@@ -29,9 +29,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.strategies.alternation import Stateful, cosine, descend, run_updates, set_learning_rate
-from search.strategies.bench import Bench, Outcome
-from search.strategies.derivation import strongest
+from search.strategies.bilevel_loop import Stateful, cosine, descend, run_updates, set_learning_rate
+from search.strategies.context import Bench, Outcome
+from search.strategies.discretize import strongest
 from shared.errors import InvalidValue
 
 EPSILON = 0.01

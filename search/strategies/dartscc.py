@@ -1,8 +1,9 @@
 """The default strategy (Firsov, 2024; DARTS-CC): alphas from a hypernetwork, decoded under budgets.
 
-See `search.training` for the updates and `search.family` for how alphas on a grid of trade-offs become a family.
-This runs them in a run directory of its own and hands the family over. Candidates are
-always decoded from the alphas and no more than any strategy may score, also where `search` scores a small space whole.
+See `search.training.training` for the updates and `search.family.family` for how alphas on a grid
+of trade-offs become a family. This runs them in a run directory of its own and hands the family
+over. Candidates are always decoded from the alphas and no more than any strategy may score, also
+where `search` scores a small space whole.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from search.alphas.trade_offs import trade_off_log_probabilities
 from search.config import HYPERNETWORKS
-from search.family import FamilySettings, spread
-from search.members import Member, find_front, select_members
-from search.pooling import bands_between, decode_pool, led_by
-from search.refinement import refine
-from search.strategies.bench import Bench, Outcome
+from search.family.candidate_pool import bands_between, decode_pool, led_by
+from search.family.candidates import Member, find_front, select_members
+from search.family.family import FamilySettings, spread
+from search.family.local_search import refine
+from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import open_ranker, stopping, train_run
-from search.trade_offs import trade_off_log_probabilities
 from shared.errors import UnknownName
 from shared.spaces import Genotype
 

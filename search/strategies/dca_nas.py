@@ -2,7 +2,7 @@
 
     min over alpha  L_val(w*(alpha), alpha)   subject to   k(alpha) <= K
 
-with k the expected resource of softmax(alpha): latency, parameters or FLOPs (`search.slot_costs`). The
+with k the expected resource of softmax(alpha): latency, parameters or FLOPs (`search.latency.slot_costs`). The
 Lagrangian is minimised over alpha and maximised over its multiplier lambda >= 0, by turns:
 
     alpha   by the gradient of   L_val + lambda (k(alpha) / K - 1)
@@ -28,11 +28,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.slot_costs import RESOURCES, SlotCosts
-from search.strategies.alternation import Stateful, cosine, descend, run_updates, set_learning_rate
-from search.strategies.bench import Bench, Outcome
+from search.latency.slot_costs import RESOURCES, SlotCosts
+from search.strategies.bilevel_loop import Stateful, cosine, descend, run_updates, set_learning_rate
 from search.strategies.budgets import Attempt, describe, make_attempt, proposals_for
-from search.strategies.derivation import strongest
+from search.strategies.context import Bench, Outcome
+from search.strategies.discretize import strongest
 from search.strategies.look_up_graph import LookUpGraph
 from search.strategies.slim_supernet import SlimSupernet
 from search.supernet import Supernet

@@ -27,14 +27,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from search.choices import choice_probabilities
-from search.condition import gumbel
-from search.randomness import generator
-from search.sampling import draw_network
-from search.slot_costs import latency_costs
-from search.strategies.alternation import Stateful, copy_state, cosine, descend, run_updates, set_learning_rate
-from search.strategies.bench import Bench, Outcome
+from search.alphas.path_sampling import draw_network
+from search.genotypes.constrained_argmax import choice_probabilities
+from search.latency.slot_costs import latency_costs
+from search.process.randomness import generator, gumbel
+from search.strategies.bilevel_loop import Stateful, copy_state, cosine, descend, run_updates, set_learning_rate
 from search.strategies.budgets import Attempt, make_attempt, propose_by_trade_off, trade_off_series
+from search.strategies.context import Bench, Outcome
 from shared.errors import InvalidValue
 from shared.spaces import Space
 

@@ -21,13 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from search.choices import to_genotype
-from search.condition import gumbel
-from search.randomness import generator
-from search.sampling import MOST_TRIES
-from search.strategies.alternation import Stateful, cosine, descend, run_updates, set_learning_rate
-from search.strategies.bench import Bench, Outcome
-from search.strategies.derivation import strongest
+from search.alphas.path_sampling import MOST_TRIES
+from search.genotypes.constrained_argmax import to_genotype
+from search.process.randomness import generator, gumbel
+from search.strategies.bilevel_loop import Stateful, cosine, descend, run_updates, set_learning_rate
+from search.strategies.context import Bench, Outcome
+from search.strategies.discretize import strongest
 from shared.errors import InvalidValue
 from shared.spaces import Space
 

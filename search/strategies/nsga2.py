@@ -19,11 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from search.family import FamilySettings, spread
-from search.genotype_operators import GenotypeOperators
-from search.members import Member, select_members
-from search.pooling import draw_pool, led_by
-from search.strategies.bench import Bench, Outcome
+from search.family.candidate_pool import draw_pool, led_by
+from search.family.candidates import Member, select_members
+from search.family.family import FamilySettings, spread
+from search.genotypes.genotype_operators import GenotypeOperators
+from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import open_ranker, stopping
 from shared.errors import InvalidValue, LutnasError
 from shared.spaces import Genotype, Space

@@ -1,7 +1,7 @@
 """A supernet trained by nothing but fairly sampled paths (FairNAS: Chu et al., 2021), and networks scored on it.
 
 `random` and `nsga2` score with it, and every strategy's networks are compared by another one of other weights and
-splits (`search.comparison`). It is the warm-up of the default strategy, as long as the whole of its search.
+splits (`search.compare.comparison`). It is the warm-up of the default strategy, as long as the whole of its search.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from search.config import Config
 from search.data import ImageSet
-from search.members import Ranker
-from search.progress import Progress
-from search.run_directory import RunDirectory
-from search.scoring import open_scorer
-from search.strategies.bench import Bench, SearchStopped
-from search.training import Stopped, Trainer
-from shared.table import LatencyTable
+from search.family.candidates import Ranker
+from search.process.progress import Progress
+from search.ranking.scoring import open_scorer
+from search.runs.run_directory import RunDirectory
+from search.strategies.context import Bench, SearchStopped
+from search.training.training import Stopped, Trainer
+from shared.tables.table import LatencyTable
 
 
 def one_shot_config(config: Config, seed: int) -> Config:

@@ -42,12 +42,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.choices import draw_choices, log_probability, to_genotype
-from search.randomness import generator
-from search.sampling import draw_network
-from search.slot_costs import latency_costs
-from search.strategies.alternation import Stateful, copy_state, cosine, descend, run_updates, set_learning_rate
-from search.strategies.bench import Bench, Outcome
+from search.alphas.path_sampling import draw_network
+from search.genotypes.constrained_argmax import draw_choices, log_probability, to_genotype
+from search.latency.slot_costs import latency_costs
+from search.process.randomness import generator
+from search.strategies.bilevel_loop import Stateful, copy_state, cosine, descend, run_updates, set_learning_rate
 from search.strategies.binary_gates import binary_gates, keep_unsampled_probabilities, sample_paths
 from search.strategies.budgets import (
     Attempt,
@@ -57,7 +56,8 @@ from search.strategies.budgets import (
     propose_by_trade_off,
     trade_off_series,
 )
-from search.strategies.derivation import strongest
+from search.strategies.context import Bench, Outcome
+from search.strategies.discretize import strongest
 from shared.errors import InvalidValue
 from shared.spaces import Genotype
 

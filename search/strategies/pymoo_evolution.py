@@ -13,7 +13,7 @@ from pymoo.core.mutation import Mutation
 from pymoo.core.problem import Problem
 from pymoo.core.termination import NoTermination
 
-from search.genotype_operators import GenotypeOperators
+from search.genotypes.genotype_operators import GenotypeOperators
 
 
 class _Crossing(Crossover):  # type: ignore[misc]

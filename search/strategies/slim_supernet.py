@@ -22,9 +22,9 @@ from search.supernet.primitives import build_op
 from search.supernet.supernet import begin_near_identity
 from search.supernet.wiring import execute
 from shared.errors import InvalidValue
-from shared.op_key import OpKey
 from shared.spaces import Space
-from shared.wiring import INPUT, Step
+from shared.spaces.op_key import OpKey
+from shared.spaces.wiring import INPUT, Step
 
 CHANNEL_STEP = 4
 """Narrow widths are multiples of this: grouped convolutions and factorized reductions need it."""

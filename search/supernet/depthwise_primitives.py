@@ -1,4 +1,6 @@
-"""Torch modules of the `darts` and `fbnet` primitives; names and shapes of tensors are those of `shared.primitives`."""
+"""Torch modules of the `darts` and `fbnet` primitives; names and shapes of tensors are those of
+`shared.spaces.primitives`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from torch.nn import functional as F
 from search.supernet.batch_norm import BatchNorm
 from search.supernet.channels_last import concatenate, every_second
 from search.supernet.depthwise_convolution import DepthwiseConv2d
-from shared.op_key import OpKey
-from shared.primitives import InvertedResidual
+from shared.spaces.op_key import OpKey
+from shared.spaces.primitives import InvertedResidual
 
 
 class FactorizedReduction(nn.Module):

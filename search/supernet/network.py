@@ -12,7 +12,7 @@ from search.supernet.primitives import build_op
 from search.supernet.wiring import execute, plant
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
-from shared.wiring import Step
+from shared.spaces.wiring import Step
 
 
 class Network(nn.Module):

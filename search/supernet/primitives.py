@@ -1,4 +1,4 @@
-"""One short torch module per primitive; parameter names and shapes are those of `shared.primitives`."""
+"""One short torch module per primitive; parameter names and shapes are those of `shared.spaces.primitives`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from search.supernet.depthwise_primitives import (
     conv_bn_relu,
     separable,
 )
-from shared.op_key import OpKey
-from shared.primitives import INVERTED_RESIDUALS, InvertedResidual
+from shared.spaces.op_key import OpKey
+from shared.spaces.primitives import INVERTED_RESIDUALS, InvertedResidual
 
 
 def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -26,7 +26,7 @@ from search.supernet.straight_through import gated
 from search.supernet.wiring import execute, plant
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
-from shared.wiring import Step
+from shared.spaces.wiring import Step
 
 Choice = Genotype | tuple[int, ...] | Tensor
 """A genotype, the index of the primitive in each slot, or gates (slots, primitives)."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from torch import Tensor, nn
 
 from search.supernet.channels_last import concatenate
-from shared.wiring import INPUT, Step
+from shared.spaces.wiring import INPUT, Step
 
 
 class Branch(nn.Module):

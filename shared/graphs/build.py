@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import InvalidValue, UnknownName
-from shared.graph_spec import CanaryGraph, ChainGraph, GraphSpec, KernelGraph, NetworkGraph, ParallelGraph
 from shared.graphs.fp16 import halve
 from shared.graphs.int8 import quantise
 from shared.graphs.kernels import build_kernel_graph
@@ -16,10 +15,11 @@ from shared.graphs.networks import emit_network, network_parameter_shapes
 from shared.graphs.primitives import EMITTERS, Emitter
 from shared.graphs.weights import GivenWeights, RandomWeights, Weights
 from shared.graphs.writer import GraphWriter
-from shared.op_key import OpKey, Shape
-from shared.primitives import parameter_shapes
+from shared.measurements.graph_spec import CanaryGraph, ChainGraph, GraphSpec, KernelGraph, NetworkGraph, ParallelGraph
 from shared.runtime import check_precision
 from shared.spaces import Genotype, Space
+from shared.spaces.op_key import OpKey, Shape
+from shared.spaces.primitives import parameter_shapes
 
 _CANARY_OPS = tuple(OpKey("nor_conv_3x3", Shape(c, s, s), Shape(c, s, s), 1) for c, s in ((16, 32),) for _ in range(4))
 

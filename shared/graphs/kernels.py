@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shared.errors import InvalidValue
 from shared.graphs.writer import BATCH_NORM_EPSILON, IR_VERSION, OPSET
-from shared.kernel import Kernel
+from shared.kernels.kernel import Kernel
 
 Dimensions = tuple[int, ...]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from shared.graphs.primitives import EMITTERS
 from shared.graphs.writer import GraphWriter
-from shared.primitives import parameter_shapes
 from shared.spaces import Genotype, Space
-from shared.wiring import INPUT
+from shared.spaces.primitives import parameter_shapes
+from shared.spaces.wiring import INPUT
 
 
 def network_parameter_shapes(space: Space, genotype: Genotype) -> dict[str, tuple[int, ...]]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from shared.graphs.writer import GraphWriter
-from shared.op_key import OpKey
-from shared.primitives import INVERTED_RESIDUALS, InvertedResidual
+from shared.spaces.op_key import OpKey
+from shared.spaces.primitives import INVERTED_RESIDUALS, InvertedResidual
 
 Emitter = Callable[[GraphWriter, str, OpKey, str], str]
 
@@ -109,4 +109,4 @@ EMITTERS: Mapping[str, Emitter] = MappingProxyType(
         "classifier": classifier,
     }
 )
-"""All primitives of `shared.primitives` but "none", which puts nothing into a graph."""
+"""All primitives of `shared.spaces.primitives` but "none", which puts nothing into a graph."""

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from shared.errors import InvalidValue
-from shared.op_key import OpKey, Shape
+from shared.spaces.op_key import OpKey, Shape
 from shared.spaces.space import Genotype, Group, Slot, Space
-from shared.wiring import INPUT, Step, without_dead_steps
+from shared.spaces.wiring import INPUT, Step, without_dead_steps
 
 NODES = 4
 INPUTS = 2

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
-from shared.op_key import OpKey, Shape
+from shared.spaces.op_key import OpKey, Shape
 from shared.spaces.space import Genotype, Slot, Space
-from shared.wiring import INPUT, Step
+from shared.spaces.wiring import INPUT, Step
 
 CANDIDATES = (
     "k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "k5_e3", "k5_e6", "skip",

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
-from shared.op_key import OpKey, Shape
+from shared.spaces.op_key import OpKey, Shape
 from shared.spaces.space import Genotype, Slot, Space
-from shared.wiring import INPUT, Step
+from shared.spaces.wiring import INPUT, Step
 
 NODES = 4
 STAGES = 3

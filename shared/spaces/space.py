@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from shared.errors import InvalidValue
-from shared.op_key import OpKey, Shape
-from shared.primitives import multiply_adds, parameter_count
-from shared.wiring import Step
+from shared.spaces.op_key import OpKey, Shape
+from shared.spaces.primitives import multiply_adds, parameter_count
+from shared.spaces.wiring import Step
 
 SKELETON_SIDES = {"resolution": 4096, "channels": 4096, "depth": 64, "classes": 100_000, "image_channels": 64}
 

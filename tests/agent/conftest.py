@@ -17,11 +17,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from shared.graph_spec import parse_graph_spec
 from shared.graphs import build_graph
 from shared.jobs import Job
-from shared.measurement import Measurement, Run
-from shared.plan import Plan, make_plan
+from shared.measurements.graph_spec import parse_graph_spec
+from shared.measurements.measurement import Measurement, Run
+from shared.measurements.plan import Plan, make_plan
 from shared.runtime import PRECISION_HEADER
 from shared.spaces import make_space, parse_space
 from shared.wire import canonical_json, content_hash, from_wire, to_wire

@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("lut_server.app", reason="the server is not installed")
 
-from shared.graph_spec import CanaryGraph, NetworkGraph
 from shared.jobs import NewJob, Promise
+from shared.measurements.graph_spec import CanaryGraph, NetworkGraph
 from shared.runtime import Runtime
 from shared.spaces import make_space
 from shared.wire import to_wire

@@ -27,10 +27,10 @@ from profiler_agent.android.termux import RunAs, Ssh, open_termux
 from profiler_agent.cli import main
 from profiler_agent.commands.adb import parse_cores
 from profiler_agent.interrupts import Interrupted
-from profiler_agent.profiling import ProfileRequest
-from profiler_agent.server_client import ServerClient
-from profiler_agent.spool import Spool
-from profiler_agent.stopping import PRESETS
+from profiler_agent.profile.profile import ProfileRequest
+from profiler_agent.server.server_client import ServerClient
+from profiler_agent.spool.spool import Spool
+from profiler_agent.timing.stopping import PRESETS
 from shared.errors import InvalidValue, LutnasError
 
 FOLDER = Path(__file__).parent / "adb"
@@ -458,7 +458,7 @@ def test_only_a_phones_runs_are_unpacked_and_nothing_outside_of_the_spool(tmp_pa
 def test_the_agents_files_are_whole_and_named_by_their_content():
     entries = agent_files()
     names = [name for name, _ in entries]
-    assert {"profiler_agent/cli.py", "profiler_agent/canary-conv-v1.onnx", "shared/plan.py"} <= set(names)
+    assert {"profiler_agent/cli.py", "profiler_agent/canary-conv-v1.onnx", "shared/measurements/plan.py"} <= set(names)
     assert not any("__pycache__" in name or name.startswith("shared/graphs/") for name in names)
     assert digest(entries) != digest([*entries[1:], (entries[0][0], entries[0][1] + b"#")])
     assert len(hashlib.sha256(pack(entries)).hexdigest()) == 64

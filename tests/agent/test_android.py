@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from profiler_agent.android.health import Health, read_health
-from profiler_agent.android.properties import find_phone, read_properties
-from profiler_agent.clusters import affinity_mask, fastest_cores, find_clusters, join_numbers
-from profiler_agent.files import only_one
-from profiler_agent.machine import Machine
-from profiler_agent.probe import probe
-from profiler_agent.residence import give_back_memory
-from profiler_agent.spool import default_spool
-from profiler_agent.watch_file import Watched, WatchFile, find_watch_file
+from profiler_agent.host.android_properties import find_phone, read_properties
+from profiler_agent.host.clusters import affinity_mask, fastest_cores, find_clusters, join_numbers
+from profiler_agent.host.machine import Machine
+from profiler_agent.host.probe import probe
+from profiler_agent.host.throttle_sensor import Watched, WatchFile, find_watch_file
+from profiler_agent.ort.session_cache import give_back_memory
+from profiler_agent.spool.atomic_files import only_one
+from profiler_agent.spool.spool import default_spool
 from shared.errors import LutnasError, WrongUse
 
 PRINTED = Path(__file__).parent / "adb" / "out"

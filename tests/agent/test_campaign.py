@@ -5,12 +5,12 @@ import random
 
 import pytest
 
-from profiler_agent.campaign import Campaign, CanaryWatch, Subject
-from profiler_agent.round_timer import RoundTimer, TimedGraph
-from profiler_agent.stability import StabilityJudge, canary_drift
-from profiler_agent.stopping import Preset, StoppingRule
-from shared.measurement import Round, Verdict
-from shared.plan import Task
+from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
+from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
+from profiler_agent.timing.stability import StabilityJudge, canary_drift
+from profiler_agent.timing.stopping import Preset, StoppingRule
+from shared.measurements.measurement import Round, Verdict
+from shared.measurements.plan import Task
 
 PRESET = Preset("test", precision=0.01, min_rounds=6, max_rounds=8, seconds_per_task=100.0)
 CANARY_MS = 0.5

@@ -2,12 +2,12 @@
 
 import pytest
 
-from profiler_agent.choosing import NetworkChooser, first_part
 from profiler_agent.cli import main
-from profiler_agent.spool import Spool
-from shared.choice import Choice
-from shared.measurement import Round, Run, Verdict
-from shared.plan import Task, make_plan
+from profiler_agent.profile.active_selection import NetworkChooser, first_part
+from profiler_agent.spool.spool import Spool
+from shared.measurements.active_selection import Choice
+from shared.measurements.measurement import Round, Run, Verdict
+from shared.measurements.plan import Task, make_plan
 from shared.runtime import Runtime
 
 

@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from profiler_agent.campaign import MOST_TIMELESS_ROUNDS, Campaign, CanaryWatch, Subject
-from profiler_agent.round_timer import RoundTimer, TimedGraph
-from profiler_agent.run_file import read_run_file
-from profiler_agent.stopping import Preset, StoppingRule
+from profiler_agent.spool.run_file import read_run_file
+from profiler_agent.timing.campaign import MOST_TIMELESS_ROUNDS, Campaign, CanaryWatch, Subject
+from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
+from profiler_agent.timing.stopping import Preset, StoppingRule
 from shared.errors import LutnasError
-from shared.measurement import Verdict
-from shared.plan import Task
+from shared.measurements.measurement import Verdict
+from shared.measurements.plan import Task
 
 PRESET = Preset("test", precision=0.0, min_rounds=6, max_rounds=6, seconds_per_task=1000.0)
 CANARY_MS, GRAPH_MS = 0.5, 2.0

@@ -4,16 +4,16 @@ import struct
 
 import pytest
 
-from profiler_agent.campaign import Subject
 from profiler_agent.doctor import machine_findings
-from profiler_agent.emulation import find_emulator
-from profiler_agent.machine import Machine
-from profiler_agent.probe import probe
-from profiler_agent.round_timer import TimedGraph
-from profiler_agent.stability import StabilityJudge
-from profiler_agent.stopping import PRESETS
-from shared.measurement import Round
-from shared.plan import Task
+from profiler_agent.host.emulation import find_emulator
+from profiler_agent.host.machine import Machine
+from profiler_agent.host.probe import probe
+from profiler_agent.timing.campaign import Subject
+from profiler_agent.timing.round_timer import TimedGraph
+from profiler_agent.timing.stability import StabilityJudge
+from profiler_agent.timing.stopping import PRESETS
+from shared.measurements.measurement import Round
+from shared.measurements.plan import Task
 
 X86_INFO = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Core(TM) i5\nflags\t\t: fpu sse2\n"
 ARM_INFO = "processor\t: 0\nBogoMIPS\t: 108.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n"

@@ -7,11 +7,11 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from profiler_agent.kernels import UnknownOperator, count_kernels
-from profiler_agent.onnx_reader import read_graph
+from profiler_agent.kernels.kernels import UnknownOperator, count_kernels
+from profiler_agent.ort.onnx_reader import read_graph
 from shared.errors import InvalidValue, LutnasError
 from shared.graphs import build_network
-from shared.kernel import parse_kernel
+from shared.kernels.kernel import parse_kernel
 from shared.spaces import Darts, FBNet, NasBench201
 
 SPACES = (

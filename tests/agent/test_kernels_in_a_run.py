@@ -12,14 +12,14 @@ import uvicorn
 from lut_server.app import create_app
 from lut_server.auth import create_token
 from lut_server.settings import Settings
-from lut_server.sql import open_store
+from lut_server.store.sql import open_store
 from profiler_agent.cli import main
-from profiler_agent.sessions import local_runtime
-from profiler_agent.spool import Spool
+from profiler_agent.ort.sessions import local_runtime
+from profiler_agent.spool.spool import Spool
 from shared.graphs import build_network
 from shared.jobs import NewJob
 from shared.spaces import make_space
-from shared.table import read_table
+from shared.tables.table import read_table
 from shared.wire import to_wire
 
 DARTS = make_space("darts", resolution=8, channels=4, depth=3, classes=3)

@@ -2,14 +2,14 @@
 
 import pytest
 
-from profiler_agent.campaign import Subject
-from profiler_agent.machine import CpuTimes, Machine, steal_percent
-from profiler_agent.probe import probe
-from profiler_agent.round_timer import TimedGraph
-from profiler_agent.stability import StabilityJudge
-from profiler_agent.stopping import PRESETS
-from shared.measurement import Round
-from shared.plan import Task
+from profiler_agent.host.machine import CpuTimes, Machine, steal_percent
+from profiler_agent.host.probe import probe
+from profiler_agent.timing.campaign import Subject
+from profiler_agent.timing.round_timer import TimedGraph
+from profiler_agent.timing.stability import StabilityJudge
+from profiler_agent.timing.stopping import PRESETS
+from shared.measurements.measurement import Round
+from shared.measurements.plan import Task
 
 
 def tree(root, files):

@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from profiler_agent.model_files import count_files
-from profiler_agent.sessions import local_runtime
+from profiler_agent.kernels.model_files import count_files
+from profiler_agent.ort.sessions import local_runtime
 
 RUNTIME = local_runtime()
 

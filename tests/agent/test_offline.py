@@ -10,12 +10,12 @@ import time
 import pytest
 
 from profiler_agent.cli import main
-from profiler_agent.offline import upload_file
-from profiler_agent.run_file import read_run_file, write_run_file
-from profiler_agent.server_client import ServerClient
-from profiler_agent.spool import Spool
+from profiler_agent.profile.offline import upload_file
+from profiler_agent.server.server_client import ServerClient
+from profiler_agent.spool.run_file import read_run_file, write_run_file
+from profiler_agent.spool.spool import Spool
 from shared.errors import CorruptFile, SchemaTooNew
-from shared.measurement import Verdict
+from shared.measurements.measurement import Verdict
 from shared.wire import canonical_json, content_hash
 
 TOKEN = "secret-of-the-agent"

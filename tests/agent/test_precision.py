@@ -7,14 +7,14 @@ import onnx
 import pytest
 
 from profiler_agent.cli import main
-from profiler_agent.kernels import count_kernels
-from profiler_agent.run_file import read_run_file
-from profiler_agent.sessions import local_runtime, optimise
-from profiler_agent.spool import Spool
-from shared.graph_spec import ChainGraph, NetworkGraph, ParallelGraph
+from profiler_agent.kernels.kernels import count_kernels
+from profiler_agent.ort.sessions import local_runtime, optimise
+from profiler_agent.spool.run_file import read_run_file
+from profiler_agent.spool.spool import Spool
 from shared.graphs import build_graph
 from shared.jobs import NewJob, Promise
-from shared.kernel import parse_kernel
+from shared.kernels.kernel import parse_kernel
+from shared.measurements.graph_spec import ChainGraph, NetworkGraph, ParallelGraph
 from shared.spaces import Darts, FBNet, NasBench201
 
 SPACES = (

@@ -11,9 +11,9 @@ import time
 import pytest
 
 from profiler_agent.cli import main
-from profiler_agent.server_client import ServerClient
-from profiler_agent.spool import Spool
-from profiler_agent.uploading import Uploader
+from profiler_agent.server.server_client import ServerClient
+from profiler_agent.server.upload import Uploader
+from profiler_agent.spool.spool import Spool
 from shared.errors import ServerRefused
 
 PROGRAM = [sys.executable, "-m", "profiler_agent"]
@@ -181,9 +181,9 @@ def test_a_canary_that_does_not_load_ends_the_run(server, agent, capsys):
 FULL_AT_80_KB = """
 import resource, sys
 from profiler_agent.cli import main
-from profiler_agent.server_client import ServerClient
-from profiler_agent.spool import Spool
-from profiler_agent.uploading import Uploader
+from profiler_agent.server.server_client import ServerClient
+from profiler_agent.spool.spool import Spool
+from profiler_agent.server.upload import Uploader
 from shared.errors import ServerRefused
 resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[1:]))

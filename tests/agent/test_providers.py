@@ -12,21 +12,28 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from profiler_agent.binding import BoundRun
-from profiler_agent.campaign import Subject
 from profiler_agent.cli import main
-from profiler_agent.placement import Placement, read_profile
-from profiler_agent.providers import CPU, PROVIDERS, provider_name, require_offered, require_started, session_providers
-from profiler_agent.round_timer import TimedGraph
-from profiler_agent.sessions import ModelRefused, load_graph, local_runtime, place_by_profile
-from profiler_agent.spool import Spool
-from profiler_agent.stability import StabilityJudge, doubt_lines
-from profiler_agent.stopping import PRESETS
+from profiler_agent.ort.binding import BoundRun
+from profiler_agent.ort.placement import Placement, read_profile
+from profiler_agent.ort.providers import (
+    CPU,
+    PROVIDERS,
+    provider_name,
+    require_offered,
+    require_started,
+    session_providers,
+)
+from profiler_agent.ort.sessions import ModelRefused, load_graph, local_runtime, place_by_profile
+from profiler_agent.spool.spool import Spool
+from profiler_agent.timing.campaign import Subject
+from profiler_agent.timing.round_timer import TimedGraph
+from profiler_agent.timing.stability import StabilityJudge, doubt_lines
+from profiler_agent.timing.stopping import PRESETS
 from shared.errors import CorruptFile, UnknownName, WrongUse
-from shared.graph_spec import parse_graph_spec
 from shared.graphs import build_graph
-from shared.measurement import Measurement, Round
-from shared.plan import Task
+from shared.measurements.graph_spec import parse_graph_spec
+from shared.measurements.measurement import Measurement, Round
+from shared.measurements.plan import Task
 
 AZURE = "AzureExecutionProvider"
 CONVOLUTIONS = "chain:2:nor_conv_3x3/4x8x8/4x8x8/s1"

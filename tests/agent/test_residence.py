@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from profiler_agent.profiling import Profiler, ProfileRequest
+from profiler_agent.ort.session_cache import SESSION_BYTES, WEIGHTS_TIMES, Residence
+from profiler_agent.profile.profile import Profiler, ProfileRequest
 from profiler_agent.progress import Progress
-from profiler_agent.residence import SESSION_BYTES, WEIGHTS_TIMES, Residence
-from profiler_agent.round_timer import RoundTimer, TimedGraph
-from profiler_agent.server_client import ServerClient
-from profiler_agent.spool import Spool
-from profiler_agent.stopping import PRESETS
+from profiler_agent.server.server_client import ServerClient
+from profiler_agent.spool.spool import Spool
+from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
+from profiler_agent.timing.stopping import PRESETS
 
 TOKEN = "secret-of-the-agent"
 FILE_BYTES = 1_000_000
@@ -132,9 +132,9 @@ MEASURE = """
 import random, sys
 from pathlib import Path
 from profiler_agent.doctor import load_canaries
-from profiler_agent.residence import Residence
-from profiler_agent.round_timer import RoundTimer
-from profiler_agent.sessions import load_graph, local_runtime
+from profiler_agent.ort.session_cache import Residence
+from profiler_agent.timing.round_timer import RoundTimer
+from profiler_agent.ort.sessions import load_graph, local_runtime
 
 path, runtime, residence = Path(sys.argv[1]), local_runtime(), Residence(int(sys.argv[2]))
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from profiler_agent.interrupts import Interrupted
-from profiler_agent.runtime_import import import_onnxruntime
+from profiler_agent.ort.runtime_import import import_onnxruntime
 from shared.runtime import TELEMETRY_VARIABLE
 
 PROBE = [sys.executable, "-m", "profiler_agent", "probe"]

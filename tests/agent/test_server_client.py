@@ -8,10 +8,10 @@ import json
 import httpx
 import pytest
 
-from profiler_agent.retrying import retry
-from profiler_agent.server_client import ServerClient
+from profiler_agent.server.retry import retry
+from profiler_agent.server.server_client import ServerClient
 from shared.errors import AccessDenied, Conflict, InvalidValue, LutnasError, NotFound, ServerAway, ServerRefused
-from shared.plan import make_plan
+from shared.measurements.plan import make_plan
 from shared.spaces import make_space
 from shared.wire import to_wire
 

@@ -10,12 +10,12 @@ import time
 import pytest
 
 from profiler_agent.cli import main
-from profiler_agent.run_file import read_run_file
-from profiler_agent.run_group import RunGroup
-from profiler_agent.spool import Spool, measurement_id
+from profiler_agent.profile.run_group import RunGroup
+from profiler_agent.spool.run_file import read_run_file
+from profiler_agent.spool.spool import Spool, measurement_id
 from shared.errors import LutnasError
-from shared.measurement import Round, Run, Verdict
-from shared.plan import Plan, make_plan
+from shared.measurements.measurement import Round, Run, Verdict
+from shared.measurements.plan import Plan, make_plan
 from shared.runtime import Runtime
 from shared.spaces import make_space
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from profiler_agent.files import LineLog, write_whole
-from profiler_agent.spool import Spool, default_spool, measurement_id
+from profiler_agent.spool.atomic_files import LineLog, write_whole
+from profiler_agent.spool.spool import Spool, default_spool, measurement_id
 from shared.errors import CorruptFile, LutnasError, ServerAway
 from shared.jobs import JobResult
-from shared.measurement import Round, Run, Verdict
-from shared.plan import make_plan
+from shared.measurements.measurement import Round, Run, Verdict
+from shared.measurements.plan import make_plan
 from shared.runtime import Runtime
 
 

@@ -12,14 +12,14 @@ import pytest
 
 from lut_server.auth import create_token
 from lut_server.cli import main as lut_server
-from lut_server.sql import open_store
+from lut_server.store.sql import open_store
 from profiler_agent.cli import main
-from profiler_agent.machine import Machine
+from profiler_agent.host.machine import Machine
+from profiler_agent.profile.status_report import LOOK_EVERY_S, StatusBoard, reporting
 from profiler_agent.progress import Progress
-from profiler_agent.server_client import ServerClient
-from profiler_agent.spool import Spool
-from profiler_agent.status_board import LOOK_EVERY_S, StatusBoard, reporting
-from profiler_agent.stopping import PRESETS
+from profiler_agent.server.server_client import ServerClient
+from profiler_agent.spool.spool import Spool
+from profiler_agent.timing.stopping import PRESETS
 from profiler_agent.worker import Worker
 from shared.device_status import CampaignProgress, DeviceStatus
 

@@ -1,7 +1,7 @@
 import pytest
 
-from profiler_agent.stopping import PRESETS, ActiveTime, Preset, StoppingRule, precision_reached
-from shared.measurement import Round
+from profiler_agent.timing.stopping import PRESETS, ActiveTime, Preset, StoppingRule, precision_reached
+from shared.measurements.measurement import Round
 
 QUICK = Preset("quick", precision=0.02, min_rounds=6, max_rounds=10, seconds_per_task=5.0)
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import pytest
 
 from lut_server.auth import create_token
-from lut_server.sql import open_store
+from lut_server.store.sql import open_store
 from profiler_agent.cli import main
-from profiler_agent.retrying import is_passing
-from profiler_agent.server_client import ServerClient
+from profiler_agent.server.retry import is_passing
+from profiler_agent.server.server_client import ServerClient
 from search.commands.server import connect
 from shared.errors import UntrustedServer
 from shared.runtime import Runtime

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from profiler_agent.two_samples import bootstrap_median_ratios, percentile_interval
-from shared.rank_test import holm, mann_whitney_p, ratio_interval, smallest_p
+from shared.measurements.significance import holm, mann_whitney_p, ratio_interval, smallest_p
 
 
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 6), (3, 4), (6, 6), (8, 5), (10, 16), (20, 20), (2, 200)])

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 pytest.importorskip("lut_server.app", reason="the server is not installed")
 
-from profiler_agent.sessions import find_version
-from shared.graph_spec import CanaryGraph, NetworkGraph
+from profiler_agent.ort.sessions import find_version
 from shared.jobs import NewJob, Promise
+from shared.measurements.graph_spec import CanaryGraph, NetworkGraph
 from shared.runtime import Runtime
 from shared.spaces import make_space
 from shared.wire import to_wire

@@ -6,16 +6,16 @@ import time
 import pytest
 
 from profiler_agent.cli import main
+from profiler_agent.ort.sessions import find_version
 from profiler_agent.progress import Progress
-from profiler_agent.server_client import ServerClient
-from profiler_agent.sessions import find_version
-from profiler_agent.spool import Spool
-from profiler_agent.stopping import PRESETS
+from profiler_agent.server.server_client import ServerClient
+from profiler_agent.spool.spool import Spool
+from profiler_agent.timing.stopping import PRESETS
 from profiler_agent.worker import Worker
 from shared.errors import AccessDenied
-from shared.graph_spec import CanaryGraph, NetworkGraph
 from shared.jobs import JobResult, NewJob, Promise
-from shared.measurement import Measurement
+from shared.measurements.graph_spec import CanaryGraph, NetworkGraph
+from shared.measurements.measurement import Measurement
 from shared.runtime import Runtime
 from shared.wire import from_wire
 

@@ -22,8 +22,8 @@ import httpx
 import pytest
 
 from shared.jobs import NewJob
-from shared.measurement import Measurement, Round, Run, Verdict
-from shared.plan import make_plan
+from shared.measurements.measurement import Measurement, Round, Run, Verdict
+from shared.measurements.plan import make_plan
 from shared.runtime import Runtime
 from shared.spaces import make_space
 from shared.wire import to_wire

@@ -8,11 +8,11 @@ import torch
 
 from search.config import Config, references
 from search.data import ImageSet, load_images
-from shared.op_key import OpKey
-from shared.primitives import multiply_adds
 from shared.runtime import Runtime
 from shared.spaces import Space, make_space
-from shared.table import LatencyTable, OpPrice
+from shared.spaces.op_key import OpKey
+from shared.spaces.primitives import multiply_adds
+from shared.tables.table import LatencyTable, OpPrice
 from shared.wire import canonical_json
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from search.interruption import stop_on_signals
-from search.progress import SilentProgress
-from search.run_directory import RunDirectory
-from search.training import Trainer
+from search.process.interruption import stop_on_signals
+from search.process.progress import SilentProgress
+from search.runs.run_directory import RunDirectory
+from search.training.training import Trainer
 
 MOST_CHECKPOINTS, MOST_MS = 3, 40
 """A life ends at most so many checkpoints after its start, and a moment later."""

@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from search.alphas.path_sampling import UniformSampler, sample_path, with_floor
 from search.config import Config
-from search.progress import SilentProgress
-from search.run_directory import RunDirectory
-from search.sampling import UniformSampler, sample_path, with_floor
-from search.training import Trainer
+from search.process.progress import SilentProgress
+from search.runs.run_directory import RunDirectory
+from search.training.training import Trainer
 from shared.errors import InvalidValue, UnknownName
 from shared.spaces import make_space
 

@@ -9,7 +9,7 @@ from PIL import Image
 from search.data import load_images, splits
 from search.data.decoding import decode
 from search.data.stream import Stream
-from search.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory
 from shared.errors import LutnasError, WrongUse
 
 

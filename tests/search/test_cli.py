@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from search.cli import COMMANDS, main
-from search.progress import SilentProgress
-from search.run_directory import RunDirectory
-from search.training import Trainer
+from search.process.progress import SilentProgress
+from search.runs.run_directory import RunDirectory
+from search.training.training import Trainer
 from shared.wire import canonical_json
 
 SHORT = (

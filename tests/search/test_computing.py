@@ -9,11 +9,11 @@ from contextlib import suppress
 import pytest
 import torch
 
-from search.computing import keep_freed_memory, torch_threads
+from search.process.threads_and_memory import keep_freed_memory, torch_threads
 
 FAULTS = """
 import resource, sys, torch
-from search.computing import torch_threads
+from search.process.threads_and_memory import torch_threads
 torch.set_num_threads(1)
 
 def step():

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from search.alphas.condition import Condition
+from search.alphas.expected_cost import make_objective
 from search.cli import main
-from search.condition import Condition
 from search.config import references
-from search.objective import make_objective
-from search.progress import SilentProgress
-from search.run_directory import RunDirectory
-from search.training import Trainer
+from search.process.progress import SilentProgress
+from search.runs.run_directory import RunDirectory
+from search.training.training import Trainer
 from shared.errors import CorruptFile, InvalidValue, UnknownName, WrongUse
 from shared.spaces import make_space
-from shared.table import LatencyTable
+from shared.tables.table import LatencyTable
 from shared.wire import canonical_json, content_hash
 
 RECORDED = Path(__file__).parent / "one_device_run.json"

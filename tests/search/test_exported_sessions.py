@@ -4,7 +4,7 @@ import sys
 
 PROGRAM = """
 import onnx
-from search.export import open_session
+from search.deploy.export import open_session
 from shared.graphs import build_network
 from shared.spaces import make_space
 space = make_space("nas-bench-201", resolution=8, channels=4, depth=1)

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from search.cli import main
-from search.environment import FILE_NAME, load_environments, record_environment
-from search.progress import SilentProgress
-from search.run_directory import Checkpoint, RunDirectory
-from search.training import Trainer
+from search.process.environment import FILE_NAME, load_environments, record_environment
+from search.process.progress import SilentProgress
+from search.runs.run_directory import Checkpoint, RunDirectory
+from search.training.training import Trainer
 from shared.errors import CorruptFile, LutnasError
 
 KILLER = Path(__file__).with_name("killed_search.py")

@@ -4,8 +4,8 @@ from itertools import accumulate
 import pytest
 from rich.console import Console
 
-from search.precision import choose_precision, has_bf16
-from search.progress import BarProgress, PlainProgress, make_progress
+from search.process.progress import BarProgress, PlainProgress, make_progress
+from search.training.precision import choose_precision, has_bf16
 
 
 def clock_of(durations_s: list[float]):

@@ -8,20 +8,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from search.progress import SilentProgress
-from search.ranks import Ranks
-from search.run_directory import Checkpoint, RunDirectory
-from search.training import Trainer
+from search.process.distributed import Ranks
+from search.process.progress import SilentProgress
+from search.runs.run_directory import Checkpoint, RunDirectory
+from search.training.training import Trainer
 from shared.errors import InvalidValue, WrongUse
 
 WORKER = """
 import sys
 from pathlib import Path
 import torch
-from search.progress import SilentProgress
-from search.ranks import joined_ranks
-from search.run_directory import RunDirectory
-from search.training import Trainer
+from search.process.progress import SilentProgress
+from search.process.distributed import joined_ranks
+from search.runs.run_directory import RunDirectory
+from search.training.training import Trainer
 
 torch.set_num_threads(1)
 with joined_ranks() as ranks:

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from search.config import SETTINGS, Config
-from search.progress import PlainProgress, SilentProgress
-from search.run_directory import Checkpoint, RunDirectory
-from search.torch_files import write_atomically
-from search.training import Trainer
+from search.process.atomic_files import write_atomically
+from search.process.progress import PlainProgress, SilentProgress
+from search.runs.run_directory import Checkpoint, RunDirectory
+from search.training.training import Trainer
 from shared.errors import CorruptFile, InvalidValue, LutnasError, SchemaTooNew, UnknownName, WrongUse
 
 

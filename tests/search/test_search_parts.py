@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from search.condition import Condition, device_simplex, sample_condition
-from search.hypernetwork import HYPERNETWORK_BUILDERS, RbfHypernetwork, make_pivots
-from search.objective import make_objective
-from search.randomness import generator
-from search.sampling import FairSampler, largest_genotype, sample_path, straight_through_gates
+from search.alphas.condition import Condition, device_simplex, sample_condition
+from search.alphas.expected_cost import make_objective
+from search.alphas.hypernetwork import HYPERNETWORK_BUILDERS, RbfHypernetwork, make_pivots
+from search.alphas.path_sampling import FairSampler, largest_genotype, sample_path, straight_through_gates
+from search.process.randomness import generator
 from search.supernet import Supernet
 from shared.errors import InvalidValue, MissingPrice
 from shared.spaces import Genotype

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from search.sampling import straight_through_gates
+from search.alphas.path_sampling import straight_through_gates
 from search.supernet import Supernet
 from shared.errors import InvalidValue
 from shared.spaces import Space, make_space

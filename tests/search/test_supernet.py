@@ -12,9 +12,9 @@ from shared.graphs import build_network, network_parameter_shapes
 from shared.graphs.primitives import EMITTERS
 from shared.graphs.weights import GivenWeights
 from shared.graphs.writer import GraphWriter
-from shared.op_key import OpKey, Shape
-from shared.primitives import PRIMITIVES, parameter_shapes
 from shared.spaces import Genotype, make_space
+from shared.spaces.op_key import OpKey, Shape
+from shared.spaces.primitives import PRIMITIVES, parameter_shapes
 
 TOLERANCE = 1e-4
 

@@ -3,10 +3,10 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from search.progress import SilentProgress
-from search.run_directory import RunDirectory
-from search.tensorboard import FOLDER, TensorBoardLog
-from search.training import Trainer
+from search.process.progress import SilentProgress
+from search.runs.run_directory import RunDirectory
+from search.training.tensorboard import FOLDER, TensorBoardLog
+from search.training.training import Trainer
 from shared.errors import LutnasError
 
 
@@ -19,7 +19,7 @@ def read(run: RunDirectory) -> EventAccumulator:
 def test_curves_and_histograms_say_what_the_metrics_and_alpha_say_and_nothing_twice(
     tmp_path, config, table, digits, monkeypatch
 ):
-    monkeypatch.setattr("search.training.METRICS_EVERY", 3)
+    monkeypatch.setattr("search.training.training.METRICS_EVERY", 3)
     run = RunDirectory.create(tmp_path / "run", config, table)
     first, log = Trainer(run, digits), TensorBoardLog(run.path, 0)
     with pytest.raises(KeyboardInterrupt):  # after step 9 was reported, with the checkpoint at 5

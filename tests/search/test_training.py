@@ -4,12 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from search.condition import Condition
+from search.alphas.condition import Condition
+from search.alphas.expected_cost import make_objective
 from search.config import Config
-from search.objective import make_objective
-from search.progress import SilentProgress
-from search.run_directory import RunDirectory
-from search.training import Trainer
+from search.process.progress import SilentProgress
+from search.runs.run_directory import RunDirectory
+from search.training.training import Trainer
 from shared.errors import LutnasError
 
 

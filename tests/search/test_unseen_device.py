@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from search.cli import main
-from search.family import FamilySettings, build_families
-from search.progress import SilentProgress
-from search.run_directory import RunDirectory
-from search.training import Trainer
+from search.family.family import FamilySettings, build_families
+from search.process.progress import SilentProgress
+from search.runs.run_directory import RunDirectory
+from search.training.training import Trainer
 from shared.spaces import make_space
 
 

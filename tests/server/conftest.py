@@ -11,14 +11,14 @@ from benchmarks.postgres import PostgresMissing, PostgresServer
 from lut_server.app import create_app
 from lut_server.auth import create_token
 from lut_server.settings import Settings
-from lut_server.sql import open_store
+from lut_server.store.sql import open_store
 from shared.jobs import NewJob, Promise
-from shared.measurement import Measurement, Round, Run, Verdict
-from shared.op_key import parse_op_key
-from shared.plan import Task, make_plan
+from shared.measurements.measurement import Measurement, Round, Run, Verdict
+from shared.measurements.plan import Task, make_plan
 from shared.runtime import Runtime
 from shared.search_result import ClimbedRung, FoundNetwork, SearchResult
 from shared.spaces import make_space
+from shared.spaces.op_key import parse_op_key
 from shared.wire import to_wire
 
 RUNTIME = Runtime("onnxruntime", "1.31.0")

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lut_server import schema
+from lut_server.calibration.table_builder import build_table
 from lut_server.cli import main
-from lut_server.sql import open_store
-from lut_server.sql.archive import KINDS, LEFT_OUT
-from lut_server.store import ArchiveRecord
-from lut_server.table_builder import build_table
+from lut_server.store import schema
+from lut_server.store.sql import open_store
+from lut_server.store.sql.archive import KINDS, LEFT_OUT
+from lut_server.store.store import ArchiveRecord
 from lut_server.transfer.archive import archive_lines, compressed, load_archive
 from shared.errors import Conflict, CorruptFile, SchemaTooNew
 from shared.jobs import JobResult

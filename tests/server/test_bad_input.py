@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from lut_server.refusals import STATUS_OF_CODE
+from lut_server.error_codes import STATUS_OF_CODE
 from shared.wire import to_wire
 
 MEASUREMENTS = "/v1/runs/run-1/measurements"

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from lut_server.table_builder import build_table
-from shared.plan import make_plan
+from lut_server.calibration.table_builder import build_table
+from shared.measurements.plan import make_plan
 from shared.spaces import make_space
-from shared.table import read_table
-from shared.table_text import describe_errors, describe_prices
+from shared.tables.table import read_table
+from shared.tables.table_text import describe_errors, describe_prices
 from shared.wire import to_wire
 
 SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lut_server.calibration import fit_prices, non_negative_least_squares
-from lut_server.held_out import kendall_tau
-from lut_server.table_builder import MarginalCost, MeasuredNetwork, calibrate
+from lut_server.calibration.op_calibration import fit_prices, non_negative_least_squares
+from lut_server.calibration.table_builder import MarginalCost, MeasuredNetwork, calibrate
+from lut_server.calibration.table_error import kendall_tau
 from shared.errors import InvalidValue
-from shared.measurement import Run
+from shared.measurements.measurement import Run
 from shared.runtime import Runtime
 from shared.spaces import make_space
 

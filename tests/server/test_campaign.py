@@ -8,8 +8,8 @@ import onnx
 import pytest
 
 from shared.graphs import build_network
-from shared.plan import Plan
-from shared.table import read_table
+from shared.measurements.plan import Plan
+from shared.tables.table import read_table
 from shared.wire import from_wire, to_wire
 
 

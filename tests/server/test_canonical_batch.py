@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lut_server.bodies import MeasurementBatch, parse_body
 from lut_server.canonical_batch import find_rewritten, find_written
+from lut_server.http.requests import MeasurementBatch, parse_body
 from shared.errors import LutnasError
-from shared.measurement import MOST_REPEATS, Measurement, Round, Verdict
+from shared.measurements.measurement import MOST_REPEATS, Measurement, Round, Verdict
 from shared.wire import canonical_json, to_wire
 
 MARGINAL = Measurement(

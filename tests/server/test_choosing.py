@@ -6,12 +6,12 @@ import random
 import numpy as np
 import pytest
 
-from lut_server.choosing import POOL, Outlook, draw_pool
-from shared.choice import Choice
-from shared.graph_spec import NetworkGraph, parse_graph_spec
-from shared.plan import make_plan
+from lut_server.runs.active_selection import POOL, Outlook, draw_pool
+from shared.measurements.active_selection import Choice
+from shared.measurements.graph_spec import NetworkGraph, parse_graph_spec
+from shared.measurements.plan import make_plan
 from shared.spaces import make_space
-from shared.table import read_table
+from shared.tables.table import read_table
 from shared.wire import from_wire, to_wire
 
 SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1)

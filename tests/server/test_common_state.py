@@ -6,8 +6,8 @@ from statistics import fmean, stdev
 
 import pytest
 
-from lut_server.common_state import levels
-from shared.measurement import Measurement, Round, Verdict
+from lut_server.calibration.drift_correction import levels
+from shared.measurements.measurement import Measurement, Round, Verdict
 
 NETWORKS, ROUNDS = 30, 24
 

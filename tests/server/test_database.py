@@ -8,9 +8,9 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from lut_server.database import Database
-from lut_server.schema import metadata
-from lut_server.sql import open_store
+from lut_server.store.database import Database
+from lut_server.store.schema import metadata
+from lut_server.store.sql import open_store
 from shared.errors import InvalidValue, LutnasError, SchemaTooNew
 
 

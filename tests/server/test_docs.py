@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lut_server.app import BODIES, create_app
-from lut_server.refusals import STATUS_OF_CODE
+from lut_server.error_codes import STATUS_OF_CODE
 from lut_server.settings import SETTINGS, Settings, read_settings
 
 DOCS = Path(__file__).parents[2] / "docs"

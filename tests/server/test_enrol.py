@@ -65,7 +65,7 @@ def test_a_job_that_is_over_is_queued_again(api, enrol):
 
 
 def test_a_table_that_the_server_has_is_not_asked_for(api, enrol, lab, capsys):
-    from profiler_agent.sessions import find_version
+    from profiler_agent.ort.sessions import find_version
 
     lab.profile(api, runtime=Runtime("onnxruntime", find_version()))
     assert enrol("--space", "nas-bench-201", *SIZES, "--depth", "1") == 0

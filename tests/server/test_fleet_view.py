@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from lut_server.auth import create_token
+from lut_server.calibration.table_builder import build_table
 from lut_server.cli import main
-from lut_server.fleet.asking import Wanted, ask_for_missing
+from lut_server.fleet.queue_profiles import Wanted, ask_for_missing
 from lut_server.fleet.rows import Fleet
-from lut_server.pages.table_facts import FactsReader
-from lut_server.sql import open_store
-from lut_server.table_builder import build_table
+from lut_server.store.sql import open_store
+from lut_server.tables.table_facts import FactsReader
 from shared.device_status import CampaignProgress, DeviceStatus
 from shared.errors import InvalidValue, NotFound, WrongUse
 from shared.jobs import NewJob

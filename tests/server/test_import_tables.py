@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from lut_server.cli import main
-from lut_server.sql import open_store
+from lut_server.store.sql import open_store
 from lut_server.transfer.additive_fit import Split
 from lut_server.transfer.importing import ImportRequest, read_tables
 from shared.errors import InvalidValue, LutnasError, MissingPrice
 from shared.jobs import NewJob, Promise
-from shared.op_key import parse_op_key
 from shared.spaces import make_space
-from shared.table import read_table
+from shared.spaces.op_key import parse_op_key
+from shared.tables.table import read_table
 from shared.wire import canonical_json, to_wire
 
 DATA = Path(os.environ.get("LUTNAS_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -236,7 +236,7 @@ def test_layer_file_with_a_hole_or_a_stranger_is_refused(content, words):
 
 
 def test_measured_table_goes_before_an_imported_one_and_a_known_device_keeps_its_probe(store, lab):
-    from lut_server.table_builder import build_table
+    from lut_server.calibration.table_builder import build_table
 
     store.devices.register("pi", {"cpu": "a kettle"})
     store.runs.put(lab.run())
@@ -292,7 +292,7 @@ def test_bad_file_over_http_is_refused_with_line_and_reason_and_stores_nothing(a
 
 
 def test_search_says_so_before_it_asks_the_server():
-    from search.verification import verify
+    from search.device.verification import verify
 
     (table,) = read(GOOD)
     with pytest.raises(LutnasError, match="no agent serves that device"):

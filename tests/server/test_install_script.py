@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lut_server.auth import create_token
+from lut_server.http.routes import agent_files
 from lut_server.provisioning.release import get_release
-from lut_server.routes import agent_files
 from profiler_agent.cli import _parser
 
 TOOLS = "awk basename cat cut df dirname env getconf grep head id ls mkdir mv rm rmdir sed sh sleep tail tr uname"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from lut_server.http.routes import agent_files
 from lut_server.provisioning.release import get_release
-from lut_server.routes import agent_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

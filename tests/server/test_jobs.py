@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared.graph_spec import UploadedModel
 from shared.jobs import JobResult, NewJob
-from shared.measurement import Verdict
+from shared.measurements.graph_spec import UploadedModel
+from shared.measurements.measurement import Verdict
 from shared.wire import to_wire
 
 LEASE = {"device": "pi", "owner": "agent-1", "lease_s": 60.0}

@@ -6,12 +6,12 @@ import random
 import numpy as np
 import pytest
 
-from lut_server import kernel_calibration
-from lut_server.kernel_calibration import fit_kernel_prices
-from lut_server.kernel_model import MeasuredGraph
+from lut_server.calibration import kernel_calibration
+from lut_server.calibration.kernel_calibration import fit_kernel_prices
+from lut_server.calibration.kernel_model import MeasuredGraph
 from shared.errors import InvalidValue, MissingKernel
-from shared.kernel import parse_kernel
-from shared.kernel_prices import KernelPrices
+from shared.kernels.kernel import parse_kernel
+from shared.tables.kernel_prices import KernelPrices
 from shared.wire import canonical_json, from_wire
 
 SIDES = (8, 16, 32)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared.graph_spec import NetworkGraph
 from shared.jobs import NewJob
-from shared.table import read_table
+from shared.measurements.graph_spec import NetworkGraph
+from shared.tables.table import read_table
 from shared.wire import to_wire
 
 KERNEL_OF = {

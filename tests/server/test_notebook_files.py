@@ -9,10 +9,10 @@ import sys
 import pyarrow.parquet
 import pytest
 
+from lut_server.calibration.table_builder import build_table
 from lut_server.cli import main
-from lut_server.sql import open_store
-from lut_server.table_builder import build_table
-from shared.table import read_table
+from lut_server.store.sql import open_store
+from shared.tables.table import read_table
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from sqlalchemy import event
 
 from lut_server.app import create_app
 from lut_server.auth import create_token
-from lut_server.campaigns import finish_run
 from lut_server.cli import main
-from lut_server.database import Database, migration_config
+from lut_server.runs.finish_run import finish_run
 from lut_server.settings import Settings
-from lut_server.sql import open_store
+from lut_server.store.database import Database, migration_config
+from lut_server.store.sql import open_store
 from shared.errors import LutnasError, SchemaTooNew
 from shared.wire import to_wire
 

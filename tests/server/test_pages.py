@@ -4,10 +4,10 @@ import pytest
 from lut_server.pages import assets
 from lut_server.pages.access import COOKIE, own_path
 from lut_server.pages.history import version_order
-from lut_server.pages.table_facts import read_facts
 from lut_server.pages.tables import make_heat_map
-from shared.kernel_prices import KernelPrices
-from shared.table import LatencyTable, OpPrice
+from lut_server.tables.table_facts import read_facts
+from shared.tables.kernel_prices import KernelPrices
+from shared.tables.table import LatencyTable, OpPrice
 from shared.wire import canonical_json, from_wire, to_wire
 
 BOTH = "/compare?before=run-1&after=run-2"

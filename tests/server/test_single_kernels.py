@@ -2,10 +2,10 @@
 
 import pytest
 
-from shared.graph_spec import parse_graph_spec
-from shared.measurement import Measurement, Round, Verdict
-from shared.plan import Plan
-from shared.table import read_table
+from shared.measurements.graph_spec import parse_graph_spec
+from shared.measurements.measurement import Measurement, Round, Verdict
+from shared.measurements.plan import Plan
+from shared.tables.table import read_table
 from shared.wire import from_wire, to_wire
 
 CONV = "nchwc.Conv/1x16x8x8/1x32x4x4/k3x3.s2x2.g1.d1x1.Relu"

@@ -1,4 +1,6 @@
-"""The contract of `lut_server.store`, held over SQLite and over a real PostgreSQL, with two servers on one database."""
+"""The contract of `lut_server.store.store`, held over SQLite and over a real PostgreSQL, with two
+servers on one database.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -7,11 +9,11 @@ from datetime import timedelta
 import pytest
 
 from lut_server.auth import create_token, make_token
-from lut_server.campaigns import finish_run
+from lut_server.calibration.table_builder import build_table
 from lut_server.clock import stamp
-from lut_server.sql import open_store
-from lut_server.store import Pairing
-from lut_server.table_builder import build_table
+from lut_server.runs.finish_run import finish_run
+from lut_server.store.sql import open_store
+from lut_server.store.store import Pairing
 from shared.errors import Conflict, NotFound
 from shared.jobs import JobResult, NewJob
 from shared.wire import to_wire

@@ -2,8 +2,8 @@
 
 import gzip
 
-from lut_server.campaigns import finish_run
-from lut_server.sql import open_store
+from lut_server.runs.finish_run import finish_run
+from lut_server.store.sql import open_store
 from lut_server.table_shelf import TableShelf
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import uvicorn
 
-from lut_server.pairing.reaching import check_url, find_server
+from lut_server.pairing.reachable_urls import check_url, find_server
 from lut_server.serving import AnnouncingServer
 from lut_server.settings import Settings
 from lut_server.tls.own_certificate import OwnCertificate, own_names

@@ -15,7 +15,7 @@ from lut_server.settings import Settings
 from lut_server.web_agent import web_runtime
 from lut_server.web_agent.web_runtime import FILES, INTEGRITY, VERSION, find_runtime, runtime_folder
 from shared.errors import InvalidValue, LutnasError
-from shared.plan import make_plan
+from shared.measurements.plan import make_plan
 from shared.spaces import SPACES, make_space
 
 STATIC = Path(web_runtime.__file__).parent / "static"
@@ -165,7 +165,7 @@ READ = "import { readFileSync } from 'node:fs'; const data = JSON.parse(readFile
 
 
 def test_browsers_and_agents_give_a_plan_and_a_measurement_the_same_id():
-    from profiler_agent.spool import measurement_id
+    from profiler_agent.spool.spool import measurement_id
     from shared.wire import to_wire
 
     plans = [make_plan(make_space(name, resolution=32), 3, 2, isolated=True) for name in SPACES]

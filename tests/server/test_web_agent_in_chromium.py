@@ -15,11 +15,11 @@ import httpx
 import pytest
 
 from lut_server.auth import create_token
-from lut_server.sql import open_store
+from lut_server.store.sql import open_store
 from lut_server.web_agent.web_runtime import VERSION, find_runtime, install
 from shared.errors import LutnasError
-from shared.graph_spec import CanaryGraph
 from shared.jobs import NewJob
+from shared.measurements.graph_spec import CanaryGraph
 from shared.runtime import Runtime, parse_runtime
 from shared.spaces import parse_space
 from shared.wire import to_wire

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from lut_server.web_agent import web_runtime
-from profiler_agent.campaign import CanaryWatch
-from profiler_agent.round_timer import TimedRound
-from profiler_agent.stability import canary_drift
-from profiler_agent.stopping import PRESETS, StoppingRule, precision_reached
-from shared.measurement import Round, estimate_rounds, quantile
+from profiler_agent.timing.campaign import CanaryWatch
+from profiler_agent.timing.round_timer import TimedRound
+from profiler_agent.timing.stability import canary_drift
+from profiler_agent.timing.stopping import PRESETS, StoppingRule, precision_reached
+from shared.measurements.measurement import Round, estimate_rounds, quantile
 from shared.wire import to_wire
 
 NODE = shutil.which("node")

@@ -7,12 +7,12 @@ import onnxruntime
 import pytest
 
 from shared.errors import InvalidValue
-from shared.graph_spec import ParallelGraph, parse_graph_spec
 from shared.graphs import build_graph, build_network, network_parameter_shapes
-from shared.plan import make_plan
-from shared.primitives import multiply_adds
+from shared.measurements.graph_spec import ParallelGraph, parse_graph_spec
+from shared.measurements.plan import make_plan
 from shared.spaces import Darts, FBNet, Space, make_space, parse_space
-from shared.wiring import INPUT
+from shared.spaces.primitives import multiply_adds
+from shared.spaces.wiring import INPUT
 
 SPACES = (
     Darts(resolution=16, channels=4, depth=4, classes=5),

@@ -4,8 +4,8 @@ import onnxruntime
 import pytest
 
 from shared.errors import InvalidValue
-from shared.graph_spec import NetworkGraph
 from shared.graphs import build_graph, build_network, halve, network_parameter_shapes
+from shared.measurements.graph_spec import NetworkGraph
 from shared.spaces import FBNet
 
 SPACE = FBNet(resolution=32, channels=8, depth=1)

@@ -7,10 +7,10 @@ import onnxruntime
 import pytest
 
 from shared.errors import InvalidValue
-from shared.graph_spec import CanaryGraph, ChainGraph, NetworkGraph, UploadedModel, parse_graph_spec
 from shared.graphs import build_graph, build_network, network_parameter_shapes
-from shared.op_key import OpKey
+from shared.measurements.graph_spec import CanaryGraph, ChainGraph, NetworkGraph, UploadedModel, parse_graph_spec
 from shared.spaces import Genotype, NasBench201
+from shared.spaces.op_key import OpKey
 
 SPACE = NasBench201(resolution=16, channels=4, depth=2)
 

@@ -10,10 +10,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from shared.errors import InvalidValue
-from shared.graph_spec import CanaryGraph, ChainGraph, NetworkGraph, ParallelGraph
 from shared.graphs import activation_names, build_graph, build_network, quantise
-from shared.op_key import OpKey
+from shared.measurements.graph_spec import CanaryGraph, ChainGraph, NetworkGraph, ParallelGraph
 from shared.spaces import Darts, FBNet, NasBench201
+from shared.spaces.op_key import OpKey
 
 SPACES = (
     NasBench201(resolution=16, channels=8, depth=2),

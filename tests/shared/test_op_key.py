@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidValue
-from shared.op_key import OpKey, Shape, parse_op_key
+from shared.spaces.op_key import OpKey, Shape, parse_op_key
 
 sides = st.integers(1, 4096)
 shapes = st.builds(Shape, sides, sides, sides)

@@ -4,8 +4,15 @@ from statistics import mean, median, stdev
 import pytest
 
 from shared.errors import InvalidValue
-from shared.measurement import Round, estimate_median, estimate_quiet_mean, estimate_rounds, quantile, quiet_mean
-from shared.plan import make_plan
+from shared.measurements.measurement import (
+    Round,
+    estimate_median,
+    estimate_quiet_mean,
+    estimate_rounds,
+    quantile,
+    quiet_mean,
+)
+from shared.measurements.plan import make_plan
 from shared.spaces import NasBench201
 from shared.wire import from_wire, to_wire
 

@@ -5,10 +5,10 @@ import math
 import pytest
 
 from shared.errors import InvalidValue, MissingPrice, SchemaTooNew
-from shared.prediction import Prediction, student_4
 from shared.runtime import Runtime
 from shared.spaces import Genotype, NasBench201
-from shared.table import LatencyTable, OpPrice, read_table
+from shared.tables.prediction import Prediction, student_4
+from shared.tables.table import LatencyTable, OpPrice, read_table
 from shared.wire import canonical_json
 
 SPACE = NasBench201(resolution=16, channels=4, depth=2)

@@ -4,8 +4,8 @@ import pytest
 
 from shared.errors import InvalidValue, SchemaTooNew
 from shared.jobs import NewJob, Promise
-from shared.measurement import Measurement, Round, Run, Verdict
-from shared.plan import Plan, make_plan
+from shared.measurements.measurement import Measurement, Round, Run, Verdict
+from shared.measurements.plan import Plan, make_plan
 from shared.runtime import Runtime, parse_runtime, runtime_parts
 from shared.spaces import NasBench201
 from shared.wire import canonical_json, content_hash, from_wire, to_wire

@@ -1,4 +1,4 @@
-// Measures all tasks in interleaved rounds, each in a new random order, as profiler_agent/campaign.py does.
+// Measures all tasks in interleaved rounds, each in a new random order, as profiler_agent/timing/campaign.py does.
 //
 // A round in which the canary is off, the clock jumped or the page was hidden is thrown away and measured again.
 

@@ -102,7 +102,7 @@ export class RoundTimer {
   }
 }
 
-/** Whether the clock was set, or nothing ran for a while: as profiler_agent/clock_watch.py tells it. */
+/** Whether the clock was set, or nothing ran for a while: as profiler_agent/timing/clock_watch.py tells it. */
 export function wentWrong(timed, elapsedMs, wallMs) {
   if (timed.some(({ values }) => values.some((value) => !(value > 0)))) return true;
   let timedMs = 0;

@@ -1,4 +1,4 @@
-// Whether to believe a measurement, and if not, why and what to do about it (profiler_agent/stability.py).
+// Whether to believe a measurement, and if not, why and what to do about it (profiler_agent/timing/stability.py).
 
 import { canaryDrift, precisionReached } from "./statistics.js";
 

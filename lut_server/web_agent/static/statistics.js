@@ -1,4 +1,4 @@
-// Statistics of rounds, the same numbers as shared/measurement.py and profiler_agent/stopping.py give; a test compares.
+// Statistics of rounds, the same numbers as shared/measurements/measurement.py and profiler_agent/timing/stopping.py give; a test compares.
 //
 // A round is {graph_ms, canary_ms, minus_ms, at_s}, lists of milliseconds and when it was timed, in seconds since 1970;
 // minus_ms is empty where nothing is subtracted.

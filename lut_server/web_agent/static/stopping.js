@@ -1,4 +1,4 @@
-// When a task has been measured enough: the rule and the presets of profiler_agent/stopping.py.
+// When a task has been measured enough: the rule and the presets of profiler_agent/timing/stopping.py.
 
 import { precisionReached } from "./statistics.js";
 

@@ -1,0 +1,285 @@
+"""From a finished run to its latency table: which measurements the plan asked for, and what they say together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from types import MappingProxyType
+
+import numpy as np
+
+from lut_server.calibration.baselines import CountedNetwork, baseline_errors
+from lut_server.calibration.drift_correction import levels
+from lut_server.calibration.kernel_calibration import fit_kernel_prices
+from lut_server.calibration.kernel_model import MeasuredGraph
+from lut_server.calibration.op_calibration import fit_prices
+from lut_server.calibration.table_error import BOUND_CONFIDENCE, held_out_error
+from shared.errors import InvalidValue
+from shared.kernels.kernel import parse_kernel
+from shared.measurements.graph_spec import NetworkGraph
+from shared.measurements.measurement import Measurement, Run, quantile
+from shared.measurements.plan import OP_ROLES, Plan
+from shared.spaces import Genotype, Space, parse_space
+from shared.spaces.op_key import parse_op_key
+from shared.tables.kernel_prices import KernelPrices
+from shared.tables.prediction import BaselineError
+from shared.tables.table import LatencyTable, NetworkCheck, OpPrice
+
+_Z975 = 1.959963984540054
+FEWEST_CHOSEN = 5
+"""Calibration networks that a run has to have that chose them on the way."""
+KernelCounts = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class MarginalCost:
+    """Measured cost of one op key, with its 95 % interval."""
+
+    op_key: str
+    cost_ms: float
+    low_ms: float
+    high_ms: float
+    stable: bool = True
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """One network measured whole; `role` is "calibration" or "held_out"."""
+
+    genotype: Genotype
+    role: str
+    measured_ms: float
+
+
+def canary_nominal_ms(measurements: Iterable[Measurement]) -> float:
+    """Median over all rounds of a run of the canary's time: what the run's first table sets as its unit."""
+    return median(quantile(one.canary_ms) for measurement in measurements for one in measurement.rounds)
+
+
+def build_table(
+    run: Run,
+    plan: Plan,
+    measurements: Sequence[Measurement],
+    nominal_ms: float,
+    kernel_counts: KernelCounts = MappingProxyType({}),
+    chosen: bool = False,
+) -> LatencyTable:
+    """Calibrate a run's table; with kernel counts of its graphs, by reference, it gets kernel prices too.
+
+    Args:
+        run: whose measurements they are.
+        plan: what it was to measure. Its further calibration networks are part of the fit as well.
+        measurements: of the run.
+        nominal_ms: what a canary's time counts as.
+        kernel_counts: by graph reference.
+        chosen: calibration networks were chosen on the way: those of the plan need not all be there.
+
+    Raises:
+        InvalidValue: the plan is not the run's, a task of it has no measurement, or the run has no price for an op.
+    """
+    check_plan(run, plan)
+    marginals, isolated, networks = [], {}, []
+    space = parse_space(run.space)
+    of_plan = _of_plan(plan, measurements, chosen)
+    level = levels([one for one in of_plan if one.role not in OP_ROLES])
+    for measurement in of_plan:
+        if measurement.role == "marginal":
+            marginals.append(_marginal(measurement, nominal_ms))
+        elif measurement.role == "isolated":
+            isolated[measurement.subject] = nominal_ms * measurement.estimate().ratio
+        else:
+            genotype = space.parse(measurement.subject)
+            networks.append(MeasuredNetwork(genotype, measurement.role, nominal_ms * level[measurement.id]))
+    table = calibrate(run, nominal_ms, space, marginals, networks)
+    return dataclasses.replace(
+        table,
+        prices=tuple(dataclasses.replace(one, isolated_ms=isolated.get(one.op_key)) for one in table.prices),
+        kernels=_kernel_prices(of_plan, nominal_ms, kernel_counts, level),
+        baselines=_baselines(space, marginals, isolated, networks) or None,
+    )
+
+
+def check_plan(run: Run, plan: Plan) -> None:
+    """Raise InvalidValue unless the run was made for the plan."""
+    if plan.id != run.plan_id or plan.space != run.space or plan.canary != run.canary:
+        raise InvalidValue("plan", f"is not the one that run '{run.id}' was made for ({run.plan_id})")
+
+
+def calibration_measurements(plan: Plan, measurements: Sequence[Measurement]) -> list[Measurement]:
+    """The calibration networks of a run, those of its plan first; none that computes what a held-out network does."""
+    space = parse_space(plan.space)
+    held_out = {space.signature(space.parse(task.subject)) for task in plan.tasks if task.role == "held_out"}
+    order = {task.graph: place for place, task in enumerate(plan.tasks) if task.role == "calibration"}
+    found = {
+        one.graph: one
+        for one in measurements
+        if one.role == "calibration"
+        and one.minus is None
+        and one.divisor == 1
+        and (one.graph in order or _may_join(one, space, held_out))
+    }
+    return sorted(found.values(), key=lambda one: order.get(one.graph, len(order)))
+
+
+def _may_join(one: Measurement, space: Space, held_out: set[str]) -> bool:
+    genotype = space.parse(one.subject)
+    return one.graph == str(NetworkGraph(space, genotype)) and space.signature(genotype) not in held_out
+
+
+def table_of_ops(run: Run, nominal_ms: float, space: Space, measurements: Sequence[Measurement]) -> LatencyTable:
+    """Op prices alone, from marginal costs and calibration networks."""
+    marginals = [_marginal(one, nominal_ms) for one in measurements if one.role == "marginal"]
+    calibration = [one for one in measurements if one.role == "calibration"]
+    level = levels(calibration)
+    networks = [MeasuredNetwork(space.parse(one.subject), one.role, nominal_ms * level[one.id]) for one in calibration]
+    return calibrate(run, nominal_ms, space, marginals, networks)
+
+
+def _marginal(one: Measurement, nominal_ms: float) -> MarginalCost:
+    estimate = one.estimate()
+    low, middle, high = (nominal_ms * ratio for ratio in (estimate.low, estimate.ratio, estimate.high))
+    return MarginalCost(one.subject, middle, low, high, one.verdict.stable, one.verdict.reasons)
+
+
+def _baselines(
+    space: Space,
+    marginals: Sequence[MarginalCost],
+    isolated: Mapping[str, float],
+    networks: Sequence[MeasuredNetwork],
+) -> tuple[BaselineError, ...]:
+    costs = {
+        "marginal": {parse_op_key(one.op_key): one.cost_ms for one in marginals},
+        "isolated": {parse_op_key(key): ms for key, ms in isolated.items()},
+    }
+    by_role: dict[str, list[CountedNetwork]] = {"calibration": [], "held_out": []}
+    for one in networks:
+        by_role.setdefault(one.role, []).append(CountedNetwork(space.op_counts(one.genotype), one.measured_ms))
+    return baseline_errors(costs, by_role["calibration"], by_role["held_out"])
+
+
+def calibrate(
+    run: Run, nominal_ms: float, space: Space, marginals: Sequence[MarginalCost], networks: Sequence[MeasuredNetwork]
+) -> LatencyTable:
+    """The table that measured marginal costs and whole networks make together. Held-out networks only score it.
+
+    Raises:
+        InvalidValue: no calibration network, an op key without a marginal cost, or a number that is not finite.
+    """
+    costs = {parse_op_key(one.op_key): one for one in marginals}
+    keys = space.op_keys()
+    missing = [str(key) for key in keys if key not in costs]
+    if missing:
+        raise InvalidValue("plan", f"measures no marginal cost of {missing[0]} and {len(missing) - 1} more op keys")
+    calibration = [one for one in networks if one.role == "calibration"]
+    op_counts = [space.op_counts(one.genotype) for one in calibration]
+    fit = fit_prices(
+        np.array([[counts[key] for key in keys] for counts in op_counts], dtype=float).reshape(-1, len(keys)),
+        np.array([one.measured_ms for one in calibration], dtype=float),
+        np.array([costs[key].cost_ms for key in keys]),
+        np.array([(costs[key].high_ms - costs[key].low_ms) / (2 * _Z975) for key in keys]),
+    )
+    sd_ms = np.sqrt(np.diag(fit.covariance))
+    table = LatencyTable(
+        device=run.device,
+        runtime=run.runtime,
+        space=str(space),
+        canary=run.canary,
+        canary_nominal_ms=nominal_ms,
+        agent_version=run.agent_version,
+        base_ms=float(fit.mean[0]),
+        prices=tuple(
+            _price(costs[key], float(price), float(sd))
+            for key, price, sd in zip(keys, fit.mean[1:], sd_ms[1:], strict=True)
+        ),
+        covariance=tuple(tuple(row) for row in fit.covariance.tolist()),
+        relative_spread=fit.relative_spread,
+        held_out=None,
+        networks=(),
+        runs=(run.id,),
+    )
+    return with_checks(table, space, networks)
+
+
+def _kernel_prices(
+    measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts, level: Mapping[str, float]
+) -> KernelPrices | None:
+    """Kernel prices from every graph whose kernels are known, scored on the held-out networks."""
+    prices = fit_kernel_prices(measured_graphs(measurements, nominal_ms, counts, level))
+    held_out = [
+        (counts[one.graph], nominal_ms * level[one.id])
+        for one in measurements
+        if one.role == "held_out" and one.graph in counts
+    ]
+    if prices is None or not held_out:
+        return prices
+    predictions = [prices.predict(kernels, guess=True) for kernels, _ in held_out if _can_predict(prices, kernels)]
+    measured = [ms for kernels, ms in held_out if _can_predict(prices, kernels)]
+    return dataclasses.replace(prices, held_out=held_out_error(predictions, measured)) if measured else prices
+
+
+def measured_graphs(
+    measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts, level: Mapping[str, float]
+) -> list[MeasuredGraph]:
+    """The rows of the kernel fit: calibration networks and chains, long and short, whose kernels are known.
+
+    No held-out network is among them, and no op alone: at a graph's edges layouts change, and no price is like that.
+    `level` has the networks' times in canaries (`lut_server.calibration.drift_correction`).
+    """
+    graphs: dict[str, MeasuredGraph] = {}
+    for one in measurements:
+        if one.role not in ("marginal", "calibration"):
+            continue
+        if one.graph in counts:
+            ms = nominal_ms * level.get(one.id, one.graph_ratio())
+            graphs[one.graph] = MeasuredGraph(counts[one.graph], ms, one.role == "calibration")
+        if one.minus is not None and one.minus in counts:
+            graphs[one.minus] = MeasuredGraph(counts[one.minus], nominal_ms * one.minus_ratio(), False)
+    return list(graphs.values())
+
+
+def _can_predict(prices: KernelPrices, kernels: Mapping[str, int]) -> bool:
+    return all(parse_kernel(one).family in prices.family_index for one in kernels)
+
+
+def _of_plan(plan: Plan, measurements: Sequence[Measurement], chosen: bool) -> list[Measurement]:
+    """One measurement per task, in the plan's order, and then those calibration networks that it does not name."""
+    taken: dict[tuple[object, ...], Measurement] = {}
+    for one in measurements:
+        taken.setdefault((one.subject, one.role, one.graph, one.minus, one.divisor), one)
+    calibration = calibration_measurements(plan, measurements)
+    wanted = [task for task in plan.tasks if not (chosen and task.role == "calibration")]
+    found = [taken.get((task.subject, task.role, task.graph, task.minus, task.divisor)) for task in wanted]
+    missing = [task for task, one in zip(wanted, found, strict=True) if one is None]
+    if missing:
+        raise InvalidValue(
+            "run",
+            f"{len(missing)} of the plan's {len(plan.tasks)} tasks have no measurement yet, the first is "
+            f"{missing[0].role} {missing[0].subject}",
+        )
+    if chosen and len(calibration) < FEWEST_CHOSEN:
+        raise InvalidValue("run", f"{len(calibration)} calibration networks are measured, {FEWEST_CHOSEN} are needed")
+    ops = [one for one in found if one is not None and one.role in OP_ROLES]
+    held_out = [one for one in found if one is not None and one.role == "held_out"]
+    return [*ops, *calibration, *held_out]
+
+
+def _price(cost: MarginalCost, price_ms: float, sd_ms: float) -> OpPrice:
+    return OpPrice(cost.op_key, price_ms, sd_ms, cost.cost_ms, cost.low_ms, cost.high_ms, cost.stable, cost.reasons)
+
+
+def with_checks(table: LatencyTable, space: Space, networks: Sequence[MeasuredNetwork]) -> LatencyTable:
+    """The table with what it predicts of measured networks beside them, and its error on the held-out ones."""
+    checks = []
+    for one in networks:
+        prediction = table.predict(one.genotype)
+        upper_ms = prediction.upper_ms(BOUND_CONFIDENCE)
+        checks.append(NetworkCheck(space.format(one.genotype), one.role, one.measured_ms, prediction.mean_ms, upper_ms))
+    held_out = [one for one in networks if one.role == "held_out"]
+    error = None
+    if held_out:
+        predictions = [table.predict(one.genotype) for one in held_out]
+        error = held_out_error(predictions, [one.measured_ms for one in held_out])
+    return dataclasses.replace(table, held_out=error, networks=tuple(checks))

@@ -1,0 +1,99 @@
+"""`lut-server devices` and `lut-server profile`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from lut_server.clock import utc_now
+from lut_server.fleet.queue_profiles import Asked, Wanted, ask_for_missing
+from lut_server.fleet.rows import DeviceRow, Fleet
+from lut_server.settings import Settings
+from lut_server.store.sql import open_store
+from lut_server.tables.table_facts import FactsReader
+from shared.runtime import PRECISIONS
+from shared.tables.table_text import align
+from shared.wire import to_wire
+
+Add = Callable[..., argparse.ArgumentParser]
+
+
+def add_fleet(commands: Any, add: Add) -> None:
+    """Add the commands to the parser."""
+    devices = add(
+        commands, "devices", "list the devices: who is alive, doing what, how it is, what is missing", _devices
+    )
+    devices.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
+    profile = add(commands, "profile", "ask devices for tables that they lack, by profile jobs", _profile)
+    whom = profile.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--all-missing", action="store_true", help="ask every device")
+    whom.add_argument("--device", nargs="+", metavar="NAME", help="ask these devices")
+    profile.add_argument(
+        "--space",
+        nargs="+",
+        default=[],
+        metavar="SPACE",
+        help="whose tables, whole or the first parts (default: every space that any device has a table of)",
+    )
+    profile.add_argument("--threads", type=int, help="of one inference (default: as the device's newest table)")
+    profile.add_argument("--precision", choices=PRECISIONS, help="(default: as the device's newest table)")
+    profile.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def _devices(arguments: argparse.Namespace, settings: Settings) -> None:
+    with closing(open_store(settings.database_url)) as store:
+        fleet = Fleet(store, FactsReader(store.tables), utc_now())
+        rows = [fleet.row(device) for device in fleet.devices()]
+    if arguments.json:
+        print(json.dumps({"devices": to_wire(rows)}, indent=2))
+        return
+    columns = ("device", "state", "last seen", "doing", "temperature", "verdict", "tables", "missing")
+    print(align(columns, list(map(_cells, rows))))
+
+
+def _cells(row: DeviceRow) -> tuple[object, ...]:
+    doing = row.activity.says + (f" (and {row.queued} queued)" if row.queued else "")
+    return (
+        row.device.name,
+        row.health,
+        row.device.last_seen_at[:19],
+        doing,
+        describe_temperature(row),
+        describe_verdict(row),
+        row.tables,
+        "; ".join(row.missing) or "nothing",
+    )
+
+
+def describe_temperature(row: DeviceRow) -> str:
+    """The temperature that the agent said last; old ones say nothing of now."""
+    status = row.device.status
+    if row.problems is None or status is None or status.temperature_c is None:
+        return "unknown"
+    return f"{status.temperature_c:.0f} C"
+
+
+def describe_verdict(row: DeviceRow) -> str:
+    """What is wrong right now, and how much of the newest run was stable."""
+    now = list(row.problems or ())
+    of_run = [f"{row.verdict.stable} of {row.verdict.ops} ops stable"] if row.verdict else []
+    return ", ".join(now + of_run) or "none yet"
+
+
+def _profile(arguments: argparse.Namespace, settings: Settings) -> None:
+    wanted = Wanted(tuple(arguments.space), tuple(arguments.device or ()), arguments.threads, arguments.precision)
+    with closing(open_store(settings.database_url)) as store:
+        asked = ask_for_missing(store, wanted, utc_now())
+    if arguments.json:
+        print(json.dumps({"asked": to_wire(list(asked))}, indent=2))
+        return
+    print(align(("device", "space", "runtime", "outcome", "job", "alive"), list(map(_asked_cells, asked))))
+    for notice in dict.fromkeys(one.notice for one in asked if one.notice):
+        print(notice)
+
+
+def _asked_cells(one: Asked) -> tuple[object, ...]:
+    return (one.device, one.space, one.runtime, one.outcome, (one.job or "")[:12], "yes" if one.alive else "no")

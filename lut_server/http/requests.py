@@ -1,0 +1,180 @@
+"""Request bodies: read within a limit, inflated, parsed strictly, and turned into values that validate themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from lut_server.error_codes import refused
+from shared.device_status import DeviceStatus
+from shared.errors import InvalidValue
+from shared.jobs import JobResult
+from shared.kernels.kernel_counts import check_counts
+from shared.measurements.graph_spec import parse_graph_spec
+from shared.measurements.measurement import Measurement, check_device_name
+from shared.measurements.plan import Plan
+from shared.wire import from_wire
+
+T = TypeVar("T")
+
+LONGEST_LEASE_S = 86_400.0
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True)
+class NewDevice:
+    """A device to register; `probe` is what its agent found out about it."""
+
+    name: str
+    probe: dict[str, str]
+
+    def __post_init__(self) -> None:
+        check_device_name(self.name)
+
+
+@dataclass(frozen=True)
+class MeasurementBatch:
+    """Measurements of one run."""
+
+    measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
+class KernelBatch:
+    """Kernel counts of optimised graphs, by graph reference."""
+
+    counts: dict[str, dict[str, int]]
+
+    def __post_init__(self) -> None:
+        check_counts("counts", self.counts)
+        for graph in self.counts:
+            parse_graph_spec(graph)
+
+
+@dataclass(frozen=True)
+class FinishRun:
+    """The plan that the run carried out; `chosen`: but for its calibration networks, which were chosen on the way."""
+
+    plan: Plan
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class LeaseRequest:
+    """Who asks for work, for which device, for how long, and how the device is."""
+
+    device: str
+    owner: str
+    lease_s: float
+    status: DeviceStatus | None = None
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
+        _check_lease(self.owner, self.lease_s)
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Who holds a lease, for how much longer, and how the device is."""
+
+    owner: str
+    lease_s: float
+    status: DeviceStatus | None = None
+
+    def __post_init__(self) -> None:
+        _check_lease(self.owner, self.lease_s)
+
+
+@dataclass(frozen=True)
+class HandIn:
+    """A job's result."""
+
+    owner: str
+    result: JobResult
+
+
+async def read_body(request: Request, limit_bytes: int, limit_s: float) -> bytes:
+    """The whole body, inflated if it came as gzip. It is given up as soon as it is known to be too long or too slow.
+
+    Raises:
+        ServerRefused: 408 too slow, 413 too long, 415 an unknown encoding, 400 damaged or cut off.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            return await _read_body(request, limit_bytes)
+    except TimeoutError as error:
+        raise refused("too_slow", f"the body took longer than {limit_s:g} s (setting max_body_s)") from error
+
+
+async def _read_body(request: Request, limit_bytes: int) -> bytes:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise refused("unsupported_encoding", f"Content-Encoding '{encoding[:40]}' is neither gzip nor identity")
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit_bytes:
+        raise _too_large(limit_bytes)
+    inflater = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
+    parts, size = [], 0
+    try:
+        async for chunk in request.stream():
+            part = chunk if inflater is None else inflater.decompress(chunk, limit_bytes - size + 1)
+            size += len(part)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            if inflater is not None and inflater.unused_data:
+                raise refused("invalid_json", "the gzip body goes on after its end")
+            parts.append(part)
+    except zlib.error as error:
+        raise refused("invalid_json", f"the gzip body is damaged: {error}") from error
+    except ClientDisconnect as error:
+        raise refused("invalid_json", "the body was cut off") from error
+    if inflater is not None and not inflater.eof:
+        raise refused("invalid_json", "the gzip body was cut off")
+    return b"".join(parts)
+
+
+def parse_body(kind: type[T], body: bytes) -> T:
+    """Read a JSON object into a value.
+
+    Raises:
+        ServerRefused: 400, it is not JSON (NaN and Infinity are not).
+        InvalidValue: it is JSON, but not such a value; the message names the field.
+    """
+    try:
+        data = json.loads(body, parse_constant=_no_constant)
+        if b"\\ud" in body.lower():
+            json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text and could not be stored
+    except RecursionError as error:
+        raise refused("invalid_json", "the body is nested too deeply") from error
+    except ValueError as error:
+        raise refused("invalid_json", f"the body is not JSON: {_first_line(error)}") from error
+    try:
+        return from_wire(kind, data, "body")
+    except RecursionError as error:
+        raise refused("invalid_json", "the body is nested too deeply") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _first_line(error: ValueError) -> str:
+    return str(error).partition("\n")[0][:200]
+
+
+def _too_large(limit_bytes: int) -> Exception:
+    return refused("too_large", f"the body is longer than {limit_bytes >> 20} MiB (setting max_body_mb), inflated")
+
+
+def _check_lease(owner: str, lease_s: float) -> None:
+    if not 1 <= len(owner) <= 200 or "\0" in owner:
+        raise InvalidValue("owner", "is not a name of 1 to 200 characters")
+    if not (math.isfinite(lease_s) and 0 < lease_s <= LONGEST_LEASE_S):
+        raise InvalidValue("lease_s", f"{lease_s} is not within 0 and {LONGEST_LEASE_S:g} s")

@@ -1,0 +1,47 @@
+"""Kernel counts by genotype, and predictions of single networks."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from lut_server.http.requests import parse_body
+from lut_server.http.responses import KernelsAnswer, answer
+from lut_server.http.services import Body, Reader, StoreHere, documented
+from lut_server.runs.kernel_plans import KernelPlanAnswer, KernelPlanRequest, plan_kernels
+from lut_server.tables.predict import PredictionAnswer, PredictionRequest, predict
+from shared.runtime import parse_runtime
+from shared.spaces import parse_space
+
+router = APIRouter(prefix="/v1", tags=["kernels"])
+
+
+@router.get(
+    "/kernels",
+    summary="Kernel counts of the known networks of a space",
+    **documented({200: KernelsAnswer}, "unknown_device", "invalid"),
+)
+def get_kernels(principal: Reader, store: StoreHere, device: str, space: str, runtime: str) -> Response:
+    principal.require_device(device)
+    store.devices.get(device)
+    found = store.kernels.of_space(device, str(parse_runtime(runtime)), str(parse_space(space)))
+    return answer(KernelsAnswer(found))
+
+
+@router.post(
+    "/devices/{name}/predict",
+    summary="What a device's table says of a network",
+    **documented({200: PredictionAnswer}, "unknown_device", "no_table", role="read", body=PredictionRequest),
+)
+def predict_network(name: str, principal: Reader, store: StoreHere, body: Body) -> Response:
+    principal.require_device(name)
+    return answer(predict(store, name, parse_body(PredictionRequest, body)))
+
+
+@router.post(
+    "/devices/{name}/kernels/plan",
+    summary="The plan that measures what a device's table lacks of someone's networks",
+    **documented({200: KernelPlanAnswer}, "unknown_device", "no_table", role="read", body=KernelPlanRequest),
+)
+def plan_missing_kernels(name: str, principal: Reader, store: StoreHere, body: Body) -> Response:
+    principal.require_device(name)
+    return answer(plan_kernels(store, name, parse_body(KernelPlanRequest, body)))

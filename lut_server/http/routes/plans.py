@@ -1,0 +1,71 @@
+"""What to measure: plans, the graphs they name, and models that someone uploaded."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+
+from lut_server.http.responses import ModelAnswer, PlanAnswer, answer, answer_bytes
+from lut_server.http.services import READ, Body, Searcher, ServicesHere, StoreHere, documented
+from lut_server.runs.served_graphs import check_model, check_size
+from lut_server.store.store import ModelSummary
+from shared.errors import InvalidValue
+from shared.graphs import build_graph
+from shared.measurements.graph_spec import UploadedModel, parse_graph_spec
+from shared.measurements.plan import make_plan
+from shared.runtime import PRECISION_HEADER, check_precision
+from shared.spaces import parse_space
+
+ONNX = "application/octet-stream"
+router = APIRouter(prefix="/v1", tags=["plans"])
+
+
+@router.get(
+    "/plan",
+    summary="The plan of a profiling run: the same parameters always give the same plan",
+    dependencies=[Depends(READ)],
+    **documented({200: PlanAnswer}, "invalid"),
+)
+def get_plan(space: str, calibration: int = 40, held_out: int = 40, seed: int = 0, isolated: bool = False) -> Response:
+    return answer(PlanAnswer(make_plan(parse_space(space), calibration, held_out, seed, isolated)))
+
+
+@router.get(
+    "/graph",
+    summary="The ONNX file of a graph reference: the same reference always gives the same bytes",
+    dependencies=[Depends(READ)],
+    **documented({200: ONNX, 304: None}, "unknown_model", "invalid"),
+)
+def get_graph(
+    services: ServicesHere,
+    spec: str,
+    batch: Annotated[int, Query(ge=1, le=4096)] = 1,
+    precision: str = "fp32",
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    reference = parse_graph_spec(spec)
+    check_precision(precision)
+    if isinstance(reference, UploadedModel):
+        content = services.store.models.get(reference.sha256)
+    else:
+        check_size(reference, services.settings.max_graph_mb)
+        content = build_graph(reference, batch, precision)
+    found = answer_bytes(content, hashlib.sha256(content).hexdigest(), ONNX, if_none_match)
+    found.headers[PRECISION_HEADER] = precision
+    return found
+
+
+@router.put(
+    "/models/{sha256}",
+    summary="Upload an ONNX file under its SHA-256",
+    **documented({201: ModelAnswer, 200: ModelAnswer}, role="search", body=ONNX),
+)
+def put_model(sha256: str, _: Searcher, store: StoreHere, body: Body) -> Response:
+    UploadedModel(sha256)
+    if hashlib.sha256(body).hexdigest() != sha256:
+        raise InvalidValue("sha256", "is not that of the body")
+    check_model(body)
+    is_new = store.models.put(sha256, body)
+    return answer(ModelAnswer(ModelSummary(sha256, len(body))), 201 if is_new else 200)

@@ -1,0 +1,95 @@
+"""Latency tables: by hash for ever, or the newest of a device."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from lut_server.http.responses import ImportedAnswer, TablesAnswer, answer, answer_bytes, matches, not_modified
+from lut_server.http.services import READ, Agent, Body, Reader, StoreHere, documented
+from lut_server.table_shelf import TableShelf
+from lut_server.transfer.importing import ImportRequest, read_tables
+from shared.tables.table import LatencyTable
+
+JSON = "application/json"
+FILE = "application/octet-stream"
+router = APIRouter(prefix="/v1", tags=["tables"], dependencies=[Depends(READ)])
+
+
+@router.get("/tables", summary="All tables", **documented({200: TablesAnswer}))
+def list_tables(principal: Reader, store: StoreHere, device: str | None = None) -> Response:
+    return answer(TablesAnswer(store.tables.list(principal.which_device(device))))
+
+
+@router.post(
+    "/tables",
+    summary="Import another project's table",
+    **documented({200: ImportedAnswer}, role="agent", body=FILE),
+)
+def import_tables(
+    principal: Agent,
+    store: StoreHere,
+    body: Body,
+    name: str,
+    device: str,
+    column: str = "",
+    kind: str = "",
+    space: str = "",
+    batch: int = 1,
+) -> Response:
+    principal.require_device(device)
+    tables = read_tables(body, name[:200], ImportRequest(device, column, kind, space, batch))
+    new = {table.hash: store.tables.put_imported(table) for table in tables}
+    summaries = [one for one in store.tables.list(device) if one.hash in new]
+    return answer(
+        ImportedAnswer(
+            tuple(one for one in summaries if new[one.hash]), tuple(one for one in summaries if not new[one.hash])
+        )
+    )
+
+
+@router.get(
+    "/tables/{table_hash}",
+    summary="A table by its hash: the same bytes for ever",
+    **documented({200: LatencyTable, 304: None}, "no_table"),
+)
+async def get_table_by_hash(request: Request, principal: Reader, store: StoreHere, table_hash: str) -> Response:
+    shelf = request.app.state.shelf
+    assert isinstance(shelf, TableShelf)
+    if shelf.find_bytes(table_hash) is None:
+        await run_in_threadpool(shelf.get_bytes, table_hash)
+    if principal.device is not None:
+        own = await run_in_threadpool(store.tables.list, principal.device)
+        if table_hash not in {one.hash for one in own}:
+            principal.require_any_device()
+    return await _served(request, shelf, table_hash)
+
+
+@router.get(
+    "/devices/{name}/table",
+    summary="A device's newest table of a space",
+    **documented({200: LatencyTable, 304: None}, "unknown_device", "no_table"),
+)
+async def get_device_table(
+    request: Request, principal: Reader, name: str, space: str = "", runtime: str | None = None
+) -> Response:
+    principal.require_device(name)
+    shelf = request.app.state.shelf
+    assert isinstance(shelf, TableShelf)
+    question = (name, space, runtime or None, (request.scope["path"], request.scope["query_string"]))
+    table_hash = shelf.find_newest(*question)
+    if table_hash is None:
+        table_hash = await run_in_threadpool(shelf.newest, *question)
+    return await _served(request, shelf, table_hash)
+
+
+async def _served(request: Request, shelf: TableShelf, table_hash: str) -> Response:
+    if_none_match = request.headers.get("if-none-match")
+    if matches(table_hash, if_none_match):
+        return not_modified(table_hash)
+    compressed = "gzip" in request.headers.get("accept-encoding", "")
+    content = shelf.find_bytes(table_hash, compressed)
+    if content is None:
+        content = await run_in_threadpool(shelf.get_bytes, table_hash, compressed)
+    headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"} if compressed else {}
+    return answer_bytes(content, table_hash, JSON, None, headers)

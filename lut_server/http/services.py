@@ -1,0 +1,171 @@
+"""What a route works with, and the checks that stand before it: token, role, body."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
+
+from lut_server.auth import Authenticator, Principal
+from lut_server.clock import Clock, utc_now
+from lut_server.error_codes import STATUS_OF_CODE, refused
+from lut_server.http.failure_limit import FailureLimit
+from lut_server.http.metrics import Metrics
+from lut_server.http.requests import read_body
+from lut_server.http.responses import ErrorAnswer
+from lut_server.settings import Settings
+from lut_server.store.store import Store
+from shared.errors import AccessDenied
+
+_BEARER = HTTPBearer(auto_error=False, description="A token of `lut-server token create`.")
+_ANYONE = Principal("read")
+
+
+@dataclass(frozen=True)
+class Services:
+    """All that the routes share."""
+
+    settings: Settings
+    store: Store
+    authenticator: Authenticator
+    metrics: Metrics
+    failures: FailureLimit
+    clock: Clock = utc_now
+
+
+async def get_services(request: Request) -> Services:
+    """The app's services."""
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+async def get_store(request: Request) -> Store:
+    """The app's store."""
+    return (await get_services(request)).store
+
+
+ServicesHere = Annotated[Services, Depends(get_services)]
+StoreHere = Annotated[Store, Depends(get_store)]
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
+
+
+def _require(role: str) -> Callable[..., Awaitable[Principal]]:
+    async def check(services: ServicesHere, credentials: Credentials, request: Request) -> Principal:
+        if credentials is None and "authorization" in request.headers:
+            raise refused("unauthorized", "the Authorization header does not read: Bearer TOKEN")
+        if credentials is None and role == "read" and services.settings.reads == "open":
+            return _ANYONE
+        if credentials is None:
+            raise refused("unauthorized", f"this needs a token of role {role}: send Authorization: Bearer TOKEN")
+        # In a thread of its own: it asks the database, and is slow on purpose.
+        principal = await run_in_threadpool(authenticate, services, credentials.credentials, request)
+        principal.require(role)
+        return principal
+
+    return check
+
+
+def authenticate(services: Services, token: str, request: Request) -> Principal:
+    """Whose token it is; wrong ones count against the client's address.
+
+    Raises:
+        AccessDenied: 401, it is none.
+        ServerRefused: 429, too many wrong ones from there.
+    """
+    require_tries_left(services, request)
+    try:
+        principal = services.authenticator.authenticate(token)
+    except AccessDenied:
+        count_failure(services, request)
+        raise
+    request.state.token = principal.token_id
+    return principal
+
+
+def require_tries_left(services: Services, request: Request) -> None:
+    """Raise ServerRefused (429) where too many wrong tokens or codes came from the client's address."""
+    client = _client(request)
+    wait_s = services.failures.wait_s(client)
+    if wait_s:
+        raise refused("rate_limited", f"too many wrong tokens from {client}; try again in {wait_s} s", wait_s)
+
+
+def count_failure(services: Services, request: Request) -> None:
+    """Note that a token or a code was wrong."""
+    services.failures.count(_client(request))
+    services.metrics.refused_tokens.inc()
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+READ, SEARCH, AGENT, ADMIN = _require("read"), _require("search"), _require("agent"), _require("admin")
+
+Reader = Annotated[Principal, Depends(READ)]
+Searcher = Annotated[Principal, Depends(SEARCH)]
+Agent = Annotated[Principal, Depends(AGENT)]
+Administrator = Annotated[Principal, Depends(ADMIN)]
+
+
+async def _body(request: Request, services: ServicesHere) -> bytes:
+    settings = services.settings
+    return await read_body(request, settings.max_body_bytes, settings.max_body_s)
+
+
+Body = Annotated[bytes, Depends(_body)]
+"""The request's body. Named after the principal in a route's parameters: nobody unknown gets a body read."""
+
+
+def documented(
+    success: Mapping[int, type | str | None],
+    *codes: str,
+    role: str | None = "read",
+    body: type | str | None = None,
+) -> dict[str, Any]:
+    """What OpenAPI says of a route: its statuses, the codes of its errors, its role and its body.
+
+    Args:
+        success: dataclass, media type or None (no body) by status, the usual one first.
+        codes: of its own errors; those of its role and its body are added.
+        role: that it needs; None for open to all.
+        body: dataclass or media type of the request's body.
+    """
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status, kind in success.items():
+        if kind is None:
+            responses[status] = {"description": "The client has it already."}
+        elif isinstance(kind, str):
+            content = {kind: {"schema": {"type": "string", "format": "binary"}}}
+            responses[status] = {"description": "The file's bytes.", "content": content}
+        else:
+            responses[status] = {"description": (kind.__doc__ or "").partition("\n")[0], "model": kind}
+    errors = {*codes, "internal", "unavailable"}
+    errors |= {"unauthorized", "forbidden", "rate_limited"} if role else set()
+    errors |= {"invalid_json", "too_slow", "too_large", "unsupported_encoding", "invalid"} if body else set()
+    for code in sorted(errors, key=lambda code: (STATUS_OF_CODE[code], code)):
+        status = STATUS_OF_CODE[code]
+        said = responses.get(status, {}).get("description")
+        responses[status] = {"description": f"{said}, {code}" if said else code, "model": ErrorAnswer}
+    return {
+        "status_code": next(iter(success)),
+        "responses": responses,
+        "response_model": None,
+        "openapi_extra": _extra(role, body),
+    }
+
+
+def _extra(role: str | None, body: type | str | None) -> dict[str, Any]:
+    extra: dict[str, Any] = {"x-role": role or "anyone"}
+    if isinstance(body, str):
+        extra["requestBody"] = {"required": True, "content": {body: {"schema": {"type": "string", "format": "binary"}}}}
+    elif body is not None:
+        reference = {"$ref": f"#/components/schemas/{body.__name__}"}
+        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
+        extra["x-body"] = body.__name__
+    return extra

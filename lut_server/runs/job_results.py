@@ -1,0 +1,64 @@
+"""What a job must be before it is queued, and what its result means."""
+
+from __future__ import annotations
+
+import json
+
+from lut_server.error_codes import refused
+from lut_server.runs.verification import check_result, verify
+from lut_server.store.store import Store
+from shared.errors import InvalidValue
+from shared.jobs import Job, JobResult, NewJob
+from shared.measurements.graph_spec import CanaryGraph, NetworkGraph, UploadedModel, parse_graph_spec
+from shared.spaces import parse_space
+from shared.tables.table import LatencyTable, read_table
+from shared.tables.table_source import not_verifiable
+
+
+def check_job(store: Store, job: NewJob) -> None:
+    """Raise unless all that the job names is there and fits together.
+
+    Raises:
+        NotFound: unknown_device, unknown_model or no_table.
+        InvalidValue: a reference that cannot be read, or a promise made for another device or canary.
+    """
+    store.devices.get(job.device)
+    space = parse_space(job.space)
+    for genotype in job.genotypes:
+        NetworkGraph(space, space.parse(genotype))
+    if job.promise is not None:
+        table = _table(store, job.promise.table_hash)
+        if table.source is not None:
+            raise InvalidValue("job.promise.table_hash", not_verifiable(table.device, table.source))
+        if (table.device, table.canary) != (job.device, job.canary):
+            raise InvalidValue("job.promise.table_hash", f"is a table of {table.device} with {table.canary}")
+    if not isinstance(parse_graph_spec(job.canary), CanaryGraph):
+        raise InvalidValue("job.canary", f"'{job.canary[:80]}' is not a canary")
+    if job.graph is not None:
+        graph = parse_graph_spec(job.graph)
+        if isinstance(graph, UploadedModel) and not store.models.has(graph.sha256):
+            raise refused("unknown_model", f"no model {graph.sha256} was uploaded: PUT /v1/models/{graph.sha256} first")
+
+
+def hand_in(store: Store, job_id: str, job: NewJob, result: JobResult) -> Job:
+    """Store a job's result, with the verification that follows from it.
+
+    Raises:
+        InvalidValue: the result does not answer the job.
+        NotFound: it names a run that is not there.
+        Conflict: the job has another result, or was cancelled.
+    """
+    check_result(job, result)
+    if result.run is not None and store.runs.get_run(result.run).device != job.device:
+        raise InvalidValue("result.run", f"'{result.run}' is a run of another device")
+    if result.kernels is not None:
+        counts = {f"network:{job.space}:{genotype}": kernels for genotype, kernels in result.kernels.items()}
+        store.kernels.put(job.device, str(result.runtime or job.runtime), counts)
+    nominal_ms = 1.0
+    if job.promise is not None:
+        nominal_ms = _table(store, job.promise.table_hash).canary_nominal_ms
+    return store.jobs.complete(job_id, result, verify(job, result, nominal_ms))
+
+
+def _table(store: Store, table_hash: str) -> LatencyTable:
+    return read_table(json.loads(store.tables.get_bytes(table_hash)))

@@ -1,0 +1,47 @@
+"""Which graphs the server builds and which models it takes."""
+
+from __future__ import annotations
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from shared.errors import InvalidValue
+from shared.measurements.graph_spec import CanaryGraph, ChainGraph, GraphSpec, KernelGraph, NetworkGraph, ParallelGraph
+from shared.spaces.primitives import parameter_count
+
+_BYTES_PER_WEIGHT = 4
+PER_CHANNEL = 4
+"""Numbers that a batch norm keeps for a channel, more than any other kernel without weights."""
+
+
+def check_size(reference: GraphSpec, limit_mb: int) -> None:
+    """Raise InvalidValue if the graph's weights exceed the limit: a reference of 60 letters can name terabytes."""
+    size_mb = _weights(reference) * _BYTES_PER_WEIGHT / 2**20
+    if size_mb > limit_mb:
+        raise InvalidValue(
+            "graph", f"its weights would take {size_mb:,.0f} MiB, the limit is {limit_mb} MiB (setting max_graph_mb)"
+        )
+
+
+def check_model(content: bytes) -> None:
+    """Raise InvalidValue unless the bytes are one self-contained, valid ONNX model."""
+    try:
+        model = onnx.load_model_from_string(content)
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+            raise InvalidValue("model", "keeps weights in other files; upload it with its weights inside")
+        onnx.checker.check_model(content)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        line = " ".join(str(error).split())[:300]
+        raise InvalidValue("model", f"is not a valid ONNX file: {line}") from error
+
+
+def _weights(reference: GraphSpec) -> int:
+    if isinstance(reference, ChainGraph | ParallelGraph):
+        return reference.copies * parameter_count(reference.key)
+    if isinstance(reference, KernelGraph):
+        kernel = reference.kernel
+        return reference.copies * (kernel.weights() + PER_CHANNEL * max(kernel.input[:2] + kernel.output[:2]))
+    if isinstance(reference, NetworkGraph):
+        return reference.space.parameter_count(reference.genotype)
+    assert isinstance(reference, CanaryGraph)
+    return 0

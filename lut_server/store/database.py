@@ -1,0 +1,215 @@
+"""Connections, transactions and migrations, for SQLite and for PostgreSQL.
+
+Both give the code above the same promises: a read sees one consistent state, a write happens whole or not at all. How
+two writers meet differs. SQLite has one writer at a time: a transaction that will write takes the write lock at its
+start, for one that reads first and upgrades later fails at once when another wrote in between. PostgreSQL has many:
+there a method locks the rows that its decision rests on (`with_for_update`, which SQLite's dialect leaves out), and
+inserts what another may be inserting right now with `insert_missing`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from lut_server.store.engines import BUSY_TIMEOUT_S, MIGRATION_LOCK, make_engine
+from shared.errors import InvalidValue, LutnasError, SchemaTooNew
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """One database by its URL, migrated to this code's schema when opened.
+
+    Args:
+        url: of SQLAlchemy; `sqlite:///FILE` or `postgresql+psycopg://…`.
+        busy_timeout_s: how long a statement waits for a lock that another holds.
+
+    Raises:
+        InvalidValue: the URL is not one.
+        SchemaTooNew: a newer lutnas migrated the database.
+        LutnasError: it cannot be opened.
+    """
+
+    def __init__(self, url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self._url = _parse(url)
+        self.engine = make_engine(self._url, busy_timeout_s)
+        # PostgreSQL's default lets every statement see another state; SQLite's reads are snapshots anyway.
+        snapshots = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reading = self.engine.execution_options(**snapshots)
+        self._writing = self.engine.execution_options(writes=True)
+        self._busy_timeout_s = busy_timeout_s
+        # Threads of this process wait for each other in turn; SQLite's own way is to sleep and try again.
+        self._turn = threading.Lock() if self.is_sqlite else None
+        self._watch: sqlite3.Connection | None = None
+        self._watch_lock = threading.Lock()
+        try:
+            self._migrate()
+        except (LutnasError, DBAPIError) as error:
+            self.engine.dispose()
+            if isinstance(error, LutnasError):
+                raise
+            said = " ".join(str(error.orig).split())
+            raise LutnasError(f"cannot open the database {self.name}: {said}") from error
+
+    @property
+    def name(self) -> str:
+        """The URL without its password."""
+        return self._url.render_as_string(hide_password=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite, and not PostgreSQL."""
+        return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def path(self) -> Path | None:
+        """SQLite's file; None for PostgreSQL."""
+        return Path(self._url.database or "") if self.is_sqlite else None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads: one consistent state."""
+        with self._reading.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: committed at the end, rolled back on an exception."""
+        # Whoever waited in vain for a turn hears from SQLite itself that the database is locked.
+        has_turn = self._turn is not None and self._turn.acquire(timeout=self._busy_timeout_s)
+        try:
+            with self._writing.connect() as connection, connection.begin():
+                yield connection
+        finally:
+            if has_turn and self._turn is not None:
+                self._turn.release()
+
+    def revision(self) -> str:
+        """Schema revision that the database is at."""
+        with self.read() as connection:
+            return _revision(connection) or "none"
+
+    def find_version(self) -> int | None:
+        """SQLite's count of the changes by any connection but the one that asks; None for PostgreSQL."""
+        if not self.is_sqlite:
+            return None
+        with self._watch_lock:
+            if self._watch is None:
+                # It waits for no lock: whoever asks may be the one thread that serves all requests.
+                self._watch = sqlite3.connect(str(self.path), 0, isolation_level=None, check_same_thread=False)
+            try:
+                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+            except sqlite3.Error:
+                return None  # whoever reads next says what is wrong
+            return int(version)
+
+    def downgrade(self, revision: str) -> tuple[str, ...]:
+        """Migrate back to an older schema; the revisions that were undone, the newest first.
+
+        Raises:
+            InvalidValue: there is no such revision.
+        """
+        config = migration_config()
+        known = [one.revision for one in ScriptDirectory.from_config(config).walk_revisions()]
+        if revision not in known:
+            raise InvalidValue("revision", f"'{revision[:40]}' is none of {', '.join(sorted(known))}")
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            config.attributes["connection"] = connection
+            command.downgrade(config, revision)
+        return tuple(known[: known.index(revision)])
+
+    def vacuum(self) -> None:
+        """Give the room of what was deleted back to the disk; waits for nobody's transaction in between."""
+        autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with autocommit.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            if self.is_sqlite:
+                raw.commit()
+            raw.execute("VACUUM")
+
+    def close(self) -> None:
+        """Close all connections; they are made again when they are needed."""
+        self.engine.dispose()
+        with self._watch_lock:
+            if self._watch is not None:
+                self._watch.close()
+            self._watch = None
+
+    def _migrate(self) -> None:
+        config = migration_config()
+        script = ScriptDirectory.from_config(config)
+        with self.read() as connection:
+            if self._is_current(script, _revision(connection)):
+                return  # the usual case waits for no writer
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            self._is_current(script, _revision(connection))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def _is_current(self, script: ScriptDirectory, current: str | None) -> bool:
+        newest = script.get_current_head() or "0"
+        if current is not None and current not in {one.revision for one in script.walk_revisions()}:
+            raise SchemaTooNew(f"the database {self.name}", _number(current), _number(newest))
+        return current == newest
+
+
+def migration_config() -> Config:
+    """Alembic's settings; it works over the connection that is put into their `attributes`."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def newest_revision() -> str:
+    """Schema revision of this code."""
+    return ScriptDirectory.from_config(migration_config()).get_current_head() or "none"
+
+
+def insert_missing(connection: Connection, table: Table, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
+    """Insert the rows whose unique keys are free, and return how many were.
+
+    A row that another transaction is inserting right now is waited for: afterwards it is there, whoever won.
+    """
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(table).on_conflict_do_nothing()
+    options = {"preserve_rowcount": True}
+    if isinstance(rows, Mapping) or dialect is postgresql:
+        return connection.execute(statement.execution_options(**options), rows).rowcount
+    # Straight to the driver: what SQLAlchemy does to each row of plain values takes as long as storing it.
+    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    values = [tuple(map(row.__getitem__, compiled.positiontup or ())) for row in rows]
+    return connection.exec_driver_sql(compiled.string, values, execution_options=options).rowcount
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise InvalidValue("database_url", "is not an SQLAlchemy URL such as sqlite:///lutnas.db") from error
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _number(revision: str) -> int:
+    return int(revision) if revision.isdigit() else 0

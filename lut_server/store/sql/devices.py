@@ -1,0 +1,107 @@
+"""Devices in the database."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from lut_server import error_codes
+from lut_server.clock import Clock, stamp
+from lut_server.store import schema
+from lut_server.store.database import Database, insert_missing
+from lut_server.store.store import Device
+from shared.device_status import DeviceStatus
+from shared.wire import canonical_json, from_wire
+
+_STATUSES = schema.device_statuses.c
+_QUERY = select(schema.devices, _STATUSES.content, _STATUSES.reported_at).outerjoin(schema.device_statuses)
+
+
+class SqlDevices:
+    """Implements `lut_server.store.store.DeviceStore`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def register(self, name: str, probe: dict[str, str]) -> tuple[Device, bool]:
+        now, encoded = stamp(self._clock()), canonical_json(probe).decode()
+        values = {"name": name, "probe": encoded, "created_at": now, "last_seen_at": now}
+        with self._database.write() as connection:
+            is_new = insert_missing(connection, schema.devices, values) > 0
+            if not is_new:
+                renewed = update(schema.devices).where(schema.devices.c.name == name)
+                connection.execute(renewed.values(probe=encoded, last_seen_at=now))
+            row = _find(connection, name)
+        assert row is not None
+        return _device(row), is_new
+
+    def get(self, name: str) -> Device:
+        with self._database.read() as connection:
+            require_device(connection, name)
+            row = _find(connection, name)
+        assert row is not None
+        return _device(row)
+
+    def touch(self, name: str) -> None:
+        with self._database.write() as connection:
+            touch_device(connection, name, stamp(self._clock()))
+
+    def report(self, name: str, status: DeviceStatus) -> Device:
+        now = stamp(self._clock())
+        with self._database.write() as connection:
+            require_device(connection, name)
+            keep_status(connection, name, now, status)
+            touch_device(connection, name, now)
+            row = _find(connection, name)
+        assert row is not None
+        return _device(row)
+
+    def list(self) -> tuple[Device, ...]:
+        with self._database.read() as connection:
+            rows = connection.execute(_QUERY.order_by(schema.devices.c.created_at, schema.devices.c.name))
+            return tuple(_device(row) for row in rows)
+
+
+def require_device(connection: Connection, name: str) -> None:
+    """Raise unknown_device unless the device is registered."""
+    if _find(connection, name) is None:
+        known: builtins.list[str] = list(connection.scalars(select(schema.devices.c.name)))
+        raise error_codes.unknown_device(name, known)
+
+
+def touch_device(connection: Connection, name: str, now: str) -> None:
+    """Note within a transaction, last of all, that the device was heard of: every writer of the device comes here."""
+    connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(last_seen_at=now))
+
+
+def note_asked(connection: Connection, name: str, now: str, status: DeviceStatus | None = None) -> None:
+    """Note within a transaction, last of all, that an agent asked for work of the device or is at it, and what it says.
+
+    The device's status is locked before the device, here and wherever both are.
+    """
+    if status is not None:
+        keep_status(connection, name, now, status)
+    values = {"last_seen_at": now, "last_asked_at": now}
+    connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(values))
+
+
+def keep_status(connection: Connection, name: str, now: str, status: DeviceStatus) -> None:
+    """Keep a device's status within a transaction."""
+    values = {"device": name, "content": canonical_json(status).decode(), "reported_at": now}
+    if insert_missing(connection, schema.device_statuses, values) == 0:
+        connection.execute(update(schema.device_statuses).where(schema.device_statuses.c.device == name).values(values))
+
+
+def _find(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(_QUERY.where(schema.devices.c.name == name)).one_or_none()
+
+
+def _device(row: Row[Any]) -> Device:
+    status = None if row.content is None else from_wire(DeviceStatus, json.loads(row.content))
+    return Device(
+        row.name, json.loads(row.probe), row.created_at, row.last_seen_at, row.last_asked_at, status, row.reported_at
+    )

@@ -1,0 +1,87 @@
+"""Kernel counts in the database: by device, runtime and graph."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import bindparam, select, update
+
+from lut_server.clock import Clock, stamp
+from lut_server.store import schema
+from lut_server.store.database import Database, insert_missing
+from lut_server.store.sql.devices import require_device
+from lut_server.store.store import Stored
+from shared.measurements.graph_spec import NetworkGraph, parse_graph_spec
+
+Counts = Mapping[str, Mapping[str, int]]
+_KERNELS = schema.kernel_counts.c
+_MOST_AT_ONCE = 500
+
+
+class SqlKernels:
+    """Implements `lut_server.store.store.KernelStore`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def put(self, device: str, runtime: str, counts: Counts) -> Stored:
+        now = stamp(self._clock())
+        rows = [
+            {
+                "device": device,
+                "runtime": runtime,
+                "graph_hash": _digest(graph),
+                "graph": graph,
+                "space": _space(graph),
+                "counts": json.dumps(dict(kernels), sort_keys=True, separators=(",", ":")),
+                "created_at": now,
+            }
+            for graph, kernels in counts.items()
+        ]
+        rows.sort(key=lambda row: str(row["graph_hash"]))  # writers that lock in one order never wait in a circle
+        with self._database.write() as connection:
+            require_device(connection, device)
+            stored = insert_missing(connection, schema.kernel_counts, rows) if rows else 0
+            if stored < len(rows):
+                outdated = update(schema.kernel_counts).where(
+                    _KERNELS.device == device,
+                    _KERNELS.runtime == runtime,
+                    _KERNELS.graph_hash == bindparam("of_graph"),
+                    _KERNELS.counts != bindparam("newest"),
+                )
+                renewed = outdated.values(counts=bindparam("newest"), created_at=now)
+                newest = [{"of_graph": row["graph_hash"], "newest": row["counts"]} for row in rows]
+                stored += connection.execute(renewed.execution_options(preserve_rowcount=True), newest).rowcount
+            return Stored(stored, len(rows) - stored)
+
+    def of_graphs(self, device: str, runtime: str, graphs: Sequence[str]) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(graphs), _MOST_AT_ONCE):
+                digests = [_digest(graph) for graph in graphs[start : start + _MOST_AT_ONCE]]
+                query = select(_KERNELS.graph, _KERNELS.counts).where(
+                    _KERNELS.device == device, _KERNELS.runtime == runtime, _KERNELS.graph_hash.in_(digests)
+                )
+                found.update({row.graph: json.loads(row.counts) for row in connection.execute(query)})
+        return found
+
+    def of_space(self, device: str, runtime: str, space: str) -> dict[str, dict[str, int]]:
+        query = select(_KERNELS.graph, _KERNELS.counts).where(
+            _KERNELS.device == device, _KERNELS.runtime == runtime, _KERNELS.space == space
+        )
+        begins = len(f"network:{space}:")
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(_KERNELS.number)).all()
+        return {row.graph[begins:]: json.loads(row.counts) for row in rows}
+
+
+def _digest(graph: str) -> str:
+    return hashlib.sha256(graph.encode()).hexdigest()
+
+
+def _space(graph: str) -> str | None:
+    spec = parse_graph_spec(graph)
+    return str(spec.space) if isinstance(spec, NetworkGraph) else None

@@ -1,0 +1,72 @@
+"""Pairing codes in the database: one row a device, so that a new code ends the one before it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from lut_server.clock import Clock, stamp
+from lut_server.store import schema
+from lut_server.store.database import Database, insert_missing
+from lut_server.store.sql.tokens import token_values
+from lut_server.store.store import Pairing, PairingRecord, TokenRecord
+
+_PAIRINGS = schema.pairings.c
+_KEPT = timedelta(days=1)
+"""After its end: whoever comes late, or second, hears why."""
+
+
+class SqlPairings:
+    """Implements `lut_server.store.store.PairingStore`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def put(self, pairing: Pairing, digest: bytes) -> None:
+        values = {**vars(pairing), "digest": digest}
+        with self._database.write() as connection:
+            self._clear(connection)
+            if insert_missing(connection, schema.pairings, values) == 0:
+                connection.execute(update(schema.pairings).where(_PAIRINGS.device == pairing.device).values(values))
+
+    def find(self, device: str) -> PairingRecord | None:
+        with self._database.read() as connection:
+            row = connection.execute(select(schema.pairings).where(_PAIRINGS.device == device)).one_or_none()
+        return None if row is None else PairingRecord(_pairing(row), row.digest)
+
+    def redeem(self, device: str, digest: bytes, token: TokenRecord) -> bool:
+        unused = (_PAIRINGS.device == device, _PAIRINGS.digest == digest, _PAIRINGS.token.is_(None))
+        with self._database.write() as connection:
+            # One statement looks and takes: of two at once the second finds it taken.
+            taken = connection.execute(
+                update(schema.pairings)
+                .where(*unused, _PAIRINGS.expires_at > stamp(self._clock()))
+                .values(token=token.summary.id)
+            )
+            if taken.rowcount == 0:
+                return False
+            connection.execute(insert(schema.tokens).values(token_values(token)))
+        return True
+
+    def end(self, device: str) -> bool:
+        with self._database.write() as connection:
+            ended = connection.execute(
+                delete(schema.pairings).where(_PAIRINGS.device == device, _PAIRINGS.token.is_(None))
+            )
+        return ended.rowcount > 0
+
+    def list(self) -> tuple[Pairing, ...]:
+        with self._database.write() as connection:
+            self._clear(connection)
+            rows = connection.execute(select(schema.pairings).order_by(_PAIRINGS.created_at, _PAIRINGS.device))
+            return tuple(_pairing(row) for row in rows)
+
+    def _clear(self, connection: Connection) -> None:
+        connection.execute(delete(schema.pairings).where(_PAIRINGS.expires_at < stamp(self._clock() - _KEPT)))
+
+
+def _pairing(row: Row[Any]) -> Pairing:
+    return Pairing(row.device, row.created_at, row.expires_at, row.token_days, row.token)

@@ -1,0 +1,209 @@
+"""Runs and measurements in the database."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, case, func, select, update
+from sqlalchemy.sql.functions import count
+
+from lut_server import error_codes
+from lut_server.clock import Clock, stamp
+from lut_server.store import schema
+from lut_server.store.database import Database, insert_missing
+from lut_server.store.sql.devices import require_device, touch_device
+from lut_server.store.sql.tables import add_table, get_summary
+from lut_server.store.store import Stored, StoredRun, TableSummary, WrittenMeasurement
+from shared.measurements.measurement import Measurement, Run
+from shared.measurements.plan import ROLES
+from shared.tables.table import LatencyTable
+from shared.wire import canonical_json, from_wire
+
+_RUNS, _MEASUREMENTS, _NOMINALS = schema.runs.c, schema.measurements.c, schema.canary_nominals.c
+_MOST_AT_ONCE = 500
+
+
+class SqlRuns:
+    """Implements `lut_server.store.store.RunStore`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def put(self, run: Run) -> bool:
+        now, content = stamp(self._clock()), canonical_json(run).decode()
+        with self._database.write() as connection:
+            require_device(connection, run.device)
+            values = {"id": run.id, "device": run.device, "content": content, "created_at": now}
+            is_new = insert_missing(connection, schema.runs, values) > 0
+            if not is_new and _get(connection, run.id).content != content:
+                raise error_codes.refused("conflict", f"run '{run.id}' was uploaded before with other content")
+            touch_device(connection, run.device, now)
+            return is_new
+
+    def get(self, run_id: str) -> StoredRun:
+        with self._database.read() as connection:
+            return _stored(connection, _get(connection, run_id))
+
+    def get_run(self, run_id: str) -> Run:
+        with self._database.read() as connection:
+            return from_wire(Run, json.loads(_get(connection, run_id).content))
+
+    def list(self, device: str | None = None) -> tuple[StoredRun, ...]:
+        query = select(schema.runs).order_by(_RUNS.number)
+        if device is not None:
+            query = query.where(_RUNS.device == device)
+        with self._database.read() as connection:
+            return tuple(_stored(connection, row) for row in connection.execute(query).all())
+
+    def find_newest(self, device: str) -> StoredRun | None:
+        query = select(schema.runs).where(_RUNS.device == device).order_by(_RUNS.number.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+            return None if row is None else _stored(connection, row)
+
+    def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
+        return self.add_written(run_id, [write_measurement(measurement) for measurement in batch])
+
+    def add_written(self, run_id: str, batch: Sequence[WrittenMeasurement]) -> Stored:
+        rows = [{"run": run_id, "id": one.id, "content_hash": one.digest, "content": one.content} for one in batch]
+        with self._database.write() as connection:
+            run = _get(connection, run_id, lock=True)
+            stored = insert_missing(connection, schema.measurements, rows) if rows else 0
+            if stored < len(rows):
+                _require_same(connection, run_id, batch)
+            if stored and run.table_hash is not None:
+                raise error_codes.refused("conflict", f"run '{run_id}' is finished: it takes no new measurements")
+            touch_device(connection, run.device, stamp(self._clock()))
+            return Stored(stored, len(rows) - stored)
+
+    def drop_raw(self, finished_before: str) -> tuple[int, int]:
+        due = select(_RUNS.id).where(
+            _RUNS.table_hash.is_not(None), _RUNS.created_at < finished_before, _RUNS.raw_dropped_at.is_(None)
+        )
+        with self._database.read() as connection:
+            runs = connection.scalars(due.order_by(_RUNS.number)).all()
+        return len(runs), sum(map(self._drop_raw, runs))
+
+    def _drop_raw(self, run_id: str) -> int:
+        query = select(_MEASUREMENTS.number, _MEASUREMENTS.content).where(_MEASUREMENTS.run == run_id)
+        with self._database.write() as connection:
+            _get(connection, run_id, lock=True)
+            rows = [
+                {"of_number": row.number, "kept": canonical_json(read_measurement(row.content).without_raw()).decode()}
+                for row in connection.execute(query)
+            ]
+            reduced = update(schema.measurements).where(_MEASUREMENTS.number == bindparam("of_number"))
+            if rows:
+                connection.execute(reduced.values(content=bindparam("kept")), rows)
+            dropped = update(schema.runs).where(_RUNS.id == run_id).values(raw_dropped_at=stamp(self._clock()))
+            connection.execute(dropped)
+            return len(rows)
+
+    def measurements(self, run_id: str) -> tuple[Measurement, ...]:
+        with self._database.read() as connection:
+            _get(connection, run_id)
+            query = select(_MEASUREMENTS.content).where(_MEASUREMENTS.run == run_id).order_by(_MEASUREMENTS.number)
+            contents = connection.scalars(query).all()
+        return tuple(map(read_measurement, contents))
+
+    def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
+        of_run = (_MEASUREMENTS.run == run_id) & _MEASUREMENTS.content.contains('"role":"kernel"')
+        query = select(_MEASUREMENTS.content).where(of_run).order_by(_MEASUREMENTS.number)
+        with self._database.read() as connection:
+            contents = connection.scalars(query).all()
+        found = tuple(map(read_measurement, contents))
+        return tuple(one for one in found if one.role == "kernel")
+
+    def count_roles(self, run_id: str) -> dict[str, int]:
+        # Canonical JSON: in a text these quotation marks would be escaped.
+        is_of = {role: _MEASUREMENTS.content.contains(f'"role":"{role}"') for role in ROLES}
+        counts = (func.sum(case((condition, 1), else_=0)).label(role) for role, condition in is_of.items())
+        query = select(*counts).where(_MEASUREMENTS.run == run_id)
+        with self._database.read() as connection:
+            _get(connection, run_id)
+            row = connection.execute(query).one()
+        return {role: int(getattr(row, role) or 0) for role in ROLES}
+
+    def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
+        with self._database.read() as connection:
+            return _find_nominal(connection, device, runtime, canary)
+
+    def finish(self, run_id: str, table: LatencyTable) -> TableSummary:
+        now = stamp(self._clock())
+        with self._database.write() as connection:
+            run = _get(connection, run_id, lock=True)
+            if run.table_hash is not None:
+                return get_summary(connection, run.table_hash)
+            _settle_nominal(connection, run_id, table, now)
+            add_table(connection, table, now)
+            connection.execute(update(schema.runs).where(_RUNS.id == run_id).values(table_hash=table.hash))
+            return get_summary(connection, table.hash)
+
+
+def _get(connection: Connection, run_id: str, lock: bool = False) -> Row[Any]:
+    query = select(schema.runs).where(_RUNS.id == run_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise error_codes.refused("unknown_run", f"no run has the id '{run_id[:80]}'")
+    return row
+
+
+def write_measurement(measurement: Measurement) -> WrittenMeasurement:
+    """The measurement as it is stored."""
+    content = canonical_json(measurement)
+    return WrittenMeasurement(measurement.id, content.decode(), hashlib.sha256(content).hexdigest())
+
+
+def _require_same(connection: Connection, run_id: str, batch: Sequence[WrittenMeasurement]) -> None:
+    """Raise Conflict unless every measurement of a batch is the one that is stored under its id."""
+    known: dict[str, Row[Any]] = {}
+    for start in range(0, len(batch), _MOST_AT_ONCE):
+        ids = [one.id for one in batch[start : start + _MOST_AT_ONCE]]
+        query = select(_MEASUREMENTS.id, _MEASUREMENTS.content_hash, _MEASUREMENTS.content)
+        found = connection.execute(query.where(_MEASUREMENTS.run == run_id, _MEASUREMENTS.id.in_(ids)))
+        known.update({row.id: row for row in found})
+    for one in batch:
+        if not _is_same(one, known[one.id]):
+            problem = f"measurement '{one.id}' of run '{run_id}' was uploaded before with other content"
+            raise error_codes.refused("conflict", problem)
+
+
+def _is_same(written: WrittenMeasurement, row: Row[Any]) -> bool:
+    """Whether both are one measurement; only then may their texts differ (1.0 or 1.00)."""
+    if written.digest == row.content_hash:
+        return True
+    canonical = write_measurement(read_measurement(written.content))
+    return canonical.digest in (row.content_hash, write_measurement(read_measurement(row.content)).digest)
+
+
+def read_measurement(content: str) -> Measurement:
+    """A measurement from how it is stored."""
+    return from_wire(Measurement, json.loads(content))
+
+
+def _stored(connection: Connection, row: Row[Any]) -> StoredRun:
+    number = connection.scalar(select(count()).select_from(schema.measurements).where(_MEASUREMENTS.run == row.id))
+    run = from_wire(Run, json.loads(row.content))
+    return StoredRun(run, number or 0, row.table_hash is not None, row.table_hash, row.raw_dropped_at)
+
+
+def _find_nominal(connection: Connection, device: str, runtime: str, canary: str) -> float | None:
+    return connection.scalar(
+        select(_NOMINALS.nominal_ms).where(
+            _NOMINALS.device == device, _NOMINALS.runtime == runtime, _NOMINALS.canary == canary
+        )
+    )
+
+
+def _settle_nominal(connection: Connection, run_id: str, table: LatencyTable, now: str) -> None:
+    key = {"device": table.device, "runtime": str(table.runtime.of_canary), "canary": table.canary}
+    values = {**key, "nominal_ms": table.canary_nominal_ms, "run": run_id, "created_at": now}
+    is_first = insert_missing(connection, schema.canary_nominals, values) > 0
+    if not is_first and _find_nominal(connection, **key) != table.canary_nominal_ms:
+        raise error_codes.refused(
+            "conflict", f"another run of {table.device} has set the canary's nominal time meanwhile"
+        )

@@ -1,0 +1,91 @@
+"""Latency tables in the database: kept as the bytes that are served."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, case, or_, select
+from sqlalchemy.sql.functions import func
+
+from lut_server import error_codes
+from lut_server.clock import Clock, stamp
+from lut_server.store import schema
+from lut_server.store.database import Database, insert_missing
+from lut_server.store.store import TableSummary
+from shared.tables.table import HeldOutError, LatencyTable
+from shared.tables.table_source import IMPORTED_ENGINE
+from shared.wire import canonical_json, from_wire
+
+_TABLES = schema.latency_tables.c
+_SUMMARY = [column for column in _TABLES if column.name != "content"]
+
+
+class SqlTables:
+    """Implements `lut_server.store.store.TableStore`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def get_bytes(self, table_hash: str) -> bytes:
+        with self._database.read() as connection:
+            content = connection.scalar(select(_TABLES.content).where(_TABLES.hash == table_hash))
+        if content is None:
+            raise error_codes.refused("no_table", f"no table has the hash {table_hash[:80]}")
+        return bytes(content)
+
+    def put_imported(self, table: LatencyTable) -> bool:
+        now = stamp(self._clock())
+        with self._database.write() as connection:
+            probe = canonical_json({"imported": str(table.source)}).decode()
+            values = {"name": table.device, "probe": probe, "created_at": now, "last_seen_at": now}
+            insert_missing(connection, schema.devices, values)
+            return add_table(connection, table, now)
+
+    def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
+        imported = case((_TABLES.runtime.startswith(f"{IMPORTED_ENGINE}-"), 1), else_=0)
+        other = case((_TABLES.runtime.contains("/fp32/", autoescape=True), 0), else_=1)
+        query = _of_device(device).order_by(imported, other, _TABLES.number.desc()).limit(1)
+        if space:
+            begins = func.substr(_TABLES.space, 1, len(space) + 1) == f"{space}/"
+            query = query.where(or_(_TABLES.space == space, begins))
+        if runtime is not None:
+            query = query.where(_TABLES.runtime == runtime)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _summary(row)
+
+    def list(self, device: str | None = None) -> tuple[TableSummary, ...]:
+        query = select(*_SUMMARY) if device is None else _of_device(device)
+        with self._database.read() as connection:
+            return tuple(_summary(row) for row in connection.execute(query.order_by(_TABLES.number)))
+
+
+def add_table(connection: Connection, table: LatencyTable, now: str) -> bool:
+    """Store a table within a transaction; False if it was there already."""
+    values = {
+        "hash": table.hash,
+        "device": table.device,
+        "space": table.space,
+        "runtime": str(table.runtime),
+        "canary_nominal_ms": table.canary_nominal_ms,
+        "held_out": None if table.held_out is None else canonical_json(table.held_out).decode(),
+        "created_at": now,
+        "content": canonical_json(table),
+    }
+    return insert_missing(connection, schema.latency_tables, values) > 0
+
+
+def get_summary(connection: Connection, table_hash: str) -> TableSummary:
+    """Summary, within a transaction, of a table that is there."""
+    return _summary(connection.execute(select(*_SUMMARY).where(_TABLES.hash == table_hash)).one())
+
+
+def _of_device(device: str) -> Select[Any]:
+    return select(*_SUMMARY).where(_TABLES.device == device)
+
+
+def _summary(row: Row[Any]) -> TableSummary:
+    held_out = None if row.held_out is None else from_wire(HeldOutError, json.loads(row.held_out))
+    return TableSummary(row.device, row.space, row.runtime, row.hash, row.created_at, row.canary_nominal_ms, held_out)

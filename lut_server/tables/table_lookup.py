@@ -1,0 +1,64 @@
+"""Which table is meant by a device, a space and perhaps a runtime, and what to say where there is none."""
+
+from __future__ import annotations
+
+from lut_server.error_codes import refused
+from lut_server.store.store import Store, TableSummary
+from shared.errors import WrongUse
+from shared.runtime import PRECISIONS, runtime_parts
+from shared.spaces import Space, make_space, parse_space
+from shared.tables.table import profile_command
+
+
+def get_table(store: Store, device: str, space: str = "", runtime: str | None = None) -> TableSummary:
+    """The newest table of the device whose space is `space` or begins with its parts, and whose runtime fits.
+
+    Args:
+        store: of the tables.
+        device: name of the device.
+        space: a space, or its first parts; empty takes any.
+        runtime: a runtime, or some of its parts in any order (`CUDAExecutionProvider/threads=1`); None takes any. What
+            says nothing of the precision gets fp32 first.
+
+    Raises:
+        NotFound: unknown_device; or no_table, naming what exists and the command that would measure the rest.
+    """
+    store.devices.get(device)
+    wanted = space.strip("/")
+    table = store.tables.find(device, wanted, runtime)
+    if table is not None:
+        return table
+    existing = store.tables.list(device)
+    parts = set((runtime or "").strip("/").split("/"))
+    newest_first = tuple(reversed(existing))
+    for one in sorted(newest_first, key=lambda one: "/fp32/" not in one.runtime):
+        if f"{one.space}/".startswith(f"{wanted}/" if wanted else "") and parts <= runtime_parts(one.runtime):
+            return one
+    there = sorted({f"{one.space} on {one.runtime}" for one in existing})
+    of_runtime = f" on {runtime}" if runtime else ""
+    raise refused(
+        "no_table",
+        f"{device} has no table of {wanted or 'any space'}{of_runtime} (it has: {'; '.join(there) or 'none yet'}); "
+        f"measure it with: {_command(device, wanted, runtime)}",
+    )
+
+
+def _command(device: str, space: str, runtime: str | None) -> str:
+    """The profile command of a space whose trailing parts may be missing."""
+    precision = next((one for one in (runtime or "").split("/") if one in PRECISIONS), "fp32")
+    try:
+        whole = whole_space(space)
+    except WrongUse:
+        whole = make_space("nas-bench-201")
+    return profile_command(device, whole, precision)
+
+
+def whole_space(text: str) -> Space:
+    """The space whose trailing parts may be missing, with the space's own parameters for these.
+
+    Raises:
+        WrongUse: there is no such space.
+    """
+    name, *parts = text.split("/")
+    defaults = str(make_space(name)).split("/")
+    return parse_space("/".join([defaults[0], *parts, *defaults[1 + len(parts) :]]))

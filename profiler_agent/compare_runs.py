@@ -1,0 +1,266 @@
+"""What changed between two runs: op by op, network by network, and over all whole networks.
+
+Compared are ratios to the canary, round by round, so that a machine that was busier on one day than on the other does
+not count as changed. A change that hits everything alike, the canary too, is not in the ratios: the canary's own time
+stands beside them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler_agent.two_samples import bootstrap_median_ratios, percentile_interval
+from shared.errors import LutnasError
+from shared.measurements.measurement import Measurement, Run, quantile
+from shared.measurements.significance import holm, mann_whitney_p, smallest_p
+
+SIGNIFICANT = 0.05
+SMALLEST_EFFECT = 0.01
+"""One file loaded twice differs by up to a percent: less is not called a change, however significant."""
+RESAMPLES = 1000
+NETWORK_ROLES = ("calibration", "held_out", "verification")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One subject in both runs.
+
+    Attributes:
+        ratio: median after over median before; above 1 is slower. None where it means nothing: a marginal cost is a
+            difference, and noise can make it zero or negative.
+        p: of the rank test, corrected for the number of subjects.
+        verdict: "slower", "faster", "same", or "changed" where there is no ratio.
+    """
+
+    subject: str
+    role: str
+    before: float
+    after: float
+    ratio: float | None
+    low: float | None
+    high: float | None
+    p: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class WholeNetworks:
+    """The geometric mean of the ratios of all common networks, with its 95 % interval."""
+
+    networks: int
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs side by side.
+
+    Attributes:
+        unit: of `before` and `after`: "canaries" or "ms".
+        changes: the largest effect first.
+        whole: None where the runs have no network in common.
+        canary_ratio: the canary's own time by the clock, after over before; the machine's drift is in it.
+        differences: what is not the same of device and software, before and after.
+        only_before, only_after: how many subjects one run has alone.
+        too_few_rounds: subjects that could not have been found changed, however much they are.
+    """
+
+    before: str
+    after: str
+    unit: str
+    changes: tuple[Change, ...]
+    whole: WholeNetworks | None
+    canary_ratio: float
+    differences: dict[str, tuple[str, str]]
+    only_before: int
+    only_after: int
+    too_few_rounds: int
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """What a comparison needs of a run."""
+
+    run: Run
+    measurements: tuple[Measurement, ...]
+
+
+def compare(before: MeasuredRun, after: MeasuredRun, raw: bool = False, seed: int = 0) -> Comparison:
+    """Compare two runs.
+
+    Args:
+        before: the run to compare with.
+        after: the run that may be slower or faster.
+        raw: compare ms as the clock showed them, drift of the machine included, instead of ratios to the canary.
+        seed: of the bootstrap.
+
+    Raises:
+        LutnasError: there is nothing to compare.
+    """
+    if before.run.canary != after.run.canary and not raw:
+        raise LutnasError(
+            f"{before.run.canary} and {after.run.canary} are different canaries: their ratios cannot be compared;"
+            " compare ms with --raw"
+        )
+    old, new = _by_subject(before.measurements), _by_subject(after.measurements)
+    common = [key for key in old if key in new]
+    if not common:
+        raise LutnasError("the two runs have no op and no network in common: nothing to compare")
+    rng = np.random.default_rng(seed)
+    samples = [(_sample(old[key], raw), _sample(new[key], raw)) for key in common]
+    draws = [bootstrap_median_ratios(a, b, rng, RESAMPLES) if _is_ratio_scale(a, b) else None for a, b in samples]
+    p_values = holm([mann_whitney_p(a.tolist(), b.tolist()) for a, b in samples])
+    changes = [
+        _judge(new[key], a, b, drawn, p) for key, (a, b), drawn, p in zip(common, samples, draws, p_values, strict=True)
+    ]
+    networks = [index for index, key in enumerate(common) if key[0] == "network" and draws[index] is not None]
+    whole = _whole([changes[i] for i in networks], [drawn for i in networks if (drawn := draws[i]) is not None], rng)
+    return Comparison(
+        before.run.id,
+        after.run.id,
+        "ms" if raw else "canaries",
+        tuple(sorted(changes, key=_effect, reverse=True)),
+        whole,
+        _usual_canary_ms(after.measurements) / _usual_canary_ms(before.measurements),
+        _differences(before.run, after.run),
+        len(old) - len(common),
+        len(new) - len(common),
+        sum(len(common) * smallest_p(len(a), len(b)) >= SIGNIFICANT for a, b in samples),
+    )
+
+
+def is_slower(comparison: Comparison, threshold: float) -> bool:
+    """Whether whole networks got slower beyond the threshold, and not by chance.
+
+    Raises:
+        LutnasError: the runs have no network in common.
+    """
+    if comparison.whole is None:
+        raise LutnasError("the two runs have no whole network in common: --threshold has nothing to judge")
+    return comparison.whole.ratio > threshold and comparison.whole.low > 1.0
+
+
+_Key = tuple[str, str, str, str | None, int]
+
+
+def _by_subject(measurements: Sequence[Measurement]) -> dict[_Key, Measurement]:
+    """A network may be of the fit in one run and held out in the other: it is the same network.
+
+    Ops alone are left out: they are timed a few times only, and no table is made of them.
+    """
+    return {
+        ("network" if one.role in NETWORK_ROLES else one.role, one.subject, one.graph, one.minus, one.divisor): one
+        for one in measurements
+        if one.role != "isolated"
+    }
+
+
+def _sample(measurement: Measurement, raw: bool) -> NDArray[np.float64]:
+    """One value per round."""
+    ratios = [one.ratio(measurement.divisor) for one in measurement.rounds]
+    if raw:
+        ratios = [ratio * quantile(one.canary_ms) for ratio, one in zip(ratios, measurement.rounds, strict=True)]
+    return np.array(ratios)
+
+
+def _is_ratio_scale(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
+    """A resampled median is one of the values or between two: with all above zero every ratio of medians is defined."""
+    return bool(before.min() > 0 and after.min() > 0)
+
+
+def _judge(
+    measurement: Measurement,
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    drawn: NDArray[np.float64] | None,
+    p: float,
+) -> Change:
+    old, new = float(np.median(before)), float(np.median(after))
+    if drawn is None:
+        verdict = "changed" if p < SIGNIFICANT else "same"
+        return Change(measurement.subject, measurement.role, old, new, None, None, None, p, verdict)
+    ratio = new / old
+    low, high = percentile_interval(drawn)
+    verdict = "same"
+    if p < SIGNIFICANT and abs(math.log(ratio)) > math.log1p(SMALLEST_EFFECT):
+        verdict = "slower" if ratio > 1 else "faster"
+    return Change(measurement.subject, measurement.role, old, new, ratio, low, high, p, verdict)
+
+
+def _whole(
+    changes: Sequence[Change], draws: Sequence[NDArray[np.float64]], rng: np.random.Generator
+) -> WholeNetworks | None:
+    """Networks are drawn anew as well as their rounds: the interval speaks of networks like these."""
+    if not changes:
+        return None
+    logs = np.log(np.stack(draws))  # (networks, resamples)
+    picked = rng.integers(len(changes), size=logs.shape)
+    means = np.take_along_axis(logs, picked, axis=0).mean(axis=0)
+    ratio = math.exp(float(np.mean([math.log(change.ratio or 1.0) for change in changes])))
+    low, high = percentile_interval(np.exp(means))
+    return WholeNetworks(len(changes), ratio, low, high)
+
+
+def _effect(change: Change) -> float:
+    """What cannot be told as a ratio comes last."""
+    return -1.0 if change.ratio is None else abs(math.log(change.ratio))
+
+
+def _usual_canary_ms(measurements: Sequence[Measurement]) -> float:
+    """The canary on the quiet fifth of the run's rounds."""
+    return quantile(tuple(quantile(one.canary_ms) for measurement in measurements for one in measurement.rounds))
+
+
+def _differences(before: Run, after: Run) -> dict[str, tuple[str, str]]:
+    """What of device and software is not the same; what changes by the minute is left out."""
+    fleeting = {"frequency_mhz", "temperature_c", "memory_mb", "load", "steal_percent", "onnxruntime", "agent"}
+    found = {
+        "device": (before.device, after.device),
+        "runtime": (str(before.runtime), str(after.runtime)),
+        "agent": (before.agent_version, after.agent_version),
+    }
+    for name in sorted((before.probe.keys() & after.probe.keys()) - fleeting):
+        found[name] = (before.probe[name], after.probe[name])
+    return {name: pair for name, pair in found.items() if pair[0] != pair[1]}
+
+
+def comparison_lines(comparison: Comparison, everything: bool = False) -> list[str]:
+    """The comparison for people: changed subjects only, unless everything is asked for."""
+    lines = [f"before     {comparison.before}", f"after      {comparison.after}"]
+    lines += [f"{name:10s} {old} -> {new}" for name, (old, new) in comparison.differences.items()]
+    lines.append(f"canary     {comparison.canary_ratio:.3f} times its time before, by the clock (drift included)")
+    shown = [change for change in comparison.changes if everything or change.verdict != "same"]
+    if shown:
+        lines.append(
+            f"{'ratio':>7s}  {'95 % interval':15s} {'p (Holm)':>9s}  {'':7s}  of {comparison.unit}, slower > 1"
+        )
+    for change in shown:
+        if change.ratio is None or change.low is None or change.high is None:
+            ratio, interval = f"{'-':>7s}", f"{change.before:+.3g} to {change.after:+.3g}"
+        else:
+            ratio, interval = f"{change.ratio:7.3f}", f"{change.low:.3f} to {change.high:.3f}"
+        lines.append(f"{ratio}  {interval:15s} {change.p:9.2g}  {change.verdict:7s}  {change.subject}")
+    same = sum(change.verdict == "same" for change in comparison.changes)
+    lines.append(f"subjects   {len(comparison.changes)} in both runs, {same} of them the same")
+    if comparison.only_before or comparison.only_after:
+        lines.append(f"not common {comparison.only_before} before alone, {comparison.only_after} after alone")
+    if comparison.too_few_rounds:
+        lines.append(
+            f"too short  {comparison.too_few_rounds} have too few rounds to be found changed: take --preset standard"
+        )
+    whole = comparison.whole
+    if whole is None:
+        lines.append("networks   none in both runs")
+    else:
+        lines.append(
+            f"networks   {whole.ratio:.3f} times as long ({whole.low:.3f} to {whole.high:.3f}),"
+            f" geometric mean of {whole.networks}"
+        )
+    return lines

@@ -1,0 +1,4 @@
+"""The machine under the agent: processor, memory, temperature, throttling, emulation.
+
+May import ort.
+"""

@@ -1,0 +1,193 @@
+"""What the operating system says of this machine. What cannot be read is unknown, never an error."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from profiler_agent.host.android_properties import Phone, find_phone, read_properties
+from profiler_agent.host.clusters import Cluster, find_clusters
+from profiler_agent.host.emulation import find_emulator
+from profiler_agent.host.throttle_sensor import WatchFile, find_watch_file
+
+UNKNOWN = "unknown"
+ANDROID_PROGRAMS = "/system/bin"
+"""Termux and a proot have other folders in their PATH."""
+THROTTLED_NOW = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "temperature limit"}
+"""Bits of `vcgencmd get_throttled` that speak of this moment (those from 16 on speak of the time since boot)."""
+
+
+@dataclass(frozen=True)
+class CpuTimes:
+    """Ticks of all cores since boot."""
+
+    total: int
+    steal: int
+
+
+class Machine:
+    """Reads /proc and /sys below `root`, and what a program outside says of it."""
+
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        run: Callable[[list[str]], str | None] | None = None,
+        watch: WatchFile | None = None,
+    ) -> None:
+        self._root = root
+        self._run = run or run_quietly
+        self._watch = watch or find_watch_file()
+
+    @cached_property
+    def phone(self) -> Phone | None:
+        """The phone that this is; None on everything but Android."""
+        return find_phone(read_properties(self._run(["getprop"]) or ""))
+
+    @cached_property
+    def emulator(self) -> str | None:
+        """What only imitates the processor (`profiler_agent.host.emulation`); None where it is
+        real, or nothing tells.
+        """
+        if self.phone is not None and self.phone.emulator:
+            return "Android's emulator"
+        return find_emulator(self._root, platform.machine())
+
+    def cpu_model(self) -> str:
+        """As the processor, or the board, calls itself."""
+        if self.phone is not None and self.phone.soc:
+            return self.phone.soc
+        text = self._read("proc/cpuinfo") or ""
+        for field in ("model name", "Model", "Hardware", "cpu model"):
+            match = re.search(rf"^{field}\s*:\s*(.+)$", text, re.MULTILINE)
+            if match:
+                return match.group(1).strip()
+        board = self._read("proc/device-tree/model")
+        return (board or "").strip("\0\n ") or platform.processor() or UNKNOWN
+
+    def cores(self) -> str:
+        """Cores that this process may use, of those there are."""
+        everything = os.cpu_count() or 0
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else everything
+        return f"{usable} of {everything}" if everything else UNKNOWN
+
+    def governors(self) -> list[str]:
+        """The frequency governors in use."""
+        paths = self._glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor")
+        return sorted({text.strip() for path in paths if (text := _read_file(path))})
+
+    def frequencies_mhz(self) -> str:
+        """Lowest, current and highest frequency of the first core."""
+        folder = "sys/devices/system/cpu/cpu0/cpufreq"
+        values = [
+            self._read(f"{folder}/{name}") for name in ("scaling_min_freq", "scaling_cur_freq", "scaling_max_freq")
+        ]
+        if any(value is None or not value.strip().isdigit() for value in values):
+            return UNKNOWN
+        low, now, high = (int(value or 0) // 1000 for value in values)
+        return f"{now} ({low} to {high})"
+
+    def clusters(self) -> tuple[Cluster, ...]:
+        """Cores by their highest frequency."""
+        highest_khz = {}
+        for path in self._glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq"):
+            text, core = (_read_file(path) or "").strip(), path.parts[-3].removeprefix("cpu")
+            if core.isdecimal() and re.fullmatch(r"\d{4,9}", text):
+                highest_khz[int(core)] = int(text)
+        return find_clusters(highest_khz)
+
+    def temperature_c(self) -> float | None:
+        """Of the hottest thermal zone."""
+        found = []
+        for path in self._glob("sys/class/thermal/thermal_zone*/temp"):
+            text = (_read_file(path) or "").strip()
+            if re.fullmatch(r"-?\d+", text) and 0 < int(text) < 200_000:
+                found.append(int(text) / 1000)
+        return max(found, default=None)
+
+    def throttling(self) -> list[str] | None:
+        """What holds a Raspberry Pi, or a watched machine, back right now; None on machines that do not tell."""
+        if self._watch is not None:
+            return list(self._watch.read().held_back)
+        answer = self._run(["vcgencmd", "get_throttled"]) or self._read(
+            "sys/devices/platform/soc/soc:firmware/get_throttled"
+        )
+        match = re.search(r"(?:throttled=0x|^)([0-9a-fA-F]+)\s*$", answer or "")
+        if match is None:
+            return None
+        flags = int(match.group(1), 16)
+        return [text for bit, text in THROTTLED_NOW.items() if flags >> bit & 1]
+
+    def watched_facts(self) -> dict[str, str]:
+        """What a program outside adds to the probe."""
+        return {} if self._watch is None else dict(self._watch.read().facts)
+
+    def memory_mb(self) -> str:
+        """Available and total memory."""
+        text = self._read("proc/meminfo") or ""
+        values = dict(re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE))
+        if "MemTotal" not in values:
+            return UNKNOWN
+        return f"{int(values.get('MemAvailable', 0)) // 1024} free of {int(values['MemTotal']) // 1024}"
+
+    def available_bytes(self) -> int | None:
+        """Memory that can be had without swapping, or what a control group leaves of it where that is less."""
+        match = re.search(r"^MemAvailable:\s+(\d+) kB$", self._read("proc/meminfo") or "", re.MULTILINE)
+        found = [int(match.group(1)) * 1024] if match else []
+        limit, used = ((self._read(f"sys/fs/cgroup/{name}") or "").strip() for name in ("memory.max", "memory.current"))
+        if limit.isdigit() and used.isdigit():
+            found.append(max(int(limit) - int(used), 0))
+        return min(found, default=None)
+
+    def load(self) -> str:
+        """Load averages over 1, 5 and 15 minutes."""
+        words = (self._read("proc/loadavg") or "").split()
+        return " ".join(words[:3]) if len(words) >= 3 else UNKNOWN
+
+    def cpu_times(self) -> CpuTimes | None:
+        """Ticks since boot, for `steal_percent`."""
+        match = re.match(r"cpu\s+([\d ]+)", self._read("proc/stat") or "")
+        ticks = [int(word) for word in match.group(1).split()] if match else []
+        # guest and guest_nice, the last two, are counted in user and nice already
+        return CpuTimes(sum(ticks[:8]), ticks[7]) if len(ticks) >= 8 else None
+
+    def _read(self, path: str) -> str | None:
+        return _read_file(self._root / path)
+
+    def _glob(self, pattern: str) -> list[Path]:
+        try:
+            return sorted(self._root.glob(pattern))
+        except OSError:
+            return []
+
+
+def steal_percent(before: CpuTimes | None, after: CpuTimes | None) -> float | None:
+    """Share of the time between two readings that a hypervisor gave to others."""
+    if before is None or after is None or after.total <= before.total:
+        return None
+    return 100.0 * (after.steal - before.steal) / (after.total - before.total)
+
+
+def run_quietly(command: list[str]) -> str | None:
+    """Output of a command; None where it is missing or fails."""
+    program = shutil.which(command[0]) or shutil.which(command[0], path=ANDROID_PROGRAMS)
+    if program is None:
+        return None
+    try:
+        done = subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _read_file(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None

@@ -1,0 +1,69 @@
+"""What this device is, for people: every field is text, and "unknown" where it cannot be read."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+
+from profiler_agent.host.machine import UNKNOWN, Machine, steal_percent
+from profiler_agent.ort.providers import describe_provider, find_available
+from profiler_agent.ort.runtime_import import import_onnxruntime
+from shared import __version__
+
+STEAL_WINDOW_S = 0.2
+
+
+def probe(machine: Machine | None = None, sleep: Callable[[float], None] = time.sleep) -> dict[str, str]:
+    """Describe the device and its software."""
+    machine = machine or Machine()
+    before = machine.cpu_times()
+    sleep(STEAL_WINDOW_S)
+    steal = steal_percent(before, machine.cpu_times())
+    temperature_c = machine.temperature_c()
+    throttling = machine.throttling()
+    version, providers = _onnxruntime()
+    return {
+        "host": platform.node() or UNKNOWN,
+        "cpu": machine.cpu_model(),
+        "architecture": platform.machine() or UNKNOWN,
+        "emulated": machine.emulator or "no",
+        "cores": machine.cores(),
+        "clusters": ", ".join(map(str, machine.clusters())) or UNKNOWN,
+        "governor": ", ".join(machine.governors()) or UNKNOWN,
+        "frequency_mhz": machine.frequencies_mhz(),
+        "temperature_c": UNKNOWN if temperature_c is None else f"{temperature_c:.1f}",
+        "throttling": UNKNOWN if throttling is None else ", ".join(throttling) or "none",
+        "memory_mb": machine.memory_mb(),
+        "load": machine.load(),
+        "steal_percent": UNKNOWN if steal is None else f"{steal:.1f}",
+        "os": _operating_system(machine),
+        "python": platform.python_version(),
+        "onnxruntime": version,
+        "providers": providers,
+        "agent": __version__,
+        **({} if machine.phone is None else {"phone": machine.phone.model}),
+        **machine.watched_facts(),
+    }
+
+
+def _operating_system(machine: Machine) -> str:
+    if machine.phone is not None:
+        return f"Android {machine.phone.version}, Linux {platform.release()}"
+    try:
+        name = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        name = platform.system()
+    return f"{name}, {platform.system()} {platform.release()}" if name else UNKNOWN
+
+
+def _onnxruntime() -> tuple[str, str]:
+    """Its version and its providers."""
+    try:
+        onnxruntime = import_onnxruntime()
+    except ImportError as error:
+        return UNKNOWN, f"{UNKNOWN} ({' '.join(str(error).split())[:120]})"
+    found = (describe_provider(name) for name in find_available(onnxruntime))
+    return str(onnxruntime.__version__), ", ".join(
+        one.name if one.short == one.name else f"{one.short} ({one.name})" for one in found
+    )

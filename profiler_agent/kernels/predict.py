@@ -1,0 +1,87 @@
+"""Latency of ONNX files and genotypes, from their kernels as this machine would execute them; nothing is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profiler_agent.kernels.count_jobs import count_networks
+from profiler_agent.kernels.model_files import CountedFile, count_files
+from profiler_agent.server.server_client import ServerClient
+from shared.errors import LutnasError, NotFound, ServerRefused
+from shared.runtime import Runtime
+from shared.spaces import parse_space
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """What the server says of one file or genotype, or why there is no prediction.
+
+    Attributes:
+        path: of the file, or the genotype.
+        missing: kernels without which there is none.
+    """
+
+    path: Path | str
+    answer: dict[str, Any] | None
+    problem: str | None = None
+    note: str | None = None
+    missing: tuple[str, ...] = ()
+
+
+def predict_files(
+    client: ServerClient, device: str, files: Sequence[Path], space: str, runtime: Runtime
+) -> list[FilePrediction]:
+    """Predict files one after the other; one that cannot be predicted does not hold up the others.
+
+    Raises:
+        NotFound: the server knows no such device, or has no table of it for this runtime.
+    """
+    return [predict_counted(client, device, one, space, str(runtime)) for one in count_files(files, runtime)]
+
+
+def predict_genotypes(
+    client: ServerClient, device: str, genotypes: Sequence[str], space: str, runtime: Runtime
+) -> list[FilePrediction]:
+    """Predict genotypes of the table's space: by kernels, counted here where the server has not got them yet.
+
+    Raises:
+        NotFound: the server knows no such device, or has no table of it for this runtime.
+    """
+    return [_predict_genotype(client, device, one, space, runtime) for one in genotypes]
+
+
+def _predict_genotype(client: ServerClient, device: str, genotype: str, space: str, runtime: Runtime) -> FilePrediction:
+    try:
+        answer = client.predict_genotype(device, genotype, space, str(runtime))
+    except NotFound:
+        raise
+    except LutnasError as error:
+        return FilePrediction(genotype, None, str(error))
+    if answer.get("by") != "kernels":
+        try:
+            table = client.fetch_table(str(answer.get("table")))
+            counts = count_networks(client, parse_space(table.space), [genotype], runtime, lambda: None)
+            answer = client.predict(device, counts[genotype], space, str(runtime))
+        except LutnasError as error:
+            return FilePrediction(genotype, answer, note=f"by op prices: {error}")
+    return FilePrediction(genotype, answer)
+
+
+def predict_counted(client: ServerClient, device: str, one: CountedFile, space: str, runtime: str) -> FilePrediction:
+    """Predict a file whose kernels are counted."""
+    if one.counts is None:
+        return FilePrediction(one.path, None, one.problem)
+    try:
+        return FilePrediction(one.path, client.predict(device, one.counts, space, runtime), note=one.note)
+    except NotFound:
+        raise  # no file could be predicted
+    except ServerRefused as error:
+        kernels = error.detail.get("kernels")
+        missing = tuple(map(str, kernels)) if isinstance(kernels, list) else ()
+        problem = f"{len(missing)} kernels of kinds that were never measured here" if missing else str(error)
+        return FilePrediction(one.path, None, problem, missing=missing)
+    except LutnasError as error:
+        return FilePrediction(one.path, None, str(error))

@@ -1,0 +1,251 @@
+"""Loads graphs into ONNX Runtime, which is imported only when a session is wanted."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from profiler_agent.ort.binding import BoundRun
+from profiler_agent.ort.placement import RECORD, Placement, find_recorded, read_profile
+from profiler_agent.ort.providers import (
+    CPU,
+    describe_provider,
+    find_available,
+    provider_name,
+    require_offered,
+    require_started,
+    session_providers,
+)
+from profiler_agent.ort.runtime_import import import_onnxruntime
+from profiler_agent.timing.round_timer import TimedGraph
+from shared.errors import InvalidValue, LutnasError
+from shared.runtime import Runtime
+
+INPUT_SEED = 0
+_LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_ONLY_FATAL = 4
+_APART = "session.optimized_model_external_initializers"
+SHAPES_BYTES = 4096
+"""Tensors up to this size stay in an optimised graph: shapes are read from them."""
+
+
+class ModelRefused(LutnasError):
+    """ONNX Runtime does not load or run a graph."""
+
+
+class GraphHidden(LutnasError):
+    """The provider compiles graphs as a whole and shows none of their kernels."""
+
+
+def find_version() -> str:
+    """Version of the ONNX Runtime that would be used.
+
+    Raises:
+        LutnasError: it is not installed.
+    """
+    # Not from the package's metadata: onnxruntime-gpu and its like are packages of other names.
+    return str(_onnxruntime().__version__)
+
+
+def local_runtime(
+    threads: int = 1, batch: int = 1, provider: str = CPU, optimisation: str = "all", precision: str = "fp32"
+) -> Runtime:
+    """The runtime of this machine with the given settings.
+
+    Args:
+        threads: of one inference.
+        batch: images per inference.
+        provider: short name, or ONNX Runtime's own.
+        optimisation: graph optimisation level.
+        precision: of weights and activations.
+
+    Raises:
+        WrongUse: this ONNX Runtime does not offer the provider, or a setting is outside its domain.
+        LutnasError: ONNX Runtime is not installed.
+    """
+    version = find_version()
+    runtime = Runtime(
+        "onnxruntime",
+        version,
+        provider=provider_name(provider),
+        threads=threads,
+        precision=precision,
+        optimisation=optimisation,
+        batch=batch,
+    )
+    if runtime.provider != CPU:  # which every build has
+        require_offered(runtime.provider, find_available(_onnxruntime()), version)
+    return runtime
+
+
+def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int = 1) -> TimedGraph:
+    """Load a graph and run it once.
+
+    Args:
+        name: for messages.
+        model: ONNX bytes, or a file of them, which takes less memory.
+        runtime: of this machine.
+        sessions: how often to load it; they take turns.
+
+    Raises:
+        ModelRefused: ONNX Runtime does not load or run it, or the provider runs none of it; the message names the
+            graph.
+        WrongUse: the runtime is not one of this machine, or its provider does not start.
+    """
+    ort = _onnxruntime()
+    if runtime.engine != "onnxruntime":
+        raise InvalidValue("runtime", f"{runtime.engine} is not here, onnxruntime is")
+    require_offered(runtime.provider, find_available(ort), runtime.version)
+    try:
+        runs, placements = zip(*(_load(ort, model, runtime) for _ in range(sessions)), strict=True)
+    except LutnasError:
+        raise
+    except _failures(ort) as error:
+        problem = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelRefused(f"{name}: ONNX Runtime refuses it: {problem}") from error
+    placement: Placement | None = placements[0]
+    if placement is not None and placement.is_elsewhere:
+        raise ModelRefused(f"{name}: {runtime.provider} runs nothing of it: {placement.describe()}")
+    return TimedGraph(name, *runs, elsewhere="" if placement is None else placement.describe())
+
+
+def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[], object], Placement | None]:
+    """What runs a session of the graph, and where its nodes run; None on the CPU, where they can run nowhere else."""
+    session = _open(ort, model, _options(ort, runtime), runtime)
+    feeds = {one.name: _input(one.name, one.type, one.shape, runtime.batch) for one in session.get_inputs()}
+    outputs = [one.name for one in session.get_outputs()]
+
+    def run() -> object:
+        return session.run(outputs, feeds)
+
+    memory = describe_provider(runtime.provider).memory
+    bound = run if memory is None else BoundRun(ort, session, feeds, memory)
+    bound()
+    if runtime.provider == CPU:
+        return bound, None
+    return bound, find_recorded(session, runtime.provider) or place_by_profile(model, runtime, feeds)
+
+
+def _open(ort: Any, model: bytes | Path, options: Any, runtime: Runtime) -> Any:
+    """A session on the runtime's provider, and on no other in its place.
+
+    Raises:
+        WrongUse: the provider does not start.
+    """
+    if runtime.provider == CPU:
+        return ort.InferenceSession(_source(model), options, providers=[CPU])
+    ort.set_default_logger_severity(_ONLY_FATAL)  # or it prints lines of its own about a provider that does not start
+    chosen = session_providers(runtime.provider, runtime.threads, find_available(ort))
+    try:
+        session = ort.InferenceSession(_source(model), options, providers=chosen, enable_fallback=0)
+    except RuntimeError as error:
+        if type(error) is RuntimeError and "Please install" in str(error):  # what TensorRT without its libraries says
+            require_started(runtime.provider, (CPU,))
+        raise
+    require_started(runtime.provider, session.get_providers())
+    return session
+
+
+def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any]) -> Placement:
+    """Where nodes run, from the profile of one run of a session made for that, as `find_recorded` tells it."""
+    ort = _onnxruntime()
+    with tempfile.TemporaryDirectory() as folder:
+        options = _options(ort, runtime)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "run")
+        session = _open(ort, model, options, runtime)
+        session.run(None, feeds)
+        return read_profile(Path(session.end_profiling()).read_bytes(), runtime.provider)
+
+
+def optimise(
+    name: str, model: bytes | Path, runtime: Runtime, free_sides: Mapping[str, int] = MappingProxyType({})
+) -> bytes:
+    """The graph that ONNX Runtime would execute, without its weights, from a session that is never run.
+
+    A session that writes its graph keeps its weights twice; so this is not the one that is timed.
+
+    Args:
+        name: for messages.
+        model: ONNX bytes, or the path of a file that keeps its weights in others.
+        runtime: of this machine.
+        free_sides: what inputs' sides that have a name instead of a number are fixed to.
+
+    Raises:
+        ModelRefused: ONNX Runtime does not load the model, or cannot write the graph.
+        GraphHidden: the provider never shows one.
+    """
+    ort = _onnxruntime()
+    failures: tuple[type[Exception], ...] = (*_failures(ort), OSError)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "optimised.onnx"
+            options = _options(ort, runtime)
+            options.optimized_model_filepath = str(path)
+            # Beside the graph: in it they would be in memory twice more, here and in the session.
+            options.add_session_config_entry(f"{_APART}_file_name", "weights")
+            options.add_session_config_entry(f"{_APART}_min_size_in_bytes", str(SHAPES_BYTES + 1))
+            for side, length in free_sides.items():
+                options.add_free_dimension_override_by_name(side, length)
+            _open(ort, model, options, runtime)
+            return path.read_bytes()
+    except failures as error:
+        problem = " ".join(str(error).split())[:200] or type(error).__name__
+        if "compiled nodes" in problem:
+            raise GraphHidden(f"{runtime.provider} compiles whole graphs and does not show their kernels") from error
+        raise ModelRefused(f"{name}: ONNX Runtime does not write its optimised graph: {problem}") from error
+
+
+def _source(model: bytes | Path) -> bytes | str:
+    return model if isinstance(model, bytes) else str(model)
+
+
+def _options(ort: Any, runtime: Runtime) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1 if describe_provider(runtime.provider).own_threads else runtime.threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[runtime.optimisation])
+    # Threads of an idle session that spin would slow down the session that is measured.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _ONLY_FATAL
+    if runtime.provider != CPU:
+        options.add_session_config_entry(RECORD, "1")
+    return options
+
+
+def _input(name: str, kind: str, shape: list[int | str | None], batch: int) -> Any:
+    if kind not in ("tensor(float)", "tensor(uint8)"):
+        raise ValueError(f"the input {name} is {kind}, neither tensor(float) nor tensor(uint8)")
+    sides = [side if isinstance(side, int) else batch if axis == 0 else None for axis, side in enumerate(shape)]
+    if any(side is None for side in sides):
+        raise ValueError(f"the input {name} has no fixed shape: {shape}")
+    random, fixed = np.random.default_rng(INPUT_SEED), [side or 1 for side in sides]
+    if kind == "tensor(uint8)":
+        return random.integers(0, 256, fixed, np.uint8)
+    # Ordinary numbers: zeros or denormals would be timed, not the network.
+    return random.standard_normal(fixed, np.float32)
+
+
+def _onnxruntime() -> Any:
+    try:
+        return import_onnxruntime()
+    except ImportError as error:
+        raise LutnasError(f"ONNX Runtime cannot be imported: {error}; pip install 'lutnas[agent]'") from error
+
+
+def _failures(ort: Any) -> tuple[type[Exception], ...]:
+    """ONNX Runtime's own exceptions share no base class."""
+    state = ort.capi.onnxruntime_pybind11_state
+    own = tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    return (*own, RuntimeError, ValueError, MemoryError)

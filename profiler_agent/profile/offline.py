@@ -1,0 +1,201 @@
+"""Profiling without a server: plan and graphs are made here, and what was measured ends in a file per run.
+
+To the profiler this is a server like any other, behind a transport that never leaves the process. So an interrupted
+campaign is resumed, and every byte is spooled, as with a real one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+
+from profiler_agent.profile.profile import Outcome, Profiler, ProfileRequest
+from profiler_agent.progress import Progress
+from profiler_agent.server.retry import retry
+from profiler_agent.server.server_client import ServerClient
+from profiler_agent.server.upload import BATCH
+from profiler_agent.spool.run_file import RecordedRun, read_run_file, write_run_file
+from profiler_agent.spool.spool import RunSpool, Spool, measurement_id
+from shared import __version__
+from shared.errors import InvalidValue, LutnasError
+from shared.measurements.graph_spec import parse_graph_spec
+from shared.measurements.plan import make_plan
+from shared.runtime import PRECISION_HEADER
+from shared.spaces import Space, parse_space
+from shared.wire import to_wire
+
+URL = "http://offline"
+
+
+def profile_offline(
+    request: ProfileRequest, spool: Spool, out: Path, progress: Progress, most_bytes: int = 0
+) -> tuple[Outcome, ...]:
+    """Measure what is not measured yet, and write a file for each run; returns what became of each.
+
+    Files are written for incomplete runs too; the outcome then names what was refused. A file that holds the same run
+    in full is left as it is, as a server's table would be.
+
+    Args:
+        request: what to measure.
+        spool: where it is kept until the files are written.
+        out: the file; the folder of the files where the request has several spaces.
+        progress: told how far it is.
+        most_bytes: memory for graphs that stay open between their rounds.
+
+    Raises:
+        LutnasError: onnx is not here, a file holds something else, or as the message says.
+    """
+    _require_onnx()
+    files = run_files(request.spaces, out)
+    outcomes: dict[str, Outcome] = {}
+    for space in request.spaces:
+        existing = None if request.new else _find_recorded(request, space, files[str(space)])
+        if existing is not None and not existing.missing_tasks():
+            outcomes[str(space)] = Outcome(existing.run.id, str(space), {}, measured=False)
+    spaces = tuple(space for space in request.spaces if str(space) not in outcomes)
+    if spaces:
+        with ServerClient(URL, transport=OfflineDesk(spool, files)) as client:
+            profiler = Profiler(client, spool, progress, most_bytes=most_bytes)
+            # bound_percent 0: nobody is there to choose networks on the way
+            measured = profiler.profile(dataclasses.replace(request, spaces=spaces, bound_percent=0.0))
+        outcomes |= {outcome.space: outcome for outcome in measured}
+        for outcome in measured:
+            if outcome.table is None and outcome.problem is None:
+                write_spooled_run(find_spooled(spool, outcome.run_id), files[outcome.space])
+    return tuple(outcomes[str(space)] for space in request.spaces)
+
+
+def run_files(spaces: Sequence[Space], out: Path) -> dict[str, Path]:
+    """The file of each space's run: `out` itself, or for several `out`/SPACE.json, with - for / in the space.
+
+    Raises:
+        InvalidValue: one run and a folder, or several and a file.
+    """
+    if len(spaces) == 1:
+        if out.is_dir():
+            raise InvalidValue("--out", f"{out} is a folder: name the file to write, for example {out / 'run.json'}")
+        return {str(spaces[0]): out}
+    if out.is_file() or out.suffix == ".json":
+        raise InvalidValue("--out", f"{out} is one file, and {len(spaces)} runs need one each: name a folder")
+    return {str(space): out / f"{str(space).replace('/', '-')}.json" for space in spaces}
+
+
+class OfflineDesk(httpx.BaseTransport):
+    """Answers what a profile asks of a lut-server; the end of a run writes its file."""
+
+    def __init__(self, spool: Spool, files: Mapping[str, Path]) -> None:
+        self._spool = spool
+        self._files = files
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        query = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
+        match request.method, *request.url.path.strip("/").split("/")[1:]:
+            case "GET", "plan":
+                counts = {name: int(query[name]) for name in ("calibration", "held_out", "seed")}
+                return _answer({"plan": to_wire(make_plan(parse_space(query["space"]), **counts, isolated=True))})
+            case "GET", "graph":
+                known = request.headers.get("If-None-Match")
+                return _graph(query["spec"], int(query["batch"]), query.get("precision", "fp32"), known)
+            case "POST", "runs", run_id, "finish":
+                spooled = find_spooled(self._spool, run_id)
+                return _answer({"table": {"hash": write_spooled_run(spooled, self._files[spooled.run.space])}})
+            case (
+                ("POST", "devices")
+                | ("PUT", "runs", _)
+                | ("PUT", "runs", _, "kernels")
+                | ("POST", "runs", _, "measurements")
+            ):
+                return _answer({})
+        problem = f"{request.method} {request.url.path} is not answered without a server"
+        return _answer({"error": {"code": "not_found", "message": problem, "detail": {}}}, 404)
+
+
+def _find_recorded(request: ProfileRequest, space: Space, out: Path) -> RecordedRun | None:
+    if not out.exists():
+        return None
+    recorded = read_run_file(out)
+    run = recorded.run
+    plan = make_plan(space, request.calibration, request.held_out, request.seed, isolated=True)
+    same = (request.device, request.runtime(), plan.id, __version__)
+    if (run.device, run.runtime, run.plan_id, run.agent_version) != same:
+        raise LutnasError(f"{out} holds another run (of {run.device}, {run.runtime}); take another --out, or --new")
+    return recorded
+
+
+def find_spooled(spool: Spool, run_id: str) -> RunSpool:
+    """A run by its id.
+
+    Raises:
+        LutnasError: it is not in the spool.
+    """
+    for spooled in spool.runs():
+        if spooled.run.id == run_id:
+            return spooled
+    raise LutnasError(f"run {run_id} is not in {spool.folder} any more")
+
+
+def write_spooled_run(spooled: RunSpool, out: Path) -> str:
+    """Write what was measured of a run into one file; returns the content's hash."""
+    of_plan = {measurement_id(spooled.run.id, task) for task in spooled.plan.tasks}
+    measurements = [one for id_, one in spooled.read_measurements().items() if id_ in of_plan]
+    return write_run_file(out, spooled.run, spooled.plan, measurements, spooled.read_kernels())
+
+
+def upload_file(
+    client: ServerClient, recorded: RecordedRun, force: bool = False, sleep: Callable[[float], None] = time.sleep
+) -> dict[str, Any] | None:
+    """Hand in a recorded run; again is no harm. Returns what the server says of its table.
+
+    Args:
+        client: the server.
+        recorded: what to hand in.
+        force: ask for the table although tasks are not measured.
+        sleep: pauses where the server is away.
+
+    Raises:
+        LutnasError: the server is away or refuses.
+    """
+    run, measurements = recorded.run, recorded.measurements
+    retry(lambda: client.register_device(run.device, run.probe), sleep=sleep)
+    retry(lambda: client.put_run(run), sleep=sleep)
+    for start in range(0, len(measurements), BATCH):
+        batch = measurements[start : start + BATCH]
+        retry(lambda batch=batch: client.post_measurements(run.id, batch), sleep=sleep)  # type: ignore[misc]
+    if recorded.kernels:
+        retry(lambda: client.put_kernels(run.id, recorded.kernels), sleep=sleep)
+    if recorded.missing_tasks() and not force:
+        return None
+    return retry(lambda: client.finish_run(run.id, recorded.plan), sleep=sleep)
+
+
+def _require_onnx() -> None:
+    try:
+        import shared.graphs  # noqa: F401 - onnx comes with it, which the agent needs for this alone
+    except ImportError as error:
+        raise LutnasError(
+            f"without a server the graphs are made here, which needs onnx ({error}): pip install 'lutnas[offline]'"
+        ) from error
+
+
+def _graph(spec: str, batch: int, precision: str, known: str | None) -> httpx.Response:
+    from shared.graphs import build_graph
+
+    model = build_graph(parse_graph_spec(spec), batch, precision)
+    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"', PRECISION_HEADER: precision}
+    return (
+        httpx.Response(304, headers=headers)
+        if known == headers["ETag"]
+        else httpx.Response(200, headers=headers, content=model)
+    )
+
+
+def _answer(value: dict[str, Any], status: int = 200) -> httpx.Response:
+    return httpx.Response(status, content=json.dumps(value).encode(), headers={"Content-Type": "application/json"})

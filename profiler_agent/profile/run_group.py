@@ -1,0 +1,135 @@
+"""Runs that one campaign serves: a task that several of them have is measured once, and each keeps it as its own.
+
+Every run's folder is what a campaign of its own would have left, so each is resumed, handed in and calibrated alone. A
+kill may come between a round's way into one run and into the next: that is evened out when the campaign goes on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from profiler_agent.spool.spool import RunSpool, measurement_id
+from shared.errors import LutnasError
+from shared.measurements.measurement import Measurement, Round, Verdict
+from shared.measurements.plan import Task
+
+KeptRounds = Sequence[tuple[Round, bool]]
+"""(round, whether it was disturbed)."""
+
+
+class RunGroup:
+    """The journal of a campaign that serves one run or several.
+
+    Args:
+        runs: at least one, of one device and runtime, each of another space.
+
+    Raises:
+        LutnasError: their plans name different canaries.
+    """
+
+    def __init__(self, runs: Sequence[RunSpool]) -> None:
+        self.runs = tuple(runs)
+        if len({run.plan.canary for run in self.runs}) > 1:
+            raise LutnasError("the plans name different canaries, and a campaign has one: profile each space alone")
+        self._uncounted = {run.run.id: _graphs_of_fits(run) - run.read_kernels().keys() for run in self.runs}
+        self._kept: dict[Task, KeptRounds] = {}
+        self._waiting: dict[Task, list[RunSpool]] = {}
+        for task, parts in _parts(self.runs).items():
+            kept = _even_out(task, parts)
+            waiting = [part.run for part in parts if part.measurement is None]
+            if waiting:
+                self._kept[task], self._waiting[task] = kept, waiting
+
+    @property
+    def canary(self) -> str:
+        """Reference of the canary graph."""
+        return self.runs[0].plan.canary
+
+    def tasks(self) -> list[Task]:
+        """Tasks of all plans, each once."""
+        return list(dict.fromkeys(task for run in self.runs for task in run.plan.tasks))
+
+    def kernels(self) -> dict[str, Mapping[str, int]]:
+        """Kernel counts that the runs keep, by graph reference."""
+        return {graph: counts for run in self.runs for graph, counts in run.read_kernels().items()}
+
+    def missing_tasks(self) -> list[Task]:
+        """Tasks that a run has no measurement of, each once."""
+        return list(self._waiting)
+
+    def add(self, run: RunSpool, tasks: Sequence[Task]) -> None:
+        """More tasks of one of the runs, chosen on the way."""
+        counted, rounds = run.read_kernels(), run.read_rounds()
+        for task in tasks:
+            self._kept[task] = rounds.get(measurement_id(run.run.id, task), [])
+            self._waiting[task] = [run]
+            self._uncounted[run.run.id] |= set(task.graphs) - counted.keys()
+
+    def kept_rounds(self, task: Task) -> KeptRounds:
+        """What was measured of a missing task before an interruption."""
+        return self._kept[task]
+
+    def keep_round(self, task: Task, one: Round, disturbed: bool) -> None:
+        """Append a round to each run that waits for it."""
+        for run in self._waiting[task]:
+            run.keep_round(task, one, disturbed)
+
+    def keep_measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> None:
+        """Append a finished measurement to each run that waits for it, under an id of the run's own."""
+        for run in self._waiting[task]:
+            run.keep_measurement(task, rounds, verdict)
+
+    def needs_kernels(self, graph: str) -> bool:
+        """Whether a run that has the graph lacks its kernels."""
+        return any(graph in uncounted for uncounted in self._uncounted.values())
+
+    def keep_kernels(self, graph: str, counts: Mapping[str, int]) -> None:
+        """Append a graph's kernels to each run that has the graph but not those."""
+        for run in self.runs:
+            if graph in self._uncounted[run.run.id]:
+                run.keep_kernels(graph, counts)
+                self._uncounted[run.run.id].remove(graph)
+
+
+@dataclass
+class _Part:
+    """What one run has of a task."""
+
+    run: RunSpool
+    rounds: KeptRounds
+    measurement: Measurement | None
+
+
+def _parts(runs: Sequence[RunSpool]) -> dict[Task, list[_Part]]:
+    parts: dict[Task, list[_Part]] = {}
+    for run in runs:
+        rounds, measurements = run.read_rounds(), run.read_measurements()
+        for task in run.tasks:
+            id_ = measurement_id(run.run.id, task)
+            parts.setdefault(task, []).append(_Part(run, rounds.get(id_, []), measurements.get(id_)))
+    return parts
+
+
+def _even_out(task: Task, parts: Sequence[_Part]) -> KeptRounds:
+    """Give each run what the others have of a task; returns all its rounds."""
+    together = list(parts[0].rounds)
+    for part in parts[1:]:
+        together += (Counter(part.rounds) - Counter(together)).elements()
+    finished = [part.measurement for part in parts if part.measurement is not None]
+    for part in parts:
+        if part.measurement is not None:
+            continue
+        for one, disturbed in (Counter(together) - Counter(part.rounds)).elements():
+            part.run.keep_round(task, one, disturbed)
+        for other in finished:
+            if part.measurement is None and Counter(other.rounds) == Counter(one for one, _ in together):
+                part.measurement = part.run.keep_measurement(task, other.rounds, other.verdict)
+    return together
+
+
+def _graphs_of_fits(run: RunSpool) -> set[str]:
+    """Graphs whose kernels a fit wants: ops timed alone are no part of any."""
+    alone = {task.graph for task in run.plan.tasks if task.role == "isolated"}
+    return set(run.graphs) - alone

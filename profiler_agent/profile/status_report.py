@@ -1,0 +1,98 @@
+"""What the agent says of its device: written between rounds by whoever measures, read by whoever talks to the server.
+
+The machine is looked at between rounds only: starting a program beside one would be timed along with it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from profiler_agent.host.machine import Machine
+from shared.device_status import CampaignProgress, DeviceStatus
+from shared.errors import LutnasError, NotFound
+from shared.measurements.measurement import Run
+
+if TYPE_CHECKING:
+    from profiler_agent.server.server_client import ServerClient
+    from profiler_agent.timing.campaign import Subject
+
+LOOK_EVERY_S = 10.0
+REPORT_EVERY_S = 20.0
+_MOST_RUNS = 20
+
+
+class StatusBoard:
+    """One device's status; any thread may read it."""
+
+    def __init__(self, machine: Machine | None = None, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._machine = machine or Machine()
+        self._clock_s = clock_s
+        self._next_look_s = self._next_count_s = -math.inf
+        self._temperature_c: float | None = None
+        self._throttling: tuple[str, ...] | None = None
+        self._campaign: CampaignProgress | None = None
+
+    def look(self) -> None:
+        """Look at the machine, where that is due; ask as often as you like, but not while something is timed."""
+        if self._clock_s() < self._next_look_s:
+            return
+        self._next_look_s = self._clock_s() + LOOK_EVERY_S
+        self._temperature_c = self._machine.temperature_c()
+        throttling = self._machine.throttling()
+        self._throttling = None if throttling is None else tuple(throttling)
+
+    def measuring(self, runs: Sequence[Run], measured_before: int, subjects: Sequence[Subject]) -> None:
+        """Note how far a campaign is, where that is due.
+
+        Args:
+            measured_before: tasks of the runs that were measured before the campaign began.
+        """
+        if self._clock_s() < self._next_count_s:
+            return
+        self._next_count_s = self._clock_s() + LOOK_EVERY_S
+        done = sum(subject.done for subject in subjects)
+        shown = runs[:_MOST_RUNS]
+        self._campaign = CampaignProgress(
+            tuple(one.id for one in shown),
+            tuple(one.space for one in shown),
+            measured_before + done,
+            measured_before + len(subjects),
+        )
+
+    def rest(self) -> None:
+        """Note that nothing is being measured."""
+        self._campaign, self._next_count_s = None, -math.inf
+
+    def status(self) -> DeviceStatus:
+        """As it was noted last."""
+        return DeviceStatus(self._temperature_c, self._throttling, self._campaign)
+
+
+@contextmanager
+def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: float = REPORT_EVERY_S) -> Iterator[None]:
+    """Tell the server every now and then, while the inside runs. That it is away, or older, disturbs nobody."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_report, args=(client, device, board, stop, every_s), daemon=True)
+    board.look()
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=5)
+
+
+def _report(client: ServerClient, device: str, board: StatusBoard, stop: threading.Event, every_s: float) -> None:
+    while not stop.wait(every_s):
+        try:
+            client.report_status(device, board.status())
+        except NotFound as error:
+            if error.code == "not_found":
+                return  # an older server has no such route
+        except LutnasError:
+            continue

@@ -1,0 +1,90 @@
+"""Graphs from the server, kept on disk: each is sent once, and is there when the server is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Set
+from pathlib import Path
+from typing import BinaryIO
+
+from profiler_agent.server.retry import retry
+from profiler_agent.server.server_client import ServerClient
+from profiler_agent.spool.atomic_files import read_bytes
+from profiler_agent.spool.spool import Spool
+from shared.errors import ServerAway
+
+HAVE_PRECISIONS = ("chain:", "parallel:", "network:")
+"""Kinds of graphs that are built in the precision that is asked for."""
+
+
+class GraphStore:
+    """Reads graphs by their reference.
+
+    Args:
+        client: None reads from the disk alone.
+        begun: graphs of which what the disk has is taken without asking whether the server has something newer: a run
+            that is resumed goes on with the bytes that it began with.
+        precision: of the graphs; the canary has its own, and uploaded files are what they are.
+    """
+
+    def __init__(
+        self,
+        client: ServerClient | None,
+        spool: Spool,
+        batch: int,
+        sleep: Callable[[float], None] = time.sleep,
+        begun: Set[str] = frozenset(),
+        precision: str = "fp32",
+    ) -> None:
+        self._client = client
+        self._spool = spool
+        self._batch = batch
+        self._begun = begun
+        self._precision = precision
+        self._sleep = sleep
+
+    def read(self, spec: str) -> bytes:
+        """Bytes of a graph.
+
+        Raises:
+            ServerAway: the server does not answer, and the graph is not on the disk.
+        """
+        path = self.locate(spec)
+        content = read_bytes(path)
+        if content is None:
+            raise ServerAway(f"{path} went away while it was in use; run the same command again")
+        return content
+
+    def locate(self, spec: str) -> Path:
+        """File of a graph, on the disk now.
+
+        Raises:
+            ServerAway: the server does not answer, and the graph is not on the disk.
+        """
+        precision = self._precision if spec.startswith(HAVE_PRECISIONS) else "fp32"
+        kept = self._spool.find_graph(spec, self._batch, precision)
+        if self._client is None:
+            if kept is None:
+                raise ServerAway(
+                    f"{spec} is not in {self._spool.folder}, or not whole, and without the server it cannot be fetched"
+                )
+            return kept[1]
+        if spec in self._begun and kept is not None:
+            return kept[1]
+        client, sha256, tries = self._client, None if kept is None else kept[0], 2 if kept else 4
+
+        def save(file: BinaryIO) -> str | None:
+            return client.save_graph(spec, self._batch, file, sha256, precision)
+
+        try:
+            path = retry(lambda: self._spool.keep_graph(spec, self._batch, save, precision), tries, self._sleep)
+        except ServerAway:
+            if kept is None:
+                raise
+            self._client = None
+            return kept[1]
+        if path is not None:
+            return path
+        if kept is None:
+            raise ServerAway(f"{client.url} sent nothing for {spec}; try again")
+        return kept[1]

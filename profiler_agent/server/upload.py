@@ -1,0 +1,107 @@
+"""Hands in what is spooled. Everything here may be done again: the server knows runs and measurements by their ids."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from profiler_agent.server.retry import retry
+from profiler_agent.server.server_client import ServerClient
+from profiler_agent.spool.spool import RunSpool, Spool
+from shared.errors import Conflict, LutnasError, NotFound, ServerAway
+from shared.jobs import JobResult
+
+BATCH = 20
+"""Measurements of `fbnet` take 50 KB each as JSON, and ten times that as values."""
+
+
+@dataclass(frozen=True)
+class Uploader:
+    """Takes spooled things to one server.
+
+    Attributes:
+        attempts: how often a server that is away is asked before giving up.
+        batch: measurements per request.
+    """
+
+    client: ServerClient
+    sleep: Callable[[float], None] = time.sleep
+    attempts: int = 4
+    batch: int = BATCH
+
+    def upload_run(self, spooled: RunSpool) -> int:
+        """Hand in a run and all its finished measurements; returns how many were new to the server.
+
+        Raises:
+            LutnasError: the server is away or refuses; what it took so far is noted and not sent again.
+        """
+        run = spooled.run
+        self._ask(lambda: self.client.register_device(run.device, run.probe))
+        self._ask(lambda: self.client.put_run(run))
+        unsent, sent = spooled.unsent(self.client.url), 0
+        while batch := list(islice(unsent, self.batch)):
+            self._ask(lambda batch=batch: self.client.post_measurements(run.id, batch))  # type: ignore[misc]
+            spooled.acknowledge(self.client.url, [one.id for one in batch])
+            sent += len(batch)
+        kernels = spooled.read_kernels()
+        if kernels:
+            self._ask(lambda: self.client.put_kernels(run.id, kernels))
+        return sent
+
+    def finish_run(self, spooled: RunSpool) -> dict[str, Any]:
+        """Have the server make the table; returns what it says of it."""
+        table: dict[str, Any] = self._ask(lambda: self.client.finish_run(spooled.run.id, spooled.plan, spooled.chosen))
+        spooled.finish(table)
+        return table
+
+    def hand_in(self, spool: Spool, job_id: str, owner: str, result: JobResult) -> str:
+        """Hand in a job's result, which is spooled already; returns what became of it.
+
+        Raises:
+            LutnasError: the server is away or denies access; the result stays spooled.
+        """
+        try:
+            state = self._ask(lambda: self.client.post_result(job_id, owner, result)).state
+        except (Conflict, NotFound) as error:  # done by another, cancelled, or forgotten: nobody waits for it
+            state = f"not wanted any more: {error}"
+        spool.drop_result(job_id)
+        return str(state)
+
+    def _ask(self, action: Callable[[], Any]) -> Any:
+        return retry(action, self.attempts, self.sleep)
+
+
+def upload_everything(spool: Spool, uploader: Uploader, owner: str, say: Callable[[str], None]) -> bool:
+    """Hand in all runs and results; returns whether all of it got there. One refused run does not hold up the others.
+
+    Raises:
+        ServerAway: nothing more can be handed in now.
+    """
+    complete, found = True, False
+    for spooled in spool.runs():
+        missing, tasks = len(spooled.missing_tasks()), len(spooled.tasks)
+        if spooled.finished or missing == tasks:
+            continue
+        found = True
+        try:
+            say(f"run {spooled.run.id}: uploaded {uploader.upload_run(spooled)} measurements")
+            if missing:
+                say(f"run {spooled.run.id}: {missing} of {tasks} tasks are not measured yet")
+            elif not spooled.settled:
+                say(f"run {spooled.run.id}: more networks are to be chosen: run the same profile again")
+            else:
+                say(f"run {spooled.run.id}: table {uploader.finish_run(spooled)['hash']}")
+        except ServerAway:
+            raise
+        except LutnasError as error:
+            say(f"run {spooled.run.id}: {error}")
+            complete = False
+    for job_id, result in spool.results().items():
+        found = True
+        say(f"job {job_id}: {uploader.hand_in(spool, job_id, owner, result)}")
+    if not found:
+        say(f"nothing to upload in {spool.folder}")
+    return complete

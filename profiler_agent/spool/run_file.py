@@ -1,0 +1,97 @@
+"""A run in one file: made where there is no server, handed in or compared later.
+
+Version 1: {"format": "lutnas-run", "version": 1, "sha256", "run", "plan", "measurements", "kernels"} as canonical JSON,
+with the SHA-256 of the canonical JSON of the last four; "kernels" counts those of each graph that could be read. A run
+that was not measured to its end has fewer measurements than its plan has tasks. Readers ignore fields that they do not
+know: a new version means that the meaning of a known one changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profiler_agent.spool.atomic_files import read_bytes, write_whole
+from profiler_agent.spool.spool import measurement_id
+from shared.errors import CorruptFile, InvalidValue, LutnasError, SchemaTooNew
+from shared.measurements.measurement import Measurement, Run
+from shared.measurements.plan import Plan, Task
+from shared.wire import canonical_json, content_hash, from_wire
+
+FORMAT = "lutnas-run"
+VERSION = 1
+_CONTENT = ("plan", "run", "measurements", "kernels")
+
+KernelCounts = dict[str, dict[str, int]]
+"""Kernels of each graph, by graph reference."""
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run with its plan and what was measured of it."""
+
+    run: Run
+    plan: Plan
+    measurements: tuple[Measurement, ...]
+    kernels: KernelCounts
+
+    def __post_init__(self) -> None:
+        if self.plan.id != self.run.plan_id:
+            raise InvalidValue("plan", "is not the one that the run names")
+        known = {measurement_id(self.run.id, task) for task in self.plan.tasks}
+        ids = [one.id for one in self.measurements]
+        if len(set(ids)) < len(ids) or not known.issuperset(ids):
+            raise InvalidValue("measurements", "are not one for each task of the plan")
+
+    def missing_tasks(self) -> list[Task]:
+        """Tasks without a measurement."""
+        done = {one.id for one in self.measurements}
+        return [task for task in self.plan.tasks if measurement_id(self.run.id, task) not in done]
+
+
+def write_run_file(path: Path, run: Run, plan: Plan, measurements: Sequence[Measurement], kernels: KernelCounts) -> str:
+    """Write the file, whole or not at all; returns its content's hash."""
+    content = {"run": run, "plan": plan, "measurements": list(measurements), "kernels": kernels}
+    sha256 = content_hash(content)
+    write_whole(path, canonical_json({"format": FORMAT, "version": VERSION, "sha256": sha256, **content}))
+    return sha256
+
+
+def read_run_file(path: Path) -> RecordedRun:
+    """Read a file of this or an earlier version.
+
+    Raises:
+        SchemaTooNew: a newer lutnas wrote it.
+        CorruptFile: it is no such file, or not as it was written.
+        LutnasError: it cannot be read.
+    """
+    content = read_bytes(path)
+    if content is None:
+        raise LutnasError(f"there is no file {path}")
+    data = _parse(path, content)
+    version = data.get("version")
+    if data.get("format") != FORMAT or not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise CorruptFile(f"{path} is no run file: `profiler-agent profile --offline --out {path}` would make one")
+    if version > VERSION:
+        raise SchemaTooNew(str(path), version, VERSION)
+    try:
+        if content_hash({name: data[name] for name in _CONTENT}) != data["sha256"]:
+            raise CorruptFile(f"{path} is damaged: its content does not have the hash that it names; copy it again")
+        return from_wire(RecordedRun, {name: data[name] for name in _CONTENT})
+    except KeyError as error:
+        raise CorruptFile(f"{path} is damaged: it has no {error}; copy it again") from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(f"{path} is damaged: {error}; copy it again") from error
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(f"{path} is no run file, or damaged: not JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise CorruptFile(f"{path} is no run file: a JSON {type(data).__name__} where an object was expected")
+    return data

@@ -1,0 +1,176 @@
+"""Measures all tasks of a plan in interleaved rounds: each round takes the tasks in a new random order.
+
+A round in which the canary is off is not averaged in but measured again after a pause; a bounded number of times, then
+the last one is kept and the measurement says so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from profiler_agent.timing.round_timer import RoundTimer, TimedGraph, TimedRound
+from profiler_agent.timing.stopping import NETWORK_ROLES, StoppingRule
+from shared.errors import LutnasError
+from shared.measurements.measurement import Round, Verdict, quantile
+from shared.measurements.plan import Task
+
+COOL_DOWN_S = 0.5
+"""Pause when every task of a round met a busy machine; less when fewer did."""
+MOST_TIMELESS_ROUNDS = 50
+"""In a row: one jump of the clock spoils one round; a clock that spoils so many is of no use."""
+CHOOSING_ROUNDS = 6
+"""Which networks are worth measuring shows long before the others are measured precisely."""
+SLOW_CANARY = 1.10
+UNEVEN_CANARY = 1.10
+CANARY_WINDOW = 101
+CANARY_QUANTILE = 0.2
+
+
+@dataclass
+class Subject:
+    """A task with its loaded graphs and what has been measured of it so far.
+
+    Attributes:
+        disturbed: how many of the rounds were kept although the canary was off.
+        redos: rounds thrown away.
+    """
+
+    task: Task
+    graph: TimedGraph
+    minus: TimedGraph | None = None
+    rounds: list[Round] = field(default_factory=list)
+    disturbed: int = 0
+    redos: int = 0
+    done: bool = False
+
+
+class Journal(Protocol):
+    """Where rounds and measurements go the moment they exist."""
+
+    def keep_round(self, task: Task, one: Round, disturbed: bool) -> None: ...
+
+    def keep_measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> object: ...
+
+
+class CanaryWatch:
+    """Says whether the machine was itself during a round, by the canary of that round and of those before.
+
+    A neighbour on the other thread of the same core slows a convolution by a fifth and a small op by a half: a ratio to
+    the canary does not cancel that. So a round counts as disturbed already when the canary is a tenth slower than what
+    it mostly is at its best. The window moves: a machine that slows down for good is soon the new measure.
+
+    Args:
+        usual_ms: what an earlier campaign found; without it, one that begins on a busy machine knows no better.
+    """
+
+    def __init__(self, usual_ms: float | None = None) -> None:
+        known = [] if usual_ms is None else [usual_ms] * CANARY_WINDOW
+        self._recent_ms: deque[float] = deque(known, maxlen=CANARY_WINDOW)
+
+    def is_off(self, timed: TimedRound) -> bool:
+        """Whether the canary is slow against the rounds before, or differs before and after."""
+        now_ms = quantile(timed.round.canary_ms)
+        self._recent_ms.append(now_ms)
+        sides = sorted((timed.canary_before_ms, timed.canary_after_ms))
+        return sides[1] > UNEVEN_CANARY * sides[0] or now_ms > SLOW_CANARY * self.usual_ms()
+
+    @property
+    def knows(self) -> bool:
+        """Whether there is anything to know it by: a resumed campaign may find all its rounds taken."""
+        return bool(self._recent_ms)
+
+    def usual_ms(self) -> float:
+        """The canary's time on this machine when nobody disturbs."""
+        return quantile(tuple(self._recent_ms), CANARY_QUANTILE)
+
+
+class Campaign:
+    """One profiling campaign over subjects that may already have rounds from before an interruption."""
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        timer: RoundTimer,
+        rule: StoppingRule,
+        judge: Callable[[Subject], Verdict],
+        journal: Journal,
+        rng: random.Random,
+        sleep: Callable[[float], None],
+        on_round: Callable[[Sequence[Subject]], None] = lambda subjects: None,
+        watch: CanaryWatch | None = None,
+        more: Callable[[], Sequence[Subject]] = lambda: (),
+    ) -> None:
+        self._subjects = subjects
+        self._timer = timer
+        self._rule = rule
+        self._judge = judge
+        self._journal = journal
+        self._rng = rng
+        self._sleep = sleep
+        self._on_round = on_round
+        self._watch = watch or CanaryWatch()
+        self._more = more
+        self._choosing = True
+        self._timeless = 0
+
+    def run(self) -> None:
+        """Measure until every subject is done, and `more` knows no others."""
+        while True:
+            self._ask_for_more()
+            active = self._active()
+            if not active:
+                return
+            again = self._sweep(active)
+            if again:
+                self._sleep(COOL_DOWN_S * len(again) / len(active))
+                self._sweep(again)
+
+    def _ask_for_more(self) -> None:
+        """Add subjects as soon as a few rounds of the others tell which, so that all are measured side by side."""
+        open_ones = [one for one in self._subjects if not one.done and one.task.role != "isolated"]
+        if self._choosing and all(len(one.rounds) >= CHOOSING_ROUNDS for one in open_ones):
+            fresh = self._more()
+            self._subjects = [*self._subjects, *fresh]
+            self._choosing = bool(fresh)
+
+    def _active(self) -> list[Subject]:
+        active = [subject for subject in self._subjects if not subject.done]
+        networks = [subject for subject in active if subject.task.role in NETWORK_ROLES]
+        enough = self._rule.have_enough([network.rounds for network in networks])
+        for subject in active:
+            task = subject.task
+            by_itself = self._rule.find_reason(subject.rounds, task.divisor, task.role) is not None
+            if enough if task.role in NETWORK_ROLES else by_itself:
+                self._journal.keep_measurement(subject.task, subject.rounds, self._judge(subject))
+                subject.done = True
+        return [subject for subject in active if not subject.done]
+
+    def _require_a_clock(self, timed: TimedRound | None) -> None:
+        self._timeless = 0 if timed is not None else self._timeless + 1
+        if self._timeless > MOST_TIMELESS_ROUNDS:
+            raise LutnasError(
+                f"the clock jumped, or the machine stood still, in each of {self._timeless} rounds:"
+                " run `profiler-agent doctor`; what is measured is kept"
+            )
+
+    def _sweep(self, subjects: Sequence[Subject]) -> list[Subject]:
+        """One round of each subject; returns those whose round was thrown away."""
+        again = []
+        for subject in self._rng.sample(subjects, len(subjects)):
+            timed = self._timer.time(subject.graph, subject.minus)
+            self._require_a_clock(timed)
+            off = timed is not None and self._watch.is_off(timed)
+            if timed is None or (off and subject.redos < self._rule.most_redos):
+                subject.redos += 1
+                again.append(subject)
+            else:
+                subject.rounds.append(timed.round)
+                subject.disturbed += off
+                self._journal.keep_round(subject.task, timed.round, off)
+            self._rule.tick()
+            self._on_round(self._subjects)
+        return again

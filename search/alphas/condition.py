@@ -1,0 +1,100 @@
+"""What a search is conditioned on: c = (s, u_lambda, u_kappa).
+
+s lies on the simplex over primitives: the price of each primitive on a device, its mean op price over the space's op
+keys, normalised to sum 1. The two trade-offs lie on a log scale, normalised to [0, 1]:
+
+    lambda = 10^(-4 + 3 u_lambda)    0.0001 to 0.1    times the parameter term
+    kappa  = 10^(-3 + 3 u_kappa)     0.001 to 1       times the latency term
+
+Both terms run from 0 to 1 over the space (`search.alphas.expected_cost`), and the networks of a
+trained supernet differ by a few hundredths to tenths in cross-entropy: at u = 0 a term is lost
+beside the accuracy, at u_kappa = 1 the accuracy is lost beside the latency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from search.latency.latency_model import require_prices
+from search.process.randomness import gumbel
+from shared.errors import InvalidValue
+from shared.spaces import Space
+from shared.tables.table import LatencyTable
+
+LAMBDA_DECADES = (-4.0, -1.0)
+KAPPA_DECADES = (-3.0, 0.0)
+SMALLEST_SHARE = 1e-3
+"""Of a primitive that costs nothing, or whose price came out negative: s stays inside the simplex."""
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """Prices on the simplex (primitives,) and the two trade-offs in [0, 1]."""
+
+    prices: Tensor
+    u_lambda: float = 0.0
+    u_kappa: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in ("u_lambda", "u_kappa"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise InvalidValue(field, f"{getattr(self, field)} is not within 0 to 1")
+
+    def vector(self) -> Tensor:
+        """What the hypernetwork takes: (primitives + 2,)."""
+        return torch.cat([self.prices, self.prices.new_tensor([self.u_lambda, self.u_kappa])])
+
+    @property
+    def lambda_weight(self) -> float:
+        """Weight of the parameter term."""
+        return _from_unit(self.u_lambda, LAMBDA_DECADES)
+
+    @property
+    def kappa_weight(self) -> float:
+        """Weight of the latency term."""
+        return _from_unit(self.u_kappa, KAPPA_DECADES)
+
+
+def space_primitives(space: Space) -> tuple[str, ...]:
+    """The primitives of the space, which every slot shares: the columns of alpha.
+
+    Raises:
+        InvalidValue: the slots have different candidates.
+    """
+    primitives = space.slots[0].primitives
+    if any(slot.primitives != primitives for slot in space.slots):
+        raise InvalidValue("space", f"the slots of {space.name} have different candidates")
+    return primitives
+
+
+def device_simplex(table: LatencyTable) -> Tensor:
+    """s of a device: mean op price per primitive, normalised to sum 1; shape (primitives,).
+
+    Raises:
+        MissingPrice: the table lacks op keys of its space; all are named.
+    """
+    require_prices(table)
+    space = table.parsed_space
+    prices: dict[str, list[float]] = {primitive: [] for primitive in space_primitives(space)}
+    choices = {key for s, slot in enumerate(space.slots) for p in slot.primitives for key in space.slot_ops(s, p)}
+    for key in sorted(choices):
+        prices[key.primitive].append(table.price_ms(key))
+    mean = torch.tensor([sum(values) / len(values) if values else 0.0 for values in prices.values()])
+    shares = (mean.clamp_min(0) / mean.clamp_min(0).sum().clamp_min(1e-12)).clamp_min(SMALLEST_SHARE)
+    return shares / shares.sum()
+
+
+def sample_condition(device: Tensor, device_share: float, generator: torch.Generator) -> Condition:
+    """A condition to train on: the device's own prices, or ones around them (Gumbel-Softmax at temperature 1)."""
+    u_lambda, u_kappa, coin = torch.rand(3, generator=generator).tolist()
+    if coin < device_share:
+        return Condition(device, u_lambda, u_kappa)
+    return Condition(torch.softmax(device.log() + gumbel(device.shape, generator), dim=0), u_lambda, u_kappa)
+
+
+def _from_unit(u: float, decades: tuple[float, float]) -> float:
+    low, high = decades
+    return float(10 ** (low + (high - low) * u))

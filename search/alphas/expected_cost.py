@@ -1,0 +1,175 @@
+"""Expected latency and parameters of a network drawn from alpha, differentiable and without units.
+
+A genotype is drawn slot by slot with the probabilities softmax(alpha) (temperature 1: what the mean of a Gumbel-Softmax
+sample tends to as its temperature falls), given that it is a network of the space. The expectation is exact and counts
+only ops that reach the output. (The usual sum over slots of probability times price charges ops that the derived
+network does not have.)
+
+Where an op may be dead or not by what others chose (NAS-Bench-201), the expectation runs over all networks of the
+space. Where every chosen op reaches the output (`darts`, `fbnet`) it is a sum over slots: nothing is enumerated.
+
+    E[cost] = fixed cost + sum over slots and primitives of P(choice) x cost
+    P(choice) = softmax(alpha), for a group of slots given that it keeps as many as it
+    has to (`search.genotypes.constrained_argmax`)
+
+Both terms enter as (x - min) / (max - min) over the networks of the space, latency on the condition's device.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from search.alphas.condition import Condition, device_simplex, space_primitives
+from search.genotypes.constrained_argmax import best_choices, choice_probabilities
+from search.latency.latency_model import fixed_priced_ops
+from search.latency.slot_costs import choice_costs
+from shared.errors import InvalidValue
+from shared.spaces import Genotype, Space
+from shared.spaces.primitives import parameter_count
+from shared.tables.table import LatencyTable
+
+MOST_GENOTYPES = 100_000
+
+
+class Objective(ABC):
+    """The two terms for a device's table.
+
+    Attributes:
+        device: its point on the simplex over primitives.
+        minimum_ms, maximum_ms: latency of the fastest and the slowest network of the space on the device.
+    """
+
+    device: Tensor
+    minimum_ms: float
+    maximum_ms: float
+
+    @abstractmethod
+    def terms(self, alpha: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Expected latency and expected parameters, each from 0 (least of the space) to 1 (most).
+
+        Args:
+            alpha: logits (slots, primitives).
+            condition: its prices replace the device's: each primitive's cost is scaled by the ratio of the two.
+        """
+
+    def penalty(self, alpha: Tensor, condition: Condition) -> Tensor:
+        """kappa times the latency term plus lambda times the parameter term."""
+        latency, parameters = self.terms(alpha, condition)
+        return condition.kappa_weight * latency + condition.lambda_weight * parameters
+
+    def expected_latency_ms(self, alpha: Tensor) -> float:
+        """Expected latency on the device itself."""
+        latency, _ = self.terms(alpha.detach(), Condition(self.device))
+        return self.minimum_ms + float(latency) * (self.maximum_ms - self.minimum_ms)
+
+
+def make_objective(table: LatencyTable) -> Objective:
+    """The terms for a table's space.
+
+    Raises:
+        MissingPrice: the table lacks op keys of its space.
+    """
+    slots = table.parsed_space.slots
+    count = math.prod(len(slot.primitives) for slot in slots)
+    return EnumeratedObjective(table) if count <= MOST_GENOTYPES else AdditiveObjective(table)
+
+
+class EnumeratedObjective(Objective):
+    """Over all genotypes of the space, once (0.3 s for NAS-Bench-201's 15,625).
+
+    Raises:
+        MissingPrice: the table lacks op keys of its space.
+        InvalidValue: the space is too large to enumerate.
+    """
+
+    def __init__(self, table: LatencyTable) -> None:
+        space = table.parsed_space
+        primitives = space_primitives(space)
+        slots = len(space.slots)
+        if len(primitives) ** slots > MOST_GENOTYPES:
+            raise InvalidValue("space", f"{space.name} has more than {MOST_GENOTYPES} genotypes")
+        self.device = device_simplex(table)
+        price, parameters = choice_costs(space, table.price_ms), choice_costs(space, parameter_count)
+        shape = (len(primitives),) * slots
+        uses = _live_choices(space)  # (genotypes, slots, primitives)
+        self.connected = uses.any(dim=2).any(dim=1).view(shape)
+        by_primitive = torch.einsum("gsp,sp->pg", uses.double(), price)
+        parameter_counts = torch.einsum("gsp,sp->g", uses.double(), parameters)
+        self._by_primitive = by_primitive.view(-1, *shape)
+        self._parameters = _to_unit(parameter_counts.view(shape), self.connected)
+        latency_ms = table.base_ms + by_primitive.sum(dim=0)[self.connected.flatten()]
+        self.minimum_ms, self.maximum_ms = float(latency_ms.min()), float(latency_ms.max())
+
+    def terms(self, alpha: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """See `Objective.terms`."""
+        ratio = (condition.prices / self.device).double()
+        latency = _to_unit(torch.tensordot(ratio, self._by_primitive, dims=1), self.connected)
+        probabilities = torch.softmax(alpha.double(), dim=1)
+        total = _expectation(self.connected.double(), probabilities).clamp_min(1e-12)
+        return (
+            (_expectation(latency, probabilities) / total).to(alpha.dtype),
+            (_expectation(self._parameters, probabilities) / total).to(alpha.dtype),
+        )
+
+
+class AdditiveObjective(Objective):
+    """A sum over slots, for spaces in which every chosen op reaches the output.
+
+    Raises:
+        MissingPrice: the table lacks op keys of its space.
+    """
+
+    def __init__(self, table: LatencyTable) -> None:
+        self.device = device_simplex(table)
+        self._space = table.parsed_space
+        self._price_ms = choice_costs(self._space, table.price_ms)
+        fixed_ms = sum(table.price_ms(key) * count for key, count in fixed_priced_ops(self._space).items())
+        self._parameters = choice_costs(self._space, parameter_count)
+        self._parameter_range = self._range(self._parameters)
+        low_ms, high_ms = self._range(self._price_ms)
+        self.minimum_ms, self.maximum_ms = (float(table.base_ms + fixed_ms + end) for end in (low_ms, high_ms))
+
+    def terms(self, alpha: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """See `Objective.terms`."""
+        price_ms = self._price_ms * (condition.prices / self.device).double()
+        probabilities = choice_probabilities(self._space, alpha.double())
+        terms = []
+        for costs, (low, high) in ((price_ms, self._range(price_ms)), (self._parameters, self._parameter_range)):
+            terms.append((((probabilities * costs).sum() - low) / max(high - low, 1e-12)).to(alpha.dtype))
+        return terms[0], terms[1]
+
+    def _range(self, costs: Tensor) -> tuple[float, float]:
+        """Least and largest sum of costs (slots, primitives) of any network."""
+        columns = (best_choices(self._space, sign * costs)[:, None] for sign in (-1, 1))
+        low, high = (float(costs.gather(1, column).sum()) for column in columns)
+        return low, high
+
+
+@lru_cache(maxsize=2)
+def _live_choices(space: Space) -> Tensor:
+    """Which op each genotype uses, (genotypes, slots, primitives); row-major, as `view` of a flat tensor counts."""
+    primitives = space_primitives(space)
+    genotypes = torch.cartesian_prod(*(torch.arange(len(primitives)) for _ in space.slots))
+    chosen = torch.nn.functional.one_hot(genotypes, len(primitives)).bool()
+    live = torch.zeros(genotypes.shape, dtype=torch.bool)
+    for row, indices in zip(live, genotypes.tolist(), strict=True):
+        row[list(space.live_slots(Genotype(tuple(primitives[i] for i in indices))))] = True
+    return chosen & live[:, :, None]
+
+
+def _expectation(values: Tensor, probabilities: Tensor) -> Tensor:
+    """Sum over all genotypes of value times probability: one slot after another, the last first."""
+    for row in probabilities.flip(0):
+        values = values @ row
+    return values
+
+
+def _to_unit(values: Tensor, connected: Tensor) -> Tensor:
+    """0 at the least and 1 at the largest of the connected genotypes, 0 at all others."""
+    low, high = values[connected].min(), values[connected].max()
+    return torch.where(connected, (values - low) / (high - low).clamp_min(1e-12), 0.0)

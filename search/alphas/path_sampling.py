@@ -1,0 +1,163 @@
+"""Which networks are trained: fairly sampled paths, paths drawn from alpha, gates that carry a gradient to alpha."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from search.alphas.condition import space_primitives
+from search.genotypes.constrained_argmax import NONE, best_choices, draw_choices, to_genotype
+from search.process.randomness import generator, gumbel
+from shared.spaces import Genotype, Space
+from shared.spaces.primitives import parameter_count
+
+MOST_TRIES = 200
+"""After so many disconnected draws the fastest network stands in."""
+
+
+class PathSampler(Protocol):
+    """A fixed series of connected networks."""
+
+    def path(self, index: int) -> Genotype:
+        """Path number `index`, from 0. May be called from several threads."""
+
+
+class UniformSampler:
+    """Each slot's primitive drawn for itself, all equally likely (SPOS: Guo et al., 2020), until the path is connected.
+
+    Args:
+        space: of the paths.
+        seed: path number i is always the same for the same seed.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space, self._seed = space, seed
+        self._alpha = torch.zeros(len(space.slots), len(space_primitives(space)))
+
+    def path(self, index: int) -> Genotype:
+        """See `PathSampler`."""
+        return sample_path(self._alpha, self._space, generator(self._seed, "uniform path", index))
+
+
+class FairSampler:
+    """Paths in cycles: in each cycle every primitive of every slot is chosen once (FairNAS: Chu et al., 2021), then the
+    largest network once more (the sandwich rule of Yu et al., 2020). All paths connect input and output.
+
+    Slots of a group take turns: a path keeps some of them, each choice of which comes up equally often in the long run,
+    and a kept slot runs through its ops but "none" in the same way.
+
+    Args:
+        space: of the paths.
+        seed: path number i is always the same for the same seed.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+        self._primitives = space_primitives(space)
+        if space.groups:
+            self._primitives = tuple(name for name in self._primitives if name != NONE)
+        self.largest = largest_genotype(space)
+        self._cycle = lru_cache(maxsize=4)(self._draw_cycle)
+
+    @property
+    def cycle_length(self) -> int:
+        """Paths per cycle."""
+        return len(self._primitives) + 1
+
+    def path(self, index: int) -> Genotype:
+        """See `PathSampler`."""
+        cycle, position = divmod(index, self.cycle_length)
+        return self._cycle(cycle)[position]
+
+    def _draw_cycle(self, cycle: int) -> tuple[Genotype, ...]:
+        random = generator(self._seed, "fair paths", cycle)
+        count = len(self._primitives)
+        while True:
+            orders = [torch.randperm(count, generator=random).tolist() for _ in self._space.slots]
+            kept = [self._kept(position, random) for position in range(count)]
+            paths = [
+                Genotype(tuple(self._primitives[order[i]] if s in kept[i] else NONE for s, order in enumerate(orders)))
+                for i in range(count)
+            ]
+            if all(map(self._space.is_connected, paths)):
+                return (*paths, self.largest)
+
+    def _kept(self, position: int, random: torch.Generator) -> set[int]:
+        """The slots that a path of a cycle runs: all, or of each group as many as it keeps, drawn at random."""
+        kept = set(range(len(self._space.slots)))
+        for group in self._space.groups:
+            order = torch.randperm(len(group.slots), generator=random).tolist()
+            kept -= {group.slots[place] for place in order[group.kept :]}
+        return kept
+
+
+SAMPLER_BUILDERS: Mapping[str, Callable[[Space, int], PathSampler]] = MappingProxyType(
+    {"fair": FairSampler, "uniform": UniformSampler}
+)
+"""By the name on the command line: (space, seed) -> sampler."""
+
+
+def with_floor(alpha: Tensor, share: float) -> Tensor:
+    """Logits of the odds (1 - share) softmax(alpha) + share / primitives: no primitive is ever out of the draw.
+
+    Args:
+        alpha: logits (slots, primitives).
+        share: 0 gives alpha itself back.
+    """
+    if not share:
+        return alpha
+    return torch.log((1 - share) * torch.softmax(alpha, dim=1) + share / alpha.shape[1])
+
+
+def largest_genotype(space: Space) -> Genotype:
+    """In each slot the primitive with the most parameters."""
+    counts = [
+        [sum(map(parameter_count, space.slot_ops(i, p))) for p in s.primitives] for i, s in enumerate(space.slots)
+    ]
+    return to_genotype(space, best_choices(space, torch.tensor(counts, dtype=torch.float64)))
+
+
+@torch.no_grad()
+def sample_path(alpha: Tensor, space: Space, random: torch.Generator) -> Genotype:
+    """A connected network drawn with the probabilities softmax(alpha) (the Gumbel-max trick)."""
+    return _genotype(space, best_choices(space, _connected_noise(alpha, space, random))) or space.fastest()
+
+
+def draw_network(alpha: Tensor, space: Space, random: torch.Generator) -> Genotype | None:
+    """A network drawn with exactly the probabilities softmax(alpha), given that it is one; None if none connects."""
+    for _ in range(MOST_TRIES):
+        genotype = _genotype(space, draw_choices(space, alpha, random))
+        if genotype is not None:
+            return genotype
+    return None
+
+
+def straight_through_gates(alpha: Tensor, space: Space, temperature: float, random: torch.Generator) -> Tensor:
+    """Gates (slots, primitives): one of each row is 1 in the forward pass; the gradient is the soft sample's.
+
+    Where slots form groups, the ones are the best that the groups allow for the same noise.
+    """
+    noisy = alpha + (_connected_noise(alpha.detach(), space, random) - alpha.detach())
+    soft = torch.softmax(noisy / temperature, dim=1)
+    hard = torch.zeros_like(soft).scatter_(1, best_choices(space, noisy.detach())[:, None], 1.0)
+    return hard + (soft - soft.detach())
+
+
+def _connected_noise(alpha: Tensor, space: Space, random: torch.Generator) -> Tensor:
+    """alpha plus Gumbel noise, drawn anew until its argmax connects input and output."""
+    for _ in range(MOST_TRIES):
+        noisy = alpha + gumbel(alpha.shape, random)
+        if _genotype(space, best_choices(space, noisy)) is not None:
+            return noisy
+    return noisy
+
+
+def _genotype(space: Space, columns: Tensor) -> Genotype | None:
+    genotype = to_genotype(space, columns)
+    return genotype if space.is_connected(genotype) else None

@@ -1,0 +1,67 @@
+"""What alphas say on a grid of trade-offs at a device's prices, and what of it a report shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from search.alphas.condition import Condition, device_simplex, space_primitives
+from search.alphas.hypernetwork import Hypernetwork
+from search.genotypes.constrained_argmax import best_choices, choice_probabilities, to_genotype
+from search.latency.latency_model import LatencyModel
+from shared.tables.table import LatencyTable
+
+Floats = npt.NDArray[np.float64]
+
+SKIPS = ("skip_connect", "skip")
+"""What spaces call an op that hands its input on."""
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """What alpha says at one condition: the latency that the search expected, and that of the most probable choices.
+
+    `derived_ms` is None where these do not connect input and output.
+    """
+
+    u_lambda: float
+    u_kappa: float
+    expected_ms: float
+    genotype: str
+    derived_ms: float | None
+    skip_share: float
+
+
+@torch.no_grad()
+def trade_off_log_probabilities(
+    hypernetwork: Hypernetwork, table: LatencyTable, count: int
+) -> dict[tuple[float, float], Floats]:
+    """log p(slot, primitive) on a grid over (u_lambda, u_kappa) at the prices of a table's device."""
+    prices, grid = device_simplex(table), np.linspace(0, 1, count).tolist()
+    return {
+        (u_lambda, u_kappa): torch.log_softmax(
+            hypernetwork(Condition(prices, u_lambda, u_kappa).vector()).double(), dim=1
+        ).numpy()
+        for u_lambda in grid
+        for u_kappa in grid
+    }
+
+
+def describe_trade_off(model: LatencyModel, trade_off: tuple[float, float], log_probabilities: Floats) -> TradeOff:
+    """Expected against derived latency at one condition, and the share of skip in it."""
+    space, alpha = model.space, torch.from_numpy(log_probabilities)
+    most_probable = to_genotype(space, best_choices(space, alpha))
+    connected = space.is_connected(most_probable)
+    probabilities = choice_probabilities(space, alpha).numpy()
+    skip = probabilities[:, [name in SKIPS for name in space_primitives(space)]].sum(axis=1)
+    return TradeOff(
+        u_lambda=trade_off[0],
+        u_kappa=trade_off[1],
+        expected_ms=model.expected_ms(probabilities),
+        genotype=space.format(most_probable),
+        derived_ms=float(model.mean_and_sd_ms([most_probable])[0][0]) if connected else None,
+        skip_share=float(skip.mean()),
+    )

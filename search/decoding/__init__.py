@@ -1,0 +1,4 @@
+"""The most probable networks under a latency bound, exactly.
+
+May import genotypes and latency.
+"""

@@ -1,0 +1,139 @@
+"""A member as an ONNX file, built by the same code that built what was measured, and checked with ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import torch
+
+from search.data import ImageSet
+from search.family.candidates import Offer
+from search.supernet import Network, Supernet, recompute_statistics
+from shared import __version__
+from shared.errors import LutnasError
+from shared.graphs import build_network
+from shared.runtime import silence_onnxruntime
+from shared.tables.table import LatencyTable
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+LARGEST_DIFFERENCE = 0.1
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """ONNX bytes, and the accuracy that ONNX Runtime gets with them on all test images, percent."""
+
+    content: bytes
+    accuracy: float
+    accuracy_kind: str
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def build_onnx(network: Network, metadata: Mapping[str, str] | None = None) -> bytes:
+    """ONNX bytes of a network with its weights."""
+    weights = {name: tensor.detach().float().numpy() for name, tensor in network.state_dict().items()}
+    return build_network(network.space, network.genotype, weights=weights, metadata=metadata or {})
+
+
+def untuned_onnx(supernet: Supernet, genotype: str) -> bytes:
+    """ONNX bytes of a member with inherited weights: enough to measure its latency, where values do not matter.
+
+    Batch norms get the statistics of random images: the supernet keeps none, and without them a network may overflow.
+    """
+    network = supernet.derive(supernet.space.parse(genotype))
+    image = supernet.space.input_shape
+    noise = torch.randn(16, image.channels, image.height, image.width, generator=torch.Generator().manual_seed(0))
+    recompute_statistics(network, [noise])
+    return build_onnx(network)
+
+
+def export(
+    network: Network,
+    offer: Offer,
+    table: LatencyTable,
+    image_set: ImageSet,
+    torch_accuracy: float,
+    accuracy_kind: str,
+    threads: int = 1,
+) -> ExportedModel:
+    """Build the file of a member, and hold ONNX Runtime's accuracy against torch's.
+
+    Args:
+        network: with the weights to ship.
+        offer: what the table predicts of it.
+        table: that predicted.
+        image_set: at the network's resolution; all its test images are classified.
+        torch_accuracy: percent, on the same images.
+        accuracy_kind: how the weights came about.
+        threads: of ONNX Runtime.
+
+    Raises:
+        LutnasError: the two accuracies differ by more than 0.1 point.
+    """
+    plain = build_onnx(network)
+    accuracy = onnx_accuracy(plain, image_set, threads)
+    if abs(accuracy - torch_accuracy) > LARGEST_DIFFERENCE:
+        raise LutnasError(
+            f"the exported file of {offer.genotype} gives {accuracy:.2f} % where torch gives {torch_accuracy:.2f} %;"
+            " nothing was written"
+        )
+    metadata = {
+        **image_set.preprocessing.describe(),
+        "genotype": offer.genotype,
+        "space": table.space,
+        "device": table.device,
+        "runtime": str(table.runtime),
+        "table_hash": table.hash,
+        "predicted_ms": f"{offer.predicted_ms:.6g}",
+        "upper_ms": f"{offer.upper_ms:.6g}",
+        "parameters": str(offer.parameters),
+        "dataset": image_set.title,
+        "accuracy": f"{accuracy:.2f}",
+        "accuracy_kind": accuracy_kind,
+        "lutnas_version": __version__,
+    }
+    return ExportedModel(build_onnx(network, metadata), accuracy, accuracy_kind)
+
+
+def onnx_accuracy(content: bytes, image_set: ImageSet, threads: int = 1, batch: int = BATCH) -> float:
+    """Accuracy of an ONNX file over all test images with ONNX Runtime, percent.
+
+    The file takes one image at a time; for this check its own graph is run with `batch` of them, several times faster.
+    """
+    session = open_session(onnx.load_from_string(content), threads)
+    name = session.get_inputs()[0].name
+    correct = 0
+    for images, labels in zip(image_set.test_images.split(batch), image_set.test_labels.split(batch), strict=True):
+        pixels = image_set.preprocessing.apply(images).numpy()
+        logits = np.asarray(session.run(None, {name: pixels})[0])
+        correct += int((logits.argmax(axis=1) == labels.numpy()).sum())
+    return 100 * correct / len(image_set.test_labels)
+
+
+def open_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    """A session on a CPU for any number of images, whatever batch the file was written for; the model is changed."""
+    silence_onnxruntime(os.environ)
+    import onnxruntime
+
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del model.graph.value_info[:]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

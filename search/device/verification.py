@@ -1,0 +1,91 @@
+"""Ask the device itself: upload a network, queue its measurement, wait for the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from search.device.lut_client import LutClient
+from shared.errors import LutnasError, WrongUse
+from shared.jobs import Job, NewJob, Promise, Verification
+from shared.measurements.graph_spec import UploadedModel
+from shared.tables.table import LatencyTable
+from shared.tables.table_source import not_verifiable
+
+TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a device, and by which clock."""
+
+    timeout_s: float = TIMEOUT_S
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def verify(
+    client: LutClient,
+    table: LatencyTable,
+    model: bytes,
+    promise: Promise,
+    patience: Patience | None = None,
+    on_state: Callable[[str], None] = lambda state: None,
+    on_notice: Callable[[str], None] = lambda notice: None,
+) -> Verification:
+    """Have the table's device measure a network.
+
+    Args:
+        client: of the table's server, with a token of the role `search`.
+        table: that the promise was made from; its runtime and canary are what the device measures with.
+        model: ONNX bytes.
+        promise: what the measured latency is held against.
+        patience: how long to wait.
+        on_state: told each state of the job once ("queued", "leased", "done").
+        on_notice: told once what keeps the job waiting, where the server knows.
+
+    Raises:
+        WrongUse: the table was imported, so no device answers for it.
+        LutnasError: nobody answered in time, or the device could not measure the network.
+        ServerAway, ServerRefused: as `LutClient` says.
+    """
+    if table.source is not None:
+        raise WrongUse(not_verifiable(table.device, table.source))
+    patience = patience or Patience()
+    graph = str(UploadedModel(client.upload_model(model)))
+    job = client.queue_job(NewJob(table.device, "verify", table.runtime, table.canary, table.space, graph, promise))
+    seen: set[str] = set()
+
+    def tell(polled: Job) -> None:
+        if polled.state not in seen:
+            seen.add(polled.state)
+            on_state(polled.state)
+        if polled.notice is not None and "notice" not in seen:
+            seen.add("notice")
+            on_notice(polled.notice)
+
+    try:
+        job = client.wait_for_job(job.id, patience.timeout_s, tell, patience.clock, patience.sleep)
+    except KeyboardInterrupt:
+        client.cancel_job(job.id)
+        raise
+    if job.state == "queued":
+        client.cancel_job(job.id)
+    return _verification(job, client.url, table.device, patience.timeout_s)
+
+
+def _verification(job: Job, url: str, device: str, timeout_s: float) -> Verification:
+    if job.state == "done" and job.verification is not None:
+        return job.verification
+    if job.state == "queued":
+        raise LutnasError(
+            f"no agent of {device} took the verification within {timeout_s:g} s; start one on the device:"
+            f" profiler-agent work --server {url} --device {device} --token TOKEN"
+        )
+    if job.state == "leased":
+        raise LutnasError(
+            f"the agent of {device} ({job.lease_owner}) has not finished the verification within {timeout_s:g} s;"
+            f" job {job.id} goes on, ask again with a longer --timeout-s"
+        )
+    raise LutnasError(f"{device} did not verify the network: job {job.id} is {job.state} ({job.reason or 'no reason'})")

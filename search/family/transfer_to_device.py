@@ -1,0 +1,72 @@
+"""A finished run asked about a device that was not in it, from that device's table alone.
+
+The table gives the condition, the condition the alphas; nothing is trained. The first time the family is built and kept
+under `devices/NAME/`, the table beside the run's own; from then on both stay as they are.
+"""
+
+from __future__ import annotations
+
+from search.alphas.condition import device_simplex
+from search.config import TableReference
+from search.device.lut_client import LutClient
+from search.family.family import build_unseen_family, load_family
+from search.process.atomic_files import read_json
+from search.process.progress import Progress
+from search.runs.run_directory import DEVICES_FOLDER, RunDirectory
+from search.runs.run_tables import read_kept_table, require_fp32, write_table
+from shared.errors import CorruptFile, NotFound, ServerAway
+from shared.measurements.measurement import check_device_name
+from shared.tables.table import LatencyTable
+
+
+def find_unseen(run: RunDirectory, device: str) -> RunDirectory | None:
+    """The view of a device that the run was asked about before; None if it was not.
+
+    Raises:
+        InvalidValue: no device is called so.
+        CorruptFile: what was kept is damaged.
+    """
+    check_device_name(device)
+    path = run.path / DEVICES_FOLDER / device / "family.json"
+    if not path.exists():
+        return None
+    family = read_json(path)
+    if not (isinstance(family, dict) and isinstance(family.get("table_hash"), str)):
+        raise CorruptFile(f"{path} is damaged: it names no table")
+    return run.on_table(read_kept_table(run.path, TableReference(device, family["table_hash"])))
+
+
+def ask_about_unseen(run: RunDirectory, device: str, client: LutClient, progress: Progress) -> RunDirectory:
+    """The view of a device that is new to the run, its family built from the table that the server has of it.
+
+    Raises:
+        ServerAway, ServerRefused: as `LutClient` says; the run's own devices are named.
+        InvalidValue: the device's table is of another space than the run, or of another precision than fp32.
+        MissingPrice: the table lacks op keys.
+        WrongUse, CorruptFile: the run is not finished, or damaged.
+    """
+    load_family(run.views()[0])  # an unfinished run says so before anything is asked for or written
+    own = ", ".join(run.config.devices)
+    try:
+        table = _newest_table(run, device, client)
+    except ServerAway as error:
+        raise ServerAway(f"the run has no device {device} (it has: {own}), and {error}") from error
+    view = run.on_table(table)
+    require_fp32(table)
+    device_simplex(table)
+    progress.line(
+        f"{device} was not in the search (that had {own}): its family, from its table {table.hash[:12]} alone"
+    )
+    write_table(run.path, table)
+    build_unseen_family(view, progress)
+    return view
+
+
+def _newest_table(run: RunDirectory, device: str, client: LutClient) -> LatencyTable:
+    """Of the run's space; if there is none, of any, so that both spaces can be named."""
+    try:
+        return client.get_table(device, run.config.space)
+    except NotFound as error:
+        if error.code != "no_table":
+            raise
+        return client.get_table(device)

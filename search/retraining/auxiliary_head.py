@@ -1,0 +1,64 @@
+"""A second classifier in the middle of a network, for training only (Szegedy et al., 2015; DARTS' form).
+
+It reads the maps that the last part of the network begins with, about two thirds of the way, so that the gradient
+reaches the early ops by a short way too. It hangs on the wiring, and is no part of the network that is exported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from search.supernet import BatchNorm, Network
+from shared.spaces.op_key import OpKey
+from shared.spaces.wiring import Step
+
+NARROW, WIDE = 128, 768
+SIDE = 2
+
+
+class AuxiliaryHead(nn.Module):
+    """Pools the maps to 2 x 2, two convolutions, a linear layer. `logits()` after each forward pass of the network.
+
+    Where DARTS averages windows of 5 x 5 (its maps are 8 x 8) the pooling here adapts to the side.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        step, key = _place(network)
+        self._maps: list[Tensor] = []
+        self.conv_1 = nn.Conv2d(key.input.channels, NARROW, 1, bias=False)
+        self.bn_1 = BatchNorm(NARROW)
+        self.conv_2 = nn.Conv2d(NARROW, WIDE, SIDE, bias=False)
+        self.bn_2 = BatchNorm(WIDE)
+        self.linear = nn.Linear(WIDE, network.space.classes)
+        network.get_submodule(step.name.rstrip(".")).register_forward_pre_hook(self._keep)
+
+    def logits(self) -> Tensor:
+        """Logits (batch, classes) for the images of the last forward pass in training mode."""
+        x = F.relu(self._maps.pop())
+        x = F.relu(self.bn_1(self.conv_1(F.adaptive_avg_pool2d(x, SIDE))))
+        x = F.relu(self.bn_2(self.conv_2(x)))
+        return self.linear(torch.flatten(x, 1))  # type: ignore[no-any-return]
+
+    def _keep(self, op: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if op.training:
+            self._maps[:] = [inputs[0]]
+
+
+def _place(network: Network) -> tuple[Step, OpKey]:
+    """The first op that reads the smallest maps.
+
+    A fixed one goes first if choices follow it: in a cell of reduction the smallest maps are half done.
+    """
+    space = network.space
+    candidates = {name for slot in space.slots for name in slot.primitives}
+    ops = [(step, step.key) for step in space.wiring(network.genotype) if step.key is not None]
+    last = max((index for index, (_, key) in enumerate(ops) if key.primitive in candidates), default=0)
+    before = ops[: last + 1]
+    smallest = min(key.input.height for _, key in before)
+    places = [(step, key) for step, key in before if key.input.height == smallest]
+    return next((place for place in places if place[1].primitive not in candidates), places[0])

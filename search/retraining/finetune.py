@@ -1,0 +1,146 @@
+"""From inherited weights to a network of its own: a short training at full resolution.
+
+SGD with Nesterov momentum, a cosine to zero, label smoothing, and, if it is long, the shifts and mirrors of the search.
+It sees all training images (those of the weights, of the alphas and of the ranking); the test images only once, for the
+accuracy of the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from search.data import ImageSet
+from search.data.stream import Stream
+from search.process.threads_and_memory import torch_threads
+from search.retraining.evaluation import batches, evaluate
+from search.supernet import Network, recompute_statistics
+from shared.errors import InvalidValue
+
+AUGMENTED_FROM_EPOCHS = 2.0
+"""A shorter tuning sees each image about once: shifting and mirroring them then only makes the task harder."""
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """How a member is tuned. `epochs` may be a fraction; 0 recomputes the batch-norm statistics and nothing else.
+
+    The batches are small because the tuning is short: it needs updates more than it needs smooth gradients.
+    """
+
+    epochs: float = 1.0
+    batch_size: int = 32
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    gradient_clip: float = 5.0
+    recalibration_images: int = 1024
+    seed: int = 0
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.epochs) and self.epochs >= 0):
+            raise InvalidValue("tune-epochs", f"{self.epochs} is not a number of epochs")
+
+    @property
+    def accuracy_kind(self) -> str:
+        """How the accuracy of a network that was tuned so came about."""
+        if self.epochs == 0:
+            return "inherited from the supernet, batch-norm statistics recomputed"
+        return f"inherited from the supernet, tuned for {self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
+
+
+def tuning_steps(image_set: ImageSet, settings: TuningSettings) -> int:
+    """Updates that the tuning takes."""
+    return math.ceil(settings.epochs * len(image_set.train_labels) / settings.batch_size)
+
+
+class TuningImages:
+    """All training images, prepared once for every member that is tuned; may be read by several threads."""
+
+    def __init__(self, image_set: ImageSet, settings: TuningSettings) -> None:
+        preprocessing, images = image_set.preprocessing, image_set.train_images
+        everything = torch.arange(len(images))
+        self.stream = Stream(
+            image_set,
+            everything,
+            preprocessing.size,
+            settings.batch_size,
+            settings.seed,
+            "tuning",
+            augmented=settings.epochs >= AUGMENTED_FROM_EPOCHS,
+        )
+        self.recalibration = preprocessing.apply(images[: settings.recalibration_images])
+
+
+def tune(
+    network: Network,
+    images: TuningImages,
+    settings: TuningSettings,
+    steps: int,
+    advance: Callable[[int], None] = lambda n: None,
+) -> None:
+    """Train a network in place, with one thread. The same settings on the same machine give the same weights.
+
+    Args:
+        network: with the weights to start from; in evaluation mode afterwards.
+        images: at the network's full resolution.
+        settings: see there.
+        steps: updates, see `tuning_steps`.
+        advance: told of each update.
+    """
+    try:
+        with torch_threads(1):
+            # The supernet kept no statistics, and at full resolution they are others anyway.
+            recompute_statistics(network, batches(images.recalibration))
+            _train(network, images.stream, settings, steps, advance)
+    finally:
+        network.eval()
+
+
+def accuracy_on_test_images(network: Network, image_set: ImageSet, size: int = 500) -> float:
+    """Accuracy over all test images, percent, preprocessed a batch at a time."""
+    correct = 0.0
+    for images, labels in zip(image_set.test_images.split(size), image_set.test_labels.split(size), strict=True):
+        correct += evaluate(network, image_set.preprocessing.apply(images), labels).accuracy * len(labels)
+    return correct / len(image_set.test_labels)
+
+
+def _train(
+    network: Network, stream: Stream, settings: TuningSettings, steps: int, advance: Callable[[int], None]
+) -> None:
+    optimizer = torch.optim.SGD(
+        parameter_groups(network, settings.weight_decay), settings.learning_rate, settings.momentum, nesterov=True
+    )
+    warmup = max(1, steps // 20)  # the inherited weights are near a good place
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, steps, warmup))
+    network.train()
+    for step in range(steps):
+        images, labels = stream.batch(step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+            logits = network(images)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+        optimizer.step()
+        schedule.step()
+        advance(1)
+
+
+def learning_rate_share(step: int, steps: int, warmup: int = 1) -> float:
+    """The least of a linear rise over `warmup` steps and a cosine from 1 to 0 over all steps."""
+    return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / max(1, steps))))
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Weight decay on weights of convolutions and linear layers; none on batch norms and biases."""
+    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -1,0 +1,280 @@
+"""A network trained to the end on all training images: the recipe of DARTS (Liu, Simonyan and Yang, 2019).
+
+SGD with momentum, a cosine to zero, shifts and mirrors, cutout (DeVries and Taylor, 2017), drop path that rises over
+the epochs, an auxiliary classifier. The test images are looked at once, at the end.
+
+An update averages the gradients of two half batches, each with a thread and batch-norm statistics of its own: two small
+networks side by side keep two cores busy, one network spread over two does not. What a step does follows from the seed
+and its number alone, so training that was interrupted goes on bit-equal.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from search.data import ImageSet
+from search.data.augmentation import cutout
+from search.data.stream import Stream
+from search.process.randomness import generator
+from search.process.threads_and_memory import single_threaded_workers
+from search.retraining.auxiliary_head import AuxiliaryHead
+from search.retraining.drop_path import DropPath
+from search.retraining.finetune import learning_rate_share, parameter_groups
+from search.supernet import Network
+from search.training.gradients import set_mean_gradients
+from shared.errors import InvalidValue, LutnasError
+from shared.spaces import Space
+
+SHARDS = 2
+"""Parts of a batch. A constant: how many of them run at the same time changes no number."""
+
+
+INHERITED_WARMUP = 0.05
+"""Share of the updates, where no other was asked for."""
+
+
+def _setting(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True)
+class RetrainingSettings:
+    """The recipe. Defaults are those of DARTS but for the epochs (600) and the side of the cutout (16 of 32 pixels)."""
+
+    epochs: int = _setting(100, "times that each training image is seen")
+    batch_size: int = _setting(96, "images per update")
+    learning_rate: float = _setting(0.025, "the first one; falls to 0 as a cosine")
+    momentum: float = _setting(0.9, "of SGD")
+    weight_decay: float = _setting(3e-4, "on weights of convolutions and linear layers")
+    gradient_clip: float = _setting(5.0, "largest norm of an update's gradient")
+    label_smoothing: float = _setting(0.0, "share of the target that is spread over all classes")
+    cutout: float = _setting(0.5, "side of the square that is cut out of an image, as a share of its side; 0: none")
+    drop_path: float = _setting(0.2, "probability at the end that an op is left out for an image; 0: never")
+    auxiliary_weight: float = _setting(0.4, "of the auxiliary classifier's loss; 0: no such classifier")
+    warmup: float = _setting(0.0, "share of the updates over which the learning rate rises to the first one")
+    half_size: float = _setting(0.0, "share of the epochs, the first ones, with images of half the side")
+    seed: int = 0
+    inherit: bool = False
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        for names, holds, domain in _DOMAINS:
+            for name in names.split():
+                value = getattr(self, name)
+                if not (math.isfinite(value) and holds(value)):
+                    raise InvalidValue(name.replace("_", "-"), f"{value} is not {domain}")
+
+    @property
+    def accuracy_kind(self) -> str:
+        """How the accuracy of a network that was trained so came about."""
+        start = ", from the supernet's weights" if self.inherit else ""
+        return f"trained for {self.epochs} epoch{'' if self.epochs == 1 else 's'}{start}"
+
+
+_DOMAINS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("epochs batch_size", lambda value: value >= 1, "1 or more"),
+    ("learning_rate gradient_clip", lambda value: value > 0, "above 0"),
+    ("weight_decay auxiliary_weight", lambda value: value >= 0, "0 or more"),
+    ("momentum label_smoothing drop_path", lambda value: 0 <= value < 1, "from 0 to below 1"),
+    ("cutout warmup half_size", lambda value: 0 <= value <= 1, "from 0 to 1"),
+)
+RECIPES: Mapping[str, Mapping[str, float]] = {
+    "darts": {},
+    "short": {
+        "batch_size": 64,
+        "learning_rate": 0.1,
+        "warmup": 0.2,
+        "cutout": 0.0,
+        "drop_path": 0.0,
+        "auxiliary_weight": 0.0,
+    },
+}
+"""What differs from the defaults. `short` is for few epochs: small networks underfit then, and need nothing of what
+keeps large ones from learning by heart."""
+SHORT_UP_TO_EPOCHS = 30
+SETTINGS = {one.name: (one.default, one.metadata["help"]) for one in fields(RetrainingSettings) if one.metadata}
+"""Default and help text of every setting that a user chooses, by name."""
+
+
+class Retraining:
+    """Training of one network with one seed; `state()` and `load()` interrupt it anywhere.
+
+    Args:
+        networks: `SHARDS` networks of one genotype; the first one's weights are the ones to start from, and the result.
+        image_set: all training images are used.
+        settings: the recipe.
+        threads: shards computed at the same time.
+    """
+
+    def __init__(
+        self, networks: Sequence[Network], image_set: ImageSet, settings: RetrainingSettings, threads: int = SHARDS
+    ) -> None:
+        self.settings, self.network, self.threads = settings, networks[0], threads
+        side = image_set.preprocessing.size
+        everything = torch.arange(len(image_set.train_labels))
+        share = max(1, settings.batch_size // SHARDS)
+        self._stream = Stream(image_set, everything, side, share, settings.seed, "retraining")
+        self._half_stream: Stream | None = None
+        if settings.half_size:
+            half = half_side(self.network.space)
+            self._half_stream = Stream(image_set, everything, half, share, settings.seed, "retraining")
+        self.steps_per_epoch = max(1, self._stream.batches_per_epoch // SHARDS)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self._shards = [_Shard(network, settings.auxiliary_weight) for network in networks]
+        first, *others = self._shards
+        self._parameters = list(first.parameters())
+        for other in others:
+            for own, shared in zip(other.parameters(), self._parameters, strict=True):
+                own.data = shared.data
+        self._optimizer = torch.optim.SGD(
+            parameter_groups(first, settings.weight_decay), settings.learning_rate, settings.momentum, foreach=True
+        )
+        self.step = 0
+
+    @property
+    def total_steps(self) -> int:
+        """Updates."""
+        return self.settings.epochs * self.steps_per_epoch
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on beside the settings."""
+        shards = [shard.state_dict() for shard in self._shards]
+        return {"step": self.step, "shards": shards, "optimizer": self._optimizer.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same network and settings."""
+        for shard, tensors in zip(self._shards, state["shards"], strict=True):
+            shard.load_state_dict(tensors)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+    def train(
+        self,
+        on_epoch: Callable[[dict[str, float]], None] = lambda metrics: None,
+        stopped: Callable[[], bool] = lambda: False,
+        advance: Callable[..., None] = lambda n, **shown: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> bool:
+        """Train to the end, or until `stopped()`; says whether it is the end.
+
+        Args:
+            on_epoch: given the metrics of each finished epoch: loss and accuracy on the training images as augmented.
+            stopped: asked after each step.
+            advance: told of each step.
+            clock: seconds.
+
+        Raises:
+            LutnasError: the loss is no longer finite.
+        """
+        began_s, losses, right = clock(), [], []
+        with single_threaded_workers(self.threads) as pool:
+            while self.step < self.total_steps and not stopped():
+                loss, accuracy = self._update(pool)
+                losses.append(loss)
+                right.append(accuracy)
+                self.step += 1
+                advance(1, loss=loss, accuracy=100 * accuracy)
+                if self.step % self.steps_per_epoch == 0:
+                    on_epoch(self._metrics(losses, right, clock() - began_s))
+                    began_s, losses, right = clock(), [], []
+        if self.step == self.total_steps:
+            self.network.eval()
+        return self.step == self.total_steps
+
+    def _metrics(self, losses: Sequence[float], right: Sequence[float], seconds: float) -> dict[str, float]:
+        """Means over the steps of an epoch since training began or went on."""
+        images = len(losses) * SHARDS * self._stream.batch_size
+        return {
+            "epoch": self.step // self.steps_per_epoch,
+            "step": self.step,
+            "loss": sum(losses) / len(losses),
+            "accuracy": 100 * sum(right) / len(right),
+            "learning_rate": self._learning_rate(self.step - 1),
+            "drop_path": self._drop_path(self.step - 1),
+            "seconds": round(seconds, 3),
+            "images_per_s": round(images / seconds, 1) if seconds else 0.0,
+        }
+
+    def _update(self, pool: ThreadPoolExecutor) -> tuple[float, float]:
+        """One step; loss and accuracy (a share) of its batch."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.step)
+        results = list(pool.map(self._gradients, range(SHARDS)))
+        losses, right, gradients = zip(*results, strict=True)
+        norm = set_mean_gradients(self._parameters, gradients, self.settings.gradient_clip)
+        if not (math.isfinite(norm) and all(map(math.isfinite, losses))):
+            raise LutnasError(
+                f"training diverged at step {self.step} (epoch {self.step // self.steps_per_epoch + 1}): loss"
+                f" {sum(losses) / SHARDS:g}, gradient norm {norm:g}; the checkpoint of the epoch before stays,"
+                " a smaller --learning-rate may help"
+            )
+        self._optimizer.step()
+        return sum(losses) / SHARDS, sum(right) / SHARDS
+
+    def _gradients(self, index: int) -> tuple[float, float, Sequence[Tensor | None]]:
+        settings, number = self.settings, self.step * SHARDS + index
+        images, labels = self._stream_at(self.step).batch(number)
+        random = generator(settings.seed, "retraining", number)
+        images = cutout(images, random, round(settings.cutout * images.shape[-1]))
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16", cache_enabled=False):
+            logits, auxiliary = self._shards[index](images, self._drop_path(self.step), random)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        right = (logits.argmax(dim=1) == labels).double().mean().item()
+        total = loss
+        if auxiliary is not None:
+            beside = F.cross_entropy(auxiliary.float(), labels, label_smoothing=settings.label_smoothing)
+            total = loss + settings.auxiliary_weight * beside
+        gradients = torch.autograd.grad(total, list(self._shards[index].parameters()), allow_unused=True)
+        return loss.item(), right, gradients
+
+    def _stream_at(self, step: int) -> Stream:
+        """Both streams show the same images in the same order."""
+        half = self._half_stream
+        return self._stream if half is None or step >= self.settings.half_size * self.total_steps else half
+
+    def _learning_rate(self, step: int) -> float:
+        """Inherited weights are near a good place: a short warm-up keeps them there."""
+        share = self.settings.warmup or (INHERITED_WARMUP if self.settings.inherit else 0.0)
+        warmup = max(1, int(share * self.total_steps))
+        return self.settings.learning_rate * learning_rate_share(step, self.total_steps, warmup)
+
+    def _drop_path(self, step: int) -> float:
+        return self.settings.drop_path * (step // self.steps_per_epoch) / self.settings.epochs
+
+
+def half_side(space: Space) -> int:
+    """Half the side of a space's images.
+
+    Raises:
+        InvalidValue: the space's reductions do not divide it.
+    """
+    features = space.fixed_ops()[-1].input.height
+    side, reduction = space.resolution // 2, space.resolution // features
+    if space.resolution % 2 or side % reduction:
+        raise InvalidValue("half-size", f"half of {space.resolution} pixels is no multiple of {reduction}, the stride")
+    return side
+
+
+class _Shard(nn.Module):
+    """A network with what only its training needs; the other shards share its weights, not its statistics."""
+
+    def __init__(self, network: Network, auxiliary_weight: float) -> None:
+        super().__init__()
+        self.network = network.train()
+        self.auxiliary = AuxiliaryHead(network) if auxiliary_weight else None
+        self._paths = DropPath(network)
+
+    def forward(self, images: Tensor, drop_path: float, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        self._paths.probability, self._paths.generator = drop_path, random
+        logits = self.network(images)
+        return logits, None if self.auxiliary is None else self.auxiliary.logits()

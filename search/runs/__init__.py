@@ -1,0 +1,4 @@
+"""A run's folder on disk: configuration, tables, checkpoint, results.
+
+May import alphas, supernet, data, latency and process.
+"""

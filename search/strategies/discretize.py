@@ -1,0 +1,35 @@
+"""How DARTS and its relatives read a network off their alphas (Liu, Simonyan and Yang, 2019, section 2.4).
+
+Each edge takes its most probable op. Where a node keeps a fixed number of edges (`darts`), it keeps those whose best op
+other than "none" is most probable; NAS-Bench-201's edges may choose "none" (Dong and Yang, 2020).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from search.genotypes.constrained_argmax import NONE, to_genotype
+from shared.spaces import Genotype, Space
+
+
+@torch.no_grad()
+def strongest(space: Space, alphas: Tensor) -> Genotype:
+    """The genotype of the largest softmax(alphas), which may not connect input and output.
+
+    Args:
+        space: of the alphas.
+        alphas: logits (slots, primitives).
+    """
+    strengths = torch.softmax(alphas, dim=1)
+    columns = strengths.argmax(dim=1)
+    for group in space.groups:
+        none = space.slots[group.slots[0]].primitives.index(NONE)
+        slots = torch.tensor(group.slots)
+        ops = strengths[slots].clone()
+        ops[:, none] = -1
+        strength, column = ops.max(dim=1)
+        kept = torch.sort(strength, descending=True, stable=True).indices[: group.kept]
+        columns[slots] = none
+        columns[slots[kept]] = column[kept]
+    return to_genotype(space, columns)

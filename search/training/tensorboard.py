@@ -1,0 +1,90 @@
+"""`search --tensorboard`: the metrics as scalars, and what alpha says, in the run's folder `tensorboard/`.
+
+    weights/loss, weights/accuracy, alpha/loss, learning_rate, temperature, images_per_second
+    probability/DEVICE/kappa_U/PRIMITIVE    mean over slots of softmax(alpha), u_lambda = 0: a collapse shows here
+    logits/DEVICE/kappa_U                   histogram of alpha itself
+
+A search that goes on after step s hides what an interrupted one wrote beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from search.alphas.condition import Condition
+from shared.errors import LutnasError
+
+FOLDER = "tensorboard"
+U_KAPPAS = (0.0, 0.5, 1.0)
+SCALARS = {
+    "loss": "weights/loss",
+    "accuracy": "weights/accuracy",
+    "alpha_loss": "alpha/loss",
+    "learning_rate": "learning_rate",
+    "temperature": "temperature",
+    "images_per_second": "images_per_second",
+}
+"""From the name of a metric to that of its curve."""
+
+
+class TensorBoardLog:
+    """Event files of one run.
+
+    Args:
+        run: its folder.
+        step: that the search goes on from.
+
+    Raises:
+        LutnasError: TensorBoard is not installed.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        self._writer = _summary_writer(run / FOLDER, step)
+
+    def metrics(self, values: Mapping[str, Any]) -> None:
+        """One entry of the run's metrics, its step among them; what has no curve is left out."""
+        for name, tag in SCALARS.items():
+            if name in values:
+                self._writer.add_scalar(tag, values[name], values["step"])
+
+    @torch.no_grad()
+    def alphas(
+        self,
+        step: int,
+        hypernetwork: Callable[[Tensor], Tensor],
+        device: str,
+        prices: Tensor,
+        primitives: Sequence[str],
+    ) -> None:
+        """What alpha says for a device at some trade-offs.
+
+        Args:
+            step: of the search.
+            hypernetwork: from a condition's vector to logits (slots, primitives).
+            device: its name.
+            prices: the device's point on the simplex.
+            primitives: names of alpha's columns.
+        """
+        for u_kappa in U_KAPPAS:
+            logits = hypernetwork(Condition(prices, 0.0, u_kappa).vector())
+            self._writer.add_histogram(f"logits/{device}/kappa_{u_kappa:g}", logits, step)
+            for name, share in zip(primitives, torch.softmax(logits, dim=1).mean(dim=0).tolist(), strict=True):
+                self._writer.add_scalar(f"probability/{device}/kappa_{u_kappa:g}/{name}", share, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+
+def _summary_writer(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
+    except ImportError as error:
+        raise LutnasError("--tensorboard needs the extra: pip install 'lutnas[tensorboard]'") from error
+    return SummaryWriter(str(folder), purge_step=step + 1)

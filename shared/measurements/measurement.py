@@ -1,0 +1,262 @@
+"""A measurement keeps its raw values; every statistic is derived from them, by the same functions on agent and server.
+
+One value of a round is the 5 % quantile of the repeats, divided by that of the canary timed right beside it: a busy
+neighbour lengthens the upper part of the repeats and leaves the fastest nearly alone, and the machine's own drift
+hits graph and canary alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median, stdev
+
+from shared.errors import InvalidValue
+from shared.measurements.plan import ROLES
+from shared.runtime import Runtime
+from shared.wire import LEFT_OUT_IF_NONE
+
+QUANTILE = 0.05
+"""Of the repeats of a round. With 8 to 20 repeats that lies just above the fastest; networks left out of a fit were
+predicted 6 % better than with 20 %."""
+QUIET_ROUNDS = 0.5
+"""Share of a graph's rounds, the fastest ones, whose mean is its time. What other programs leave of caches and memory
+makes rounds slower: networks with more weights than a cache holds vary by 5 to 10 % between rounds. The mean of the
+faster half leaves the slow ones out, and repeats a fifth to a third better than the lower quartile."""
+LONGEST_MS = 600_000.0
+MOST_ROUNDS = 1000
+MOST_REPEATS = 1000
+MOST_COPIES = 1000
+LATEST_S = 1e11
+_IDENTITY = re.compile(r"[A-Za-z0-9._:-]{1,80}")
+
+
+@dataclass(frozen=True)
+class Round:
+    """Raw repeats of one round, in ms.
+
+    Attributes:
+        graph_ms: of the graph.
+        minus_ms: of the subtracted graph; empty where nothing is subtracted.
+        canary_ms: of the canary, before and after.
+        at_s: when it was timed, in seconds since 1970 by the wall clock: rounds that were timed together met the same
+            machine. None where an agent did not say.
+    """
+
+    graph_ms: tuple[float, ...]
+    canary_ms: tuple[float, ...]
+    minus_ms: tuple[float, ...] = ()
+    at_s: float | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+
+    def __post_init__(self) -> None:
+        for name, values in (("graph_ms", self.graph_ms), ("canary_ms", self.canary_ms)):
+            if not values:
+                raise InvalidValue(name, "has no values")
+        for values in (self.graph_ms, self.canary_ms, self.minus_ms):
+            if len(values) > MOST_REPEATS:
+                raise InvalidValue("round", f"{len(values)} repeats are more than {MOST_REPEATS}")
+            for value in values:
+                if not (math.isfinite(value) and 0 < value <= LONGEST_MS):
+                    raise InvalidValue("round", f"{value} is not a time in ms (above 0, up to {LONGEST_MS:g}, finite)")
+        if self.at_s is not None and not 0 <= self.at_s < LATEST_S:
+            raise InvalidValue("round.at_s", f"{self.at_s} is not within 0 to {LATEST_S:g} seconds since 1970")
+
+    def without_raw(self) -> Round:
+        """The round with one value for many: the quantile that every statistic is made of."""
+        graph_ms, canary_ms, minus_ms = (
+            (quantile(values),) if values else () for values in (self.graph_ms, self.canary_ms, self.minus_ms)
+        )
+        return Round(graph_ms, canary_ms, minus_ms, self.at_s)
+
+    def graph_ratio(self) -> float:
+        """Time of the graph in canaries, nothing subtracted."""
+        return quantile(self.graph_ms) / quantile(self.canary_ms)
+
+    def ratio(self, divisor: int) -> float:
+        """Time of the subject in canaries. Noise can make the difference of two graphs negative."""
+        minus = quantile(self.minus_ms) if self.minus_ms else 0.0
+        return (quantile(self.graph_ms) - minus) / divisor / quantile(self.canary_ms)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to believe a measurement, and if not, why and what to do."""
+
+    stable: bool
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the rounds of a task agree on, as a ratio to the canary, with its 95 % confidence interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval, in canaries."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All rounds of one task. `id` is made by the agent: the same task of the same run always has the same one."""
+
+    id: str
+    subject: str
+    role: str
+    graph: str
+    minus: str | None
+    divisor: int
+    rounds: tuple[Round, ...]
+    verdict: Verdict
+
+    def __post_init__(self) -> None:
+        if not _IDENTITY.fullmatch(self.id):
+            raise InvalidValue("measurement.id", f"'{self.id[:90]}' is not 1 to 80 letters, digits or ._:-")
+        if self.role not in ROLES:
+            raise InvalidValue("measurement.role", f"'{self.role}' is none of {', '.join(ROLES)}")
+        if not 1 <= self.divisor <= MOST_COPIES:
+            raise InvalidValue("measurement.divisor", f"is not within 1 to {MOST_COPIES}")
+        if not 1 <= len(self.rounds) <= MOST_ROUNDS:
+            raise InvalidValue("measurement.rounds", f"{len(self.rounds)} are not within 1 to {MOST_ROUNDS}")
+        if any(bool(one.minus_ms) != (self.minus is not None) for one in self.rounds):
+            raise InvalidValue("measurement.rounds", "minus_ms has to be there where a graph is subtracted, only there")
+
+    def estimate(self) -> Estimate:
+        """Time of the subject in canaries."""
+        return estimate_rounds(self.rounds, self.divisor)
+
+    def graph_ratio(self) -> float:
+        """Time of the graph in canaries, nothing subtracted."""
+        return quiet_mean([one.graph_ratio() for one in self.rounds])
+
+    def minus_ratio(self) -> float:
+        """Time of the subtracted graph in canaries.
+
+        Raises:
+            InvalidValue: nothing is subtracted.
+        """
+        if self.minus is None:
+            raise InvalidValue("measurement.minus", f"nothing is subtracted from {self.graph}")
+        return quiet_mean([quantile(one.minus_ms) / quantile(one.canary_ms) for one in self.rounds])
+
+    def without_raw(self) -> Measurement:
+        """The measurement without its repeats: its rounds, and so every statistic, are those that it had."""
+        return replace(self, rounds=tuple(one.without_raw() for one in self.rounds))
+
+    def canary_ms(self) -> float:
+        """Median over rounds of the canary's time."""
+        return median(quantile(one.canary_ms) for one in self.rounds)
+
+    def raw_ms(self) -> float:
+        """The subject's time as the clock showed it, drift of the machine included, over rounds as in the estimate."""
+        values_ms = [one.ratio(self.divisor) * quantile(one.canary_ms) for one in self.rounds]
+        return median(values_ms) if self.rounds[0].minus_ms else quiet_mean(values_ms)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One profiling campaign: who measured what, with which software.
+
+    Attributes:
+        id: made by the agent.
+        device: name of the device.
+        space: string form of the space.
+        plan_id: hash of the plan.
+        canary: reference of the canary graph.
+        started_at: ISO 8601, UTC.
+        probe: what the agent found out about the device (free form, for people).
+    """
+
+    id: str
+    device: str
+    runtime: Runtime
+    space: str
+    plan_id: str
+    canary: str
+    agent_version: str
+    started_at: str
+    probe: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if not _IDENTITY.fullmatch(self.id):
+            raise InvalidValue("run.id", f"'{self.id[:90]}' is not 1 to 80 letters, digits or ._:-")
+        check_device_name(self.device)
+
+
+def check_device_name(name: str) -> None:
+    """Raise InvalidValue unless the text can name a device."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise InvalidValue("device", f"'{name[:80]}' is not a name of up to 64 letters, digits, dots, _ and -")
+
+
+def quantile(values: tuple[float, ...], share: float = QUANTILE) -> float:
+    """The value below which `share` of the values lie (linear interpolation)."""
+    ordered = sorted(values)
+    position = share * (len(ordered) - 1)
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+
+
+def quiet_mean(values: Sequence[float]) -> float:
+    """Mean of the faster half of the rounds, at least one of them."""
+    quiet = _quiet(values)
+    return math.fsum(quiet) / len(quiet)
+
+
+def estimate_rounds(rounds: Sequence[Round], divisor: int) -> Estimate:
+    """Time of a subject in canaries: the mean of its faster rounds, of a difference of two graphs the median.
+
+    Noise makes a graph slower, but a difference smaller as often as larger.
+    """
+    values = [one.ratio(divisor) for one in rounds]
+    return estimate_median(values) if rounds[0].minus_ms else estimate_quiet_mean(values)
+
+
+def estimate_quiet_mean(values: Sequence[float]) -> Estimate:
+    """The mean of the faster half with a 95 % interval from the Winsorised variance (Tukey and McLaughlin, 1963)."""
+    quiet, n = _quiet(values), len(values)
+    middle = math.fsum(quiet) / len(quiet)
+    if len(quiet) < 2:
+        return Estimate(middle, min(values), max(values))
+    # The slower half counts as if it were as slow as the slowest of the faster half.
+    winsorised = [*quiet, *[quiet[-1]] * (n - len(quiet))]
+    error = stdev(winsorised) / (len(quiet) / n * math.sqrt(n))
+    half = student_975(len(quiet) - 1) * error
+    return Estimate(middle, middle - half, middle + half)
+
+
+def student_975(freedom: int) -> float:
+    """97.5 % quantile of Student's t: the expansion in 1 / freedom (Abramowitz and Stegun, 1964, 26.7.5).
+
+    Within 3 % from two degrees of freedom on.
+    """
+    z = 1.959963984540054
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
+
+
+def _quiet(values: Sequence[float]) -> list[float]:
+    return sorted(values)[: max(math.ceil(QUIET_ROUNDS * len(values)), 1)]
+
+
+def estimate_median(values: Sequence[float]) -> Estimate:
+    """The median with its distribution-free 95 % interval from order statistics (binomial; Hahn and Meeker, 1991).
+
+    Where too few values are there for 95 %, the interval ends at the smallest and the largest of them.
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    below = [math.comb(n, k) / 2**n for k in range(n + 1)]
+    up_to = list(itertools.accumulate(below))
+    low = sum(total <= 0.025 for total in up_to)
+    high = next(k for k, total in enumerate(up_to) if total >= 0.975)
+    return Estimate(median(ordered), ordered[max(low - 1, 0)], ordered[min(high, n - 1)])

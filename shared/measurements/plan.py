@@ -1,0 +1,128 @@
+"""What a profiling run measures: the tasks that the server hands to an agent."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from shared.errors import InvalidValue, SchemaTooNew
+from shared.measurements.graph_spec import CanaryGraph, ChainGraph, NetworkGraph, ParallelGraph, parse_graph_spec
+from shared.spaces import Genotype, Space, parse_space
+from shared.spaces.op_key import OpKey
+from shared.wire import content_hash
+
+PLAN_SCHEMA = 1
+ROLES = ("marginal", "isolated", "calibration", "held_out", "verification", "kernel")
+OP_ROLES = ("marginal", "isolated")
+LONG_CHAIN, SHORT_CHAIN = 8, 2
+MOST_NETWORKS = 2000
+
+
+@dataclass(frozen=True)
+class Task:
+    """One latency to measure: (time of `graph` - time of `minus`) / `divisor`.
+
+    Attributes:
+        subject: an op key, a genotype in its space's string form, or a kernel.
+        role: "marginal" (an op), "isolated" (an op alone, for comparison), "calibration" (a network of the fit),
+            "held_out" (never in a fit), "verification", "kernel" (one kernel of a runtime).
+        graph: reference of the graph that is timed.
+        minus: reference of the graph whose time is subtracted, or None.
+        divisor: copies of the op by which the two differ.
+    """
+
+    subject: str
+    role: str
+    graph: str
+    minus: str | None = None
+    divisor: int = 1
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise InvalidValue("task.role", f"'{self.role}' is none of {', '.join(ROLES)}")
+        if self.divisor < 1:
+            raise InvalidValue("task.divisor", f"{self.divisor} is below 1")
+        for reference in self.graphs:
+            parse_graph_spec(reference)
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """References of the graphs that the task needs."""
+        return (self.graph,) if self.minus is None else (self.graph, self.minus)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tasks of one profiling run. `plan.id` is the hash of its content."""
+
+    space: str
+    tasks: tuple[Task, ...]
+    canary: str = str(CanaryGraph())
+    seed: int = 0
+    schema: int = PLAN_SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.schema > PLAN_SCHEMA:
+            raise SchemaTooNew("the plan", self.schema, PLAN_SCHEMA)
+        parse_space(self.space)
+        parse_graph_spec(self.canary)
+
+    @property
+    def id(self) -> str:
+        """Hash of the content: the same tasks always have the same id."""
+        return content_hash(self)
+
+    def graphs(self) -> tuple[str, ...]:
+        """Every graph reference of the plan once, the canary first."""
+        return tuple(dict.fromkeys((self.canary, *(graph for task in self.tasks for graph in task.graphs))))
+
+
+def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int = 0, isolated: bool = False) -> Plan:
+    """Plan the run that gives a space its table.
+
+    Args:
+        space: what to measure.
+        calibration: networks measured whole for the fit, the fastest network among them.
+        held_out: networks measured whole and never used in a fit.
+        seed: of the sampled networks. Held-out networks never occur among the calibration networks.
+        isolated: time each op alone too. Agents that do not know that role do not ask for it.
+
+    Raises:
+        InvalidValue: a count outside its domain.
+    """
+    for name, count in (("calibration", calibration), ("held_out", held_out)):
+        if not 1 <= count <= MOST_NETWORKS:
+            raise InvalidValue(name, f"{count} networks are not within 1 to {MOST_NETWORKS}")
+    networks = _distinct_networks(space, calibration + held_out, random.Random(seed))
+    tasks = [_marginal(key) for key in space.op_keys()]
+    if isolated:
+        tasks += [_isolated(key) for key in space.op_keys()]
+    for index, genotype in enumerate(networks):
+        role = "calibration" if index < calibration else "held_out"
+        tasks.append(Task(space.format(genotype), role, str(NetworkGraph(space, genotype))))
+    return Plan(str(space), tuple(tasks), seed=seed)
+
+
+def _kind(key: OpKey) -> type[ChainGraph] | type[ParallelGraph]:
+    """Ops that change the shape cannot feed themselves: their copies stand side by side."""
+    return ChainGraph if key.keeps_shape else ParallelGraph
+
+
+def _isolated(key: OpKey) -> Task:
+    return Task(str(key), "isolated", str(_kind(key)(1, key)))
+
+
+def _marginal(key: OpKey) -> Task:
+    graph = _kind(key)
+    long, short = str(graph(LONG_CHAIN, key)), str(graph(SHORT_CHAIN, key))
+    return Task(str(key), "marginal", long, short, divisor=LONG_CHAIN - SHORT_CHAIN)
+
+
+def _distinct_networks(space: Space, count: int, rng: random.Random) -> list[Genotype]:
+    """The fastest network, then sampled ones; networks that compute the same count once."""
+    networks = {space.fastest(): None}
+    for _ in range(100 * count):
+        if len(networks) == count:
+            return list(networks)
+        networks.setdefault(space.canonical(space.sample(rng)))
+    raise InvalidValue("calibration", f"{space.name} has fewer than {count} distinct networks")

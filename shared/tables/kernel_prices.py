@@ -1,0 +1,159 @@
+"""Prices of the kernels that a runtime executes, with their covariance: what predicts whole networks best.
+
+    latency(network) = base + sum over kernels of count x price
+    price(kernel)    = overhead + a x multiply-adds + b x elements + deviation      (overhead, a, b: its family's)
+
+The parameters [base, family coefficients, deviations] were independent before anything was measured (`prior_sd_ms`).
+What the measurements say is a factor V, a row per parameter and a column per measured graph:
+
+    variance(x) = sum of (prior_sd x)^2 - |V' (prior_sd x)|^2
+
+A kernel that was never measured has no deviation of its own: its price is that of its family, and wide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from shared.errors import InvalidValue, MissingKernel
+from shared.kernels.kernel import Kernel, parse_kernel
+from shared.tables.prediction import HeldOutError, Prediction
+
+MILLION = 1e6
+
+
+@dataclass(frozen=True)
+class FamilyCost:
+    """What a kernel of a family costs, as far as its size says."""
+
+    family: str
+    overhead_ms: float
+    per_million_multiply_adds_ms: float
+    per_million_elements_ms: float
+
+
+@dataclass(frozen=True)
+class KernelPrice:
+    """Posterior price of a kernel."""
+
+    kernel: str
+    price_ms: float
+
+
+@dataclass(frozen=True)
+class KernelPrices:
+    """A device's kernel prices.
+
+    Attributes:
+        base_ms: fixed cost of a network.
+        families: cost models, sorted by name.
+        prices: sorted by kernel.
+        prior_sd_ms: of each parameter: base, three of each family, one deviation of each kernel.
+        known: the factor V, a row for each parameter.
+        relative_spread: standard deviation of a single network around its prediction, as a share of the latency.
+        unmeasured_share: standard deviation of the price of a kernel that was never measured, as a share of it.
+        held_out: error on networks that no fit ever saw.
+    """
+
+    base_ms: float
+    families: tuple[FamilyCost, ...]
+    prices: tuple[KernelPrice, ...]
+    prior_sd_ms: tuple[float, ...]
+    known: tuple[tuple[float, ...], ...]
+    relative_spread: float
+    unmeasured_share: float
+    held_out: HeldOutError | None = None
+
+    def __post_init__(self) -> None:
+        parameters = 1 + 3 * len(self.families) + len(self.prices)
+        if len(self.prior_sd_ms) != parameters or len(self.known) != parameters:
+            raise InvalidValue("kernels", f"{parameters} parameters need as many deviations and rows of the factor")
+        if len({len(row) for row in self.known}) > 1:
+            raise InvalidValue("kernels.known", "its rows differ in length")
+        numbers = [self.base_ms, self.relative_spread, self.unmeasured_share, *self.prior_sd_ms]
+        numbers += [price.price_ms for price in self.prices] + [value for row in self.known for value in row]
+        if not all(map(math.isfinite, numbers)):
+            raise InvalidValue("kernels", "holds a number that is not finite")
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Position of each kernel in `prices`."""
+        return {price.kernel: position for position, price in enumerate(self.prices)}
+
+    @cached_property
+    def family_index(self) -> Mapping[str, int]:
+        """Position of each family in `families`."""
+        return {family.family: position for position, family in enumerate(self.families)}
+
+    def unmeasured(self, counts: Mapping[str, int]) -> list[str]:
+        """Kernels of a network that have no price of their own."""
+        return sorted(kernel for kernel in counts if kernel not in self.index)
+
+    def predict(self, counts: Mapping[str, int], guess: bool = False) -> Prediction:
+        """Latency of a network by how often each kernel occurs in it.
+
+        Args:
+            counts: by the kernel's string form.
+            guess: take the family's cost for kernels that were never measured, and name them in the prediction.
+
+        Raises:
+            MissingKernel: a kernel has no price, and may not be guessed or is of a family that was never measured.
+            InvalidValue: a text is not a kernel.
+        """
+        missing = self.unmeasured(counts)
+        strangers = [one for one in missing if not guess or parse_kernel(one).family not in self.family_index]
+        if strangers:
+            raise MissingKernel(strangers)
+        mean_ms, own_variance = self.base_ms, 0.0
+        for text, n in counts.items():
+            if text in self.index:
+                mean_ms += n * self.prices[self.index[text]].price_ms
+            else:
+                price_ms = self.family_price_ms(text)
+                mean_ms += n * price_ms
+                own_variance += (self.unmeasured_share * n * price_ms) ** 2
+        variance = own_variance + self._variance(self.features(counts))
+        return Prediction(mean_ms, math.sqrt(variance + (self.relative_spread * mean_ms) ** 2), tuple(missing))
+
+    def features(self, counts: Mapping[str, int]) -> dict[int, float]:
+        """What a network's latency takes of each parameter, by its position in `prior_sd_ms`."""
+        features = {0: 1.0}
+        for text, n in counts.items():
+            kernel = parse_kernel(text)
+            family = self.family_index[kernel.family]
+            for place, value in enumerate(family_size(kernel)):
+                if value:
+                    key = 1 + 3 * family + place
+                    features[key] = features.get(key, 0.0) + n * value
+            if text in self.index:
+                features[1 + 3 * len(self.families) + self.index[text]] = float(n)
+        return features
+
+    def family_price_ms(self, text: str) -> float:
+        """What a kernel costs as far as its family and its size say."""
+        kernel = parse_kernel(text)
+        size = family_size(kernel)
+        cost = self.families[self.family_index[kernel.family]]
+        return (
+            size[0] * cost.overhead_ms
+            + size[1] * cost.per_million_multiply_adds_ms
+            + size[2] * cost.per_million_elements_ms
+        )
+
+    def _variance(self, features: Mapping[int, float]) -> float:
+        scaled = {key: self.prior_sd_ms[key] * value for key, value in features.items()}
+        total = sum(value * value for value in scaled.values())
+        rows = [(value, self.known[key]) for key, value in scaled.items() if value]
+        if not rows:
+            return total
+        columns = len(rows[0][1])
+        explained = sum(sum(value * row[column] for value, row in rows) ** 2 for column in range(columns))
+        return max(total - explained, 0.0)
+
+
+def family_size(kernel: Kernel) -> tuple[float, float, float]:
+    """What a family's three coefficients are multiplied with."""
+    return 1.0, kernel.multiply_adds() / MILLION, kernel.elements() / MILLION

@@ -1,0 +1,232 @@
+"""A device's latency table: op prices with their covariance, and the error that was measured on held-out networks.
+
+    latency(network) = base + sum over op keys of count x price          (op keys that reach the output only)
+
+Base and prices are the mean of a posterior; `covariance` is theirs, in ms squared: base first, then the prices.
+A prediction's variance is that of the mean plus the spread of single networks around it, which grows with the latency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from shared.errors import InvalidValue, MissingKernel, MissingPrice, SchemaTooNew, WrongUse
+from shared.runtime import Runtime
+from shared.spaces import Genotype, Space, parse_space
+from shared.spaces.op_key import OpKey, parse_op_key
+from shared.tables.kernel_prices import KernelPrices
+from shared.tables.prediction import CONFIDENCE, BaselineError, HeldOutError, Prediction
+from shared.tables.single_kernel_prices import SingleKernels
+from shared.tables.table_source import TableSource
+from shared.wire import LEFT_OUT_IF_NONE, content_hash, from_wire
+
+__all__ = [
+    "CONFIDENCE",
+    "HeldOutError",
+    "LatencyTable",
+    "NetworkCheck",
+    "OpPrice",
+    "Prediction",
+    "SingleKernels",
+    "measure_command",
+    "profile_command",
+    "read_table",
+]
+
+TABLE_SCHEMA = 4
+"""2 differs from 1 by `kernels` alone, 3 from 2 by `baselines` and the `isolated_ms` of its prices, 4 from 3 by
+`single_kernels`; a table without those is written as 3."""
+SCHEMA_WITHOUT_SINGLE_KERNELS = 3
+
+
+@dataclass(frozen=True)
+class OpPrice:
+    """One row: posterior price with its standard deviation, and the measured marginal cost with its interval.
+
+    Attributes:
+        isolated_ms: what the op takes alone, the runtime's own call and the graph's edges included; no price.
+    """
+
+    op_key: str
+    price_ms: float
+    sd_ms: float
+    marginal_ms: float
+    marginal_low_ms: float
+    marginal_high_ms: float
+    stable: bool = True
+    reasons: tuple[str, ...] = ()
+    isolated_ms: float | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+
+
+@dataclass(frozen=True)
+class NetworkCheck:
+    """One network measured whole, beside what the table predicts of it."""
+
+    genotype: str
+    role: str
+    measured_ms: float
+    predicted_ms: float
+    upper_ms: float
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Everything that a search needs to know of a device; `table.hash` names exactly this content.
+
+    A table with a `source` was imported: nobody measured it here, and no agent can verify what it says.
+    """
+
+    device: str
+    runtime: Runtime
+    space: str
+    canary: str
+    canary_nominal_ms: float
+    agent_version: str
+    base_ms: float
+    prices: tuple[OpPrice, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    relative_spread: float
+    held_out: HeldOutError | None
+    networks: tuple[NetworkCheck, ...]
+    runs: tuple[str, ...]
+    schema: int = SCHEMA_WITHOUT_SINGLE_KERNELS
+    kernels: KernelPrices | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    baselines: tuple[BaselineError, ...] | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    single_kernels: SingleKernels | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    source: TableSource | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+
+    def __post_init__(self) -> None:
+        if self.schema > TABLE_SCHEMA:
+            raise SchemaTooNew("the latency table", self.schema, TABLE_SCHEMA)
+        size = len(self.prices) + 1
+        if len(self.covariance) != size or any(len(row) != size for row in self.covariance):
+            raise InvalidValue("table.covariance", f"is not {size} x {size} for {len(self.prices)} prices and the base")
+        numbers = [self.base_ms, self.canary_nominal_ms, self.relative_spread]
+        numbers += [price.price_ms for price in self.prices] + [value for row in self.covariance for value in row]
+        if not all(map(math.isfinite, numbers)):
+            raise InvalidValue("table", "holds a number that is not finite")
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return content_hash(self)
+
+    @cached_property
+    def parsed_space(self) -> Space:
+        """The space that the table was measured for."""
+        return parse_space(self.space)
+
+    @cached_property
+    def price_index(self) -> Mapping[OpKey, int]:
+        """Position of each op key in `prices`."""
+        return {parse_op_key(price.op_key): index for index, price in enumerate(self.prices)}
+
+    def price_ms(self, key: OpKey) -> float:
+        """Posterior price of an op key.
+
+        Raises:
+            MissingPrice: the table lacks it.
+        """
+        self._require([key])
+        return self.prices[self.price_index[key]].price_ms
+
+    def predict(self, genotype: Genotype) -> Prediction:
+        """Latency of a network of the table's space.
+
+        Raises:
+            InvalidValue: not a connected genotype of the space.
+            MissingPrice: the table lacks an op key of the network.
+        """
+        space = self.parsed_space
+        space.check(genotype)
+        if not space.is_connected(genotype):
+            raise InvalidValue("genotype", f"{space.format(genotype)} does not connect input and output")
+        return self.predict_counts(space.op_counts(genotype))
+
+    def predict_counts(self, counts: Counter[OpKey]) -> Prediction:
+        """Latency of a network by how often each op key occurs in it.
+
+        Raises:
+            MissingPrice: the table lacks an op key of the network.
+        """
+        self._require(counts)
+        features = {0: 1.0} | {self.price_index[key] + 1: float(n) for key, n in counts.items() if n}
+        mean_ms = self.base_ms + sum(self.prices[i - 1].price_ms * n for i, n in features.items() if i)
+        variance = sum(self.covariance[i][j] * m * n for i, m in features.items() for j, n in features.items())
+        return Prediction(mean_ms, math.sqrt(max(variance, 0.0) + (self.relative_spread * mean_ms) ** 2))
+
+    def predict_kernels(self, counts: Mapping[str, int], guess: bool = False) -> Prediction:
+        """Latency of a network by how often each kernel occurs in its optimised graph.
+
+        A network of the space's own kernels takes the space's fit; any other one the kernels measured by themselves.
+
+        Args:
+            counts: by the kernel's string form.
+            guess: price kernels that were never measured by their family, and name them in the prediction.
+
+        Raises:
+            MissingKernel: the table has no kernel prices, or none for some of these kernels.
+        """
+        single = self.single_kernels
+        try:
+            if single is not None and (self.kernels is None or self.kernels.unmeasured(counts)):
+                return single.predict(counts, self.kernels, guess)
+            if self.kernels is not None:
+                return self.kernels.predict(counts, guess)
+            raise MissingKernel(counts)
+        except MissingKernel as error:
+            priced = {*(self.kernels.index if self.kernels else ()), *(single.index if single else ())}
+            missing = [one for one in counts if one not in priced] or error.missing
+            raise MissingKernel(missing, self.device, self._measure_command()) from None
+
+    def with_single_kernels(self, single: SingleKernels) -> LatencyTable:
+        """The same table with these prices of single kernels."""
+        return replace(self, schema=TABLE_SCHEMA, single_kernels=single)
+
+    def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:
+        missing = [str(key) for key in keys if key not in self.price_index]
+        if missing:
+            raise MissingPrice(missing, self.device, self._command())
+
+    def _measure_command(self) -> str:
+        if self.kernels is None and self.single_kernels is None:
+            return self._command()
+        return measure_command(self.device, self.space)
+
+    def _command(self) -> str:
+        """What would measure what the table lacks; an imported list of ops names no space."""
+        try:
+            return profile_command(self.device, self.parsed_space, self.runtime.precision)
+        except WrongUse:
+            return f"profiler-agent profile --server URL --device {self.device} --space NAME"
+
+
+def profile_command(device: str, space: Space, precision: str = "fp32") -> str:
+    """The command that measures a space on a device."""
+    wanted = "" if precision == "fp32" else f" --precision {precision}"
+    return (
+        f"profiler-agent profile --server URL --device {device} --space {space.name} --resolution {space.resolution}"
+        f" --channels {space.channels} --depth {space.depth}"
+        f" --classes {space.classes} --image-channels {space.image_channels}{wanted}"
+    )
+
+
+def measure_command(device: str, space: str, files: str = "FILE.onnx") -> str:
+    """The command that measures the kernels of a user's own files on a device."""
+    return f"profiler-agent measure-kernels --server URL --device {device} --space {space} {files}"
+
+
+def read_table(data: object) -> LatencyTable:
+    """Read a table from parsed JSON.
+
+    Raises:
+        SchemaTooNew: a newer lutnas wrote it.
+        InvalidValue: it is not a table.
+    """
+    if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > TABLE_SCHEMA:
+        raise SchemaTooNew("the latency table", data["schema"], TABLE_SCHEMA)
+    return from_wire(LatencyTable, data)

@@ -1,0 +1,77 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from search.cli import main
+from search.compare.diagnosis import FILE_NAME, RetrainedMember, diagnose, find_diagnosis, spread_members
+from search.family.candidates import Member
+from search.family.family import load_family
+from search.runs.run_directory import RunDirectory
+from shared.errors import CorruptFile, InvalidValue
+
+
+def member(place: int) -> Member:
+    """Rank and likelihood say 0, 1, 2, ...; expressivity says the reverse; the inherited accuracy says nothing."""
+    return Member(
+        genotype=f"g{place}",
+        predicted_ms=1.0 + place,
+        upper_ms=1.1 + place,
+        parameters=100 * (place + 1),
+        multiply_adds=1000,
+        nll=1.0 - 0.1 * place,
+        expressivity=100.0 - place,
+        rank=9.0 - place,
+        accuracy=50.0,
+    )
+
+
+def test_tau_is_1_where_the_search_was_right_for_each_seed_and_minus_1_where_it_was_the_wrong_way_round():
+    rising = [RetrainedMember(member(i), (80.0 + i, 70.0 + 2 * i)) for i in range(5)]
+    found = diagnose(rising, "trained for 1 epoch").agreement
+    expected = {"rank": 1.0, "nll": 1.0, "parameters": 1.0, "expressivity": -1.0, "accuracy": 0.0}
+    assert {name: one.mean for name, one in found.items()} == pytest.approx(expected)
+
+
+def test_tau_between_two_seeds_says_what_a_perfect_rank_could_reach():
+    # Of the three pairs of members the second seed orders one the other way round: (2 - 1) / 3.
+    members = [RetrainedMember(member(i), seeds) for i, seeds in enumerate([(80.0, 80.0), (81.0, 82.0), (82.0, 81.0)])]
+    found = diagnose(members, "")
+    assert found.between_seeds == pytest.approx(1 / 3)
+    assert found.agreement["rank"].by_seed == pytest.approx((1.0, 1 / 3))
+    assert found.agreement["rank"].mean == pytest.approx(2 / 3)
+    one_seed = [replace(one, test_accuracies=one.test_accuracies[:1]) for one in members]
+    assert diagnose(one_seed, "").between_seeds is None
+
+
+def test_members_are_taken_evenly_with_both_ends():
+    family = [member(i) for i in range(9)]
+    assert [one.genotype for one in spread_members(family, 3)] == ["g0", "g4", "g8"]
+    with pytest.raises(InvalidValue, match="members: 10 were asked for, the family has 9"):
+        spread_members(family, 10)
+    with pytest.raises(InvalidValue, match="members: 2 is not 3 or more"):
+        spread_members(family, 2)
+
+
+def test_diagnose_trains_members_with_each_seed_once_and_tells_in_file_page_and_words(run, capfd):
+    asked = ["diagnose", "--run", str(run.path), "--members", "3", "--seeds", "2", "--epochs", "1"]
+    assert main([*asked, "--batch-size", "256"]) == 0
+    said = capfd.readouterr().out
+    assert "Kendall's tau with the test accuracy of 3 members, trained for 1 epoch" in said
+    assert "two seeds of the retraining with one another" in said
+    found = find_diagnosis(run.path)
+    assert found is not None
+    assert [len(one.test_accuracies) for one in found.members] == [2, 2, 2]
+    assert [one.member for one in found.members] == spread_members(load_family(run).members, 3)
+    assert "Rank against retrained accuracy" in (run.path / "report.html").read_text()
+    trained = sorted(path.stat().st_mtime_ns for path in run.path.glob("trained/*/*/weights.pt"))
+    assert len(trained) == 6
+    assert main([*asked, "--batch-size", "256"]) == 0
+    assert sorted(path.stat().st_mtime_ns for path in run.path.glob("trained/*/*/weights.pt")) == trained
+
+
+def test_a_damaged_diagnosis_is_named(run: RunDirectory):
+    assert find_diagnosis(run.path) is None
+    (run.path / FILE_NAME).write_text(json.dumps({"members": 3}))
+    with pytest.raises(CorruptFile, match=r"diagnosis\.json is damaged"):
+        find_diagnosis(run.path)

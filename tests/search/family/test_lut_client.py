@@ -1,0 +1,219 @@
+import gzip
+import hashlib
+import json
+
+import httpx
+import pytest
+
+from search.device.lut_client import LutClient
+from search.device.verification import Patience, verify
+from shared.errors import (
+    AccessDenied,
+    Conflict,
+    CorruptFile,
+    InvalidValue,
+    LutnasError,
+    NotFound,
+    SchemaTooNew,
+    ServerAway,
+    ServerRefused,
+)
+from shared.jobs import Job, NewJob, Promise, Verification
+from shared.wire import canonical_json, from_wire, to_wire
+
+URL = "http://table.test:8080"
+VERIFICATION = Verification(0.9, 0.88, 0.92, 1.0, 1.11, True, True, ())
+
+
+def client(answer, token=None):
+    return LutClient(URL, token, httpx.MockTransport(answer))
+
+
+def refusal(status, code, message):
+    return httpx.Response(status, json={"error": {"code": code, "message": message, "detail": {}}})
+
+
+def table_response(table, etag=None):
+    headers = {"ETag": f'"{etag or table.hash}"', "Content-Encoding": "gzip", "Content-Type": "application/json"}
+    return httpx.Response(200, content=gzip.compress(canonical_json(table)), headers=headers)
+
+
+def test_table_arrives_whole_and_is_asked_for_by_device_space_and_runtime(table):
+    asked = []
+
+    def answer(request):
+        asked.append(request.url)
+        return table_response(table)
+
+    with client(answer) as asking:
+        got = asking.get_table("testbed", space="nas-bench-201/r16", runtime=str(table.runtime))
+    assert got == table
+    assert got.hash == table.hash
+    assert asked[0].path == "/v1/devices/testbed/table"
+    assert dict(asked[0].params) == {"space": "nas-bench-201/r16", "runtime": str(table.runtime)}
+
+
+def test_table_that_is_not_what_its_etag_names_is_refused(table):
+    with pytest.raises(CorruptFile, match="not the one that its ETag names"):
+        client(lambda request: table_response(table, etag="0" * 64)).get_table("testbed")
+
+
+def test_table_of_a_newer_schema_says_so(table):
+    newer = {**to_wire(table), "schema": 99}
+    with pytest.raises(SchemaTooNew, match="upgrade lutnas"):
+        client(lambda request: httpx.Response(200, json=newer)).get_table("testbed")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (401, "unauthorized", AccessDenied),
+        (403, "forbidden", AccessDenied),
+        (404, "unknown_device", NotFound),
+        (409, "conflict", Conflict),
+        (422, "invalid", ServerRefused),
+        (500, "internal", ServerRefused),
+    ],
+)
+def test_errors_of_the_server_keep_their_message_code_and_status(status, code, kind):
+    with pytest.raises(kind, match="one clear line") as caught:
+        client(lambda request: refusal(status, code, "one clear line")).get_job("7")
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
+def test_refused_token_names_where_a_token_is_given():
+    with pytest.raises(AccessDenied, match=r"--token or LUTNAS_TOKEN"):
+        client(lambda request: refusal(401, "unauthorized", "no token")).get_job("7")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx.Response(200, text="<html>It works!</html>"),
+        httpx.Response(200, json=["a", "list"]),
+        httpx.Response(200, json={"job": {"id": "7"}}),
+        httpx.Response(200, json={"other": 1}),
+        httpx.Response(404, text="not here"),
+        httpx.Response(502, json={"error": "bad gateway"}),
+        httpx.Response(302, headers={"Location": "https://elsewhere.test"}),
+    ],
+    ids=["html", "list", "half a job", "no job", "plain 404", "other error shape", "redirect"],
+)
+def test_what_no_table_server_would_answer_is_named_as_such(response):
+    with pytest.raises(ServerRefused, match=f"{URL} is no table server of lutnas"):
+        client(lambda request: response).get_job("7")
+
+
+@pytest.mark.parametrize(
+    "error", [httpx.ConnectError("refused"), httpx.ReadTimeout(""), httpx.RemoteProtocolError("x")]
+)
+def test_server_that_is_away_is_one_line_with_its_address_and_what_to_do(error):
+    def answer(request):
+        raise error
+
+    with pytest.raises(ServerAway, match=rf"{URL} does not answer .*lut-server serve.*--lut-url") as caught:
+        client(answer).get_table("testbed")
+    assert "\n" not in str(caught.value)
+
+
+def test_nobody_listening_on_the_port_is_a_server_away():
+    with pytest.raises(ServerAway), LutClient("http://127.0.0.1:9") as asking:
+        asking.get_job("7")
+
+
+@pytest.mark.parametrize("url", ["table.test", "ftp://table.test", "", "http://"])
+def test_address_that_is_none_is_wrong_use(url):
+    with pytest.raises(InvalidValue, match="lut-url"):
+        LutClient(url)
+
+
+class Server:
+    """Takes one model and one job; the job's state follows a script, one state per question."""
+
+    def __init__(self, states):
+        self.states = list(states)
+        self.requests = []
+        self.model = b""
+        self.job = None
+
+    def __call__(self, request):
+        self.requests.append(f"{request.method} {request.url.path}")
+        self.headers = request.headers
+        if request.method == "PUT":
+            self.model = request.content
+            return httpx.Response(201, json={"model": {"sha256": request.url.path.split("/")[-1], "bytes": 3}})
+        if request.url.path == "/v1/jobs":
+            self.job = from_wire(NewJob, json.loads(request.content))
+            return self._answer("queued")
+        if request.url.path.endswith("/cancel"):
+            return self._answer("cancelled")
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if state == "away":
+            raise httpx.ConnectError("refused")
+        return self._answer(state)
+
+    def _answer(self, state):
+        over = {"verification": VERIFICATION} if state == "done" else {}
+        reason = {"reason": "out of memory"} if state == "failed" else {}
+        owner = {"lease_owner": "pi-7"} if state == "leased" else {}
+        job = Job("job-1", self.job, state, 1, 3, "2026-01-31T12:00:00Z", **over, **reason, **owner)
+        return httpx.Response(200, json={"job": to_wire(job)})
+
+
+class FakeTime:
+    def __init__(self):
+        self.now_s = 0.0
+
+    def clock(self):
+        return self.now_s
+
+    def sleep(self, seconds):
+        self.now_s += seconds
+
+    def patience(self, timeout_s):
+        return Patience(timeout_s, self.clock, self.sleep)
+
+
+def ask(states, table, timeout_s=10.0, **options):
+    server = Server(states)
+    promise = Promise(table.hash, "|...|", 0.8, 0.9, 1.0)
+    patience = FakeTime().patience(timeout_s)
+    return server, lambda: verify(client(server, "tok"), table, b"onx", promise, patience, **options)
+
+
+def test_verification_uploads_the_file_queues_it_with_the_promise_and_waits(table):
+    told = []
+    server, asking = ask(["queued", "leased", "away", "leased", "done"], table, on_state=told.append)
+    assert asking() == VERIFICATION
+    assert server.model == b"onx"
+    assert server.job.graph == f"model:{hashlib.sha256(b'onx').hexdigest()}"
+    assert server.job.promise.table_hash == table.hash
+    assert (server.job.runtime, server.job.canary, server.job.device) == (table.runtime, table.canary, "testbed")
+    assert told == ["queued", "leased", "done"]
+    assert server.headers["Authorization"] == "Bearer tok"
+
+
+def test_without_an_agent_the_message_says_how_to_start_one_and_the_job_is_taken_back(table):
+    server, asking = ask(["queued"], table)
+    with pytest.raises(LutnasError, match=rf"no agent of testbed .* 10 s.*profiler-agent work --server {URL}"):
+        asking()
+    assert server.requests[-1] == "POST /v1/jobs/job-1/cancel"
+
+
+def test_agent_that_is_slow_is_named_and_keeps_its_job(table):
+    server, asking = ask(["leased"], table)
+    with pytest.raises(LutnasError, match=r"pi-7.*--timeout-s"):
+        asking()
+    assert not any(request.endswith("cancel") for request in server.requests)
+
+
+def test_failed_job_gives_its_reason(table):
+    _, asking = ask(["leased", "failed"], table)
+    with pytest.raises(LutnasError, match=r"job-1 is failed \(out of memory\)"):
+        asking()
+
+
+def test_server_that_stays_away_while_waiting_is_an_error_at_the_end(table):
+    _, asking = ask(["queued", "away"], table)
+    with pytest.raises(ServerAway):
+        asking()

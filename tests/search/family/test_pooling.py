@@ -1,0 +1,140 @@
+"""One pool of candidates for several devices."""
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from search.config import references
+from search.decoding.decoding import make_decoder
+from search.family.candidate_pool import (
+    DeviceQueues,
+    bands_between,
+    decode_queues,
+    draw_pool,
+    draw_pool_of_all,
+    in_turn,
+    serve_alike,
+)
+from search.family.candidates import select_members
+from search.family.family import FamilySettings, build_families, build_unseen_family, load_family, spread
+from search.latency.latency_model import LatencyModel
+from search.process.progress import SilentProgress
+from search.runs.run_directory import RunDirectory
+from search.training.training import Trainer
+
+CONFIDENCE = 0.99
+BUDGETS = 10
+
+
+def priced(table, device, seed):
+    """The table of another device: every op costs up to three times as much or as little."""
+    rng = np.random.default_rng(seed)
+    prices = tuple(replace(one, price_ms=one.price_ms * float(3 ** rng.uniform(-1, 1))) for one in table.prices)
+    return replace(table, device=device, prices=prices)
+
+
+def queues_of(table, seed):
+    model = LatencyModel(table)
+    decoder = make_decoder(model, CONFIDENCE)
+    budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, BUDGETS)
+    alphas = [np.log(np.random.default_rng(seed + i).dirichlet(np.ones(5), size=6)) for i in range(4)]
+    queues = decode_queues(decoder, alphas, bands_between(budgets_ms), 5)
+    return DeviceQueues(model, CONFIDENCE, budgets_ms, queues)
+
+
+@pytest.fixture(scope="module")
+def devices(table):
+    return [queues_of(priced(table, f"device-{seed}", seed), 10 * seed) for seed in range(6)]
+
+
+def test_the_pool_of_one_device_takes_from_its_budgets_in_turn(devices):
+    for one in devices:
+        assert serve_alike([one], 25) == in_turn(one.queues, 25)
+
+
+def test_every_network_lies_in_the_band_of_its_own_bound(devices):
+    for one in devices:
+        for band, queue in enumerate(one.queues):
+            for network in queue:
+                assert one.band_of(network) == band
+        for other in devices:
+            for network in other.queues[BUDGETS // 2]:
+                upper_ms = float(one._model.upper_ms([network], CONFIDENCE)[0])
+                band = one.band_of(network)
+                assert upper_ms <= one._budgets_ms[band] * (1 + 1e-12)
+                assert band == 0 or upper_ms > one._budgets_ms[band - 1]
+
+
+def test_a_pool_of_the_size_for_one_device_serves_the_budgets_of_six(devices):
+    pool = serve_alike(devices, 40)
+    assert len(set(pool)) == 40
+    for one in devices:
+        assert sum(network in one._band_of_own for network in pool) >= 4
+    for one in devices:
+        served = {one.band_of(network) for network in pool}
+        assert served >= {band for band, queue in enumerate(one.queues) if queue}
+
+
+def test_random_networks_for_several_devices_are_as_many_as_for_one(devices, table):
+    decoders = [(make_decoder(one._model, CONFIDENCE), one._budgets_ms) for one in devices]
+    alone = draw_pool_of_all(decoders[:1], 30, random.Random(0))
+    assert alone == draw_pool(*decoders[0], 30, random.Random(0))
+    drawn = draw_pool_of_all(decoders, 30, random.Random(0))
+    assert len(set(drawn)) == len(drawn) == 30
+    assert drawn == draw_pool_of_all(decoders, 30, random.Random(0))
+
+
+@pytest.fixture(scope="module")
+def several(reading, digits, tmp_path_factory):
+    """A finished run of three devices."""
+    tables = [priced(reading.table, f"device-{seed}", seed) for seed in range(3)]
+    config = replace(reading.config, tables=references(tables))
+    run = RunDirectory.create(tmp_path_factory.mktemp("several") / "run", config, *tables)
+    Trainer(run, digits).train(SilentProgress())
+    build_families(run, SilentProgress(), FamilySettings(2, 8, 5, 24, 12, per_further_device=3))
+    return run
+
+
+def test_networks_are_scored_once_and_each_device_chooses_by_its_own_bounds(several):
+    families = [load_family(view) for view in several.views()]
+    pools = [{one.genotype for one in family.candidates} for family in families]
+    assert pools[0] == pools[1] == pools[2]
+    assert len(pools[0]) == 24 + 2 * 3
+    drawn = {one.genotype for one in families[0].random_candidates}
+    assert len(drawn) == len(pools[0])
+    assert len(json.loads((several.path / "scores.json").read_text())["scores"]) == len(pools[0] | drawn)
+    for view, family in zip(several.views(), families, strict=True):
+        space = several.space
+        bounds_ms = LatencyModel(view.table).upper_ms(
+            [space.parse(one.genotype) for one in family.members], several.config.confidence
+        )
+        assert [one.upper_ms for one in family.members] == pytest.approx(bounds_ms.tolist())
+        assert list(family.members) == select_members(family.candidates, family.settings.members)
+        assert family.members[0].upper_ms == pytest.approx(family.budgets_ms[0])
+    assert len({tuple(one.genotype for one in family.members) for family in families}) > 1
+
+
+def test_a_table_that_was_in_the_run_under_another_name_gives_the_same_candidates_and_what_lies_beside_them(run):
+    known = load_family(run)
+    view = run.on_table(replace(run.table, device="elsewhere"))
+    unseen = build_unseen_family(view, SilentProgress())
+    before, after = ({one.genotype: one.upper_ms for one in family.candidates} for family in (known, unseen))
+    assert unseen.device == "elsewhere"
+    assert before.keys() < after.keys()
+    assert [after[name] for name in before] == pytest.approx(list(before.values()))
+    assert len(after) <= len(before) + known.settings.refined * known.settings.candidates
+    assert load_family(view) == unseen
+    assert load_family(run) == known
+
+
+def test_an_unseen_device_has_candidates_of_its_own_beside_those_of_the_run(several):
+    view = several.on_table(priced(several.tables[0], "unseen", 99))
+    known = {one.genotype for one in load_family(several.views()[0]).candidates}
+    unseen = build_unseen_family(view, SilentProgress())
+    found = {one.genotype for one in unseen.candidates}
+    assert found > known
+    assert unseen.members[0].upper_ms == pytest.approx(unseen.budgets_ms[0])
+    assert all(one.upper_ms <= unseen.budgets_ms[-1] * (1 + 1e-9) for one in unseen.members)

@@ -1,0 +1,187 @@
+import random
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from search.data import load_images
+from search.genotypes.enumeration import representative
+from search.ranking.expressivity import UntrainedSupernet, entropy, expressivity
+from search.ranking.rank_aggregation import rank_all
+from search.ranking.scoring import Score, Scorer, ScoringSettings, scoring_images
+from search.supernet import Supernet
+
+SETTINGS = ScoringSettings(ranking_images=60, untrained_images=32)
+
+
+@pytest.fixture(scope="module")
+def supernet(space):
+    torch.manual_seed(0)
+    return Supernet(space)
+
+
+@pytest.fixture(scope="module")
+def images(space):
+    image_set = load_images("digits", space.resolution, space.image_channels)
+    return scoring_images(image_set, seed=0, resolution=8, settings=SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def genotypes(space):
+    draws = random.Random(3)
+    return [space.fastest(), *(space.sample(draws) for _ in range(6))]
+
+
+def scorer(supernet, images, path, **options):
+    return Scorer(supernet, lambda: images, path, seed=0, **options)
+
+
+def test_score_does_not_depend_on_company_order_or_number_of_workers(supernet, images, genotypes, tmp_path):
+    alone = [scorer(supernet, images, tmp_path / f"{i}.json").score([g])[0] for i, g in enumerate(genotypes)]
+    together = scorer(supernet, images, tmp_path / "two.json", workers=2).score(genotypes[::-1])[::-1]
+    assert together == alone
+
+
+def test_what_was_scored_is_read_back_and_no_image_is_needed(supernet, images, genotypes, tmp_path):
+    first = scorer(supernet, images, tmp_path / "scores.json").score(genotypes)
+
+    def no_images():
+        raise AssertionError("nothing is left to score")
+
+    assert Scorer(supernet, no_images, tmp_path / "scores.json", seed=0).score(genotypes) == first
+
+
+def test_scores_of_another_supernet_are_not_believed(supernet, images, genotypes, space, tmp_path):
+    path = tmp_path / "scores.json"
+    scorer(supernet, images, path).score(genotypes[:2])
+    torch.manual_seed(1)
+    other = Supernet(space)
+    assert scorer(other, images, path).score(genotypes[:2]) == scorer(other, images, tmp_path / "b").score(
+        genotypes[:2]
+    )
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}'])
+def test_damaged_file_of_scores_costs_time_but_nothing_else(supernet, images, genotypes, tmp_path, content):
+    path = tmp_path / "scores.json"
+    path.write_text(content)
+    assert scorer(supernet, images, path).score(genotypes[:1]) == scorer(supernet, images, path).score(genotypes[:1])
+
+
+def test_networks_that_compute_the_same_are_scored_once(supernet, images, space, tmp_path):
+    dead = space.parse("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
+    done = []
+    one, other = scorer(supernet, images, tmp_path / "s.json").score([dead, space.fastest()], done.append)
+    assert one == other
+    assert sum(done) == 2
+
+
+def test_scoring_leaves_torchs_random_generator_alone(supernet, images, genotypes, tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    scorer(supernet, images, tmp_path / "s.json").score(genotypes[:2])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_scoring_leaves_the_callers_thread_count_alone(supernet, images, genotypes, tmp_path):
+    before = torch.get_num_threads()
+    scorer(supernet, images, tmp_path / "s.json", workers=2).score(genotypes[:2])
+    assert torch.get_num_threads() == before
+    assert threading.active_count() == 1
+
+
+def test_likelihood_is_that_of_the_path_with_the_ranking_images_statistics(supernet, images, genotypes, tmp_path):
+    for genotype in genotypes:
+        with torch.no_grad():
+            logits = supernet.train()(images.ranking, representative(supernet.space, genotype))
+        (score,) = scorer(supernet, images, tmp_path / "s.json").score([genotype])
+        assert score.nll == pytest.approx(float(torch.nn.functional.cross_entropy(logits, images.labels)), rel=1e-5)
+
+
+def test_another_form_of_the_same_function_has_the_same_score(supernet, images, space, tmp_path):
+    direct = space.parse("|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|")
+    detour = space.parse("|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|")
+    assert space.signature(direct) == space.signature(detour)
+    alone = scorer(supernet, images, tmp_path / "a.json").score([detour])
+    assert alone == scorer(supernet, images, tmp_path / "b.json").score([direct])
+
+
+def test_entropy_is_that_of_the_shares_of_the_principal_components():
+    draws = torch.Generator().manual_seed(0)
+    features = torch.randn(50, 3, 8, 8, generator=draws) * torch.tensor([3.0, 2.0, 1.0])[:, None, None]
+    points = features.movedim(1, -1).reshape(-1, 3).numpy()
+    variances = np.linalg.svd(points - points.mean(axis=0), compute_uv=False).astype(float) ** 2
+    shares = variances / variances.sum()
+    assert float(entropy(features)) == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-5)
+
+
+def test_entropy_is_the_logarithm_of_the_channels_at_most_and_0_where_nothing_varies():
+    alike = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert float(entropy(alike.expand(-1, 4, -1, -1))) == pytest.approx(0, abs=1e-5)
+    assert float(entropy(torch.ones(4, 8, 2, 2))) == 0
+    assert float(entropy(torch.randn(4096, 4, 2, 2))) == pytest.approx(np.log(4), rel=1e-3)
+
+
+def test_expressivity_sums_over_what_fixed_ops_read_but_the_image(space):
+    untrained, images = UntrainedSupernet(space, seed=0), torch.randn(16, 1, 16, 16)
+    read = []
+    supernet = untrained._supernet
+    for step in space.wiring(space.fastest()):
+        if step.slot is None and step.key is not None and step.name != "stem.":
+            supernet._ops[step.name].register_forward_pre_hook(lambda _, given: read.append(float(entropy(given[0]))))
+    score = expressivity(untrained.paths(images), space, space.fastest())
+    assert len(read) == 3, "two reductions and the classifier"
+    assert score == pytest.approx(sum(read), rel=1e-6)
+
+
+def test_cells_that_add_their_input_to_itself_look_worse_the_deeper_they_are_stacked(space):
+    images = torch.randn(32, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    adds = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
+    fallen = []
+    for depth in (1, 5):
+        deep = replace(space, depth=depth)
+        paths = UntrainedSupernet(deep, seed=0).paths(images)
+        fallen.append(expressivity(paths, deep, space.fastest()) - expressivity(paths, deep, space.parse(adds)))
+    assert fallen[1] > fallen[0] > 0
+
+
+def test_untrained_networks_are_as_deep_as_they_are_asked_to_be(supernet, images, genotypes, space, tmp_path):
+    deep = ScoringSettings(untrained_depth=3).untrained_space(space)
+    assert deep == replace(space, depth=3)
+    assert ScoringSettings().untrained_space(space) == space
+    shallow = scorer(supernet, images, tmp_path / "a.json").score(genotypes)
+    scores = scorer(supernet, images, tmp_path / "b.json", untrained_space=deep).score(genotypes)
+    expected = expressivity(UntrainedSupernet(deep, seed=0).paths(images.untrained), deep, genotypes[-1])
+    assert scores[-1].expressivity == pytest.approx(expected, rel=1e-9)
+    assert [one.nll for one in scores] == [one.nll for one in shallow]
+    assert [one.expressivity for one in scores] != [one.expressivity for one in shallow]
+
+
+def test_places_are_multiplied_and_the_best_has_the_lowest_rank():
+    scores = [
+        Score(nll=0.5, accuracy=80.0, expressivity=2.0, parameters=1000),  # places 1, 1, 1.5
+        Score(nll=0.3, accuracy=70.0, expressivity=4.0, parameters=3000),  # 3, 3, 3
+        Score(nll=0.4, accuracy=90.0, expressivity=3.0, parameters=1000),  # 2, 2, 1.5
+    ]
+    assert rank_all(scores).tolist() == [3.0, 1.0, 2.0]
+    assert rank_all([scores[0], scores[0], scores[1]]).tolist() == [2.5, 2.5, 1.0]
+
+
+def test_being_last_by_one_order_weighs_more_than_in_a_mean_of_ranks():
+    even = Score(nll=0.5, accuracy=0.0, expressivity=2.0, parameters=200)
+    lopsided = Score(nll=0.3, accuracy=0.0, expressivity=1.0, parameters=300)  # places 3, 1, 3 against 2, 2, 2
+    third = Score(nll=0.6, accuracy=0.0, expressivity=3.0, parameters=100)  # 1, 3, 1
+    assert rank_all([even, lopsided, third]).tolist() == [2.0, 1.0, 3.0]
+    assert rank_all([even, replace(lopsided, nll=0.5), third])[0] == 1.0
+
+
+def test_network_that_diverged_ranks_last_by_likelihood():
+    scores = [Score(float("nan"), 10.0, 5.0, 10), Score(2.0, 20.0, 5.0, 10)]
+    ranks = rank_all(scores)
+    assert ranks[1] < ranks[0]
+
+
+def test_nothing_to_rank_gives_no_ranks():
+    assert rank_all([]).shape == (0,)

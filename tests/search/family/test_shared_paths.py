@@ -1,0 +1,68 @@
+import random
+
+import pytest
+import torch
+
+from search.ranking.activation_cache import SharedPaths, StepResult
+from search.supernet import Supernet
+
+
+@pytest.fixture(scope="module")
+def supernet(space):
+    torch.manual_seed(0)
+    return Supernet(space).train()
+
+
+@pytest.fixture(scope="module")
+def genotypes(space):
+    draws = random.Random(1)
+    return sorted({space.canonical(space.sample(draws)) for _ in range(40)})
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+class Counting:
+    """Runs steps of a supernet and counts those of the first cell."""
+
+    def __init__(self, supernet):
+        self.supernet = supernet
+        self.in_first_cell = 0
+
+    def __call__(self, step, x):
+        self.in_first_cell += step.name.startswith("stages.0.")
+        return StepResult(self.supernet.run_step(step, x), x.new_tensor(1.0))
+
+
+@pytest.mark.parametrize("most_bytes", [0, 200_000, 1 << 28])
+def test_values_are_those_of_each_path_alone_however_much_is_kept(supernet, space, genotypes, images, most_bytes):
+    paths = SharedPaths(Counting(supernet), images, most_bytes)
+    with torch.no_grad():
+        for genotype in genotypes:
+            value, noticed = paths.evaluate(space.wiring(genotype))
+            assert torch.equal(value, supernet(images, genotype))
+            assert len(noticed) == sum(step.key is not None for step in space.wiring(genotype))
+
+
+def test_what_networks_have_in_common_runs_once(supernet, space, genotypes, images):
+    def ops_run(most_bytes):
+        counting = Counting(supernet)
+        paths = SharedPaths(counting, images, most_bytes)
+        with torch.no_grad():
+            for genotype in genotypes:
+                paths.evaluate(space.wiring(genotype))
+        return counting.in_first_cell
+
+    assert ops_run(1 << 28) < 0.6 * ops_run(0)
+
+
+def test_values_kept_never_take_more_than_they_may(supernet, space, genotypes, images):
+    paths = SharedPaths(Counting(supernet), images, most_bytes=200_000)
+    with torch.no_grad():
+        for genotype in genotypes:
+            paths.evaluate(space.wiring(genotype))
+            kept = sum(one.value.nbytes for one in paths._kept.values())
+            assert kept == paths._bytes <= 200_000
+    assert paths._kept
