@@ -9,10 +9,10 @@ from pathlib import Path
 
 from figure import ORANGE, TEAL, make_axes, save
 
-from profiler_agent.kernels import count_kernels
-from profiler_agent.onnx_reader import read_graph
-from profiler_agent.sessions import local_runtime, optimise
-from shared.graph_spec import parse_graph_spec
+from profiler_agent.kernels.kernels import count_kernels
+from profiler_agent.ort.onnx_reader import read_graph
+from profiler_agent.ort.sessions import local_runtime, optimise
+from shared.measurements.graph_spec import parse_graph_spec
 from shared.graphs import build_graph
 
 NETWORK = (
