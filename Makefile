@@ -33,7 +33,7 @@ check: install ## lint, format, types, who may import what, and the wheel per ex
 	scripts/check-wheels $(BIN)/python
 
 docs: install $(DOCS) ## the documentation as a site, in site/; a link that leads nowhere is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: install ## every benchmark; rewrites the tables of docs/results.md
 	$(BIN)/python -m benchmarks all

@@ -1,4 +1,4 @@
-"""A hook of mkdocs: generates the pages of docs/reference/ that the programs themselves know, and checks the built site.
+"""A hook of mkdocs: makes the pages of docs/reference/ that the programs themselves know, and checks the built site.
 
 reference/PROGRAM.md     every command with its flags, from the program's own parser
 reference/http.md        every route with its parameters and bodies, from the server's OpenAPI document
@@ -43,10 +43,11 @@ def on_post_build(config: Any) -> None:
     """Raise where a built page would load a script, a style, a font or an image from elsewhere."""
     from mkdocs.exceptions import PluginError
 
+    away = r"""["']?(?:https?:)?//[^"' >]+"""
+    kinds = r"""rel=["']?(?:stylesheet|preconnect|preload|icon)"""
     outside = re.compile(
-        r"""<(?:script|img|iframe|source)\b[^>]*\bsrc(?:set)?=["']?(?:https?:)?//[^"' >]+"""
-        r"""|<link\b[^>]*\brel=["']?(?:stylesheet|preconnect|preload|icon)["']?[^>]*\bhref=["']?(?:https?:)?//[^"' >]+"""
-        r"""|<link\b[^>]*\bhref=["']?(?:https?:)?//[^"' >]+["']?[^>]*\brel=["']?(?:stylesheet|preconnect|preload|icon)"""
+        rf"<(?:script|img|iframe|source)[^>]*src(?:set)?={away}"
+        rf"|<link[^>]*{kinds}[^>]*href={away}|<link[^>]*href={away}[^>]*{kinds}"
     )
     for page in sorted(Path(config["site_dir"]).rglob("*.html")):
         if match := outside.search(page.read_text(encoding="utf-8")):
@@ -119,7 +120,11 @@ def _flag_table(parser: argparse.ArgumentParser, actions: list[argparse.Action])
     rows = ["| flag | what it is |", "| --- | --- |"]
     for action in actions:
         names = ", ".join(f"`{option}`" for option in action.option_strings) or f"`{action.metavar or action.dest}`"
-        values = f" `{plain._format_args(action, (action.dest or '').upper())}`" if action.nargs != 0 and action.option_strings else ""
+        values = (
+            f" `{plain._format_args(action, (action.dest or '').upper())}`"
+            if action.nargs != 0 and action.option_strings
+            else ""
+        )
         rows.append(f"| {names}{values} | {_cell(plain._expand_help(action) if action.help else '')} |")
     return "\n".join(rows)
 
@@ -145,8 +150,8 @@ def http_page(document: dict[str, Any]) -> str:
     """Markdown of the routes, and of the schemas of their bodies and answers."""
     parts = [
         "# HTTP schemas",
-        "Made from the server's OpenAPI document when this site was built ([openapi.json](openapi.json); a server"
-        " answers with it at `/openapi.json`). [HTTP API](../api.md) says what the routes mean.",
+        "Made from the server's OpenAPI document when this site was built: [openapi.json](openapi.json).",
+        "A server answers with it at `/openapi.json`. [HTTP API](../api.md) says what the routes mean.",
         "## Routes",
     ]
     for path, methods in document["paths"].items():
@@ -155,7 +160,7 @@ def http_page(document: dict[str, Any]) -> str:
             parameters = operation.get("parameters", [])
             if parameters:
                 rows = [
-                    f"| `{p['name']}` | {p['in']} | {_type(p.get('schema', {}))} | {'yes' if p.get('required') else ''} |"
+                    f"| `{p['name']}` | {p['in']} | {_type(p.get('schema', {}))} | {_yes(p.get('required'))} |"
                     for p in parameters
                 ]
                 parts.append("\n".join(["| parameter | in | type | required |", "| --- | --- | --- | --- |", *rows]))
@@ -172,12 +177,16 @@ def http_page(document: dict[str, Any]) -> str:
         parts.append(_cell(schema.get("description", "")))
         required = schema.get("required", [])
         rows = [
-            f"| `{field}` | {_type(kind)} | {'yes' if field in required else ''} | {_cell(kind.get('description', ''))} |"
+            f"| `{field}` | {_type(kind)} | {_yes(field in required)} | {_cell(kind.get('description', ''))} |"
             for field, kind in schema.get("properties", {}).items()
         ]
         if rows:
             parts.append("\n".join(["| field | type | required | |", "| --- | --- | --- | --- |", *rows]))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else ""
 
 
 def _type(schema: dict[str, Any]) -> str:

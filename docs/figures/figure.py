@@ -3,6 +3,7 @@
 Text and axes are drawn in `INK`, which becomes the page's own colour in the SVG: dark on light, light on dark.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +65,14 @@ def save(drawing: Any, name: str) -> None:
 
 
 def save_way(name: str, title: str, stations: list[tuple[str, str]]) -> None:
-    """Write docs/images/NAME.svg: files as boxes, `(path, what happens there)`, in the order in which they are passed."""
+    """Write docs/images/NAME.svg: files as boxes, `(path, what happens there)`, in the order of the way."""
     columns, width, height, gap = 3, 270, 62, 34
     rows = -(-len(stations) // columns)
+    box = f"0 0 {columns * (width + gap)} {rows * (height + gap)}"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * (width + gap)} {rows * (height + gap)}" '
-        f'role="img" aria-label="{title}" font-size="12.5">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label="{title}" font-size="12.5">',
         _STYLE,
-        '<defs><marker id="tip" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
+        '<defs><marker id="tip" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="7" markerHeight="7" orient="auto">',
         f'<path d="M0 0 10 5 0 10z" fill="{TEAL}"/></marker></defs>',
     ]
     places = []
@@ -82,12 +83,11 @@ def save_way(name: str, title: str, stations: list[tuple[str, str]]) -> None:
         places.append((x, y))
         colour = {"search": TEAL, "shared": VIOLET, "profiler_agent": ORANGE}.get(path.split("/")[0], GREY)
         parts += [
-            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="none" stroke="{colour}" '
-            'stroke-width="1.6"/>',
+            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="none" stroke="{colour}"/>',
             f'<text x="{x + 10}" y="{y + 25}" fill="currentColor" font-weight="600">{path}</text>',
             f'<text x="{x + 10}" y="{y + 46}" fill="currentColor">{text}</text>',
         ]
-    for (x, y), (next_x, next_y) in zip(places, places[1:], strict=False):
+    for (x, y), (next_x, next_y) in pairwise(places):
         if y == next_y:
             ends = (x + width, next_x) if next_x > x else (x, next_x + width)
             line = f"M{ends[0]} {y + height / 2}H{ends[1]}"

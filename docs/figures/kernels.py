@@ -1,4 +1,4 @@
-"""docs/images/kernels.svg: a network's nodes as exported and the kernels that ONNX Runtime executes; what each predicts.
+"""docs/images/kernels.svg: a network's nodes as exported, the kernels that ONNX Runtime executes, what each predicts.
 
 Make it anew: python docs/figures/kernels.py       (seconds; the errors are those of benchmarks/results/tables.json)
 """
@@ -12,8 +12,8 @@ from figure import ORANGE, TEAL, make_axes, save
 from profiler_agent.kernels.kernels import count_kernels
 from profiler_agent.ort.onnx_reader import read_graph
 from profiler_agent.ort.sessions import local_runtime, optimise
-from shared.measurements.graph_spec import parse_graph_spec
 from shared.graphs import build_graph
+from shared.measurements.graph_spec import parse_graph_spec
 
 NETWORK = (
     "network:nas-bench-201/r32/c16/n5/k10/i3:"

@@ -10,8 +10,8 @@ import numpy as np
 from figure import GREY, ORANGE, TEAL, make_axes, save
 
 from profiler_agent.ort.sessions import load_graph, local_runtime
-from shared.measurements.graph_spec import ChainGraph, parse_graph_spec
 from shared.graphs import build_graph
+from shared.measurements.graph_spec import ChainGraph, parse_graph_spec
 from shared.spaces.op_key import parse_op_key
 
 OPS = {"avg_pool_3x3/16x32x32/16x32x32/s1": TEAL, "nor_conv_1x1/16x32x32/16x32x32/s1": ORANGE}
