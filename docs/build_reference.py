@@ -64,8 +64,9 @@ class _Parser(Exception):
 def parsers(name: str) -> Iterator[argparse.ArgumentParser]:
     """Every parser of a program that takes flags: its commands, and theirs."""
     if name == "search":
-        for command in search.cli.COMMANDS:
-            yield from _leaves(_parser_of(search.cli, [command]))
+        for command in search.cli.COMMANDS:  # each is imported by itself: only then its flags are known
+            leaves = _leaves(_parser_of(search.cli, [command]))
+            yield from (leaf for leaf in leaves if leaf.prog in (f"search {command}", "search"))
     else:
         yield from _leaves(_parser_of(PROGRAMS[name], []))
 

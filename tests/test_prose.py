@@ -86,6 +86,15 @@ def test_every_figure_has_a_script_that_says_how_to_make_it_anew():
         assert f"python docs/figures/{name}.py" in scripts[name].partition('"""\n\n')[0]
 
 
+def test_every_file_on_a_drawn_way_exists():
+    for script in (ROOT / "docs" / "figures").glob("way_of_*.py"):
+        stations = re.findall(r'^    \("([^"]+)", "', script.read_text(encoding="utf-8"), re.MULTILINE)
+        assert len(stations) >= 8
+        assert [path for path in stations if not (ROOT / path).is_file()] == []
+        drawn = (ROOT / "docs" / "images" / f"{script.stem}.svg").read_text(encoding="utf-8")
+        assert [path for path in stations if path not in drawn] == []
+
+
 def test_no_page_is_left_out_of_the_site_or_named_in_vain():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
     named = {f"docs/{path}" for path in re.findall(r"[\w/.-]+\.md", navigation)}

@@ -8,14 +8,16 @@ from figure import save_way
 STATIONS = [
     ("search/cli.py", "finds the command"),
     ("search/commands/pick.py", "reads its flags, prints the answer"),
-    ("search/runs/run_directory.py", "opens the run"),
-    ("shared/tables/table.py", "reads the device's table"),
+    ("search/commands/finished_run.py", "opens run, device and server"),
+    ("search/runs/run_directory.py", "reads settings and tables"),
     ("search/family/picking.py", "which network for this budget"),
-    ("search/decoding/decoding.py", "asks the alphas at this budget"),
-    ("search/latency/latency_model.py", "bounds them by op prices"),
-    ("search/device/kernel_counts.py", "which kernels the device runs"),
-    ("shared/tables/kernel_prices.py", "bounds them by kernel prices"),
-    ("search/ranking/rank_aggregation.py", "orders those within the budget"),
+    ("search/family/family.py", "the candidates of the search"),
+    ("search/decoding/decoding.py", "what the alphas say at this budget"),
+    ("search/latency/latency_model.py", "bounds by op prices"),
+    ("search/ranking/rank_aggregation.py", "orders all of them"),
+    ("search/device/kernel_counts.py", "which kernels the device executes"),
+    ("shared/tables/kernel_prices.py", "bounds by kernel prices"),
+    ("shared/tables/table.py", "the prediction that is printed"),
 ]
 
 if __name__ == "__main__":
