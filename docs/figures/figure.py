@@ -66,11 +66,11 @@ def save(drawing: Any, name: str) -> None:
 
 def save_way(name: str, title: str, stations: list[tuple[str, str]]) -> None:
     """Write docs/images/NAME.svg: files as boxes, `(path, what happens there)`, in the order of the way."""
-    columns, width, height, gap = 3, 270, 62, 34
+    columns, width, height, gap = 3, 310, 62, 34
     rows = -(-len(stations) // columns)
     box = f"0 0 {columns * (width + gap)} {rows * (height + gap)}"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label="{title}" font-size="12.5">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label="{title}" font-size="11.8">',
         _STYLE,
         '<defs><marker id="tip" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="7" markerHeight="7" orient="auto">',
         f'<path d="M0 0 10 5 0 10z" fill="{TEAL}"/></marker></defs>',
