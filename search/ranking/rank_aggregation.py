@@ -3,7 +3,7 @@
     score = sum over likelihood, expressivity and parameter count of log(place / networks)       place 1 is the worst
 
 The logarithm lets a network that is among the worst by any of the three not make up for it by the others. Each order
-alone, and their plain mean, rank worse (docs/method.md gives the figures).
+alone, and their plain mean, rank worse (docs/notes/search.md gives the figures).
 """
 
 from __future__ import annotations
