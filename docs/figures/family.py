@@ -26,7 +26,8 @@ def main() -> None:
     for rung in ladder:
         left.axvline(rung["target_ms"], color=VIOLET, linewidth=0.7, linestyle=":")
     left.set(xlabel="predicted latency (ms); dotted: the six budgets", ylabel="inherited accuracy (%)", xscale="log")
-    ticks = [0.1, 0.2, 0.5, 1, 2]
+    low_ms, high_ms = left.get_xlim()
+    ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if low_ms < tick < high_ms]
     left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     left.set_xticks([], minor=True)
     left.legend(fontsize=8, loc="lower right")
