@@ -18,8 +18,8 @@ from profiler_agent.profile.profile import Profiler, ProfileRequest
 from profiler_agent.profile.status_report import StatusBoard
 from profiler_agent.profile.verify_job import verify
 from profiler_agent.progress import Progress
+from profiler_agent.retrying import is_passing, pauses_s
 from profiler_agent.server.graph_store import GraphStore
-from profiler_agent.server.retry import is_passing, pauses_s
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.spool import Spool

@@ -19,7 +19,7 @@ import httpx
 
 from profiler_agent.profile.profile import Outcome, Profiler, ProfileRequest
 from profiler_agent.progress import Progress
-from profiler_agent.server.retry import retry
+from profiler_agent.retrying import retry
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import BATCH
 from profiler_agent.spool.run_file import RecordedRun, read_run_file, write_run_file
@@ -28,7 +28,6 @@ from shared import __version__
 from shared.errors import InvalidValue, LutnasError
 from shared.measurements.graph_spec import parse_graph_spec
 from shared.measurements.plan import make_plan
-from shared.runtime import PRECISION_HEADER
 from shared.spaces import Space, parse_space
 from shared.wire import to_wire
 
@@ -189,7 +188,7 @@ def _graph(spec: str, batch: int, precision: str, known: str | None) -> httpx.Re
     from shared.graphs import build_graph
 
     model = build_graph(parse_graph_spec(spec), batch, precision)
-    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"', PRECISION_HEADER: precision}
+    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"'}
     return (
         httpx.Response(304, headers=headers)
         if known == headers["ETag"]

@@ -25,8 +25,8 @@ from profiler_agent.profile.graph_loader import GraphLoader
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.profile.status_report import StatusBoard
 from profiler_agent.progress import Progress
+from profiler_agent.retrying import retry
 from profiler_agent.server.graph_store import GraphStore
-from profiler_agent.server.retry import retry
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.spool import RunSpool, Spool

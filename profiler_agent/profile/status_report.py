@@ -9,12 +9,12 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from profiler_agent.host.machine import Machine
 from shared.device_status import CampaignProgress, DeviceStatus
-from shared.errors import LutnasError, NotFound
+from shared.errors import LutnasError
 from shared.measurements.measurement import Run
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class StatusBoard:
 
 @contextmanager
 def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: float = REPORT_EVERY_S) -> Iterator[None]:
-    """Tell the server every now and then, while the inside runs. That it is away, or older, disturbs nobody."""
+    """Tell the server every now and then, while the inside runs. That it is away disturbs nobody."""
     stop = threading.Event()
     thread = threading.Thread(target=_report, args=(client, device, board, stop, every_s), daemon=True)
     board.look()
@@ -89,10 +89,5 @@ def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: fl
 
 def _report(client: ServerClient, device: str, board: StatusBoard, stop: threading.Event, every_s: float) -> None:
     while not stop.wait(every_s):
-        try:
+        with suppress(LutnasError):
             client.report_status(device, board.status())
-        except NotFound as error:
-            if error.code == "not_found":
-                return  # an older server has no such route
-        except LutnasError:
-            continue

@@ -7,7 +7,7 @@ from collections.abc import Callable, Set
 from pathlib import Path
 from typing import BinaryIO
 
-from profiler_agent.server.retry import retry
+from profiler_agent.retrying import retry
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.spool.atomic_files import read_bytes
 from profiler_agent.spool.spool import Spool

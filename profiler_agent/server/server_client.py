@@ -28,7 +28,7 @@ from shared.jobs import Job, JobResult, NewJob
 from shared.measurements.active_selection import Choice, ChoiceRequest
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import Plan
-from shared.runtime import PRECISION_HEADER, Runtime
+from shared.runtime import Runtime
 from shared.tables.table import LatencyTable, read_table
 from shared.trust import find_distrust, trust_file
 from shared.wire import canonical_json, from_wire, to_wire
@@ -89,7 +89,7 @@ class ServerClient:
         self._json("POST", "/v1/devices", {"name": name, "probe": probe})
 
     def fetch_plan(self, space: str, calibration: int, held_out: int, seed: int) -> Plan:
-        """What to measure; an older server leaves the ops alone out, which it does not know."""
+        """What to measure, each op alone too."""
         query = f"space={quote(space, safe='')}&calibration={calibration}&held_out={held_out}&seed={seed}&isolated=1"
         return self._value(Plan, "plan", "GET", f"/v1/plan?{query}")
 
@@ -113,8 +113,6 @@ class ServerClient:
         path = f"/v1/graph?spec={quote(spec, safe='')}&batch={batch}"
         path += "" if precision == "fp32" else f"&precision={precision}"
         with self._answer("GET", path, headers) as response:
-            if response.headers.get(PRECISION_HEADER, "fp32") != precision:
-                raise LutnasError(f"{self.url} is an older lut-server, which has no graphs in {precision}; update it")
             if response.status_code == httpx.codes.NOT_MODIFIED:
                 return None
             found = hashlib.sha256()
@@ -141,11 +139,7 @@ class ServerClient:
 
     def put_kernels(self, run_id: str, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Hand in kernel counts by graph reference; the same again is no harm."""
-        try:
-            self._json("PUT", f"/v1/runs/{quote(run_id, safe='')}/kernels", {"counts": counts})
-        except NotFound as error:
-            if error.code != "not_found":
-                raise  # an older server has no such route, and makes its table without
+        self._json("PUT", f"/v1/runs/{quote(run_id, safe='')}/kernels", {"counts": counts})
 
     def fetch_measurements(self, run_id: str) -> tuple[Measurement, ...]:
         """All measurements of a run, raw values and all."""
@@ -322,7 +316,7 @@ class ServerClient:
 
 
 def _said(status: DeviceStatus | None) -> dict[str, Any]:
-    """The field of a body; an older server passes over it."""
+    """The field of a body."""
     return {} if status is None else {"status": to_wire(status)}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from profiler_agent.server.retry import retry
+from profiler_agent.retrying import retry
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.spool.spool import RunSpool, Spool
 from shared.errors import Conflict, LutnasError, NotFound, ServerAway

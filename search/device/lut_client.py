@@ -85,7 +85,7 @@ class LutClient:
         Raises:
             NotFound: unknown device, or no such table; the server's message lists what exists.
             CorruptFile: the content is not what its ETag says.
-            SchemaTooNew: a newer lutnas wrote the table.
+            OtherSchema: the table bears another schema number.
         """
         wanted = {name: value for name, value in (("space", space), ("runtime", runtime)) if value is not None}
         response = self._request("GET", f"/v1/devices/{device}/table", params=wanted)

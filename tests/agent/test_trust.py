@@ -9,7 +9,7 @@ import pytest
 from lut_server.auth import create_token
 from lut_server.store.sql import open_store
 from profiler_agent.cli import main
-from profiler_agent.server.retry import is_passing
+from profiler_agent.retrying import is_passing
 from profiler_agent.server.server_client import ServerClient
 from search.commands.server import connect
 from shared.errors import UntrustedServer

@@ -14,7 +14,7 @@ from shared.errors import (
     InvalidValue,
     LutnasError,
     NotFound,
-    SchemaTooNew,
+    OtherSchema,
     ServerAway,
     ServerRefused,
 )
@@ -58,10 +58,10 @@ def test_table_that_is_not_what_its_etag_names_is_refused(table):
         client(lambda request: table_response(table, etag="0" * 64)).get_table("testbed")
 
 
-def test_table_of_a_newer_schema_says_so(table):
-    newer = {**to_wire(table), "schema": 99}
-    with pytest.raises(SchemaTooNew, match="upgrade lutnas"):
-        client(lambda request: httpx.Response(200, json=newer)).get_table("testbed")
+def test_table_of_another_lutnas_says_so(table):
+    other = {**to_wire(table), "schema": 99}
+    with pytest.raises(OtherSchema, match="schema 99, this lutnas reads schema 10"):
+        client(lambda request: httpx.Response(200, json=other)).get_table("testbed")
 
 
 @pytest.mark.parametrize(
