@@ -21,8 +21,8 @@ from lut_server.commands.pair import add_pairing
 from lut_server.commands.transfer import add_export, add_import
 from lut_server.commands.web_runtime import add_web_runtime
 from lut_server.settings import SETTINGS, Setting, Settings, read_settings
-from lut_server.store.sql import SqlStore, open_store
-from lut_server.store.store import TokenStore
+from lut_server.store.sql import Store, open_store
+from lut_server.store.sql.tokens import TokenStore
 from lut_server.tables.predict import prediction_lines
 from lut_server.tables.table_lookup import get_table
 from lut_server.tables.text_table import describe
@@ -220,15 +220,15 @@ def _table_list(arguments: argparse.Namespace, settings: Settings) -> None:
     print(align(("device", "space", "runtime", "held-out error", "created", "hash"), rows))
 
 
-def _open(settings: Settings) -> SqlStore:
+def _open(settings: Settings) -> Store:
     return open_store(settings.database_url)
 
 
-def _table_bytes(store: SqlStore, arguments: argparse.Namespace) -> bytes:
+def _table_bytes(store: Store, arguments: argparse.Namespace) -> bytes:
     return store.tables.get_bytes(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
 
 
-def _read_table(store: SqlStore, arguments: argparse.Namespace) -> LatencyTable:
+def _read_table(store: Store, arguments: argparse.Namespace) -> LatencyTable:
     return read_table(json.loads(_table_bytes(store, arguments)))
 
 

@@ -12,14 +12,13 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from shared.errors import InvalidValue, SchemaTooNew, UnknownName
+from shared.errors import InvalidValue, UnknownName
 from shared.measurements.measurement import check_device_name
+from shared.schemas import RUN_DIRECTORY_SCHEMA
 from shared.spaces import parse_space
 from shared.tables.table import CONFIDENCE, LatencyTable
-from shared.wire import content_hash, from_wire
+from shared.wire import content_hash
 
-CONFIG_SCHEMA = 2
-"""2 differs from 1 by `tables`: before, a run had one table, named by `device` and `table_hash`."""
 HYPERNETWORKS = ("rbf", "piecewise-linear", "mlp")
 PRECISIONS = ("fp32", "bf16")
 PATH_SAMPLERS = ("fair", "uniform")
@@ -103,11 +102,9 @@ class Config:
         10_000, "most distinct networks of a space that is scored whole, alphas unasked; 0: none"
     )
     checkpoint_every: int = _setting(200, "steps between checkpoints")
-    schema: int = CONFIG_SCHEMA
+    schema: int = RUN_DIRECTORY_SCHEMA
 
     def __post_init__(self) -> None:
-        if self.schema > CONFIG_SCHEMA:
-            raise SchemaTooNew("the run's config", self.schema, CONFIG_SCHEMA)
         if not self.tables or any(a.device >= b.device for a, b in pairwise(self.tables)):
             named = ", ".join(self.devices) or "nothing"
             raise InvalidValue("tables", f"{named} is not one table per device, ordered by the devices' names")
@@ -173,21 +170,6 @@ PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     }
 )
 """Settings by name: quick shows that all works, demo takes three minutes on two cores, standard an hour."""
-
-
-def read_config(data: Any) -> Config:
-    """Read a config from parsed JSON, of this or an earlier schema.
-
-    Raises:
-        InvalidValue: it is not a config.
-        SchemaTooNew: a newer lutnas wrote it.
-    """
-    if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > CONFIG_SCHEMA:
-        raise SchemaTooNew("the run's config", data["schema"], CONFIG_SCHEMA)
-    if isinstance(data, dict) and data.get("schema") == 1:
-        table = {"device": data.get("device"), "hash": data.get("table_hash")}
-        data = {**data, "tables": [table], "schema": CONFIG_SCHEMA}
-    return from_wire(Config, data)
 
 
 def default_search_resolution(resolution: int) -> int:

@@ -1,7 +1,8 @@
 """Values to JSON and back, without pydantic (the agent runs where pydantic has no wheels).
 
-A value is a frozen dataclass that validates itself. Its wire form is a JSON object with the same field names; unknown
-fields of a newer writer are ignored, a missing field without a default is an error.
+A value is a frozen dataclass that validates itself. Its wire form is a JSON object with the same field names. Unknown
+fields are ignored, a missing field without a default is an error. A value with a field `schema` is read where that
+field has the value's own number.
 """
 
 from __future__ import annotations
@@ -14,20 +15,15 @@ import types
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from shared.errors import InvalidValue
+from shared.schemas import require_schema
 
 T = TypeVar("T")
-LEFT_OUT_IF_NONE = {"left_out_if_none": True}
-"""Metadata of a field that a later schema added: without a value, bytes and hash are those of the schema before."""
 
 
 def to_wire(value: Any) -> Any:
     """Turn a value into what `json.dumps` takes: dataclasses to objects, tuples to lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: to_wire(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if not (field.metadata.get("left_out_if_none") and getattr(value, field.name) is None)
-        }
+        return {field.name: to_wire(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {str(key): to_wire(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -40,6 +36,7 @@ def from_wire(kind: type[T], data: Any, where: str = "") -> T:
 
     Raises:
         InvalidValue: the data does not fit; the message names the field by its path.
+        OtherSchema: the data, or a part of it, bears another schema number.
     """
     return _read(kind, data, where or kind.__name__)  # type: ignore[no-any-return]
 
@@ -85,6 +82,8 @@ def _read_tuple(arguments: tuple[Any, ...], data: Any, where: str) -> tuple[Any,
 
 def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
     _require(isinstance(data, dict), where, "an object", data)
+    if (schema := kind.__dataclass_fields__.get("schema")) is not None:
+        require_schema(where, data.get("schema"), schema.default)
     values = {}
     for name, hint, is_required in _fields(kind):
         if name in data:

@@ -19,14 +19,6 @@ from shared.jobs import JOB_STATES
 from shared.tables.table_text import align
 
 Add = Callable[..., argparse.ArgumentParser]
-_LOST = {
-    "0007": "what agents last said of their devices",
-    "0006": "pairing codes (tokens given for them stay)",
-    "0005": "what searches found",
-    "0004": "when tokens end and were last used",
-    "0003": "priorities of jobs (dead ones become failed), when agents last asked, and which runs gave up raw values",
-    "0002": "all kernel counts",
-}
 
 
 def add_operations(commands: Any, add: Add) -> None:
@@ -46,8 +38,7 @@ def add_operations(commands: Any, add: Add) -> None:
     restore.add_argument("--force", action="store_true", help="replace a database that is there")
     vacuum = add(commands, "vacuum", "drop old raw repeats and give their room back", _vacuum)
     vacuum.add_argument("--keep-days", type=float, required=True, help="of finished runs younger than this, all stays")
-    migrate = add(commands, "migrate", "bring the database to this version's schema, or back to an older one", _migrate)
-    migrate.add_argument("--revision", help="an older schema, for an older lutnas; what that loses is printed")
+    add(commands, "migrate", "make the tables of a new database without serving", _migrate)
 
 
 def _jobs_list(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -105,9 +96,6 @@ def _vacuum(arguments: argparse.Namespace, settings: Settings) -> None:
 
 def _migrate(arguments: argparse.Namespace, settings: Settings) -> None:
     with closing(open_store(settings.database_url)) as store:
-        if arguments.revision is not None:
-            for undone in store.database.downgrade(arguments.revision):
-                print(f"lost with schema {undone}: {_LOST.get(undone, 'what it added')}")
         print(f"{store.database.name} is at schema {store.revision()}")
 
 

@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from profiler_agent.host.machine import Machine
@@ -89,7 +89,5 @@ def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: fl
 
 def _report(client: ServerClient, device: str, board: StatusBoard, stop: threading.Event, every_s: float) -> None:
     while not stop.wait(every_s):
-        try:
+        with suppress(LutnasError):
             client.report_status(device, board.status())
-        except LutnasError:
-            continue

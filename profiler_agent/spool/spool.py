@@ -1,5 +1,6 @@
 """What is measured is on disk before anything else happens to it, and stays there until the server has it.
 
+DIR/schema                           the schema number of all of it (`shared.schemas`)
 DIR/graphs/SHA256.onnx               every graph once
 DIR/known/HASH.json                  plans, and each graph's SHA-256: measuring goes on without a server
 DIR/runs/RUN/run.json plan.json      one profiling run
@@ -37,6 +38,7 @@ from shared.jobs import JobResult
 from shared.measurements.measurement import Measurement, Round, Run, Verdict
 from shared.measurements.plan import Plan, Task
 from shared.runtime import Runtime
+from shared.schemas import SPOOL_SCHEMA, require_schema
 from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
 
@@ -205,10 +207,19 @@ class _KeptResult:
 
 
 class Spool:
-    """The folder of everything that is spooled."""
+    """The folder of everything that is spooled.
+
+    Raises:
+        OtherSchema: another lutnas filled the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._schema = folder / "schema"
+        content = read_bytes(self._schema)
+        if content is not None or any((folder / name).exists() for name in ("graphs", "known", "runs", "results")):
+            found = None if content is None else content.decode("utf-8", "replace").strip()
+            require_schema(f"the spool {folder}", found, str(SPOOL_SCHEMA))
 
     def measuring(self, wait: bool = False) -> AbstractContextManager[None]:
         """Held while measuring: two campaigns at once would measure each other."""
@@ -221,6 +232,7 @@ class Spool:
     def new_run(self, run: Run, plan: Plan) -> RunSpool:
         """Start a run."""
         folder = self.folder / "runs" / run.id
+        self._claim()
         write_whole(folder / "plan.json", canonical_json(plan))
         write_whole(folder / "run.json", canonical_json(run))
         return RunSpool(folder, run, plan)
@@ -266,6 +278,7 @@ class Spool:
             sha256 = save(file)
             return None if sha256 is None else self._graph_path(sha256)
 
+        self._claim()
         path = write_somewhere(self.folder / "graphs", "graph", write)
         if path is not None:
             self.keep_known(_graph_key(spec, batch, precision), {"sha256": path.stem})
@@ -291,6 +304,7 @@ class Spool:
 
     def keep_known(self, key: list[str], value: Mapping[str, Any]) -> None:
         """Remember a server's answer."""
+        self._claim()
         write_whole(self._known_path(key), canonical_json(dict(value)))
 
     def find_known(self, key: list[str]) -> dict[str, Any] | None:
@@ -304,6 +318,7 @@ class Spool:
 
     def keep_result(self, job_id: str, result: JobResult) -> None:
         """Keep a job's result until a server has it."""
+        self._claim()
         write_whole(self._result_path(job_id), canonical_json(_KeptResult(job_id, result)))
 
     def results(self) -> dict[str, JobResult]:
@@ -317,6 +332,11 @@ class Spool:
         """Forget a result: a server has it, or nobody wants it."""
         with disk_errors(self.folder):
             self._result_path(job_id).unlink(missing_ok=True)
+
+    def _claim(self) -> None:
+        """Write down the schema number before anything else."""
+        if not self._schema.exists():
+            write_whole(self._schema, f"{SPOOL_SCHEMA}\n".encode())
 
     def _graph_path(self, sha256: str) -> Path:
         return self.folder / "graphs" / f"{sha256}.onnx"
@@ -336,4 +356,4 @@ def _read(kind: Any, path: Path) -> Any:
 
 
 def _graph_key(spec: str, batch: int, precision: str) -> list[str]:
-    return ["graph", spec, str(batch), *([] if precision == "fp32" else [precision])]
+    return ["graph", spec, str(batch), precision]

@@ -31,9 +31,9 @@ from search.process.progress import make_progress
 from search.report.comparison import build_comparison_page
 from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_strategy, split_strategies
 from shared.errors import BudgetTooSmall, InvalidValue, LutnasError, WrongUse
+from shared.schemas import COMPARISON_SCHEMA
 from shared.wire import to_wire
 
-SCHEMA = 1
 SEEDS = 5
 BUDGETS = 6
 FILE_WIDTH = 160
@@ -151,7 +151,7 @@ def summaries(results: Sequence[Result]) -> dict[str, dict[str, Spread | None]]:
 def write_results(comparison: Comparison, results: Sequence[Result]) -> None:
     """comparison.json with every network, comparison.csv with a row per unit, comparison.html with plots."""
     content: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": COMPARISON_SCHEMA,
         "config": to_wire(comparison.config),
         "budgets_ms": list(comparison.budgets_ms),
         "evaluations": comparison.evaluations,

@@ -43,14 +43,12 @@ from search.process.atomic_files import write_atomically
 from search.process.progress import Progress
 from search.ranking.scoring import Scorer, ScoringSettings, open_scorer
 from search.runs.run_directory import RunDirectory
-from shared.errors import CorruptFile, InvalidValue, SchemaTooNew, WrongUse
+from shared.errors import CorruptFile, InvalidValue, WrongUse
 from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire
 
 Floats = npt.NDArray[np.float64]
 
-FAMILY_SCHEMA = 2
-"""2 differs from 1 by what ranks are made of: `expressivity` in the place of `naswot`."""
 INHERITED = "inherited from the supernet, batch-norm statistics of the ranking images"
 
 
@@ -100,7 +98,6 @@ class Family:
     random_candidates: tuple[Member, ...]
     trade_offs: tuple[TradeOff, ...]
     seconds: float
-    schema: int = FAMILY_SCHEMA
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,15 +262,9 @@ def load_family(run: RunDirectory) -> Family:
     Raises:
         WrongUse: it has not been built.
         CorruptFile: it is damaged, or was built from another table.
-        SchemaTooNew: a newer lutnas wrote it.
     """
     try:
-        data = json.loads(run.family_path.read_bytes())
-        if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > FAMILY_SCHEMA:
-            raise SchemaTooNew(str(run.family_path), data["schema"], FAMILY_SCHEMA)
-        if isinstance(data, dict) and data.get("schema") == 1:
-            raise WrongUse(f"{run.family_path} was ranked by an earlier lutnas: search --resume ranks it anew")
-        family = from_wire(Family, data)
+        family = from_wire(Family, json.loads(run.family_path.read_bytes()))
     except FileNotFoundError as error:
         raise WrongUse(f"{run.path} has no family yet: the search has to finish first (--resume)") from error
     except (InvalidValue, ValueError) as error:

@@ -32,7 +32,6 @@ from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 from shared.wire import from_wire, to_wire
 
-SCORES_SCHEMA = 3
 SAVE_EVERY = 200
 
 
@@ -56,7 +55,6 @@ class Score:
 
 @dataclass(frozen=True)
 class _Stored:
-    schema: int
     fingerprint: str
     scores: dict[str, Score]
 
@@ -222,10 +220,10 @@ class Scorer:
             stored = from_wire(_Stored, json.loads(self._path.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, InvalidValue):
             return {}
-        return dict(stored.scores) if (stored.schema, stored.fingerprint) == (SCORES_SCHEMA, self._fingerprint) else {}
+        return dict(stored.scores) if stored.fingerprint == self._fingerprint else {}
 
     def _save(self) -> None:
-        text = json.dumps(to_wire(_Stored(SCORES_SCHEMA, self._fingerprint, self._scores)), indent=1, sort_keys=True)
+        text = json.dumps(to_wire(_Stored(self._fingerprint, self._scores)), indent=1, sort_keys=True)
         write_atomically(self._path, text.encode() + b"\n")
 
 

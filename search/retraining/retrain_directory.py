@@ -23,13 +23,11 @@ from search.process.atomic_files import append_line, read_torch, write_atomicall
 from search.retraining.retrain import Retraining, RetrainingSettings
 from search.runs.run_directory import RunDirectory
 from search.supernet import Network
-from shared.errors import CorruptFile, InvalidValue, SchemaTooNew, WrongUse
+from shared.errors import CorruptFile, InvalidValue, WrongUse
+from shared.schemas import RUN_DIRECTORY_SCHEMA, require_schema
 from shared.wire import from_wire
 
-SCHEMA = 1
 FOLDER = "trained"
-LATER_SETTINGS = ("warmup", "half_size")
-"""Where they are 0 they do not count for the name: trainings of earlier revisions are found again."""
 
 
 class TrainedNetwork:
@@ -46,8 +44,7 @@ class TrainedNetwork:
     def __init__(self, path: Path, description: dict[str, Any]) -> None:
         self.path = path
         try:
-            if description["schema"] > SCHEMA:
-                raise SchemaTooNew(str(path), description["schema"], SCHEMA)
+            require_schema(str(path / "training.json"), description["schema"], RUN_DIRECTORY_SCHEMA)
             self.space, self.genotype = str(description["space"]), str(description["genotype"])
             self.settings = from_wire(RetrainingSettings, description["settings"])
             self.data_fingerprint = str(description["data_fingerprint"])
@@ -59,8 +56,7 @@ class TrainedNetwork:
     @classmethod
     def begin(cls, run: RunDirectory, genotype: str, settings: RetrainingSettings) -> TrainedNetwork:
         """The folder in a run for a network, a recipe and its seed: found, or made."""
-        named = {k: v for k, v in asdict(replace(settings, seed=0)).items() if v or k not in LATER_SETTINGS}
-        recipe = json.dumps([run.config.space, genotype, named], sort_keys=True)
+        recipe = json.dumps([run.config.space, genotype, asdict(replace(settings, seed=0))], sort_keys=True)
         name = hashlib.sha256(recipe.encode()).hexdigest()[:12]
         path = run.path / FOLDER / name / f"seed-{settings.seed}"
         if (path / "training.json").exists():
@@ -69,7 +65,7 @@ class TrainedNetwork:
         trained = cls(
             path,
             {
-                "schema": SCHEMA,
+                "schema": RUN_DIRECTORY_SCHEMA,
                 "space": run.config.space,
                 "genotype": genotype,
                 "settings": asdict(settings),
@@ -88,6 +84,7 @@ class TrainedNetwork:
         Raises:
             WrongUse: it holds no training.
             CorruptFile: its description is damaged.
+            OtherSchema: another lutnas wrote it.
         """
         try:
             description = json.loads((path / "training.json").read_text(encoding="utf-8"))

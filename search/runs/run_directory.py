@@ -29,17 +29,16 @@ from torch import Tensor
 
 from search.alphas.condition import device_simplex
 from search.alphas.hypernetwork import HYPERNETWORK_BUILDERS, Hypernetwork
-from search.config import Config, read_config, references
+from search.config import Config, references
 from search.data import ImageSet, load_images
 from search.process.atomic_files import append_line, read_json, read_torch, write_atomically, write_torch
 from search.runs.run_tables import read_kept_table, require_one_space, write_table
 from search.supernet import Supernet
-from shared.errors import CorruptFile, InvalidValue, LutnasError, SchemaTooNew, UnknownName, WrongUse
+from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName, WrongUse
 from shared.spaces import Space
 from shared.tables.table import LatencyTable
-from shared.wire import content_hash, to_wire
+from shared.wire import content_hash, from_wire, to_wire
 
-CHECKPOINT_SCHEMA = 1
 DEVICES_FOLDER = "devices"
 
 
@@ -94,7 +93,7 @@ class RunDirectory:
         Raises:
             WrongUse: the folder holds no run.
             CorruptFile: config or table are not what they should be.
-            SchemaTooNew: a newer lutnas wrote them.
+            OtherSchema: another lutnas wrote them.
         """
         if not (path / "config.json").is_file():
             raise WrongUse(
@@ -107,15 +106,16 @@ class RunDirectory:
     @cached_property
     def config(self) -> Config:
         """What was asked."""
+        path = self.path / "config.json"
         try:
-            return read_config(read_json(self.path / "config.json"))
+            return from_wire(Config, read_json(path), str(path))
         except InvalidValue as error:
-            raise CorruptFile(f"{self.path / 'config.json'} is not a run's config: {error}") from error
+            raise CorruptFile(f"this is not a run's config: {error}") from error
 
     @cached_property
     def config_hash(self) -> str:
-        """Of the config as it was written: settings that later revisions add do not change it."""
-        return content_hash(read_json(self.path / "config.json"))
+        """Of the config."""
+        return content_hash(self.config)
 
     @cached_property
     def tables(self) -> tuple[LatencyTable, ...]:
@@ -210,7 +210,7 @@ class RunDirectory:
         return images
 
     def _skips_broken(self) -> bool:
-        """Runs of earlier revisions have no data.json and left nothing out."""
+        """Whether images that cannot be read were left out."""
         found = read_json(self.path / "data.json") if (self.path / "data.json").exists() else {}
         return isinstance(found, dict) and bool(found.get("skip_broken"))
 
@@ -230,7 +230,6 @@ class RunDirectory:
         write_torch(
             self.checkpoint_path,
             {
-                "schema": CHECKPOINT_SCHEMA,
                 "config_hash": self.config_hash,
                 "table_hash": self.config.table_hash,
                 "data_fingerprint": self.config.data_fingerprint,
@@ -244,7 +243,6 @@ class RunDirectory:
         Raises:
             WrongUse: there is none yet.
             CorruptFile: it is damaged, or belongs to another table, data or config.
-            SchemaTooNew: a newer lutnas wrote it.
         """
         if not self.checkpoint_path.exists():
             raise WrongUse(f"{self.path} has no checkpoint yet: the search has to run first (--resume)")
@@ -277,11 +275,9 @@ class RunDirectory:
 
     def _read_checkpoint(self) -> dict[str, Any]:
         content = read_torch(self.checkpoint_path)
-        if isinstance(content, dict) and isinstance(content.get("schema"), int):
-            if content["schema"] > CHECKPOINT_SCHEMA:
-                raise SchemaTooNew(str(self.checkpoint_path), content["schema"], CHECKPOINT_SCHEMA)
-            if {"config_hash", "table_hash", "data_fingerprint", *Checkpoint.__dataclass_fields__} <= content.keys():
-                return content
+        names = {"config_hash", "table_hash", "data_fingerprint", *Checkpoint.__dataclass_fields__}
+        if isinstance(content, dict) and names <= content.keys():
+            return content
         raise CorruptFile(f"{self.checkpoint_path} is damaged: it is no checkpoint of a search")
 
 

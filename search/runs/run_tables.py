@@ -1,7 +1,4 @@
-"""The latency tables in a run's folder: `tables/HASH.json`, the exact bytes that have that SHA-256.
-
-Runs of earlier revisions had one table, `table.json`.
-"""
+"""The latency tables in a run's folder: `tables/HASH.json`, the exact bytes that have that SHA-256."""
 
 from __future__ import annotations
 
@@ -17,7 +14,6 @@ from shared.tables.table import LatencyTable, profile_command, read_table
 from shared.wire import canonical_json
 
 TABLES_FOLDER = "tables"
-EARLIER_TABLE = "table.json"
 
 
 def write_table(folder: Path, table: LatencyTable) -> None:
@@ -31,11 +27,9 @@ def read_kept_table(folder: Path, reference: TableReference) -> LatencyTable:
 
     Raises:
         CorruptFile: it is not there, or not the very bytes, or of another device.
-        SchemaTooNew: a newer lutnas wrote it.
+        OtherSchema: another lutnas wrote it.
     """
     path = folder / TABLES_FOLDER / f"{reference.hash}.json"
-    if not path.exists() and (folder / EARLIER_TABLE).exists():
-        path = folder / EARLIER_TABLE
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -43,7 +37,7 @@ def read_kept_table(folder: Path, reference: TableReference) -> LatencyTable:
     found = hashlib.sha256(content).hexdigest()
     if found != reference.hash:
         raise CorruptFile(f"{path} has hash {found[:12]}…, the search used {reference.hash[:12]}…")
-    table = read_table(json.loads(content))
+    table = read_table(json.loads(content), str(path))
     if table.device != reference.device:
         raise CorruptFile(f"{path} is a table of {table.device}, the run has it for {reference.device}")
     return table

@@ -11,13 +11,12 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import median, stdev
 
 from shared.errors import InvalidValue
 from shared.measurements.plan import ROLES
 from shared.runtime import Runtime
-from shared.wire import LEFT_OUT_IF_NONE
 
 QUANTILE = 0.05
 """Of the repeats of a round. With 8 to 20 repeats that lies just above the fastest; networks left out of a fit were
@@ -49,7 +48,7 @@ class Round:
     graph_ms: tuple[float, ...]
     canary_ms: tuple[float, ...]
     minus_ms: tuple[float, ...] = ()
-    at_s: float | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    at_s: float | None = None
 
     def __post_init__(self) -> None:
         for name, values in (("graph_ms", self.graph_ms), ("canary_ms", self.canary_ms)):

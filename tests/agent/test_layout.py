@@ -35,7 +35,9 @@ def marginal(op_key):
 
 @pytest.mark.parametrize("channels", [3, 4, 12, 16])
 def test_an_ordinary_run_of_nas_bench_201_has_nothing_odd_whatever_its_channels(channels):
-    """Below a block of channels (8 or 16, by the processor) each convolution is followed by a reorder, but in its networks too."""
+    """Below a block of channels (8 or 16, by the processor) each convolution is followed by a reorder,
+    but in its networks too.
+    """
     plan, kernels = plan_with_kernels(NasBench201(resolution=8, channels=channels, depth=1), networks=6)
     assert odd_reorders(plan.tasks, kernels) == {}
 
