@@ -111,9 +111,12 @@ def command_page(name: str) -> str:
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
+    """What has to be given; the tables below have all options."""
+    needed = [action for action in parser._actions if action.required or not action.option_strings]
     text = argparse.HelpFormatter(parser.prog, width=96)
-    text.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
-    return text.format_help().strip()
+    text.add_usage(parser.usage, needed, [])
+    usage = text.format_help().strip()
+    return usage if parser.usage or len(needed) == len(parser._actions) else f"{usage} [option ...]"
 
 
 def _flag_table(parser: argparse.ArgumentParser, actions: list[argparse.Action]) -> str:
