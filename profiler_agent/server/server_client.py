@@ -134,10 +134,9 @@ class ServerClient:
         """A run as the server knows it."""
         return self._value(Run, "run", "GET", f"/v1/runs/{quote(run_id, safe='')}")
 
-    def post_measurements(self, run_id: str, measurements: Sequence[Measurement]) -> None:
-        """Hand in measurements: all are stored, or none."""
-        body = {"measurements": [to_wire(one) for one in measurements]}
-        self._json("POST", f"/v1/runs/{quote(run_id, safe='')}/measurements", body)
+    def post_measurements(self, run_id: str, measurements: Sequence[Mapping[str, Any]]) -> None:
+        """Hand in measurements in wire form: all are stored, or none."""
+        self._json("POST", f"/v1/runs/{quote(run_id, safe='')}/measurements", {"measurements": measurements})
 
     def put_kernels(self, run_id: str, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Hand in kernel counts by graph reference; the same again is no harm."""
