@@ -159,6 +159,9 @@ class PhoneCampaign:
         before = {spooled.run.id for spooled in self.spool.runs() if spooled.finished}
         complete = upload_everything(self.spool, Uploader(self.client, self.sleep), "adb", self.say)
         fresh = [spooled for spooled in self.spool.runs() if spooled.finished and spooled.run.id not in before]
-        answers = [(f"runs/{one.run.id}/finished.json", (one.folder / "finished.json").read_bytes()) for one in fresh]
+        answers = [
+            (f"runs/{spooled.run.id}/finished.json", (spooled.folder / "finished.json").read_bytes())
+            for spooled in fresh
+        ]
         self._again(lambda: self.agent.keep_finished(answers))
         return 0 if complete else 1

@@ -60,13 +60,13 @@ def run_predict(arguments: argparse.Namespace) -> int:
         files = predict_files(client, device, arguments.files, space, runtime)
         networks = predict_genotypes(client, device, arguments.genotype, space, runtime)
     if arguments.json:
-        told = {"files": [_as_json("path", one) for one in files]}
-        told |= {"genotypes": [_as_json("genotype", one) for one in networks]} if networks else {}
+        told = {"files": [_as_json("path", prediction) for prediction in files]}
+        told |= {"genotypes": [_as_json("genotype", prediction) for prediction in networks]} if networks else {}
         print(json.dumps(told, indent=2))
     else:
         _print(files, arguments.files, arguments)
         _print(networks, (), arguments)
-    return 1 if any(one.answer is None for one in [*files, *networks]) else 0
+    return 1 if any(prediction.answer is None for prediction in [*files, *networks]) else 0
 
 
 def run_measure_kernels(arguments: argparse.Namespace) -> int:
@@ -96,36 +96,36 @@ def run_measure_kernels(arguments: argparse.Namespace) -> int:
         _say(problem)
     _print(outcome.predictions, (), arguments)
     failed = outcome.run is not None and (outcome.run.refused or outcome.run.table is None)
-    return 1 if failed or outcome.refused or any(one.answer is None for one in outcome.predictions) else 0
+    return 1 if failed or outcome.refused or any(prediction.answer is None for prediction in outcome.predictions) else 0
 
 
-def _as_json(kind: str, one: FilePrediction) -> dict[str, Any]:
-    answer = one.answer or {}
+def _as_json(kind: str, prediction: FilePrediction) -> dict[str, Any]:
+    answer = prediction.answer or {}
     names = ("mean_ms", "sd_ms", "upper_ms", "confidence", "table")
     return {
-        kind: str(one.path),
+        kind: str(prediction.path),
         **{name: answer[name] for name in names if name in answer},
-        "missing": [*one.missing, *(answer.get("guessed") or ())],
-        "note": one.note,
-        "problem": one.problem,
+        "missing": [*prediction.missing, *(answer.get("guessed") or ())],
+        "note": prediction.note,
+        "problem": prediction.problem,
     }
 
 
 def _print(found: Sequence[FilePrediction], files: Sequence[Path], arguments: argparse.Namespace) -> None:
     lacking = False
-    for one in found:
-        if one.answer is None:
-            _say(f"{one.path}: {one.problem}")
-            lacking = lacking or bool(one.missing)
-            _list(one.missing)
+    for prediction in found:
+        if prediction.answer is None:
+            _say(f"{prediction.path}: {prediction.problem}")
+            lacking = lacking or bool(prediction.missing)
+            _list(prediction.missing)
             continue
-        mean, sd, upper = (one.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
-        note = f"; {one.note}" if one.note else ""
-        print(f"{one.path}: {mean:.4g} ms (standard deviation {sd:.2g}, 99 % bound {upper:.4g}{note})")
-        guessed = one.answer.get("guessed") or []
+        mean, sd, upper = (prediction.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
+        note = f"; {prediction.note}" if prediction.note else ""
+        print(f"{prediction.path}: {mean:.4g} ms (standard deviation {sd:.2g}, 99 % bound {upper:.4g}{note})")
+        guessed = prediction.answer.get("guessed") or []
         if guessed:
             lacking = True
-            _say(f"{one.path}: {len(guessed)} kernels were never measured here and are guessed from their like:")
+            _say(f"{prediction.path}: {len(guessed)} kernels were never measured here and are guessed from their like:")
             _list(guessed)
     if lacking and files:
         space = f" --space {arguments.space}" if arguments.space else ""

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def add_access(parser: argparse.ArgumentParser, token_for: str = "with the role agent") -> None:
     """--token, --token-file, --ca-file."""
-    one = parser.add_mutually_exclusive_group()
-    one.add_argument("--token", metavar="T", help=f"{token_for} (or LUTNAS_TOKEN)")
-    one.add_argument("--token-file", metavar="FILE", help="a file that holds the token alone (or LUTNAS_TOKEN_FILE)")
+    token = parser.add_mutually_exclusive_group()
+    token.add_argument("--token", metavar="T", help=f"{token_for} (or LUTNAS_TOKEN)")
+    token.add_argument("--token-file", metavar="FILE", help="a file that holds the token alone (or LUTNAS_TOKEN_FILE)")
     parser.add_argument(
         "--ca-file",
         metavar="FILE",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler_agent.spool.atomic_files import read_bytes, write_whole
-from profiler_agent.spool.spool import measurement_id
+from profiler_agent.spool.run_spool import measurement_id
 from shared.errors import CorruptFile, InvalidValue, LutnasError
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import Plan, Task
@@ -42,13 +42,13 @@ class RecordedRun:
         if self.plan.id != self.run.plan_id:
             raise InvalidValue("plan", "is not the one that the run names")
         known = {measurement_id(self.run.id, task) for task in self.plan.tasks}
-        ids = [one.id for one in self.measurements]
+        ids = [measurement.id for measurement in self.measurements]
         if len(set(ids)) < len(ids) or not known.issuperset(ids):
             raise InvalidValue("measurements", "are not one for each task of the plan")
 
     def missing_tasks(self) -> list[Task]:
         """Tasks without a measurement."""
-        done = {one.id for one in self.measurements}
+        done = {measurement.id for measurement in self.measurements}
         return [task for task in self.plan.tasks if measurement_id(self.run.id, task) not in done]
 
 

@@ -66,7 +66,7 @@ def precision_reached(rounds: Sequence[Round], divisor: int) -> float:
     For a difference of two graphs the graph's time is what the noise grows with; the value itself may be near zero.
     """
     estimate = estimate_rounds(rounds, divisor)
-    return estimate.half_width * divisor / median(one.graph_ratio() for one in rounds)
+    return estimate.half_width * divisor / median(timed.graph_ratio() for timed in rounds)
 
 
 class ActiveTime:

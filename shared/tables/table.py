@@ -174,7 +174,7 @@ class LatencyTable:
             raise MissingKernel(counts)
         except MissingKernel as error:
             priced = {*(self.kernels.index if self.kernels else ()), *(single.index if single else ())}
-            missing = [one for one in counts if one not in priced] or error.missing
+            missing = [kernel for kernel in counts if kernel not in priced] or error.missing
             raise MissingKernel(missing, self.device, self._measure_command()) from None
 
     def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:

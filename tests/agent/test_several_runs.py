@@ -12,7 +12,8 @@ import pytest
 from profiler_agent.cli import main
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.spool.run_file import read_run_file
-from profiler_agent.spool.spool import Spool, measurement_id
+from profiler_agent.spool.run_spool import measurement_id
+from profiler_agent.spool.spool import Spool
 from shared.errors import LutnasError
 from shared.measurements.measurement import Round, Run, Verdict
 from shared.measurements.plan import Plan, make_plan
@@ -250,7 +251,9 @@ def test_a_round_that_a_kill_kept_from_the_second_run_is_given_to_it(two_runs):
     one.keep_round(task, a_round(3.0), True)
     group = RunGroup([one, other])
     assert kept(other, task) == kept(one, task) == [(a_round(2.0), False), (a_round(3.0), True)]
-    assert list(group.kept_rounds(task)) == kept(one, task)
+    subject = group.subject(task, None, None)
+    assert [(timed, index == 1) for index, timed in enumerate(subject.rounds)] == kept(one, task)
+    assert subject.disturbed == 1
     RunGroup([one, other])
     assert len(kept(other, task)) == 2, "once is enough"
 
@@ -272,10 +275,11 @@ def test_rounds_that_a_run_measured_alone_are_not_lost_and_a_finished_measuremen
     one.keep_measurement(task, [a_round(2.0)], Verdict(True))
     other.keep_round(task, a_round(5.0), False)
     group = RunGroup([one, other])
-    assert [one for one, _ in group.kept_rounds(task)] == [a_round(2.0), a_round(5.0)]
-    group.keep_round(task, a_round(6.0), False)
+    subject = group.subject(task, None, None)
+    assert subject.rounds == [a_round(2.0), a_round(5.0)]
+    assert subject.runs == [other]
     assert len(kept(one, task)) == 1
-    assert len(kept(other, task)) == 3
+    assert len(kept(other, task)) == 2
     assert len(one.read_measurements()) == 1
 
 

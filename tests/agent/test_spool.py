@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from profiler_agent.cli import main
-from profiler_agent.spool.atomic_files import LineLog, write_whole
-from profiler_agent.spool.spool import Spool, default_spool, measurement_id
+from profiler_agent.spool.atomic_files import write_whole
+from profiler_agent.spool.run_spool import LineLog, measurement_id
+from profiler_agent.spool.spool import Spool, default_spool
 from shared.errors import CorruptFile, LutnasError, OtherSchema, ServerAway
 from shared.jobs import JobResult
 from shared.measurements.measurement import Round, Run, Verdict
@@ -69,8 +70,8 @@ def test_what_one_server_has_another_still_gets(tmp_path, plan):
     spooled = new_run(Spool(tmp_path), plan)
     ids = [spooled.keep_measurement(task, [a_round(task)], Verdict(True)).id for task in plan.tasks[:3]]
     spooled.acknowledge("http://one", ids[:2])
-    assert [one.id for one in spooled.unsent("http://one")] == ids[2:]
-    assert [one.id for one in spooled.unsent("http://two")] == ids
+    assert [measurement["id"] for measurement in spooled.unsent("http://one")] == ids[2:]
+    assert [measurement["id"] for measurement in spooled.unsent("http://two")] == ids
 
 
 def test_only_an_unfinished_run_of_the_same_identity_is_resumed(tmp_path, plan):
