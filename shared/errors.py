@@ -5,6 +5,7 @@ LutnasError                    exit 1: something failed
 │   ├── InvalidValue           a value outside its domain; names the field
 │   ├── UnknownName            a name that nobody knows; lists the known ones
 │   └── BudgetTooSmall         a budget below the fastest network
+├── Stopped                    exit 130: a signal came, what was done is saved
 ├── SchemaTooNew               data written by a newer lutnas
 ├── MissingPrice               an op key that a table lacks
 ├── MissingKernel              a kernel that a table lacks
@@ -68,6 +69,12 @@ class BudgetTooSmall(WrongUse):
         )
         self.budget_ms = budget_ms
         self.smallest_ms = smallest_ms
+
+
+class Stopped(LutnasError):
+    """SIGINT or SIGTERM came; all is saved, and the same command goes on."""
+
+    exit_code = 130
 
 
 class SchemaTooNew(LutnasError):

@@ -76,7 +76,7 @@ class ServerClient:
         except (httpx.InvalidURL, UnicodeEncodeError, ValueError) as error:
             raise InvalidValue("server", f"'{url}' or the token cannot be used: {error}") from error
         if scheme not in ("http", "https") or not self._http.base_url.host:
-            raise InvalidValue("server", f"'{url}' is not a URL like http://host:8000")
+            raise InvalidValue("server", f"'{url}' is not a URL like http://host:8700")
 
     def __enter__(self) -> Self:
         return self
