@@ -37,7 +37,7 @@ from shared.tables.table import LatencyTable
 
 RUNS = Path(__file__).parent.parent / "runs" / "fmnist"
 SPACE = ("--space", "darts", "--resolution", "32", "--channels", "16", "--depth", "3", "--image-channels", "1")
-PRESET, SEEDS, CHOICES, TRADE_OFFS = "demo", 3, 24, 5
+PRESET, SEEDS, CHOICES, TRADE_OFFS = "quick", 3, 24, 5
 HALF_SIZE = 0.5
 """Of the epochs, with a quarter of the pixels: more epochs in the same time."""
 

@@ -50,7 +50,7 @@ def run(progress: Progress) -> dict[str, Figure]:
 
 
 def get_run(progress: Progress) -> RunDirectory:
-    """The finished search of runs/inherit, as `search --preset demo` makes it."""
+    """The finished search of runs/inherit, as `search --preset quick` makes it."""
     folder, table = RUNS / "search", nominal_table(SPACE)
     images = load_images("fashion-mnist", SPACE.resolution, SPACE.image_channels)
     if not (folder / "config.json").exists():
@@ -62,7 +62,7 @@ def get_run(progress: Progress) -> RunDirectory:
             data_fingerprint=images.fingerprint,
             search_resolution=SPACE.resolution,
             precision=choose_precision(SPACE, SPACE.resolution, Config.batch_size, progress),
-            **{**PRESETS["demo"], "threads": 1},  # type: ignore[arg-type]
+            **{**PRESETS["quick"], "threads": 1},  # type: ignore[arg-type]
         )
         RunDirectory.create(folder, config, table, images=images)
     run_directory = RunDirectory.open(folder)

@@ -212,7 +212,7 @@ def canary_findings(numbers: dict[str, float], seen: Observations) -> list[Findi
             f"{stop_others}, above all what wakes up often",
         ),
         ("disturbed rounds", "disturbed_percent", "{:.0f} %", 10.0, 50.0, f"{stop_others}; campaigns take longer"),
-        ("table entry", "entry_variation_percent", "repeats to {:.2f} %", 1.0, 4.0, "take --preset rigorous"),
+        ("table entry", "entry_variation_percent", "repeats to {:.2f} %", 1.0, 4.0, "take --preset thorough"),
     )
     findings = []
     for name, figure, text, usable, poor, advice in judged:

@@ -162,14 +162,14 @@ SETTINGS: Mapping[str, tuple[Any, str]] = MappingProxyType(
 
 PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "quick": MappingProxyType(
+        "smoke": MappingProxyType(
             {"warmup_steps": 40, "search_steps": 60, "alpha_every": 3, "checkpoint_every": 20, "whole_space": 0}
         ),
-        "demo": MappingProxyType({"warmup_steps": 1500, "search_steps": 2700, "whole_space": 0}),
+        "quick": MappingProxyType({"warmup_steps": 1500, "search_steps": 2700, "whole_space": 0}),
         "standard": MappingProxyType({"warmup_steps": 20_000, "search_steps": 30_000, "checkpoint_every": 500}),
     }
 )
-"""Settings by name: quick shows that all works, demo takes three minutes on two cores, standard an hour."""
+"""Settings by name: smoke shows that all works, quick takes three minutes on two cores, standard an hour."""
 
 
 def default_search_resolution(resolution: int) -> int:

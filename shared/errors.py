@@ -6,6 +6,7 @@ LutnasError                    exit 1: something failed
 │   ├── UnknownName            a name that nobody knows; lists the known ones
 │   └── BudgetTooSmall         a budget below the fastest network
 ├── OtherSchema                data of a form that this lutnas does not read
+├── Stopped                    exit 130: a signal came, what was done is saved
 ├── MissingPrice               an op key that a table lacks
 ├── MissingKernel              a kernel that a table lacks
 ├── CorruptFile                a file whose content is not what it should be
@@ -68,6 +69,12 @@ class BudgetTooSmall(WrongUse):
         )
         self.budget_ms = budget_ms
         self.smallest_ms = smallest_ms
+
+
+class Stopped(LutnasError):
+    """SIGINT or SIGTERM came; all is saved, and the same command goes on."""
+
+    exit_code = 130
 
 
 class OtherSchema(LutnasError):

@@ -134,6 +134,6 @@ def _missing(
     if device.last_asked_at is None:
         found.append(
             f"no agent ever asked for its work, so nothing can be verified: "
-            f"profiler-agent work --server URL --device {device.name}"
+            f"profiler-agent work --lut-url URL --device {device.name}"
         )
     return found

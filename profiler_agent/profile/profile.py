@@ -266,7 +266,7 @@ class Profiler:
         waiting = sum(1 for spooled in runs for _ in spooled.unsent(self.client.url))
         return ServerAway(
             f"{error}; spooled {waiting} measurements in {self.spool.folder}; upload later with:"
-            f" profiler-agent upload --spool {self.spool.folder} --server {self.client.url}"
+            f" profiler-agent upload --spool {self.spool.folder} --lut-url {self.client.url}"
         )
 
 

@@ -71,7 +71,7 @@ class StabilityJudge:
         if precision > self._preset.precision and subject.task.role != "isolated":
             problems.append(
                 f"precise to {precision:.1%} after {len(subject.rounds)} rounds, {self._preset.precision:.1%} wanted:"
-                " stop what else is running, or take --preset rigorous"
+                " stop what else is running, or take --preset thorough"
             )
         drift = canary_drift(subject.rounds)
         if drift > LARGEST_DRIFT:

@@ -52,9 +52,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         preset.name: preset
         for preset in (
             Preset("smoke", 0.005, 2, 2, 0.0, most_redos=0),
-            Preset("fast", 0.02, 6, 10, 1.0),
+            Preset("quick", 0.02, 6, 10, 1.0),
             Preset("standard", 0.01, 16, 30, 2.6),
-            Preset("rigorous", 0.005, 24, 80, 10.0),
+            Preset("thorough", 0.005, 24, 80, 10.0),
         )
     }
 )

@@ -1,7 +1,11 @@
-"""Compare strategies on a device: each with several seeds, on the same images, table, budgets and numbers of updates.
+"""Compare strategies on a device, each with several seeds.
 
-Writes comparison.json, comparison.csv and comparison.html. The same command goes on where an earlier one was stopped;
-with other strategies or more seeds it adds them. A strategy may have options: darts:order=2,momentum=0.8
+    search compare --device rpi4 --lut-url http://server:8700 --strategies darts,gdas --seeds 5
+
+All have the same images, table, budgets and numbers of updates. Writes comparison.json,
+comparison.csv and comparison.html. The same command goes on where an earlier one was stopped; with
+other strategies or more seeds it adds them. A strategy may have options:
+darts:order=2,momentum=0.8
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from search.commands.ladder import add_budgets
 from search.commands.output import print_line
 from search.commands.run import add_arguments as add_search_arguments
 from search.commands.run import begin_run, default_title, resume_run
@@ -30,12 +35,12 @@ from search.process.interruption import stop_on_signals
 from search.process.progress import make_progress
 from search.report.comparison import build_comparison_page
 from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_strategy, split_strategies
-from shared.errors import BudgetTooSmall, InvalidValue, LutnasError, WrongUse
+from shared.command_line import Commands, Parser, add_command
+from shared.errors import BudgetTooSmall, InvalidValue, Stopped, WrongUse
 from shared.schemas import COMPARISON_SCHEMA
 from shared.wire import to_wire
 
 SEEDS = 5
-BUDGETS = 6
 FILE_WIDTH = 160
 """Of the table where nobody's terminal limits it."""
 COLUMNS = (
@@ -50,8 +55,8 @@ COLUMNS = (
 """Field of a result, heading, format."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of a search, and which strategies with how many seeds."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "compare", run, __doc__)
     add_search_arguments(parser)
     parser.add_argument(
         "--strategies",
@@ -60,15 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of: {', '.join(STRATEGIES)}; an option is NAME:option=value",
     )
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="0 to N-1 (default: %(default)d)")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--budgets",
-        type=int,
-        default=BUDGETS,
-        metavar="N",
-        help="a geometric series over the bounds of the space (default: %(default)d)",
-    )
-    which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
+    add_budgets(parser, "a geometric series over the bounds of the space")
     parser.add_argument(
         "--evaluations",
         type=int,
@@ -78,8 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> None:
     """Search with every strategy and seed, judge, write, and print the table."""
+    console = Console()
     strategies = [parse_strategy(text) for text in split_strategies(args.strategies)]
     check_arguments(args, strategies)
     progress = make_progress(Console(stderr=True))
@@ -100,13 +98,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
             units = [comparison.run_unit(one, seed) for seed in range(args.seeds) for one in strategies]
             results = comparison.judged(units)
         except SearchStopped as stop:
-            raise LutnasError(f"{stop}; the same command goes on (--out {out})") from stop
+            raise Stopped(f"{stop}; the same command goes on (--out {out})") from stop
     write_results(comparison, results)
     wide = console if console.is_terminal else Console(width=FILE_WIDTH)
     wide.print(results_table(results))
     print_notes(console, results)
     print_line(console, f"{out / 'comparison.html'}, comparison.json, comparison.csv")
-    return 0
 
 
 def check_arguments(args: argparse.Namespace, strategies: Sequence[NamedStrategy]) -> None:

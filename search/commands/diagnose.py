@@ -1,7 +1,10 @@
-"""Say how well the search ranked: train members of the family to the end, with several seeds, and compare.
+"""Say how well the search ranked: train members to the end and compare.
 
-The recipe is that of `search train`; interrupted, the same command goes on where it was. What was trained before by the
-same recipe is not trained again.
+    search diagnose --run runs/rpi4 --members 8 --seeds 3
+
+Members of the family are trained by the recipe of `search train`, with several seeds. Interrupted,
+the same command goes on where it was. What was trained before by the same recipe is not trained
+again.
 """
 
 from __future__ import annotations
@@ -28,13 +31,14 @@ from search.process.interruption import stop_on_signals
 from search.report import build_report
 from search.retraining.retrain import RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
+from shared.command_line import Commands, Parser, add_command
 from shared.errors import InvalidValue
 
 MEMBERS, SEEDS = 8, 3
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search diagnose`; every setting of `search.retraining.retrain` is one."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "diagnose", run, __doc__)
     add_run(parser)
     parser.add_argument(
         "--members", type=int, default=MEMBERS, metavar="N", help="networks, evenly over the family (%(default)s)"
@@ -43,8 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> None:
     """Train what is not trained yet, compare, and write `diagnosis.json` and the report."""
+    console = Console()
     run = open_run(args)
     if args.seeds < 1:
         raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
@@ -72,4 +77,3 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for name, value in agreement_rows(found):
         print_line(console, f"  {name}: {value}")
     print_line(console, f"{run.folder / FILE_NAME}; also in {run.folder / 'report.html'}")
-    return 0

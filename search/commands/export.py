@@ -1,4 +1,9 @@
-"""Write a network as an ONNX file: the best for a budget or a named one, tuned first; or what `search train` made."""
+"""Write a network as an ONNX file: the best for a budget, a named one, or a trained one.
+
+    search export --run runs/rpi4 --max-latency-ms 20 --out network.onnx
+
+The best and a named one are tuned first. --trained takes what `search train` made.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +23,12 @@ from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory
 from search.supernet import Network
+from shared.command_line import Commands, Parser, add_command
 from shared.errors import WrongUse
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search export`."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "export", run, __doc__)
     add_run(parser)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--max-latency-ms", type=float, metavar="X", help="the best network for this budget")
@@ -52,8 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the ONNX file to write")
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> int:
     """Tune, export, check, write."""
+    console = Console()
     run = open_run(args)
     settings = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
     if not args.out.parent.is_dir():

@@ -17,6 +17,8 @@ from search.family.transfer_to_device import ask_about_unseen, find_unseen
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress, make_progress
 from search.runs.run_directory import RunDirectory
+from shared import command_line
+from shared.command_line import Parser
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 
@@ -45,22 +47,30 @@ def open_run(args: argparse.Namespace) -> RunDirectory:
 
 def add_confidence(parser: argparse.ArgumentParser) -> None:
     """--confidence."""
-    parser.add_argument("--confidence", type=float, help="of the latency bound (default: the search's, .99)")
-
-
-def add_server(parser: argparse.ArgumentParser) -> None:
-    """--lut-url, --token, --timeout-s."""
-    parser.add_argument("--lut-url", help="of the table server (default: the search's)")
-    parser.add_argument("--token", help="of the role `search` (default: LUTNAS_TOKEN)")
     parser.add_argument(
-        "--timeout-s", type=float, default=TIMEOUT_S, help="longest wait for one measurement (default: %(default)g)"
+        "--confidence", type=float, metavar="P", help="of the latency bound (default: the search's, .99)"
+    )
+
+
+def add_server(parser: Parser) -> None:
+    """--lut-url, --token and their like."""
+    command_line.add_server(parser, "search", required=False, default="the search's")
+
+
+def add_patience(parser: argparse.ArgumentParser) -> None:
+    """--timeout-s."""
+    parser.add_argument(
+        "--timeout-s",
+        type=float,
+        default=TIMEOUT_S,
+        metavar="S",
+        help="longest wait for one measurement (default: %(default)g)",
     )
 
 
 def open_client(args: argparse.Namespace, run: RunDirectory) -> LutClient:
     """The client of the table server that the options or the run name; not every command has these options."""
-    url, token = getattr(args, "lut_url", None), getattr(args, "token", None)
-    return connect(url or run.config.lut_url, token)
+    return connect(getattr(args, "lut_url", None) or run.config.lut_url, args)
 
 
 def measure_with(client: LutClient, run: RunDirectory, args: argparse.Namespace) -> Measure:

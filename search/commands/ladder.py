@@ -1,6 +1,9 @@
-"""Networks for a series of budgets: picked, measured on the device, tuned, exported, measured again.
+"""Pick, tune, export and measure networks for a series of budgets.
 
-Writes ladder.json and models/*.onnx. Exit code 1 where a budget was not met.
+    search ladder --run runs/rpi4 --budgets 6
+
+Each is measured on the device before it is tuned, and again at the end. Writes ladder.json and
+models/*.onnx. Exit code 1 where a budget was not met.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from rich.console import Console
 
 from search.commands.finished_run import (
     add_confidence,
+    add_patience,
     add_run,
     add_server,
     measure_with,
@@ -29,27 +33,19 @@ from search.device.kernel_counts import Counter, KernelCounter, no_counts
 from search.family.family import load_family, spread
 from search.family.picking import by_kernels
 from search.latency.latency_model import LatencyModel
-from search.process.interruption import interrupt_on_terminate
 from search.retraining.finetune import TuningSettings
 from search.runs.run_directory import RunDirectory
+from shared.command_line import Commands, Parser, add_command
 from shared.errors import InvalidValue, WrongUse
 
 BUDGETS = 6
 TUNE_EPOCHS = 0.25
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search ladder`."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "ladder", run, __doc__)
     add_run(parser)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--budgets",
-        type=int,
-        default=BUDGETS,
-        metavar="N",
-        help="bounds of this many members from the smallest to the largest (default: %(default)d)",
-    )
-    which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
+    add_budgets(parser, "bounds of this many members from the smallest to the largest")
     parser.add_argument(
         "--tune-epochs",
         type=float,
@@ -62,16 +58,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_confidence(parser)
     add_server(parser)
+    add_patience(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def add_budgets(parser: Parser, text: str) -> None:
+    """--budgets, or --max-latency-ms with several; `text` says which budgets a number of them are."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--budgets", type=int, default=BUDGETS, metavar="N", help=f"{text} (default: %(default)d)")
+    which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
+
+
+def run(args: argparse.Namespace) -> int:
     """Climb and print the ladder."""
+    console = Console()
     run = open_run(args)
     tuning = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
     folder = args.out or run.folder
     if not folder.is_dir():
         raise WrongUse(f"--out: {folder} is no folder")
-    with interrupt_on_terminate(), open_client(args, run) as client:
+    with open_client(args, run) as client:
         measure, counter = measure_with(client, run, args), KernelCounter(client, run.table)
         climb = Climb(run, measure, tuning, working_progress(), args.confidence, folder, counter)
         asked_ms = args.max_latency_ms or default_budgets(run, args.budgets, args.confidence, counter)

@@ -1,4 +1,9 @@
-"""The best network of a finished search for a latency budget: its upper bound on the device lies within it."""
+"""Say which network of a finished search is the best for a latency budget.
+
+    search pick --run runs/rpi4 --max-latency-ms 20
+
+Its upper bound on the device lies within the budget.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +16,14 @@ from search.commands.finished_run import add_confidence, add_run, add_server, op
 from search.commands.output import print_json
 from search.device.kernel_counts import KernelCounter
 from search.family.picking import Pick, Picker
+from shared.command_line import Commands, Parser, add_command
 from shared.wire import to_wire
 
 SHOWN = 5
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search pick`."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "pick", run, __doc__)
     add_run(parser)
     parser.add_argument("--max-latency-ms", type=float, required=True, metavar="X", help="the budget")
     add_confidence(parser)
@@ -25,8 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> int:
     """Pick and print."""
+    console = Console()
     run = open_run(args)
     with open_client(args, run) as client:
         counter = KernelCounter(client, run.table)

@@ -1,6 +1,9 @@
-"""Train a network to the end by the recipe of DARTS: the best for a budget, or a named one; one training per seed.
+"""Train a network to the end: the best for a budget, or a named one.
 
-Interrupted, the same command goes on where it was. `search export --trained` ships the result.
+    search train --run runs/rpi4 --max-latency-ms 20
+
+The recipe is that of DARTS; one training per seed. Interrupted, the same command goes on where it
+was. `search export --trained` ships the result.
 """
 
 from __future__ import annotations
@@ -24,13 +27,14 @@ from search.retraining.retrain import SHARDS, Retraining, RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory
 from search.supernet import Network, recompute_statistics
-from shared.errors import InvalidValue, LutnasError
+from shared.command_line import Commands, Parser, add_command
+from shared.errors import InvalidValue, Stopped
 
 RECALIBRATION_IMAGES = 1024
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search train`; every setting of `search.retraining.retrain` is one."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "train", run, __doc__)
     add_run(parser)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--max-latency-ms", type=float, metavar="X", help="the best network for this budget")
@@ -48,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> int:
     """Train with each seed, one after another."""
+    console = Console()
     run = open_run(args)
     if args.seeds < 1:
         raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
@@ -89,7 +94,7 @@ def train(
     """Train one network to the end, keeping its state after each epoch; the run says with how many threads by default.
 
     Raises:
-        LutnasError: it was stopped, or diverged.
+        Stopped: it was stopped, or diverged.
     """
     settings = trained.settings
     training = Retraining(
@@ -102,7 +107,7 @@ def train(
         complete = training.train(lambda metrics: trained.keep(training, metrics), stopped, phase.advance)
     if not complete:
         trained.keep(training)
-        raise LutnasError(
+        raise Stopped(
             f"stopped after step {training.step} of {training.total_steps}, everything is saved in {trained.path};"
             " the same command goes on"
         )

@@ -1,7 +1,10 @@
-"""Have the device measure a network, through the table server: exit code 0 if it met its budget, 1 if not.
+"""Have the device measure a network, and say whether it meets its budget.
 
-Without a budget the promise is the network's own upper bound. A network that is given by budget or genotype is measured
-with inherited weights: its latency does not depend on them.
+    search verify --run runs/rpi4 --max-latency-ms 20
+
+Exit code 0 if it met its budget, 1 if not. Without a budget the promise is the network's own upper
+bound. A network that is given by budget or genotype is measured with inherited weights: its latency
+does not depend on them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from rich.console import Console
 
 from search.commands.finished_run import (
     add_confidence,
+    add_patience,
     add_run,
     add_server,
     measure_with,
@@ -25,14 +29,14 @@ from search.commands.finished_run import (
 )
 from search.commands.output import print_json, print_line
 from search.deploy.export import untuned_onnx
-from search.process.interruption import interrupt_on_terminate
+from shared.command_line import Commands, Parser, add_command
 from shared.errors import CorruptFile, WrongUse
 from shared.jobs import Promise
 from shared.wire import to_wire
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search verify`."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "verify", run, __doc__)
     add_run(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--genotype", metavar="G", help="measure this network")
@@ -42,16 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_confidence(parser)
     add_server(parser)
+    add_patience(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> int:
     """Upload, queue, wait, print."""
+    console = Console()
     if args.genotype is None and args.onnx is None and args.max_latency_ms is None:
         raise WrongUse("what shall be measured? give --max-latency-ms, --genotype or --onnx")
     run = open_run(args)
     progress = working_progress()
-    with interrupt_on_terminate(), open_client(args, run) as client:
+    with open_client(args, run) as client:
         measure = measure_with(client, run, args)
         genotype, content = (args.genotype, None) if args.onnx is None else read_exported(args.onnx, run.table.space)
         offer = offer_for(run, args.max_latency_ms, genotype, args.confidence, progress)

@@ -192,14 +192,14 @@ class LatencyTable:
         try:
             return profile_command(self.device, self.parsed_space, self.runtime.precision)
         except WrongUse:
-            return f"profiler-agent profile --server URL --device {self.device} --space NAME"
+            return f"profiler-agent profile --lut-url URL --device {self.device} --space NAME"
 
 
 def profile_command(device: str, space: Space, precision: str = "fp32") -> str:
     """The command that measures a space on a device."""
     wanted = "" if precision == "fp32" else f" --precision {precision}"
     return (
-        f"profiler-agent profile --server URL --device {device} --space {space.name} --resolution {space.resolution}"
+        f"profiler-agent profile --lut-url URL --device {device} --space {space.name} --resolution {space.resolution}"
         f" --channels {space.channels} --depth {space.depth}"
         f" --classes {space.classes} --image-channels {space.image_channels}{wanted}"
     )
@@ -207,7 +207,7 @@ def profile_command(device: str, space: Space, precision: str = "fp32") -> str:
 
 def measure_command(device: str, space: str, files: str = "FILE.onnx") -> str:
     """The command that measures the kernels of a user's own files on a device."""
-    return f"profiler-agent measure-kernels --server URL --device {device} --space {space} {files}"
+    return f"profiler-agent measure-kernels --lut-url URL --device {device} --space {space} {files}"
 
 
 def read_table(data: object, where: str = "the latency table") -> LatencyTable:

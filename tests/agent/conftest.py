@@ -248,7 +248,7 @@ def small_space():
 @pytest.fixture
 def agent(server, tmp_path):
     """What the command line needs, for a plan that takes about a second to measure."""
-    sizes = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset fast"
+    sizes = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset quick"
     folder = tmp_path / "spool"
     connection = ["--server", server.url, "--token", TOKEN, "--spool", str(folder)]
     profile = ["profile", *connection, "--device", "bench", "--space", "nas-bench-201", *sizes.split()]

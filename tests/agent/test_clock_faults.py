@@ -170,7 +170,7 @@ def test_the_real_clocks_of_this_machine_agree_over_a_round():
 
 
 def test_a_real_agent_that_was_stopped_for_seconds_keeps_no_round_of_it(tmp_path):
-    sizes = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset fast"
+    sizes = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset quick"
     flags = ["--offline", "--out", str(tmp_path / "run.json"), "--spool", str(tmp_path / "spool"), "--device", "bench"]
     command = [sys.executable, "-m", "profiler_agent", "profile", *flags, "--space", "nas-bench-201", *sizes.split()]
     process = subprocess.Popen(

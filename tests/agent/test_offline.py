@@ -19,7 +19,7 @@ from shared.measurements.measurement import Verdict
 from shared.wire import canonical_json, content_hash
 
 TOKEN = "secret-of-the-agent"
-SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset fast"
+SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset quick"
 TASKS = 29
 PROGRAM = [sys.executable, "-m", "profiler_agent"]
 
@@ -211,7 +211,7 @@ def test_measurements_that_are_not_of_the_plan_are_refused(recorded, tmp_path):
         (["--offline"], "--out: is needed with --offline"),
         (["--offline", "--out", "run.json", "--server", "http://host"], "exclude each other"),
         (["--out", "run.json", "--server", "http://host"], "--out: is for --offline alone"),
-        ([], "--server: is needed"),
+        ([], "--lut-url: is needed"),
     ],
 )
 def test_flags_that_do_not_go_together_are_named(flags, said, capsys):
@@ -248,7 +248,7 @@ def test_a_verdict_survives_the_file(recorded, tmp_path):
 
 
 def test_a_run_killed_after_its_last_round_needs_no_round_more(tmp_path):
-    command = [*offline(tmp_path), "--preset", "fast"]
+    command = [*offline(tmp_path), "--preset", "quick"]
     assert main(command) == 0
     (folder,) = (tmp_path / "spool" / "runs").iterdir()
     rounds = (folder / "rounds.jsonl").read_bytes()

@@ -167,7 +167,7 @@ def test_a_measurement_of_which_nodes_ran_elsewhere_says_so_and_the_summary_too(
     long, short = (TimedGraph(name, lambda: None, elsewhere=elsewhere) for name in ("long", "short"))
     task = Task("skip_connect/4x8x8/4x8x8/s1", "marginal", CONVOLUTIONS, CONVOLUTIONS.replace(":2:", ":1:"))
     odd = {CONVOLUTIONS: "a layout reorder inside the chain: 6 more in 8 copies than in 2"}
-    verdict = StabilityJudge(PRESETS["fast"], odd=odd).judge(Subject(task, long, short, rounds))
+    verdict = StabilityJudge(PRESETS["quick"], odd=odd).judge(Subject(task, long, short, rounds))
     assert not verdict.stable
     assert verdict.reasons[:2] == (elsewhere, odd[CONVOLUTIONS])
     measurement = Measurement("m", task.subject, task.role, task.graph, task.minus, 1, tuple(rounds), verdict)

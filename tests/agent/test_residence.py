@@ -121,7 +121,7 @@ def test_a_whole_profile_loads_graphs_again_from_the_disk_and_not_from_the_serve
     lines = []
     with ServerClient(server.url, TOKEN) as client:
         profiler = Profiler(client, Spool(tmp_path), Progress(lines.append))
-        (outcome,) = profiler.profile(ProfileRequest("bench", (small_space,), 3, 2, preset=PRESETS["fast"]))
+        (outcome,) = profiler.profile(ProfileRequest("bench", (small_space,), 3, 2, preset=PRESETS["quick"]))
     assert outcome.table is not None
     assert outcome.refused == ()
     fetched = [request for request in server.requests if "/v1/graph?" in request]

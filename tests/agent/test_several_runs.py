@@ -20,7 +20,7 @@ from shared.measurements.plan import Plan, make_plan
 from shared.runtime import Runtime
 from shared.spaces import make_space
 
-SIZES = "--channels 4 --classes 3 --calibration 2 --held-out 1 --preset fast"
+SIZES = "--channels 4 --classes 3 --calibration 2 --held-out 1 --preset quick"
 SPACES = [make_space(name, resolution=8, channels=4, depth=3, classes=3) for name in ("nas-bench-201", "darts")]
 RESOLUTIONS = [make_space("nas-bench-201", resolution=side, channels=4, depth=1, classes=3) for side in (4, 8)]
 PLANS = {str(space): make_plan(space, 2, 1, isolated=True) for space in (*SPACES, *RESOLUTIONS)}
@@ -191,7 +191,7 @@ def offline(folder, *more):
 def test_without_a_server_each_run_ends_in_a_file_of_its_own_and_all_are_handed_in(server, tmp_path, capsys):
     assert main(offline(tmp_path)) == 0
     files = [tmp_path / "runs" / f"nas-bench-201-r{side}-c4-n1-k3-i3.json" for side in (4, 8)]
-    assert f"profiler-agent upload {files[0]} {files[1]} --server URL" in capsys.readouterr().out
+    assert f"profiler-agent upload {files[0]} {files[1]} --lut-url URL" in capsys.readouterr().out
     assert [read_run_file(file).missing_tasks() for file in files] == [[], []]
     assert main(offline(tmp_path)) == 0
     assert capsys.readouterr().out.count("holds this run already") == 2

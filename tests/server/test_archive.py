@@ -315,7 +315,7 @@ def test_archive_over_http_is_for_administrators_and_goes_in_whole(api, lab, ful
 def test_run_that_an_agent_measured_goes_through_an_archive_unchanged(tmp_path, fresh, api):
     arguments = (
         f"profile --server {api.url} --token {api.token('admin')} --device here --space nas-bench-201 --resolution 8"
-        " --channels 4 --cells-per-stage 1 --classes 3 --calibration 4 --held-out 2 --preset fast"
+        " --channels 4 --cells-per-stage 1 --classes 3 --calibration 4 --held-out 2 --preset quick"
     )
     done = subprocess.run(
         [sys.executable, "-m", "profiler_agent.cli", *arguments.split(), "--spool", str(tmp_path / "spool")],

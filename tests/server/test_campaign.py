@@ -30,7 +30,7 @@ def test_unknown_device_names_the_known_ones_and_the_command_that_would_measure_
     error = api.get("/v1/devices/pear").json()["error"]
     assert error["code"] == "unknown_device"
     assert "known: pi" in error["message"]
-    assert "profiler-agent profile --server URL --device pear" in error["message"]
+    assert "profiler-agent profile --lut-url URL --device pear" in error["message"]
 
 
 def test_plan_is_that_of_the_shared_code_and_the_same_each_time(steady_api, lab):
@@ -162,7 +162,7 @@ def test_missing_table_names_what_exists_and_the_command_that_would_measure_it(a
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_table")
     message = answer.json()["error"]["message"]
     assert f"{lab.space} on {lab.runtime}" in message
-    assert "profiler-agent profile --server URL --device pi" in message
+    assert "profiler-agent profile --lut-url URL --device pi" in message
     assert command in message
 
 

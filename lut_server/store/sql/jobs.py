@@ -236,7 +236,7 @@ def _notice(row: Row[Any], now: datetime) -> str | None:
     asked = f"since {row.last_asked_at}" if row.last_asked_at else "yet"
     return (
         f"no agent has asked for work of '{row.device}' {asked}; "
-        f"start one there: profiler-agent work --server URL --device {row.device}"
+        f"start one there: profiler-agent work --lut-url URL --device {row.device}"
     )
 
 

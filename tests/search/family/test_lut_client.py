@@ -123,7 +123,7 @@ def test_verification_uploads_the_file_queues_it_with_the_promise_and_waits(tabl
 
 def test_without_an_agent_the_message_says_how_to_start_one_and_the_job_is_taken_back(table):
     server, asking = ask(["queued"], table)
-    with pytest.raises(LutnasError, match=rf"no agent of testbed .* 10 s.*profiler-agent work --server {URL}"):
+    with pytest.raises(LutnasError, match=rf"no agent of testbed .* 10 s.*profiler-agent work --lut-url {URL}"):
         asking()
     assert server.requests[-1] == "POST /v1/jobs/job-1/cancel"
 
