@@ -23,13 +23,14 @@ def load_reference():
 @pytest.fixture(scope="module")
 def flags():
     """The flags of each command: `{"search pick": {"--run", …}}`; the search itself is `search run`."""
+    reference = load_reference()
     return {
         "search run" if parser.prog == "search" else parser.prog: {
             option for action in parser._actions for option in action.option_strings
         }
         | {"--help", "--version", "--print-completion"}
         for program in PROGRAMS
-        for parser in load_reference().parsers(program)
+        for parser in reference.parsers(program)
         if isinstance(parser, argparse.ArgumentParser)
     }
 
