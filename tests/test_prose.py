@@ -86,6 +86,14 @@ def test_every_figure_has_a_script_that_says_how_to_make_it_anew():
         assert f"python docs/figures/{name}.py" in scripts[name].partition('"""\n\n')[0]
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "results.md"], ids=lambda page: page.name)
+def test_every_module_that_is_named_exists(page):
+    names = re.findall(r"`((?:search|shared|lut_server|profiler_agent)(?:\.\w+)+)`", page.read_text(encoding="utf-8"))
+    for name in names:
+        places = [ROOT.joinpath(*name.split(".")), ROOT.joinpath(*name.split(".")[:-1])]  # a module, or what it defines
+        assert any(place.is_dir() or place.with_suffix(".py").is_file() for place in places), name
+
+
 def test_every_file_on_a_drawn_way_exists():
     for script in (ROOT / "docs" / "figures").glob("way_of_*.py"):
         stations = re.findall(r'^    \("([^"]+)", "', script.read_text(encoding="utf-8"), re.MULTILINE)

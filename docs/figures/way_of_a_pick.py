@@ -7,17 +7,20 @@ from figure import save_way
 
 STATIONS = [
     ("search/cli.py", "finds the command"),
-    ("search/commands/pick.py", "reads its flags, prints the answer"),
+    ("search/commands/pick.py", "its flags, and the table that is printed"),
     ("search/commands/finished_run.py", "opens run, device and server"),
-    ("search/runs/run_directory.py", "reads settings and tables"),
+    ("search/runs/run_directory.py", "settings and tables of the run"),
+    ("search/runs/device_run.py", "the run as this device sees it"),
     ("search/family/picking.py", "which network for this budget"),
     ("search/family/family.py", "the candidates of the search"),
     ("search/decoding/decoding.py", "what the alphas say at this budget"),
+    ("search/genotypes/enumeration.py", "all networks of a small space"),
+    ("search/ranking/scoring.py", "scores and ranks them"),
+    ("search/family/candidates.py", "a network with its bound and rank"),
     ("search/latency/latency_model.py", "bounds by op prices"),
-    ("search/ranking/rank_aggregation.py", "orders all of them"),
     ("search/device/kernel_counts.py", "which kernels the device executes"),
-    ("shared/tables/kernel_prices.py", "bounds by kernel prices"),
-    ("shared/tables/table.py", "the prediction that is printed"),
+    ("shared/tables/table.py", "bounds by kernel prices"),
+    ("shared/tables/prediction.py", "mean, deviation, bound"),
 ]
 
 if __name__ == "__main__":
