@@ -71,15 +71,6 @@ class StoredRun:
     raw_dropped_at: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenMeasurement:
-    """A valid measurement as JSON, with the SHA-256 of that text."""
-
-    id: str
-    content: str
-    digest: str
-
-
 @dataclass(frozen=True)
 class Stored:
     """What became of a batch: how many measurements were new and how many were there already."""
@@ -185,9 +176,6 @@ class RunStore(Protocol):
 
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
         """Store a batch (unknown_run; conflict: known id with other content, or a new id in a finished run)."""
-
-    def add_written(self, run_id: str, batch: Sequence[WrittenMeasurement]) -> Stored:
-        """As `add_measurements`, of measurements that are JSON already; their content is compared by its value."""
 
     def drop_raw(self, finished_before: str) -> tuple[int, int]:
         """Give up the raw repeats of runs that were finished and started before a moment: runs and measurements.
@@ -437,9 +425,6 @@ class Store(Protocol):
 
     def revision(self) -> str:
         """Schema revision of the store."""
-
-    def find_version(self) -> int | None:
-        """A number that is another one after every change of the store; None where that takes more than a moment."""
 
     def check_ready(self) -> str:
         """Schema revision of a store that takes writes right now (unavailable, or the database's own error)."""
