@@ -53,13 +53,6 @@ def check_subject(space_name: str, role: str, subject: str, graph: str, minus: s
         raise InvalidValue("measurement.subject", f"{subject} does not connect input and output")
 
 
-@lru_cache(maxsize=16_384)
-def check_texts(space_name: str, role: bytes, subject: bytes, graph: bytes, minus: bytes | None) -> None:
-    """As `check_subject`, of ASCII texts."""
-    texts = (role.decode(), subject.decode(), graph.decode())
-    check_subject(space_name, *texts, None if minus is None else minus.decode())
-
-
 def finish_run(store: Store, run: Run, plan: Plan, chosen: bool = False) -> TableSummary:
     """Calibrate a run and store its table; a finished run keeps the table it has.
 

@@ -24,11 +24,11 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
     Raises:
         NotFound: unknown_device; or no_table, naming what exists and the command that would measure the rest.
     """
-    store.devices.get(device)
     wanted = space.strip("/")
     table = store.tables.find(device, wanted, runtime)
     if table is not None:
         return table
+    store.devices.get(device)
     existing = store.tables.list(device)
     parts = set((runtime or "").strip("/").split("/"))
     newest_first = tuple(reversed(existing))
