@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import Response
 
-from lut_server.store.store import Device, ModelSummary, StoredRun, StoredSearch, TableSummary
+from lut_server.store.values import Device, ModelSummary, StoredRun, StoredSearch, TableSummary
 from shared.device_status import DeviceStatus
 from shared.jobs import Job, JobResult
 from shared.measurements.measurement import Measurement

@@ -9,7 +9,7 @@ from lut_server.http.responses import MeasurementsAnswer, RunsAnswer, TableAnswe
 from lut_server.http.services import Agent, Body, Reader, StoreHere, documented
 from lut_server.runs.active_selection import choose_networks
 from lut_server.runs.finish_run import check_run, check_subject, finish_run
-from lut_server.store.store import Stored, StoredRun
+from lut_server.store.values import Stored, StoredRun
 from shared.errors import InvalidValue
 from shared.measurements.active_selection import Choice, ChoiceRequest
 from shared.measurements.measurement import Run

@@ -17,7 +17,7 @@ from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
 from lut_server.store.sql.devices import require_device, touch_device
 from lut_server.store.sql.tables import add_table, get_summary
-from lut_server.store.store import Stored, StoredRun, TableSummary
+from lut_server.store.values import Stored, StoredRun, TableSummary
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import ROLES
 from shared.tables.table import LatencyTable
