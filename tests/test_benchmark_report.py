@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import REGISTRY, report
-from benchmarks.__main__ import PAGE, main, run_into_page
+from benchmarks.__main__ import PAGE, RESULTS, main, run_into_page
 from benchmarks.report import Figure, Report, ReportError
 
 FIGURES = {
@@ -152,3 +152,12 @@ def test_wrong_use_exits_with_2(arguments, capsys):
 @pytest.mark.parametrize("name", REGISTRY)
 def test_results_page_has_a_place_for_every_benchmark(name):
     assert report.replace_table(Path(PAGE).read_text(encoding="utf-8"), dataclasses.replace(REPORT, benchmark=name))
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_the_table_of_the_page_is_that_of_the_recorded_result(name):
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        pytest.skip(f"{name} was not recorded yet")
+    page = PAGE.read_text(encoding="utf-8")
+    assert report.replace_table(page, report.read(path)) == page
