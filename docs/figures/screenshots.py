@@ -31,17 +31,20 @@ def main() -> None:
         assert listening, "lut-server does not start on the demo's database"
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport=SIZE)
-        shoot(page, (DEMO / "report.html").as_uri(), "report")
+        shoot(page, (DEMO / "report.html").as_uri(), "report", "Accuracy against latency")
         table = page.request.get(f"{listening[1]}/v1/tables").json()["tables"][-1]["hash"]
         shoot(page, f"{listening[1]}/tables/{table}", "server-table")
         browser.close()
         server.terminate()
 
 
-def shoot(page: Page, url: str, name: str) -> None:
-    """Write docs/images/NAME.png: what a window of `SIZE` shows."""
+def shoot(page: Page, url: str, name: str, heading: str | None = None) -> None:
+    """Write docs/images/NAME.png: what a window of `SIZE` shows, from a heading on where one is named."""
     page.goto(url)
     page.wait_for_timeout(1000)
+    if heading is not None:
+        page.get_by_role("heading", name=heading, exact=True).evaluate("element => element.scrollIntoView()")
+        page.wait_for_timeout(300)
     path = IMAGES / f"{name}.png"
     page.screenshot(path=path)
     assert path.stat().st_size < LARGEST_BYTES, f"{path} has {path.stat().st_size} bytes"
