@@ -8,7 +8,8 @@ from datetime import datetime
 
 from lut_server.fleet.activity import ALIVE_S, Activity, age_s, get_activity, get_health
 from lut_server.fleet.gaps import Gap, GapFinder
-from lut_server.store.store import Device, Store, StoredRun, TableSummary
+from lut_server.store.sql import Store
+from lut_server.store.values import Device, StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
 from shared.spaces import make_space
 from shared.tables.table import profile_command
@@ -116,6 +117,6 @@ def _missing(
     if device.last_asked_at is None:
         found.append(
             "no agent asks for its jobs, so nothing can be verified; start one with:"
-            f" profiler-agent work --server URL --device {device.name}"
+            f" profiler-agent work --lut-url URL --device {device.name}"
         )
     return found

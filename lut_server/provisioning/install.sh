@@ -25,7 +25,7 @@ usage: install.sh --device NAME (--token TOKEN | --token-file FILE) [OPTION...] 
   --device NAME         name of this device
   --token TOKEN         of role agent; other users of this device can see it while the script runs
   --token-file FILE     the token in a file, or in the variable LUTNAS_TOKEN; an upgrade needs none
-  --server URL          the lut-server, if it is not the server of this script
+  --lut-url URL         the lut-server, if it is not the server of this script
   --ca-file FILE        certificates to trust, if the server made its own
   --service             start the agent with the system (as root; systemd), to do the server's jobs
   --no-profile          measure nothing now
@@ -69,14 +69,14 @@ main() {
     esac
     case $argument in -*) takes='' ;; esac
     case $argument in
-      --device | --token | --token-file | --ca-file | --server | --prefix | --python | --onnxruntime)
+      --device | --token | --token-file | --ca-file | --lut-url | --server | --prefix | --python | --onnxruntime)
         if [ "$left" = 0 ] || [ -z "$1" ]; then fail 2 "$argument needs a value; --help lists all"; fi
         case $argument in
           --device) device=$1 ;;
           --token) token=$1 ;;
           --token-file) token_file=$1 ;;
           --ca-file) ca_file=$1 ;;
-          --server) server=${1%/} ;;
+          --lut-url | --server) server=${1%/} ;;
           --prefix) prefix=$1 ;;
           --python) python=$1 ;;
           --onnxruntime) runtime=$1 ;;
@@ -169,9 +169,9 @@ check_use() { # check_use PROFILE FLAG...
   esac
   [ ${#device} -le 64 ] || fail 2 "--device '$device' is longer than 64 characters"
   case $server in
-    *[!]A-Za-z0-9.:/_~[-]*) fail 2 "--server '$server' is not a URL like http://host:8700" ;;
+    *[!]A-Za-z0-9.:/_~[-]*) fail 2 "--lut-url '$server' is not a URL like http://host:8700" ;;
     http://?* | https://?*) ;;
-    *) fail 2 "--server '$server' is not a URL like http://host:8700" ;;
+    *) fail 2 "--lut-url '$server' is not a URL like http://host:8700" ;;
   esac
   if [ -n "$token_file" ]; then
     [ -r "$token_file" ] || fail 2 "--token-file $token_file cannot be read"
@@ -288,7 +288,7 @@ check_server() {
   health=$(ask /healthz) || exit 1
   case $health in
     *'"status":"ok"'*) ;;
-    *) fail 1 "$server answers, but is no lut-server; name it with --server" ;;
+    *) fail 1 "$server answers, but is no lut-server; name it with --lut-url" ;;
   esac
   token_is=$(ask /v1/token) || exit 1
   role=$(token_field role) owner=$(token_field device)
@@ -418,17 +418,17 @@ start() { # start PROFILE FLAG...
     start_service "$@"
     return
   fi
-  by_hand="$bin/profiler-agent profile --server $server --device $device --token-file $prefix/token"
+  by_hand="$bin/profiler-agent profile --lut-url $server --device $device --token-file $prefix/token"
   [ -z "$ca_file" ] || by_hand="$by_hand --ca-file $prefix/ca.pem"
   if [ "$profile" = no ]; then
-    agent enrol --server "$server" --device "$device" || exit $?
+    agent enrol --lut-url "$server" --device "$device" || exit $?
     say "to measure: $by_hand $*"
     return
   fi
   say "starting the profile; after an interruption go on with: $by_hand $*"
   release
   code=0
-  agent profile --server "$server" --device "$device" "$@" || code=$?
+  agent profile --lut-url "$server" --device "$device" "$@" || code=$?
   exit "$code"
 }
 
@@ -445,7 +445,7 @@ start_service() {
   [ "$profile" = yes ] || set --
   keep_arguments "$@"
   # shellcheck disable=SC2086 # flags and values without spaces
-  agent enrol --server "$server" --device "$device" $kept || exit $?
+  agent enrol --lut-url "$server" --device "$device" $kept || exit $?
   note unit "$unit_folder/$unit"
   write_unit | replace "$unit_folder/$unit"
   { systemctl daemon-reload && systemctl --quiet enable "$unit" && systemctl restart "$unit"; } ||
@@ -480,7 +480,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-ExecStart=$bin/profiler-agent work --server $server --device $device --token-file \${CREDENTIALS_DIRECTORY}/token --preset ${preset:-standard}
+ExecStart=$bin/profiler-agent work --lut-url $server --device $device --token-file \${CREDENTIALS_DIRECTORY}/token --preset ${preset:-standard}
 LoadCredential=token:$prefix/token
 Environment=LUTNAS_CA_FILE=${ca_file:+$prefix/ca.pem} LUTNAS_SPOOL=$service_spool HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 StateDirectory=lutnas-agent
@@ -490,7 +490,7 @@ UMask=0077
 Restart=always
 RestartSec=30
 RestartPreventExitStatus=2
-SuccessExitStatus=143
+SuccessExitStatus=130
 
 DynamicUser=yes
 NoNewPrivileges=yes

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lut_server.store.store import Store
+from lut_server.store.sql import Store
 from lut_server.tables.table_lookup import get_table
 from shared.errors import InvalidValue
 from shared.graphs.kernels import companions

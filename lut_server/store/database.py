@@ -1,4 +1,4 @@
-"""Connections, transactions and migrations, for SQLite and for PostgreSQL.
+"""Connections, transactions and the tables' making, for SQLite and for PostgreSQL.
 
 Both give the code above the same promises: a read sees one consistent state, a write happens whole or not at all. How
 two writers meet differs. SQLite has one writer at a time: a transaction that will write takes the write lock at its
@@ -9,6 +9,7 @@ inserts what another may be inserting right now with `insert_missing`.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,20 +20,20 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from lut_server.store.engines import BUSY_TIMEOUT_S, MIGRATION_LOCK, make_engine
-from shared.errors import InvalidValue, LutnasError, SchemaTooNew
+from shared.errors import InvalidValue, LutnasError
+from shared.schemas import DATABASE_REVISION, require_schema
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Database:
-    """One database by its URL, migrated to this code's schema when opened.
+    """One database by its URL; opening it makes the tables of a new one.
 
     Args:
         url: of SQLAlchemy; `sqlite:///FILE` or `postgresql+psycopg://…`.
@@ -40,7 +41,7 @@ class Database:
 
     Raises:
         InvalidValue: the URL is not one.
-        SchemaTooNew: a newer lutnas migrated the database.
+        OtherSchema: another lutnas made its tables.
         LutnasError: it cannot be opened.
     """
 
@@ -50,12 +51,12 @@ class Database:
         # PostgreSQL's default lets every statement see another state; SQLite's reads are snapshots anyway.
         snapshots = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reading = self.engine.execution_options(**snapshots)
-        self._writing = self.engine.execution_options(writes=True)
         self._busy_timeout_s = busy_timeout_s
-        # Threads of this process wait for each other in turn; SQLite's own way is to sleep and try again.
-        self._turn = threading.Lock() if self.is_sqlite else None
+        self._count = itertools.count(1)
         self._watch: sqlite3.Connection | None = None
         self._watch_lock = threading.Lock()
+        # Threads of this process wait for each other in turn; SQLite's own way is to sleep and try again.
+        self._turn = threading.Lock() if self.is_sqlite else None
         try:
             self._migrate()
         except (LutnasError, DBAPIError) as error:
@@ -84,6 +85,8 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads: one consistent state."""
         with self._reading.connect() as connection, connection.begin():
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN")
             yield connection
 
     @contextmanager
@@ -92,7 +95,9 @@ class Database:
         # Whoever waited in vain for a turn hears from SQLite itself that the database is locked.
         has_turn = self._turn is not None and self._turn.acquire(timeout=self._busy_timeout_s)
         try:
-            with self._writing.connect() as connection, connection.begin():
+            with self.engine.connect() as connection, connection.begin():
+                if self.is_sqlite:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
         finally:
             if has_turn and self._turn is not None:
@@ -103,36 +108,18 @@ class Database:
         with self.read() as connection:
             return _revision(connection) or "none"
 
-    def find_version(self) -> int | None:
-        """SQLite's count of the changes by any connection but the one that asks; None for PostgreSQL."""
+    def version(self) -> int:
+        """A number that changes when anything is written. PostgreSQL does not say so: there it changes each time."""
         if not self.is_sqlite:
-            return None
+            return next(self._count)
         with self._watch_lock:
             if self._watch is None:
-                # It waits for no lock: whoever asks may be the one thread that serves all requests.
+                # It waits for no lock: the question takes microseconds.
                 self._watch = sqlite3.connect(str(self.path), 0, isolation_level=None, check_same_thread=False)
             try:
-                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+                return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
             except sqlite3.Error:
-                return None  # whoever reads next says what is wrong
-            return int(version)
-
-    def downgrade(self, revision: str) -> tuple[str, ...]:
-        """Migrate back to an older schema; the revisions that were undone, the newest first.
-
-        Raises:
-            InvalidValue: there is no such revision.
-        """
-        config = migration_config()
-        known = [one.revision for one in ScriptDirectory.from_config(config).walk_revisions()]
-        if revision not in known:
-            raise InvalidValue("revision", f"'{revision[:40]}' is none of {', '.join(sorted(known))}")
-        with self.write() as connection:
-            if not self.is_sqlite:
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-            config.attributes["connection"] = connection
-            command.downgrade(config, revision)
-        return tuple(known[: known.index(revision)])
+                return -next(self._count)  # the next read says what is wrong
 
     def vacuum(self) -> None:
         """Give the room of what was deleted back to the disk; waits for nobody's transaction in between."""
@@ -153,35 +140,23 @@ class Database:
             self._watch = None
 
     def _migrate(self) -> None:
-        config = migration_config()
-        script = ScriptDirectory.from_config(config)
         with self.read() as connection:
-            if self._is_current(script, _revision(connection)):
-                return  # the usual case waits for no writer
+            found = _revision(connection)
+        if found is None:  # the usual case waits for no writer
+            found = self._make_tables()
+        require_schema(f"the database {self.name}", found, DATABASE_REVISION)
+
+    def _make_tables(self) -> str | None:
+        """Make the tables, unless another server did it meanwhile; returns the revision."""
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self.write() as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-            self._is_current(script, _revision(connection))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-
-    def _is_current(self, script: ScriptDirectory, current: str | None) -> bool:
-        newest = script.get_current_head() or "0"
-        if current is not None and current not in {one.revision for one in script.walk_revisions()}:
-            raise SchemaTooNew(f"the database {self.name}", _number(current), _number(newest))
-        return current == newest
-
-
-def migration_config() -> Config:
-    """Alembic's settings; it works over the connection that is put into their `attributes`."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    return config
-
-
-def newest_revision() -> str:
-    """Schema revision of this code."""
-    return ScriptDirectory.from_config(migration_config()).get_current_head() or "none"
+            if _revision(connection) is None:
+                config.attributes["connection"] = connection
+                command.upgrade(config, DATABASE_REVISION)
+            return _revision(connection)
 
 
 def insert_missing(connection: Connection, table: Table, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
@@ -209,7 +184,3 @@ def _parse(url: str) -> URL:
 
 def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
-
-
-def _number(revision: str) -> int:
-    return int(revision) if revision.isdigit() else 0

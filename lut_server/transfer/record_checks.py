@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lut_server.store.store import ArchiveRecord
+from lut_server.store.values import ArchiveRecord
 from shared.errors import InvalidValue
 from shared.jobs import JobResult, NewJob, Verification
 from shared.kernels.kernel_counts import check_counts
@@ -52,7 +52,7 @@ def _run(fields: Fields) -> None:
 
 def _measurement(fields: Fields) -> None:
     measurement = from_wire(Measurement, _document(fields["content"]), "measurement")
-    _same("measurement", (fields["id"],), (measurement.id,))
+    _same("measurement", (fields["id"], fields["role"]), (measurement.id, measurement.role))
 
 
 def _kernels(fields: Fields) -> None:

@@ -29,21 +29,8 @@ _DOMAINS = {
 _FREE = ("Identity",)
 """Operators that a runtime executes without work."""
 
-
 _SHAPE_KEEPERS = (
-    *(
-        "Relu",
-        "Clip",
-        "Sigmoid",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "QuickGelu",
-        "Softmax",
-        "Tanh",
-        "Elu",
-        "Selu",
-    ),
+    *("Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "QuickGelu", "Softmax", "Tanh", "Elu"),
     *("Selu", "Softplus", "Softsign", "Mish", "Gelu", "FastGelu", "PRelu", "Erf", "Exp", "Log", "Sqrt", "Neg", "Abs"),
     *("Reciprocal", "LRN", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "LogSoftmax"),
     *("BatchNormalization", "Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear"),

@@ -67,7 +67,7 @@ def _only_input(graph: Graph) -> GraphInput:
         InvalidValue: there are several, or it is something else.
     """
     if len(graph.inputs) != 1:
-        names = ", ".join(one.name for one in graph.inputs[:4])
+        names = ", ".join(tensor.name for tensor in graph.inputs[:4])
         raise InvalidValue("model", f"has {len(graph.inputs)} inputs ({names or 'none'}), a network with one is needed")
     image = graph.inputs[0]
     if image.element_type != FLOAT32:

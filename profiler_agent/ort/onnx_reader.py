@@ -85,9 +85,9 @@ def _read_graph(data: memoryview, graph: Graph) -> None:
         elif number == 11:
             inputs.append(_read_value_info(_bytes(value)))
     # Files of before 2019 list their weights among the inputs.
-    graph.inputs = [one for one in inputs if one.name not in graph.dimensions]
-    for one in graph.inputs:
-        graph.dimensions[one.name] = tuple(side if isinstance(side, int) else 1 for side in one.sides)
+    graph.inputs = [tensor for tensor in inputs if tensor.name not in graph.dimensions]
+    for tensor in graph.inputs:
+        graph.dimensions[tensor.name] = tuple(side if isinstance(side, int) else 1 for side in tensor.sides)
 
 
 def _read_node(data: memoryview) -> Node:
@@ -144,7 +144,7 @@ def _read_tensor(data: memoryview, graph: Graph) -> None:
             graph.keeps_weights_elsewhere |= value == _EXTERNAL
     graph.dimensions[name] = tuple(dimensions)
     if kind == _INT64:
-        graph.integers[name] = values or [one[0] for one in struct.iter_unpack("<q", raw)]
+        graph.integers[name] = values or [value for (value,) in struct.iter_unpack("<q", raw)]
 
 
 def _read_value_info(data: memoryview) -> GraphInput:
@@ -156,11 +156,11 @@ def _read_value_info(data: memoryview) -> GraphInput:
             name = _text(value)
         elif number == 2:
             for tensor in _children(value, 1):
-                for key, one in _fields(tensor):
-                    if key == 1 and isinstance(one, int):
-                        element_type = one
+                for key, value in _fields(tensor):
+                    if key == 1 and isinstance(value, int):
+                        element_type = value
                     elif key == 2:
-                        sides += [_side(dimension) for dimension in _children(one, 1)]
+                        sides += [_side(dimension) for dimension in _children(value, 1)]
     return GraphInput(name, element_type, tuple(sides))
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from profiler_agent.kernels.kernels import UnknownOperator, count_kernels
 from profiler_agent.ort.providers import CPU
 from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence, give_back_memory
-from profiler_agent.ort.sessions import GraphHidden, ModelRefused, load_graph, optimise
+from profiler_agent.ort.sessions import GraphHidden, ModelRefused, TimedGraph, load_graph, optimise
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import GraphStore
-from profiler_agent.timing.round_timer import TimedGraph
 from shared.errors import CorruptFile, InvalidValue
 from shared.runtime import Runtime
 
 
+@dataclass
 class GraphLoader:
     """Loads graphs for one group of runs.
 
@@ -25,65 +26,61 @@ class GraphLoader:
         refused: why graphs are not among them.
     """
 
-    def __init__(
-        self,
-        store: GraphStore,
-        group: RunGroup,
-        residence: Residence,
-        progress: Progress,
-        check: Callable[[], None],
-    ) -> None:
-        self.loaded: dict[str, TimedGraph] = {}
-        self.refused: dict[str, str] = {}
-        self._store = store
-        self._group = group
-        self._runtime: Runtime = group.runs[0].run.runtime
-        self._residence = residence
-        self._progress = progress
-        self._check = check
-        self._hidden = False
+    store: GraphStore
+    group: RunGroup
+    residence: Residence
+    progress: Progress
+    check: Callable[[], None]
+    loaded: dict[str, TimedGraph] = field(default_factory=dict, init=False)
+    refused: dict[str, str] = field(default_factory=dict, init=False)
+    _hidden: bool = field(default=False, init=False)
+
+    @property
+    def runtime(self) -> Runtime:
+        """What loads them."""
+        return self.group.runs[0].run.runtime
 
     def load(self, wanted: Sequence[str]) -> None:
         """Open these graphs."""
         for index, spec in enumerate(wanted):
-            self._check()
+            self.check()
             try:
-                path = self._store.locate(spec)
+                path = self.store.locate(spec)
                 give_back_memory()
                 self.loaded[spec] = self._settle(spec, path)
                 give_back_memory()
-                if not self._hidden and self._group.needs_kernels(spec):
+                if not self._hidden and self.group.needs_kernels(spec):
                     self._count(spec, path)
             except ModelRefused as error:
-                self._progress.say(f"left out: {error}")
+                self.progress.say(f"left out: {error}")
                 self.refused[spec] = str(error)
             give_back_memory()
-            self._progress.counted(index + 1, len(wanted))
+            self.progress.counted(index + 1, len(wanted))
 
     def keep_at_hand(self, wanted: Sequence[str]) -> None:
         """Have these graphs on the disk, in case the server goes away, and their kernels counted."""
         for spec in wanted:
-            self._check()
-            path = self._store.locate(spec)
-            if not self._hidden and self._group.needs_kernels(spec) and spec not in self.refused:
+            self.check()
+            path = self.store.locate(spec)
+            if not self._hidden and self.group.needs_kernels(spec) and spec not in self.refused:
                 self._count(spec, path)
                 give_back_memory()
 
     def _count(self, spec: str, path: Path) -> None:
         try:
-            self._group.keep_kernels(spec, count_kernels(optimise(spec, path, self._runtime)))
+            self.group.keep_kernels(spec, count_kernels(optimise(spec, path, self.runtime)))
         except GraphHidden as error:
             self._hidden = True  # of no use to ask for the next one
-            self._progress.say(f"{error}: the table will have op prices alone")
+            self.progress.say(f"{error}: the table will have op prices alone")
         except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
-            self._progress.say(f"kernels of {spec} are not counted: {error}")
+            self.progress.say(f"kernels of {spec} are not counted: {error}")
 
     def _settle(self, spec: str, path: Path) -> TimedGraph:
         """Load a graph now, and again from the disk at its turns."""
 
         def load(sessions: int) -> TimedGraph:
-            return load_graph(spec, path, self._runtime, sessions if self._runtime.provider == CPU else 1)
+            return load_graph(spec, path, self.runtime, sessions if self.runtime.provider == CPU else 1)
 
         if spec.startswith("canary:"):  # in every round: never closed
             return load(MOST_SESSIONS)
-        return self._residence.add(load, path.stat().st_size)
+        return self.residence.add(load, path.stat().st_size)

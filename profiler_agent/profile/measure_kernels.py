@@ -59,10 +59,10 @@ def measure_kernels(profiler: Profiler, request: KernelRequest) -> KernelOutcome
         NotFound: the device has no table of this runtime yet; the message says what makes one.
         LutnasError: none of the files has kernels that could be counted.
     """
-    counted = count_files(request.files, request.runtime)
-    networks: Sequence[Sequence[str]] = [sorted(one.counts) for one in counted if one.counts]
+    files = count_files(request.files, request.runtime)
+    networks: Sequence[Sequence[str]] = [sorted(file.counts) for file in files if file.counts]
     if not networks:
-        raise LutnasError("; ".join(f"{one.path}: {one.problem}" for one in counted))
+        raise LutnasError("; ".join(f"{file.path}: {file.problem}" for file in files))
     client, runtime = profiler.client, str(request.runtime)
     plan, refused = client.plan_kernels(request.device, networks, request.space, runtime)
     run, space = None, request.space
@@ -70,5 +70,5 @@ def measure_kernels(profiler: Profiler, request: KernelRequest) -> KernelOutcome
         profiler.progress.say(f"{len(plan.tasks)} kernels are to be measured for the table of {plan.space}")
         run = profiler.carry_out(plan, request.device, request.runtime, request.preset, request.new)
         space = plan.space
-    found = tuple(predict_counted(client, request.device, one, space, runtime) for one in counted)
+    found = tuple(predict_counted(client, request.device, file, space, runtime) for file in files)
     return KernelOutcome(found, refused, 0 if plan is None else len(plan.tasks), run)

@@ -191,7 +191,7 @@ class _KernelGraph:
             return self._node("Clip", [x, *self._limits()])
         if self._operator == "BatchNormalization":
             ones, zeros = np.ones(self._kernel.input[1], np.float32), np.zeros(self._kernel.input[1], np.float32)
-            tensors = [self._constant(one) for one in (ones, zeros, zeros, ones)]
+            tensors = [self._constant(values) for values in (ones, zeros, zeros, ones)]
             return self._node("BatchNormalization", [x, *tensors], epsilon=BATCH_NORM_EPSILON)
         if self._operator in POOLS or self._operator in OTHERS:
             return self._alone(x)
@@ -255,12 +255,12 @@ class _KernelGraph:
         side_by_side = probed or self._operator in (*LINEAR, *MOVERS) or not keeps_shape(self._kernel)
         if side_by_side and len(self._kernel.output) == 4 and is_map:
             stride = list(self._kernel.output[2:])
-            outputs = [self._node("MaxPool", [one], kernel_shape=[1, 1], strides=stride) for one in outputs]
+            outputs = [self._node("MaxPool", [tensor], kernel_shape=[1, 1], strides=stride) for tensor in outputs]
         total = outputs[0]
         # An addition after a MatMul would become part of it.
         join = "Mul" if self._operator == "MatMul" else "Add"
-        for one in outputs[1:]:
-            total = self._node(join, [total, one])
+        for tensor in outputs[1:]:
+            total = self._node(join, [total, tensor])
         return total
 
     def _sides(self, letter: str) -> list[int]:
@@ -294,7 +294,7 @@ class _KernelGraph:
 
     def _model(self, outputs: list[str]) -> bytes:
         rank = len(self._kernel.output)
-        results = [helper.make_tensor_value_info(one, TensorProto.FLOAT, [None] * rank) for one in outputs]
+        results = [helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [None] * rank) for tensor in outputs]
         graph = helper.make_graph(self._nodes, "lutnas", self._inputs, results, self._weights)
         model = helper.make_model(
             graph, producer_name="lutnas", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION

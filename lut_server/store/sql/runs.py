@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, select, update
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, select, update
 from sqlalchemy.sql.functions import count
 
 from lut_server import error_codes
@@ -16,7 +17,7 @@ from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
 from lut_server.store.sql.devices import require_device, touch_device
 from lut_server.store.sql.tables import add_table, get_summary
-from lut_server.store.store import Stored, StoredRun, TableSummary, WrittenMeasurement
+from lut_server.store.values import Stored, StoredRun, TableSummary
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import ROLES
 from shared.tables.table import LatencyTable
@@ -24,16 +25,18 @@ from shared.wire import canonical_json, from_wire
 
 _RUNS, _MEASUREMENTS, _NOMINALS = schema.runs.c, schema.measurements.c, schema.canary_nominals.c
 _MOST_AT_ONCE = 500
+_DECODER = msgspec.json.Decoder(Measurement)
 
 
-class SqlRuns:
-    """Implements `lut_server.store.store.RunStore`."""
+class RunStore:
+    """Runs with their measurements."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def put(self, run: Run) -> bool:
+        """Store a run; False if it was there already (unknown_device, conflict)."""
         now, content = stamp(self._clock()), canonical_json(run).decode()
         with self._database.write() as connection:
             require_device(connection, run.device)
@@ -45,14 +48,17 @@ class SqlRuns:
             return is_new
 
     def get(self, run_id: str) -> StoredRun:
+        """The run (unknown_run)."""
         with self._database.read() as connection:
             return _stored(connection, _get(connection, run_id))
 
     def get_run(self, run_id: str) -> Run:
+        """The run without what became of it (unknown_run): counting its measurements takes time."""
         with self._database.read() as connection:
             return from_wire(Run, json.loads(_get(connection, run_id).content))
 
     def list(self, device: str | None = None) -> tuple[StoredRun, ...]:
+        """All runs, of one device if given."""
         query = select(schema.runs).order_by(_RUNS.number)
         if device is not None:
             query = query.where(_RUNS.device == device)
@@ -60,27 +66,30 @@ class SqlRuns:
             return tuple(_stored(connection, row) for row in connection.execute(query).all())
 
     def find_newest(self, device: str) -> StoredRun | None:
+        """The run of the device that was stored last."""
         query = select(schema.runs).where(_RUNS.device == device).order_by(_RUNS.number.desc()).limit(1)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
             return None if row is None else _stored(connection, row)
 
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
-        return self.add_written(run_id, [write_measurement(measurement) for measurement in batch])
-
-    def add_written(self, run_id: str, batch: Sequence[WrittenMeasurement]) -> Stored:
-        rows = [{"run": run_id, "id": one.id, "content_hash": one.digest, "content": one.content} for one in batch]
+        """Store a batch (unknown_run; conflict: known id with other content, or a new id in a finished run)."""
+        rows = [_row(run_id, measurement) for measurement in batch]
         with self._database.write() as connection:
             run = _get(connection, run_id, lock=True)
             stored = insert_missing(connection, schema.measurements, rows) if rows else 0
             if stored < len(rows):
-                _require_same(connection, run_id, batch)
+                _require_same(connection, run_id, rows)
             if stored and run.table_hash is not None:
                 raise error_codes.refused("conflict", f"run '{run_id}' is finished: it takes no new measurements")
             touch_device(connection, run.device, stamp(self._clock()))
             return Stored(stored, len(rows) - stored)
 
     def drop_raw(self, finished_before: str) -> tuple[int, int]:
+        """Give up the raw repeats of runs that were finished and started before a moment: runs and measurements.
+
+        One value a round stays, the quantile that every statistic and every table is made of: both come out the same.
+        """
         due = select(_RUNS.id).where(
             _RUNS.table_hash.is_not(None), _RUNS.created_at < finished_before, _RUNS.raw_dropped_at.is_(None)
         )
@@ -93,7 +102,7 @@ class SqlRuns:
         with self._database.write() as connection:
             _get(connection, run_id, lock=True)
             rows = [
-                {"of_number": row.number, "kept": canonical_json(read_measurement(row.content).without_raw()).decode()}
+                {"of_number": row.number, "kept": _write(read_measurement(row.content).without_raw()).decode()}
                 for row in connection.execute(query)
             ]
             reduced = update(schema.measurements).where(_MEASUREMENTS.number == bindparam("of_number"))
@@ -104,6 +113,7 @@ class SqlRuns:
             return len(rows)
 
     def measurements(self, run_id: str) -> tuple[Measurement, ...]:
+        """Every measurement of the run with its raw values (unknown_run)."""
         with self._database.read() as connection:
             _get(connection, run_id)
             query = select(_MEASUREMENTS.content).where(_MEASUREMENTS.run == run_id).order_by(_MEASUREMENTS.number)
@@ -111,28 +121,36 @@ class SqlRuns:
         return tuple(map(read_measurement, contents))
 
     def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
-        of_run = (_MEASUREMENTS.run == run_id) & _MEASUREMENTS.content.contains('"role":"kernel"')
-        query = select(_MEASUREMENTS.content).where(of_run).order_by(_MEASUREMENTS.number)
+        """Those of the run's measurements that are of single kernels."""
+        of_run = (_MEASUREMENTS.run == run_id, _MEASUREMENTS.role == "kernel")
+        query = select(_MEASUREMENTS.content).where(*of_run).order_by(_MEASUREMENTS.number)
         with self._database.read() as connection:
             contents = connection.scalars(query).all()
-        found = tuple(map(read_measurement, contents))
-        return tuple(one for one in found if one.role == "kernel")
+        return tuple(map(read_measurement, contents))
 
     def count_roles(self, run_id: str) -> dict[str, int]:
-        # Canonical JSON: in a text these quotation marks would be escaped.
-        is_of = {role: _MEASUREMENTS.content.contains(f'"role":"{role}"') for role in ROLES}
-        counts = (func.sum(case((condition, 1), else_=0)).label(role) for role, condition in is_of.items())
-        query = select(*counts).where(_MEASUREMENTS.run == run_id)
+        """How many measurements of each role the run has, roles without any too (unknown_run)."""
+        query = (
+            select(_MEASUREMENTS.role, count().label("measurements"))
+            .where(_MEASUREMENTS.run == run_id)
+            .group_by(_MEASUREMENTS.role)
+        )
         with self._database.read() as connection:
             _get(connection, run_id)
-            row = connection.execute(query).one()
-        return {role: int(getattr(row, role) or 0) for role in ROLES}
+            counts = {row.role: row.measurements for row in connection.execute(query)}
+        return {role: counts.get(role, 0) for role in ROLES}
 
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
+        """The unit of the device's milliseconds, if a finished run has set it."""
         with self._database.read() as connection:
             return _find_nominal(connection, device, runtime, canary)
 
     def finish(self, run_id: str, table: LatencyTable) -> TableSummary:
+        """Store the run's table and, with a device's first one, the canary's nominal time.
+
+        A run that is finished already keeps the table it has. Conflict: the table was made with another nominal time
+        than the one that another run has set meanwhile.
+        """
         now = stamp(self._clock())
         with self._database.write() as connection:
             run = _get(connection, run_id, lock=True)
@@ -152,37 +170,41 @@ def _get(connection: Connection, run_id: str, lock: bool = False) -> Row[Any]:
     return row
 
 
-def write_measurement(measurement: Measurement) -> WrittenMeasurement:
-    """The measurement as it is stored."""
-    content = canonical_json(measurement)
-    return WrittenMeasurement(measurement.id, content.decode(), hashlib.sha256(content).hexdigest())
+def _row(run_id: str, measurement: Measurement) -> dict[str, str]:
+    """The measurement as it is stored; the hash is of its content, and stays when the raw repeats go."""
+    content = _write(measurement)
+    digest = hashlib.sha256(content).hexdigest()
+    return {
+        "run": run_id,
+        "id": measurement.id,
+        "role": measurement.role,
+        "content_hash": digest,
+        "content": content.decode(),
+    }
 
 
-def _require_same(connection: Connection, run_id: str, batch: Sequence[WrittenMeasurement]) -> None:
-    """Raise Conflict unless every measurement of a batch is the one that is stored under its id."""
-    known: dict[str, Row[Any]] = {}
-    for start in range(0, len(batch), _MOST_AT_ONCE):
-        ids = [one.id for one in batch[start : start + _MOST_AT_ONCE]]
-        query = select(_MEASUREMENTS.id, _MEASUREMENTS.content_hash, _MEASUREMENTS.content)
-        found = connection.execute(query.where(_MEASUREMENTS.run == run_id, _MEASUREMENTS.id.in_(ids)))
-        known.update({row.id: row for row in found})
-    for one in batch:
-        if not _is_same(one, known[one.id]):
-            problem = f"measurement '{one.id}' of run '{run_id}' was uploaded before with other content"
-            raise error_codes.refused("conflict", problem)
-
-
-def _is_same(written: WrittenMeasurement, row: Row[Any]) -> bool:
-    """Whether both are one measurement; only then may their texts differ (1.0 or 1.00)."""
-    if written.digest == row.content_hash:
-        return True
-    canonical = write_measurement(read_measurement(written.content))
-    return canonical.digest in (row.content_hash, write_measurement(read_measurement(row.content)).digest)
+def _write(measurement: Measurement) -> bytes:
+    """JSON with sorted keys: the same measurement always means the same text."""
+    return msgspec.json.encode(measurement, order="sorted")
 
 
 def read_measurement(content: str) -> Measurement:
     """A measurement from how it is stored."""
-    return from_wire(Measurement, json.loads(content))
+    return _DECODER.decode(content)
+
+
+def _require_same(connection: Connection, run_id: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Raise Conflict unless every row of a batch is the one that is stored under its id."""
+    known: dict[str, str] = {}
+    for start in range(0, len(rows), _MOST_AT_ONCE):
+        ids = [row["id"] for row in rows[start : start + _MOST_AT_ONCE]]
+        query = select(_MEASUREMENTS.id, _MEASUREMENTS.content_hash)
+        found = connection.execute(query.where(_MEASUREMENTS.run == run_id, _MEASUREMENTS.id.in_(ids)))
+        known.update({row.id: row.content_hash for row in found})
+    for row in rows:
+        if row["content_hash"] != known[row["id"]]:
+            problem = f"measurement '{row['id']}' of run '{run_id}' was uploaded before with other content"
+            raise error_codes.refused("conflict", problem)
 
 
 def _stored(connection: Connection, row: Row[Any]) -> StoredRun:

@@ -11,9 +11,9 @@ const LONGEST_STEP_S = 60;
 const LARGEST_DRIFT = 1.1;
 
 export const PRESETS = {
-  fast: { name: "fast", precision: 0.02, minRounds: 6, maxRounds: 10, secondsPerTask: 1.0 },
+  quick: { name: "quick", precision: 0.02, minRounds: 6, maxRounds: 10, secondsPerTask: 1.0 },
   standard: { name: "standard", precision: 0.01, minRounds: 16, maxRounds: 30, secondsPerTask: 2.6 },
-  rigorous: { name: "rigorous", precision: 0.005, minRounds: 24, maxRounds: 80, secondsPerTask: 10.0 },
+  thorough: { name: "thorough", precision: 0.005, minRounds: 24, maxRounds: 80, secondsPerTask: 10.0 },
 };
 
 export class StoppingRule {
@@ -60,7 +60,7 @@ export function judge({ task, rounds, disturbed }, preset) {
   const precision = precisionReached(rounds, task.divisor);
   if (precision > preset.precision && task.role !== "isolated") {
     reasons.push(`precise to ${percent(precision)} after ${rounds.length} rounds, ${percent(preset.precision)} wanted:`
-      + " close other apps and tabs, or take the preset rigorous");
+      + " close other apps and tabs, or take the preset thorough");
   }
   const drift = canaryDrift(rounds);
   if (drift > LARGEST_DRIFT) {
