@@ -1,7 +1,7 @@
-"""Who may see the pages: everybody where reads are open, else whoever signs in with a token.
+"""Who may see the pages: everybody if reads are open, else whoever signs in with a token.
 
-The token itself is the session, in a cookie that no script can read and that no other site can make a browser send. The
-API takes no cookies, and pages write nothing: there is nothing to forge a request for.
+The token itself is the session. Its cookie is hidden from scripts and from other sites. The API
+takes no cookies and pages write nothing, so that a forged request achieves nothing.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ router = APIRouter()
 
 
 async def require_viewer(request: Request, services: ServicesHere, credentials: Credentials) -> None:
-    """Let a viewer pass: reads are open, or the request carries a token, as a cookie or as the API takes it.
+    """Let a viewer pass: reads are open, or the request has a token (cookie or header).
 
-    Pages compare devices: a token that is bound to one sees that one through the API.
+    Pages show all devices, so a token that is bound to one device does not open them.
 
     Raises:
         AccessDenied: 401 or 403.
@@ -84,12 +84,12 @@ def logout(request: Request) -> Response:
 
 
 def own_path(target: str) -> str:
-    """A path of this server; anything that a browser could take for another one becomes the first page."""
+    """A path of this server; "/" for anything that a browser could take for another server."""
     is_own = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
     return target if is_own and "\\" not in target else "/"
 
 
 def _require_own_form(request: Request) -> None:
-    """Browsers say where a form was filled in; a client that says nothing is no browser that was lured."""
+    """Refuse a form of another site. Browsers name the site; other clients cannot be lured."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise refused("forbidden", "this form was sent from another site")
+        raise refused("forbidden", "this form came from another site")

@@ -1,4 +1,4 @@
-"""Many agents at once, and servers that are killed: the benchmarks' own checks, for a few seconds."""
+"""Many agents at once, and killed servers: the benchmarks' own checks, for a few seconds."""
 
 from benchmarks.server_fleet import simulate
 from benchmarks.server_kill import kill_again_and_again
