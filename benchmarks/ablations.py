@@ -101,13 +101,13 @@ def judged(run_directory: RunDirectory, truth: Truth) -> Outcome:
         build_families(run_directory, SilentProgress())
     families = [load_family(view) for view in run_directory.views()]
     volumes = [
-        relative_hypervolume(truth, family.device, "cifar10", [one.genotype for one in family.members])
+        relative_hypervolume(truth, family.device, "cifar10", [member.genotype for member in family.members])
         for family in families
     ]
     return Outcome(
         hv=fmean(volumes),
         tau=supernet_tau(run_directory, truth),
-        named=fmean(len({one.genotype for one in family.trade_offs}) for family in families),
+        named=fmean(len({trade_off.genotype for trade_off in family.trade_offs}) for family in families),
         skip_slow=fmean(skip_share(family, 0.0) for family in families),
         skip_fast=fmean(skip_share(family, 1.0) for family in families),
     )
@@ -118,19 +118,19 @@ def supernet_tau(run_directory: RunDirectory, truth: Truth) -> float:
     draws = random.Random(0)
     networks = [SPACE.sample(draws) for _ in range(COMMON_NETWORKS)]
     scores = open_scorer(run_directory).score(networks)
-    errors = truth.error["cifar10"][truth.places([SPACE.format(one) for one in networks])]
+    errors = truth.error["cifar10"][truth.places([SPACE.format(network) for network in networks])]
     return float(kendalltau([score.nll for score in scores], errors).statistic)
 
 
 def skip_share(family: Family, u_kappa: float) -> float:
     """Mean over the grid's trade-offs with this weight of latency."""
-    return fmean(one.skip_share for one in family.trade_offs if one.u_kappa == u_kappa)
+    return fmean(trade_off.skip_share for trade_off in family.trade_offs if trade_off.u_kappa == u_kappa)
 
 
 def figures_of(prefix: str, outcomes: list[Outcome]) -> dict[str, Figure]:
     """Means over seeds with their standard deviations."""
     figures = {}
     for name in vars(outcomes[0]):
-        values = [getattr(one, name) for one in outcomes]
+        values = [getattr(outcome, name) for outcome in outcomes]
         figures[f"{prefix}.{name}"] = Figure(value=fmean(values), n=len(values), spread=stdev(values))
     return figures

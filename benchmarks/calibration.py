@@ -57,7 +57,7 @@ class Recorded:
 
     def of_role(self, role: str) -> list[Measurement]:
         """Measurements of one role."""
-        return [one for one in self.measurements if one.role == role]
+        return [measurement for measurement in self.measurements if measurement.role == role]
 
 
 def run(progress: Callable[[str], None]) -> dict[str, Figure]:
@@ -80,9 +80,9 @@ def read_newest(stack: Stack, space: str) -> Recorded:
     """The newest run of a space, straight from the stack's database: chains' kernels have no route."""
     store = open_store(f"sqlite:///{(stack.folder / 'lutnas.db').resolve()}")
     try:
-        run = [one.run for one in store.runs.list() if one.run.space.startswith(f"{space}/")][-1]
+        run = [run.run for run in store.runs.list() if run.run.space.startswith(f"{space}/")][-1]
         measurements = store.runs.measurements(run.id)
-        graphs = [graph for one in measurements for graph in (one.graph, one.minus) if graph is not None]
+        graphs = [graph for measurement in measurements for graph in (measurement.graph, measurement.minus) if graph is not None]
         counts = store.kernels.of_graphs(run.device, str(run.runtime), list(dict.fromkeys(graphs)))
         return Recorded(run.space, measurements, counts, canary_nominal_ms(measurements))
     finally:
@@ -142,15 +142,15 @@ def baseline_figures(recorded: Recorded, name: str) -> dict[str, Figure]:
     return figures
 
 
-def plain_median_ms(one: Measurement) -> float:
+def plain_median_ms(measurement: Measurement) -> float:
     """The op's time from the medians of all repeats, as the clock showed them."""
-    graph_ms = median(chain.from_iterable(each.graph_ms for each in one.rounds))
-    minus_ms = median(chain.from_iterable(each.minus_ms for each in one.rounds)) if one.minus else 0.0
-    return (graph_ms - minus_ms) / one.divisor
+    graph_ms = median(chain.from_iterable(each.graph_ms for each in measurement.rounds))
+    minus_ms = median(chain.from_iterable(each.minus_ms for each in measurement.rounds)) if measurement.minus else 0.0
+    return (graph_ms - minus_ms) / measurement.divisor
 
 
 def _costs(measurements: Sequence[Measurement], cost_ms: Callable[[Measurement], float]) -> dict[OpKey, float]:
-    return {parse_op_key(one.subject): cost_ms(one) for one in measurements}
+    return {parse_op_key(measurement.subject): cost_ms(measurement) for measurement in measurements}
 
 
 def _fit(chains: Sequence[MeasuredGraph], pool: Sequence[MeasuredGraph], have: Sequence[int]) -> KernelPrices:
@@ -179,7 +179,7 @@ def _score(prices: KernelPrices, held_out: Sequence[tuple[Mapping[str, int], flo
 
 def _figures(prefix: str, errors: Sequence[HeldOutError]) -> dict[str, Figure]:
     def figure(name: str, unit: str | None) -> Figure:
-        values = [getattr(one, name) for one in errors]
+        values = [getattr(error, name) for error in errors]
         return Figure(value=fmean(values), unit=unit, n=len(values), spread=stdev(values) if len(values) > 1 else None)
 
     names = {"mape_percent": "%", "bound_coverage": "%", "bound_half_width_percent": "%", "kendall_tau": None}

@@ -73,7 +73,7 @@ def compare(name: str, space: Space, preset: Preset = PRESETS["standard"]) -> di
             for one in first
             if one.graph in graphs
         ]
-        differences = [100 * 2 * abs(one - two) / max(abs(one + two), 1e-9) for one, two in pairs]
+        differences = [100 * 2 * abs(pair - two) / max(abs(pair + two), 1e-9) for pair, two in pairs]
         figures[f"profiling.carriers.{way}.{name}.repeat_percent"] = Figure(
             value=median(differences), unit="%", n=len(differences), spread=f"to {max(differences):.3g}"
         )
@@ -117,24 +117,24 @@ def errors(space: Space, plan: Plan, measurements: Sequence[Measurement]) -> dic
     """On held-out networks, with the marginal costs among the measurements."""
     nominal_ms = canary_nominal_ms(measurements)
     marginals, networks = [], []
-    for one in measurements:
-        low, cost, high = (nominal_ms * value for value in interval(one))
-        if one.role == "marginal":
-            marginals.append(MarginalCost(one.subject, cost, low, high))
+    for measurement in measurements:
+        low, cost, high = (nominal_ms * value for value in interval(measurement))
+        if measurement.role == "marginal":
+            marginals.append(MarginalCost(measurement.subject, cost, low, high))
         else:
-            networks.append(MeasuredNetwork(space.parse(one.subject), one.role, cost))
+            networks.append(MeasuredNetwork(space.parse(measurement.subject), measurement.role, cost))
     run_ = Run("run", "here", local_runtime(), str(space), plan.id, plan.canary, __version__, "", {})
     table = calibrate(run_, nominal_ms, space, marginals, networks)
-    costs = {parse_op_key(one.op_key): max(one.cost_ms, 0.0) for one in marginals}
+    costs = {parse_op_key(marginal.op_key): max(marginal.cost_ms, 0.0) for marginal in marginals}
     sums = {
         role: [
-            sum(costs[key] * times for key, times in space.op_counts(one.genotype).items())
-            for one in networks
-            if one.role == role
+            sum(costs[key] * times for key, times in space.op_counts(network.genotype).items())
+            for network in networks
+            if network.role == role
         ]
         for role in ("calibration", "held_out")
     }
-    measured = {role: [one.measured_ms for one in networks if one.role == role] for role in sums}
+    measured = {role: [network.measured_ms for network in networks if network.role == role] for role in sums}
     base_ms, scale = fit_line(sums["calibration"], measured["calibration"])
     predicted = [base_ms + scale * one for one in sums["held_out"]]
     assert table.held_out is not None
@@ -146,7 +146,7 @@ def errors(space: Space, plan: Plan, measurements: Sequence[Measurement]) -> dic
     }
 
 
-def interval(one: Measurement) -> tuple[float, float, float]:
+def interval(measurement: Measurement) -> tuple[float, float, float]:
     """(low, middle, high) in canaries."""
-    estimate = one.estimate()
+    estimate = measurement.estimate()
     return estimate.low, estimate.ratio, estimate.high

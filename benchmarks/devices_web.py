@@ -73,13 +73,13 @@ def figures_of(campaigns: Sequence[WebCampaign]) -> dict[str, Figure]:
         return Figure(value=fmean(values), unit=unit, n=n, spread=f"{min(values):.3g} to {max(values):.3g}", bar=bar)
 
     subjects = campaigns[0].ratios.keys()
-    variation = [_variation_percent([one.ratios[subject] for one in campaigns]) for subject in subjects]
+    variation = [_variation_percent([campaign.ratios[subject] for campaign in campaigns]) for subject in subjects]
     seconds = [campaign.seconds for campaign in campaigns]
     figures = {
-        "mape_percent": mean([one["mape_percent"] for one in errors], "%", "<= 3"),
-        "within_10_percent": mean([one["within_10_percent"] for one in errors], "%", ">= 97"),
-        "within_5_percent": mean([one["within_5_percent"] for one in errors], "%", None),
-        "kendall_tau": mean([one["kendall_tau"] for one in errors], None, None),
+        "mape_percent": mean([error["mape_percent"] for error in errors], "%", "<= 3"),
+        "within_10_percent": mean([error["within_10_percent"] for error in errors], "%", ">= 97"),
+        "within_5_percent": mean([error["within_5_percent"] for error in errors], "%", None),
+        "kendall_tau": mean([error["kendall_tau"] for error in errors], None, None),
         "cv_median_percent": Figure(
             value=median(variation), unit="%", n=len(variation), spread=f"worst {max(variation):.2g}", bar="<= 2"
         ),
@@ -99,7 +99,7 @@ def _campaign(stack: Stack, chromium: str, number: int, progress: Progress) -> W
     seconds = _measure(f"{_pairing_link(stack, device)}&{SIZES}", chromium)
     table = _get(stack, f"/v1/devices/{device}/table")
     measurements = _get(stack, f"/v1/runs/{table['runs'][0]}/measurements")["measurements"]
-    found = [from_wire(Measurement, one) for one in measurements]
+    found = [from_wire(Measurement, measurement) for measurement in measurements]
     ratios = {one.graph: one.estimate().ratio for one in found if one.role != "isolated"}
     error = table["held_out"]["mape_percent"]
     progress(f"campaign {number + 1} of {CAMPAIGNS}: {seconds:.0f} s, held-out error {error:.2f} %")

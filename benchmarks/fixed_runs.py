@@ -98,7 +98,7 @@ def compare(
 ) -> dict[str, Figure]:
     """Both ways on the same held-out networks."""
     networks = {
-        role: [(space.parse(one.genotype), one.measured_ms) for one in table.networks if one.role == role]
+        role: [(space.parse(network.genotype), network.measured_ms) for network in table.networks if network.role == role]
         for role in ("calibration", "held_out")
     }
     sums = {role: [add_up(space, genotype, prices_ms) for genotype, _ in ones] for role, ones in networks.items()}

@@ -147,7 +147,7 @@ def train_command(path: Path, genotype: Genotype, epochs: int) -> list[str]:
 def figures_of(name: str, run_directory: RunDirectory, genotype: Genotype) -> dict[str, Figure]:
     """From what `search train` left."""
     size, space = SIZES[name], run_directory.space
-    found = [one for one in trainings(run_directory.path) if one["genotype"] == space.format(genotype)]
+    found = [training for training in trainings(run_directory.path) if training["genotype"] == space.format(genotype)]
     found = [one for one in found if one["settings"]["epochs"] == size.epochs]
     accuracies = [one["test_accuracy"] / 100 for one in found]
     seeds = sorted(one["settings"]["seed"] for one in found)

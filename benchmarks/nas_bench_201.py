@@ -149,10 +149,10 @@ def figures(
 
     found = {
         "hv_mean": _over_seeds(hypervolumes("whole"), ">= .988"),
-        "hv_worst": _over_seeds([min(one) for one in devices("whole", lambda one: one.hypervolume)], ">= .980"),
+        "hv_worst": _over_seeds([min(device) for device in devices("whole", lambda one: one.hypervolume)], ">= .980"),
         "hv80_mean": _over_seeds(strict("whole"), ">= .957"),
         "dartscc.hv_mean": _over_seeds(hypervolumes("dartscc"), ">= .984"),
-        "dartscc.hv_worst": _over_seeds([min(one) for one in devices("dartscc", lambda one: one.hypervolume)]),
+        "dartscc.hv_worst": _over_seeds([min(device) for device in devices("dartscc", lambda one: one.hypervolume)]),
         "dartscc.hv80_mean": _over_seeds(strict("dartscc")),
         "dartscc.distinct": _fewest(devices("dartscc", lambda one: one.members), ">= 12"),
         "dartscc.connected": _fewest(devices("dartscc", lambda one: one.connected / one.members), ">= 1"),

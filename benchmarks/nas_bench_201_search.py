@@ -292,7 +292,7 @@ def ranked_by(candidates: Sequence[Member], values: Sequence[float] | npt.NDArra
     With the rank in its place, the accuracy says as much as the rank does: members are thinned by ranks alone.
     """
     return [
-        replace(one, rank=rank, accuracy=-rank) for one, rank in zip(candidates, rankdata(values).tolist(), strict=True)
+        replace(candidate, rank=rank, accuracy=-rank) for candidate, rank in zip(candidates, rankdata(values).tolist(), strict=True)
     ]
 
 

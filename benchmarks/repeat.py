@@ -98,7 +98,7 @@ def measure_all_ways(plan: Plan, number: int) -> Entries:
     runtime = local_runtime()
     graphs = {spec: load_graph(spec, model, runtime) for spec, model in models.items()}
     repeats = [repeat_ms(graphs[task.graph], ours_s / len(plan.tasks)) for task in plan.tasks]
-    return Entries(ours, [median(one[:PLAIN_REPEATS]) for one in repeats], [median(one) for one in repeats], ours_s)
+    return Entries(ours, [median(repeat[:PLAIN_REPEATS]) for repeat in repeats], [median(repeat) for repeat in repeats], ours_s)
 
 
 def measure_ours(plan: Plan, models: Mapping[str, bytes], seed: int) -> list[float]:
@@ -138,9 +138,9 @@ def repeat_ms(graph: TimedGraph, budget_s: float) -> list[float]:
 
 def compare(campaigns: Sequence[Entries], names: Sequence[str]) -> dict[str, Figure]:
     """Figures from the campaigns' entries; the worst one is named."""
-    ours = variation_percent([one.ours for one in campaigns])
-    plain = variation_percent([one.plain for one in campaigns])
-    same_time = variation_percent([one.same_time for one in campaigns])
+    ours = variation_percent([campaign.ours for campaign in campaigns])
+    plain = variation_percent([campaign.plain for campaign in campaigns])
+    same_time = variation_percent([campaign.same_time for campaign in campaigns])
     figures = {
         "cv_ratio": Figure(value=median(plain) / median(ours), bar=">= 4", n=len(campaigns)),
         "cv_ratio_same_time": Figure(value=median(same_time) / median(ours), n=len(campaigns)),

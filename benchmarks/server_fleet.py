@@ -187,7 +187,7 @@ def _check(store: Store, jobs: set[str], outcome: Outcome) -> None:
     lost = {job for job in jobs if states.get(job) not in ("queued", "done")}
     lost |= {job for job in outcome.finished if states.get(job) != "done"}
     outcome.lost_jobs = len(lost)
-    stored = {one.run.id: one.measurements for one in store.runs.list()}
+    stored = {run.run.id: run.measurements for run in store.runs.list()}
     outcome.lost_measurements = sum(abs(stored[run] - number) for run, number in outcome.acknowledged.items())
 
 

@@ -148,8 +148,8 @@ def _remains(url: str, uploads: Uploads, kills: int) -> Remains:
             for row in connection.execute(text("SELECT run, id FROM measurements")):
                 there[row.run, row.id, ""] += 1
         for number in range(UPLOADERS):
-            for one in store.runs.measurements(f"run-{number}"):
-                there[f"run-{number}", one.id, content_hash(one)] += 1
+            for measurement in store.runs.measurements(f"run-{number}"):
+                there[f"run-{number}", measurement.id, content_hash(measurement)] += 1
     lost = sum(there[run, identity, digest] == 0 for (run, identity), digest in uploads.acknowledged.items())
     doubled = sum(times > 1 for times in there.values())
     return Remains(kills, len(uploads.acknowledged), lost, doubled, _is_sound(url))

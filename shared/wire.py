@@ -1,8 +1,8 @@
 """Values to JSON and back, without pydantic (the agent runs where pydantic has no wheels).
 
-A value is a frozen dataclass that validates itself. Its wire form is a JSON object with the same field names. Unknown
-fields are ignored, a missing field without a default is an error. A value with a field `schema` is read where that
-field has the value's own number.
+A value is a frozen dataclass that validates itself. Its wire form is a JSON object with the same
+field names. Unknown fields are ignored. A missing field without a default is an error. A field
+`schema` must have the number of the value's class.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def to_wire(value: Any) -> Any:
-    """Turn a value into what `json.dumps` takes: dataclasses to objects, tuples to lists."""
+    """A value in the types that `json.dumps` takes: dataclasses as dicts, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_wire(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -32,17 +32,19 @@ def to_wire(value: Any) -> Any:
 
 
 def from_wire(kind: type[T], data: Any, where: str = "") -> T:
-    """Build a value of type `kind` from parsed JSON.
+    """A value of type `kind` from parsed JSON.
 
     Raises:
         InvalidValue: the data does not fit; the message names the field by its path.
-        OtherSchema: the data, or a part of it, bears another schema number.
+        OtherSchema: the data, or a part of it, has another schema number.
     """
     return _read(kind, data, where or kind.__name__)  # type: ignore[no-any-return]
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte form of a value: sorted keys, no spaces, no NaN. The same value always means the same bytes."""
+    """The canonical bytes of a value: sorted keys, no spaces, no NaN. The same value gives the same
+    bytes.
+    """
     return json.dumps(to_wire(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -95,7 +97,9 @@ def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
 
 @functools.cache
 def _fields(kind: type) -> tuple[tuple[str, Any, bool], ...]:
-    """Name, type and whether it has to be there, of each field; resolving types takes longer than reading values."""
+    """(name, type, whether it is required) of each field. Cached: `get_type_hints` is slower than
+    the rest.
+    """
     hints, missing = get_type_hints(kind), dataclasses.MISSING
     return tuple(
         (field.name, hints[field.name], field.default is missing and field.default_factory is missing)

@@ -27,7 +27,7 @@ from search.genotypes.constrained_argmax import NONE, best_choices
 from search.latency.latency_model import LatencyModel, deviations
 from shared.errors import BudgetTooSmall, InvalidValue
 from shared.spaces import Genotype
-from shared.tables.table import CONFIDENCE
+from shared.tables.prediction import CONFIDENCE
 
 Floats = npt.NDArray[np.float64]
 Columns = npt.NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""One short emitter per primitive: (writer, input name, op key, prefix of its tensors) -> output name."""
+"""An emitter per primitive: (writer, input name, op key, prefix of its tensors) -> output name."""
 
 from __future__ import annotations
 
@@ -109,4 +109,4 @@ EMITTERS: Mapping[str, Emitter] = MappingProxyType(
         "classifier": classifier,
     }
 )
-"""All primitives of `shared.spaces.primitives` but "none", which puts nothing into a graph."""
+"""All primitives of `shared.spaces.primitives` except "none", which adds nothing to a graph."""

@@ -1,4 +1,4 @@
-"""What a latency table is keyed by, and its one string form.
+"""The key of a latency table's rows, and its string form.
 
 nor_conv_3x3/16x32x32/16x32x32/s1      primitive / input / output / stride, shapes as channels x height x width
 """

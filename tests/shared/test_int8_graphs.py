@@ -46,8 +46,8 @@ def run(model: bytes, seed: int = 0, outputs: tuple[str, ...] = ()) -> dict[str,
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(parsed.SerializeToString(), options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(seed)
-    feeds = {one.name: rng.standard_normal(one.shape).astype(np.float32) for one in session.get_inputs()}
-    names = [one.name for one in session.get_outputs()]
+    feeds = {input_.name: rng.standard_normal(input_.shape).astype(np.float32) for input_ in session.get_inputs()}
+    names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, feeds), strict=True)) | feeds
 
 
