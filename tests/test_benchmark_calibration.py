@@ -2,7 +2,7 @@
 
 import random
 
-from benchmarks.calibration import Recorded, baseline_figures, plain_median_ms, replay
+from benchmarks.latency.calibration import Recorded, baseline_figures, plain_median_ms, replay
 from shared.measurements.graph_spec import NetworkGraph, parse_graph_spec
 from shared.measurements.measurement import Measurement, Round, Verdict
 from shared.measurements.plan import make_plan

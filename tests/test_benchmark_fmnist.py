@@ -4,9 +4,9 @@ import random
 import numpy as np
 import pytest
 
-from benchmarks.ablations import VARIANTS, Outcome, figures_of
-from benchmarks.fmnist import SEEDS, SIZES, parameters_as_prices, trainings
-from benchmarks.speed import nominal_table
+from benchmarks.search.ablations import VARIANTS, Outcome, figures_of
+from benchmarks.search.fmnist import SEEDS, SIZES, parameters_as_prices, trainings
+from benchmarks.search.speed import nominal_table
 from search.config import SETTINGS
 from search.latency.latency_model import LatencyModel
 from shared.spaces import make_space

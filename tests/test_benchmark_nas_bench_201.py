@@ -13,10 +13,18 @@ import torch
 from PIL import Image
 
 from benchmarks import DataMissing
-from benchmarks.cifar10_jpeg import write_cifar10
-from benchmarks.nas_bench_201 import figures, judge_family, picked, unseen_gap
-from benchmarks.nas_bench_201_search import SCORING, SPACE, STRATEGIES, TRAINING, Found, forget_scores_of, identify
-from benchmarks.nas_bench_201_truth import (
+from benchmarks.search.cifar10_jpeg import write_cifar10
+from benchmarks.search.nas_bench_201 import figures, judge_family, picked, unseen_gap
+from benchmarks.search.nas_bench_201_search import (
+    SCORING,
+    SPACE,
+    STRATEGIES,
+    TRAINING,
+    Found,
+    forget_scores_of,
+    identify,
+)
+from benchmarks.search.nas_bench_201_truth import (
     budgets_ms,
     has_whole_milliseconds,
     hypervolume,
@@ -24,7 +32,7 @@ from benchmarks.nas_bench_201_truth import (
     load_truth,
     relative_hypervolume,
 )
-from benchmarks.stopwatch import Stopwatch, read_minutes, write_minutes
+from benchmarks.search.stopwatch import Stopwatch, read_minutes, write_minutes
 from search.data import load_images
 from search.family.candidates import Member
 
@@ -194,7 +202,7 @@ import sys
 opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
 from pathlib import Path
-import benchmarks.nas_bench_201_search as searching
+import benchmarks.search.nas_bench_201_search as searching
 from search.family.family import FamilySettings
 from search.process.progress import SilentProgress
 from shared.spaces import make_space

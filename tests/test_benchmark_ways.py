@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmarks.carriers import COPIES, build_carrier
-from benchmarks.fixed_runs import add_up, fit_line, fixed_runs_ms, mape_percent
-from benchmarks.in_process import build_models, measure_tasks
+from benchmarks.latency.carriers import COPIES, build_carrier
+from benchmarks.latency.fixed_runs import add_up, fit_line, fixed_runs_ms, mape_percent
+from benchmarks.latency.in_process import build_models, measure_tasks
 from profiler_agent.kernels.kernels import count_kernels
 from profiler_agent.ort.sessions import local_runtime, optimise
 from profiler_agent.timing.stopping import Preset

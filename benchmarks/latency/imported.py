@@ -24,7 +24,7 @@ from shared.tables.table_source import PER_ARCHITECTURE, TableSource
 SEEDS = (0, 1, 2)
 HELD_OUT = 1000
 SHOWN = {60: ("mape_percent",), 500: ("mape_percent", "within_10_percent", "kendall_tau", "bound_coverage")}
-DATA = Path(os.environ.get("LUTNAS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("LUTNAS_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def run(progress: Progress) -> dict[str, Figure]:

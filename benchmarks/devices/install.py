@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks import Progress
-from benchmarks.clean_debian import CleanDebian, clean_debian
+from benchmarks.devices.clean_debian import CleanDebian, clean_debian
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, StackError, running_stack
 

@@ -6,9 +6,9 @@
 
 A table speaks of the measured networks, which have five cells per stage: its price of an op is that of the op in all
 five cells of a stage. The supernet has one, since the cells of a stage are alike. This module never sees an accuracy of
-the benchmark: `benchmarks.nas_bench_201_truth` judges what comes out.
+the benchmark: `benchmarks.search.nas_bench_201_truth` judges what comes out.
 
-What takes minutes is kept in runs/nas-bench-201 and gone on with; `python -m benchmarks.nas_bench_201_search SEED`
+What takes minutes is kept in runs/nas-bench-201 and gone on with; `python -m benchmarks.search.nas_bench_201_search SEED`
 trains one seed and scores its networks.
 """
 
@@ -31,8 +31,8 @@ import torch
 from scipy.stats import rankdata
 
 from benchmarks import DataMissing
-from benchmarks.cifar10_jpeg import write_cifar10
-from benchmarks.stopwatch import Stopwatch, minutes_since, read_minutes, write_minutes
+from benchmarks.search.cifar10_jpeg import write_cifar10
+from benchmarks.search.stopwatch import Stopwatch, minutes_since, read_minutes, write_minutes
 from lut_server.transfer.additive_fit import Split, fit_table
 from lut_server.transfer.architectures import latency_columns, read_column
 from lut_server.transfer.imported_table import Target
@@ -54,7 +54,7 @@ from shared.spaces import Genotype, Space, make_space
 from shared.tables.table import LatencyTable
 from shared.tables.table_source import PER_ARCHITECTURE, TableSource
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("LUTNAS_DATA", ROOT.parent / "shared" / "data"))
 RUNS = ROOT / "runs" / "nas-bench-201"
 
@@ -292,7 +292,8 @@ def ranked_by(candidates: Sequence[Member], values: Sequence[float] | npt.NDArra
     With the rank in its place, the accuracy says as much as the rank does: members are thinned by ranks alone.
     """
     return [
-        replace(candidate, rank=rank, accuracy=-rank) for candidate, rank in zip(candidates, rankdata(values).tolist(), strict=True)
+        replace(candidate, rank=rank, accuracy=-rank)
+        for candidate, rank in zip(candidates, rankdata(values).tolist(), strict=True)
     ]
 
 

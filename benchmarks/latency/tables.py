@@ -1,30 +1,32 @@
-"""How far a latency table is off on networks that no fit ever saw.
+"""The error of a latency table on networks that no fit used.
 
-Campaigns through a real server and a real agent, at most 60 networks in each fit: `nas-bench-201` (C=16, 32 x 32)
-with one and with five cells per stage, and with five in int8, and `darts` (C=16, 8 cells, 32 x 32). Tables are scored
-by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`); one cell per stage by op prices alone. Beside two of
-them stand simpler predictors, from the same measurements.
+Campaigns through a real server and a real agent, with at most 60 networks in each fit: `nas-bench-201`
+(C=16, 32 x 32) with 1 and 5 cells per stage, and 5 cells in int8; `darts` (C=16, 8 cells, 32 x 32);
+`fbnet` at 128 and 224. Tables are scored by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`),
+with 1 cell per stage by op prices alone. Two cases have simpler predictors beside them, from the same
+measurements.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks import calibration
+from benchmarks import Progress
+from benchmarks.latency import calibration
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
 
 
 @dataclass(frozen=True)
 class Case:
-    """One campaign and the bars of its kernel prices."""
+    """A campaign and the bars of its kernel prices."""
 
     name: str
     space: str
@@ -72,17 +74,26 @@ CASES = (
         {**OTHER_BARS, "campaign_seconds": "<= 300"},
     ),
 )
+FBNET_CASES = tuple(
+    Case(f"fbnet_{side}", "fbnet", f"--resolution {side}", 60, 30, {**OTHER_BARS, "campaign_seconds": "<= 600"})
+    for side in (128, 224)
+)
 
 BASELINES_OF = ("nb201_n5", "darts")
 
 
-def run(progress: Callable[[str], None]) -> dict[str, Figure]:
+def run(progress: Progress) -> dict[str, Figure]:
     """Figures `profiling.CASE.*` of every case; takes five minutes."""
-    return run_cases(CASES, progress)
+    return _run_cases(CASES, progress)
 
 
-def run_cases(cases: Sequence[Case], progress: Callable[[str], None]) -> dict[str, Figure]:
-    """One campaign after the other, on one server."""
+def run_fbnet(progress: Progress) -> dict[str, Figure]:
+    """Figures `profiling.fbnet_SIZE.*`; takes a quarter of an hour."""
+    return _run_cases(FBNET_CASES, progress)
+
+
+def _run_cases(cases: Sequence[Case], progress: Progress) -> dict[str, Figure]:
+    """All campaigns in turn, on the same server."""
     figures: dict[str, Figure] = {}
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
         for case in cases:
@@ -95,7 +106,7 @@ def run_cases(cases: Sequence[Case], progress: Callable[[str], None]) -> dict[st
 
 
 def campaign(stack: Stack, case: Case) -> tuple[dict[str, Any], float]:
-    """Profile this machine; the table as the server serves it, and how long the agent took."""
+    """Profile this machine; returns the server's table and the agent's time in seconds."""
     started_s = time.monotonic()
     counts = ("--calibration", str(case.calibration), "--held-out", str(case.held_out))
     stack.profile(this_device(), "--space", case.space, *case.sizes.split(), *counts)
@@ -106,7 +117,7 @@ def campaign(stack: Stack, case: Case) -> tuple[dict[str, Any], float]:
 
 
 def case_figures(case: Case, table: Mapping[str, Any], seconds: float) -> dict[str, Figure]:
-    """What a table says of itself: kernel prices first, op prices beside them."""
+    """The held-out errors in a table: kernel prices first, op prices beside them."""
     prefix = f"profiling.{case.name}"
     if not case.kernels:
         return held_out_figures(prefix, table["held_out"], case.bars, seconds)

@@ -35,7 +35,7 @@ from shared.spaces.op_key import parse_op_key
 from shared.spaces.primitives import parameter_count
 from shared.tables.table import LatencyTable
 
-RUNS = Path(__file__).parent.parent / "runs" / "fmnist"
+RUNS = Path(__file__).parents[2] / "runs" / "fmnist"
 SPACE = ("--space", "darts", "--resolution", "32", "--channels", "16", "--depth", "3", "--image-channels", "1")
 PRESET, SEEDS, CHOICES, TRADE_OFFS = "quick", 3, 24, 5
 HALF_SIZE = 0.5

@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 
 from benchmarks import Progress
 from benchmarks.report import Figure
-from benchmarks.speed import nominal_table
+from benchmarks.search.speed import nominal_table
 from benchmarks.stack import run as run_command
 from search.config import PRESETS, Config, references
 from search.data import load_images
@@ -26,7 +26,7 @@ from search.training.precision import choose_precision
 from search.training.training import Trainer
 from shared.spaces import make_space
 
-RUNS = Path(__file__).parent.parent / "runs" / "inherit"
+RUNS = Path(__file__).parents[2] / "runs" / "inherit"
 SPACE = make_space("nas-bench-201", resolution=16, channels=16, depth=1)
 MEMBERS, SEEDS, EPOCHS = 2, 2, (1, 3)
 STARTS = {"cold": False, "inherited": True}

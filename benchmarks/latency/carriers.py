@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from benchmarks import Progress
-from benchmarks.fixed_runs import fit_line, mape_percent
-from benchmarks.in_process import build_models, measure_tasks
+from benchmarks.latency.fixed_runs import fit_line, mape_percent
+from benchmarks.latency.in_process import build_models, measure_tasks
 from benchmarks.report import Figure
 from lut_server.calibration.table_builder import MarginalCost, MeasuredNetwork, calibrate, canary_nominal_ms
 from profiler_agent.ort.sessions import local_runtime

@@ -82,7 +82,12 @@ def read_newest(stack: Stack, space: str) -> Recorded:
     try:
         run = [run.run for run in store.runs.list() if run.run.space.startswith(f"{space}/")][-1]
         measurements = store.runs.measurements(run.id)
-        graphs = [graph for measurement in measurements for graph in (measurement.graph, measurement.minus) if graph is not None]
+        graphs = [
+            graph
+            for measurement in measurements
+            for graph in (measurement.graph, measurement.minus)
+            if graph is not None
+        ]
         counts = store.kernels.of_graphs(run.device, str(run.runtime), list(dict.fromkeys(graphs)))
         return Recorded(run.space, measurements, counts, canary_nominal_ms(measurements))
     finally:

@@ -20,7 +20,7 @@ from statistics import fmean
 import numpy as np
 
 from benchmarks import Progress
-from benchmarks.in_process import build_models, measure_tasks
+from benchmarks.latency.in_process import build_models, measure_tasks
 from benchmarks.report import Figure
 from lut_server.calibration.table_builder import build_table, canary_nominal_ms
 from profiler_agent.kernels.kernels import count_kernels
@@ -98,7 +98,9 @@ def compare(
 ) -> dict[str, Figure]:
     """Both ways on the same held-out networks."""
     networks = {
-        role: [(space.parse(network.genotype), network.measured_ms) for network in table.networks if network.role == role]
+        role: [
+            (space.parse(network.genotype), network.measured_ms) for network in table.networks if network.role == role
+        ]
         for role in ("calibration", "held_out")
     }
     sums = {role: [add_up(space, genotype, prices_ms) for genotype, _ in ones] for role, ones in networks.items()}

@@ -12,9 +12,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import DataMissing, server_fleet, server_kill, server_requests
-from benchmarks.postgres import PostgresMissing, PostgresServer
+from benchmarks import DataMissing
 from benchmarks.report import Figure
+from benchmarks.server import fleet, kill, requests
+from benchmarks.server.postgres import PostgresMissing, PostgresServer
 
 
 def run(progress: Callable[[str], None]) -> dict[str, Figure]:
@@ -33,13 +34,13 @@ def run(progress: Callable[[str], None]) -> dict[str, Figure]:
 
 def _measure(folder: Path, postgres: PostgresServer, progress: Callable[[str], None]) -> dict[str, Figure]:
     progress("uploads against executemany")
-    figures = server_requests.ingest(folder)
+    figures = requests.ingest(folder)
     progress("tables against a bare route")
-    figures |= server_requests.get(folder)
-    figures |= server_requests.growth(folder, progress)
+    figures |= requests.get(folder)
+    figures |= requests.growth(folder, progress)
     progress("calibration")
-    figures |= server_requests.calibrate()
-    progress(f"{server_fleet.AGENTS} agents for {server_fleet.SECONDS:g} s on each store")
-    figures |= server_fleet.fleet(folder, postgres)
-    progress(f"{server_kill.KILLS} kills on each store")
-    return figures | server_kill.kill(folder, postgres)
+    figures |= requests.calibrate()
+    progress(f"{fleet.AGENTS} agents for {fleet.SECONDS:g} s on each store")
+    figures |= fleet.fleet(folder, postgres)
+    progress(f"{kill.KILLS} kills on each store")
+    return figures | kill.kill(folder, postgres)

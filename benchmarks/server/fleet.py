@@ -19,9 +19,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from benchmarks.postgres import PostgresServer
 from benchmarks.report import Figure
-from benchmarks.server_process import RUNTIME, SPACE, batch_body, make_measurement, make_run, opened, serving
+from benchmarks.server.postgres import PostgresServer
+from benchmarks.server.process import RUNTIME, SPACE, batch_body, make_measurement, make_run, opened, serving
 from lut_server.auth import create_token
 from lut_server.store.sql import Store
 from shared.jobs import NewJob

@@ -98,7 +98,9 @@ def measure_all_ways(plan: Plan, number: int) -> Entries:
     runtime = local_runtime()
     graphs = {spec: load_graph(spec, model, runtime) for spec, model in models.items()}
     repeats = [repeat_ms(graphs[task.graph], ours_s / len(plan.tasks)) for task in plan.tasks]
-    return Entries(ours, [median(repeat[:PLAIN_REPEATS]) for repeat in repeats], [median(repeat) for repeat in repeats], ours_s)
+    return Entries(
+        ours, [median(repeat[:PLAIN_REPEATS]) for repeat in repeats], [median(repeat) for repeat in repeats], ours_s
+    )
 
 
 def measure_ours(plan: Plan, models: Mapping[str, bytes], seed: int) -> list[float]:

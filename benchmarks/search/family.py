@@ -1,7 +1,8 @@
-"""What a search gives: a family on Fashion-MNIST for this machine, as the demo searches it.
+"""The family that a search finds on Fashion-MNIST for this machine, in the space of the demo.
 
-How many distinct members it has, whether their latency rises with the budget, how far they lie apart, and how many the
-random baseline has. `benchmarks.family_darts` and `benchmarks.family_fbnet` ask the same of the other spaces.
+The figures: the number of distinct members, whether their latency rises with the budget, the gaps between
+them, and the number of members of the random baseline. `family_darts` and `family_fbnet` are the other
+spaces.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ OTHER_SPACES = {
 
 @dataclass(frozen=True)
 class Bars:
-    """What a family should reach; None sets no bar."""
+    """The bars of a family; None is no bar."""
 
     distinct: int | None = None
     params_ratio: float | None = None
@@ -42,8 +43,17 @@ def run(progress: Progress) -> dict[str, Figure]:
         return searched(progress, stack, "search.family.family", SPACE, bars=Bars(distinct=8, params_ratio=5))
 
 
-def run_other(name: str, progress: Progress) -> dict[str, Figure]:
-    """Figures `search.family.family.NAME.*` of one of `OTHER_SPACES`."""
+def run_darts(progress: Progress) -> dict[str, Figure]:
+    """Figures `search.family.family.darts.*`; takes some minutes."""
+    return _run_other("darts", progress)
+
+
+def run_fbnet(progress: Progress) -> dict[str, Figure]:
+    """Figures `search.family.family.fbnet.*`; takes some minutes."""
+    return _run_other("fbnet", progress)
+
+
+def _run_other(name: str, progress: Progress) -> dict[str, Figure]:
     bars = Bars(distinct=10, largest_gap=0.2)
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
         return searched(progress, stack, f"search.family.family.{name}", OTHER_SPACES[name], bars=bars)
@@ -58,15 +68,15 @@ def searched(
     dataset: str = DATASET,
     bars: Bars | None = None,
 ) -> dict[str, Figure]:
-    """Profile this machine, search, and look at the family.
+    """Profile this machine, search, and judge the family.
 
     Args:
-        progress: told what begins.
+        progress: takes a line per step.
         stack: with a server.
         prefix: of the figures' names.
-        space: as the options of `profiler-agent profile`.
+        space: options of `profiler-agent profile`.
         preset, dataset: of the search.
-        bars: what the family should reach.
+        bars: of the family.
     """
     progress(f"profiling this machine: {space[1]}")
     stack.profile(this_device(), *space)
@@ -86,7 +96,7 @@ def searched(
 
 
 def family_figures(prefix: str, members: list[dict[str, Any]], bars: Bars) -> dict[str, Figure]:
-    """Figures of a family whose members stand in the order of their bounds."""
+    """Figures of a family; its members are in the order of their bounds."""
     latencies_ms = [member["predicted_ms"] for member in members]
     parameters = [member["parameters"] for member in members]
     gaps = [(after - before) / (latencies_ms[-1] - latencies_ms[0]) for before, after in pairwise(latencies_ms)]

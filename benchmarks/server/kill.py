@@ -17,9 +17,9 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from benchmarks.postgres import PostgresServer
 from benchmarks.report import Figure
-from benchmarks.server_process import (
+from benchmarks.server.postgres import PostgresServer
+from benchmarks.server.process import (
     Connection,
     agent_token,
     batch_body,

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from benchmarks import DataMissing, Progress
-from benchmarks.imported import DATA
+from benchmarks.latency.imported import DATA
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack
 from lut_server.transfer.architectures import latency_columns

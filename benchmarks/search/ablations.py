@@ -3,7 +3,7 @@
 NAS-Bench-201 (16 channels, one cell per stage) on CIFAR-10 (JPEG copy), tables fitted to 60 measured latencies of three
 devices, all in one short search; alphas decide (the space is not scored whole). Two seeds of each.
 
-hv:         relative hypervolume of the families by true accuracies and latencies (`benchmarks.nas_bench_201_truth`)
+hv:         relative hypervolume of the families by true accuracies and latencies (`benchmarks.search.nas_bench_201_truth`)
 tau:        Kendall's tau of the supernet's likelihood with the true accuracy, over the same 100 random networks
 named:      distinct networks among those that alpha finds most probable on a grid of 25 trade-offs
 skip_slow, skip_fast: share of skips in alpha at the least and the most weight of latency
@@ -23,16 +23,25 @@ from typing import Any
 from scipy.stats import kendalltau
 
 from benchmarks import Progress
-from benchmarks.cifar10_jpeg import write_cifar10
-from benchmarks.nas_bench_201_search import DATA, SCORING, SPACE, TRAINING, fit_tables, identify, latency_file, train
-from benchmarks.nas_bench_201_truth import Truth, load_truth, relative_hypervolume
 from benchmarks.report import Figure
+from benchmarks.search.cifar10_jpeg import write_cifar10
+from benchmarks.search.nas_bench_201_search import (
+    DATA,
+    SCORING,
+    SPACE,
+    TRAINING,
+    fit_tables,
+    identify,
+    latency_file,
+    train,
+)
+from benchmarks.search.nas_bench_201_truth import Truth, load_truth, relative_hypervolume
 from search.family.family import Family, build_families, load_family
 from search.process.progress import SilentProgress
 from search.ranking.scoring import open_scorer
 from search.runs.run_directory import RunDirectory
 
-RUNS = Path(__file__).parent.parent / "runs" / "ablations"
+RUNS = Path(__file__).parents[2] / "runs" / "ablations"
 DEVICES = ("1080ti_1", "pixel3", "raspi4")
 SEEDS = 2
 COMMON_NETWORKS = 100

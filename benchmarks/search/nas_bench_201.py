@@ -1,7 +1,7 @@
 """Families judged by the truth: NAS-Bench-201, 14 device settings, three seeds (`search.nb201.*`).
 
-Searches know latencies of 60 architectures per device and images of CIFAR-10 (`benchmarks.nas_bench_201_search`); the
-accuracies after 200 epochs stand in `benchmarks.nas_bench_201_truth`, which no search can import. Seeds run side
+Searches know latencies of 60 architectures per device and images of CIFAR-10 (`benchmarks.search.nas_bench_201_search`); the
+accuracies after 200 epochs stand in `benchmarks.search.nas_bench_201_truth`, which no search can import. Seeds run side
 by side, one process and one core each, and are stored in runs/nas-bench-201: what was stopped goes on where it was.
 The figures of each device and seed stand in benchmarks/results/nas_bench_201_devices.json.
 """
@@ -20,7 +20,8 @@ from statistics import fmean, stdev
 import torch
 
 from benchmarks import Progress
-from benchmarks.nas_bench_201_search import (
+from benchmarks.report import Figure
+from benchmarks.search.nas_bench_201_search import (
     DATA,
     STRATEGIES,
     Found,
@@ -29,7 +30,7 @@ from benchmarks.nas_bench_201_search import (
     find_families,
     latency_file,
 )
-from benchmarks.nas_bench_201_truth import (
+from benchmarks.search.nas_bench_201_truth import (
     Truth,
     budgets_ms,
     has_whole_milliseconds,
@@ -37,11 +38,10 @@ from benchmarks.nas_bench_201_truth import (
     load_truth,
     relative_hypervolume,
 )
-from benchmarks.report import Figure
 from search.process.progress import PlainProgress
 
 SEEDS = (0, 1, 2)
-PARTS = Path(__file__).parent / "results" / "nas_bench_201_devices.json"
+PARTS = Path(__file__).parents[1] / "results" / "nas_bench_201_devices.json"
 STRICT_ERROR = 20.0
 """Percent. The axis of error up to 90 % flatters everyone: hardly a connected cell comes near it."""
 RUNGS, BUDGETS = 6, 19

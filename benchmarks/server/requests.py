@@ -12,7 +12,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.report import Figure
-from benchmarks.server_process import (
+from benchmarks.server.process import (
     RUNTIME,
     SPACE,
     Connection,
@@ -135,7 +135,7 @@ def get(folder: Path) -> dict[str, Figure]:
         path = f"/v1/devices/{DEVICE}/table?space=nas-bench-201"
         with (
             serving(url, folder / "server.log") as server,
-            running(["-m", "benchmarks.bare_app", str(content)], folder / "bare.log") as bare,
+            running(["-m", "benchmarks.server.bare_app", str(content)], folder / "bare.log") as bare,
         ):
             whole = request("GET", path), request("GET", "/bytes")
             unchanged = (
