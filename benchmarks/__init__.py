@@ -1,4 +1,5 @@
-"""The benchmarks behind docs/results.md. `python -m benchmarks NAME` runs a benchmark, `make bench` all.
+"""The benchmarks behind docs/results.md. `python -m benchmarks NAME` runs a benchmark, `make bench`
+all.
 
 A benchmark is a function `run(progress: Progress) -> dict[str, Figure]`. `REGISTRY` lists them. The rooms
 are `latency`, `search`, `server` and `devices`.
@@ -14,7 +15,8 @@ class DataMissing(Exception):
     """A benchmark needs published data that is not on this machine. It is left out."""
 
 
-# Text, not modules, so that a benchmark does not import what only another needs. `all` keeps the order.
+# Text, not modules, so that a benchmark does not import what only another needs. `all` keeps the
+# order.
 REGISTRY: dict[str, str] = {
     "demo": "benchmarks.demo:run",
     "tables": "benchmarks.latency.tables:run",
@@ -49,4 +51,6 @@ COMPOSED: dict[str, tuple[str, ...]] = {
     ),
     "devices": ("devices_install", "devices_web"),
 }
-"""Several benchmarks under a name, with one file of figures. `profiling` takes an hour, `search` several."""
+"""Several benchmarks under a name, with one file of figures. `profiling` takes an hour, `search`
+several.
+"""

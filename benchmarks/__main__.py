@@ -1,8 +1,10 @@
-"""`python -m benchmarks NAME [--json FILE]` runs a benchmark; `python -m benchmarks all` runs all of them.
+"""`python -m benchmarks NAME [--json FILE]` runs a benchmark; `python -m benchmarks all` runs all
+of them.
 
 A benchmark prints its table, and writes its figures into FILE. `--page` writes
-benchmarks/results/NAME.json and the table in docs/results.md; `all` does so for each benchmark. If a
-benchmark fails, the results before it stay. A figure below its bar is a result: the exit code is 0.
+benchmarks/results/NAME.json and the table in docs/results.md; `all` does so for each benchmark. If
+a benchmark fails, the results before it stay. A figure below its bar is a result: the exit code is
+0.
 """
 
 import argparse

@@ -1,7 +1,8 @@
-"""A Debian with nothing on it but Python, venv and curl, for a while: a container where an engine runs, else a chroot.
+"""A temporary Debian with Python, venv and curl alone: a container if an engine runs, else a
+chroot.
 
-What is run in it reaches a server on this machine's loopback address. This machine's way to a package index (proxy,
-certificates) goes along; its packages and caches do not.
+Its programs reach a server on this machine's loopback address. It gets this machine's settings for
+a package index (proxy, certificates), but not its packages and caches.
 """
 
 from __future__ import annotations
@@ -56,16 +57,16 @@ class CleanDebian:
         return done.stdout.decode()
 
     def used_mb(self) -> float:
-        """What all its files take on the disk."""
+        """Size of all files on the disk."""
         return int(self.run("du -skx / | cut -f 1")) / 1024
 
 
 @contextmanager
 def clean_debian() -> Iterator[CleanDebian]:
-    """The system, which is gone afterwards.
+    """The system, which is removed afterwards.
 
     Raises:
-        DataMissing: this machine can make none.
+        DataMissing: this machine cannot make it.
     """
     if _succeeds("docker", "info") and (
         _succeeds("docker", "image", "inspect", IMAGE) or _succeeds("docker", "pull", "-q", IMAGE)
@@ -99,7 +100,7 @@ def _chroot() -> Iterator[CleanDebian]:
     root = Path(tempfile.mkdtemp(prefix="lutnas-clean-"))
     try:
         bootstrap(root)
-        # A mount namespace of its own: what is mounted there is gone with the last process.
+        # A mount namespace of its own: its mounts end with its last process.
         enter = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _MOUNTED, "enter", str(root))
         yield CleanDebian(f"a chroot of Debian {RELEASE}", enter)
     finally:
@@ -121,7 +122,7 @@ def bootstrap(root: Path, packages: Sequence[str] = PACKAGES) -> None:
 
 
 def _prepared(system: CleanDebian) -> CleanDebian:
-    """With this machine's way to a package index, and curl, which the image lacks."""
+    """Add this machine's settings for a package index, and curl, which the image lacks."""
     for name, value in os.environ.items():
         if name.upper() not in CARRIED:
             continue

@@ -1,13 +1,13 @@
-"""A clean Debian becomes a device by one line: how long that takes, and how much it leaves on the disk.
+"""The install line on a clean Debian: the time until it is a device, and its size on the disk.
 
-install_seconds:  from starting the line to the first words of the profile that it starts, with pip's cache warm.
-install_mb:       what the disk holds more after the profile than before the line, its spool included.
+install_seconds:  from the start of the line to the first output of its profile, with pip's cache warm.
+install_mb:       growth of the disk's content from before the line to after the profile, with the spool.
 first_seconds:    the same time with an empty cache: the packages come over the network.
-table_seconds:    until the device's table is there, of a small space.
-again_seconds:    the same line once more, which has nothing left to install: until it has found the server's table.
+table_seconds:    until the table of the device is there, of a small space.
+again_seconds:    the same line again, with nothing to install, until it has found the server's table.
 
-The line is the documented one, with curl and a server on loopback. After each time the agent is uninstalled by its own
-script, and the disk has to be as it was.
+The line is the documented line, with curl and a server on loopback. After each time the agent is
+uninstalled by its own script, and the disk must be as before.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ PROFILE = "--resolution 8 --channels 4 --depth 1 --calibration 8 --held-out 4 --
 TIMES = 3
 SECONDS_BAR, MB_BAR = "<= 120", "<= 250"
 MOST_LEFT_MB = 1.0
-"""Directories keep the size that they once had."""
+"""Directories keep their largest size."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """One time."""
+    """An installation."""
 
     install_seconds: float
     table_seconds: float
@@ -68,7 +68,7 @@ def figures(found: list[Installation]) -> dict[str, Figure]:
     bars = {"install_seconds": SECONDS_BAR, "install_mb": MB_BAR}
     made = {}
     for name, unit in units.items():
-        values = [float(getattr(one, name)) for one in found]
+        values = [float(getattr(installation, name)) for installation in found]
         spread = f"{min(values):.1f} to {max(values):.1f}"
         figure = Figure(value=statistics.median(values), unit=unit, n=len(values), spread=spread, bar=bars.get(name))
         made["devices." + (name if name.startswith("install") else f"install_{name}")] = figure
@@ -76,33 +76,33 @@ def figures(found: list[Installation]) -> dict[str, Figure]:
 
 
 def install(stack: Stack, system: CleanDebian, device: str) -> tuple[Installation, float]:
-    """Install by the one line, look at what came of it, and uninstall; also returns how many MB that left.
+    """Install by the line, check, and uninstall; also returns the MB that remain.
 
     Raises:
-        StackError: the line failed, or no table came of it.
+        StackError: the line failed, or made no table.
     """
     before_mb = system.used_mb()
-    line = one_line(stack, f"--device {device} --token {stack.agent_token} {PROFILE}")
+    line = install_line(stack, f"--device {device} --token {stack.agent_token} {PROFILE}")
     install_seconds, table_seconds = follow(system, line)
     if not httpx.get(f"{stack.url}/v1/devices/{device}").json()["device"]["tables"]:
         raise StackError("the line ended without a table")
     install_mb = system.used_mb() - before_mb
     _, again_seconds = follow(system, line)
-    system.run(one_line(stack, "--uninstall --purge"))
+    system.run(install_line(stack, "--uninstall --purge"))
     left_mb = system.used_mb() - before_mb
     return Installation(install_seconds, table_seconds, install_mb, again_seconds), left_mb
 
 
-def one_line(stack: Stack, arguments: str) -> str:
-    """As the documents have it."""
+def install_line(stack: Stack, arguments: str) -> str:
+    """The line of the documentation."""
     return f"curl -fsS {stack.url}/agent/install.sh | sh -s -- {arguments}"
 
 
 def follow(system: CleanDebian, line: str) -> tuple[float, float]:
-    """Seconds until the profile says its first words, and until the line has ended.
+    """Seconds until the first output of the profile, and until the end of the line.
 
     Raises:
-        StackError: it failed, or no profile started by itself.
+        StackError: it failed, or started no profile.
     """
     began_s, words_s, words, is_next = time.perf_counter(), None, [], False
     with subprocess.Popen(

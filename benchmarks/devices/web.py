@@ -1,10 +1,11 @@
-"""How good a table is that a browser measures: campaigns through the page, in Chromium with a phone's viewport.
+"""The error of tables that a browser measures: campaigns through the page, in Chromium, on a
+phone's viewport.
 
-nas-bench-201 with C=8, one cell per stage, 32 x 32; 40 networks in the fit, 40 held out; WebAssembly, one thread. Each
-campaign is a browser of its own with an empty profile, paired by a link as a phone is, and a run and a table of its
-own. The errors are those that each table carries, on networks that its fit has not seen; a campaign's time is from the
-press of the button to the table. An entry's variation is over the campaigns, of its ratio to the canary; entries are
-the 12 op keys and the 80 networks.
+nas-bench-201 with C=8, 1 cell per stage, 32 x 32; 40 networks in the fit, 40 held out; WebAssembly,
+one thread. Each campaign is a browser with an empty profile, paired by a link as a phone is, with
+its own run and table. The errors are those in each table, on held-out networks. The time of a
+campaign is from the press of the button to the table. The variation of an entry (12 op keys and 80
+networks) is that of its ratio to the canary over the campaigns.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ PATIENCE_S = 600
 
 @dataclass(frozen=True)
 class WebCampaign:
-    """One campaign: how long it took, and what its table says of itself."""
+    """A campaign: its time, its table, and its ratios by graph."""
 
     seconds: float
     table: Mapping[str, Any]
@@ -65,7 +66,7 @@ def run(progress: Progress) -> dict[str, Figure]:
 
 
 def figures_of(campaigns: Sequence[WebCampaign]) -> dict[str, Figure]:
-    """Means over the campaigns, and how far these lie apart."""
+    """Means over the campaigns, with their ranges."""
     errors = [campaign.table["held_out"] for campaign in campaigns]
     n = len(campaigns)
 
@@ -100,14 +101,16 @@ def _campaign(stack: Stack, chromium: str, number: int, progress: Progress) -> W
     table = _get(stack, f"/v1/devices/{device}/table")
     measurements = _get(stack, f"/v1/runs/{table['runs'][0]}/measurements")["measurements"]
     found = [from_wire(Measurement, measurement) for measurement in measurements]
-    ratios = {one.graph: one.estimate().ratio for one in found if one.role != "isolated"}
+    ratios = {
+        measurement.graph: measurement.estimate().ratio for measurement in found if measurement.role != "isolated"
+    }
     error = table["held_out"]["mape_percent"]
     progress(f"campaign {number + 1} of {CAMPAIGNS}: {seconds:.0f} s, held-out error {error:.2f} %")
     return WebCampaign(seconds, table, ratios)
 
 
 def _measure(link: str, chromium: str) -> float:
-    """Seconds of one campaign in a browser of its own."""
+    """Seconds of a campaign in a browser of its own."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -1,1 +1,3 @@
-"""Benchmarks of the measured numbers: errors of tables, repeatability, memory, other ways of measuring."""
+"""Benchmarks of the measured numbers: errors of tables, repeatability, memory, other ways of
+measuring.
+"""

@@ -1,14 +1,15 @@
-"""What choosing calibration networks is worth, and how far simpler tables are off, from measurements made once.
+"""The worth of active selection, and the errors of simpler tables, from the same measurements.
 
-One campaign measures a pool of networks of a space, whole, and held-out ones beside them. Then, without measuring
-again:
+A campaign measures a pool of networks of a space and held-out networks. All figures are fits to
+these measurements:
 
-active:     kernel prices from n networks of the pool, the first ten drawn, the rest chosen by predictive variance, five
-            at a time (as the server chooses); against n drawn at random. The same held-out networks, several seeds.
-baselines:  predictions that no network was fitted to, from a base that is what the fastest calibration network takes
-            beyond its ops: the sum of isolated timings (`isolated`), of marginal costs from 20 % quantiles by the
-            clock, not divided by a canary (`marginal_without_canary`), and of marginal costs from plain medians of
-            all repeats by the clock (`plain_medians`).
+active:     kernel prices from n networks of the pool. The first ten are drawn; the rest are chosen by
+            predictive variance, five at a time, as the server chooses; against n drawn at random. The
+            held-out networks are the same, with several seeds.
+baselines:  sums of costs without a fit. The base is the time of the fastest calibration network beyond
+            its ops. The costs are isolated timings (`isolated`), marginal costs from 20 % quantiles by
+            the clock without the canary (`marginal_without_canary`), and marginal costs from plain
+            medians of all repeats by the clock (`plain_medians`).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ POOLS = (
 
 @dataclass(frozen=True)
 class Recorded:
-    """One run's measurements, in ms of its own canary, with the kernels of its graphs."""
+    """The measurements of a run, in ms of its canary, with the kernels of its graphs."""
 
     space: str
     measurements: tuple[Measurement, ...]
@@ -56,12 +57,14 @@ class Recorded:
     nominal_ms: float
 
     def of_role(self, role: str) -> list[Measurement]:
-        """Measurements of one role."""
+        """Measurements of a role."""
         return [measurement for measurement in self.measurements if measurement.role == role]
 
 
 def run(progress: Callable[[str], None]) -> dict[str, Figure]:
-    """Figures `profiling.active.*`: one campaign of a large pool for each space, then fits alone; about ten minutes."""
+    """Figures `profiling.active.*`: a campaign of a large pool for each space, then fits; ten
+    minutes.
+    """
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
         return _run(stack, progress)
 
@@ -77,7 +80,7 @@ def _run(stack: Stack, progress: Callable[[str], None]) -> dict[str, Figure]:
 
 
 def read_newest(stack: Stack, space: str) -> Recorded:
-    """The newest run of a space, straight from the stack's database: chains' kernels have no route."""
+    """The newest run of a space, from the stack's database: chains' kernels have no route."""
     store = open_store(f"sqlite:///{(stack.folder / 'lutnas.db').resolve()}")
     try:
         run = [run.run for run in store.runs.list() if run.run.space.startswith(f"{space}/")][-1]
@@ -102,9 +105,9 @@ def replay(
     chains = measured_graphs(recorded.of_role("marginal"), recorded.nominal_ms, recorded.counts, level)
     pool = measured_graphs(recorded.of_role("calibration"), recorded.nominal_ms, recorded.counts, level)
     held_out = [
-        (recorded.counts[one.graph], recorded.nominal_ms * level[one.id])
-        for one in recorded.of_role("held_out")
-        if one.graph in recorded.counts
+        (recorded.counts[measurement.graph], recorded.nominal_ms * level[measurement.id])
+        for measurement in recorded.of_role("held_out")
+        if measurement.graph in recorded.counts
     ]
     figures: dict[str, Figure] = {}
     for way, more in (("chosen", _choose), ("random", _draw)):
@@ -128,13 +131,17 @@ def baseline_figures(recorded: Recorded, name: str) -> dict[str, Figure]:
     level = levels([*recorded.of_role("calibration"), *recorded.of_role("held_out")])
     networks = {
         role: [
-            CountedNetwork(space.op_counts(space.parse(one.subject)), recorded.nominal_ms * level[one.id])
-            for one in recorded.of_role(role)
+            CountedNetwork(
+                space.op_counts(space.parse(measurement.subject)), recorded.nominal_ms * level[measurement.id]
+            )
+            for measurement in recorded.of_role(role)
         ]
         for role in ("calibration", "held_out")
     }
     costs: dict[str, dict[OpKey, float]] = {
-        "isolated": _costs(recorded.of_role("isolated"), lambda one: recorded.nominal_ms * one.estimate().ratio),
+        "isolated": _costs(
+            recorded.of_role("isolated"), lambda measurement: recorded.nominal_ms * measurement.estimate().ratio
+        ),
         "marginal_without_canary": _costs(recorded.of_role("marginal"), Measurement.raw_ms),
         "plain_medians": _costs(recorded.of_role("marginal"), plain_median_ms),
     }
@@ -148,7 +155,7 @@ def baseline_figures(recorded: Recorded, name: str) -> dict[str, Figure]:
 
 
 def plain_median_ms(measurement: Measurement) -> float:
-    """The op's time from the medians of all repeats, as the clock showed them."""
+    """The op's time by the clock, from the medians of all repeats."""
     graph_ms = median(chain.from_iterable(each.graph_ms for each in measurement.rounds))
     minus_ms = median(chain.from_iterable(each.minus_ms for each in measurement.rounds)) if measurement.minus else 0.0
     return (graph_ms - minus_ms) / measurement.divisor

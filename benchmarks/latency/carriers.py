@@ -1,13 +1,14 @@
-"""Two ways to a marginal cost of an op that changes the shape and so cannot be chained, judged on held-out networks.
+"""Two ways to the marginal cost of an op that changes the shape, judged on held-out networks.
 
-parallel: (8 copies side by side, each with an input of its own - 2 copies) / 6; what a profile measures.
-carrier:  (6 carriers with the op - 6 without it) / 6. A carrier is a 1x1 convolution, a second one that changes the
-          shape as the op does, and a third one behind; with the op, its result is added to that of the second.
+parallel: (8 parallel copies, each with an input of its own - 2 copies) / 6. A profile measures this.
+carrier:  (6 carriers with the op - 6 without it) / 6. A carrier is a 1x1 convolution, a second that
+          changes the shape as the op does, and a third behind. The op's result is added to the second's.
 
-Both are measured in one campaign with the chains of all other ops and with whole networks. `mape_percent` is the error
-on held-out networks of base + scale x (sum of marginal costs), base and scale fitted on the calibration networks;
-`table_mape_percent` that of the op prices of a table with these marginal costs as prior; `repeat_percent` the median
-over the ops of the difference between two campaigns.
+Both are measured in the same campaign, with the chains of all other ops and with whole networks.
+`mape_percent` is the held-out error of base + scale x (sum of marginal costs); base and scale are
+fitted on the calibration networks. `table_mape_percent` is that of the op prices of a table with
+these marginal costs as prior. `repeat_percent` is the median over the ops of the difference between
+two campaigns.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ SPACES = {
     "darts": make_space("darts", resolution=32, channels=16, depth=8),
     "fbnet_128": make_space("fbnet", resolution=128, depth=1),
 }
-"""`fbnet` with one layer per stage: all shape-changing layers of the full one, which weigh more here."""
+"""`fbnet` with 1 layer per stage has all shape-changing layers, and they weigh more."""
 
 
 def run(progress: Progress) -> dict[str, Figure]:
@@ -50,7 +51,7 @@ def run(progress: Progress) -> dict[str, Figure]:
 
 
 def compare(name: str, space: Space, preset: Preset = PRESETS["standard"]) -> dict[str, Figure]:
-    """Both ways on one space."""
+    """Both ways on a space."""
     plan = make_plan(space, CALIBRATION, HELD_OUT)
     changing = [key for key in space.op_keys() if not key.keeps_shape]
     parallel = [task for task in plan.tasks if task.role == "marginal" and not parse_op_key(task.subject).keeps_shape]
@@ -64,14 +65,17 @@ def compare(name: str, space: Space, preset: Preset = PRESETS["standard"]) -> di
     for way, tasks in (("parallel", parallel), ("carrier", carriers)):
         graphs = {task.graph for task in tasks}
         other = {task.graph for task in (*parallel, *carriers)} - graphs
-        of_way = [one for one in first if one.graph not in other]
+        of_way = [measurement for measurement in first if measurement.graph not in other]
         figures |= {
             f"profiling.carriers.{way}.{name}.{figure}": value for figure, value in errors(space, plan, of_way).items()
         }
         pairs = [
-            (one.estimate().ratio, next(two for two in again if two.graph == one.graph).estimate().ratio)
-            for one in first
-            if one.graph in graphs
+            (
+                measurement.estimate().ratio,
+                next(two for two in again if two.graph == measurement.graph).estimate().ratio,
+            )
+            for measurement in first
+            if measurement.graph in graphs
         ]
         differences = [100 * 2 * abs(pair - two) / max(abs(pair + two), 1e-9) for pair, two in pairs]
         figures[f"profiling.carriers.{way}.{name}.repeat_percent"] = Figure(
@@ -81,13 +85,13 @@ def compare(name: str, space: Space, preset: Preset = PRESETS["standard"]) -> di
 
 
 def carrier_task(key: OpKey) -> Task:
-    """A stand-in's references: the space of graph references has no carriers."""
+    """References of parallel graphs in place of carriers, which have no references."""
     with_op, without = (str(ParallelGraph(copies, key)) for copies in (COPIES + 1, COPIES))
     return Task(str(key), "marginal", with_op, without, divisor=COPIES)
 
 
 def build_carrier(key: OpKey, with_op: bool) -> bytes:
-    """Carriers side by side, each with an input of its own."""
+    """Parallel carriers, each with an input of its own."""
     around = {
         "before.": OpKey("nor_conv_1x1", key.input, key.input, 1),
         "base.": OpKey("nor_conv_1x1", key.input, key.output, key.stride),
@@ -114,7 +118,7 @@ def build_carrier(key: OpKey, with_op: bool) -> bytes:
 
 
 def errors(space: Space, plan: Plan, measurements: Sequence[Measurement]) -> dict[str, Figure]:
-    """On held-out networks, with the marginal costs among the measurements."""
+    """Held-out errors with the marginal costs among the measurements."""
     nominal_ms = canary_nominal_ms(measurements)
     marginals, networks = [], []
     for measurement in measurements:
@@ -136,7 +140,7 @@ def errors(space: Space, plan: Plan, measurements: Sequence[Measurement]) -> dic
     }
     measured = {role: [network.measured_ms for network in networks if network.role == role] for role in sums}
     base_ms, scale = fit_line(sums["calibration"], measured["calibration"])
-    predicted = [base_ms + scale * one for one in sums["held_out"]]
+    predicted = [base_ms + scale * total for total in sums["held_out"]]
     assert table.held_out is not None
     n = len(predicted)
     return {

@@ -1,14 +1,17 @@
-"""Fifty runs of each op after three seconds of warm-up (the way of HW-NAS-Bench: Li et al., 2021) against our campaign.
+"""Fifty runs of each op after three seconds of warm-up (Li et al., 2021, HW-NAS-Bench) against our
+campaign.
 
-Both ways measure nas-bench-201 (C=16, one cell per stage, 32 x 32) on this machine, one after the other, and are judged
-on the same held-out networks, measured whole in our rounds; their time counts for neither.
+Both measure nas-bench-201 (C=16, 1 cell per stage, 32 x 32) on this machine in turn. Both are
+judged on the same held-out networks, which our rounds measure; that time counts for neither.
 
-fixed runs: each op of the space, and each of the fixed part, is a network of its own. Its price is the mean of 50 runs
-            in ms. A network's prediction is the sum of the prices of its ops and of the fixed part: `mape_percent`.
-            As a gift (`fitted_mape_percent`), base and scale of that sum are fitted by least squares on the relative
-            errors of the calibration networks that our way measured; their time is not charged to it.
-ours:       the plan's op keys and calibration networks with the preset `quick`, loading and counting of kernels
-            included. Predictions by kernel prices: `ours_mape_percent`; by op prices: `ours_ops_mape_percent`.
+fixed runs: each op of the space and of the fixed part is a network of its own. Its price is the
+            mean of 50 runs in ms. The prediction of a network is the sum of the prices:
+            `mape_percent`. For `fitted_mape_percent`, base and scale of that sum are fitted by
+            least squares on the relative errors of our calibration networks; their time is not
+            charged.
+ours:       the plan's op keys and calibration networks with the preset `quick`, with loading and the
+            count of kernels. Predictions by kernel prices: `ours_mape_percent`; by op prices:
+            `ours_ops_mape_percent`.
 """
 
 import time
@@ -39,7 +42,7 @@ WARM_UP_S = 3.0
 RUNS = 50
 CALIBRATION, HELD_OUT = 20, 40
 PRESET = PRESETS["quick"]
-"""Of our way; the held-out networks are measured with the standard one."""
+"""Of our way. Held-out networks are measured with the preset `standard`."""
 
 
 def run(progress: Progress) -> dict[str, Figure]:
@@ -54,7 +57,7 @@ def run(progress: Progress) -> dict[str, Figure]:
     ours_s = time.monotonic() - start_s
     progress(f"ours: {ours_s:.1f} s")
     held_out = measure_tasks([task for task in plan.tasks if task.role == "held_out"], models, seed=1)
-    counts |= {one.graph: count_graph(one.graph, models) for one in held_out}
+    counts |= {measurement.graph: count_graph(measurement.graph, models) for measurement in held_out}
     keys = (*space.op_keys(), *dict.fromkeys(space.fixed_ops()))
     start_s = time.monotonic()
     prices_ms = {key: fixed_runs_ms(key) for key in keys}
@@ -65,7 +68,7 @@ def run(progress: Progress) -> dict[str, Figure]:
 
 
 def fixed_runs_ms(key: OpKey, warm_up_s: float = WARM_UP_S, runs: int = RUNS) -> float:
-    """Mean of `runs` runs of the op as a network of its own, after `warm_up_s` of running it."""
+    """Mean of `runs` runs of the op as a network of its own, after `warm_up_s` of warm-up."""
     spec = str(ChainGraph(1, key) if key.keeps_shape else ParallelGraph(1, key))
     graph = load_graph(spec, build_graph(parse_graph_spec(spec)), local_runtime())
     end_s = time.monotonic() + warm_up_s
@@ -106,7 +109,7 @@ def compare(
     sums = {role: [add_up(space, genotype, prices_ms) for genotype, _ in ones] for role, ones in networks.items()}
     measured = {role: [ms for _, ms in ones] for role, ones in networks.items()}
     base_ms, scale = fit_line(sums["calibration"], measured["calibration"])
-    on_a_line = [base_ms + scale * one for one in sums["held_out"]]
+    on_a_line = [base_ms + scale * total for total in sums["held_out"]]
     n = len(measured["held_out"])
     by_kernels, by_ops = (None if prices is None else prices.held_out for prices in (table.kernels, table))
     assert by_kernels is not None
@@ -124,13 +127,13 @@ def compare(
 
 
 def add_up(space: Space, genotype: Genotype, prices_ms: Mapping[OpKey, float]) -> float:
-    """Sum of the prices of all that the network executes, the fixed part included."""
+    """Sum of the prices of a network's ops, with the fixed part."""
     counts = space.op_counts(genotype) + Counter(space.fixed_ops())
     return sum(prices_ms[key] * times for key, times in counts.items())
 
 
 def fit_line(sums: Sequence[float], measured: Sequence[float]) -> tuple[float, float]:
-    """(base, scale) with the least squares of relative errors."""
+    """(base, scale) of least squares on relative errors."""
     target = np.array(measured)
     design = np.stack([np.ones(len(sums)), np.array(sums)], axis=1) / target[:, None]
     base, scale = np.linalg.lstsq(design, np.ones(len(sums)), rcond=None)[0]
@@ -138,5 +141,5 @@ def fit_line(sums: Sequence[float], measured: Sequence[float]) -> tuple[float, f
 
 
 def mape_percent(predicted: Sequence[float], measured: Sequence[float]) -> float:
-    """Mean absolute error as a share of what was measured."""
-    return 100 * fmean(abs(one - other) / other for one, other in zip(predicted, measured, strict=True))
+    """Mean absolute error as a share of the measured time."""
+    return 100 * fmean(abs(prediction - time) / time for prediction, time in zip(predicted, measured, strict=True))

@@ -1,8 +1,9 @@
-"""How far additive tables are off that were fitted to published latencies, on architectures that no fit saw.
+"""The error of additive tables that were fitted to published latencies, on held-out architectures.
 
-The 14 device columns of HELP and HW-NAS-Bench (NAS-Bench-201, all 15,625 architectures), each fitted to 60 and to 500
-networks and scored on 1,000 others, three seeds. Nothing here depends on the machine that it runs on. `eyeriss` and
-`fpga` are analytical models: a perfect fit there proves nothing.
+The 14 device columns of HELP and HW-NAS-Bench (NAS-Bench-201, all 15,625 architectures), each
+fitted to 60 and to 500 networks and scored on 1,000 others, with three seeds. The figures do not
+depend on this machine. `eyeriss` and `fpga` are analytical models: a perfect fit there proves
+nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A campaign in this process, with graphs from memory: the agent's own rounds without a server and without a spool."""
+"""A campaign in this process with graphs from memory: the agent's rounds without a server and a
+spool.
+"""
 
 import random
 import time
@@ -26,7 +28,9 @@ def build_models(tasks: Sequence[Task]) -> dict[str, bytes]:
 def measure_tasks(
     tasks: Sequence[Task], models: Mapping[str, bytes], seed: int = 0, preset: Preset = PRESETS["standard"]
 ) -> list[Measurement]:
-    """Measure tasks as a profiling run does, in interleaved rounds beside the canary; in the tasks' order."""
+    """Measure tasks as a profiling run does, in interleaved rounds beside the canary; in the tasks'
+    order.
+    """
     runtime, residence = local_runtime(), Residence()
     canary = load_graph(CANARY, models[CANARY], runtime, MOST_SESSIONS)
     graphs: dict[str, TimedGraph] = {}

@@ -1,11 +1,12 @@
-"""How much memory the agent takes beyond what ONNX Runtime itself needs.
+"""The memory of the agent beyond that of ONNX Runtime.
 
-peak:      the most that `profiler-agent profile` was ever resident with, over a whole run, upload included.
-baseline:  the same of a bare process that imports numpy and ONNX Runtime, opens the canary, and opens, runs and closes
-           each graph of the same plan, one at a time, from its file. It keeps nothing and measures nothing.
+peak:      largest resident set of `profiler-agent profile` over a whole run, with the upload.
+baseline:  the same of a bare process that imports numpy and ONNX Runtime, opens the canary, and opens,
+           runs and closes the graphs of the same plan in turn. It keeps nothing and measures nothing.
 import:    the same of `import numpy, onnxruntime` alone.
 
-The figure is peak - baseline. A run without `--memory-mb` has the graphs of one round open, the bare process one graph.
+The figure is peak - baseline. A run without `--memory-mb` has all graphs of a round open, the bare
+process a single graph.
 """
 
 import re
@@ -26,7 +27,7 @@ LOOK_EVERY_S = 0.01
 
 @dataclass(frozen=True)
 class Case:
-    """One plan."""
+    """A plan."""
 
     name: str
     space: str
@@ -49,7 +50,7 @@ def load(path):
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feeds = {{one.name: numpy.zeros(one.shape, numpy.float32) for one in session.get_inputs()}}
+    feeds = {{input_.name: numpy.zeros(input_.shape, numpy.float32) for input_ in session.get_inputs()}}
     session.run(None, feeds)
     return session
 
@@ -74,7 +75,7 @@ def run(progress: Callable[[str], None]) -> dict[str, Figure]:
 
 
 def profile_peak_mb(stack: Stack, case: Case) -> float:
-    """Peak of one run of the agent, in 10^6 bytes."""
+    """Peak of a run of the agent, in 10^6 bytes."""
     agent = [str(SCRIPTS / "profiler-agent"), "profile", "--lut-url", stack.url, "--device", this_device()]
     counts = ["--calibration", str(case.calibration), "--held-out", str(case.held_out)]
     command = [*agent, "--space", case.space, *case.sizes.split(), *counts]
@@ -91,7 +92,8 @@ def bare_peak_mb(graphs: Path) -> float:
 def peak_mb(command: list[str], words: str = "", environment: dict[str, str] | None = None) -> float:
     """Largest resident set of a command, in 10^6 bytes, by the system's own high-water mark.
 
-    It is read while the command runs: what the system says after its end counts the process that started it too.
+    It is read while the command runs: after its end the system's number includes the starting
+    process.
 
     Raises:
         StackError: it failed.

@@ -1,16 +1,17 @@
-"""How well a table repeats: the same one measured six times, by plain medians and by our rounds, in turns.
+"""The repeatability of a table: six campaigns, by plain medians and by our rounds.
 
-Entries are the 12 op keys of nas-bench-201 (C=16, one cell per stage, 32 x 32) and 12 whole networks. A campaign is a
-process of its own, as a profiling run is. All ways get the same graphs, one way right after the other, so that they
-meet the same machine. Beside all of it a second process computes, four seconds on and four seconds off.
+Entries are the 12 op keys of nas-bench-201 (C=16, 1 cell per stage, 32 x 32) and 12 whole networks.
+A campaign is a process of its own, as a profiling run is. All ways get the same graphs, each right
+after the other, on the same machine. A second process computes all the time, four seconds on and
+four off.
 
-plain:     the median of 100 repeats of the graph back to back, subject after subject, in ms, nothing subtracted.
-same time: the same, with as many repeats as fit into the time that ours took.
-ours:      what the table is made of (`shared.measurements.measurement`): from interleaved rounds of
-           the ratio to the canary, the
-           shorter chain subtracted (which makes it the harder one to repeat).
+plain:     the median of 100 repeats of the graph in ms, back to back, nothing subtracted.
+same time: the same, with as many repeats as fit into the time of ours.
+ours:      the table's way (`shared.measurements.measurement`): interleaved rounds, ratio to the canary,
+           the shorter chain subtracted. The subtraction makes the ratio harder to repeat.
 
-An entry's figure is its coefficient of variation over the six campaigns. Medians over the entries are compared.
+The figure of an entry is its coefficient of variation over the six campaigns. The benchmark
+compares the medians over the entries.
 """
 
 import multiprocessing
@@ -42,12 +43,12 @@ NETWORKS = 12
 PLAIN_REPEATS = 100
 PRESET = PRESETS["standard"]
 NEIGHBOUR_S = 4.0
-"""A campaign takes longer: each meets the neighbour both at work and at rest."""
+"""Shorter than a campaign, so that each campaign has busy and idle phases."""
 
 
 @dataclass(frozen=True)
 class Entries:
-    """One campaign's value of each entry, by each way of measuring it."""
+    """A campaign's value of each entry, by each way."""
 
     ours: list[float]
     plain: list[float]
@@ -80,7 +81,7 @@ def busy_neighbour() -> Iterator[None]:
 
 
 def compute_on_and_off() -> None:
-    """Arithmetic on more than the caches of a core hold, with one thread."""
+    """Arithmetic on more memory than the caches of a core, with a single thread."""
     values = np.ones(1_000_000, np.float32)
     while True:
         end_s = time.monotonic() + NEIGHBOUR_S
@@ -90,7 +91,7 @@ def compute_on_and_off() -> None:
 
 
 def measure_all_ways(plan: Plan, number: int) -> Entries:
-    """One campaign."""
+    """A campaign."""
     models = {spec: build_graph(parse_graph_spec(spec)) for spec in plan.graphs()}
     start_s = time.monotonic()
     ours = measure_ours(plan, models, seed=number)
@@ -127,7 +128,7 @@ def measure_ours(plan: Plan, models: Mapping[str, bytes], seed: int) -> list[flo
 
 
 def repeat_ms(graph: TimedGraph, budget_s: float) -> list[float]:
-    """Repeats back to back: at least 100, and as many more as the time allows."""
+    """Times of repeats back to back: at least 100, and as many more as the time allows."""
     graph.run()
     values_ms: list[float] = []
     end_ns = time.perf_counter_ns() + round(budget_s * 1e9)
@@ -139,7 +140,7 @@ def repeat_ms(graph: TimedGraph, budget_s: float) -> list[float]:
 
 
 def compare(campaigns: Sequence[Entries], names: Sequence[str]) -> dict[str, Figure]:
-    """Figures from the campaigns' entries; the worst one is named."""
+    """Figures from the campaigns' entries, with the name of the worst entry."""
     ours = variation_percent([campaign.ours for campaign in campaigns])
     plain = variation_percent([campaign.plain for campaign in campaigns])
     same_time = variation_percent([campaign.same_time for campaign in campaigns])

@@ -1,10 +1,10 @@
 """The error of a latency table on networks that no fit used.
 
-Campaigns through a real server and a real agent, with at most 60 networks in each fit: `nas-bench-201`
-(C=16, 32 x 32) with 1 and 5 cells per stage, and 5 cells in int8; `darts` (C=16, 8 cells, 32 x 32);
-`fbnet` at 128 and 224. Tables are scored by kernel prices (`NAME.*`) and by op prices (`NAME.ops.*`),
-with 1 cell per stage by op prices alone. Two cases have simpler predictors beside them, from the same
-measurements.
+Campaigns through a real server and a real agent, with at most 60 networks in each fit:
+`nas-bench-201` (C=16, 32 x 32) with 1 and 5 cells per stage, and 5 cells in int8; `darts` (C=16, 8
+cells, 32 x 32); `fbnet` at 128 and 224. Tables are scored by kernel prices (`NAME.*`) and by op
+prices (`NAME.ops.*`), with 1 cell per stage by op prices alone. Two cases have simpler predictors
+beside them, from the same measurements.
 """
 
 from __future__ import annotations

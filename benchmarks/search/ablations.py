@@ -1,14 +1,18 @@
-"""What each means against collapse brings: the search without it, or with it where it is off by default.
+"""The effect of each measure against collapse: the search without it, or with it if it is off by
+default.
 
-NAS-Bench-201 (16 channels, one cell per stage) on CIFAR-10 (JPEG copy), tables fitted to 60 measured latencies of three
-devices, all in one short search; alphas decide (the space is not scored whole). Two seeds of each.
+NAS-Bench-201 (16 channels, 1 cell per stage) on CIFAR-10 (JPEG copy), with tables fitted to 60
+measured latencies of three devices, in short searches. Alphas decide (the space is not scored
+whole). Two seeds.
 
-hv:         relative hypervolume of the families by true accuracies and latencies (`benchmarks.search.nas_bench_201_truth`)
-tau:        Kendall's tau of the supernet's likelihood with the true accuracy, over the same 100 random networks
-named:      distinct networks among those that alpha finds most probable on a grid of 25 trade-offs
+hv:         relative hypervolume of the families by true accuracies and latencies
+            (`benchmarks.search.nas_bench_201_truth`)
+tau:        Kendall's tau of the supernet's likelihood with the true accuracy, over the same 100 random
+            networks
+named:      distinct networks among the most probable ones of alpha on a grid of 25 trade-offs
 skip_slow, skip_fast: share of skips in alpha at the least and the most weight of latency
 
-No accuracy of the benchmark enters a search. Runs are kept in runs/ablations and gone on with.
+No accuracy of the benchmark enters a search. Runs are kept in runs/ablations and resumed.
 """
 
 from __future__ import annotations
@@ -64,12 +68,12 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "floor": {"exploration": 0.0, "exploration_floor": 0.2},
     "auxiliary_skip": {"auxiliary_skip": 1.0},
 }
-"""`floor` takes the place of the fairly sampled paths, so it is to be read beside `no_exploration`."""
+"""`floor` replaces the fairly sampled paths, so compare it with `no_exploration`."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one search of one variant came to; the docstring of the module explains the fields."""
+    """The result of a search; the docstring of the module explains the fields."""
 
     hv: float
     tau: float
@@ -79,7 +83,7 @@ class Outcome:
 
 
 def run(progress: Progress) -> dict[str, Figure]:
-    """Figures `search.ablations.*`; takes half an hour of one core."""
+    """Figures `search.ablations.*`; takes half an hour on a core."""
     truth = load_truth(DATA / "nas_bench_201")
     figures: dict[str, Figure] = {}
     for variant in VARIANTS:
@@ -105,7 +109,7 @@ def get_run(variant: str, seed: int) -> RunDirectory:
 
 
 def judged(run_directory: RunDirectory, truth: Truth) -> Outcome:
-    """Families, alphas and supernet of a run."""
+    """Judge families, alphas and supernet of a run."""
     if not all(view.family_path.exists() for view in run_directory.views()):
         build_families(run_directory, SilentProgress())
     families = [load_family(view) for view in run_directory.views()]
@@ -123,7 +127,7 @@ def judged(run_directory: RunDirectory, truth: Truth) -> Outcome:
 
 
 def supernet_tau(run_directory: RunDirectory, truth: Truth) -> float:
-    """Of likelihood and true accuracy, both higher where a network is better."""
+    """Kendall's tau of likelihood and true accuracy; both rise with the quality of a network."""
     draws = random.Random(0)
     networks = [SPACE.sample(draws) for _ in range(COMMON_NETWORKS)]
     scores = open_scorer(run_directory).score(networks)

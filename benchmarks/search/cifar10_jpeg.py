@@ -1,6 +1,6 @@
-"""The JPEG copy of CIFAR-10 in CIFAR-10's own binary form, which `search` reads.
+"""The JPEG copy of CIFAR-10 in CIFAR-10's binary form, which `search` reads.
 
-The copy is lossy (32.4 dB against the originals): figures obtained with it say "CIFAR-10, JPEG copy".
+The copy is lossy (32.4 dB against the originals). Its figures say "CIFAR-10, JPEG copy".
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ TRAINING_FILES = 5
 
 
 def write_cifar10(source: Path, target: Path) -> Path:
-    """Decode the copy into `target`/cifar-10-batches-bin, unless it is there already.
+    """Decode the copy into `target`/cifar-10-batches-bin, unless it is there.
 
-    Args:
-        source: folder of `cifar10_train_jpeg.npz` and `cifar10_test_jpeg.npz`, images sorted by class.
-        target: made where it is missing. Training images are shuffled, always in the same way.
+    Args: source: folder of `cifar10_train_jpeg.npz` and `cifar10_test_jpeg.npz`, images sorted by
+        class. target: made if missing. Training images are always shuffled in the same way.
 
     Returns:
         The folder to give to `search --data-dir`.

@@ -1,8 +1,8 @@
 """The family that a search finds on Fashion-MNIST for this machine, in the space of the demo.
 
-The figures: the number of distinct members, whether their latency rises with the budget, the gaps between
-them, and the number of members of the random baseline. `family_darts` and `family_fbnet` are the other
-spaces.
+The figures: the number of distinct members, whether their latency rises with the budget, the gaps
+between them, and the number of members of the random baseline. `family_darts` and `family_fbnet`
+are the other spaces.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""Fashion-MNIST in `darts` with three cells and 16 channels: networks of a search, trained to the end with three seeds.
+"""Fashion-MNIST in `darts` with 3 cells and 16 channels: networks of a search, trained with three
+seeds.
 
-The sizes are those at which DARTS-CC (Firsov, 2024) gives test accuracies after 300 epochs: .865 to .873 at about 20
-thousand parameters, .92 to .93 at 53 to 115 thousand. 20,954 is the fewest that any network of this skeleton has.
+The sizes are those of DARTS-CC (Firsov, 2024) after 300 epochs: test accuracy .865 to .873 at about
+20 thousand parameters, .92 to .93 at 53 to 115 thousand. No network of this skeleton has fewer than
+20,954.
 
-This machine is profiled and searched for. Which networks are trained was fixed before any was: of what the alphas name
-within each of `SIZES`, a grid of trade-offs asked and the parameters in the place of the latency, the one that the
-search ranks best. The recipe is `search train`'s own for few epochs. What takes minutes is kept in runs/fmnist and gone
-on with.
+This machine is profiled, and the search is for it. The rule for the trained networks was fixed
+before any training: for each of `SIZES`, the best-ranked of the networks that the alphas name on a
+grid of trade-offs, with parameters in place of the latency. The recipe is that of `search train`
+for few epochs. Runs are kept in runs/fmnist and resumed.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ RUNS = Path(__file__).parents[2] / "runs" / "fmnist"
 SPACE = ("--space", "darts", "--resolution", "32", "--channels", "16", "--depth", "3", "--image-channels", "1")
 PRESET, SEEDS, CHOICES, TRADE_OFFS = "quick", 3, 24, 5
 HALF_SIZE = 0.5
-"""Of the epochs, with a quarter of the pixels: more epochs in the same time."""
+"""Share of the epochs with a quarter of the pixels, for more epochs in the same time."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Fewest and most parameters of a network, how long it is trained, what accuracy it should reach."""
+    """Range of a network's parameters, length of its training, bar of its accuracy."""
 
     fewest: int
     most: int
@@ -62,7 +64,7 @@ def run(progress: Progress) -> dict[str, Figure]:
     """Figures `search.fmnist.*`; takes an hour and a half on two cores."""
     run_directory = get_run(progress)
     networks = {name: choose(run_directory, size) for name, size in SIZES.items()}
-    train_side_by_side(run_directory.path, networks, progress)
+    train_in_parallel(run_directory.path, networks, progress)
     figures: dict[str, Figure] = {}
     for name, genotype in networks.items():
         figures |= figures_of(name, run_directory, genotype)
@@ -92,7 +94,7 @@ def _search(stack: Stack, path: Path, progress: Progress) -> None:
 
 
 def choose(run_directory: RunDirectory, size: Size) -> Genotype:
-    """The best-ranked of the networks that the alphas name with so many parameters."""
+    """The best-ranked of the networks that the alphas name within a range of parameters."""
     table = run_directory.table
     decoder = make_decoder(LatencyModel(parameters_as_prices(table)), run_directory.config.confidence)
     alphas = trade_off_log_probabilities(run_directory.hypernetwork(), table, TRADE_OFFS)
@@ -104,7 +106,7 @@ def choose(run_directory: RunDirectory, size: Size) -> Genotype:
 
 
 def parameters_as_prices(table: LatencyTable) -> LatencyTable:
-    """The table with thousands of parameters in the place of milliseconds, exactly."""
+    """The table with thousands of parameters in place of milliseconds."""
     space = table.parsed_space
     prices = tuple(
         replace(price, price_ms=parameter_count(parse_op_key(price.op_key)) / 1000) for price in table.prices
@@ -118,8 +120,8 @@ def parameters_as_prices(table: LatencyTable) -> LatencyTable:
     return replace(counted, base_ms=base)
 
 
-def train_side_by_side(path: Path, networks: Mapping[str, Genotype], progress: Progress) -> None:
-    """Every size with a thread of its own, its seeds one after another.
+def train_in_parallel(path: Path, networks: Mapping[str, Genotype], progress: Progress) -> None:
+    """Train every size in a process with a thread, its seeds in turn.
 
     Raises:
         StackError: a training failed.
@@ -136,7 +138,7 @@ def train_side_by_side(path: Path, networks: Mapping[str, Genotype], progress: P
 
 
 def train_command(path: Path, genotype: Genotype, epochs: int) -> list[str]:
-    """What a user would give."""
+    """The command of a user."""
     space = RunDirectory.open(path).space
     return [
         "search", "train", "--run", str(path), "--genotype", space.format(genotype), "--seeds", str(SEEDS),
@@ -145,12 +147,12 @@ def train_command(path: Path, genotype: Genotype, epochs: int) -> list[str]:
 
 
 def figures_of(name: str, run_directory: RunDirectory, genotype: Genotype) -> dict[str, Figure]:
-    """From what `search train` left."""
+    """Figures from the results of `search train`."""
     size, space = SIZES[name], run_directory.space
     found = [training for training in trainings(run_directory.path) if training["genotype"] == space.format(genotype)]
-    found = [one for one in found if one["settings"]["epochs"] == size.epochs]
-    accuracies = [one["test_accuracy"] / 100 for one in found]
-    seeds = sorted(one["settings"]["seed"] for one in found)
+    found = [training for training in found if training["settings"]["epochs"] == size.epochs]
+    accuracies = [training["test_accuracy"] / 100 for training in found]
+    seeds = sorted(training["settings"]["seed"] for training in found)
     if len(set(seeds)) != SEEDS or len(seeds) != SEEDS:
         raise StackError(f"{run_directory.path} has trainings with seeds {seeds} of {space.format(genotype)}")
     prefix = f"search.fmnist.{name}"
@@ -164,4 +166,4 @@ def figures_of(name: str, run_directory: RunDirectory, genotype: Genotype) -> di
 def trainings(path: Path) -> list[dict[str, Any]]:
     """The descriptions of all finished trainings of a run."""
     described = [json.loads(file.read_text()) for file in sorted(path.glob("trained/*/seed-*/training.json"))]
-    return [one for one in described if one.get("test_accuracy") is not None]
+    return [training for training in described if training.get("test_accuracy") is not None]

@@ -1,8 +1,9 @@
-"""What a start from the supernet's weights saves: `search train --inherit` against random weights, for few epochs.
+"""The worth of the supernet's weights as a start: `search train --inherit` against random weights.
 
-Two members of a family in NAS-Bench-201 (16 channels, one cell per stage, 16 x 16 pixels) on Fashion-MNIST, two seeds
-each, the recipe for short trainings. What the search itself cost is not counted: one search serves every member. Prices
-are multiply-adds: which device the family is for does not matter here. Kept in runs/inherit and gone on with.
+Two members of a family in NAS-Bench-201 (16 channels, 1 cell per stage, 16 x 16 pixels) on
+Fashion-MNIST, two seeds each, few epochs. The cost of the search is not counted: a search serves
+every member. Prices are multiply-adds, because the device does not matter here. Runs are kept in
+runs/inherit and resumed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ STARTS = {"cold": False, "inherited": True}
 
 
 def run(progress: Progress) -> dict[str, Figure]:
-    """Figures `search.inherit.*`; takes half an hour of one core."""
+    """Figures `search.inherit.*`; takes half an hour on a core."""
     run_directory = get_run(progress)
     members = load_family(run_directory).members
     places = [len(members) * (2 * place + 1) // (2 * MEMBERS) for place in range(MEMBERS)]
@@ -76,7 +77,7 @@ def get_run(progress: Progress) -> RunDirectory:
 
 
 def accuracies(run_directory: RunDirectory, genotypes: list[str], epochs: int, inherit: bool) -> list[float]:
-    """Test accuracies (shares) of every network and seed, trained where they are not yet."""
+    """Test accuracies (shares) of every network and seed; missing ones are trained first."""
     found = []
     for genotype in genotypes:
         command = ["search", "train", "--run", str(run_directory.path), "--genotype", genotype]

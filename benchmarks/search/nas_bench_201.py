@@ -1,9 +1,10 @@
 """Families judged by the truth: NAS-Bench-201, 14 device settings, three seeds (`search.nb201.*`).
 
-Searches know latencies of 60 architectures per device and images of CIFAR-10 (`benchmarks.search.nas_bench_201_search`); the
-accuracies after 200 epochs stand in `benchmarks.search.nas_bench_201_truth`, which no search can import. Seeds run side
-by side, one process and one core each, and are stored in runs/nas-bench-201: what was stopped goes on where it was.
-The figures of each device and seed stand in benchmarks/results/nas_bench_201_devices.json.
+Searches know the latencies of 60 architectures per device and the images of CIFAR-10
+(`benchmarks.search.nas_bench_201_search`). The accuracies after 200 epochs are in
+`benchmarks.search.nas_bench_201_truth`, which no search can import. Seeds run in parallel, each in
+a process on a core. Runs are kept in runs/nas-bench-201 and resumed. The figures of each device and
+seed are in benchmarks/results/nas_bench_201_devices.json.
 """
 
 from __future__ import annotations
@@ -43,18 +44,19 @@ from search.process.progress import PlainProgress
 SEEDS = (0, 1, 2)
 PARTS = Path(__file__).parents[1] / "results" / "nas_bench_201_devices.json"
 STRICT_ERROR = 20.0
-"""Percent. The axis of error up to 90 % flatters everyone: hardly a connected cell comes near it."""
+"""Percent. An axis of error up to 90 % flatters every family: hardly a connected cell is near it.
+"""
 RUNGS, BUDGETS = 6, 19
 Values = Sequence[float]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A strategy's family on one device, by the truth; gaps in percentage points.
+    """A strategy's family on a device, by the truth; gaps in percentage points.
 
     Attributes:
-        refused: budgets of the ladder below the smallest bound: no network was promised for them.
-        budgets_met: of those that were not refused, the share that the picked network's true latency keeps.
+        refused: number of the ladder's budgets below the smallest bound, which have no promise.
+        budgets_met: share of the other budgets that the picked network's true latency keeps.
     """
 
     evaluations: int
@@ -78,16 +80,16 @@ def run(progress: Progress) -> dict[str, Figure]:
         results = list(waiting)
     truth = load_truth(DATA / "nas_bench_201")
     judged = [judge_seed(truth, result) for result in results]
-    parts = {str(result.seed): _parts(one) for result, one in zip(results, judged, strict=True)}
+    parts = {str(result.seed): _parts(of_seed) for result, of_seed in zip(results, judged, strict=True)}
     PARTS.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
     measured = [name for name in truth.devices if not has_whole_milliseconds(truth, name)]
     found = figures(judged, measured, [sum(result.minutes.values()) for result in results])
-    asked = {device: judge_family(truth, device, one) for device, one in unseen.result().items()}
+    asked = {device: judge_family(truth, device, found) for device, found in unseen.result().items()}
     return {**found, "search.unseen.gap": unseen_gap(asked, judged[0]["dartscc"])}
 
 
 def judge_seed(truth: Truth, result: SeedResult) -> dict[str, dict[str, Judged]]:
-    """{strategy: {device: judged}} of one seed."""
+    """{strategy: {device: judged}} of a seed."""
     return {
         strategy: {device: judge_family(truth, device, found[strategy]) for device, found in result.families.items()}
         for strategy in STRATEGIES
@@ -95,7 +97,7 @@ def judge_seed(truth: Truth, result: SeedResult) -> dict[str, dict[str, Judged]]
 
 
 def judge_family(truth: Truth, device: str, found: Found) -> Judged:
-    """One strategy's family on one device."""
+    """Judge a strategy's family on a device."""
     names = [member.genotype for member in found.members]
     rungs = [judge(truth, device, ms, name) for ms in budgets_ms(truth, device, RUNGS) for name in picked(found, ms)]
     met = [
@@ -116,7 +118,7 @@ def judge_family(truth: Truth, device: str, found: Found) -> Judged:
 
 
 def picked(found: Found, budget_ms: float) -> list[str]:
-    """The best-ranked network whose bound keeps the budget, as `search pick` has it; none where none does."""
+    """The network that `search pick` names for a budget: the best-ranked within it; or none."""
     within = [choice for choice in found.front if choice.upper_ms <= budget_ms]
     return [min(within, key=lambda choice: choice.rank).genotype] if within else []
 
@@ -133,37 +135,41 @@ def figures(
     """
 
     def devices(strategy: str, value: Callable[[Judged], float]) -> list[list[float]]:
-        return [[value(one) for one in seed[strategy].values()] for seed in judged]
+        return [[value(family) for family in seed[strategy].values()] for seed in judged]
 
     def means(strategy: str, value: Callable[[Judged], float]) -> list[float]:
         return list(map(fmean, devices(strategy, value)))
 
     def hypervolumes(strategy: str) -> list[float]:
-        return means(strategy, lambda one: one.hypervolume)
+        return means(strategy, lambda family: family.hypervolume)
 
     def margin(baseline: str) -> list[float]:
         return [a - b for a, b in zip(hypervolumes("dartscc"), hypervolumes(baseline), strict=True)]
 
     def strict(strategy: str) -> list[float]:
-        return means(strategy, lambda one: one.strict_hypervolume)
+        return means(strategy, lambda family: family.strict_hypervolume)
 
     found = {
         "hv_mean": _over_seeds(hypervolumes("whole"), ">= .988"),
-        "hv_worst": _over_seeds([min(device) for device in devices("whole", lambda one: one.hypervolume)], ">= .980"),
+        "hv_worst": _over_seeds(
+            [min(device) for device in devices("whole", lambda family: family.hypervolume)], ">= .980"
+        ),
         "hv80_mean": _over_seeds(strict("whole"), ">= .957"),
         "dartscc.hv_mean": _over_seeds(hypervolumes("dartscc"), ">= .984"),
-        "dartscc.hv_worst": _over_seeds([min(device) for device in devices("dartscc", lambda one: one.hypervolume)]),
+        "dartscc.hv_worst": _over_seeds(
+            [min(device) for device in devices("dartscc", lambda family: family.hypervolume)]
+        ),
         "dartscc.hv80_mean": _over_seeds(strict("dartscc")),
-        "dartscc.distinct": _fewest(devices("dartscc", lambda one: one.members), ">= 12"),
-        "dartscc.connected": _fewest(devices("dartscc", lambda one: one.connected / one.members), ">= 1"),
-        "dartscc.evaluations": _most(devices("dartscc", lambda one: one.evaluations), "<= 2000"),
+        "dartscc.distinct": _fewest(devices("dartscc", lambda family: family.members), ">= 12"),
+        "dartscc.connected": _fewest(devices("dartscc", lambda family: family.connected / family.members), ">= 1"),
+        "dartscc.evaluations": _most(devices("dartscc", lambda family: family.evaluations), "<= 2000"),
         "margin_random": _margin(margin("random")),
         "margin_nsga2": _margin(margin("nsga2")),
-        "ladder_gap": _over_seeds(means("whole", lambda one: fmean(one.ladder_gaps)), "<= 1", "points"),
-        "ladder_worst": _most(devices("whole", lambda one: max(one.ladder_gaps)), "<= 4", "points"),
-        "ladder_refused": _most(devices("whole", lambda one: one.refused)),
-        "transfer.cifar100": _over_seeds(means("whole", lambda one: one.cifar100), ">= .97"),
-        "transfer.imagenet16_120": _over_seeds(means("whole", lambda one: one.imagenet16_120), ">= .97"),
+        "ladder_gap": _over_seeds(means("whole", lambda family: fmean(family.ladder_gaps)), "<= 1", "points"),
+        "ladder_worst": _most(devices("whole", lambda family: max(family.ladder_gaps)), "<= 4", "points"),
+        "ladder_refused": _most(devices("whole", lambda family: family.refused)),
+        "transfer.cifar100": _over_seeds(means("whole", lambda family: family.cifar100), ">= .97"),
+        "transfer.imagenet16_120": _over_seeds(means("whole", lambda family: family.imagenet16_120), ">= .97"),
         "minutes": _over_seeds(minutes, "<= 30", "min"),
         "budgets_met": _least_met(judged, measured),
     }
@@ -174,8 +180,8 @@ def figures(
 
 
 def unseen_gap(asked: Mapping[str, Judged], in_run: Mapping[str, Judged]) -> Figure:
-    """How much hypervolume devices lose that were not in the run, by the same strategy and seed."""
-    gaps = [in_run[device].hypervolume - one.hypervolume for device, one in asked.items()]
+    """Hypervolume that devices lose outside of the run, by the same strategy and seed."""
+    gaps = [in_run[device].hypervolume - family.hypervolume for device, family in asked.items()]
     return Figure(value=fmean(gaps), n=len(gaps), spread=f"{min(gaps):.4f} to {max(gaps):.4f}", bar="<= .01")
 
 
@@ -188,7 +194,7 @@ def _result(seed: int) -> SeedResult:
 
 
 def _parts(judged: Mapping[str, Mapping[str, Judged]]) -> dict[str, dict[str, object]]:
-    return {strategy: {device: asdict(one) for device, one in each.items()} for strategy, each in judged.items()}
+    return {strategy: {device: asdict(family) for device, family in each.items()} for strategy, each in judged.items()}
 
 
 def _over_seeds(values: Values, bar: str | None = None, unit: str | None = None) -> Figure:
@@ -196,7 +202,7 @@ def _over_seeds(values: Values, bar: str | None = None, unit: str | None = None)
 
 
 def _margin(values: Values) -> Figure:
-    """The bar is the spread over seeds: less than that is luck."""
+    """The bar is the spread over seeds: a smaller margin is luck."""
     return Figure(value=fmean(values), n=len(values), spread=_spread(values), bar=f">= {_spread(values):.5f}")
 
 
@@ -209,7 +215,7 @@ def _most(values: Sequence[Values], bar: str | None = None, unit: str | None = N
 
 
 def _least_met(judged: Sequence[Mapping[str, Mapping[str, Judged]]], measured: Sequence[str]) -> Figure:
-    """Of the device that keeps fewest budgets, over all seeds."""
+    """The share of the device that keeps fewest budgets, over all seeds."""
     shares = {name: fmean(seed["whole"][name].budgets_met for seed in judged) for name in measured}
     worst = min(shares, key=lambda name: shares[name])
     return Figure(value=100 * shares[worst], unit="%", n=BUDGETS * len(judged), spread=f"worst: {worst}", bar=">= 95")

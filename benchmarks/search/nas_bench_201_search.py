@@ -1,15 +1,16 @@
-"""One seed of the NAS-Bench-201 benchmark: tables, supernet and families for every device, by nothing but latencies.
+"""A seed of the NAS-Bench-201 benchmark: tables, supernet and families for every device, from
+latencies alone.
 
     tables     additive, fitted to 60 measured architectures of each device
-    supernet   NAS-Bench-201 with 16 channels and one cell per stage, CIFAR-10 (JPEG copy) pooled to 16 x 16 pixels
-    families   of each device by each strategy, 24 members at most
+    supernet   NAS-Bench-201 with 16 channels and 1 cell per stage, CIFAR-10 (JPEG copy) pooled to 16 x 16
+    families   of each device by each strategy, at most 24 members
 
-A table speaks of the measured networks, which have five cells per stage: its price of an op is that of the op in all
-five cells of a stage. The supernet has one, since the cells of a stage are alike. This module never sees an accuracy of
-the benchmark: `benchmarks.search.nas_bench_201_truth` judges what comes out.
+The measured networks have five cells per stage, so the price of an op is that of the op in all five
+cells. The supernet has a single cell, because the cells of a stage are alike. This module never
+sees an accuracy of the benchmark. `benchmarks.search.nas_bench_201_truth` judges the results.
 
-What takes minutes is kept in runs/nas-bench-201 and gone on with; `python -m benchmarks.search.nas_bench_201_search SEED`
-trains one seed and scores its networks.
+Runs are kept in runs/nas-bench-201 and resumed. `python -m benchmarks.search.nas_bench_201_search
+SEED` trains a seed and scores its networks.
 """
 
 from __future__ import annotations
@@ -71,14 +72,14 @@ SETTINGS: Mapping[str, Any] = {
     "threads": 1,
     "checkpoint_every": 500,
 }
-"""Of the search. Batches and learning rate are twice the default ones: a fifth less time per image on one core."""
+"""Batches and learning rate are twice the default: a fifth less time per image on a core."""
 LOOK = ScoringSettings(untrained_depth=5)
-"""Untrained networks have as many cells as those whose latencies and accuracies were published."""
+"""Untrained networks have as many cells as the published networks."""
 DARTSCC = FamilySettings(per_budget=48, candidates=480, per_further_device=36)
-"""The default, but with four times the candidates for one device and 948 for fourteen; nothing exhaustive."""
+"""Four times the default candidates for a device, 948 for fourteen; nothing exhaustive."""
 NSGA2_POPULATION = 24
 TRAINING = ("search.training.training", "lut_server.transfer.additive_fit", "lut_server.transfer.architectures")
-"""What a trained run follows from, with all that these modules import."""
+"""Modules that decide a trained run, with all their imports."""
 SCORING = ("search.ranking.scoring",)
 SOURCES = """
 import importlib, sys
@@ -88,21 +89,22 @@ for name, module in sorted(sys.modules.items()):
     if name.startswith(("search", "lut_server.calibration.op_calibration", "lut_server.transfer", "shared.spaces")):
         print(module.__file__)
 """
-"""Lists the files of what decides a number. What is left out reads, writes, checks and names."""
+"""Lists the files that decide a number. The others read, write, check and name."""
 
 STRATEGIES = ("whole", "dartscc", "random", "nsga2", "parameters", "random_score")
-"""`whole` is what `search` does by default: it scores every network of so small a space. The three after it evaluate as
-many networks as each other. The last two know every network by its parameter count, or by a random number, alone."""
+"""`whole` is the default of `search`: it scores every network of a small space. The next three
+evaluate the same number of networks. The last two know only a network's parameter count, or a
+random number."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a strategy found for a device.
+    """The result of a strategy for a device.
 
     Attributes:
-        evaluations: distinct networks that the supernet was asked about.
+        evaluations: distinct networks that the supernet scored.
         members: of the family, at most 24.
-        front: all that no other candidate beats in both bound and rank: what a pick for a budget chooses from.
+        front: candidates that no other beats in both bound and rank; picks choose from it.
     """
 
     evaluations: int
@@ -112,7 +114,7 @@ class Found:
 
 @dataclass(frozen=True)
 class SeedResult:
-    """A seed's families, {device: {strategy: found}}, and the minutes that each part took on one core."""
+    """A seed's families, {device: {strategy: found}}, and the minutes of each part on a core."""
 
     seed: int
     minutes: Mapping[str, float]
@@ -144,7 +146,7 @@ def get_run(seed: int, progress: Progress) -> RunDirectory:
 
 
 def get_trained(tables: Sequence[LatencyTable], name: str, seed: int, progress: Progress) -> RunDirectory:
-    """The trained run of a name, with the scores that this code gave its networks so far.
+    """The trained run of a name, with the scores of this code so far.
 
     Raises:
         DataMissing: the published latencies or the images are not on this machine.
@@ -158,7 +160,7 @@ def get_trained(tables: Sequence[LatencyTable], name: str, seed: int, progress: 
 
 
 def ask_about_unseen(seed: int, progress: Progress) -> dict[str, Found]:
-    """What `dartscc` finds for every second device, by its table alone, in a run of the other devices, {device: found}.
+    """Families of `dartscc` for every second device, from its table and a run of the other devices.
 
     Raises:
         DataMissing: the published latencies or the images are not on this machine.
@@ -185,7 +187,7 @@ def identify(modules: Sequence[str], *contents: bytes) -> str:
 
 
 def forget_scores_of(run: RunDirectory, scored_by: str) -> None:
-    """Remove stored scores unless this very code made them; what was trained stays."""
+    """Remove stored scores that other code made; the training stays."""
     mark = run.path / "scored_by.txt"
     if not mark.exists() or mark.read_text(encoding="utf-8") != scored_by:
         (run.path / "scores.json").unlink(missing_ok=True)
@@ -206,7 +208,7 @@ def latency_file() -> Path:
 
 
 def fit_tables(latencies: Path, seed: int, fitted: int = FITTED, space: Space = SPACE) -> list[LatencyTable]:
-    """A table of each device of the file, fitted to as many of its architectures."""
+    """A table of each device of the file, fitted to `fitted` of its architectures."""
     content = latencies.read_bytes()
     tables = []
     for device in latency_columns(content, latencies.name):
@@ -224,7 +226,7 @@ def train(
     progress: Progress,
     settings: Mapping[str, Any],
 ) -> RunDirectory:
-    """One run for all devices, trained to its end; what is there is gone on with."""
+    """A run for all devices, trained to its end; an earlier start is resumed."""
     space = tables[0].parsed_space
     images = load_images("cifar-10", space.resolution, space.image_channels, cifar)
     if not (folder / "config.json").exists():
@@ -263,12 +265,12 @@ def score_everything(run: RunDirectory, progress: Progress) -> None:
 def search_families(
     run: RunDirectory, dartscc: FamilySettings, advance: Callable[[int], None] = lambda n: None
 ) -> dict[str, dict[str, Found]]:
-    """What every strategy finds, {device: {strategy: found}}.
+    """The results of every strategy, {device: {strategy: found}}.
 
     Args:
         run: trained.
-        dartscc: how far `dartscc` looks, and with it its baselines.
-        advance: told how many devices are done.
+        dartscc: settings of `dartscc` and its baselines.
+        advance: takes the number of finished devices.
     """
     silent = SilentProgress()
     decoded = {family.device: family for family in build_families(run, silent, dartscc, LOOK)}
@@ -282,14 +284,14 @@ def search_families(
 
 
 def find(candidates: Sequence[Member], evaluations: int) -> Found:
-    """The family of ranked candidates, chosen as `search` chooses it."""
+    """The family of ranked candidates, by the rule of `search`."""
     return Found(evaluations, tuple(select_members(candidates, FamilySettings.members)), tuple(find_front(candidates)))
 
 
 def ranked_by(candidates: Sequence[Member], values: Sequence[float] | npt.NDArray[np.float64]) -> list[Member]:
-    """The candidates in the order of some values, lowest best, and nothing else known of them.
+    """The candidates ranked by values alone; the lowest is best.
 
-    With the rank in its place, the accuracy says as much as the rank does: members are thinned by ranks alone.
+    The rank also replaces the accuracy, so that ranks alone thin the members.
     """
     return [
         replace(candidate, rank=rank, accuracy=-rank)
@@ -298,7 +300,7 @@ def ranked_by(candidates: Sequence[Member], values: Sequence[float] | npt.NDArra
 
 
 def evolved(view: RunDirectory, evaluations: int) -> list[Member]:
-    """Every network that NSGA-II asks for, ranked as candidates are."""
+    """Every network that NSGA-II evaluates, ranked as candidates."""
     model, confidence, seed = LatencyModel(view.table), view.config.confidence, view.config.seed
     decoder, scorer = EnumerationDecoder(model, confidence), open_scorer(view, LOOK)
     budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, NSGA2_POPULATION)
@@ -314,7 +316,7 @@ def evolved(view: RunDirectory, evaluations: int) -> list[Member]:
 
 def _find_all(view: RunDirectory, everything: Sequence[Member], decoded: Family) -> dict[str, Found]:
     evaluations, draws = len(decoded.candidates), np.random.default_rng(view.config.seed)
-    fewest_last = [draws.uniform(0, 0.5) - one.parameters for one in everything]  # ties are broken at random
+    fewest_last = [draws.uniform(0, 0.5) - member.parameters for member in everything]  # ties are broken at random
     return {
         "whole": find(everything, len(everything)),
         "dartscc": find(decoded.candidates, evaluations),

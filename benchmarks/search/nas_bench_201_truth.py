@@ -1,9 +1,10 @@
-"""The truth about NAS-Bench-201, and how families of networks are judged by it. No search may import this module.
+"""The truth about NAS-Bench-201, and the judgement of families by it. No search may import this
+module.
 
-True are the test accuracies after 200 epochs (NATS-Bench) and the measured latencies (HELP, HW-NAS-Bench) of all 15,625
-architectures. A family is judged by its relative hypervolume: error and latency are scaled to [0, 1] over the
-architectures with an error below 90 %, the reference point is (1, 1), and the family's dominated area is divided by
-that of all architectures.
+True are the test accuracies after 200 epochs (NATS-Bench) and the measured latencies (HELP,
+HW-NAS-Bench) of all 15,625 architectures. The relative hypervolume judges a family. Error and
+latency are scaled to [0, 1] over the architectures with an error below 90 %, and the reference
+point is (1, 1). The area that the family dominates is divided by that of all architectures.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ Floats = npt.NDArray[np.float64]
 
 DATASETS = ("cifar10", "cifar100", "imagenet16_120")
 CHANCE_ERROR = 90.0
-"""Architectures with as large an error (percent) take no part: most of them do not connect input and output."""
+"""Architectures with this error (percent) or more are left out: most are not connected."""
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What was measured of every architecture.
+    """The measurements of every architecture.
 
     Attributes:
         place: index of an architecture's string in the arrays.
@@ -46,22 +47,21 @@ class Truth:
         """Indices of architectures.
 
         Raises:
-            KeyError: one is no architecture of NAS-Bench-201.
+            KeyError: not an architecture of NAS-Bench-201.
         """
         return np.array([self.place[genotype] for genotype in genotypes], dtype=np.intp)
 
     def learns(self, dataset: str) -> npt.NDArray[np.bool_]:
-        """Which architectures do better than chance."""
+        """Whether each architecture is better than chance."""
         return np.asarray(self.error[dataset] < CHANCE_ERROR)
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A budget, and how far a network is from the best possible under it.
+    """A budget, and a network's distance from the best possible network within it.
 
-    Attributes:
-        gap: best true accuracy of any architecture within the budget minus the network's, percentage points.
-        met: whether the network's true latency keeps the budget.
+    Attributes: gap: best true accuracy of any architecture within the budget minus the network's,
+        percentage points. met: whether the network's true latency keeps the budget.
     """
 
     budget_ms: float
@@ -92,7 +92,7 @@ def relative_hypervolume(
     Args:
         truth, device, dataset: to judge by.
         genotypes: of the family.
-        worst_error: where the error axis ends, percent; None: at the largest error below chance.
+        worst_error: end of the error axis, percent; None: the largest error below chance.
     """
     learns = truth.learns(dataset)
     error = _to_unit(truth.error[dataset], learns, worst_error)
@@ -103,7 +103,9 @@ def relative_hypervolume(
 
 
 def hypervolume(points: Floats) -> float:
-    """Area that points (n, 2), both coordinates to be minimised, dominate below the reference (1, 1)."""
+    """Area that points (n, 2), both coordinates to be minimised, dominate below the reference (1,
+    1).
+    """
     inside = points[(points < 1).all(axis=1)]
     area, lowest = 0.0, 1.0
     for x, y in inside[np.lexsort((inside[:, 1], inside[:, 0]))]:
@@ -114,13 +116,15 @@ def hypervolume(points: Floats) -> float:
 
 
 def budgets_ms(truth: Truth, device: str, count: int) -> list[float]:
-    """Budgets at equally spaced quantiles, 5 to 95 %, of the latencies of architectures that learn CIFAR-10."""
+    """Budgets at equally spaced quantiles, 5 to 95 %, of the latencies of architectures that learn
+    CIFAR-10.
+    """
     latency_ms = truth.latency_ms[device][truth.learns("cifar10")]
     return [float(value) for value in np.quantile(latency_ms, np.linspace(0.05, 0.95, count))]
 
 
 def judge(truth: Truth, device: str, budget_ms: float, genotype: str) -> Rung:
-    """How good a network is for a budget, by the truth about CIFAR-10."""
+    """Judge a network for a budget by the truth about CIFAR-10."""
     latency_ms, error = truth.latency_ms[device], truth.error["cifar10"]
     place = truth.place[genotype]
     possible = error[latency_ms <= budget_ms].min()
@@ -128,7 +132,9 @@ def judge(truth: Truth, device: str, budget_ms: float, genotype: str) -> Rung:
 
 
 def has_whole_milliseconds(truth: Truth, device: str) -> bool:
-    """Whether the device's latencies are rounded so: half a millisecond of every difference is then rounding."""
+    """Whether the device's latencies are whole milliseconds: differences then have a large
+    rounding.
+    """
     return bool((truth.latency_ms[device] % 1 == 0).all())
 
 

@@ -1,11 +1,11 @@
-"""What further devices cost a search: ten in one run against one, same settings, on Fashion-MNIST.
+"""The cost of further devices in a search: ten devices against a single device, on Fashion-MNIST.
 
-Tables are fitted to published latencies (HELP and HW-NAS-Bench, through `lut-server import`), so the search is in
-NAS-Bench-201 with five cells per stage. The preset is the shortest: what devices cost does not grow with the training,
-so a longer search has a smaller ratio.
+Tables are fitted to published latencies (HELP and HW-NAS-Bench, through `lut-server import`), so
+the space is NAS-Bench-201 with five cells per stage. The preset is the shortest. The cost of
+devices does not grow with the training, so a longer search has a smaller ratio.
 
-cost_ratio:  of processor seconds of whole `search` commands, all threads together; wall clocks of a shared machine say
-             more about who else was on it. `seconds_one` and `seconds_ten` are of the clock all the same.
+cost_ratio:  of processor seconds of whole `search` commands, all threads together, because other
+             programs change wall clocks. `seconds_one` and `seconds_ten` are wall clock.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run(progress: Progress) -> dict[str, Figure]:
             tens.append(searched(stack, devices, "ten"))
         families = [read_family(stack, "ten", device) for device in devices]
         alone = json.loads((stack.folder / "one" / "family.json").read_text())
-    ratios = [ten.processor_s / one.processor_s for one, ten in zip(ones, tens, strict=True)]
+    ratios = [many.processor_s / few.processor_s for few, many in zip(ones, tens, strict=True)]
     figures = {
         f"search.devices.{what}seconds_{name}": _seconds([getattr(cost, field) for cost in costs])
         for what, field in (("", "wall_s"), ("processor_", "processor_s"))
@@ -68,7 +68,7 @@ def run(progress: Progress) -> dict[str, Figure]:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one `search`: seconds of the clock, and of all processors."""
+    """Wall-clock and processor seconds of a `search`."""
 
     wall_s: float
     processor_s: float
@@ -98,7 +98,7 @@ def _seconds(values: list[float]) -> Figure:
 
 
 def read_family(stack: Stack, name: str, device: str) -> dict[str, list[dict[str, str]]]:
-    """What a run of several devices found for one of them."""
+    """The family that a run of several devices found for a device."""
     found: dict[str, list[dict[str, str]]] = json.loads(
         (stack.folder / name / "devices" / device / "family.json").read_text()
     )

@@ -1,13 +1,15 @@
-"""How many training images per second the default search takes in, against `darts` and `gdas` of this repository.
+"""Training images per second of the default search, against `darts` and `gdas` of this repository.
 
-NAS-Bench-201, 16 channels, 32 x 32 images, five cells per stage and one. The two published methods run as published:
-the soft mixture of all ops (DARTS, first order), a hard sample (GDAS), single precision, one update of the weights and
-one of alpha per 64 images, on the whole resolution. The default search runs with `search`'s own settings: single paths,
-half the resolution, one update of alpha per twelve, in bfloat16 where that is faster here. Two further figures take
-these advantages away one by one: an update of alpha per 64 images, and the whole resolution.
+NAS-Bench-201, 16 channels, 32 x 32 images, with 5 cells per stage and with 1. The two published
+methods run as published: the mixture of all ops (DARTS, first order), a hard sample (GDAS), single
+precision, an update of the weights and an update of alpha per 64 images, at the whole resolution.
+The default search runs with the settings of `search`: single paths, half the resolution, an update
+of alpha per twelve, in bfloat16 if that is faster here. Two further figures remove an advantage
+each: an update of alpha per 64 images, and the whole resolution.
 
-All take turns, round by round, in one process on otherwise idle cores; a ratio is made of one round's neighbours.
-Neither prices nor images change what is computed: prices are multiply-adds, images the digits.
+All take turns in each round, in the same process on idle cores. A ratio compares times of the same
+round. Neither prices nor images change the computation: prices are multiply-adds, images the
+digits.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ UPDATES = {"darts": 3, "gdas": 8, "default": 24, "every_step": 8, "whole_resolut
 
 @dataclass(frozen=True, eq=False)
 class Contestant:
-    """`run` performs so many updates, each of `images` training images."""
+    """`run` performs a number of updates, each of `images` training images."""
 
     name: str
     run: Callable[[int], None]
@@ -65,27 +67,29 @@ def run(progress: Progress) -> dict[str, Figure]:
 
 
 def measured(progress: Progress, space: Space, prefix: str, rounds: int = ROUNDS) -> dict[str, Figure]:
-    """Rates and ratios in one space; bars belong to its depth."""
+    """Rates and ratios in a space; bars belong to its depth."""
     return rate_figures(measured_rates(progress, space, rounds), space.depth, prefix)
 
 
 def measured_rates(progress: Progress, space: Space, rounds: int) -> dict[str, list[float]]:
-    """Images per second of each contestant, one number a round; in a round all are timed one after another."""
+    """Images per second of each contestant in each round. In a round all run in turn."""
     rates: dict[str, list[float]] = {name: [] for name in UPDATES}
     with contestants(space, progress) as running:
-        for one in running:
-            one.run(1)  # the first update is slower: memory is taken, kernels are made
+        for contestant in running:
+            contestant.run(1)  # the first update is slower: memory is taken, kernels are made
         for number in range(rounds):
             progress(f"{space.depth} cells per stage, round {number + 1} of {rounds}")
-            for one in running:
+            for contestant in running:
                 begun_s = time.monotonic()
-                one.run(UPDATES[one.name])
-                rates[one.name].append(UPDATES[one.name] * one.images / (time.monotonic() - begun_s))
+                contestant.run(UPDATES[contestant.name])
+                rates[contestant.name].append(
+                    UPDATES[contestant.name] * contestant.images / (time.monotonic() - begun_s)
+                )
     return rates
 
 
 def rate_figures(rates: Mapping[str, Sequence[float]], depth: int, prefix: str) -> dict[str, Figure]:
-    """Mean rates, and means of the rounds' ratios: within a round the machine is the same for all."""
+    """Mean rates, and means of the ratios of each round."""
     figures = {}
     for name, listed in rates.items():
         bar = AUTHORS_CODES[depth].get(name)
@@ -101,7 +105,7 @@ def rate_figures(rates: Mapping[str, Sequence[float]], depth: int, prefix: str) 
 
 @contextmanager
 def contestants(space: Space, progress: Progress) -> Iterator[list[Contestant]]:
-    """Everything that takes part, on the same images, ready to run."""
+    """All contestants on the same images, ready to run."""
     table, images = nominal_table(space), load_images("digits", space.resolution, space.image_channels)
     half = default_search_resolution(space.resolution)
     precision = choose_precision(space, half, Config.batch_size, progress)
@@ -125,20 +129,20 @@ def contestants(space: Space, progress: Progress) -> Iterator[list[Contestant]]:
 
 
 def repeat(update: Callable[[int], object], count: int) -> None:
-    """Updates with two threads within each operation."""
+    """Updates with two threads in each operation."""
     with torch_threads(THREADS):
         for step in range(count):
             update(step)
 
 
 def go_on(trainer: Trainer, count: int) -> None:
-    """So many further updates of the default search, saving what it has to save."""
+    """Further updates of the default search, with its checkpoints."""
     end = trainer.step + count
     trainer.train(SilentProgress(), lambda: trainer.step >= end)
 
 
 def make_config(table: LatencyTable, images: ImageSet, **settings: int | str) -> Config:
-    """`search`'s settings, from where alpha moves."""
+    """The settings of `search` without the warm-up."""
     return Config(
         tables=references([table]),
         lut_url="http://127.0.0.1:8700",

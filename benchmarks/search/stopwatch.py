@@ -1,4 +1,4 @@
-"""How many minutes the parts of a run took, over however many starts."""
+"""The minutes that each part of a run took, over all its starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECONDS_BETWEEN_TICKS = 5
 
 
 class Stopwatch:
-    """Adds the minutes of a part of a run to those that the part took before it was stopped, however it was.
+    """Adds the minutes of a part of a run to those of its earlier starts.
 
     Args:
         folder: of the run; keeps them in `minutes.json`.
@@ -27,26 +27,26 @@ class Stopwatch:
         self._started_s = self._written_s = time.monotonic()
 
     def tick(self, _: int = 0) -> bool:
-        """To be called often; never asks to stop."""
+        """Call it often. It never asks to stop."""
         if time.monotonic() - self._written_s > SECONDS_BETWEEN_TICKS:
             self.stop()
         return False
 
     def stop(self) -> None:
-        """Write what it took so far."""
+        """Write the minutes so far."""
         self._written_s = time.monotonic()
         minutes = {**self._minutes, self._part: self._before + minutes_since(self._started_s)}
         write_minutes(self._folder, minutes)
 
 
 def read_minutes(folder: Path) -> dict[str, float]:
-    """Of each part of the run in a folder, as far as it got."""
+    """Minutes of each part of the run in a folder."""
     path = folder / "minutes.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def write_minutes(folder: Path, minutes: Mapping[str, float]) -> None:
-    """Of each part of the run in a folder."""
+    """Write the minutes of each part of the run in a folder."""
     write_atomically(folder / "minutes.json", json.dumps(dict(minutes)).encode())
 
 

@@ -1,13 +1,15 @@
-"""Budgets that members keep: this machine profiled and searched for, then one member for each of 20 budgets, measured.
+"""The share of 20 budgets that the picked members keep on this machine.
 
-The budgets are a geometric series from the fastest member's bound to the best-ranked one's, and not the members' own
-bounds, which would flatter the use of a budget. (Members slower than the best-ranked one fill places that the front
-left empty; no pick takes one.) Members are picked, exported and verified as `search ladder` does it, without tuning:
-latency does not depend on the values of the weights.
+This machine is profiled and searched for. The budgets are a geometric series from the bound of the
+fastest member to that of the best-ranked member. The members' own bounds would flatter the use of a
+budget. (Members slower than the best-ranked fill places that the front left empty; no pick takes
+them.) Members are picked, exported and verified as in `search ladder`, without tuning: latency does
+not depend on the values of the weights.
 
-met:           budgets that the shipped file kept. `met_at_first`: without a second network or a second measurement.
-use:           mean of measured / budget: the bound is not to be bought with waste. Its factors: `bound_share`, what
-               the bounds take of the budgets, and `measured_of_bound`.
+met:           budgets that the shipped file kept. `met_at_first`: without a second network or a second
+               measurement.
+use:           mean of measured / budget, so that a bound may not waste it. Its factors: `bound_share`
+               (bound / budget) and `measured_of_bound`.
 """
 
 from __future__ import annotations
@@ -50,14 +52,14 @@ def run(progress: Progress) -> dict[str, Figure]:
 
 
 def series_ms(members: list[dict[str, Any]]) -> list[float]:
-    """Budgets from the smallest bound of a family to that of its best-ranked member: a larger one binds nothing."""
+    """Budgets from the smallest bound of a family to that of its best-ranked member."""
     smallest_ms = min(member["upper_ms"] for member in members)
     best = min(members, key=lambda member: member["rank"])
-    return [float(one) for one in np.geomspace(1.0001 * smallest_ms, best["upper_ms"], BUDGETS)]
+    return [float(budget_ms) for budget_ms in np.geomspace(1.0001 * smallest_ms, best["upper_ms"], BUDGETS)]
 
 
 def figures(rungs: list[dict[str, Any]]) -> dict[str, Figure]:
-    """From the rungs of `ladder.json`."""
+    """Figures from the rungs of `ladder.json`."""
     n = len(rungs)
     use = [rung["measured_ms"] / rung["target_ms"] for rung in rungs]
     at_first = sum(all(attempt["met"] for attempt in rung["attempts"]) for rung in rungs)

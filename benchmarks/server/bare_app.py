@@ -1,6 +1,7 @@
-"""What the server's answers are held against: a bare FastAPI route that returns the bytes of a file, or a bare 304.
+"""The server's yardstick: a bare FastAPI route that returns the bytes of a file, or a bare 304.
 
-`python -m benchmarks.server.bare_app FILE` serves FILE on a free loopback port, with the same uvicorn as lut-server does.
+`python -m benchmarks.server.bare_app FILE` serves FILE on a free loopback port, with lut-server's
+uvicorn.
 """
 
 from __future__ import annotations

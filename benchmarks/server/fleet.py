@@ -1,8 +1,8 @@
-"""Many simulated agents at once: each leases jobs, uploads measurements and hands in results until the time is up.
+"""Many simulated agents at once: each leases jobs, uploads measurements and hands in results.
 
-Two agents serve each device, and where there are several servers they talk to different ones: a job that two could get
-is asked for by two. What an agent would spend measuring it waits (a few seconds; real ones measure for minutes).
-Afterwards the database says what became of every job and of every measurement that was acknowledged.
+Two agents serve each device. With several servers they use different servers, so that two agents
+ask for the same job. In place of a measurement an agent waits some seconds (real agents measure for
+minutes). Afterwards the database shows the fate of every job and of every acknowledged measurement.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ LEASE_S, TIMEOUT_S = 120.0, 30.0
 
 @dataclass
 class Outcome:
-    """What agents saw, and then what the database says.
+    """The view of the agents, and then that of the database.
 
     Attributes:
         uploads_s: time of each upload.
-        errors: by what went wrong.
+        errors: number by kind.
         acknowledged: measurements, by run.
-        leased: how often each job was given out.
+        leased: number of leases of each job.
         finished: ids of jobs whose result was acknowledged.
-        lost_jobs: that are neither queued nor done, or whose acknowledged result is not there.
-        lost_measurements: acknowledged, and not there once.
+        lost_jobs: neither queued nor done, or without their acknowledged result.
+        lost_measurements: acknowledged, but not there exactly once.
     """
 
     uploads_s: list[float] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def held_by_two(self) -> int:
-        """Jobs that were given out more than once, though no lease ran out."""
+        """Jobs with more than one lease, though no lease ran out."""
         return sum(times > 1 for times in self.leased.values())
 
 
@@ -78,7 +78,7 @@ class _Agent:
         return f"run-of-{self.number}"
 
     async def work(self, until_s: float, random_s: random.Random) -> None:
-        """Ask for work, measure, upload and hand in, until the time is up and nothing is held any more."""
+        """Lease, measure, upload and hand in, until the time is up and no job is held."""
         await asyncio.sleep(random_s.uniform(0, self.measures_s[1]))
         uploads = 0
         while time.monotonic() < until_s:
@@ -123,7 +123,7 @@ def simulate(
     seconds: float = SECONDS,
     measures_s: tuple[float, float] = MEASURES_S,
 ) -> Outcome:
-    """Let agents work for a while on servers of one empty database, and check what it holds afterwards."""
+    """Let agents work on servers of an empty database, and check the database afterwards."""
     most = 4 + round(seconds / measures_s[0])
     with opened(url) as store:
         tokens = [create_token(store.tokens, "agent") for _ in range(-(-agents // AGENTS_PER_TOKEN))]
@@ -139,7 +139,7 @@ def simulate(
 
 
 def _prepare(store: Store, agents: int, most: int) -> set[str]:
-    """Devices, runs, and more jobs than can be done; the ids of these."""
+    """Register devices, runs and more jobs than can be done; returns the ids of the jobs."""
     jobs = set()
     for number in range(agents):
         device = f"fleet-{number // 2}"
@@ -192,7 +192,7 @@ def _check(store: Store, jobs: set[str], outcome: Outcome) -> None:
 
 
 def fleet(folder: Path, postgres: PostgresServer) -> dict[str, Figure]:
-    """`server.fleet.sqlite.*` with one server process, `server.fleet.postgresql.*` with two."""
+    """`server.fleet.sqlite.*` with a server process, `server.fleet.postgresql.*` with two."""
     stores = {
         "sqlite": (f"sqlite:///{folder / 'fleet.db'}", 1),
         "postgresql": (postgres.create_database("fleet", "template0"), 2),

@@ -1,7 +1,7 @@
-"""Servers that are killed in the middle of uploads, again and again: what they acknowledged has to be there, once.
+"""Servers that are killed during uploads: each acknowledged measurement must be there exactly once.
 
-`kill -9` ends a server at a random moment; the next one starts on the same database. The uploaders note what was
-acknowledged, send the batch again whose answer they did not see, and go on.
+`kill -9` ends a server at a random moment, and the next server starts on the same database. The
+uploaders note each acknowledgement, send a batch without an answer again, and continue.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LONGEST_LIFE_S = 0.4
 
 @dataclass
 class Uploads:
-    """What the uploaders of one database know: content hashes of acknowledged measurements, by run and id."""
+    """Content hashes of a database's acknowledged measurements, by run and id."""
 
     acknowledged: dict[tuple[str, str], str] = field(default_factory=dict)
     refused: list[bytes] = field(default_factory=list)
@@ -50,13 +50,13 @@ class Uploads:
 
 @dataclass(frozen=True)
 class Remains:
-    """What is left after all kills.
+    """The database after all kills.
 
     Attributes:
-        acknowledged: measurements that a server said it stored.
-        lost: of these, not there with their content.
-        doubled: there more than once.
-        is_sound: whether SQLite finds nothing wrong with itself; None for PostgreSQL, which was not killed.
+        acknowledged: measurements that a server acknowledged.
+        lost: those that are missing or have other content.
+        doubled: those that are there more than once.
+        is_sound: result of SQLite's integrity check; None for PostgreSQL, which was not killed.
     """
 
     kills: int
@@ -67,7 +67,7 @@ class Remains:
 
 
 def kill_again_and_again(url: str, log: Path, kills: int = KILLS, seed: int = 0) -> Remains:
-    """Kill servers of an empty database at random moments during uploads, and look at what is left.
+    """Kill servers of an empty database at random moments during uploads, and check the database.
 
     Raises:
         RuntimeError: a server refused an upload, or took none.
@@ -118,7 +118,7 @@ def _upload(uploads: Uploads, run: str, token: str) -> None:
 
 
 def _send(uploads: Uploads, sent: bytes) -> bool:
-    """Send until it is acknowledged; False where it is refused or all is over."""
+    """Send until it is acknowledged; False if it is refused or all is over."""
     while not uploads.over:
         try:
             connection = Connection(uploads.port)
@@ -138,7 +138,7 @@ def _send(uploads: Uploads, sent: bytes) -> bool:
 
 
 def _hashes(run: str, batch: list[Measurement]) -> dict[tuple[str, str], str]:
-    return {(run, one.id): content_hash(one) for one in batch}
+    return {(run, measurement.id): content_hash(measurement) for measurement in batch}
 
 
 def _remains(url: str, uploads: Uploads, kills: int) -> Remains:
@@ -176,15 +176,21 @@ def kill(folder: Path, postgres: PostgresServer) -> dict[str, Figure]:
             zip(urls, pool.map(lambda url: kill_again_and_again(url, folder / "kill.log"), urls.values()), strict=True)
         )
     figures = {
-        "server.kill.lost": Figure(value=sum(one.lost for one in left.values()), n=KILLS * len(left), bar="<= 0"),
-        "server.kill.doubled": Figure(value=sum(one.doubled for one in left.values()), n=KILLS * len(left), bar="<= 0"),
+        "server.kill.lost": Figure(
+            value=sum(remains.lost for remains in left.values()), n=KILLS * len(left), bar="<= 0"
+        ),
+        "server.kill.doubled": Figure(
+            value=sum(remains.doubled for remains in left.values()), n=KILLS * len(left), bar="<= 0"
+        ),
     }
-    for name, one in left.items():
+    for name, remains in left.items():
         figures |= {
-            f"server.kill.{name}.lost": Figure(value=one.lost, n=one.kills, bar="<= 0"),
-            f"server.kill.{name}.doubled": Figure(value=one.doubled, n=one.kills, bar="<= 0"),
-            f"server.kill.{name}.acknowledged": Figure(value=one.acknowledged, n=one.kills),
+            f"server.kill.{name}.lost": Figure(value=remains.lost, n=remains.kills, bar="<= 0"),
+            f"server.kill.{name}.doubled": Figure(value=remains.doubled, n=remains.kills, bar="<= 0"),
+            f"server.kill.{name}.acknowledged": Figure(value=remains.acknowledged, n=remains.kills),
         }
-        if one.is_sound is not None:
-            figures[f"server.kill.{name}.unsound"] = Figure(value=0 if one.is_sound else 1, n=one.kills, bar="<= 0")
+        if remains.is_sound is not None:
+            figures[f"server.kill.{name}.unsound"] = Figure(
+                value=0 if remains.is_sound else 1, n=remains.kills, bar="<= 0"
+            )
     return figures

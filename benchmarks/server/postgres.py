@@ -1,6 +1,8 @@
-"""A real PostgreSQL of its own for tests and benchmarks: Debian's package, a temporary folder, a free loopback port.
+"""A real PostgreSQL for tests and benchmarks: Debian's package, a temporary folder, a free loopback
+port.
 
-PostgreSQL refuses to run as root: there it runs as the package's user `postgres`. Nothing here survives `stop`.
+PostgreSQL refuses to run as root; then it runs as the package's user `postgres`. `stop` removes all
+of it.
 """
 
 from __future__ import annotations
@@ -34,11 +36,11 @@ class PostgresMissing(Exception):
 class PostgresServer:
     """One PostgreSQL that can be stopped and started again.
 
-    Args:
-        durable: flush to disk as in production; off, a crash of the machine would lose data, one of a process not.
+    Args: durable: flush to disk as in production. Off, a crash of the machine loses data, that of a
+        process does not.
 
     Raises:
-        PostgresMissing: this machine cannot run one.
+        PostgresMissing: this machine cannot run PostgreSQL.
     """
 
     def __init__(self, durable: bool = False) -> None:
@@ -55,7 +57,7 @@ class PostgresServer:
             settings.write(f"port = {self.port}\n")
 
     def url(self, database: str = "postgres") -> str:
-        """SQLAlchemy URL of one of its databases."""
+        """SQLAlchemy URL of a database."""
         return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
@@ -73,7 +75,7 @@ class PostgresServer:
         return self.url(name)
 
     def execute(self, statement: str) -> None:
-        """Run one statement outside of a transaction."""
+        """Run a statement outside of a transaction."""
         import psycopg
 
         address = self.url().replace("+psycopg", "")
@@ -103,7 +105,7 @@ def _find_binaries() -> Path:
     found = shutil.which("initdb")
     folders = [Path(found).resolve().parent] if found else []
     folders += sorted(
-        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: _version(one.parent.name), reverse=True
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: _version(path.parent.name), reverse=True
     )
     for folder in folders:
         if all((folder / name).exists() for name in ("initdb", "pg_ctl", "postgres")):

@@ -1,12 +1,11 @@
-"""What the server's benchmarks have in common: server processes, and a client that costs next to nothing.
+"""Server processes and a cheap HTTP client for the benchmarks of the server.
 
-The client speaks HTTP/1.1 over plain sockets with requests that are written beforehand, so that a second goes to the
-server that is measured and not to its client.
+The client speaks HTTP/1.1 over plain sockets and sends prepared requests, so that the time goes to
+the server and not to its client.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -85,7 +84,7 @@ def serving(database_url: str, log: Path) -> Any:
 
 @contextmanager
 def opened(database_url: str) -> Iterator[Store]:
-    """The store itself, for what a benchmark has to prepare and to count."""
+    """The store itself, to prepare a benchmark and to count."""
     store = open_store(database_url)
     try:
         yield store
@@ -94,19 +93,19 @@ def opened(database_url: str) -> Iterator[Store]:
 
 
 def agent_token(database_url: str) -> str:
-    """A token that may do all that an agent and a search do."""
+    """A token with the rights of an agent and a search."""
     with opened(database_url) as store:
         return create_token(store.tokens, "agent", "benchmark")
 
 
 def make_run(run_id: str, device: str = "bench") -> Run:
-    """A run that takes the measurements below."""
+    """The run of the measurements below."""
     plan_id, canary = make_plan(SPACE, 8, 4).id, "canary:conv-v1"
     return Run(run_id, device, RUNTIME, str(SPACE), plan_id, canary, "0", "2026-01-01T00:00:00+00:00", {})
 
 
 def make_measurement(number: int, offset: float = 0.0) -> Measurement:
-    """One of twenty raw values: five rounds of two repeats of the graph and two of the canary."""
+    """A measurement of twenty raw values: five rounds, two repeats each of graph and canary."""
     genotype = SPACE.format(SPACE.fastest())
     times = [0.4 + ((number * 7919 + n * 104729) % 99991) / 99991 + offset for n in range(20)]
     rounds = tuple(Round((a, b), (c, d)) for a, b, c, d in zip(*[iter(times)] * 4, strict=True))
@@ -131,7 +130,7 @@ def request(
 
 
 class Connection:
-    """One kept-alive connection, used for one request at a time."""
+    """A kept-alive connection for a request at a time."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), REQUEST_TIMEOUT_S)
@@ -162,11 +161,6 @@ class Connection:
         self._rest = body[length:]
         return int(head[9:12]), body[:length]
 
-    def ask_json(self, sent: bytes) -> tuple[int, Any]:
-        """Status and parsed body of the answer."""
-        status, body = self.ask(sent)
-        return status, json.loads(body)
-
     def _receive(self) -> bytes:
         received = self._socket.recv(1 << 20)
         if not received:
@@ -175,13 +169,13 @@ class Connection:
 
 
 def answer_length(head: bytes) -> int:
-    """Length of an answer's body by its head."""
+    """Length of an answer's body, from its head."""
     _, found, rest = head.lower().partition(b"content-length:")
     return int(rest.partition(b"\r\n")[0]) if found else 0
 
 
 def requests_per_second(port: int, sent: bytes, seconds: float, connections: int = 8) -> float:
-    """How often a server answers one request on several connections at once; every answer has to be the first's length.
+    """Rate of a request on several connections at once. Every answer must have the first's length.
 
     Raises:
         StackError: the server refuses, or answers otherwise in between.
@@ -205,24 +199,24 @@ def _drive(port: int, sent: bytes, size: int, seconds: float, connections: int) 
     received_bytes, missing = 0, {}
     with selectors.DefaultSelector() as selector:
         for _ in range(connections):
-            one = socket.create_connection(("127.0.0.1", port))
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            one.sendall(sent)
-            selector.register(one, selectors.EVENT_READ, one)
-            missing[one] = size
+            connection = socket.create_connection(("127.0.0.1", port))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(sent)
+            selector.register(connection, selectors.EVENT_READ, connection)
+            missing[connection] = size
         started_s = time.perf_counter()
         while time.perf_counter() - started_s < seconds:
             for key, _ in selector.select(1.0):
-                one = key.data
-                received = len(one.recv(1 << 20))
+                connection = key.data
+                received = len(connection.recv(1 << 20))
                 received_bytes += received
-                missing[one] -= received
-                if received == 0 or missing[one] < 0:
+                missing[connection] -= received
+                if received == 0 or missing[connection] < 0:
                     raise StackError("the server answers otherwise in between")
-                if missing[one] == 0:
-                    missing[one] = size
-                    one.sendall(sent)
+                if missing[connection] == 0:
+                    missing[connection] = size
+                    connection.sendall(sent)
         elapsed_s = time.perf_counter() - started_s
-        for one in missing:
-            one.close()
-    return received_bytes / size / elapsed_s  # parts of answers too: a large one may take longer than the slice
+        for connection in missing:
+            connection.close()
+    return received_bytes / size / elapsed_s  # parts of answers too: a large answer may take longer than the slice

@@ -1,4 +1,4 @@
-"""How fast the server takes measurements and gives tables, against the barest thing that could do it."""
+"""Rates of uploads and tables, as shares of the barest program that could do the same."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DEVICE = "bench"
 BATCHES, BATCH = 10, 2000
 ROUNDS = 7
 SLICES, SECONDS = 21, 0.4
-"""Many short turns: a neighbour that is busy for a moment spoils a few of them, not the median."""
+"""Many short turns, so that a busy moment spoils a few of them and not the median."""
 FEW, MANY = 10_000, 10_000_000
 _INSERT = "INSERT INTO measurements (run, id, content_hash, content) VALUES (?, ?, ?, ?)"
 _FILL = """
@@ -46,7 +46,7 @@ SELECT 'run-' || (n / 1000), 'held_out-' || (n % 1000), printf('%064d', n), ? FR
 
 
 def ingest(folder: Path) -> dict[str, Figure]:
-    """Rows per second over HTTP, and what share that is of `executemany` of the same rows into the same table."""
+    """Rows per second over HTTP, and as a share of `executemany` of the same rows."""
     url = f"sqlite:///{folder / 'ingest.db'}"
     batches = [[make_measurement(n) for n in range(start, start + BATCH)] for start in range(0, BATCHES * BATCH, BATCH)]
     bodies = [batch_body(batch) for batch in batches]
@@ -75,7 +75,7 @@ def ingest(folder: Path) -> dict[str, Figure]:
 
 
 def _bare_seconds(path: Path, url: str, number: int) -> float:
-    """The rows that the server has just stored, into a table with its columns, its index and its modes."""
+    """Seconds to insert the stored rows into a table with the same columns, index and modes."""
     source = sqlite3.connect(url.removeprefix("sqlite:///"))
     columns = "run, id, content_hash, content"
     rows = source.execute(f"SELECT {columns} FROM measurements WHERE run = ? ORDER BY number", (f"run-{number}",))
@@ -100,7 +100,7 @@ def _bare_seconds(path: Path, url: str, number: int) -> float:
 
 
 def make_table(prices: int, networks: int) -> LatencyTable:
-    """A table of made-up numbers, all different and in full length, as measured ones are."""
+    """A table of random numbers with all digits, as in a measured table."""
     rng = np.random.default_rng(0)
     numbers = rng.uniform(0.1, 2.0, (max(prices, networks), 6)).tolist()
     covariance = rng.normal(0.0, 1e-3, (prices + 1, prices + 1))
@@ -123,9 +123,12 @@ def make_table(prices: int, networks: int) -> LatencyTable:
 
 
 def get(folder: Path) -> dict[str, Figure]:
-    """Requests per second of a device's newest table, whole and as 304, as shares of a bare route's."""
+    """Requests per second of a device's newest table, whole and as 304, and as shares of a bare
+    route's.
+    """
     figures = {}
-    # 1,000 entries as a small space has them, a few prices and many networks; and 1,000 prices with their covariance.
+    # 1,000 entries as a small space has them, a few prices and many networks; and 1,000 prices with
+    # their covariance.
     for name, prices, networks in (("", 24, 976), (".covariance", 1000, 0)):
         table = make_table(prices, networks)
         content = folder / f"table{name}.json"
@@ -180,7 +183,7 @@ def growth(folder: Path, progress: Callable[[str], None]) -> dict[str, Figure]:
 
 
 def fill(path: Path, rows: int) -> None:
-    """Put measurements of a thousand a run straight into the database's tables."""
+    """Insert measurements into the database's tables, a thousand per run."""
     content = canonical_json(make_measurement(0)).decode()
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA synchronous = OFF")
@@ -207,7 +210,7 @@ def _time_of(port: int, sent: bytes) -> float:
 
 
 def calibrate() -> dict[str, Figure]:
-    """Seconds for the fit of 200 unknowns, one of them the base, to 400 networks."""
+    """Seconds for the fit of the base and 199 prices to 400 networks."""
     rng = np.random.default_rng(0)
     counts = rng.poisson(1.5, (400, 199)).astype(float)
     true_ms = rng.uniform(0.02, 1.5, 199)

@@ -1,9 +1,10 @@
-"""How the server holds up: uploads and tables against the barest thing that could do it, a full database, the fit.
+"""The load that the server bears: uploads and tables, a full database, the fit, a fleet, kills.
 
-Every share is of two things measured in turns in one run, so that a busy machine slows both. The bare `executemany`
-writes the rows that the server has stored into a table with the same columns, index and modes; the bare FastAPI route
-runs under the same uvicorn and returns the same bytes. What a fleet of agents and what servers that are killed lose is
-counted on SQLite and on a PostgreSQL of its own.
+Every share compares two things that are measured in turns in the same run, so that a busy machine
+slows both. The bare `executemany` writes the stored rows into a table with the same columns, index
+and modes. The bare FastAPI route runs under the same uvicorn and returns the same bytes. Losses
+under a fleet of agents and under killed servers are counted on SQLite and on a PostgreSQL of its
+own.
 """
 
 from __future__ import annotations
