@@ -1,5 +1,4 @@
-"""The benchmarks behind docs/results.md. `python -m benchmarks NAME` runs a benchmark, `make bench`
-all.
+"""The benchmarks of docs/results.md: `python -m benchmarks NAME`, or `make bench` for all.
 
 A benchmark is a function `run(progress: Progress) -> dict[str, Figure]`. `REGISTRY` lists them. The rooms
 are `latency`, `search`, `server` and `devices`.
@@ -51,6 +50,4 @@ COMPOSED: dict[str, tuple[str, ...]] = {
     ),
     "devices": ("devices_install", "devices_web"),
 }
-"""Several benchmarks under a name, with one file of figures. `profiling` takes an hour, `search`
-several.
-"""
+"""Several benchmarks under a name, with a single file of figures."""

@@ -1,5 +1,4 @@
-"""`python -m benchmarks NAME [--json FILE]` runs a benchmark; `python -m benchmarks all` runs all
-of them.
+"""`python -m benchmarks NAME [--json FILE]` runs a benchmark; NAME `all` runs all of them.
 
 A benchmark prints its table, and writes its figures into FILE. `--page` writes
 benchmarks/results/NAME.json and the table in docs/results.md; `all` does so for each benchmark. If

@@ -88,7 +88,6 @@ def parse_bar(bar: str) -> tuple[str, float]:
 # --- where and when
 
 
-
 def measured_here(benchmark: str, figures: Mapping[str, Figure]) -> Report:
     """The report of figures that this machine measured just now."""
     return Report(
@@ -149,7 +148,6 @@ def _cpu_model() -> str | None:
 # --- JSON
 
 
-
 def to_json(report: Report) -> str:
     """The report as text, without fields that are None."""
     return json.dumps(_without_none(dataclasses.asdict(report)), indent=2, allow_nan=False) + "\n"
@@ -186,7 +184,6 @@ def read(path: Path) -> Report:
 
 
 # --- markdown
-
 
 
 def render(report: Report) -> str:

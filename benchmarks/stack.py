@@ -1,5 +1,4 @@
-"""A whole lutnas on this machine: a server on loopback, tokens, and commands of the agent and the
-search.
+"""A whole lutnas on this machine: a server on loopback, tokens, commands of agent and search.
 
 Everything runs as a user would run it: console scripts in processes. The stack stops all its
 processes.
@@ -78,7 +77,7 @@ class Stack:
 
 @contextmanager
 def running_stack(folder: Path) -> Iterator[Stack]:
-    """Start a server with its database in `folder` (kept, so that a second start finds its tables)."""
+    """Start a server with its database in `folder`. A second start finds its tables."""
     folder.mkdir(parents=True, exist_ok=True)
     database = database_url(folder)
     environment = {**os.environ, "LUTNAS_DATABASE_URL": database}

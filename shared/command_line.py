@@ -37,9 +37,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, the two signals raise Interrupted. In a thread other than the main one nothing
-    changes.
-    """
+    """Inside, the two signals raise Interrupted (in the main thread only)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -122,7 +122,7 @@ class UntrustedServer(ServerAway):
 
 
 class ServerRefused(LutnasError):
-    """The server answered with an error. `retry_after_s` is the pause that it asks for, if it does."""
+    """The server answered with an error. `retry_after_s`: the pause that it asks for."""
 
     def __init__(
         self,

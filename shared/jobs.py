@@ -123,9 +123,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """An agent's result, by the kind of the job: a measurement, a run's id, kernels by genotype; or
-    an error.
-    """
+    """An agent's result: a measurement, a run's id or kernels by genotype; or an error."""
 
     measurement: Measurement | None = None
     run: str | None = None

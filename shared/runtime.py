@@ -1,4 +1,4 @@
-"""The runtime as part of a table's identity: everything about the software that changes a latency."""
+"""The runtime: everything about the software that changes a latency. A table's hash holds it."""
 
 from __future__ import annotations
 
@@ -80,9 +80,7 @@ _RUNTIME = re.compile(
 
 
 def runtime_parts(text: str) -> frozenset[str]:
-    """The words that select a runtime: the parts of its string form, and its engine without
-    version.
-    """
+    """The words that select a runtime: parts of its string form, and its engine alone."""
     runtime = parse_runtime(text)
     return frozenset((*text.split("/"), runtime.engine))
 

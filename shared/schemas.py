@@ -29,6 +29,6 @@ DATABASE_REVISION = "0010"
 
 
 def require_schema(what: str, found: object, needed: int | str) -> None:
-    """Raise OtherSchema unless a form has the number that this lutnas reads; None means no number."""
+    """Raise OtherSchema unless a form has the number that this lutnas reads."""
     if found != needed:
         raise OtherSchema(what, found, needed)

@@ -1,6 +1,4 @@
-"""The result of a search, as it is uploaded to the server: the family, and the ladder if there is
-one.
-"""
+"""The result of a search as it is uploaded: the family, and the ladder if there is any."""
 
 from __future__ import annotations
 

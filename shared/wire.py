@@ -42,9 +42,7 @@ def from_wire(kind: type[T], data: Any, where: str = "") -> T:
 
 
 def canonical_json(value: Any) -> bytes:
-    """The canonical bytes of a value: sorted keys, no spaces, no NaN. The same value gives the same
-    bytes.
-    """
+    """The canonical bytes of a value: sorted keys, no spaces, no NaN."""
     return json.dumps(to_wire(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -97,9 +95,7 @@ def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
 
 @functools.cache
 def _fields(kind: type) -> tuple[tuple[str, Any, bool], ...]:
-    """(name, type, whether it is required) of each field. Cached: `get_type_hints` is slower than
-    the rest.
-    """
+    """(name, type, whether required) of each field. Cached, because `get_type_hints` is slow."""
     hints, missing = get_type_hints(kind), dataclasses.MISSING
     return tuple(
         (field.name, hints[field.name], field.default is missing and field.default_factory is missing)

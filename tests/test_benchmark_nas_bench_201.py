@@ -169,7 +169,7 @@ def test_bar_of_a_margin_is_its_spread_over_seeds(truth):
 
 
 def test_unseen_devices_lose_what_the_same_devices_have_in_the_run(truth):
-    better, worse = (judge_family(truth, "board", Found(7, one, one)) for one in (BOTH, BOTH[:1]))
+    better, worse = (judge_family(truth, "board", Found(7, members, members)) for members in (BOTH, BOTH[:1]))
     gap = unseen_gap({"board": worse}, {"board": better, "phone": better})
     assert gap.value == pytest.approx(better.hypervolume - worse.hypervolume)
     assert gap.n == 1
@@ -214,8 +214,8 @@ settings = {**searching.SETTINGS, "search_resolution": 8, "precision": "fp32", *
 run = searching.train(tables, folder, folder / "run", 0, SilentProgress(), settings)
 found = searching.search_families(run, FamilySettings(trade_offs=2, budgets=6, candidates=24))
 for device, strategies in found.items():
-    for strategy, one in strategies.items():
-        print("found", device, strategy, one.evaluations, len(one.members), len(one.front))
+    for strategy, found in strategies.items():
+        print("found", device, strategy, found.evaluations, len(found.members), len(found.front))
 assert any(name.endswith("latency_ms.csv") for name in opened)
 print("accuracies", *(name for name in opened if "accuracy" in name))
 print("judges", *(name for name in sys.modules if "truth" in name))

@@ -1,5 +1,4 @@
-"""A temporary Debian with Python, venv and curl alone: a container if an engine runs, else a
-chroot.
+"""A temporary Debian with Python, venv and curl alone: a container or a chroot.
 
 Its programs reach a server on this machine's loopback address. It gets this machine's settings for
 a package index (proxy, certificates), but not its packages and caches.

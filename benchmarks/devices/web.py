@@ -1,5 +1,4 @@
-"""The error of tables that a browser measures: campaigns through the page, in Chromium, on a
-phone's viewport.
+"""The error of tables from a browser: campaigns in Chromium with the viewport of a phone.
 
 nas-bench-201 with C=8, 1 cell per stage, 32 x 32; 40 networks in the fit, 40 held out; WebAssembly,
 one thread. Each campaign is a browser with an empty profile, paired by a link as a phone is, with

@@ -1,3 +1,1 @@
-"""Benchmarks of the measured numbers: errors of tables, repeatability, memory, other ways of
-measuring.
-"""
+"""Benchmarks of the measured latencies: errors, repeatability, memory, other ways to measure."""

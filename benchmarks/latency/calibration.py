@@ -62,9 +62,7 @@ class Recorded:
 
 
 def run(progress: Callable[[str], None]) -> dict[str, Figure]:
-    """Figures `profiling.active.*`: a campaign of a large pool for each space, then fits; ten
-    minutes.
-    """
+    """Figures `profiling.active.*`: a campaign and its fits for each space; ten minutes."""
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
         return _run(stack, progress)
 

@@ -1,5 +1,4 @@
-"""Fifty runs of each op after three seconds of warm-up (Li et al., 2021, HW-NAS-Bench) against our
-campaign.
+"""Fifty runs of each op after a warm-up (HW-NAS-Bench; Li et al., 2021) against our campaign.
 
 Both measure nas-bench-201 (C=16, 1 cell per stage, 32 x 32) on this machine in turn. Both are
 judged on the same held-out networks, which our rounds measure; that time counts for neither.

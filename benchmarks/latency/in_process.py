@@ -1,6 +1,4 @@
-"""A campaign in this process with graphs from memory: the agent's rounds without a server and a
-spool.
-"""
+"""A campaign in this process: the agent's rounds without a server and a spool."""
 
 import random
 import time
@@ -28,9 +26,7 @@ def build_models(tasks: Sequence[Task]) -> dict[str, bytes]:
 def measure_tasks(
     tasks: Sequence[Task], models: Mapping[str, bytes], seed: int = 0, preset: Preset = PRESETS["standard"]
 ) -> list[Measurement]:
-    """Measure tasks as a profiling run does, in interleaved rounds beside the canary; in the tasks'
-    order.
-    """
+    """Measure tasks in interleaved rounds, as a profiling run does; in the tasks' order."""
     runtime, residence = local_runtime(), Residence()
     canary = load_graph(CANARY, models[CANARY], runtime, MOST_SESSIONS)
     graphs: dict[str, TimedGraph] = {}

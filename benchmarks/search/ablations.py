@@ -1,5 +1,4 @@
-"""The effect of each measure against collapse: the search without it, or with it if it is off by
-default.
+"""The effect of each measure against collapse: the search with and without it.
 
 NAS-Bench-201 (16 channels, 1 cell per stage) on CIFAR-10 (JPEG copy), with tables fitted to 60
 measured latencies of three devices, in short searches. Alphas decide (the space is not scored

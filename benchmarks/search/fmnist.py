@@ -1,5 +1,4 @@
-"""Fashion-MNIST in `darts` with 3 cells and 16 channels: networks of a search, trained with three
-seeds.
+"""Fashion-MNIST in `darts`, 3 cells and 16 channels: networks of a search, trained three times.
 
 The sizes are those of DARTS-CC (Firsov, 2024) after 300 epochs: test accuracy .865 to .873 at about
 20 thousand parameters, .92 to .93 at 53 to 115 thousand. No network of this skeleton has fewer than

@@ -1,5 +1,4 @@
-"""A seed of the NAS-Bench-201 benchmark: tables, supernet and families for every device, from
-latencies alone.
+"""A seed of the NAS-Bench-201 benchmark: tables, supernet and families, from latencies alone.
 
     tables     additive, fitted to 60 measured architectures of each device
     supernet   NAS-Bench-201 with 16 channels and 1 cell per stage, CIFAR-10 (JPEG copy) pooled to 16 x 16

@@ -1,5 +1,4 @@
-"""The truth about NAS-Bench-201, and the judgement of families by it. No search may import this
-module.
+"""The truth about NAS-Bench-201, which judges families. No search may import this module.
 
 True are the test accuracies after 200 epochs (NATS-Bench) and the measured latencies (HELP,
 HW-NAS-Bench) of all 15,625 architectures. The relative hypervolume judges a family. Error and
@@ -103,9 +102,7 @@ def relative_hypervolume(
 
 
 def hypervolume(points: Floats) -> float:
-    """Area that points (n, 2), both coordinates to be minimised, dominate below the reference (1,
-    1).
-    """
+    """Area that points (n, 2), to be minimised, dominate below the reference (1, 1)."""
     inside = points[(points < 1).all(axis=1)]
     area, lowest = 0.0, 1.0
     for x, y in inside[np.lexsort((inside[:, 1], inside[:, 0]))]:
@@ -116,9 +113,7 @@ def hypervolume(points: Floats) -> float:
 
 
 def budgets_ms(truth: Truth, device: str, count: int) -> list[float]:
-    """Budgets at equally spaced quantiles, 5 to 95 %, of the latencies of architectures that learn
-    CIFAR-10.
-    """
+    """Budgets at equally spaced quantiles, 5 to 95 %, of the architectures that learn CIFAR-10."""
     latency_ms = truth.latency_ms[device][truth.learns("cifar10")]
     return [float(value) for value in np.quantile(latency_ms, np.linspace(0.05, 0.95, count))]
 
@@ -132,9 +127,7 @@ def judge(truth: Truth, device: str, budget_ms: float, genotype: str) -> Rung:
 
 
 def has_whole_milliseconds(truth: Truth, device: str) -> bool:
-    """Whether the device's latencies are whole milliseconds: differences then have a large
-    rounding.
-    """
+    """Whether the device's latencies are rounded to whole milliseconds."""
     return bool((truth.latency_ms[device] % 1 == 0).all())
 
 

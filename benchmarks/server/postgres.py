@@ -1,5 +1,4 @@
-"""A real PostgreSQL for tests and benchmarks: Debian's package, a temporary folder, a free loopback
-port.
+"""A real PostgreSQL for tests and benchmarks: Debian's package, a temporary folder, loopback.
 
 PostgreSQL refuses to run as root; then it runs as the package's user `postgres`. `stop` removes all
 of it.

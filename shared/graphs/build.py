@@ -1,6 +1,4 @@
-"""From a graph reference, or a genotype with its weights, to ONNX bytes. The same request gives the
-same bytes.
-"""
+"""From a graph reference, or a genotype with weights, to ONNX bytes; always the same bytes."""
 
 from __future__ import annotations
 
@@ -74,8 +72,7 @@ def build_network(
     batch: int = 1,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A whole network: "input" (batch, image channels, side, side) float32 to "output" (batch,
-    classes) logits.
+    """A whole network: "input" (batch, channels, side, side) float32 to "output" (batch, classes).
 
     Args:
         space: of the genotype.

@@ -1,5 +1,4 @@
-"""From an fp32 graph to a static int8 one: QuantizeLinear and DequantizeLinear around every
-operator (QDQ).
+"""From an fp32 graph to a static int8 graph in QDQ form (QuantizeLinear, DequantizeLinear).
 
 Weights are int8, symmetric, with a scale per output channel. Activations are 8 bits with a scale
 per tensor. Biases are int32; their scale is that of input times weight. A runtime fuses
@@ -178,9 +177,7 @@ class _Quantiser:
             raise InvalidValue("graph", f"the operator {node.op_type} has no int8 form here")
 
     def _absorb(self, name: str) -> str:
-        """The output of the activation that alone reads `name` and is part of its quantisation;
-        else `name`.
-        """
+        """`name`, or the output of the activation that alone reads it and is part of its range."""
         reader = self.reader.get(name)
         if reader is None or reader.op_type not in _ACTIVATIONS or self.readers[name] > 1:
             return name

@@ -70,9 +70,7 @@ def _range(value: Floats) -> Range:
 
 
 def _windows(x: Floats, attributes: Attributes, sides: tuple[int, int], filler: float) -> Floats:
-    """Views of a map under a sliding window: (batch, channels, height, width, window height, window
-    width).
-    """
+    """A map under a sliding window: (batch, channels, height, width, window sides)."""
     top, left, bottom, right = attributes.get("pads") or (0, 0, 0, 0)
     (down, across), (apart_h, apart_w) = attributes.get("strides") or (1, 1), attributes.get("dilations") or (1, 1)
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=filler)

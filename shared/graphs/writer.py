@@ -39,9 +39,7 @@ class GraphWriter:
         groups: int = 1,
         dilation: int = 1,
     ) -> str:
-        """Convolution with "same" padding and, folded into it, the batch norm of the prefix
-        `batch_norm`.
-        """
+        """Convolution with "same" padding, with the batch norm of another prefix folded in."""
         weight = self._weights.get(f"{prefix}.weight")
         inputs = [x]
         if batch_norm is None:
@@ -83,9 +81,7 @@ class GraphWriter:
         return self._node("MaxPool", [x], kernel_shape=[kernel, kernel], strides=[stride, stride], pads=[padding] * 4)
 
     def sum(self, terms: list[str]) -> str:
-        """Element-wise sum in pairs: ONNX Runtime fuses a sum of two into the convolution before
-        it.
-        """
+        """Sum in pairs: ONNX Runtime fuses a sum of two into the convolution before it."""
         total = terms[0]
         for term in terms[1:]:
             total = self._node("Add", [total, term])
@@ -128,9 +124,7 @@ class GraphWriter:
         metadata: Mapping[str, str],
         inputs: Sequence[str] = ("input",),
     ) -> bytes:
-        """The bytes of the graph from its inputs, all of the same shape, to `output`, renamed
-        "output".
-        """
+        """The bytes of the graph; its inputs have the same shape, `output` becomes "output"."""
         for node in self._nodes:
             node.output[:] = ["output" if name == output else name for name in node.output]
             node.input[:] = ["output" if name == output else name for name in node.input]

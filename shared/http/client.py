@@ -1,4 +1,4 @@
-"""The HTTP client of a lut-server. Every failure leaves this module as an error of `shared.errors`."""
+"""The HTTP client of a lut-server. Every failure becomes an error of `shared.errors`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Request and response of active selection: which networks to measure next in the middle of a run."""
+"""Request and response of active selection: which networks to measure next in a run."""
 
 from __future__ import annotations
 

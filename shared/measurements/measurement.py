@@ -1,5 +1,4 @@
-"""A measurement keeps its raw values. Agent and server derive every statistic with the same
-functions.
+"""A measurement keeps its raw values. Agent and server derive the same statistics.
 
 The value of a round is the 5 % quantile of the repeats, divided by that of the canary beside it.
 Other programs slow the upper part of the repeats and hardly the fastest. The drift of the machine
@@ -109,9 +108,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All rounds of a task. The agent makes `id`; the same task of the same run always has the same
-    id.
-    """
+    """All rounds of a task. The agent makes `id` from run and task."""
 
     id: str
     subject: str
@@ -168,9 +165,7 @@ class Measurement:
         return median(quantile(timed.canary_ms) for timed in self.rounds)
 
     def raw_ms(self) -> float:
-        """The subject's time by the clock, with the machine's drift, over rounds as in the
-        estimate.
-        """
+        """The subject's time by the clock, with the machine's drift."""
         values_ms = [timed.ratio(self.divisor) * quantile(timed.canary_ms) for timed in self.rounds]
         return median(values_ms) if self.rounds[0].minus_ms else quiet_mean(values_ms)
 
@@ -236,9 +231,7 @@ def estimate_rounds(rounds: Sequence[Round], divisor: int) -> Estimate:
 
 
 def estimate_quiet_mean(values: Sequence[float]) -> Estimate:
-    """The mean of the faster half with a 95 % interval from the Winsorised variance (Tukey and
-    McLaughlin, 1963).
-    """
+    """The mean of the faster half, with its 95 % interval (Tukey and McLaughlin, 1963)."""
     quiet, n = _quiet(values), len(values)
     middle = math.fsum(quiet) / len(quiet)
     if len(quiet) < 2:
@@ -251,8 +244,7 @@ def estimate_quiet_mean(values: Sequence[float]) -> Estimate:
 
 
 def student_975(freedom: int) -> float:
-    """97.5 % quantile of Student's t: the expansion in 1 / freedom (Abramowitz and Stegun, 1964,
-    26.7.5).
+    """97.5 % quantile of Student's t (Abramowitz and Stegun, 1964, 26.7.5).
 
     Within 3 % from two degrees of freedom on.
     """
@@ -267,8 +259,7 @@ def _quiet(values: Sequence[float]) -> list[float]:
 
 
 def estimate_median(values: Sequence[float]) -> Estimate:
-    """The median with its distribution-free 95 % interval from order statistics (binomial; Hahn and
-    Meeker, 1991).
+    """The median with its 95 % interval from order statistics (Hahn and Meeker, 1991).
 
     With too few values for 95 %, the interval ends at the smallest and the largest value.
     """

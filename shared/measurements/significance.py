@@ -40,9 +40,7 @@ def smallest_p(m: int, n: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number, in the same order: below 0.05 means 5 % false alarms
-    over all.
-    """
+    """p-values corrected for their number: below 0.05 means 5 % false alarms over all."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected, highest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -52,8 +50,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float, float] | None:
-    """The factor from the first sample to the second: the median of all ratios, and its 95 %
-    interval.
+    """The factor from the first sample to the second: median of all ratios, 95 % interval.
 
     With too few values for 95 % (below 4 by 4) the interval is the range of the ratios. None unless
     all values are above zero.
@@ -67,7 +64,7 @@ def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[flo
 
 
 def _skipped(m: int, n: int) -> int:
-    """The ratios outside the interval on each side: the largest k with P(U < k) <= 2.5 %, less 1."""
+    """The ratios outside the interval on each side: largest k with P(U < k) <= 2.5 %, less 1."""
     if m * n > MOST_EXACT_PAIRS:
         k = math.floor(m * n / 2 - _NORMAL_975 * math.sqrt(m * n * (m + n + 1) / 12))
     else:
@@ -76,9 +73,7 @@ def _skipped(m: int, n: int) -> int:
 
 
 def _rank_sum(first: Sequence[float], second: Sequence[float]) -> tuple[float, list[int]]:
-    """Sum of the first sample's ranks (from 1, ties have their mean rank), and the size of every
-    tie.
-    """
+    """Sum of the first sample's ranks (ties have their mean rank), and all sizes of ties."""
     ordered = sorted([(value, True) for value in first] + [(value, False) for value in second])
     total, tie_sizes, seen = 0.0, [], 0
     for _, group in groupby(ordered, key=lambda pair: pair[0]):

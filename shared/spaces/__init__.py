@@ -1,6 +1,4 @@
-"""The search spaces, and their string form
-NAME/rRESOLUTION/cCHANNELS/nDEPTH/kCLASSES/iIMAGE_CHANNELS.
-"""
+"""The search spaces by name, and their string form."""
 
 from __future__ import annotations
 

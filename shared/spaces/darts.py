@@ -1,5 +1,4 @@
-"""The DARTS cell space (Liu, Simonyan and Yang, 2019): normal and reduction cells of four nodes,
-eight primitives.
+"""The DARTS space (Liu et al., 2019): normal and reduction cells, four nodes, eight primitives.
 
 Each edge of both cells is a slot. A derived network keeps two incoming edges per node, with "none"
 elsewhere. `depth` is the number of cells. The two reduction cells are at 1/3 and 2/3 of the depth.
@@ -121,9 +120,7 @@ class Darts(Space):
         )
 
     def fixed_ops(self) -> tuple[OpKey, ...]:
-        """The ops of every network. The preprocessing of a first input is missing: not every
-        network reads it.
-        """
+        """The ops of every network; not every network preprocesses the first input of a cell."""
         stem, classifier = self._ends()
         return (stem, *(self._preprocess_key(cell, 1) for cell in range(self.depth)), classifier)
 
@@ -202,9 +199,7 @@ class Darts(Space):
             yield cell, Shape(channels, side, side), reduces
 
     def _preprocess_key(self, cell: int, place: int) -> OpKey:
-        """The op that gives input `place` of a cell the cell's channels, and its side after a
-        reduction.
-        """
+        """The op that gives input `place` of a cell its channels and, after a reduction, its side."""
         outputs = self._outputs()
         current, source = outputs[cell + 1], outputs[cell + place]
         halves = source.height != current.height

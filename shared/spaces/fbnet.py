@@ -1,5 +1,4 @@
-"""The FBNet space (Wu et al., 2019): layer-wise inverted residual blocks, nine candidates a layer,
-22 layers.
+"""The FBNet space (Wu et al., 2019): a chain of inverted residual blocks, nine candidates each.
 
 `depth` is the number of layers in each of the five repeated stages (4 in the paper: 1 + 5 x 4 + 1
 layers). `channels` scales all widths (16 in the paper). From a side of 96 on the strides are the
@@ -95,9 +94,7 @@ class FBNet(Space):
         )
 
     def _chain(self, layers: list[Step]) -> tuple[Step, ...]:
-        """Stem, layers, head and classifier, each with the output of the step before it as its
-        input.
-        """
+        """Stem, layers, head and classifier; each reads the step before it."""
         stem, head, classifier = self.fixed_ops()
         steps = [Step("stem.", (), stem), *layers, Step("head.", (), head), Step("classifier.", (), classifier)]
         inputs = (INPUT, *(step.name for step in steps))
@@ -124,7 +121,5 @@ class FBNet(Space):
         return 32 if self._is_imagenet_sized() else 8
 
     def _width(self, paper_width: int) -> int:
-        """The paper's width scaled, and rounded to a multiple of 4 (grouped convolutions and NCHWc
-        kernels need it).
-        """
+        """The paper's width scaled to a multiple of 4, as grouped and NCHWc kernels need."""
         return max(4, round(paper_width * self.channels / PAPER_CHANNELS / 4) * 4)

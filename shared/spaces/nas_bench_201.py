@@ -1,5 +1,4 @@
-"""NAS-Bench-201 (Dong and Yang, 2020): a cell of four nodes and six edges, five primitives, three
-stages.
+"""NAS-Bench-201 (Dong and Yang, 2020): a cell of six edges, five primitives, three stages.
 
 A slot decides the same edge in every cell of every stage. A residual block of stride 2 joins two
 stages.
@@ -29,9 +28,7 @@ _STEP = re.compile(r"([a-z0-9_]+)~(\d)")
 
 @dataclass(frozen=True)
 class NasBench201(Space):
-    """The macro skeleton: stem, `depth` cells, residual block, cells, residual block, cells,
-    classifier.
-    """
+    """Stem, three stages of `depth` cells, a residual block after each but the last, classifier."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,8 +74,7 @@ class NasBench201(Space):
         return tuple(i for i, source, target in edges if source in reached and target in needed)
 
     def signature(self, genotype: Genotype) -> str:
-        """The output as an expression without skips and with sorted terms, after the number of its
-        ops.
+        """The output as an expression without skips, terms sorted, after the number of its ops.
 
         The number distinguishes an op that is used twice from two equal ops.
         """

@@ -52,9 +52,7 @@ def _classifier(key: OpKey) -> ParameterShapes:
 
 
 def _skip_connect(key: OpKey) -> ParameterShapes:
-    """Identity, or DARTS' factorized reduction: two 1x1 convolutions of stride 2, half the channels
-    each.
-    """
+    """Identity, or DARTS' factorized reduction: two 1x1 convolutions of stride 2."""
     if key.keeps_shape:
         return {}
     half = (key.output.channels // 2, key.input.channels, 1, 1)
@@ -62,9 +60,7 @@ def _skip_connect(key: OpKey) -> ParameterShapes:
 
 
 def _separable(kernel: int, repeats: int) -> Callable[[OpKey], ParameterShapes]:
-    """`repeats` times ReLU, depthwise convolution, 1x1 convolution, batch norm; the first has the
-    stride.
-    """
+    """`repeats` times ReLU, depthwise and 1x1 convolution, batch norm; the first has the stride."""
 
     def shapes(key: OpKey) -> ParameterShapes:
         before = key.input.channels
@@ -81,9 +77,7 @@ def _separable(kernel: int, repeats: int) -> Callable[[OpKey], ParameterShapes]:
 
 @dataclass(frozen=True, slots=True)
 class InvertedResidual:
-    """FBNet's block: 1x1 convolution (grouped) to `expansion` times the channels, depthwise, 1x1
-    (grouped) back.
-    """
+    """FBNet's block: 1x1 convolution to `expansion` times the channels, depthwise, 1x1 back."""
 
     kernel: int
     expansion: int

@@ -88,19 +88,15 @@ class Space(ABC):
 
     @abstractmethod
     def live_slots(self, genotype: Genotype) -> tuple[int, ...]:
-        """Indices of the slots whose result reaches the output; empty if the network is not
-        connected.
-        """
+        """Indices of the slots that reach the output; empty if nothing connects it to the input."""
 
     @abstractmethod
     def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
-        """The op keys, one per op instance, that a live choice adds to the network ("none" adds
-        nothing).
-        """
+        """The op keys of a live choice, once per op instance; none for "none"."""
 
     @abstractmethod
     def fixed_ops(self) -> tuple[OpKey, ...]:
-        """The op keys, one per op instance, of stem, reductions and head."""
+        """The op keys of stem, reductions and head, once per op instance."""
 
     @abstractmethod
     def fastest(self) -> Genotype:
@@ -112,8 +108,7 @@ class Space(ABC):
 
     @abstractmethod
     def supernet_wiring(self) -> tuple[Step, ...]:
-        """How the ops of all networks are joined: a step with all candidates for each use of a
-        slot.
+        """How the ops of all networks are joined: a step with all candidates per use of a slot.
 
         The names are those of `wiring`, so that a network finds its tensors in a supernet.
         """
@@ -146,7 +141,7 @@ class Space(ABC):
         return bool(self.live_slots(genotype))
 
     def canonical(self, genotype: Genotype) -> Genotype:
-        """The genotype with "none" in every slot that does not reach the output: the same function."""
+        """The genotype with "none" in every dead slot: the same function."""
         live = set(self.live_slots(genotype))
         return Genotype(tuple(c if i in live else "none" for i, c in enumerate(genotype.choices)))
 
@@ -184,8 +179,6 @@ class Space(ABC):
 
 @lru_cache(maxsize=1 << 15)
 def _total(space: Space, genotype: Genotype, cost: Callable[[OpKey], int]) -> int:
-    """Cost of the fixed ops and those that reach the output. Cached: many devices need the same
-    networks.
-    """
+    """Cost of fixed and live ops. Cached: many devices need the same networks."""
     fixed = sum(map(cost, space.fixed_ops()))
     return fixed + sum(cost(key) * n for key, n in space.op_counts(genotype).items())

@@ -1,6 +1,4 @@
-"""How the ops of a network are joined. The ONNX builder and the torch network execute the same
-steps.
-"""
+"""How the ops of a network are joined, for the ONNX builder and the torch network."""
 
 from __future__ import annotations
 
@@ -13,8 +11,7 @@ INPUT = "input"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A value of a network: an op's result, or the sum or concatenation (over channels) of earlier
-    values.
+    """A value of a network: the result of an op, or a join of earlier values.
 
     Attributes:
         name: of the value; for an op also the prefix of its tensors.

@@ -16,9 +16,7 @@ NORMAL_95 = 1.6448536269514722
 
 @dataclass(frozen=True)
 class HeldOutError:
-    """Error on networks that no fit used. Shares are in percent; `bound_*` are of the one-sided 95
-    % bound.
-    """
+    """Error on networks that no fit used, in percent; `bound_*`: of the one-sided 95 % bound."""
 
     networks: int
     mape_percent: float
@@ -74,8 +72,6 @@ class Prediction:
 
 
 def student_4(confidence: float) -> float:
-    """Quantile of Student's t with four degrees of freedom, in closed form (Shaw, 2006); for 0.5 to
-    below 1.
-    """
+    """Quantile of Student's t with four degrees of freedom (Shaw, 2006), from 0.5 to below 1."""
     alpha = math.sqrt(4 * confidence * (1 - confidence))
     return 2 * math.sqrt(max(math.cos(math.acos(min(alpha, 1.0)) / 3) / alpha - 1, 0.0))

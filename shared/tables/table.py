@@ -29,8 +29,7 @@ from shared.wire import content_hash, from_wire
 
 @dataclass(frozen=True)
 class OpPrice:
-    """A row: posterior price with its standard deviation, and measured marginal cost with its
-    interval.
+    """A row: posterior price, and measured marginal cost with its interval.
 
     Attributes:
         isolated_ms: time of the op alone, with the runtime's call and the graph's edges; no price.
@@ -178,7 +177,7 @@ class LatencyTable:
         return measure_command(self.device, self.space)
 
     def _command(self) -> str:
-        """The command that measures what the table lacks. An imported list of ops names no space."""
+        """The command that measures what the table lacks."""
         try:
             return profile_command(self.device, self.parsed_space, self.runtime.precision)
         except WrongUse:

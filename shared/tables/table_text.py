@@ -1,4 +1,4 @@
-"""A latency table as text: the errors of its predictors, and its prices beside the measured costs."""
+"""A latency table as text: errors of its predictors, prices beside measured costs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def align(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def describe_errors(table: LatencyTable) -> str:
-    """Each predictor's error on the held-out networks, the best first; "" for a table without any."""
+    """Each predictor's held-out error, the best first; "" for a table without any."""
     baselines = table.baselines or ()
     errors: list[tuple[str, HeldOutError | BaselineError | None]] = [
         ("kernel prices", table.kernels.held_out if table.kernels else None),
@@ -41,7 +41,7 @@ def describe_errors(table: LatencyTable) -> str:
 
 
 def describe_prices(table: LatencyTable, most: int | None = None) -> str:
-    """Op prices, marginal costs and isolated timings side by side; only the first `most` if given."""
+    """Op prices beside marginal costs and isolated timings; only the first `most` if given."""
     alone = any(price.isolated_ms is not None for price in table.prices)
     rows = [
         (
