@@ -1,7 +1,7 @@
 """The benchmarks of docs/results.md: `python -m benchmarks NAME`, or `make bench` for all.
 
-A benchmark is a function `run(progress: Progress) -> dict[str, Figure]`. `REGISTRY` lists them. The rooms
-are `latency`, `search`, `server` and `devices`.
+A benchmark is a function `run(progress: Progress) -> dict[str, Figure]` that `REGISTRY` names. The
+rooms are `latency`, `search`, `server` and `devices`.
 """
 
 from collections.abc import Callable

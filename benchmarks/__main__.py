@@ -44,13 +44,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Runs benchmarks.")
     names = [*REGISTRY, *COMPOSED, "all"]
     parser.add_argument("name", metavar="NAME", choices=names, help=", ".join(names))
-    parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the figures (not with `all`)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures into FILE (not with `all`)")
     parser.add_argument("--page", action="store_true", help="keep its figures and rewrite its table in docs/results.md")
     arguments = parser.parse_args(argv)
     if arguments.page and arguments.name in COMPOSED:
         parser.error(f"{arguments.name} has no table of its own; its parts have: {', '.join(REGISTRY)}")
     if arguments.name == "all" and arguments.json is not None:
-        parser.error(f"`all` writes one file per benchmark into {RESULTS.relative_to(ROOT)}: leave --json out")
+        parser.error(f"`all` writes a file per benchmark into {RESULTS.relative_to(ROOT)}: leave --json out")
     return arguments
 
 

@@ -54,7 +54,7 @@ def interruptible() -> Iterator[None]:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help starts with the description. A mistake takes one line on stderr."""
+    """A parser whose help starts with the description. A mistake takes a line on stderr."""
 
     def format_help(self) -> str:
         """Description and example, short usage, options by group."""
@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-Commands = argparse._SubParsersAction  # what `add_subparsers` returns
+Commands = argparse._SubParsersAction  # the type of `add_subparsers`
 
 
 def make_parser(name: str, text: str, usage: str | None = None) -> tuple[Parser, Commands[Parser]]:
@@ -210,7 +210,7 @@ def _read_token(path: Path) -> str:
         reason = getattr(error, "strerror", None) or "is no text"
         raise InvalidValue("token-file", f"{path}: {reason}") from error
     if len(token.split()) != 1:
-        raise InvalidValue("token-file", f"{path} does not hold one token and nothing else")
+        raise InvalidValue("token-file", f"{path} does not hold a token and nothing else")
     return token
 
 
@@ -225,7 +225,7 @@ class _PrintCompletion(argparse.Action):
 
 
 def _shorten(parser: argparse.ArgumentParser, shtab: ModuleType) -> None:
-    """Keep one line of each command's description; complete file and folder names of options."""
+    """Keep a line of each command's description; complete file and folder names of options."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

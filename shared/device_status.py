@@ -32,7 +32,7 @@ class CampaignProgress:
 
 @dataclass(frozen=True)
 class DeviceStatus:
-    """A device at one moment.
+    """The state of a device.
 
     Attributes:
         temperature_c: of the hottest sensor; None without a readable sensor.

@@ -64,8 +64,7 @@ class BudgetTooSmall(WrongUse):
         digits = 2 - math.floor(math.log10(smallest_ms))
         enough_ms = math.ceil(smallest_ms * 10**digits) / 10**digits  # rounded up, so that this budget is enough
         super().__init__(
-            f"no network meets {budget_ms:g} ms on {device}: the fastest one needs {enough_ms:.3g} ms;"
-            " ask for that or more"
+            f"no network meets {budget_ms:g} ms on {device}: the fastest needs {enough_ms:.3g} ms; ask for that or more"
         )
         self.budget_ms = budget_ms
         self.smallest_ms = smallest_ms

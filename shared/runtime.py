@@ -69,7 +69,7 @@ class Runtime:
 
 
 def check_precision(precision: str, name: str = "precision") -> None:
-    """Raise InvalidValue unless it is a precision; `name` is what the message calls it."""
+    """Raise InvalidValue unless it is a precision; `name` stands in the message."""
     if precision not in PRECISIONS:
         raise InvalidValue(name, f"'{precision}' is none of {', '.join(PRECISIONS)}")
 

@@ -4,9 +4,9 @@ Each form has a single number, and readers accept that number alone. The first n
 before the first release had smaller numbers, or none. Add 1 to the number here with every change to
 the fields of a form or to their meaning.
 
-    form                      where its number stands
+    form                      place of its number
     latency table, plan       `schema` of the JSON
-    run directory             `schema` of config.json, for every file of the folder; `schema` of training.json
+    run directory             `schema` of config.json, for all files; `schema` of training.json
     comparison                `schema` of comparison.json; its folder begins with a run directory
     run file                  `version` of the JSON
     spool of an agent         the file `schema`, for every file of the folder

@@ -74,7 +74,7 @@ def _read_tuple(arguments: tuple[Any, ...], data: Any, where: str) -> tuple[Any,
     _require(isinstance(data, list), where, "a list", data)
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         if arguments[0] is float and set(map(type, data)) <= {float}:
-            return tuple(data)  # raw values are most of what is read
+            return tuple(data)  # most data are raw values
         return tuple(_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     _require(len(data) == len(arguments), where, f"a list of {len(arguments)}", data)
     return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(arguments, data, strict=True)))

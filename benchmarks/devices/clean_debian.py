@@ -39,13 +39,13 @@ class CleanDebian:
     environment: dict[str, str] = field(default_factory=dict)
 
     def command(self, line: str) -> list[str]:
-        """What to start on this machine for a line of shell there."""
+        """The command on this machine for a line of shell in it."""
         variables = [f"{name}={value}" for name, value in self.environment.items()]
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return [*self.enter, "env", "-i", path, "HOME=/root", "LANG=C.UTF-8", *variables, "sh", "-c", line]
 
     def run(self, line: str, content: bytes | None = None) -> str:
-        """Run a line of shell to its end; returns what it prints.
+        """Run a line of shell to its end; returns its output.
 
         Raises:
             RuntimeError: it failed.

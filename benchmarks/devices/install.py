@@ -1,10 +1,10 @@
 """The install line on a clean Debian: the time until it is a device, and its size on the disk.
 
-install_seconds:  from the start of the line to the first output of its profile, with pip's cache warm.
-install_mb:       growth of the disk's content from before the line to after the profile, with the spool.
+install_seconds:  from the start of the line to the first output of its profile, with a warm cache.
+install_mb:       growth of the disk's content by line and profile, with the spool.
 first_seconds:    the same time with an empty cache: the packages come over the network.
 table_seconds:    until the table of the device is there, of a small space.
-again_seconds:    the same line again, with nothing to install, until it has found the server's table.
+again_seconds:    the same line again, without an installation, until it has found the table.
 
 The line is the documented line, with curl and a server on loopback. After each time the agent is
 uninstalled by its own script, and the disk must be as before.

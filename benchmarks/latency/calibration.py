@@ -3,13 +3,13 @@
 A campaign measures a pool of networks of a space and held-out networks. All figures are fits to
 these measurements:
 
-active:     kernel prices from n networks of the pool. The first ten are drawn; the rest are chosen by
-            predictive variance, five at a time, as the server chooses; against n drawn at random. The
-            held-out networks are the same, with several seeds.
-baselines:  sums of costs without a fit. The base is the time of the fastest calibration network beyond
-            its ops. The costs are isolated timings (`isolated`), marginal costs from 20 % quantiles by
-            the clock without the canary (`marginal_without_canary`), and marginal costs from plain
-            medians of all repeats by the clock (`plain_medians`).
+active:     kernel prices from n networks of the pool. The first ten are drawn; the rest are chosen
+            by predictive variance, five at a time, as the server chooses; against n drawn at
+            random. The held-out networks are the same, with several seeds.
+baselines:  sums of costs without a fit. The base is the time of the fastest calibration network
+            beyond its ops. The costs are isolated timings (`isolated`), marginal costs from 20 %
+            quantiles by the clock without the canary (`marginal_without_canary`), and marginal
+            costs from plain medians of all repeats by the clock (`plain_medians`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Two ways to the marginal cost of an op that changes the shape, judged on held-out networks.
 
-parallel: (8 parallel copies, each with an input of its own - 2 copies) / 6. A profile measures this.
+parallel: (8 parallel copies, each with its own input - 2 copies) / 6. A profile measures this.
 carrier:  (6 carriers with the op - 6 without it) / 6. A carrier is a 1x1 convolution, a second that
-          changes the shape as the op does, and a third behind. The op's result is added to the second's.
+          changes the shape as the op does, and a third behind. The op is added to the second.
 
 Both are measured in the same campaign, with the chains of all other ops and with whole networks.
 `mape_percent` is the held-out error of base + scale x (sum of marginal costs); base and scale are

@@ -8,8 +8,8 @@ fixed runs: each op of the space and of the fixed part is a network of its own. 
             `mape_percent`. For `fitted_mape_percent`, base and scale of that sum are fitted by
             least squares on the relative errors of our calibration networks; their time is not
             charged.
-ours:       the plan's op keys and calibration networks with the preset `quick`, with loading and the
-            count of kernels. Predictions by kernel prices: `ours_mape_percent`; by op prices:
+ours:       the plan's op keys and calibration networks with the preset `quick`, with loading and
+            the count of kernels. Predictions by kernel prices: `ours_mape_percent`; by op prices:
             `ours_ops_mape_percent`.
 """
 

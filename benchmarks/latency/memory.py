@@ -1,8 +1,8 @@
 """The memory of the agent beyond that of ONNX Runtime.
 
 peak:      largest resident set of `profiler-agent profile` over a whole run, with the upload.
-baseline:  the same of a bare process that imports numpy and ONNX Runtime, opens the canary, and opens,
-           runs and closes the graphs of the same plan in turn. It keeps nothing and measures nothing.
+baseline:  the same of a bare process that imports numpy and ONNX Runtime, opens the canary, and
+           opens, runs and closes the graphs of the same plan in turn. It keeps no result.
 import:    the same of `import numpy, onnxruntime` alone.
 
 The figure is peak - baseline. A run without `--memory-mb` has all graphs of a round open, the bare

@@ -7,8 +7,8 @@ four off.
 
 plain:     the median of 100 repeats of the graph in ms, back to back, nothing subtracted.
 same time: the same, with as many repeats as fit into the time of ours.
-ours:      the table's way (`shared.measurements.measurement`): interleaved rounds, ratio to the canary,
-           the shorter chain subtracted. The subtraction makes the ratio harder to repeat.
+ours:      the table's way (`shared.measurements.measurement`): interleaved rounds, ratio to the
+           canary, the shorter chain subtracted. The subtraction makes the ratio harder to repeat.
 
 The figure of an entry is its coefficient of variation over the six campaigns. The benchmark
 compares the medians over the entries.

@@ -6,8 +6,7 @@ whole). Two seeds.
 
 hv:         relative hypervolume of the families by true accuracies and latencies
             (`benchmarks.search.nas_bench_201_truth`)
-tau:        Kendall's tau of the supernet's likelihood with the true accuracy, over the same 100 random
-            networks
+tau:        Kendall's tau of the supernet's likelihood with the true accuracy, over 100 networks
 named:      distinct networks among the most probable ones of alpha on a grid of 25 trade-offs
 skip_slow, skip_fast: share of skips in alpha at the least and the most weight of latency
 

@@ -1,7 +1,7 @@
 """A seed of the NAS-Bench-201 benchmark: tables, supernet and families, from latencies alone.
 
     tables     additive, fitted to 60 measured architectures of each device
-    supernet   NAS-Bench-201 with 16 channels and 1 cell per stage, CIFAR-10 (JPEG copy) pooled to 16 x 16
+    supernet   NAS-Bench-201, 16 channels, 1 cell per stage, CIFAR-10 (JPEG copy) pooled to 16 x 16
     families   of each device by each strategy, at most 24 members
 
 The measured networks have five cells per stage, so the price of an op is that of the op in all five
@@ -91,9 +91,10 @@ for name, module in sorted(sys.modules.items()):
 """Lists the files that decide a number. The others read, write, check and name."""
 
 STRATEGIES = ("whole", "dartscc", "random", "nsga2", "parameters", "random_score")
-"""`whole` is the default of `search`: it scores every network of a small space. The next three
-evaluate the same number of networks. The last two know only a network's parameter count, or a
-random number."""
+"""`whole` is the default of `search`: it scores every network of a small space.
+
+The next three evaluate the same number of networks. The last two know only a network's parameter
+count, or a random number."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class SeedResult:
 
 
 def find_families(seed: int, progress: Progress) -> SeedResult:
-    """Every strategy's families of a seed, from its stored run or a new one.
+    """Every strategy's families of a seed, from its stored run or a new run.
 
     Raises:
         DataMissing: the published latencies or the images are not on this machine.
@@ -273,7 +274,7 @@ def search_families(
     """
     silent = SilentProgress()
     decoded = {family.device: family for family in build_families(run, silent, dartscc, LOOK)}
-    whole = {family.device: family for family in build_families(run, silent, None, LOOK)}  # what the run's folder keeps
+    whole = {family.device: family for family in build_families(run, silent, None, LOOK)}  # stays in the run's folder
     found = {}
     for view in run.views():
         device = view.table.device

@@ -75,7 +75,7 @@ class Cost:
 
 
 def searched(stack: Stack, devices: Sequence[str], name: str) -> Cost:
-    """What a whole `search` costs, the start of its process included."""
+    """The cost of a whole `search`, with the start of its process."""
     out = stack.folder / name
     shutil.rmtree(out, ignore_errors=True)
     named = [word for device in devices for word in ("--device", device)]

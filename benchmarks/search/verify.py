@@ -6,10 +6,10 @@ budget. (Members slower than the best-ranked fill places that the front left emp
 them.) Members are picked, exported and verified as in `search ladder`, without tuning: latency does
 not depend on the values of the weights.
 
-met:           budgets that the shipped file kept. `met_at_first`: without a second network or a second
+met:           budgets that the shipped file kept. `met_at_first`: without a second network or
                measurement.
-use:           mean of measured / budget, so that a bound may not waste it. Its factors: `bound_share`
-               (bound / budget) and `measured_of_bound`.
+use:           mean of measured / budget, so that a bound may not waste it. Its factors:
+               `bound_share` (bound / budget) and `measured_of_bound`.
 """
 
 from __future__ import annotations

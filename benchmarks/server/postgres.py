@@ -33,7 +33,7 @@ class PostgresMissing(Exception):
 
 
 class PostgresServer:
-    """One PostgreSQL that can be stopped and started again.
+    """A PostgreSQL that can be stopped and started again.
 
     Args: durable: flush to disk as in production. Off, a crash of the machine loses data, that of a
         process does not.

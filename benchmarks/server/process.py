@@ -36,7 +36,7 @@ RUNTIME = Runtime("onnxruntime", "1.31.0")
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A running server and where it listens."""
+    """A running server and its port."""
 
     process: subprocess.Popen[str]
     port: int

@@ -123,7 +123,7 @@ def make_table(prices: int, networks: int) -> LatencyTable:
 
 
 def get(folder: Path) -> dict[str, Figure]:
-    """Requests per second of a device's newest table and its 304, also as shares of a bare route's."""
+    """Requests per second of a table and of its 304, also as shares of a bare route's."""
     figures = {}
     # 1,000 entries as a small space has them, a few prices and many networks; and 1,000 prices with
     # their covariance.

@@ -30,8 +30,8 @@ def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32") -> byt
     Args:
         spec: canary, chain, parallel ops, kernel or network; an uploaded model cannot be built.
         batch: images per inference; the shapes of a kernel contain it.
-        precision: "fp32", "fp16" or "int8". The canary is always fp32, so that all precisions have the
-            same unit. A kernel's name contains its precision.
+        precision: "fp32", "fp16" or "int8". The canary is always fp32. A kernel's name
+            contains its precision.
 
     Raises:
         InvalidValue: the reference is that of an uploaded model, or the precision is unknown.

@@ -73,13 +73,13 @@ def quantise(
 
     Args:
         model: fp32 ONNX bytes with all weights inside.
-        ranges: lowest and highest value of activations by tensor name (`activation_names`), for example
-            measured on images. A tensor without a range gets that of a random image.
+        ranges: lowest and highest value of activations by tensor name (`activation_names`). A
+            tensor without a range gets that of a random image.
         weight_limit: largest integer of a weight. 64 keeps a processor from saturating that adds
             two products in 16 bits (x86 with AVX2 or AVX-512 but without VNNI).
         integer_inputs: the inputs are uint8 integers already.
         channels_last: inputs and output are maps of (batch, height, width, channels), the layout of
-            integer kernels. A graph without a convolution gets one that changes nothing, because
+            integer kernels. A graph without a convolution gets an identity convolution, because
             runtimes choose that layout for convolutions.
 
     Raises:

@@ -25,7 +25,7 @@ def conv_bn_relu(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
 
 
 def skip_connect(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
-    """Identity, or DARTS' factorized reduction where the shape changes."""
+    """Identity, or DARTS' factorized reduction if the shape changes."""
     if key.keeps_shape:
         return x
     active = writer.relu(x)
@@ -60,7 +60,7 @@ def inverted_residual(block: InvertedResidual) -> Emitter:
 
 
 def skip(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
-    """FBNet's skip: identity, or a 1x1 convolution where the shape changes."""
+    """FBNet's skip: identity, or a 1x1 convolution if the shape changes."""
     return x if key.keeps_shape else conv_bn_relu(writer, x, key, prefix)
 
 

@@ -29,7 +29,7 @@ Attributes = Mapping[str, Any]
 
 
 def random_ranges(graph: onnx.GraphProto) -> dict[str, Range]:
-    """Ranges of all activations of an fp32 graph, by tensor name, for one input of N(0, 1).
+    """Ranges of all activations of an fp32 graph, by tensor name, for an input of N(0, 1).
 
     Raises:
         InvalidValue: an unknown operator.

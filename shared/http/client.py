@@ -51,8 +51,8 @@ class HttpClient:
 
     Every request raises:
         ServerAway: no server answers (UntrustedServer: its certificate is not trusted).
-        ServerRefused: the server refuses (AccessDenied, NotFound, Conflict for 401/403, 404, 409), or
-            the response is not that of a lut-server (code "foreign").
+        ServerRefused: the server refuses (AccessDenied for 401 and 403, NotFound for 404, Conflict
+            for 409), or the response is not that of a lut-server (code "foreign").
     """
 
     role: ClassVar[str]
@@ -76,7 +76,9 @@ class HttpClient:
         try:
             self._http = httpx.Client(base_url=base, headers=headers, transport=transport, verify=trusted)
         except (ImportError, ValueError, httpx.InvalidURL) as error:  # their text may hold a password
-            raise InvalidValue("proxy", "what HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used") from error
+            raise InvalidValue(
+                "proxy", "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names a proxy that cannot be used"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +153,7 @@ class HttpClient:
         with self._stream("GET", *path, **options) as response:
             data, etag = self._object(response), find_etag(response)
         if etag and etag != content_hash(data):
-            raise CorruptFile(f"a table from {self.url} is not the one that its ETag names ({etag[:12]}); ask again")
+            raise CorruptFile(f"a table from {self.url} does not fit its ETag ({etag[:12]}); ask again")
         return self._read(lambda: read_table(data))
 
     def _value(self, kind: type[T], field: str, answer: Mapping[str, Any]) -> T:

@@ -33,7 +33,7 @@ def find_distrust(url: str, error: BaseException) -> UntrustedServer | None:
     if cause is None:
         return None
     advice = (
-        "ask for one of the names that it has, or start the server with --tls-names NAME"
+        "use a name that it has, or start the server with --tls-names NAME"
         if cause.verify_code in _WRONG_NAME
         else f"if the server made it itself, set {CA_FILE_VARIABLE} or --ca-file to a copy of the ca.pem that"
         " `lut-server serve` names"

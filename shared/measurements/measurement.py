@@ -22,10 +22,10 @@ QUANTILE = 0.05
 """Of the repeats of a round. With 8 to 20 repeats this is just above the fastest. Held-out networks
 were predicted 6 % better than with 20 %."""
 QUIET_ROUNDS = 0.5
-"""Share of a graph's rounds, the fastest, whose mean is its time. Other programs use caches and
-memory and make rounds slower: networks with more weights than a cache holds vary by 5 to 10 %
-between rounds. The mean of the faster half repeats a fifth to a third better than the lower
-quartile."""
+"""Share of a graph's rounds, the fastest, whose mean is its time.
+
+Other programs use caches and memory and slow rounds down: networks with more weights than a cache
+holds vary by 5 to 10 %. This mean repeats a fifth to a third better than the lower quartile."""
 LONGEST_MS = 600_000.0
 MOST_ROUNDS = 1000
 MOST_REPEATS = 1000
@@ -36,14 +36,13 @@ _IDENTITY = re.compile(r"[A-Za-z0-9._:-]{1,80}")
 
 @dataclass(frozen=True)
 class Round:
-    """Raw repeats of one round, in ms.
+    """Raw repeats of a round, in ms.
 
     Attributes:
         graph_ms: of the graph.
-        minus_ms: of the subtracted graph; empty where nothing is subtracted.
+        minus_ms: of the subtracted graph; empty if nothing is subtracted.
         canary_ms: of the canary, before and after.
-        at_s: wall-clock time in seconds since 1970, which shows the rounds that ran together; None if
-            the agent did not send it.
+        at_s: wall-clock time in seconds since 1970, which shows the rounds that ran together.
     """
 
     graph_ms: tuple[float, ...]

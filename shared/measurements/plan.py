@@ -24,8 +24,8 @@ class Task:
 
     Attributes:
         subject: an op key, a genotype in its space's string form, or a kernel.
-        role: "marginal" (an op), "isolated" (an op alone, for comparison), "calibration" (a network of the fit),
-            "held_out" (never in a fit), "verification", "kernel" (a kernel of a runtime).
+        role: "marginal" (an op), "isolated" (an op alone, for comparison), "calibration" (a network
+            of the fit), "held_out" (never in a fit), "verification", "kernel" (of a runtime).
         graph: reference of the timed graph.
         minus: reference of the subtracted graph, or None.
         divisor: copies of the op in `graph` beyond those in `minus`.
@@ -53,7 +53,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """All tasks of one profiling run. `plan.id` is the hash of its content."""
+    """All tasks of a profiling run. `plan.id` is the hash of its content."""
 
     space: str
     tasks: tuple[Task, ...]

@@ -18,7 +18,7 @@ _NORMAL_975 = 1.959963984540054
 
 
 def mann_whitney_p(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p-value of both samples coming from one distribution; 1.0 where a sample is empty.
+    """Two-sided p-value of two samples from the same distribution; 1.0 if a sample is empty.
 
     Exact for few values without ties, else the normal approximation with corrections for ties and
     for continuity.

@@ -199,7 +199,7 @@ class Darts(Space):
             yield cell, Shape(channels, side, side), reduces
 
     def _preprocess_key(self, cell: int, place: int) -> OpKey:
-        """The op that gives input `place` of a cell its channels and, after a reduction, its side."""
+        """The op that gives input `place` of a cell its channels and its side."""
         outputs = self._outputs()
         current, source = outputs[cell + 1], outputs[cell + place]
         halves = source.height != current.height

@@ -156,9 +156,7 @@ class NasBench201(Space):
     def fastest(self) -> Genotype:
         return Genotype(tuple("skip_connect" if edge == (0, NODES - 1) else "none" for edge in EDGES))
 
-    def stage_shapes(self) -> tuple[Shape, Shape, Shape]:
+    def stage_shapes(self) -> tuple[Shape, ...]:
         """Feature maps of the three stages: each halves the side and doubles the channels."""
-        first, second, third = (
-            Shape(self.channels << stage, self.resolution >> stage, self.resolution >> stage) for stage in range(STAGES)
-        )
-        return first, second, third
+        sides = [(self.channels << stage, self.resolution >> stage) for stage in range(STAGES)]
+        return tuple(Shape(channels, side, side) for channels, side in sides)

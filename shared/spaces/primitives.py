@@ -1,4 +1,4 @@
-"""The tensors of every primitive, and what follows from them: parameters and multiply-adds.
+"""The tensors of every primitive, and their numbers of parameters and multiply-adds.
 
 The ONNX builder and the torch modules agree on the tensors' names, those of the torch module's
 `state_dict`. A new primitive needs an entry here, an emitter in `shared.graphs.primitives` and a

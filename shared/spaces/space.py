@@ -123,11 +123,11 @@ class Space(ABC):
 
     @property
     def input_shape(self) -> Shape:
-        """Shape of one input image."""
+        """Shape of an input image."""
         return Shape(self.image_channels, self.resolution, self.resolution)
 
     def check(self, genotype: Genotype) -> None:
-        """Raise InvalidValue unless the genotype chooses one known primitive per slot."""
+        """Raise InvalidValue unless the genotype chooses a known primitive per slot."""
         if len(genotype.choices) != len(self.slots):
             problem = f"{len(genotype.choices)} choices for the {len(self.slots)} slots of {self.name}"
             raise InvalidValue("genotype", problem)
@@ -166,7 +166,7 @@ class Space(ABC):
         return _total(self, genotype, parameter_count)
 
     def multiply_adds(self, genotype: Genotype) -> int:
-        """Multiply-accumulate operations for one image (the papers' FLOPs)."""
+        """Multiply-accumulate operations for an image (the papers' FLOPs)."""
         return _total(self, genotype, multiply_adds)
 
     def sample(self, rng: random.Random) -> Genotype:

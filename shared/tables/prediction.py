@@ -29,9 +29,9 @@ class HeldOutError:
 
 @dataclass(frozen=True)
 class BaselineError:
-    """Error on the held-out networks of a plain sum of costs. It shows what calibration is worth.
+    """Error on the held-out networks of a plain sum of costs, for comparison with calibration.
 
-    latency = `base_ms` + sum over a network's ops of their cost. The base is the time of the fastest
+    latency = `base_ms` + sum of the costs of a network's ops. The base is the time of the fastest
     calibration network beyond its own ops, at least 0.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Prices of kernels that were measured one by one. They predict networks of no measured space.
+"""Prices of single kernels, which predict networks outside of measured spaces.
 
     latency(network) = base + sum over kernels of count x price
 
@@ -24,7 +24,7 @@ FROM_FIT_SHARE = 0.3
 
 @dataclass(frozen=True)
 class SingleKernel:
-    """Price of one kernel with its standard deviation."""
+    """Price of a kernel with its standard deviation."""
 
     kernel: str
     price_ms: float

@@ -1,6 +1,6 @@
 """A device's latency table: op prices with their covariance, and the error on held-out networks.
 
-    latency(network) = base + sum over op keys of count x price   (op keys that reach the output only)
+    latency(network) = base + sum over op keys of count x price     (live op keys)
 
 Base and prices are the mean of a posterior. `covariance` is that of the posterior in ms squared:
 the base first, then the prices. The variance of a prediction is that of the mean plus the spread of

@@ -30,10 +30,10 @@ class TableSource:
         format: an entry of `FORMATS`.
         file: name of the file, without its folder.
         sha256: of the file's bytes.
-        subject: the file's own name for the device: a column, a value of the column `device`, or "".
-        fitted_networks, held_out_networks: how many networks of the file made and scored the prices;
-            0 where the file lists the prices themselves.
-        notes: what was assumed, rounded or left out.
+        subject: the file's name for the device: a column, a value of the column `device`, or "".
+        fitted_networks, held_out_networks: networks that made and scored the prices; 0 if the file
+            lists prices.
+        notes: assumptions, rounding, omissions.
     """
 
     format: str
