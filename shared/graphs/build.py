@@ -92,10 +92,8 @@ def build_network(
     source: Weights = RandomWeights(shapes, seed) if weights is None else GivenWeights(shapes, weights)
     writer = GraphWriter(source)
     logits = _emit_network(writer, space, genotype)
-    image = space.input_shape
-    return writer.model(
-        logits, (batch, image.channels, image.height, image.width), (batch, space.classes), metadata or {}
-    )
+    image = (batch, space.image_channels, space.resolution, space.resolution)
+    return writer.model(logits, image, (batch, space.classes), metadata or {})
 
 
 def network_parameter_shapes(space: Space, genotype: Genotype) -> dict[str, tuple[int, ...]]:
@@ -132,15 +130,14 @@ def _build_ops(keys: tuple[OpKey, ...], batch: int) -> bytes:
     for index, key in enumerate(keys):
         y = _emitter(key)(writer, x, key, f"{index}.")
         x = writer.sum([x, "input"]) if y == x else y
-    return writer.model(x, _input_shape(keys[0], batch), _output_shape(keys[-1], batch), {})
+    return writer.model(x, _sides(keys[0], batch)[0], _sides(keys[-1], batch)[1], {})
 
 
 def _build_parallel(spec: ParallelGraph, batch: int) -> bytes:
     writer = _writer((spec.key,) * spec.copies)
     inputs = tuple(f"input{index}" for index in range(spec.copies))
     outputs = [_emitter(spec.key)(writer, name, spec.key, f"{index}.") for index, name in enumerate(inputs)]
-    total = writer.sum(outputs)
-    return writer.model(total, _input_shape(spec.key, batch), _output_shape(spec.key, batch), {}, inputs)
+    return writer.model(writer.sum(outputs), *_sides(spec.key, batch), {}, inputs)
 
 
 def _writer(keys: tuple[OpKey, ...]) -> GraphWriter:
@@ -156,11 +153,7 @@ def _emitter(key: OpKey) -> Emitter:
     return EMITTERS[key.primitive]
 
 
-def _input_shape(key: OpKey, batch: int) -> tuple[int, ...]:
-    return (batch, key.input.channels, key.input.height, key.input.width)
-
-
-def _output_shape(key: OpKey, batch: int) -> tuple[int, ...]:
-    if key.primitive in ("classifier", "pool_linear"):
-        return (batch, key.output.channels)
-    return (batch, key.output.channels, key.output.height, key.output.width)
+def _sides(key: OpKey, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Dimensions of an op's input and output."""
+    before, after = ((batch, shape.channels, shape.height, shape.width) for shape in (key.input, key.output))
+    return before, after[:2] if key.primitive in ("classifier", "pool_linear") else after
