@@ -24,6 +24,7 @@ from benchmarks import Progress
 from benchmarks.report import Figure
 from benchmarks.search.nas_bench_201_search import (
     DATA,
+    SPACE,
     STRATEGIES,
     Found,
     SeedResult,
@@ -98,7 +99,7 @@ def judge_seed(truth: Truth, result: SeedResult) -> dict[str, dict[str, Judged]]
 
 def judge_family(truth: Truth, device: str, found: Found) -> Judged:
     """Judge a strategy's family on a device."""
-    names = [member.genotype for member in found.members]
+    names = [SPACE.format(member.genotype) for member in found.members]
     rungs = [judge(truth, device, ms, name) for ms in budgets_ms(truth, device, RUNGS) for name in picked(found, ms)]
     met = [
         judge(truth, device, ms, name).met for ms in budgets_ms(truth, device, BUDGETS) for name in picked(found, ms)
@@ -120,7 +121,7 @@ def judge_family(truth: Truth, device: str, found: Found) -> Judged:
 def picked(found: Found, budget_ms: float) -> list[str]:
     """The network that `search pick` names for a budget: the best-ranked within it; or none."""
     within = [choice for choice in found.front if choice.upper_ms <= budget_ms]
-    return [min(within, key=lambda choice: choice.rank).genotype] if within else []
+    return [SPACE.format(min(within, key=lambda choice: choice.rank).genotype)] if within else []
 
 
 def figures(

@@ -38,6 +38,7 @@ from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_st
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import BudgetTooSmall, InvalidValue, Stopped, WrongUse
 from shared.schemas import COMPARISON_SCHEMA
+from shared.spaces import Genotype
 from shared.wire import to_wire
 
 SEEDS = 5
@@ -85,14 +86,13 @@ def run(args: argparse.Namespace) -> None:
     setup = argparse.Namespace(**{**vars(args), "out": out / "setup"})
     there = (setup.out / "config.json").exists()
     directory, images = resume_run(setup, progress) if there else begin_run(setup, progress)
-    decoder = make_decoder(LatencyModel(directory.table), directory.config.confidence)
+    (table,) = directory.tables
+    decoder = make_decoder(LatencyModel(table), directory.config.confidence)
     budgets_ms = tuple(sorted(args.max_latency_ms or spread(decoder.smallest_ms, decoder.largest_ms, args.budgets)))
     if budgets_ms[0] < decoder.smallest_ms:
-        raise BudgetTooSmall(budgets_ms[0], decoder.smallest_ms, directory.table.device)
+        raise BudgetTooSmall(budgets_ms[0], decoder.smallest_ms, table.device)
     with stop_on_signals() as stopped:
-        comparison = Comparison(
-            out, directory.config, directory.table, images, budgets_ms, args.evaluations, progress, stopped
-        )
+        comparison = Comparison(out, directory.config, table, images, budgets_ms, args.evaluations, progress, stopped)
         comparison.claim()
         try:
             units = [comparison.run_unit(one, seed) for seed in range(args.seeds) for one in strategies]
@@ -156,7 +156,7 @@ def write_results(comparison: Comparison, results: Sequence[Result]) -> None:
             name: {field: to_wire(value) for field, value in summary.items()}
             for name, summary in summaries(results).items()
         },
-        "results": to_wire(list(results)),
+        "results": to_wire(list(results), {Genotype: comparison.table.parsed_space.format}),
     }
     path = comparison.path
     write_atomically(path / "comparison.json", json.dumps(content, indent=1).encode() + b"\n")

@@ -33,6 +33,7 @@ from search.retraining.retrain import RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import InvalidValue
+from shared.spaces import Genotype
 
 MEMBERS, SEEDS = 8, 3
 
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         for k in range(args.seeds)
     ]
     images, progress = run.load_images(), working_progress()
-    accuracies: dict[str, list[float]] = {member.genotype: [] for member in members}
+    accuracies: dict[Genotype, list[float]] = {member.genotype: [] for member in members}
     with stop_on_signals() as stopped:
         for settings in every:
             for member in members:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
                 accuracies[member.genotype].append(trained.test_accuracy)
     retrained = [RetrainedMember(member, tuple(accuracies[member.genotype])) for member in members]
     found = diagnose(retrained, every[0].accuracy_kind)
-    write_diagnosis(run.folder, found)
+    write_diagnosis(run.folder, found, run.space)
     write_atomically(run.folder / "report.html", build_report(run).encode())
     print_line(console, f"Kendall's tau with the test accuracy of {len(members)} members, {found.accuracy_kind}:")
     for name, value in agreement_rows(found):

@@ -33,8 +33,8 @@ from search.process.environment import record_environment
 from search.process.interruption import stop_on_signals
 from search.process.progress import Progress, SilentProgress, make_progress
 from search.report import build_report
-from search.runs.run_directory import RunDirectory
-from search.runs.run_tables import require_fp32, require_one_space
+from search.runs.device_run import on_every_device
+from search.runs.run_directory import RunDirectory, require_fp32, require_one_space
 from search.training.precision import choose_precision
 from search.training.tensorboard import TensorBoardLog
 from search.training.training import Trainer
@@ -113,10 +113,10 @@ def run(args: argparse.Namespace) -> None:
         return
     with connect(directory.config.lut_url, args) as client:
         build_families(directory, progress)
-        for view in directory.views():
+        for view in on_every_device(directory):
             report = view.folder / "report.html"
             write_atomically(report, build_report(view).encode())
-            post_result(client, view, find_ladder(view.folder / LADDER_FILE) or (), progress.line)
+            post_result(client, view, find_ladder(view.folder / LADDER_FILE, view.space) or (), progress.line)
             which = f" --device {view.table.device}" if len(directory.tables) > 1 else ""
             pick = f"search pick --run {directory.path}{which} --max-latency-ms X"
             progress.line(f"the report: {report}; a member: {pick}")

@@ -15,7 +15,15 @@ from collections.abc import Callable
 import torch
 from rich.console import Console
 
-from search.commands.finished_run import add_confidence, add_run, offer_for, open_run, working_progress
+from search.commands.finished_run import (
+    add_confidence,
+    add_run,
+    add_server,
+    open_picker,
+    open_run,
+    parse_genotype,
+    working_progress,
+)
 from search.commands.output import print_line
 from search.commands.recipe import add_recipe, chosen_settings
 from search.data import ImageSet
@@ -40,6 +48,7 @@ def add(commands: Commands[Parser]) -> None:
     which.add_argument("--max-latency-ms", type=float, metavar="X", help="the best network for this budget")
     which.add_argument("--genotype", metavar="G", help="this network")
     add_confidence(parser)
+    add_server(parser)
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="trainings, with the run's seed and those after it (1)"
     )
@@ -66,9 +75,12 @@ def run(args: argparse.Namespace) -> int:
         for k in range(args.seeds)
     ]
     progress = working_progress()
-    genotype = offer_for(run, args.max_latency_ms, args.genotype, args.confidence, progress).genotype
+    if args.genotype:
+        genotype = parse_genotype(run.space, args.genotype)
+    else:
+        genotype = open_picker(args, run, progress).pick(args.max_latency_ms, progress).best.genotype
     images = run.load_images()
-    print_line(console, f"{genotype} on {images.title}, {every[0].accuracy_kind}")
+    print_line(console, f"{run.space.format(genotype)} on {images.title}, {every[0].accuracy_kind}")
     accuracies = []
     with stop_on_signals() as stopped:
         for settings in every:
@@ -116,8 +128,7 @@ def train(
 
 def first_networks(run: RunDirectory, images: ImageSet, trained: TrainedNetwork) -> list[Network]:
     """The networks of all shards, with the weights to start from: random ones of the seed, or the supernet's."""
-    space = run.space
-    genotype = space.parse(trained.genotype)
+    space, genotype = run.space, trained.genotype
     if trained.settings.inherit:
         supernet = run.supernet()
         networks = [supernet.derive(genotype) for _ in range(SHARDS)]

@@ -21,10 +21,11 @@ from search.commands.finished_run import (
     add_patience,
     add_run,
     add_server,
+    choose_network,
     measure_with,
-    offer_for,
     open_client,
     open_run,
+    parse_genotype,
     working_progress,
 )
 from search.commands.output import print_json, print_line
@@ -59,12 +60,14 @@ def run(args: argparse.Namespace) -> int:
     progress = working_progress()
     with open_client(args, run) as client:
         measure = measure_with(client, run, args)
-        genotype, content = (args.genotype, None) if args.onnx is None else read_exported(args.onnx, run.table.space)
-        offer = offer_for(run, args.max_latency_ms, genotype, args.confidence, progress)
-        target_ms = offer.upper_ms if args.max_latency_ms is None else args.max_latency_ms
-        promise = Promise(run.table.hash, offer.genotype, offer.predicted_ms, offer.upper_ms, target_ms)
-        content = content or untuned_onnx(run.supernet(), offer.genotype)
-        progress.line(f"waiting for {run.table.device} to measure {offer.genotype}")
+        name, content = (args.genotype, None) if args.onnx is None else read_exported(args.onnx, run.table.space)
+        named = parse_genotype(run.space, name) if name else None
+        chosen = choose_network(args, run, named, progress)
+        name = run.space.format(chosen.genotype)
+        target_ms = chosen.upper_ms if args.max_latency_ms is None else args.max_latency_ms
+        promise = Promise(run.table.hash, name, chosen.predicted_ms, chosen.upper_ms, target_ms)
+        content = content or untuned_onnx(run.supernet(), chosen.genotype)
+        progress.line(f"waiting for {run.table.device} to measure {name}")
         found = measure(content, promise)
     if args.json:
         print_json(console, {"promise": to_wire(promise), "verification": to_wire(found)})
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         console,
         f"{'met' if found.met else 'NOT MET'}: measured {found.measured_ms:.3f} ms"
         f" ({found.low_ms:.3f} to {found.high_ms:.3f}) for a target of {target_ms:.3f} ms;"
-        f" predicted {offer.predicted_ms:.3f}, bound {offer.upper_ms:.3f}",
+        f" predicted {chosen.predicted_ms:.3f}, bound {chosen.upper_ms:.3f}",
     )
     print_line(console, f"raw {found.raw_ms:.3f} ms at a machine speed of {found.canary_drift:.3f} canaries")
     for reason in found.reasons:

@@ -10,8 +10,8 @@ from shared.errors import InvalidValue
 CONFIDENCE = 0.99
 """Default confidence of an upper bound: at most 1 % of networks lie above it."""
 NORMAL_95 = 1.6448536269514722
-"""Standard deviations from the mean to the 95 % bound. The spread of a fit is made for this bound.
-"""
+"""Standard deviations from the mean to the 95 % bound, for which the spread of a fit is made."""
+NORMAL_975 = 1.959963984540054
 
 
 @dataclass(frozen=True)

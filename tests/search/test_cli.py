@@ -77,7 +77,7 @@ def test_sigterm_saves_the_state_and_a_resumed_search_is_bit_equal(server, tmp_p
     assert (out / "family.json").exists()
 
     resumed = RunDirectory.open(out)
-    whole = RunDirectory.create(tmp_path / "whole", resumed.config, resumed.table)
+    whole = RunDirectory.create(tmp_path / "whole", resumed.config, *resumed.tables)
     Trainer(whole, resumed.load_images()).train(SilentProgress())
     one, other = (torch.load(path / "checkpoint.pt", weights_only=True) for path in (whole.path, out))
     assert one["step"] == other["step"] == 60
@@ -100,7 +100,7 @@ def test_sigterm_saves_the_state_and_a_resumed_search_is_bit_equal(server, tmp_p
         (("--space", "nas-bench-201/r16/c4/n5/k10/i3"), 2, "depth: asked for 5"),
         (("--dataset", "imagenet"), 2, "unknown dataset 'imagenet'"),
         (("--search-resolution", "7"), 2, "search_resolution: 7"),
-        (("--weight-lr", "-1"), 2, "weight_lr: -1.0 is not above 0"),
+        (("--weight-lr", "-1"), 2, "weight-lr: -1.0 is not above 0"),
         (("--lut-url", "http://127.0.0.1:9"), 1, "127.0.0.1:9"),
     ],
 )

@@ -13,6 +13,7 @@ from search.alphas.expected_cost import make_objective
 from search.cli import main
 from search.config import references
 from search.process.progress import SilentProgress
+from search.runs.device_run import on_device
 from search.runs.run_directory import RunDirectory
 from search.training.training import Trainer
 from shared.errors import InvalidValue, UnknownName, WrongUse
@@ -116,12 +117,12 @@ def test_a_run_of_several_devices_asks_which_one_is_meant(tmp_path, config, slow
     tables = (slow_convolutions, slow_pools)
     RunDirectory.create(tmp_path / "run", replace(config, tables=references(tables)), *tables)
     run = RunDirectory.open(tmp_path / "run")
-    assert run.on("slow-pools").table == slow_pools
-    assert run.on("slow-pools").family_path == run.path / "devices" / "slow-pools" / "family.json"
+    assert on_device(run, "slow-pools").table == slow_pools
+    assert on_device(run, "slow-pools").family_path == run.path / "devices" / "slow-pools" / "family.json"
     with pytest.raises(WrongUse, match=r"--device slow-convolutions \| slow-pools"):
-        _ = run.table
+        on_device(run)
     with pytest.raises(UnknownName, match="known: slow-convolutions, slow-pools"):
-        run.on("rpi4")
+        on_device(run, "rpi4")
 
 
 def test_a_config_has_each_device_once(config, table):
