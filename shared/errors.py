@@ -53,8 +53,6 @@ class UnknownName(WrongUse):
     def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
         listed = ", ".join(sorted(known)) or "none yet"
         super().__init__(f"unknown {kind} '{name}' (known: {listed})" + (f"; {advice}" if advice else ""))
-        self.kind = kind
-        self.name = name
 
 
 class BudgetTooSmall(WrongUse):
@@ -66,7 +64,6 @@ class BudgetTooSmall(WrongUse):
         super().__init__(
             f"no network meets {budget_ms:g} ms on {device}: the fastest needs {enough_ms:.3g} ms; ask for that or more"
         )
-        self.budget_ms = budget_ms
         self.smallest_ms = smallest_ms
 
 

@@ -1,7 +1,7 @@
 """Prices of the kernels that a runtime executes, with their covariance. They predict networks best.
 
     latency(network) = base + sum over kernels of count x price
-    price(kernel)    = overhead + a x multiply-adds + b x elements + deviation (overhead, a, b: family)
+    price(kernel)    = overhead + a x multiply-adds + b x elements + deviation   (a, b: of its family)
 
 The parameters are [base, family coefficients, deviations]. They are independent in the prior
 (`prior_sd_ms`). The measurements add a factor V, a row per parameter, a column per measured graph:
