@@ -53,10 +53,13 @@ class ClimbedRung:
 class SearchResult:
     """A finished search.
 
-    Attributes: search: hash of the search's settings, table and data; every upload of the search
-        has the same. accuracy_kind: meaning of the accuracies of `members` and `random`. members:
-        the family. random: the baseline, random networks under the same budgets. ladder: empty
-        without a ladder.
+    Attributes:
+        search: hash of the search's settings, table and data; every upload of the search has the
+            same.
+        accuracy_kind: meaning of the accuracies of `members` and `random`.
+        members: the family.
+        random: the baseline, random networks under the same budgets.
+        ladder: empty without a ladder.
     """
 
     search: str

@@ -21,8 +21,10 @@ TRAINING_FILES = 5
 def write_cifar10(source: Path, target: Path) -> Path:
     """Decode the copy into `target`/cifar-10-batches-bin, unless it is there.
 
-    Args: source: folder of `cifar10_train_jpeg.npz` and `cifar10_test_jpeg.npz`, images sorted by
-        class. target: made if missing. Training images are always shuffled in the same way.
+    Args:
+        source: folder of `cifar10_train_jpeg.npz` and `cifar10_test_jpeg.npz`, images sorted by
+            class.
+        target: made if missing. Training images are always shuffled in the same way.
 
     Returns:
         The folder to give to `search --data-dir`.

@@ -59,8 +59,10 @@ class Truth:
 class Rung:
     """A budget, and a network's distance from the best possible network within it.
 
-    Attributes: gap: best true accuracy of any architecture within the budget minus the network's,
-        percentage points. met: whether the network's true latency keeps the budget.
+    Attributes:
+        gap: best true accuracy of any architecture within the budget minus the network's,
+            percentage points.
+        met: whether the network's true latency keeps the budget.
     """
 
     budget_ms: float

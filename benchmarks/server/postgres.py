@@ -35,8 +35,9 @@ class PostgresMissing(Exception):
 class PostgresServer:
     """A PostgreSQL that can be stopped and started again.
 
-    Args: durable: flush to disk as in production. Off, a crash of the machine loses data, that of a
-        process does not.
+    Args:
+        durable: flush to disk as in production. Off, a crash of the machine loses data, that of a
+            process does not.
 
     Raises:
         PostgresMissing: this machine cannot run PostgreSQL.

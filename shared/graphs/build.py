@@ -82,8 +82,9 @@ def build_network(
         batch: images per inference.
         metadata: written into the file.
 
-    Raises: InvalidValue: the genotype is not connected, or a tensor is missing, misshapen or not
-        finite.
+    Raises:
+        InvalidValue: the genotype is not connected, or a tensor is missing, misshapen or not
+            finite.
     """
     space.check(genotype)
     if not space.is_connected(genotype):

@@ -93,9 +93,11 @@ class HttpClient:
             space: string form; trailing parts may be left out.
             runtime: string form; None takes any.
 
-        Raises: NotFound: unknown device, or no such table; the server's message lists the existing
-            names. CorruptFile: the content does not fit its ETag. OtherSchema: the table has
-            another schema number.
+        Raises:
+            NotFound: unknown device, or no such table; the server's message lists the existing
+                names.
+            CorruptFile: the content does not fit its ETag.
+            OtherSchema: the table has another schema number.
         """
         return self._table("devices", device, "table", query={"space": space, "runtime": runtime})
 

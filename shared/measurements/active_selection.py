@@ -44,11 +44,13 @@ class ChoiceRequest:
 class Choice:
     """The server's response.
 
-    Attributes: tasks: the next calibration networks, the most informative first; empty if none is
-        left. enough: the bound is narrow enough. half_width_percent: of the bound, its 90 %
-        quantile over the pool; None while `count` is set. by: "kernels" or "ops", the prices that
-        predict. count: references of networks whose kernels the server needs first; then `tasks` is
-        empty.
+    Attributes:
+        tasks: the next calibration networks, the most informative first; empty if none is left.
+        enough: the bound is narrow enough.
+        half_width_percent: of the bound, its 90 % quantile over the pool; None while `count` is
+            set.
+        by: "kernels" or "ops", the prices that predict.
+        count: references of networks whose kernels the server needs first; then `tasks` is empty.
     """
 
     tasks: tuple[Task, ...] = ()

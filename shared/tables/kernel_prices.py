@@ -105,8 +105,10 @@ class KernelPrices:
             counts: by the kernel's string form.
             guess: take the family's cost for unmeasured kernels, and name them in the prediction.
 
-        Raises: MissingKernel: a kernel has no price, and no guess is allowed or its family is
-            unmeasured. InvalidValue: a text is not a kernel.
+        Raises:
+            MissingKernel: a kernel has no price, and no guess is allowed or its family is
+                unmeasured.
+            InvalidValue: a text is not a kernel.
         """
         missing = self.unmeasured(counts)
         unpriced = [kernel for kernel in missing if not guess or parse_kernel(kernel).family not in self.family_index]

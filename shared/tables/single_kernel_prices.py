@@ -75,8 +75,10 @@ class SingleKernels:
             fit: the prices of a space, for kernels that were not measured by themselves.
             guess: take the family's cost for unmeasured kernels, and name them in the prediction.
 
-        Raises: MissingKernel: a kernel has no price, and no guess is allowed or its family is
-            unmeasured. InvalidValue: a text is not a kernel.
+        Raises:
+            MissingKernel: a kernel has no price, and no guess is allowed or its family is
+                unmeasured.
+            InvalidValue: a text is not a kernel.
         """
         mean_ms, variance = self.base_ms, 0.0
         guessed, unpriced = [], []
