@@ -16,7 +16,8 @@ from shared.errors import InvalidValue, UnknownName
 from shared.measurements.measurement import check_device_name
 from shared.schemas import RUN_DIRECTORY_SCHEMA
 from shared.spaces import parse_space
-from shared.tables.table import CONFIDENCE, LatencyTable
+from shared.tables.prediction import CONFIDENCE
+from shared.tables.table import LatencyTable
 from shared.wire import content_hash
 
 HYPERNETWORKS = ("rbf", "piecewise-linear", "mlp")

@@ -25,7 +25,7 @@ from search.genotypes.enumeration import enumerate_space, is_listable
 from search.latency.latency_model import LatencyModel
 from shared.errors import BudgetTooSmall, InvalidValue
 from shared.spaces import Genotype
-from shared.tables.table import CONFIDENCE
+from shared.tables.prediction import CONFIDENCE
 
 Floats = npt.NDArray[np.float64]
 

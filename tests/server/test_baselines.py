@@ -39,7 +39,7 @@ def test_isolated_timings_stand_beside_marginal_costs_with_the_error_of_their_su
     shown = describe_errors(table)
     assert f"{isolated.mape_percent:.2f} %" in shown
     assert "sum of marginal costs" in shown
-    assert "sums begin at what the fastest calibration network takes beyond its ops" in shown
+    assert "sums start at the fastest calibration network's time beyond its ops" in shown
     assert f"{table.prices[0].isolated_ms:.5f}" in describe_prices(table)
     assert describe_prices(table, 5).endswith("and 7 more")
 

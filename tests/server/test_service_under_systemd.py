@@ -9,7 +9,7 @@ import time
 import pytest
 
 from benchmarks import DataMissing
-from benchmarks.clean_debian import PACKAGES, bootstrap
+from benchmarks.devices.clean_debian import PACKAGES, bootstrap
 from lut_server.provisioning.release import get_release
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

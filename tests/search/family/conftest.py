@@ -14,7 +14,8 @@ from search.runs.run_directory import RunDirectory
 from search.training.training import Trainer
 from shared.runtime import Runtime
 from shared.spaces import make_space
-from shared.tables.table import HeldOutError, LatencyTable, NetworkCheck, OpPrice
+from shared.tables.prediction import HeldOutError
+from shared.tables.table import LatencyTable, NetworkCheck, OpPrice
 
 PRICE_MS = {"skip_connect": 0.004, "nor_conv_1x1": 0.02, "nor_conv_3x3": 0.06, "avg_pool_3x3": 0.05}
 
