@@ -1,1 +1,3 @@
-"""Runs on the device that is measured: times the graphs that the server plans, and hands in the raw values."""
+"""Runs on the device that is measured: times the graphs that the server plans, and hands in the raw
+values.
+"""

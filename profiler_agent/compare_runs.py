@@ -1,8 +1,8 @@
 """What changed between two runs: op by op, network by network, and over all whole networks.
 
-Compared are ratios to the canary, round by round, so that a machine that was busier on one day than on the other does
-not count as changed. A change that hits everything alike, the canary too, is not in the ratios: the canary's own time
-stands beside them.
+Compared are ratios to the canary, round by round, so that a machine that was busier on one day than
+on the other does not count as changed. A change that hits everything alike, the canary too, is not
+in the ratios: the canary's own time stands beside them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from shared.measurements.significance import holm, mann_whitney_p, smallest_p
 
 SIGNIFICANT = 0.05
 SMALLEST_EFFECT = 0.01
-"""One file loaded twice differs by up to a percent: less is not called a change, however significant."""
+"""One file loaded twice differs by up to a percent: less is not called a change, however
+significant.
+"""
 RESAMPLES = 1000
 """Of the percentile bootstrap (Efron, 1979)."""
 NETWORK_ROLES = ("calibration", "held_out", "verification")
@@ -62,14 +64,12 @@ class WholeNetworks:
 class Comparison:
     """Two runs side by side.
 
-    Attributes:
-        unit: of `before` and `after`: "canaries" or "ms".
-        changes: the largest effect first.
-        whole: None where the runs have no network in common.
-        canary_ratio: the canary's own time by the clock, after over before; the machine's drift is in it.
-        differences: what is not the same of device and software, before and after.
-        only_before, only_after: how many subjects one run has alone.
-        too_few_rounds: subjects that could not have been found changed, however much they are.
+    Attributes: unit: of `before` and `after`: "canaries" or "ms". changes: the largest effect
+        first. whole: None where the runs have no network in common. canary_ratio: the canary's own
+        time by the clock, after over before; the machine's drift is in it. differences: what is not
+        the same of device and software, before and after. only_before, only_after: how many
+        subjects one run has alone. too_few_rounds: subjects that could not have been found changed,
+        however much they are.
     """
 
     before: str
@@ -95,10 +95,8 @@ class MeasuredRun:
 def compare(before: MeasuredRun, after: MeasuredRun, raw: bool = False, seed: int = 0) -> Comparison:
     """Compare two runs.
 
-    Args:
-        before: the run to compare with.
-        after: the run that may be slower or faster.
-        raw: compare ms as the clock showed them, drift of the machine included, instead of ratios to the canary.
+    Args: before: the run to compare with. after: the run that may be slower or faster. raw: compare
+        ms as the clock showed them, drift of the machine included, instead of ratios to the canary.
         seed: of the bootstrap.
 
     Raises:
@@ -193,7 +191,9 @@ def _sample(measurement: Measurement, raw: bool) -> NDArray[np.float64]:
 
 
 def _is_ratio_scale(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
-    """A resampled median is one of the values or between two: with all above zero every ratio of medians is defined."""
+    """A resampled median is one of the values or between two: with all above zero every ratio of
+    medians is defined.
+    """
     return bool(before.min() > 0 and after.min() > 0)
 
 

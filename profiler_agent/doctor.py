@@ -1,7 +1,8 @@
-"""How far to trust numbers from this machine: one minute of the canary, timed as a campaign times its graphs.
+"""How far to trust numbers from this machine: one minute of the canary, timed as a campaign times
+its graphs.
 
-The canary is timed against itself, loaded three times: one is the canary, two stand for graphs of a table. What a table
-entry would vary by on a machine as busy as this one is read off these two.
+The canary is timed against itself, loaded three times: one is the canary, two stand for graphs of a
+table. What a table entry would vary by on a machine as busy as this one is read off these two.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ FEWEST_ROUNDS = 3 * ENTRIES
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `advice` says what to change, and is empty where nothing is to be changed."""
+    """One thing that was looked at; `advice` says what to change, and is empty where nothing is to
+    be changed.
+    """
 
     name: str
     level: str
@@ -60,9 +63,8 @@ class Report:
 class Observations:
     """Raw material of the report.
 
-    Attributes:
-        canary_ms: per window, all repeats of the canary.
-        ratios: per loaded graph, per part of the time, the ratios to the canary of its undisturbed rounds.
+    Attributes: canary_ms: per window, all repeats of the canary. ratios: per loaded graph, per part
+        of the time, the ratios to the canary of its undisturbed rounds.
     """
 
     canary_ms: list[list[float]] = field(default_factory=list)
@@ -74,12 +76,16 @@ class Observations:
 
 
 def canary_model() -> bytes:
-    """The canary's ONNX bytes, shipped with the agent: the examination needs neither server nor onnx."""
+    """The canary's ONNX bytes, shipped with the agent: the examination needs neither server nor
+    onnx.
+    """
     return (files("profiler_agent") / "canary-conv-v1.onnx").read_bytes()
 
 
 def load_canaries(runtime: Runtime | None = None) -> tuple[TimedGraph, TimedGraph, TimedGraph]:
-    """The canary, and twice the same graph to be timed against it; without a runtime, on the CPU with one thread."""
+    """The canary, and twice the same graph to be timed against it; without a runtime, on the CPU
+    with one thread.
+    """
     model, runtime = canary_model(), runtime or local_runtime()
     first, second, third = (load_graph(f"canary {i}", model, runtime, sessions=1) for i in range(3))
     return first, second, third

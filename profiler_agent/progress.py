@@ -63,7 +63,9 @@ class Progress:
         self._show(done / max(total, 1), f"{self._title}: {done} of {total}", last=done == total)
 
     def measured(self, subjects: Sequence[Subject], max_rounds: int) -> None:
-        """How far the subjects of a campaign are; a task that is precise early skips the rest of its rounds."""
+        """How far the subjects of a campaign are; a task that is precise early skips the rest of
+        its rounds.
+        """
         if self._clock_s() < self._next_s:
             return
         done = sum(subject.done for subject in subjects)

@@ -1,4 +1,6 @@
-"""Does the jobs that a server has for this device, one after the other, for as long as it is wanted."""
+"""Does the jobs that a server has for this device, one after the other, for as long as it is
+wanted.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,8 @@ class Worker:
                 work = {"verify": self._measure_model, "profile": self._profile, "count": self._count}
                 result = work[job.job.kind](job, check)
         except (JobOver, ServerAway) as error:
-            # What is measured is spooled; the job comes back when its lease runs out, and goes on from there.
+            # What is measured is spooled; the job comes back when its lease runs out, and goes on
+            # from there.
             self.progress.say(f"job {job.id}: left, {error}")
             return
         except LutnasError as error:

@@ -1,7 +1,8 @@
 """adb: which phones are there, and what is run on one of them.
 
-What adb prints was read in its sources (platform-tools 29 to 35): `adb devices -l` pads the serial number, a state may
-have words in brackets after it, and everything that concerns the connection comes on stderr behind "error:" or "adb:".
+What adb prints was read in its sources (platform-tools 29 to 35): `adb devices -l` pads the serial
+number, a state may have words in brackets after it, and everything that concerns the connection
+comes on stderr behind "error:" or "adb:".
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Files on their way to a phone and back, as tar streams: one command each, whatever shell it goes through."""
+"""Files on their way to a phone and back, as tar streams: one command each, whatever shell it goes
+through.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,8 @@ def spool_files(spool: Path, folders: Sequence[str]) -> list[tuple[str, bytes]]:
 
 
 def unpack_runs(stream: bytes, spool: Path) -> int:
-    """Write the runs of a phone's spool into this one; returns how many files. Each is whole, or as it was.
+    """Write the runs of a phone's spool into this one; returns how many files. Each is whole, or as
+    it was.
 
     Raises:
         LutnasError: the stream is cut off.

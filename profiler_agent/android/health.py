@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 
 LEVELS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
-"""Android's thermal status, 0 to 6 (from Android 10 on): light is throttling that a user does not notice."""
+"""Android's thermal status, 0 to 6 (from Android 10 on): light is throttling that a user does not
+notice.
+"""
 THERMAL, BATTERY = "dumpsys thermalservice", "dumpsys battery"
 _SKIN, _CPU = 3, 0
 
@@ -50,7 +52,9 @@ class Health:
 
 
 def read_health(thermal: str, battery: str) -> Health:
-    """From what `dumpsys thermalservice` and `dumpsys battery` print; what is not in there stays None."""
+    """From what `dumpsys thermalservice` and `dumpsys battery` print; what is not in there stays
+    None.
+    """
     status = re.search(r"^\s*Thermal Status:\s*(\d+)", thermal, re.MULTILINE)
     level = min(int(status[1]), len(LEVELS) - 1) if status else None
     # What the hardware says now stands behind what was cached; old versions have the cache alone.

@@ -1,8 +1,8 @@
 """A campaign on a phone, from a desktop: what is put there, started, watched and fetched.
 
-In Termux' home, `.lutnas` holds agent-HASH (the agent's code), spool (as on any device) and run (of the campaign that
-was started last: its command, process id, output, exit code, and the file that it watches). The agent runs on without
-the cable; who asks again finds it by these files.
+In Termux' home, `.lutnas` holds agent-HASH (the agent's code), spool (as on any device) and run (of
+the campaign that was started last: its command, process id, output, exit code, and the file that it
+watches). The agent runs on without the cable; who asks again finds it by these files.
 """
 
 from __future__ import annotations
@@ -135,12 +135,15 @@ class PhoneAgent:
         self._do("the campaign", script)
 
     def find_campaign(self) -> tuple[Progress, str]:
-        """How the campaign stands that was started last, and its command; none where its runs were fetched."""
+        """How the campaign stands that was started last, and its command; none where its runs were
+        fetched.
+        """
         head, _, command = self.shell.run(f"{_STATE}; cat command 2>/dev/null").out.partition(b"\n")
         return _parse_state(head), command.decode(errors="replace").strip()
 
     def watch(self, health: Health, pause_at: int, seen_bytes: int) -> tuple[Progress, int]:
-        """Tell the campaign how the phone is, and ask how far it is; returns that, and how much output was seen.
+        """Tell the campaign how the phone is, and ask how far it is; returns that, and how much
+        output was seen.
 
         Args:
             health: that was read just now.

@@ -2,12 +2,13 @@
 
 Android lets nobody into another app's files, but for two ways, tried in this order:
 
-* `run-as com.termux`, where the app is debuggable. Termux from its GitHub releases is; from F-Droid or the Play Store
-  it is not ("package not debuggable").
-* ssh to Termux' own sshd, through the cable (`adb forward`): any Termux, once its user has started sshd and put the
-  desktop's public key there.
+* `run-as com.termux`, where the app is debuggable. Termux from its GitHub releases is; from F-Droid
+  or the Play Store it is not ("package not debuggable").
+* ssh to Termux' own sshd, through the cable (`adb forward`): any Termux, once its user has started
+  sshd and put the desktop's public key there.
 
-Termux' RUN_COMMAND intent is no way: its permission is for apps, and neither output nor exit code come back to adb.
+Termux' RUN_COMMAND intent is no way: its permission is for apps, and neither output nor exit code
+come back to adb.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class RunAs:
 
 @dataclass
 class Ssh:
-    """By ssh through the cable. A forwarded port goes with the cable; the next script asks for a new one."""
+    """By ssh through the cable. A forwarded port goes with the cable; the next script asks for a
+    new one.
+    """
 
     adb: Adb
     port: str = ""
@@ -66,7 +69,8 @@ class Ssh:
         if not self.port:
             self.port = self.adb.run("forward", "tcp:0", f"tcp:{SSHD_PORT}").out.decode().strip()
         options = ["BatchMode=yes", "StrictHostKeyChecking=accept-new", "ConnectTimeout=20"]
-        # The port is another one each time, and the address everybody's: the phone's key goes by a name of its own.
+        # The port is another one each time, and the address everybody's: the phone's key goes by a
+        # name of its own.
         options.append(f"HostKeyAlias=lutnas-{self.adb.serial}")
         flags = [word for option in options for word in ("-o", option)]
         command = ["ssh", "-p", self.port, *flags, "127.0.0.1", shlex.join(["sh", "-c", _ENVIRONMENT + script])]

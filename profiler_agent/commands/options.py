@@ -136,9 +136,8 @@ def wanted_profile(arguments: argparse.Namespace) -> ProfileRequest:
 def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:
     """Every named space at every resolution, each once.
 
-    Raises:
-        UnknownName: no space has that name.
-        InvalidValue: a parameter is outside its domain; where there are several spaces, the space is named.
+    Raises: UnknownName: no space has that name. InvalidValue: a parameter is outside its domain;
+        where there are several spaces, the space is named.
     """
     several = len(arguments.space) > 1
     spaces: dict[Space, None] = {}

@@ -17,7 +17,9 @@ MOST_PRICES = 30
 
 
 def find_whole_table(client: ServerClient, summary: Mapping[str, Any]) -> LatencyTable | None:
-    """The table that a summary speaks of; None where the server does not give it, which spoils nothing."""
+    """The table that a summary speaks of; None where the server does not give it, which spoils
+    nothing.
+    """
     try:
         return client.fetch_table(str(summary["hash"]))
     except LutnasError:

@@ -41,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _upload_files(client: ServerClient, files: Sequence[Path], force: bool) -> int:
-    """Hand in files; 1 if one of them could not be, or gave no table. One bad file does not hold up the others."""
+    """Hand in files; 1 if one of them could not be, or gave no table. One bad file does not hold up
+    the others.
+    """
     from profiler_agent.profile.offline import upload_file
     from profiler_agent.spool.run_file import read_run_file
 

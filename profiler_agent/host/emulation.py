@@ -1,9 +1,11 @@
-"""Whether the processor that this program was built for is only imitated: timings from there say nothing of any device.
+"""Whether the processor that this program was built for is only imitated: timings from there say
+nothing of any device.
 
-An emulator of single programs (qemu-user, by itself or behind `docker run --platform`; Rosetta, FEX, box64) hides from
-the program that it runs: uname, /proc/self/exe and /proc/self/maps speak of the imitated machine. It leaves out
-/proc/thread-self, where the kernel says which file it really executes. A container of the machine's own architecture is
-no emulation, and neither is a virtual machine whose processor executes the instructions itself.
+An emulator of single programs (qemu-user, by itself or behind `docker run --platform`; Rosetta,
+FEX, box64) hides from the program that it runs: uname, /proc/self/exe and /proc/self/maps speak of
+the imitated machine. It leaves out /proc/thread-self, where the kernel says which file it really
+executes. A container of the machine's own architecture is no emulation, and neither is a virtual
+machine whose processor executes the instructions itself.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ def _by_features(cpuinfo: str, architecture: str) -> str | None:
 
 
 def _by_processor(cpuinfo: str) -> str | None:
-    """Processors that only qemu's own translator has: a whole machine that is imitated, not a virtual one."""
+    """Processors that only qemu's own translator has: a whole machine that is imitated, not a
+    virtual one.
+    """
     # Implementer 0 and part 'Q' are what its processor `max` calls itself on ARM.
     arm = re.search(r"^CPU implementer\s*:\s*0x0+$(?s:.*?)^CPU part\s*:\s*0x0*51$", cpuinfo, re.MULTILINE)
     x86 = re.search(r"^model name\s*:.*(QEMU TCG CPU|VirtualApple)", cpuinfo, re.MULTILINE)

@@ -21,7 +21,9 @@ UNKNOWN = "unknown"
 ANDROID_PROGRAMS = "/system/bin"
 """Termux and a proot have other folders in their PATH."""
 THROTTLED_NOW = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "temperature limit"}
-"""Bits of `vcgencmd get_throttled` that speak of this moment (those from 16 on speak of the time since boot)."""
+"""Bits of `vcgencmd get_throttled` that speak of this moment (those from 16 on speak of the time
+since boot).
+"""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,9 @@ class Machine:
         return max(found, default=None)
 
     def throttling(self) -> list[str] | None:
-        """What holds a Raspberry Pi, or a watched machine, back right now; None on machines that do not tell."""
+        """What holds a Raspberry Pi, or a watched machine, back right now; None on machines that do
+        not tell.
+        """
         if self._watch is not None:
             return list(self._watch.read().held_back)
         answer = self._run(["vcgencmd", "get_throttled"]) or self._read(
@@ -137,7 +141,9 @@ class Machine:
         return f"{int(values.get('MemAvailable', 0)) // 1024} free of {int(values['MemTotal']) // 1024}"
 
     def available_bytes(self) -> int | None:
-        """Memory that can be had without swapping, or what a control group leaves of it where that is less."""
+        """Memory that can be had without swapping, or what a control group leaves of it where that
+        is less.
+        """
         match = re.search(r"^MemAvailable:\s+(\d+) kB$", self._read("proc/meminfo") or "", re.MULTILINE)
         found = [int(match.group(1)) * 1024] if match else []
         limit, used = ((self._read(f"sys/fs/cgroup/{name}") or "").strip() for name in ("memory.max", "memory.current"))

@@ -1,8 +1,9 @@
-"""A file in which another program says what holds this machine back, where only that program can see it.
+"""A file in which another program says what holds this machine back, where only that program can
+see it.
 
-On Android no app may read the thermal status; `profiler-agent adb` reads it from outside and writes it here. The file
-is JSON: {"pause": false, "held_back": ["thermal status light"], "facts": {"battery": "84 %"}}. It counts for a minute:
-a writer that is gone holds up nobody.
+On Android no app may read the thermal status; `profiler-agent adb` reads it from outside and writes
+it here. The file is JSON: {"pause": false, "held_back": ["thermal status light"], "facts":
+{"battery": "84 %"}}. It counts for a minute: a writer that is gone holds up nobody.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Runs a session with inputs and outputs that stay in the device's memory, and ends each run when the device has ended.
+"""Runs a session with inputs and outputs that stay in the device's memory, and ends each run when
+the device has ended.
 
-A plain `run` copies the inputs to the device and the outputs back, and that is timed along. Here both are bound once,
-before anything is timed. A device works on after a call has returned; so a run ends with waiting for it, and the next
-one begins on an idle device: nothing of a run is left out of its time, nothing of another is in it. (By default ONNX
-Runtime waits for the CUDA stream at the end of a run as well; that option is not touched, and its cost is the same for
-graph and canary.)
+A plain `run` copies the inputs to the device and the outputs back, and that is timed along. Here
+both are bound once, before anything is timed. A device works on after a call has returned; so a run
+ends with waiting for it, and the next one begins on an idle device: nothing of a run is left out of
+its time, nothing of another is in it. (By default ONNX Runtime waits for the CUDA stream at the end
+of a run as well; that option is not touched, and its cost is the same for graph and canary.)
 """
 
 from __future__ import annotations

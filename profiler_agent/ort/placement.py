@@ -1,7 +1,9 @@
-"""Which provider ran the nodes of a graph: ONNX Runtime gives what a provider lacks to another one, without a word.
+"""Which provider ran the nodes of a graph: ONNX Runtime gives what a provider lacks to another one,
+without a word.
 
-Newer versions (from 1.24 on) record it when a session is made. Older ones show it in the profile of a single run,
-which is read for this alone: timed with the profiler on, everything takes twice as long.
+Newer versions (from 1.24 on) record it when a session is made. Older ones show it in the profile of
+a single run, which is read for this alone: timed with the profiler on, everything takes twice as
+long.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ class Placement:
 
 
 def find_recorded(session: Any, asked: str) -> Placement | None:
-    """What the session recorded; None where this ONNX Runtime cannot. It has to be made with the entry `RECORD`."""
+    """What the session recorded; None where this ONNX Runtime cannot. It has to be made with the
+    entry `RECORD`.
+    """
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return None
     parts = session.get_provider_graph_assignment_info()

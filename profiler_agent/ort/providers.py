@@ -1,6 +1,7 @@
 """Execution providers: their short names, what installs them, and what a session on them needs.
 
-Which of them an ONNX Runtime build offers, only that build knows (`find_available`). The table says the rest.
+Which of them an ONNX Runtime build offers, only that build knows (`find_available`). The table says
+the rest.
 """
 
 from __future__ import annotations
@@ -22,14 +23,11 @@ _FROM_SOURCE = "no package has it: build ONNX Runtime from source with"
 class Provider:
     """One execution provider.
 
-    Attributes:
-        short: name on the command line.
-        name: ONNX Runtime's own.
-        install: what would install it, and where that works.
-        needs: what else has to be on the machine for it to start.
-        memory: where inputs and outputs are bound; None leaves them to `run`, which copies them in and out.
-        options: of the session, by name; "{threads}" is the runtime's.
-        own_threads: whether it computes in a pool of its own, so that ONNX Runtime's needs one thread.
+    Attributes: short: name on the command line. name: ONNX Runtime's own. install: what would
+        install it, and where that works. needs: what else has to be on the machine for it to start.
+        memory: where inputs and outputs are bound; None leaves them to `run`, which copies them in
+        and out. options: of the session, by name; "{threads}" is the runtime's. own_threads:
+        whether it computes in a pool of its own, so that ONNX Runtime's needs one thread.
     """
 
     short: str
@@ -110,7 +108,9 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider("vitisai", "VitisAIExecutionProvider", f"{_FROM_SOURCE} --use_vitisai (AMD Ryzen AI and Versal)"),
     Provider("rknpu", "RknpuExecutionProvider", f"{_FROM_SOURCE} --use_rknpu (Rockchip RK1808)"),
 )
-"""All that the command line knows by a short name; any other is taken by ONNX Runtime's own name for it."""
+"""All that the command line knows by a short name; any other is taken by ONNX Runtime's own name
+for it.
+"""
 
 _BY_NAME = {provider.name: provider for provider in PROVIDERS}
 _KNOWN = {text.lower(): provider.name for provider in PROVIDERS for text in (provider.short, provider.name)}
@@ -146,7 +146,9 @@ def find_available(ort: Any) -> tuple[str, ...]:
 
 
 def require_offered(name: str, available: Sequence[str], version: str) -> None:
-    """Raise WrongUse unless this ONNX Runtime offers the provider; the line says what would install it."""
+    """Raise WrongUse unless this ONNX Runtime offers the provider; the line says what would install
+    it.
+    """
     if name in available:
         return
     wanted = describe_provider(name)
@@ -157,7 +159,9 @@ def require_offered(name: str, available: Sequence[str], version: str) -> None:
 
 
 def require_started(name: str, started: Sequence[str]) -> None:
-    """Raise WrongUse unless a session came up with the provider first: ONNX Runtime takes the CPU where one fails."""
+    """Raise WrongUse unless a session came up with the provider first: ONNX Runtime takes the CPU
+    where one fails.
+    """
     if started and started[0] == name:
         return
     needs = describe_provider(name).needs or "see ONNX Runtime's page on it"
@@ -168,7 +172,9 @@ def require_started(name: str, started: Sequence[str]) -> None:
 
 
 def session_options(name: str, threads: int) -> dict[str, str]:
-    """What a session on the provider is told. ONNX Runtime itself adds the CPU for nodes that the provider lacks."""
+    """What a session on the provider is told. ONNX Runtime itself adds the CPU for nodes that the
+    provider lacks.
+    """
     return {key: value.format(threads=threads) for key, value in describe_provider(name).options.items()}
 
 

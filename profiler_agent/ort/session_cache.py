@@ -1,8 +1,9 @@
-"""Which graphs are open: those of the round that is timed, and as many others as memory was allowed for.
+"""Which graphs are open: those of the round that is timed, and as many others as memory was allowed
+for.
 
-A graph that was closed is loaded again at its turn. That takes 5 to 15 ms a round, and the measurement is better for
-it: each loading puts the tensors somewhere else, so that the rounds together speak of the graph and not of one
-loading.
+A graph that was closed is loaded again at its turn. That takes 5 to 15 ms a round, and the
+measurement is better for it: each loading puts the tensors somewhere else, so that the rounds
+together speak of the graph and not of one loading.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from profiler_agent.ort.sessions import TimedGraph
 SESSION_BYTES = 200_000
 """Measured: what a session of a network of a few dozen nodes takes, weights apart."""
 WEIGHTS_TIMES = 5
-"""Measured: an open session of 15 MB of weights takes 60 MB (as stored and as the kernels want them, rounded up by the
-allocator), and what closed ones leave behind is not all given back."""
+"""Measured: an open session of 15 MB of weights takes 60 MB (as stored and as the kernels want
+them, rounded up by the allocator), and what closed ones leave behind is not all given back."""
 MOST_SESSIONS = 8
 """Of a graph that stays open: they take turns, since each has its tensors at a fixed place."""
 ALL_SESSIONS_BYTES = 2_000_000
@@ -30,8 +31,8 @@ Load = Callable[[int], TimedGraph]
 class Residence:
     """Graphs that are open.
 
-    Args:
-        most_bytes: by a rough count, of graphs that stay open between their rounds; 0 closes each after its round.
+    Args: most_bytes: by a rough count, of graphs that stay open between their rounds; 0 closes each
+        after its round.
     """
 
     def __init__(self, most_bytes: int = 0) -> None:
@@ -45,7 +46,8 @@ class Residence:
         return sum(self._open.values())
 
     def add(self, load: Load, file_bytes: int) -> GuestGraph:
-        """A graph that is loaded once now, to see whether it can be, and again whenever it was closed.
+        """A graph that is loaded once now, to see whether it can be, and again whenever it was
+        closed.
 
         Args:
             load: loads it so many times, as sessions that take turns.
@@ -116,9 +118,11 @@ class GuestGraph(TimedGraph):
 
 
 def give_back_memory() -> None:
-    """Let the system have what was freed: glibc keeps it, and many graphs loaded one after another leave holes.
+    """Let the system have what was freed: glibc keeps it, and many graphs loaded one after another
+    leave holes.
 
-    Android's C library has no such call; it is "linux" to Python up to 3.12, and "android" from 3.13 on.
+    Android's C library has no such call; it is "linux" to Python up to 3.12, and "android" from
+    3.13 on.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):  # another C library

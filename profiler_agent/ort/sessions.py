@@ -50,9 +50,10 @@ class GraphHidden(LutnasError):
 class TimedGraph:
     """A loaded graph: calling `run` executes it once.
 
-    Where a session's tensors come to lie in memory can make a small op a third slower for as long as the session lives.
-    So a graph may be loaded several times, and the sessions take turns, round by round: what they agree on is the op.
-    `elsewhere` says which of its nodes another provider runs than the one asked for; empty where none does.
+    Where a session's tensors come to lie in memory can make a small op a third slower for as long
+    as the session lives. So a graph may be loaded several times, and the sessions take turns, round
+    by round: what they agree on is the op. `elsewhere` says which of its nodes another provider
+    runs than the one asked for; empty where none does.
     """
 
     def __init__(self, name: str, *runs: Callable[[], object], elsewhere: str = "") -> None:
@@ -144,7 +145,9 @@ def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int =
 
 
 def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[], object], Placement | None]:
-    """What runs a session of the graph, and where its nodes run; None on the CPU, where they can run nowhere else."""
+    """What runs a session of the graph, and where its nodes run; None on the CPU, where they can
+    run nowhere else.
+    """
     session = _open(ort, model, _options(ort, runtime), runtime)
     feeds = {
         tensor.name: _input(tensor.name, tensor.type, tensor.shape, runtime.batch) for tensor in session.get_inputs()
@@ -183,7 +186,9 @@ def _open(ort: Any, model: bytes | Path, options: Any, runtime: Runtime) -> Any:
 
 
 def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any]) -> Placement:
-    """Where nodes run, from the profile of one run of a session made for that, as `find_recorded` tells it."""
+    """Where nodes run, from the profile of one run of a session made for that, as `find_recorded`
+    tells it.
+    """
     ort = _onnxruntime()
     with tempfile.TemporaryDirectory() as folder:
         options = _options(ort, runtime)
@@ -197,7 +202,8 @@ def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any
 def optimise(
     name: str, model: bytes | Path, runtime: Runtime, free_sides: Mapping[str, int] = MappingProxyType({})
 ) -> bytes:
-    """The graph that ONNX Runtime would execute, without its weights, from a session that is never run.
+    """The graph that ONNX Runtime would execute, without its weights, from a session that is never
+    run.
 
     A session that writes its graph keeps its weights twice; so this is not the one that is timed.
 

@@ -1,10 +1,12 @@
-"""Chooses whole networks while a campaign runs: a first part of the plan's, then those that the server knows least of.
+"""Chooses whole networks while a campaign runs: a first part of the plan's, then those that the
+server knows least of.
 
-The first part is a third of the plan's calibration networks. After a few rounds of them and of all ops, what there is
-goes to the server, which calibrates on it and names the next ones; those join the same rounds. That goes on until its
-bound is narrow enough or there are as many networks as the plan has, and then all are measured to the end, side by
-side: batches that were measured one after the other differed by what the machine did meanwhile. Without a server that
-can choose, the rest of the plan is measured instead.
+The first part is a third of the plan's calibration networks. After a few rounds of them and of all
+ops, what there is goes to the server, which calibrates on it and names the next ones; those join
+the same rounds. That goes on until its bound is narrow enough or there are as many networks as the
+plan has, and then all are measured to the end, side by side: batches that were measured one after
+the other differed by what the machine did meanwhile. Without a server that can choose, the rest of
+the plan is measured instead.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ BATCHES = 6
 
 
 def first_part(plan: Plan) -> int | None:
-    """How many of a plan's calibration networks come first; None where there is nothing left to choose."""
+    """How many of a plan's calibration networks come first; None where there is nothing left to
+    choose.
+    """
     calibration = _calibration(plan)
     first = max(math.ceil(FIRST_SHARE * len(calibration)), FEWEST_FIRST)
     return first if first < len(calibration) else None

@@ -1,4 +1,6 @@
-"""Opens the graphs of a campaign, counts the kernels of each once, and names those that the runtime refuses."""
+"""Opens the graphs of a campaign, counts the kernels of each once, and names those that the runtime
+refuses.
+"""
 
 from __future__ import annotations
 

@@ -35,11 +35,10 @@ def measure_group(
 ) -> dict[str, str]:
     """Measure what the runs lack; returns the graphs that ONNX Runtime refuses, with its reasons.
 
-    Args:
-        profiler: whose server, spool and clock they are.
-        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0 measures all.
-        online: whether graphs can be asked for; without, they are on the disk.
-        begun: graphs of runs that go on with the bytes that they began with.
+    Args: profiler: whose server, spool and clock they are. bound_percent: half-width of the 95 %
+        bound at which enough networks are measured; 0 measures all. online: whether graphs can be
+        asked for; without, they are on the disk. begun: graphs of runs that go on with the bytes
+        that they began with.
 
     Raises:
         LutnasError: the canary cannot be loaded, or a graph cannot be fetched.

@@ -1,7 +1,8 @@
-"""Profiling without a server: plan and graphs are made here, and what was measured ends in a file per run.
+"""Profiling without a server: plan and graphs are made here, and what was measured ends in a file
+per run.
 
-To the profiler this is a server like any other, behind a transport that never leaves the process. So an interrupted
-campaign is resumed, and every byte is spooled, as with a real one.
+To the profiler this is a server like any other, behind a transport that never leaves the process.
+So an interrupted campaign is resumed, and every byte is spooled, as with a real one.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def profile_offline(
 ) -> tuple[Outcome, ...]:
     """Measure what is not measured yet, and write a file for each run; returns what became of each.
 
-    Files are written for incomplete runs too; the outcome then names what was refused. A file that holds the same run
-    in full is left as it is, as a server's table would be.
+    Files are written for incomplete runs too; the outcome then names what was refused. A file that
+    holds the same run in full is left as it is, as a server's table would be.
 
     Args:
         request: what to measure.
@@ -74,7 +75,8 @@ def profile_offline(
 
 
 def run_files(spaces: Sequence[Space], out: Path) -> dict[str, Path]:
-    """The file of each space's run: `out` itself, or for several `out`/SPACE.json, with - for / in the space.
+    """The file of each space's run: `out` itself, or for several `out`/SPACE.json, with - for / in
+    the space.
 
     Raises:
         InvalidValue: one run and a folder, or several and a file.

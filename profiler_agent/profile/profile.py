@@ -42,13 +42,11 @@ from shared.wire import from_wire, to_wire
 class ProfileRequest:
     """What tables are wanted.
 
-    Attributes:
-        spaces: one table for each; all are measured in one campaign.
-        new: measure although there is an unfinished run, or a table already.
-        force: ask the server for the table although some graphs could not be measured.
-        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0 measures all of the plan.
-        provider: execution provider, by its short name or ONNX Runtime's own.
-        optimisation: graph optimisation level.
+    Attributes: spaces: one table for each; all are measured in one campaign. new: measure although
+        there is an unfinished run, or a table already. force: ask the server for the table although
+        some graphs could not be measured. bound_percent: half-width of the 95 % bound at which
+        enough networks are measured; 0 measures all of the plan. provider: execution provider, by
+        its short name or ONNX Runtime's own. optimisation: graph optimisation level.
     """
 
     device: str
@@ -85,14 +83,11 @@ class ProfileRequest:
 class Outcome:
     """What became of the run of one space.
 
-    Attributes:
-        run_id: of the run that made the table.
-        space: string form of the space.
-        table: what the server says of the table; None if there is none.
-        refused: graphs that ONNX Runtime does not load, with its reasons.
-        measured: whether anything had to be measured or uploaded for it.
-        problem: why it could not be handed in.
-        doubts: measurements that are not to be believed as they are, alike ones in one line, for people.
+    Attributes: run_id: of the run that made the table. space: string form of the space. table: what
+        the server says of the table; None if there is none. refused: graphs that ONNX Runtime does
+        not load, with its reasons. measured: whether anything had to be measured or uploaded for
+        it. problem: why it could not be handed in. doubts: measurements that are not to be believed
+        as they are, alike ones in one line, for people.
     """
 
     run_id: str
@@ -108,11 +103,10 @@ class Outcome:
 class Profiler:
     """Does profiling runs for one server with one spool.
 
-    Attributes:
-        check: called between rounds; raises to stop (a cancelled job).
-        most_bytes: memory for graphs that stay open between their rounds; 0 leaves it to the provider.
-        board: where it says how far it is.
-        asks_server: without, plan and graphs come from the spool, and what is measured stays there.
+    Attributes: check: called between rounds; raises to stop (a cancelled job). most_bytes: memory
+        for graphs that stay open between their rounds; 0 leaves it to the provider. board: where it
+        says how far it is. asks_server: without, plan and graphs come from the spool, and what is
+        measured stays there.
     """
 
     client: ServerClient
@@ -128,7 +122,8 @@ class Profiler:
     asks_server: bool = True
 
     def profile(self, request: ProfileRequest) -> tuple[Outcome, ...]:
-        """Measure what is not measured yet in one campaign, and have the server make each space's table.
+        """Measure what is not measured yet in one campaign, and have the server make each space's
+        table.
 
         Returns one outcome per space, in the request's order.
 
@@ -176,7 +171,8 @@ class Profiler:
         check_half_precision(network, store.locate(network), runtime)
 
     def carry_out(self, plan: Plan, device: str, runtime: Runtime, preset: Preset, new: bool = False) -> Outcome:
-        """Measure a plan that is at hand, or what an unfinished run of it lacks, and hand it in, complete or not.
+        """Measure a plan that is at hand, or what an unfinished run of it lacks, and hand it in,
+        complete or not.
 
         Raises:
             LutnasError: as the message says; what is measured is spooled.

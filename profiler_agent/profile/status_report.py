@@ -1,6 +1,8 @@
-"""What the agent says of its device: written between rounds by whoever measures, read by whoever talks to the server.
+"""What the agent says of its device: written between rounds by whoever measures, read by whoever
+talks to the server.
 
-The machine is looked at between rounds only: starting a program beside one would be timed along with it.
+The machine is looked at between rounds only: starting a program beside one would be timed along
+with it.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class StatusBoard:
         self._campaign: CampaignProgress | None = None
 
     def look(self) -> None:
-        """Look at the machine, where that is due; ask as often as you like, but not while something is timed."""
+        """Look at the machine, where that is due; ask as often as you like, but not while something
+        is timed.
+        """
         if self._clock_s() < self._next_look_s:
             return
         self._next_look_s = self._clock_s() + LOOK_EVERY_S
@@ -93,7 +97,9 @@ def repeating(action: Callable[[], bool], every_s: float) -> Iterator[None]:
 
 @contextmanager
 def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: float = REPORT_EVERY_S) -> Iterator[None]:
-    """Tell the server every now and then, while the inside runs. A server that does not listen disturbs nobody."""
+    """Tell the server every now and then, while the inside runs. A server that does not listen
+    disturbs nobody.
+    """
 
     def report() -> bool:
         with suppress(LutnasError):

@@ -47,7 +47,8 @@ class ServerClient(HttpClient):
     def save_graph(
         self, spec: str, batch: int, file: BinaryIO, known_sha256: str | None = None, precision: str = "fp32"
     ) -> str | None:
-        """Write the bytes of a graph into a file as they come, so that they are never in memory as a whole.
+        """Write the bytes of a graph into a file as they come, so that they are never in memory as
+        a whole.
 
         Returns:
             Their SHA-256; None, and nothing is written, if they still are those of `known_sha256`.
@@ -113,8 +114,8 @@ class ServerClient(HttpClient):
     def predict(self, device: str, network: Mapping[str, Any], space: str, runtime: str) -> dict[str, Any]:
         """What the device's table says of a network.
 
-        Args:
-            network: its "kernels", or its "genotype"; then the server looks for counts of its kernels.
+        Args: network: its "kernels", or its "genotype"; then the server looks for counts of its
+            kernels.
         """
         body = {**network, "space": space, "runtime": runtime}
         answer = self._ask("POST", "devices", device, "predict", body=body)
@@ -125,7 +126,9 @@ class ServerClient(HttpClient):
     def plan_kernels(
         self, device: str, networks: Sequence[Sequence[str]], space: str, runtime: str
     ) -> tuple[Plan | None, dict[str, str]]:
-        """The plan that measures what the device's table lacks of these networks, and what cannot be measured."""
+        """The plan that measures what the device's table lacks of these networks, and what cannot
+        be measured.
+        """
         body = {"networks": networks, "space": space, "runtime": runtime}
         answer = self._ask("POST", "devices", device, "kernels", "plan", body=body)
         refused = self._value(dict[str, str], "refused", answer)

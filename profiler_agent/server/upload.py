@@ -1,4 +1,6 @@
-"""Hands in what is spooled. Everything here may be done again: the server knows runs and measurements by their ids."""
+"""Hands in what is spooled. Everything here may be done again: the server knows runs and
+measurements by their ids.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,8 @@ class Uploader:
     def upload_run(self, spooled: RunSpool) -> int:
         """Hand in a run and all its finished measurements; returns how many were new to the server.
 
-        Raises:
-            LutnasError: the server is away or refuses; what it took so far is noted and not sent again.
+        Raises: LutnasError: the server is away or refuses; what it took so far is noted and not
+            sent again.
         """
         unsent, url = spooled.unsent(self.client.url), self.client.url
         return self.upload(spooled.run, unsent, spooled.read_kernels(), lambda ids: spooled.acknowledge(url, ids))
@@ -90,7 +92,8 @@ class Uploader:
 
 
 def upload_everything(spool: Spool, uploader: Uploader, owner: str, say: Callable[[str], None]) -> bool:
-    """Hand in all runs and results; returns whether all of it got there. One refused run does not hold up the others.
+    """Hand in all runs and results; returns whether all of it got there. One refused run does not
+    hold up the others.
 
     Raises:
         ServerAway: nothing more can be handed in now.

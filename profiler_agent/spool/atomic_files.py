@@ -83,8 +83,8 @@ def read_sha256(path: Path) -> str | None:
 def only_one(path: Path, wait: bool, busy: str) -> Iterator[None]:
     """Hold the lock on a file; it goes with the process, however that ends.
 
-    Raises:
-        LutnasError: with the text `busy`, if another process holds it and `wait` is false; there are no locks here.
+    Raises: LutnasError: with the text `busy`, if another process holds it and `wait` is false;
+        there are no locks here.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
 """A run in one file: made where there is no server, handed in or compared later.
 
-The form: {"format": "lutnas-run", "version": 10, "sha256", "run", "plan", "measurements", "kernels"} as canonical JSON,
-with the SHA-256 of the canonical JSON of the last four; "kernels" counts those of each graph that could be read. A run
-that was not measured to its end has fewer measurements than its plan has tasks. Readers take this version alone
-(`shared.schemas`).
+The form: {"format": "lutnas-run", "version": 10, "sha256", "run", "plan", "measurements",
+"kernels"} as canonical JSON, with the SHA-256 of the canonical JSON of the last four; "kernels"
+counts those of each graph that could be read. A run that was not measured to its end has fewer
+measurements than its plan has tasks. Readers take this version alone (`shared.schemas`).
 """
 
 from __future__ import annotations

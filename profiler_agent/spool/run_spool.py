@@ -1,4 +1,5 @@
-"""One profiling run on disk: its rounds, its measurements, its kernels, and what a server has of them.
+"""One profiling run on disk: its rounds, its measurements, its kernels, and what a server has of
+them.
 
 A line is written when what it holds exists. A kill can tear the last line alone.
 """
@@ -142,7 +143,9 @@ class RunSpool:
         return {line["graph"]: line["counts"] for line in self._kernels.read()}
 
     def begin_choosing(self, first: int) -> None:
-        """Of the plan's calibration networks only so many are measured; others are chosen on the way."""
+        """Of the plan's calibration networks only so many are measured; others are chosen on the
+        way.
+        """
         self._choice.append({"first": first}, durable=True)
 
     def keep_choice(self, tasks: Sequence[Task]) -> None:

@@ -1,4 +1,5 @@
-"""What is measured is on disk before anything else happens to it, and stays there until the server has it.
+"""What is measured is on disk before anything else happens to it, and stays there until the server
+has it.
 
 DIR/schema                           the schema number of all of it (`shared.schemas`)
 DIR/graphs/SHA256.onnx               every graph once
@@ -142,7 +143,9 @@ class Spool:
         return path
 
     def find_graph(self, spec: str, batch: int, precision: str = "fp32") -> tuple[str, Path] | None:
-        """(SHA-256, file) of a graph as a server last gave it; None where it is not here, or not whole."""
+        """(SHA-256, file) of a graph as a server last gave it; None where it is not here, or not
+        whole.
+        """
         known = self.find_known(_graph_key(spec, batch, precision))
         if known is None:
             return None

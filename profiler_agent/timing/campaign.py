@@ -1,7 +1,8 @@
-"""Measures all tasks of a plan in interleaved rounds: each round takes the tasks in a new random order.
+"""Measures all tasks of a plan in interleaved rounds: each round takes the tasks in a new random
+order.
 
-A round in which the canary is off is not averaged in but measured again after a pause; a bounded number of times, then
-the last one is kept and the measurement says so.
+A round in which the canary is off is not averaged in but measured again after a pause; a bounded
+number of times, then the last one is kept and the measurement says so.
 """
 
 from __future__ import annotations
@@ -52,14 +53,16 @@ class Subject:
 
 
 class CanaryWatch:
-    """Says whether the machine was itself during a round, by the canary of that round and of those before.
+    """Says whether the machine was itself during a round, by the canary of that round and of those
+    before.
 
-    A neighbour on the other thread of the same core slows a convolution by a fifth and a small op by a half: a ratio to
-    the canary does not cancel that. So a round counts as disturbed already when the canary is a tenth slower than what
-    it mostly is at its best. The window moves: a machine that slows down for good is soon the new measure.
+    A neighbour on the other thread of the same core slows a convolution by a fifth and a small op
+    by a half: a ratio to the canary does not cancel that. So a round counts as disturbed already
+    when the canary is a tenth slower than what it mostly is at its best. The window moves: a
+    machine that slows down for good is soon the new measure.
 
-    Args:
-        usual_ms: what an earlier campaign found; without it, one that begins on a busy machine knows no better.
+    Args: usual_ms: what an earlier campaign found; without it, one that begins on a busy machine
+        knows no better.
     """
 
     def __init__(self, usual_ms: float | None = None) -> None:
@@ -75,7 +78,9 @@ class CanaryWatch:
 
     @property
     def knows(self) -> bool:
-        """Whether there is anything to know it by: a resumed campaign may find all its rounds taken."""
+        """Whether there is anything to know it by: a resumed campaign may find all its rounds
+        taken.
+        """
         return bool(self._recent_ms)
 
     def usual_ms(self) -> float:
@@ -118,7 +123,9 @@ class Campaign:
                 self._sweep(again)
 
     def _ask_for_more(self) -> None:
-        """Add subjects as soon as a few rounds of the others tell which, so that all are measured side by side."""
+        """Add subjects as soon as a few rounds of the others tell which, so that all are measured
+        side by side.
+        """
         unfinished = [subject for subject in self.subjects if not subject.done and subject.task.role != "isolated"]
         if self._choosing and all(len(subject.rounds) >= CHOOSING_ROUNDS for subject in unfinished):
             fresh = self.more()

@@ -1,8 +1,9 @@
-"""Tells a round that was timed in one go from one during which the clock was set or the machine stood still.
+"""Tells a round that was timed in one go from one during which the clock was set or the machine
+stood still.
 
-The clock that times does not run while a machine is suspended, and the clock on the wall does: what they disagree by is
-a suspend, or the wall clock being set. A process that was stopped, or a virtual machine that was paused, shows as time
-that no run accounts for.
+The clock that times does not run while a machine is suspended, and the clock on the wall does: what
+they disagree by is a suspend, or the wall clock being set. A process that was stopped, or a virtual
+machine that was paused, shows as time that no run accounts for.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class ClockWatch:
     def went_wrong(self, timed: Sequence[tuple[tuple[float, ...], int]]) -> bool:
         """Whether the round is not to be kept.
 
-        Args:
-            timed: what was timed since this was made: values in ms, and the runs that each value is the mean of.
+        Args: timed: what was timed since this was made: values in ms, and the runs that each value
+            is the mean of.
         """
         elapsed_ns = self._clock_ns() - self._start_ns
         wall_ns = self._wall_ns() - self._wall_start_ns

@@ -1,6 +1,8 @@
-"""Times one round of one task: the canary, the graph, the subtracted graph, and the canary again, in a few ms.
+"""Times one round of one task: the canary, the graph, the subtracted graph, and the canary again,
+in a few ms.
 
-What stands side by side meets the same machine: its clock frequency, its neighbours, its temperature.
+What stands side by side meets the same machine: its clock frequency, its neighbours, its
+temperature.
 """
 
 from __future__ import annotations
@@ -19,10 +21,14 @@ from shared.errors import InvalidValue
 from shared.measurements.measurement import Round, quantile
 
 SHORTEST_VALUE_NS = 100_000
-"""A value below this is the mean of several runs timed as one, so that the clock's own cost stays under 0.5 %."""
+"""A value below this is the mean of several runs timed as one, so that the clock's own cost stays
+under 0.5 %.
+"""
 FEWEST_REPEATS, MOST_REPEATS = 8, 20
 FEWEST_WARM_UPS, MOST_WARM_UPS, WARM_UP_SHARE_NS = 2, 5, 3_000_000
-"""A graph's first runs after another's find its weights in no cache: the first is up to 45 % slower, the second 15."""
+"""A graph's first runs after another's find its weights in no cache: the first is up to 45 %
+slower, the second 15.
+"""
 GRAPH_SHARE_NS = 8_000_000
 CANARY_SHARE_NS = 2_000_000
 """Time to spend on the canary on each side."""

@@ -98,7 +98,9 @@ class StabilityJudge:
 
 
 def canary_drift(rounds: Sequence[Round]) -> float:
-    """How much slower or faster the canary was in the last third of the rounds than in the first, as a factor >= 1."""
+    """How much slower or faster the canary was in the last third of the rounds than in the first,
+    as a factor >= 1.
+    """
     times_ms = [quantile(timed.canary_ms) for timed in rounds]
     third = max(len(times_ms) // 3, 1)
     first_ms, last_ms = median(times_ms[:third]), median(times_ms[-third:])
@@ -106,7 +108,9 @@ def canary_drift(rounds: Sequence[Round]) -> float:
 
 
 def doubt_lines(measurements: Iterable[Measurement]) -> tuple[str, ...]:
-    """What is doubtful about a run for people: how many measurements share a reason, one of them and its reason."""
+    """What is doubtful about a run for people: how many measurements share a reason, one of them
+    and its reason.
+    """
     number = 0
     alike: dict[str, list[tuple[str, str]]] = {}
     for measurement in measurements:

@@ -11,18 +11,21 @@ from shared.measurements.measurement import Round, estimate_rounds
 
 LONGEST_STEP_S = 60.0
 BOUND_PERCENT = 0.0
-"""Half-width of the 95 % bound at which enough whole networks are measured for the fit; 0: all of the plan's.
+"""Half-width of the 95 % bound at which enough whole networks are measured for the fit; 0: all of
+the plan's.
 
-With half the networks, chosen, kernel prices are as good, but the bound by op prices is twice as wide.
+With half the networks, chosen, kernel prices are as good, but the bound by op prices is twice as
+wide.
 """
 NETWORK_ROLES = ("calibration", "held_out", "verification")
 NETWORK_TIMES = 2
-"""Networks make the fit, and say how good it is: they may have so many times the rounds of an op. Of 30 rounds beside a
-restless neighbour `fbnet` at 128 was 2.2 % off, of 30 quieter ones 1.1 %."""
+"""Networks make the fit, and say how good it is: they may have so many times the rounds of an op.
+Of 30 rounds beside a restless neighbour `fbnet` at 128 was 2.2 % off, of 30 quieter ones 1.1 %."""
 NETWORKS_SHARE = 0.5
-"""Networks stop together, once this share of them has a reason to. They are compared with one another, and what a round
-of all of them has in common then cancels (other programs take caches and memory: 5 % for minutes). When each stopped
-for itself, predictions of `fbnet` were off by 2.0 % instead of 0.7 %, from the same rounds."""
+"""Networks stop together, once this share of them has a reason to. They are compared with one
+another, and what a round of all of them has in common then cancels (other programs take caches and
+memory: 5 % for minutes). When each stopped for itself, predictions of `fbnet` were off by 2.0 %
+instead of 0.7 %, from the same rounds."""
 ISOLATED_ROUNDS = 6
 """An op alone is timed for comparison: a few percent are enough."""
 
@@ -31,12 +34,12 @@ ISOLATED_ROUNDS = 6
 class Preset:
     """How precise a campaign shall be.
 
-    Attributes:
-        precision: half the 95 % interval over the estimate, both of the whole graph, at which a task is done.
-        min_rounds: rounds that every task gets, whatever the time.
-        max_rounds: rounds after which an op is done however imprecise; a whole network has `NETWORK_TIMES` as many.
-        seconds_per_task: the campaign's time is up after this times the number of its tasks.
-        most_redos: rounds of a task that are thrown away, at most, since the canary was off.
+    Attributes: precision: half the 95 % interval over the estimate, both of the whole graph, at
+        which a task is done. min_rounds: rounds that every task gets, whatever the time.
+        max_rounds: rounds after which an op is done however imprecise; a whole network has
+        `NETWORK_TIMES` as many. seconds_per_task: the campaign's time is up after this times the
+        number of its tasks. most_redos: rounds of a task that are thrown away, at most, since the
+        canary was off.
     """
 
     name: str
@@ -63,14 +66,17 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 def precision_reached(rounds: Sequence[Round], divisor: int) -> float:
     """Half the interval of the task's value, as a share of the whole graph's time.
 
-    For a difference of two graphs the graph's time is what the noise grows with; the value itself may be near zero.
+    For a difference of two graphs the graph's time is what the noise grows with; the value itself
+    may be near zero.
     """
     estimate = estimate_rounds(rounds, divisor)
     return estimate.half_width * divisor / median(timed.graph_ratio() for timed in rounds)
 
 
 class ActiveTime:
-    """Seconds spent measuring. A clock that jumps (the machine slept, a debugger stopped it) adds little or nothing."""
+    """Seconds spent measuring. A clock that jumps (the machine slept, a debugger stopped it) adds
+    little or nothing.
+    """
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         self._clock_s = clock_s
@@ -85,7 +91,9 @@ class ActiveTime:
 
 
 class StoppingRule:
-    """Says of one task whether it is done: precise enough, as many rounds as there may be, or no time left."""
+    """Says of one task whether it is done: precise enough, as many rounds as there may be, or no
+    time left.
+    """
 
     def __init__(self, preset: Preset, tasks: int, clock_s: Callable[[], float]) -> None:
         self._preset = preset

@@ -1,4 +1,6 @@
-"""What the agent knows of phones: Android's properties, clusters of cores, thermal status, battery, the watch file."""
+"""What the agent knows of phones: Android's properties, clusters of cores, thermal status, battery,
+the watch file.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Networks chosen in the middle of a campaign: what is remembered, and what happens where no server can choose."""
+"""Networks chosen in the middle of a campaign: what is remembered, and what happens where no server
+can choose.
+"""
 
 import pytest
 
@@ -119,7 +121,7 @@ def test_the_server_is_told_what_is_measured_so_far_without_the_repeats(spooled,
 def test_with_a_server_that_cannot_choose_the_whole_plan_is_measured(server, agent, capsys) -> None:
     assert main([*agent.profile, "--calibration", "24", "--bound-percent", "3"]) == 0
     ((_, measurements),) = server.measurements.items()
-    assert sum(one.role == "calibration" for one in measurements.values()) == 24
+    assert sum(measurement.role == "calibration" for measurement in measurements.values()) == 24
     assert "measuring the plan's own calibration networks, all of them" in capsys.readouterr().err
     assert any("/next" in request for request in server.requests)
 
@@ -140,14 +142,14 @@ def test_a_server_that_goes_away_meanwhile_leaves_the_whole_plan_measured_on_the
     server.start()
     assert main(["upload", *agent.connection]) == 0
     ((_, measurements),) = server.measurements.items()
-    assert sum(one.role == "calibration" for one in measurements.values()) == 24
+    assert sum(measurement.role == "calibration" for measurement in measurements.values()) == 24
     assert len(server.tables) == 1
 
 
 def test_a_width_of_zero_measures_the_plan_as_it_is(server, agent) -> None:
     assert main([*agent.profile, "--calibration", "24", "--bound-percent", "0"]) == 0
     ((_, measurements),) = server.measurements.items()
-    assert sum(one.role == "calibration" for one in measurements.values()) == 24
+    assert sum(measurement.role == "calibration" for measurement in measurements.values()) == 24
     assert not any("/next" in request for request in server.requests)
 
 

@@ -1,7 +1,9 @@
-"""Execution providers: refused by name where they are not, found out where they hand nodes to another one.
+"""Execution providers: refused by name where they are not, found out where they hand nodes to
+another one.
 
-This machine's ONNX Runtime offers the CPU and Azure. The latter runs no ordinary node: asked for it, ONNX Runtime gives
-every node to the CPU without a word, which is the fallback that has to be found out.
+This machine's ONNX Runtime offers the CPU and Azure. The latter runs no ordinary node: asked for
+it, ONNX Runtime gives every node to the CPU without a word, which is the fallback that has to be
+found out.
 """
 
 from pathlib import Path
@@ -44,9 +46,9 @@ def graph(reference=CONVOLUTIONS, batch=1):
 
 
 def test_every_provider_of_the_table_is_one_that_onnx_runtime_knows_by_that_name():
-    names = {one.name for one in PROVIDERS}
+    names = {provider.name for provider in PROVIDERS}
     assert names <= set(onnxruntime.get_all_providers())
-    assert len({one.short for one in PROVIDERS}) == len(PROVIDERS) == len(names)
+    assert len({provider.short for provider in PROVIDERS}) == len(PROVIDERS) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +70,14 @@ def test_a_name_of_no_provider_is_refused_with_those_that_there_are(text):
         provider_name(text)
 
 
-@pytest.mark.parametrize("one", PROVIDERS[1:], ids=lambda one: one.short)
-def test_a_provider_that_is_not_offered_is_refused_with_what_installs_it_and_what_is_here(one):
+@pytest.mark.parametrize("provider", PROVIDERS[1:], ids=lambda provider: provider.short)
+def test_a_provider_that_is_not_offered_is_refused_with_what_installs_it_and_what_is_here(provider):
     with pytest.raises(WrongUse) as refused:
-        require_offered(one.name, [CPU], "1.31.1")
+        require_offered(provider.name, [CPU], "1.31.1")
     said = str(refused.value)
-    assert said.startswith(f"ONNX Runtime 1.31.1 here has no {one.name}: ")
-    assert one.install in said
-    assert one.needs in said
+    assert said.startswith(f"ONNX Runtime 1.31.1 here has no {provider.name}: ")
+    assert provider.install in said
+    assert provider.needs in said
     assert said.endswith("(here: cpu)")
     assert "\n" not in said
 
@@ -204,7 +206,9 @@ def test_binding_works_where_an_array_is_not_contiguous_and_an_output_has_no_fix
 
 
 def double_convolution() -> bytes:
-    """A valid graph with an operator for which ONNX Runtime has no kernel: a convolution of doubles."""
+    """A valid graph with an operator for which ONNX Runtime has no kernel: a convolution of
+    doubles.
+    """
     sides = [1, 4, 8, 8]
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, sides) for name in ("input", "y"))
     weights = onnx.numpy_helper.from_array(np.zeros((4, 4, 1, 1)), "w")
@@ -252,5 +256,5 @@ def test_a_session_has_as_many_threads_as_its_runtime_says():
 
 def test_the_agents_page_lists_every_provider_with_what_installs_it():
     page = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
-    for one in PROVIDERS:
-        assert f"| `{one.short}` | `{one.name}` | {one.install} | " in page
+    for provider in PROVIDERS:
+        assert f"| `{provider.short}` | `{provider.name}` | {provider.install} | " in page

@@ -106,7 +106,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(LutnasError, match="cannot use"):
         write_whole(path.with_name("blocked") / "below", b"new")
     assert path.read_bytes() == b"old"
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["blocked", "kept.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blocked", "kept.json"]
 
 
 def test_a_log_without_a_file_is_empty(tmp_path):

@@ -54,7 +54,7 @@ def subjects(done, of):
 
 
 def runs(*ids):
-    return [SimpleNamespace(id=one, space="darts/r32") for one in ids]
+    return [SimpleNamespace(id=id_, space="darts/r32") for id_ in ids]
 
 
 def test_machine_is_looked_at_when_it_is_due_and_remembered_in_between(bench):

@@ -72,7 +72,8 @@ def test_a_clock_that_jumps_takes_at_most_one_minute_from_the_time(jump_s):
 
 
 def test_precision_of_a_difference_is_held_against_the_whole_graph():
-    # Graph 8 canaries, minus 7.4 to 7.6: the op is worth 0.05 +- 0.01, but the graph is known to 1.25 %.
+    # Graph 8 canaries, minus 7.4 to 7.6: the op is worth 0.05 +- 0.01, but the graph is known to
+    # 1.25 %.
     rounds = [Round((8.0,), (1.0,), (minus,)) for minus in (7.4, 7.6, 7.4, 7.6, 7.4)]
     assert precision_reached(rounds, 6) == pytest.approx(0.1 / 8)
 
