@@ -150,7 +150,7 @@ def observe(
                 continue
             seen.canary_ms[min(int(share * WINDOWS), WINDOWS - 1)].extend(timed.round.canary_ms)
             seen.rounds += 1
-            if watch.is_off(timed):
+            if watch.is_disturbed(timed):
                 seen.disturbed += 1
             else:
                 seen.ratios[index][min(int(share * ENTRIES), ENTRIES - 1)].append(timed.round.ratio(1))

@@ -73,7 +73,7 @@ class Worker:
                     self.client.register_device(self.device, probe())
                     registered = True
                 self._upload_results()
-                self.board.look()
+                self.board.sample()
                 job = self.client.lease_job(self.device, self.owner, self.lease_s, self.board.status())
                 away = pauses_s()
                 pause_s = self.poll_s
@@ -97,7 +97,7 @@ class Worker:
         over = threading.Event()
 
         def check() -> None:
-            self.board.look()
+            self.board.sample()
             if over.is_set():
                 raise JobOver(f"job {job.id} is over")
 
@@ -114,7 +114,7 @@ class Worker:
             self.progress.say(f"job {job.id}: failed, {error}")
             result = JobResult(error=str(error))
         finally:
-            self.board.rest()
+            self.board.clear_progress()
         self.spool.keep_result(job.id, result)
         try:
             self._upload_results()
@@ -135,7 +135,7 @@ class Worker:
         task = Task(wanted.promise.genotype, "verification", wanted.graph)
         canary, model = store.read(wanted.canary), store.read(wanted.graph)
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, wanted.canary))
-        with self.spool.measuring(wait=True):
+        with self.spool.measuring_lock(wait=True):
             measurement = measure_model(job.id, task, model, canary, runtime, self.preset, watch, check, self.sleep)
         self.spool.keep_usual_canary(runtime, wanted.canary, watch.usual_ms())
         return JobResult(measurement=measurement, runtime=runtime)

@@ -47,7 +47,7 @@ class PhoneAway(LutnasError):
 
 
 @dataclass(frozen=True)
-class Done:
+class ProgramResult:
     """What a command left behind."""
 
     code: int
@@ -56,7 +56,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Attached:
+class AttachedPhone:
     """A line of `adb devices -l`."""
 
     serial: str
@@ -67,10 +67,10 @@ class Attached:
         return f"{self.serial} ({self.model or self.state})"
 
 
-Run = Callable[[Sequence[str], bytes | None], Done]
+Run = Callable[[Sequence[str], bytes | None], ProgramResult]
 
 
-def run_program(command: Sequence[str], stdin: bytes | None = None) -> Done:
+def run_program(command: Sequence[str], stdin: bytes | None = None) -> ProgramResult:
     """Run a program to its end.
 
     Raises:
@@ -90,7 +90,7 @@ def run_program(command: Sequence[str], stdin: bytes | None = None) -> Done:
         raise LutnasError(f"{command[0]} is not here: install it (Debian: apt-get install {package})") from error
     except subprocess.TimeoutExpired as error:
         raise PhoneAway(f"{command[0]} did not end within {TIMEOUT_S:g} s") from error
-    return Done(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+    return ProgramResult(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
 
 class Adb:
@@ -100,7 +100,7 @@ class Adb:
         self.serial = serial
         self.run_program = run
 
-    def run(self, *arguments: str, stdin: bytes | None = None) -> Done:
+    def run(self, *arguments: str, stdin: bytes | None = None) -> ProgramResult:
         """Run an adb command for the phone.
 
         Raises:
@@ -112,7 +112,7 @@ class Adb:
             raise PhoneAway(f"the phone {self.serial} went away ({gone[2]})")
         return done
 
-    def shell(self, script: str, stdin: bytes | None = None) -> Done:
+    def shell(self, script: str, stdin: bytes | None = None) -> ProgramResult:
         """Run a script as Android's shell user; without a terminal, so that bytes pass as they are."""
         return self.run("shell", "-T", script, stdin=stdin)
 
@@ -122,7 +122,7 @@ class Adb:
         return done.out.decode(errors="replace") if done.code == 0 else ""
 
 
-def list_attached(run: Run = run_program) -> list[Attached]:
+def list_attached(run: Run = run_program) -> list[AttachedPhone]:
     """Phones that adb knows of.
 
     Raises:
@@ -136,7 +136,7 @@ def list_attached(run: Run = run_program) -> list[Attached]:
     return [found for line in listed.splitlines() if (found := _parse(line)) is not None]
 
 
-def choose_phone(attached: Sequence[Attached], serial: str | None) -> Attached:
+def choose_phone(attached: Sequence[AttachedPhone], serial: str | None) -> AttachedPhone:
     """The phone to measure.
 
     Raises:
@@ -157,10 +157,10 @@ def choose_phone(attached: Sequence[Attached], serial: str | None) -> Attached:
     return chosen
 
 
-def _parse(line: str) -> Attached | None:
+def _parse(line: str) -> AttachedPhone | None:
     words = line.split()
     if len(words) < 2 or line.startswith("*"):
         return None
     state = "no permissions" if words[1:3] == ["no", "permissions"] or words[2:3] == ["permissions"] else words[1]
     model = next((word.removeprefix("model:") for word in words if word.startswith("model:")), "")
-    return Attached(words[0], state, model.replace("_", " "))
+    return AttachedPhone(words[0], state, model.replace("_", " "))

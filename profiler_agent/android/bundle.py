@@ -11,7 +11,7 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-from profiler_agent.spool.atomic_files import read_bytes, write_whole
+from profiler_agent.spool.atomic_files import read_bytes, write_atomically
 from shared.errors import LutnasError
 
 _PULLED = ("run.json", "plan.json", "rounds.jsonl", "measurements.jsonl", "kernels.jsonl", "choice.jsonl")
@@ -72,7 +72,7 @@ def unpack_runs(stream: bytes, spool: Path) -> int:
                     continue
                 content = tar.extractfile(member)
                 if content is not None and parts[1] not in ("..", "."):
-                    write_whole(spool / "runs" / parts[1] / parts[2], content.read())
+                    write_atomically(spool / "runs" / parts[1] / parts[2], content.read())
                     count += 1
     except (tarfile.TarError, EOFError) as error:
         raise LutnasError(f"what came from the phone is cut off ({error}); run the same again") from error

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from profiler_agent.android.bridge import Adb, Done, PhoneAway
+from profiler_agent.android.bridge import Adb, PhoneAway, ProgramResult
 from profiler_agent.android.bundle import agent_files, digest, pack
 from profiler_agent.android.health import BATTERY, LEVELS, THERMAL, Health, read_health
 from profiler_agent.android.termux import HOME, Shell
@@ -183,7 +183,7 @@ class PhoneAgent:
         silence_onnxruntime(variables)
         return [*self.inside, "env", *(f"{name}={value}" for name, value in variables.items()), self.python]
 
-    def _do(self, what: str, script: str, stdin: bytes | None = None) -> Done:
+    def _do(self, what: str, script: str, stdin: bytes | None = None) -> ProgramResult:
         done = self.shell.run(script, stdin)
         if done.code:
             problem = " ".join(done.err.split())[:200] or f"exit code {done.code}"

@@ -17,7 +17,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Protocol
 
-from profiler_agent.android.bridge import Adb, Done, PhoneAway
+from profiler_agent.android.bridge import Adb, PhoneAway, ProgramResult
 from shared.errors import LutnasError
 
 FILES = "/data/data/com.termux/files"
@@ -34,7 +34,7 @@ WAYS = ("run-as", "ssh")
 class Shell(Protocol):
     """Runs scripts as Termux' user, in its home."""
 
-    def run(self, script: str, stdin: bytes | None = None) -> Done:
+    def run(self, script: str, stdin: bytes | None = None) -> ProgramResult:
         """Run a script to its end.
 
         Raises:
@@ -49,7 +49,7 @@ class RunAs:
 
     adb: Adb
 
-    def run(self, script: str, stdin: bytes | None = None) -> Done:
+    def run(self, script: str, stdin: bytes | None = None) -> ProgramResult:
         """Run a script; see `Shell`."""
         inside = shlex.join(["run-as", "com.termux", f"{PREFIX}/bin/sh", "-c", _ENVIRONMENT + script])
         return self.adb.shell(inside, stdin)
@@ -64,7 +64,7 @@ class Ssh:
     adb: Adb
     port: str = ""
 
-    def run(self, script: str, stdin: bytes | None = None) -> Done:
+    def run(self, script: str, stdin: bytes | None = None) -> ProgramResult:
         """Run a script; see `Shell`."""
         if not self.port:
             self.port = self.adb.run("forward", "tcp:0", f"tcp:{SSHD_PORT}").out.decode().strip()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from profiler_agent.commands.options import add_plan, make_progress, open_client, open_spool, say, wanted_profile
 from profiler_agent.commands.table_output import exit_code, report_tables
-from profiler_agent.host.throttle_sensor import find_watch_file
+from profiler_agent.host.throttle_sensor import find_throttle_sensor
 from profiler_agent.timing.stopping import BOUND_PERCENT
 from shared.command_line import Commands, Parser, add_command, add_server, within
 from shared.errors import InvalidValue
@@ -129,7 +129,7 @@ def _profile_spooled(request: ProfileRequest, spool: Spool, progress: Progress, 
     from profiler_agent.profile.profile import Profiler
     from profiler_agent.server.server_client import ServerClient
 
-    watch = find_watch_file(say=progress.say)
+    watch = find_throttle_sensor(say=progress.say)
     with ServerClient(NOBODY) as client:
         profiler = Profiler(client, spool, progress, most_bytes=most_bytes, asks_server=False)
         if watch is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from profiler_agent.host.android_properties import Phone, find_phone, read_properties
 from profiler_agent.host.clusters import Cluster, find_clusters
 from profiler_agent.host.emulation import find_emulator
-from profiler_agent.host.throttle_sensor import WatchFile, find_watch_file
+from profiler_agent.host.throttle_sensor import ThrottleSensor, find_throttle_sensor
 
 UNKNOWN = "unknown"
 ANDROID_PROGRAMS = "/system/bin"
@@ -41,11 +41,11 @@ class Machine:
         self,
         root: Path = Path("/"),
         run: Callable[[list[str]], str | None] | None = None,
-        watch: WatchFile | None = None,
+        watch: ThrottleSensor | None = None,
     ) -> None:
         self._root = root
         self._run = run or run_quietly
-        self._watch = watch or find_watch_file()
+        self._watch = watch or find_throttle_sensor()
 
     @cached_property
     def phone(self) -> Phone | None:
@@ -128,7 +128,7 @@ class Machine:
         flags = int(match.group(1), 16)
         return [text for bit, text in THROTTLED_NOW.items() if flags >> bit & 1]
 
-    def watched_facts(self) -> dict[str, str]:
+    def sensor_facts(self) -> dict[str, str]:
         """What a program outside adds to the probe."""
         return {} if self._watch is None else dict(self._watch.read().facts)
 

@@ -43,7 +43,7 @@ def probe(machine: Machine | None = None, sleep: Callable[[float], None] = time.
         "providers": providers,
         "agent": __version__,
         **({} if machine.phone is None else {"phone": machine.phone.model}),
-        **machine.watched_facts(),
+        **machine.sensor_facts(),
     }
 
 

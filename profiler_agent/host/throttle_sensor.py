@@ -21,7 +21,7 @@ VARIABLE = "LUTNAS_WATCH"
 
 
 @dataclass(frozen=True)
-class Watched:
+class SensorReading:
     """What the file says.
 
     Attributes:
@@ -35,7 +35,7 @@ class Watched:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-class WatchFile:
+class ThrottleSensor:
     """Reads the file; one that is not there, old or garbled says nothing."""
 
     def __init__(
@@ -51,17 +51,17 @@ class WatchFile:
         self._say = say
         self._next_look_s = 0.0
 
-    def read(self) -> Watched:
+    def read(self) -> SensorReading:
         """What it says now."""
         try:
             age_s = self._clock_s() - self._path.stat().st_mtime
             content = json.loads(self._path.read_bytes()) if abs(age_s) <= FRESH_S else {}
         except (OSError, ValueError):
-            return Watched()
+            return SensorReading()
         if not isinstance(content, dict):
-            return Watched()
+            return SensorReading()
         held_back, facts = content.get("held_back"), content.get("facts")
-        return Watched(
+        return SensorReading(
             content.get("pause") is True,
             tuple(map(str, held_back)) if isinstance(held_back, list) else (),
             {str(name): str(value) for name, value in facts.items()} if isinstance(facts, dict) else {},
@@ -83,9 +83,9 @@ class WatchFile:
         self._next_look_s = self._clock_s() + LOOK_EVERY_S
 
 
-def find_watch_file(
+def find_throttle_sensor(
     environment: Mapping[str, str] = os.environ, say: Callable[[str], None] = lambda line: None
-) -> WatchFile | None:
+) -> ThrottleSensor | None:
     """The file that LUTNAS_WATCH names; None where it names none."""
     path = environment.get(VARIABLE)
-    return WatchFile(Path(path), say=say) if path else None
+    return ThrottleSensor(Path(path), say=say) if path else None

@@ -28,7 +28,7 @@ ALL_SESSIONS_BYTES = 2_000_000
 Load = Callable[[int], TimedGraph]
 
 
-class Residence:
+class SessionCache:
     """Graphs that are open.
 
     Args: most_bytes: by a rough count, of graphs that stay open between their rounds; 0 closes each
@@ -37,15 +37,15 @@ class Residence:
 
     def __init__(self, most_bytes: int = 0) -> None:
         self.most_bytes = most_bytes
-        self._open: OrderedDict[GuestGraph, int] = OrderedDict()
-        self._in_use: set[GuestGraph] = set()
+        self._open: OrderedDict[CachedGraph, int] = OrderedDict()
+        self._in_use: set[CachedGraph] = set()
 
     @property
     def open_bytes(self) -> int:
         """What is open, by the rough count."""
         return sum(self._open.values())
 
-    def add(self, load: Load, file_bytes: int) -> GuestGraph:
+    def add(self, load: Load, file_bytes: int) -> CachedGraph:
         """A graph that is loaded once now, to see whether it can be, and again whenever it was
         closed.
 
@@ -56,26 +56,26 @@ class Residence:
         sessions = min(max(ALL_SESSIONS_BYTES // max(file_bytes, 1), 1), MOST_SESSIONS)
         if self.open_bytes + sessions * _session_bytes(file_bytes) > self.most_bytes:
             sessions = 1
-        graph = GuestGraph(self, load, file_bytes)
+        graph = CachedGraph(self, load, file_bytes)
         self._open_now(graph, sessions)
-        self._rest(graph)
+        self._release(graph)
         return graph
 
-    def _turn(self, graph: GuestGraph) -> None:
+    def _acquire(self, graph: CachedGraph) -> None:
         if graph in self._open:
             self._open.move_to_end(graph)
             self._in_use.add(graph)
         else:
             self._open_now(graph, 1)
 
-    def _open_now(self, graph: GuestGraph, sessions: int) -> None:
+    def _open_now(self, graph: CachedGraph, sessions: int) -> None:
         cost = sessions * _session_bytes(graph.file_bytes)
         self._make_room(cost)
         graph._open(sessions)
         self._open[graph] = cost
         self._in_use.add(graph)
 
-    def _rest(self, graph: GuestGraph) -> None:
+    def _release(self, graph: CachedGraph) -> None:
         self._in_use.discard(graph)
         self._make_room(0)
 
@@ -88,26 +88,26 @@ class Residence:
             graph._close()
 
 
-class GuestGraph(TimedGraph):
-    """A graph that a residence closes between rounds."""
+class CachedGraph(TimedGraph):
+    """A graph that a cache closes between rounds."""
 
-    def __init__(self, residence: Residence, load: Load, file_bytes: int) -> None:
+    def __init__(self, cache: SessionCache, load: Load, file_bytes: int) -> None:
         super().__init__("", _closed)
         self.file_bytes = file_bytes
-        self._residence = residence
+        self._residence = cache
         self._load = load
         self._loaded: TimedGraph | None = None
 
-    def turn(self) -> None:
+    def acquire(self) -> None:
         """Let the next session be the one that runs; load the graph again where it was closed."""
-        self._residence._turn(self)
+        self._residence._acquire(self)
         if self._loaded is not None:
-            self._loaded.turn()
+            self._loaded.acquire()
             self.run = self._loaded.run
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Its round is over."""
-        self._residence._rest(self)
+        self._residence._release(self)
 
     def _open(self, sessions: int) -> None:
         self._loaded = self._load(sessions)

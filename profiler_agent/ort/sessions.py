@@ -64,11 +64,11 @@ class TimedGraph:
         self.estimate_ns: float | None = None
         self._turns = itertools.cycle(runs)
 
-    def turn(self) -> None:
+    def acquire(self) -> None:
         """Let the next session be the one that runs."""
         self.run = next(self._turns)
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Its round is over: what it holds may be let go until its next turn."""
 
 

@@ -40,7 +40,7 @@ def first_part(plan: Plan) -> int | None:
 
 
 @dataclass
-class NetworkChooser:
+class ActiveSelection:
     """Says what else a run measures, once a few rounds of what it was to measure so far are there.
 
     Attributes:

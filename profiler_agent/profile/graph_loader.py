@@ -10,7 +10,7 @@ from pathlib import Path
 
 from profiler_agent.kernels.kernels import UnknownOperator, count_kernels
 from profiler_agent.ort.providers import CPU
-from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence, give_back_memory
+from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache, give_back_memory
 from profiler_agent.ort.sessions import GraphHidden, ModelRefused, TimedGraph, load_graph, optimise
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.progress import Progress
@@ -30,7 +30,7 @@ class GraphLoader:
 
     store: GraphStore
     group: RunGroup
-    residence: Residence
+    cache: SessionCache
     progress: Progress
     check: Callable[[], None]
     loaded: dict[str, TimedGraph] = field(default_factory=dict, init=False)
@@ -85,4 +85,4 @@ class GraphLoader:
 
         if spec.startswith("canary:"):  # in every round: never closed
             return load(MOST_SESSIONS)
-        return self.residence.add(load, path.stat().st_size)
+        return self.cache.add(load, path.stat().st_size)

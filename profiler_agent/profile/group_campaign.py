@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from profiler_agent.host.machine import Machine
 from profiler_agent.kernels.reorders import odd_reorders
 from profiler_agent.ort.providers import CPU
-from profiler_agent.ort.session_cache import Residence
-from profiler_agent.profile.active_selection import NetworkChooser
+from profiler_agent.ort.session_cache import SessionCache
+from profiler_agent.profile.active_selection import ActiveSelection
 from profiler_agent.profile.graph_loader import GraphLoader
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.server.graph_store import GraphStore
@@ -52,7 +52,7 @@ def measure_group(
     loader = _open_graphs(profiler, group, store, missing)
     uploader = Uploader(profiler.client, profiler.sleep)
     choosers = [
-        NetworkChooser(profiler.client, uploader, run, bound_percent, store.locate, profiler.progress.say)
+        ActiveSelection(profiler.client, uploader, run, bound_percent, store.locate, profiler.progress.say)
         for run in group.runs
     ]
     judge = StabilityJudge(preset, odd=odd_reorders(group.tasks(), group.kernels()))
@@ -69,14 +69,14 @@ def measure_group(
             watch,
             lambda: _more_subjects(choosers, loader, group),
         ).run()
-    if watch.knows:
+    if watch.has_rounds:
         profiler.spool.keep_usual_canary(runtime, canary, watch.usual_ms())
     return loader.refused
 
 
 def _open_graphs(profiler: Profiler, group: RunGroup, store: GraphStore, missing: Sequence[Task]) -> GraphLoader:
     most_bytes = profiler.most_bytes or memory_to_keep_open(group.runs[0].run.runtime)
-    loader = GraphLoader(store, group, Residence(most_bytes), profiler.progress, profiler.check)
+    loader = GraphLoader(store, group, SessionCache(most_bytes), profiler.progress, profiler.check)
     with profiler.progress.bar("graphs"):
         loader.load((group.canary, *_graphs(missing)))
         later = {graph for run in group.runs if not run.settled for graph in run.plan.graphs()}
@@ -94,9 +94,9 @@ def _after_each_round(
 
     def look(subjects: Sequence[Subject]) -> None:
         profiler.check()
-        judge.look()
-        profiler.board.look()
-        profiler.board.measuring(runs, before, subjects)
+        judge.sample()
+        profiler.board.sample()
+        profiler.board.note_progress(runs, before, subjects)
         profiler.progress.measured(subjects, preset.max_rounds)
 
     return look
@@ -111,7 +111,7 @@ def memory_to_keep_open(runtime: Runtime) -> int:
     return 0 if runtime.provider == CPU else (Machine().available_bytes() or UNKNOWN_MEMORY_BYTES) // 2
 
 
-def _more_subjects(choosers: Sequence[NetworkChooser], loader: GraphLoader, group: RunGroup) -> list[Subject]:
+def _more_subjects(choosers: Sequence[ActiveSelection], loader: GraphLoader, group: RunGroup) -> list[Subject]:
     """Subjects of the networks that are chosen now, with their graphs open."""
     chosen: list[Task] = []
     for chooser in choosers:

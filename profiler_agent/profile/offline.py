@@ -63,7 +63,7 @@ def profile_offline(
             outcomes[str(space)] = Outcome(existing.run.id, str(space), {}, measured=False)
     spaces = tuple(space for space in request.spaces if str(space) not in outcomes)
     if spaces:
-        with ServerClient(URL, transport=OfflineDesk(spool, files)) as client:
+        with ServerClient(URL, transport=OfflineServer(spool, files)) as client:
             profiler = Profiler(client, spool, progress, most_bytes=most_bytes)
             # bound_percent 0: nobody is there to choose networks on the way
             measured = profiler.profile(dataclasses.replace(request, spaces=spaces, bound_percent=0.0))
@@ -90,7 +90,7 @@ def run_files(spaces: Sequence[Space], out: Path) -> dict[str, Path]:
     return {str(space): out / f"{str(space).replace('/', '-')}.json" for space in spaces}
 
 
-class OfflineDesk(httpx.BaseTransport):
+class OfflineServer(httpx.BaseTransport):
     """Answers what a profile asks of a lut-server; the end of a run writes its file."""
 
     def __init__(self, spool: Spool, files: Mapping[str, Path]) -> None:

@@ -26,7 +26,7 @@ from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.run_spool import RunSpool
 from profiler_agent.spool.spool import Spool
-from profiler_agent.timing.stability import doubt_lines
+from profiler_agent.timing.stability import describe_unstable
 from profiler_agent.timing.stopping import BOUND_PERCENT, PRESETS, Preset
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway
@@ -133,13 +133,13 @@ class Profiler:
         """
         runtime = request.runtime()
         description = self.probe()
-        online = self._greet(request.device, description)
+        online = self._register(request.device, description)
         plans = [self._plan(space, request, online) for space in request.spaces]
         if runtime.precision == "fp16":
             self._check_half_precision(plans[0], runtime, online)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         wanted = [_new_run(plan, request.device, runtime, now, description) for plan in plans]
-        with self.spool.measuring(self.wait_for_others):
+        with self.spool.measuring_lock(self.wait_for_others):
             opened = [self._open(like, plan, request, online) for like, plan in zip(wanted, plans, strict=True)]
             runs = [found for found in opened if isinstance(found, RunSpool)]
             begun = {graph for run in runs if run.run not in wanted for graph in run.graphs}
@@ -178,9 +178,9 @@ class Profiler:
             LutnasError: as the message says; what is measured is spooled.
         """
         description = self.probe()
-        online = self._greet(device, description)
+        online = self._register(device, description)
         like = _new_run(plan, device, runtime, datetime.now(UTC).isoformat(timespec="seconds"), description)
-        with self.spool.measuring(self.wait_for_others):
+        with self.spool.measuring_lock(self.wait_for_others):
             found = None if new else self.spool.find_unfinished(like)
             spooled = found or self.spool.new_run(like, plan)
             begun = set(spooled.graphs) if found else set()
@@ -190,7 +190,7 @@ class Profiler:
             raise outcome.problem
         return outcome
 
-    def _greet(self, device: str, description: dict[str, str]) -> bool:
+    def _register(self, device: str, description: dict[str, str]) -> bool:
         if not self.asks_server:
             return False
         try:
@@ -249,7 +249,7 @@ class Profiler:
                 except LutnasError as error:
                     problem = error
             of_run = tuple(reason for graph, reason in refused.items() if graph in found.graphs)
-            doubts = doubt_lines(found.measurements())
+            doubts = describe_unstable(found.measurements())
             yield Outcome(found.run.id, found.run.space, table, of_run, problem=problem, doubts=doubts)
 
     def _upload(self, spooled: RunSpool, force: bool) -> dict[str, Any] | None:

@@ -40,7 +40,7 @@ class RunGroup:
         self._kept: dict[Task, KeptRounds] = {}
         self._waiting: dict[Task, list[RunSpool]] = {}
         for task, parts in _parts(self.runs).items():
-            kept = _even_out(task, parts)
+            kept = _share_rounds(task, parts)
             waiting = [part.run for part in parts if part.measurement is None]
             if waiting:
                 self._kept[task], self._waiting[task] = kept, waiting
@@ -109,7 +109,7 @@ def _parts(runs: Sequence[RunSpool]) -> dict[Task, list[_Part]]:
     return parts
 
 
-def _even_out(task: Task, parts: Sequence[_Part]) -> KeptRounds:
+def _share_rounds(task: Task, parts: Sequence[_Part]) -> KeptRounds:
     """Give each run what the others have of a task; returns all its rounds."""
     together = list(parts[0].rounds)
     for part in parts[1:]:

@@ -39,7 +39,7 @@ class StatusBoard:
         self._throttling: tuple[str, ...] | None = None
         self._campaign: CampaignProgress | None = None
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Look at the machine, where that is due; ask as often as you like, but not while something
         is timed.
         """
@@ -50,7 +50,7 @@ class StatusBoard:
         throttling = self._machine.throttling()
         self._throttling = None if throttling is None else tuple(throttling)
 
-    def measuring(self, runs: Sequence[Run], measured_before: int, subjects: Sequence[Subject]) -> None:
+    def note_progress(self, runs: Sequence[Run], measured_before: int, subjects: Sequence[Subject]) -> None:
         """Note how far a campaign is, where that is due.
 
         Args:
@@ -68,7 +68,7 @@ class StatusBoard:
             measured_before + len(subjects),
         )
 
-    def rest(self) -> None:
+    def clear_progress(self) -> None:
         """Note that nothing is being measured."""
         self._campaign, self._next_count_s = None, -math.inf
 
@@ -106,6 +106,6 @@ def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: fl
             client.report_status(device, board.status())
         return True
 
-    board.look()
+    board.sample()
     with repeating(report, every_s):
         yield

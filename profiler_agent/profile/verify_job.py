@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence
+from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache
 from profiler_agent.ort.sessions import load_graph
 from profiler_agent.spool.run_spool import measurement_id
 from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
@@ -54,7 +54,7 @@ def measure_model(
         preset, min_rounds=max(FEWEST_ROUNDS, preset.min_rounds), max_rounds=max(FEWEST_ROUNDS, preset.max_rounds)
     )
     rule = StoppingRule(preset, TASKS_WORTH, time.monotonic)
-    network = Residence().add(lambda sessions: load_graph(task.graph, model, runtime, sessions), len(model))
+    network = SessionCache().add(lambda sessions: load_graph(task.graph, model, runtime, sessions), len(model))
     subject = Subject(task, network)
     timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS), clock_ns)
 

@@ -29,17 +29,17 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise LutnasError(f"cannot use {path}: {error.strerror or error}") from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that after a kill or a power cut it is either the old one or the new one."""
 
     def write(file: BinaryIO) -> Path:
         file.write(content)
         return path
 
-    write_somewhere(path.parent, path.name, write)
+    write_named(path.parent, path.name, write)
 
 
-def write_somewhere(folder: Path, draft: str, write: Callable[[BinaryIO], Path | None]) -> Path | None:
+def write_named(folder: Path, draft: str, write: Callable[[BinaryIO], Path | None]) -> Path | None:
     """Likewise, for a file whose name is known once it is written.
 
     Args:
@@ -80,7 +80,7 @@ def read_sha256(path: Path) -> str | None:
 
 
 @contextmanager
-def only_one(path: Path, wait: bool, busy: str) -> Iterator[None]:
+def hold_lock(path: Path, wait: bool, busy: str) -> Iterator[None]:
     """Hold the lock on a file; it goes with the process, however that ends.
 
     Raises: LutnasError: with the text `busy`, if another process holds it and `wait` is false;

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profiler_agent.spool.atomic_files import read_bytes, write_whole
+from profiler_agent.spool.atomic_files import read_bytes, write_atomically
 from profiler_agent.spool.run_spool import measurement_id
 from shared.errors import CorruptFile, InvalidValue, LutnasError
 from shared.measurements.measurement import Measurement, Run
@@ -56,7 +56,7 @@ def write_run_file(path: Path, run: Run, plan: Plan, measurements: Sequence[Meas
     """Write the file, whole or not at all; returns its content's hash."""
     content = {"run": run, "plan": plan, "measurements": list(measurements), "kernels": kernels}
     sha256 = content_hash(content)
-    write_whole(path, canonical_json({"format": FORMAT, "version": RUN_FILE_SCHEMA, "sha256": sha256, **content}))
+    write_atomically(path, canonical_json({"format": FORMAT, "version": RUN_FILE_SCHEMA, "sha256": sha256, **content}))
     return sha256
 
 

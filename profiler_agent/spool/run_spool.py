@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from profiler_agent.spool.atomic_files import disk_errors, read_bytes, write_whole
+from profiler_agent.spool.atomic_files import disk_errors, read_bytes, write_atomically
 from shared.errors import CorruptFile, InvalidValue
 from shared.measurements.measurement import Measurement, Round, Run, Verdict
 from shared.measurements.plan import Plan, Task
@@ -208,7 +208,7 @@ class RunSpool:
 
     def finish(self, answer: Mapping[str, Any]) -> None:
         """Note the server's answer to the end of the run."""
-        write_whole(self.folder / "finished.json", canonical_json(dict(answer)))
+        write_atomically(self.folder / "finished.json", canonical_json(dict(answer)))
 
     @property
     def finished(self) -> bool:

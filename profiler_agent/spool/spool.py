@@ -26,11 +26,11 @@ from typing import Any, BinaryIO
 
 from profiler_agent.spool.atomic_files import (
     disk_errors,
-    only_one,
+    hold_lock,
     read_bytes,
     read_sha256,
-    write_somewhere,
-    write_whole,
+    write_atomically,
+    write_named,
 )
 from profiler_agent.spool.run_spool import RunSpool, read_value
 from shared.errors import WrongUse
@@ -78,9 +78,9 @@ class Spool:
             found = None if content is None else content.decode("utf-8", "replace").strip()
             require_schema(f"the spool {folder}", found, str(SPOOL_SCHEMA))
 
-    def measuring(self, wait: bool = False) -> AbstractContextManager[None]:
+    def measuring_lock(self, wait: bool = False) -> AbstractContextManager[None]:
         """Held while measuring: two campaigns at once would measure each other."""
-        return only_one(
+        return hold_lock(
             self.folder / "measuring.lock",
             wait,
             f"another profiler-agent is measuring (it holds {self.folder / 'measuring.lock'}); wait until it is done",
@@ -90,8 +90,8 @@ class Spool:
         """Start a run."""
         folder = self.folder / "runs" / run.id
         self._claim()
-        write_whole(folder / "plan.json", canonical_json(plan))
-        write_whole(folder / "run.json", canonical_json(run))
+        write_atomically(folder / "plan.json", canonical_json(plan))
+        write_atomically(folder / "run.json", canonical_json(run))
         return RunSpool(folder, run, plan)
 
     def runs(self) -> list[RunSpool]:
@@ -137,7 +137,7 @@ class Spool:
             return None if sha256 is None else self._graph_path(sha256)
 
         self._claim()
-        path = write_somewhere(self.folder / "graphs", "graph", write)
+        path = write_named(self.folder / "graphs", "graph", write)
         if path is not None:
             self.keep_known(_graph_key(spec, batch, precision), {"sha256": path.stem})
         return path
@@ -165,7 +165,7 @@ class Spool:
     def keep_known(self, key: list[str], value: Mapping[str, Any]) -> None:
         """Remember a server's answer."""
         self._claim()
-        write_whole(self._known_path(key), canonical_json(dict(value)))
+        write_atomically(self._known_path(key), canonical_json(dict(value)))
 
     def find_known(self, key: list[str]) -> dict[str, Any] | None:
         """A server's earlier answer."""
@@ -179,7 +179,7 @@ class Spool:
     def keep_result(self, job_id: str, result: JobResult) -> None:
         """Keep a job's result until a server has it."""
         self._claim()
-        write_whole(self._result_path(job_id), canonical_json(_KeptResult(job_id, result)))
+        write_atomically(self._result_path(job_id), canonical_json(_KeptResult(job_id, result)))
 
     def results(self) -> dict[str, JobResult]:
         """Results by job id that no server has taken yet."""
@@ -196,7 +196,7 @@ class Spool:
     def _claim(self) -> None:
         """Write down the schema number before anything else."""
         if not self._schema.exists():
-            write_whole(self._schema, f"{SPOOL_SCHEMA}\n".encode())
+            write_atomically(self._schema, f"{SPOOL_SCHEMA}\n".encode())
 
     def _graph_path(self, sha256: str) -> Path:
         return self.folder / "graphs" / f"{sha256}.onnx"

@@ -69,7 +69,7 @@ class CanaryWatch:
         known = [] if usual_ms is None else [usual_ms] * CANARY_WINDOW
         self._recent_ms: deque[float] = deque(known, maxlen=CANARY_WINDOW)
 
-    def is_off(self, timed: TimedRound) -> bool:
+    def is_disturbed(self, timed: TimedRound) -> bool:
         """Whether the canary is slow against the rounds before, or differs before and after."""
         now_ms = quantile(timed.round.canary_ms)
         self._recent_ms.append(now_ms)
@@ -77,7 +77,7 @@ class CanaryWatch:
         return sides[1] > UNEVEN_CANARY * sides[0] or now_ms > SLOW_CANARY * self.usual_ms()
 
     @property
-    def knows(self) -> bool:
+    def has_rounds(self) -> bool:
         """Whether there is anything to know it by: a resumed campaign may find all its rounds
         taken.
         """
@@ -160,7 +160,7 @@ class Campaign:
         for subject in self.rng.sample(subjects, len(subjects)):
             timed = self.timer.time(subject.graph, subject.minus)
             self._require_a_clock(timed)
-            off = timed is not None and self.watch.is_off(timed)
+            off = timed is not None and self.watch.is_disturbed(timed)
             if timed is None or (off and subject.redos < self.rule.most_redos):
                 subject.redos += 1
                 again.append(subject)

@@ -62,11 +62,11 @@ class RoundTimer:
         graphs = [self._canary, graph] if minus is None else [self._canary, graph, minus]
         try:
             for timed in graphs:
-                timed.turn()
+                timed.acquire()
             return self._time(graph, minus)
         finally:
             for timed in graphs:
-                timed.rest()
+                timed.release()
 
     def _time(self, graph: TimedGraph, minus: TimedGraph | None) -> TimedRound | None:
         with _no_garbage_collection():

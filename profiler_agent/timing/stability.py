@@ -45,7 +45,7 @@ class StabilityJudge:
         self._hottest_c = 0.0
         self._next_look_s = -math.inf
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Note what holds the machine back right now; ask between rounds, as often as you like."""
         if self._clock_s() < self._next_look_s:
             return
@@ -81,7 +81,7 @@ class StabilityJudge:
         return problems
 
     def _problems_of_machine(self) -> list[str]:
-        self.look()
+        self.sample()
         problems = []
         if self._throttled:
             problems.append(f"held back ({', '.join(sorted(self._throttled))}): check power supply and cooling")
@@ -107,7 +107,7 @@ def canary_drift(rounds: Sequence[Round]) -> float:
     return max(first_ms, last_ms) / min(first_ms, last_ms)
 
 
-def doubt_lines(measurements: Iterable[Measurement]) -> tuple[str, ...]:
+def describe_unstable(measurements: Iterable[Measurement]) -> tuple[str, ...]:
     """What is doubtful about a run for people: how many measurements share a reason, one of them
     and its reason.
     """

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from profiler_agent.android import campaign as campaign_module
-from profiler_agent.android.bridge import Adb, Attached, PhoneAway, choose_phone, list_attached
+from profiler_agent.android.bridge import Adb, AttachedPhone, PhoneAway, choose_phone, list_attached
 from profiler_agent.android.bundle import agent_files, digest, pack, unpack_runs
 from profiler_agent.android.campaign import PhoneCampaign
 from profiler_agent.android.health import Health
@@ -357,8 +357,8 @@ def test_a_phone_that_cannot_be_used_is_named_with_what_to_do(agent, replay, cap
 def test_the_lines_of_a_starting_daemon_are_no_phones(replay):
     started = "* daemon not running; starting now at tcp:5037\n* daemon started successfully\n"
     replay.begin([line("adb devices -l", out=started + LISTED + READY + "\n")])
-    assert list_attached() == [Attached(SERIAL, "device", "SM G973F")]
-    assert choose_phone([Attached(SERIAL, "device")], None).serial == SERIAL
+    assert list_attached() == [AttachedPhone(SERIAL, "device", "SM G973F")]
+    assert choose_phone([AttachedPhone(SERIAL, "device")], None).serial == SERIAL
 
 
 def test_without_adb_one_line_says_what_to_install(agent, monkeypatch, capsys, tmp_path):

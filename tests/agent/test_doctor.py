@@ -183,6 +183,6 @@ def test_a_time_that_is_none_is_refused(seconds, capsys):
 
 
 def test_it_does_not_disturb_a_profile_that_is_running(tmp_path, capsys):
-    with Spool(tmp_path).measuring():
+    with Spool(tmp_path).measuring_lock():
         assert main(["doctor", "--seconds", "1", "--spool", str(tmp_path)]) == 1
     assert "another profiler-agent is measuring" in capsys.readouterr().err

@@ -28,7 +28,7 @@ from profiler_agent.ort.providers import (
 from profiler_agent.ort.sessions import ModelRefused, TimedGraph, load_graph, local_runtime, place_by_profile
 from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.campaign import Subject
-from profiler_agent.timing.stability import StabilityJudge, doubt_lines
+from profiler_agent.timing.stability import StabilityJudge, describe_unstable
 from profiler_agent.timing.stopping import PRESETS
 from shared.errors import CorruptFile, UnknownName, WrongUse
 from shared.graphs import build_graph
@@ -173,7 +173,7 @@ def test_a_measurement_of_which_nodes_ran_elsewhere_says_so_and_the_summary_too(
     assert not verdict.stable
     assert verdict.reasons[:2] == (elsewhere, odd[CONVOLUTIONS])
     measurement = Measurement("m", task.subject, task.role, task.graph, task.minus, 1, tuple(rounds), verdict)
-    assert doubt_lines([measurement] * 3) == (f"3 of 3 measurements: {elsewhere} [{task.subject}]",)
+    assert describe_unstable([measurement] * 3) == (f"3 of 3 measurements: {elsewhere} [{task.subject}]",)
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -290,6 +290,6 @@ def test_rounds_that_a_run_measured_alone_are_not_lost_and_a_finished_measuremen
 def test_plans_of_different_canaries_are_not_measured_together(two_runs, tmp_path):
     first, second, _ = two_runs
     plan = json.loads((second.folder / "plan.json").read_bytes())
-    foreign = type(other)(tmp_path, second.run, Plan(plan["space"], (), canary="chain:1:skip_connect/4x8x8/4x8x8/s1"))
+    foreign = type(first)(tmp_path, second.run, Plan(plan["space"], (), canary="chain:1:skip_connect/4x8x8/4x8x8/s1"))
     with pytest.raises(LutnasError, match="different canaries"):
         RunGroup([first, foreign])

@@ -110,7 +110,7 @@ def test_the_watch_over_the_canary_is_that_of_the_agent():
     )
     for usual_ms, (off, found_ms) in zip((None, 0.4), run_script(script, data), strict=True):
         watch = CanaryWatch(usual_ms)
-        assert off == [watch.is_off(one) for one in timed]
+        assert off == [watch.is_disturbed(one) for one in timed]
         assert found_ms == pytest.approx(watch.usual_ms(), rel=1e-12)
         assert 10 < sum(off) < 149
 

@@ -5,7 +5,7 @@ can choose.
 import pytest
 
 from profiler_agent.cli import main
-from profiler_agent.profile.active_selection import NetworkChooser, first_part
+from profiler_agent.profile.active_selection import ActiveSelection, first_part
 from profiler_agent.spool.spool import Spool
 from shared.measurements.active_selection import Choice
 from shared.measurements.measurement import Round, Run, Verdict
@@ -78,7 +78,7 @@ class Oracle:
 
 
 def chooser(spooled, oracle, said):
-    return NetworkChooser(oracle, oracle, spooled, 3.0, lambda spec: None, said.append)
+    return ActiveSelection(oracle, oracle, spooled, 3.0, lambda spec: None, said.append)
 
 
 def test_a_narrow_bound_ends_it_once_something_was_chosen(spooled, plan, small_space) -> None:
@@ -106,9 +106,9 @@ def test_a_server_that_chooses_a_held_out_network_is_not_followed(spooled, plan)
 
 def test_the_server_is_told_what_is_measured_so_far_without_the_repeats(spooled, plan) -> None:
     task, finished = plan.tasks[0], plan.tasks[1]
-    rounds = [Round((2.0, 3.0), (1.0, 1.5), (0.5, 0.25) if one.minus else ()) for one in (task, finished)]
-    for one, timed in zip((task, finished), rounds, strict=True):
-        spooled.keep_round(one, timed, False)
+    rounds = [Round((2.0, 3.0), (1.0, 1.5), (0.5, 0.25) if part.minus else ()) for part in (task, finished)]
+    for part, timed in zip((task, finished), rounds, strict=True):
+        spooled.keep_round(part, timed, False)
     spooled.keep_measurement(finished, rounds[1:], Verdict(True))
     spooled.begin_choosing(20)
     oracle = Oracle(Choice(enough=True))
