@@ -90,7 +90,7 @@ def test_presets_and_the_stopping_rule_are_those_of_the_agent(cases, spent_s):
             "secondsPerTask": preset.seconds_per_task,
         }
         rule = StoppingRule(preset, 10, lambda: 0.0)
-        rule._time.spent_s = spent_s
+        rule.spent_s = spent_s
         roles = ("marginal", "isolated", "held_out")
         assert reasons == [[rule.find_reason(rounds, 6, role) for role in roles] for rounds in cases]
         assert (enough_of_all, enough_of_last) == (rule.have_enough(cases), rule.have_enough(cases[-4:]))
