@@ -1,8 +1,7 @@
-"""adb: which phones are there, and what is run on one of them.
+"""adb: which phones are connected, and programs on one of them.
 
-What adb prints was read in its sources (platform-tools 29 to 35): `adb devices -l` pads the serial
-number, a state may have words in brackets after it, and everything that concerns the connection
-comes on stderr behind "error:" or "adb:".
+The forms are from adb's sources (platform-tools 29 to 35): `adb devices -l` pads the serial number, a
+state may have words in brackets after it, and connection problems are on stderr behind "error:" or "adb:".
 """
 
 from __future__ import annotations
@@ -43,12 +42,12 @@ _GONE = re.compile(
 
 
 class PhoneAway(LutnasError):
-    """The phone cannot be reached any more: the cable, or its permission. It may come back."""
+    """The phone is out of reach: the cable, or its permission. It may come back."""
 
 
 @dataclass(frozen=True)
 class ProgramResult:
-    """What a command left behind."""
+    """Exit code and output of a program."""
 
     code: int
     out: bytes
@@ -57,7 +56,7 @@ class ProgramResult:
 
 @dataclass(frozen=True)
 class AttachedPhone:
-    """A line of `adb devices -l`."""
+    """A phone in `adb devices -l`."""
 
     serial: str
     state: str
@@ -113,11 +112,11 @@ class Adb:
         return done
 
     def shell(self, script: str, stdin: bytes | None = None) -> ProgramResult:
-        """Run a script as Android's shell user; without a terminal, so that bytes pass as they are."""
+        """Run a script as Android's shell user, without a terminal, so that bytes pass unchanged."""
         return self.run("shell", "-T", script, stdin=stdin)
 
     def read(self, script: str) -> str:
-        """What a script prints; empty where it fails."""
+        """Output of a script; empty if it fails."""
         done = self.shell(script)
         return done.out.decode(errors="replace") if done.code == 0 else ""
 
@@ -140,8 +139,8 @@ def choose_phone(attached: Sequence[AttachedPhone], serial: str | None) -> Attac
     """The phone to measure.
 
     Raises:
-        InvalidValue: several are there and none is named, or the named one is not.
-        LutnasError: none is there, or it is not ready; says what to do.
+        InvalidValue: several phones and no name, or the named phone is not connected.
+        LutnasError: no phone, or it is not ready; says what to do.
     """
     if not attached:
         raise LutnasError(NO_PHONE)

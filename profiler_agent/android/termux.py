@@ -1,14 +1,13 @@
 """A shell inside Termux, from a desktop and without root.
 
-Android lets nobody into another app's files, but for two ways, tried in this order:
+Android lets nobody into another app's files. There are two ways around it, tried in this order:
 
-* `run-as com.termux`, where the app is debuggable. Termux from its GitHub releases is; from F-Droid
+* `run-as com.termux` needs a debuggable app. Termux from its GitHub releases is debuggable; from F-Droid
   or the Play Store it is not ("package not debuggable").
-* ssh to Termux' own sshd, through the cable (`adb forward`): any Termux, once its user has started
+* ssh to Termux' own sshd, through the cable (`adb forward`), works with any Termux. Its user has to start
   sshd and put the desktop's public key there.
 
-Termux' RUN_COMMAND intent is no way: its permission is for apps, and neither output nor exit code
-come back to adb.
+Termux' RUN_COMMAND intent is no way: only apps may use it, and adb gets neither output nor exit code.
 """
 
 from __future__ import annotations
@@ -50,22 +49,18 @@ class RunAs:
     adb: Adb
 
     def run(self, script: str, stdin: bytes | None = None) -> ProgramResult:
-        """Run a script; see `Shell`."""
         inside = shlex.join(["run-as", "com.termux", f"{PREFIX}/bin/sh", "-c", _ENVIRONMENT + script])
         return self.adb.shell(inside, stdin)
 
 
 @dataclass
 class Ssh:
-    """By ssh through the cable. A forwarded port goes with the cable; the next script asks for a
-    new one.
-    """
+    """By ssh through the cable. The port is lost with the cable; the next script asks for another."""
 
     adb: Adb
     port: str = ""
 
     def run(self, script: str, stdin: bytes | None = None) -> ProgramResult:
-        """Run a script; see `Shell`."""
         if not self.port:
             self.port = self.adb.run("forward", "tcp:0", f"tcp:{SSHD_PORT}").out.decode().strip()
         options = ["BatchMode=yes", "StrictHostKeyChecking=accept-new", "ConnectTimeout=20"]
@@ -88,7 +83,7 @@ class Ssh:
 
 
 def open_termux(adb: Adb, way: str | None = None) -> Shell:
-    """A shell inside Termux, by the first way that works, or by the one that is named.
+    """A shell inside Termux, by the first way that works, or by the named way.
 
     Raises:
         PhoneAway: the phone is not there.

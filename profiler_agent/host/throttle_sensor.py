@@ -1,9 +1,8 @@
-"""A file in which another program says what holds this machine back, where only that program can
-see it.
+"""A file by which another program tells what holds this machine back.
 
-On Android no app may read the thermal status; `profiler-agent adb` reads it from outside and writes
-it here. The file is JSON: {"pause": false, "held_back": ["thermal status light"], "facts":
-{"battery": "84 %"}}. It counts for a minute: a writer that is gone holds up nobody.
+On Android no app may read the thermal status. `profiler-agent adb` reads it from outside and writes
+{"pause": false, "held_back": ["thermal status light"], "facts": {"battery": "84 %"}} here. The file
+counts for a minute, so that a lost writer stops nobody.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ VARIABLE = "LUTNAS_WATCH"
 
 @dataclass(frozen=True)
 class SensorReading:
-    """What the file says.
+    """Content of the file.
 
     Attributes:
-        pause: nothing shall be measured now.
-        held_back: what makes measurements of this moment doubtful.
+        pause: measure nothing now.
+        held_back: what makes measurements doubtful now.
         facts: for the probe.
     """
 
@@ -36,7 +35,7 @@ class SensorReading:
 
 
 class ThrottleSensor:
-    """Reads the file; one that is not there, old or garbled says nothing."""
+    """Reads the file. A missing, old or garbled file says nothing."""
 
     def __init__(
         self,
@@ -52,7 +51,6 @@ class ThrottleSensor:
         self._next_look_s = 0.0
 
     def read(self) -> SensorReading:
-        """What it says now."""
         try:
             age_s = self._clock_s() - self._path.stat().st_mtime
             content = json.loads(self._path.read_bytes()) if abs(age_s) <= FRESH_S else {}
@@ -68,7 +66,7 @@ class ThrottleSensor:
         )
 
     def wait(self) -> None:
-        """Return when nothing asks for a pause; to be called between rounds, as often as you like."""
+        """Wait while a pause is asked for; to be called between rounds, as often as you like."""
         if self._clock_s() < self._next_look_s:
             return
         watched, paused = self.read(), False
@@ -86,6 +84,6 @@ class ThrottleSensor:
 def find_throttle_sensor(
     environment: Mapping[str, str] = os.environ, say: Callable[[str], None] = lambda line: None
 ) -> ThrottleSensor | None:
-    """The file that LUTNAS_WATCH names; None where it names none."""
+    """The file that LUTNAS_WATCH names; None if it names none."""
     path = environment.get(VARIABLE)
     return ThrottleSensor(Path(path), say=say) if path else None

@@ -1,4 +1,4 @@
-"""The campaign of a group of runs: opens their graphs, measures what is missing, adds networks."""
+"""The campaign of a group of runs: opens their graphs, measures missing tasks, adds networks."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ UNKNOWN_MEMORY_BYTES = 1_000_000_000
 def measure_group(
     profiler: Profiler, group: RunGroup, preset: Preset, bound_percent: float, online: bool, begun: Set[str]
 ) -> dict[str, str]:
-    """Measure what the runs lack; returns the graphs that ONNX Runtime refuses, with its reasons.
+    """Measure the missing tasks; returns the graphs that ONNX Runtime refuses, with its reasons.
 
-    Args: profiler: whose server, spool and clock they are. bound_percent: half-width of the 95 %
-        bound at which enough networks are measured; 0 measures all. online: whether graphs can be
-        asked for; without, they are on the disk. begun: graphs of runs that go on with the bytes
-        that they began with.
+    Args:
+        profiler: its server, spool and clock are used.
+        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0 measures all.
+        online: whether the server can be asked for graphs. If not, they are on the disk.
+        begun: graphs of resumed runs, which go on with the bytes on the disk.
 
     Raises:
         LutnasError: the canary cannot be loaded, or a graph cannot be fetched.
@@ -105,14 +106,14 @@ def _after_each_round(
 def memory_to_keep_open(runtime: Runtime) -> int:
     """Bytes for graphs that stay open between their rounds.
 
-    None on the CPU, where loading again takes 5 to 15 ms. Other providers compile a graph when
-    they load it, some of them for minutes: half of what is available.
+    None on the CPU, where loading again takes 5 to 15 ms. Other providers compile a graph when they load it,
+    some of them for minutes: they get half of what is available.
     """
     return 0 if runtime.provider == CPU else (Machine().available_bytes() or UNKNOWN_MEMORY_BYTES) // 2
 
 
 def _more_subjects(choosers: Sequence[ActiveSelection], loader: GraphLoader, group: RunGroup) -> list[Subject]:
-    """Subjects of the networks that are chosen now, with their graphs open."""
+    """Subjects of newly chosen networks, with their graphs open."""
     chosen: list[Task] = []
     for chooser in choosers:
         tasks = chooser.next_tasks()
@@ -123,7 +124,7 @@ def _more_subjects(choosers: Sequence[ActiveSelection], loader: GraphLoader, gro
 
 
 def _number_of_tasks(group: RunGroup) -> int:
-    """Of all plans together; ops alone take a few rounds and do not count."""
+    """Tasks of all plans, but for ops timed alone, which take few rounds."""
     return len({task for run in group.runs for task in run.plan.tasks if task.role != "isolated"})
 
 

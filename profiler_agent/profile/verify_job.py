@@ -1,7 +1,7 @@
 """Measures a network for a job as a campaign measures the networks of a table.
 
-The same file loaded again is up to a percent faster or slower, by where its tensors come to lie in
-memory. So it is loaded anew in each round, and the result speaks of the network.
+A file loaded again is up to a percent faster or slower, depending on where its tensors lie in memory.
+So it is loaded anew in each round, and the result speaks of the network.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from shared.measurements.plan import Task
 from shared.runtime import Runtime
 
 FEWEST_ROUNDS = 24
-"""More than a task of a campaign has at least: a verification has the last word."""
+"""More than a task of a campaign needs: a verification has the last word."""
 TASKS_WORTH = 4
-"""A verification may take the time of so many tasks of a campaign, should the machine be busy."""
+"""On a busy machine a verification may take the time of so many tasks of a campaign."""
 PAUSE_S = 0.02
-"""Between rounds: one busy moment of the machine shall not hit all of them."""
+"""Between rounds, so that a busy moment of the machine does not hit all of them."""
 
 
 def measure_model(
@@ -44,7 +44,7 @@ def measure_model(
 ) -> Measurement:
     """Measure a network for a job.
 
-    It takes seconds, so no round is spooled: what is interrupted begins again.
+    It takes seconds, so no round is spooled. An interrupted job begins again.
 
     Raises:
         ModelRefused: ONNX Runtime does not load it.

@@ -1,4 +1,4 @@
-"""Files that survive a kill at any moment: a file is whole, or not there at all."""
+"""Files that survive a kill at any moment: a file is whole, or not there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that after a kill or a power cut it is either the old one or the new one."""
+    """Write a file. After a kill or a power cut it is the old or the new one."""
 
     def write(file: BinaryIO) -> Path:
         file.write(content)
@@ -40,12 +40,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_named(folder: Path, draft: str, write: Callable[[BinaryIO], Path | None]) -> Path | None:
-    """Likewise, for a file whose name is known once it is written.
+    """Write a file whose name is known once it is written.
 
     Args:
-        folder: of the file.
         draft: part of its name until then.
-        write: fills it and says what it is to be called; None leaves nothing behind.
+        write: fills it and returns its path; None leaves nothing behind.
     """
     with disk_errors(folder / draft):
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +60,7 @@ def write_named(folder: Path, draft: str, write: Callable[[BinaryIO], Path | Non
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """Content of a regular file; None where there is none."""
+    """Content of a regular file; None if there is none."""
     with disk_errors(path):
         try:
             return path.read_bytes() if path.is_file() else None
@@ -70,7 +69,7 @@ def read_bytes(path: Path) -> bytes | None:
 
 
 def read_sha256(path: Path) -> str | None:
-    """SHA-256 of a regular file, read piece by piece; None where there is none."""
+    """SHA-256 of a regular file; None if there is none."""
     with disk_errors(path):
         try:
             with path.open("rb") as file:
@@ -81,10 +80,10 @@ def read_sha256(path: Path) -> str | None:
 
 @contextmanager
 def hold_lock(path: Path, wait: bool, busy: str) -> Iterator[None]:
-    """Hold the lock on a file; it goes with the process, however that ends.
+    """Hold the lock on a file. It ends with the process, however that ends.
 
-    Raises: LutnasError: with the text `busy`, if another process holds it and `wait` is false;
-        there are no locks here.
+    Raises:
+        LutnasError: another process holds it and `wait` is false (text `busy`), or the disk has no locks.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from profiler_agent.android.health import Health, read_health
-from profiler_agent.host.android_properties import find_phone, read_properties
-from profiler_agent.host.clusters import affinity_mask, fastest_cores, find_clusters, join_numbers
-from profiler_agent.host.machine import Machine
+from profiler_agent.host.machine import (
+    Machine,
+    affinity_mask,
+    fastest_cores,
+    find_clusters,
+    find_phone,
+    join_numbers,
+    read_properties,
+)
 from profiler_agent.host.probe import probe
 from profiler_agent.host.throttle_sensor import SensorReading, ThrottleSensor, find_throttle_sensor
 from profiler_agent.ort.session_cache import give_back_memory

@@ -81,11 +81,11 @@ def test_only_an_unfinished_run_of_the_same_identity_is_resumed(tmp_path, plan):
     new_run(spool, plan, "other-device", "2026-01-03T00:00:00+00:00", device="phone")
     new_run(spool, plan, "other-runtime", "2026-01-03T00:00:00+00:00", runtime=Runtime("onnxruntime", "1.30.0"))
     new_run(spool, plan, "other-agent", "2026-01-03T00:00:00+00:00", agent_version="0.0.9")
-    assert spool.find_unfinished(older.run).run.id == "newer"
+    assert spool.find_run(older.run, finished=False).run.id == "newer"
     newer.finish({"hash": "h"})
-    assert spool.find_unfinished(older.run).run.id == "older"
+    assert spool.find_run(older.run, finished=False).run.id == "older"
     older.finish({"hash": "h"})
-    assert spool.find_unfinished(older.run) is None
+    assert spool.find_run(older.run, finished=False) is None
 
 
 def test_a_full_disk_is_one_clear_line_and_what_was_written_stays(tmp_path, plan):
