@@ -31,7 +31,8 @@ class Change:
     """A subject in both runs.
 
     Attributes:
-        ratio: median after over median before; above 1 is slower. None for a marginal cost near zero.
+        ratio: median after over median before; above 1 is slower. None for a marginal cost near
+            zero.
         low, high: 95 % interval of the ratio.
         p: of the rank test, corrected for the number of subjects.
         verdict: "slower", "faster", "same", or "changed" where there is no ratio.

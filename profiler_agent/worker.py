@@ -1,6 +1,4 @@
-"""Does the jobs that a server has for this device, one after the other, for as long as it is
-wanted.
-"""
+"""Does the jobs that a server has for this device, one after the other."""
 
 from __future__ import annotations
 
@@ -35,12 +33,12 @@ LEASE_S = 60.0
 
 
 class JobOver(LutnasError):
-    """Nobody waits for the job any more."""
+    """The job is done, cancelled or forgotten."""
 
 
 @dataclass
 class Worker:
-    """One agent that works for one server.
+    """An agent that works for a server.
 
     Attributes:
         poll_s: pause when there is nothing to do.
@@ -62,7 +60,7 @@ class Worker:
         """Work until nothing is queued (`once`), until nothing came for `idle_exit_s`, or for ever.
 
         Raises:
-            LutnasError: the server refuses in a way that waiting does not help.
+            LutnasError: the server refuses, and waiting does not help.
         """
         registered = False
         away = pauses_s()
@@ -169,7 +167,7 @@ class Worker:
         return JobResult(run=outcome.run_id)
 
     def _beat(self, job: Job, over: threading.Event) -> bool:
-        """Keep the lease; False where that is of no use any more."""
+        """Keep the lease; returns whether to go on with that."""
         try:
             self.client.heartbeat(job.id, self.owner, self.lease_s, self.board.status())
         except (Conflict, NotFound):

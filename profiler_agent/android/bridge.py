@@ -1,7 +1,8 @@
 """adb: which phones are connected, and programs on one of them.
 
-The forms are from adb's sources (platform-tools 29 to 35): `adb devices -l` pads the serial number, a
-state may have words in brackets after it, and connection problems are on stderr behind "error:" or "adb:".
+The forms are from adb's sources (platform-tools 29 to 35): `adb devices -l` pads the serial number,
+a state may have words in brackets after it, and connection problems are on stderr behind "error:"
+or "adb:".
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class Adb:
         return done
 
     def shell(self, script: str, stdin: bytes | None = None) -> ProgramResult:
-        """Run a script as Android's shell user, without a terminal, so that bytes pass unchanged."""
+        """Run a script as Android's shell user, without a terminal: bytes pass unchanged."""
         return self.run("shell", "-T", script, stdin=stdin)
 
     def read(self, script: str) -> str:

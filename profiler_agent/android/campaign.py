@@ -88,7 +88,7 @@ class PhoneCampaign:
             self.agent.start(command, self.agent.health(), self.pause_at)
 
     def _follow(self) -> int:
-        """Watch the campaign to its end; returns its exit code. An interruption stops it on the phone too."""
+        """Watch the campaign; returns its exit code. An interruption stops it on the phone too."""
         seen, hot, lost = 0, False, False
         try:
             while True:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 LEVELS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
-"""Android's thermal status, 0 to 6 (Android 10 and later). A user does not notice light throttling."""
+"""Android's thermal status, 0 to 6 (from Android 10 on). Users do not notice light throttling."""
 THERMAL, BATTERY = "dumpsys thermalservice", "dumpsys battery"
 _SKIN, _CPU = 3, 0
 

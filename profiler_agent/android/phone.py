@@ -1,8 +1,8 @@
 """The agent on a phone, from a desktop: install, start, watch, and fetch its runs.
 
-In Termux' home, `.lutnas` holds agent-HASH (the agent's code), spool (as on any device) and run (of the
-last campaign: command, process id, output, exit code, and the sensor file). The agent runs on without
-the cable. Later calls find it by these files.
+In Termux' home, `.lutnas` holds agent-HASH (the agent's code), spool (as on any device) and run (of
+the last campaign: command, process id, output, exit code, and the sensor file). The agent runs on
+without the cable. Later calls find it by these files.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class PhoneAgent:
         return read_health(self.adb.read(THERMAL), self.adb.read(BATTERY))
 
     def install(self) -> bool:
-        """Put the agent's code there if it is missing, and check that it runs; returns whether it was missing.
+        """Put the agent's code there if it is missing, and check that it runs; returns whether it
+        was missing.
 
         Raises:
             LutnasError: something that it needs is not installed; says what to type in Termux.
@@ -139,7 +140,8 @@ class PhoneAgent:
         return _parse_state(head), command.decode(errors="replace").strip()
 
     def watch(self, health: Health, pause_at: int, seen_bytes: int) -> tuple[Progress, int]:
-        """Tell the campaign how the phone is; returns its state and the bytes of output seen so far.
+        """Tell the campaign how the phone is; returns its state and the bytes of output seen so
+        far.
 
         Args:
             pause_at: the thermal level from which nothing is measured.

@@ -2,12 +2,13 @@
 
 Android lets nobody into another app's files. There are two ways around it, tried in this order:
 
-* `run-as com.termux` needs a debuggable app. Termux from its GitHub releases is debuggable; from F-Droid
-  or the Play Store it is not ("package not debuggable").
-* ssh to Termux' own sshd, through the cable (`adb forward`), works with any Termux. Its user has to start
-  sshd and put the desktop's public key there.
+* `run-as com.termux` needs a debuggable app. Termux from its GitHub releases is debuggable; from
+  F-Droid or the Play Store it is not ("package not debuggable").
+* ssh to Termux' own sshd, through the cable (`adb forward`), works with any Termux. Its user has to
+  start sshd and put the desktop's public key there.
 
-Termux' RUN_COMMAND intent is no way: only apps may use it, and adb gets neither output nor exit code.
+Termux' RUN_COMMAND intent is no way: only apps may use it, and adb gets neither output nor exit
+code.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class RunAs:
 
 @dataclass
 class Ssh:
-    """By ssh through the cable. The port is lost with the cable; the next script asks for another."""
+    """By ssh through the cable. A lost cable loses the port; the next script asks for another."""
 
     adb: Adb
     port: str = ""

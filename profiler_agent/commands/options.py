@@ -1,4 +1,4 @@
-"""Options that several commands have: device, space, runtime, spool; and what is made from them."""
+"""Options of several commands: device, space, runtime, spool; and what is made from them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
 
 
 def add_spool(parser: Any, keeps: bool = True) -> None:
-    """--spool; `keeps`: what the command measures lies there, and the same command goes on with it."""
+    """--spool; `keeps`: the command measures into it, and the same command goes on from there."""
     parser.add_argument(
         "--spool", metavar="DIR", help="where measurements are kept (or LUTNAS_SPOOL; ~/.local/state/lutnas)"
     )
@@ -78,7 +78,7 @@ def add_provider(parser: Any) -> None:
 
 
 def add_runtime(parser: Any, precision_of: str = "weights and activations", batch: bool = True) -> None:
-    """With what is measured; all of it is part of a table's identity."""
+    """Runtime settings; all of them are part of a table's identity."""
     add_provider(parser)
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
     if batch:
@@ -136,8 +136,10 @@ def wanted_profile(arguments: argparse.Namespace) -> ProfileRequest:
 def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:
     """Every named space at every resolution, each once.
 
-    Raises: UnknownName: no space has that name. InvalidValue: a parameter is outside its domain;
-        where there are several spaces, the space is named.
+    Raises:
+        UnknownName: no space has that name.
+        InvalidValue: a parameter is outside its domain. With several spaces the message names the
+            space.
     """
     several = len(arguments.space) > 1
     spaces: dict[Space, None] = {}
@@ -159,7 +161,7 @@ def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:
 
 
 def wanted_runtime(arguments: argparse.Namespace) -> Runtime:
-    """The runtime that `add_runtime`'s options ask for; raises where this machine does not have it."""
+    """The runtime of `add_runtime`'s options; raises if this machine does not have it."""
     from profiler_agent.ort.sessions import local_runtime
 
     batch, precision = getattr(arguments, "batch", 1), getattr(arguments, "precision", "fp32")

@@ -2,8 +2,8 @@
 
 An emulator of single programs (qemu-user, also behind `docker run --platform`; Rosetta, FEX, box64)
 hides from its program: uname, /proc/self/exe and /proc/self/maps speak of the imitated machine. It
-forgets /proc/thread-self, where the kernel names the file that it really executes. Neither a container
-of the machine's own architecture nor a virtual machine is an emulation.
+forgets /proc/thread-self, where the kernel names the file that it really executes. Neither a
+container of the machine's own architecture nor a virtual machine is an emulation.
 """
 
 from __future__ import annotations

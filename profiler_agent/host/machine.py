@@ -1,4 +1,4 @@
-"""What the operating system says of this machine. What cannot be read is unknown, never an error."""
+"""What the operating system says of this machine. Unreadable facts are unknown, never an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNKNOWN = "unknown"
 ANDROID_PROGRAMS = "/system/bin"
 """Termux and a proot have other folders in their PATH."""
 THROTTLED_NOW = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "temperature limit"}
-"""Bits of `vcgencmd get_throttled` for this moment. Those from 16 on are for the time since boot."""
+"""Bits of `vcgencmd get_throttled` for this moment. The bits from 16 on are since boot."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Machine:
 
     @cached_property
     def emulator(self) -> str | None:
-        """What imitates the processor (`profiler_agent.host.emulation`); None if nothing does, or tells."""
+        """What imitates the processor (`profiler_agent.host.emulation`); None if nothing is known to."""
         if self.phone is not None and self.phone.emulator:
             return "Android's emulator"
         return find_emulator(self._root, platform.machine())
@@ -136,7 +136,7 @@ class Machine:
         return max(found, default=None)
 
     def throttling(self) -> list[str] | None:
-        """What holds a Raspberry Pi, or a machine with a sensor, back now; None if the machine does not tell."""
+        """What throttles a Raspberry Pi, or a machine with a sensor, now; None on other machines."""
         if self._watch is not None:
             return list(self._watch.read().held_back)
         answer = self._run(["vcgencmd", "get_throttled"]) or self._read(

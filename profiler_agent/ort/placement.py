@@ -1,4 +1,5 @@
-"""Which provider runs the nodes of a graph: ONNX Runtime gives unsupported nodes to another silently.
+"""Which provider runs the nodes of a graph: ONNX Runtime gives unsupported nodes to another
+silently.
 
 From version 1.24 on, ONNX Runtime records it when a session is made. Older versions show it in the
 profile of a run. Profiling doubles all times, so that run is for this alone.

@@ -148,7 +148,7 @@ def require_offered(name: str, available: Sequence[str], version: str) -> None:
 
 
 def require_started(name: str, started: Sequence[str]) -> None:
-    """Raise WrongUse unless a session's first provider is this: ONNX Runtime falls back to the CPU."""
+    """Raise WrongUse unless the provider is a session's first: ONNX Runtime may take the CPU."""
     if started and started[0] == name:
         return
     needs = describe_provider(name).needs or "see ONNX Runtime's page on it"

@@ -1,7 +1,8 @@
 """Keeps graphs open: those of the timed round, and as many others as memory is allowed for.
 
-A closed graph is loaded again for its round. That takes 5 to 15 ms, and the measurement gets better:
-each loading puts the tensors elsewhere. So the rounds speak of the graph, not of a single loading.
+A closed graph is loaded again for its round. That takes 5 to 15 ms, and the measurement gets
+better: each loading puts the tensors elsewhere. So the rounds speak of the graph, not of a single
+loading.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class SessionCache:
     """Open graphs.
 
     Args:
-        most_bytes: by a rough count, for graphs between their rounds; 0 closes each after its round.
+        most_bytes: by a rough count, for graphs between their rounds; 0 closes each after its
+            round.
     """
 
     def __init__(self, most_bytes: int = 0) -> None:
@@ -117,7 +119,8 @@ class CachedGraph(TimedGraph):
 def give_back_memory() -> None:
     """Give freed memory back to the system: glibc keeps it, and many loaded graphs leave holes.
 
-    Android's C library has no such call. Python calls it "linux" up to 3.12, and "android" from 3.13 on.
+    Android's C library has no such call. Python calls it "linux" up to 3.12, and "android" from
+    3.13 on.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):  # another C library

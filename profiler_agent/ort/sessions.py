@@ -49,8 +49,9 @@ class GraphHidden(LutnasError):
 class TimedGraph:
     """A loaded graph: calling `run` executes it once.
 
-    The place of a session's tensors in memory can make a small op a third slower, as long as the session
-    lives. So a graph may be loaded several times, and the sessions take turns, round by round.
+    The place of a session's tensors in memory can make a small op a third slower, as long as the
+    session lives. So a graph may be loaded several times, and the sessions take turns, round by
+    round.
 
     Attributes:
         elsewhere: which nodes another provider runs than the wanted one; empty if none.
@@ -75,8 +76,8 @@ class TimedGraph:
 class BoundRun:
     """Executes a session whose inputs and outputs stay in the device's memory.
 
-    A plain `run` would time the copies along. A call returns when the device is done: each run has its
-    whole time, and begins on an idle device.
+    A plain `run` would time the copies along. A call returns when the device is done: each run has
+    its whole time, and begins on an idle device.
 
     Args:
         memory: ONNX Runtime's name of it: "cuda", or "cpu", where the same calls work.
@@ -170,7 +171,7 @@ def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int =
 
 
 def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[], object], Placement | None]:
-    """(run, placement) of a new session; no placement on the CPU, where nodes cannot run elsewhere."""
+    """(run, placement) of a new session. On the CPU, nodes run nowhere else: no placement."""
     session = _open(ort, model, _options(ort, runtime), runtime)
     feeds = {
         tensor.name: _input(tensor.name, tensor.type, tensor.shape, runtime.batch) for tensor in session.get_inputs()
@@ -217,7 +218,8 @@ def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any
 def optimise(
     name: str, model: bytes | Path, runtime: Runtime, free_sides: Mapping[str, int] = MappingProxyType({})
 ) -> bytes:
-    """The graph that ONNX Runtime would execute, without its weights, from a session that is never run.
+    """The graph that ONNX Runtime would execute, without its weights, from a session that is never
+    run.
 
     The timed session does not write it: a session that writes its graph keeps its weights twice.
 

@@ -2,9 +2,9 @@
 
 First come a third of the plan's calibration networks. After a few rounds of them and of all ops the
 server calibrates and names the networks that it knows least of; they join the rounds. That goes on
-until the server's bound is narrow enough, or there are as many networks as in the plan. Then all are
-measured to the end, side by side: batches measured one after the other differed by what the machine
-did meanwhile. If the server cannot choose, the rest of the plan is measured.
+until the server's bound is narrow enough, or there are as many networks as in the plan. Then all
+are measured to the end, side by side: batches measured one after the other differed by what the
+machine did meanwhile. If the server cannot choose, the rest of the plan is measured.
 """
 
 from __future__ import annotations

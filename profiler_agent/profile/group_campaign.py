@@ -37,7 +37,8 @@ def measure_group(
 
     Args:
         profiler: its server, spool and clock are used.
-        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0 measures all.
+        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0
+            measures all.
         online: whether the server can be asked for graphs. If not, they are on the disk.
         begun: graphs of resumed runs, which go on with the bytes on the disk.
 
@@ -106,8 +107,8 @@ def _after_each_round(
 def memory_to_keep_open(runtime: Runtime) -> int:
     """Bytes for graphs that stay open between their rounds.
 
-    None on the CPU, where loading again takes 5 to 15 ms. Other providers compile a graph when they load it,
-    some of them for minutes: they get half of what is available.
+    None on the CPU, where loading again takes 5 to 15 ms. Other providers compile a graph when they
+    load it, some of them for minutes: they get half of what is available.
     """
     return 0 if runtime.provider == CPU else (Machine().available_bytes() or UNKNOWN_MEMORY_BYTES) // 2
 

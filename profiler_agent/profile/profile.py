@@ -46,7 +46,8 @@ class ProfileRequest:
         spaces: a table for each; all are measured in one campaign.
         new: measure although there is an unfinished run, or a table already.
         force: ask the server for the table although some graphs could not be measured.
-        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0 measures all of the plan.
+        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0
+            measures all of the plan.
         provider: execution provider, by its short name or ONNX Runtime's own.
         optimisation: graph optimisation level.
     """
@@ -110,7 +111,8 @@ class Profiler:
 
     Attributes:
         check: called between rounds; raises to stop (a cancelled job).
-        most_bytes: memory for graphs that stay open between their rounds; 0 leaves it to the provider.
+        most_bytes: memory for graphs that stay open between their rounds; 0 leaves it to the
+            provider.
         board: told how far it is.
         asks_server: False takes plan and graphs from the spool and leaves all measurements there.
     """
@@ -174,7 +176,8 @@ class Profiler:
         return spooled
 
     def carry_out(self, plan: Plan, device: str, runtime: Runtime, preset: Preset, new: bool = False) -> Outcome:
-        """Measure a given plan, or what an unfinished run of it lacks, and hand it in, complete or not.
+        """Measure a given plan, or what an unfinished run of it lacks, and hand it in, complete or
+        not.
 
         Raises:
             LutnasError: as the message says; what is measured is spooled.

@@ -71,7 +71,7 @@ class RunGroup:
             self._uncounted[run.run.id] |= set(task.graphs) - counted.keys()
 
     def subject(self, task: Task, graph: TimedGraph, minus: TimedGraph | None) -> Subject:
-        """A missing task with its rounds from before an interruption, for all runs that wait for it."""
+        """A missing task with its earlier rounds, for all runs that wait for it."""
         kept = self._kept[task]
         disturbed = sum(was_disturbed for _, was_disturbed in kept)
         return Subject(task, graph, minus, [timed for timed, _ in kept], disturbed, self._waiting[task])

@@ -38,7 +38,7 @@ class StatusBoard:
         self._campaign: CampaignProgress | None = None
 
     def sample(self) -> None:
-        """Read the machine if that is due; to be called as often as you like, but not during a round."""
+        """Read the machine if that is due. Call it as often as you like, but not during a round."""
         if self._clock_s() < self._next_look_s:
             return
         self._next_look_s = self._clock_s() + LOOK_EVERY_S

@@ -1,7 +1,7 @@
 """Measures a network for a job as a campaign measures the networks of a table.
 
-A file loaded again is up to a percent faster or slower, depending on where its tensors lie in memory.
-So it is loaded anew in each round, and the result speaks of the network.
+A file loaded again is up to a percent faster or slower, depending on where its tensors lie in
+memory. So it is loaded anew in each round, and the result speaks of the network.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class ServerClient(HttpClient):
     def plan_kernels(
         self, device: str, networks: Sequence[Sequence[str]], space: str, runtime: str
     ) -> tuple[Plan | None, dict[str, str]]:
-        """The plan for the kernels that the table lacks, and the kernels that cannot be measured."""
+        """The plan for kernels that the table lacks, and kernels that cannot be measured."""
         body = {"networks": networks, "space": space, "runtime": runtime}
         answer = self._ask("POST", "devices", device, "kernels", "plan", body=body)
         refused = self._value(dict[str, str], "refused", answer)

@@ -1,4 +1,4 @@
-"""Hands in what is spooled. All of it may be repeated: the server knows runs and measurements by id."""
+"""Hands in spooled data. It may be repeated: the server knows runs and measurements by id."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Uploader:
         return table
 
     def upload_job_result(self, spool: Spool, job_id: str, owner: str, result: JobResult) -> str:
-        """Hand in a spooled job result; returns what became of it. After a failure it stays spooled."""
+        """Hand in a spooled job result; returns its fate. After a failure it stays spooled."""
         try:
             state = self._ask(lambda: self.client.post_result(job_id, owner, result)).state
         except (Conflict, NotFound) as error:  # done by another agent, cancelled, or forgotten
@@ -76,7 +76,8 @@ class Uploader:
 
 
 def upload_everything(spool: Spool, uploader: Uploader, owner: str, say: Callable[[str], None]) -> bool:
-    """Hand in all runs and results; returns whether all of it got there. A refused run stops no other.
+    """Hand in all runs and results; returns whether all of it got there. A refused run stops no
+    other.
 
     Raises:
         ServerAway: nothing more can be handed in now.

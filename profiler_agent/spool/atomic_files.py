@@ -83,7 +83,8 @@ def hold_lock(path: Path, wait: bool, busy: str) -> Iterator[None]:
     """Hold the lock on a file. It ends with the process, however that ends.
 
     Raises:
-        LutnasError: another process holds it and `wait` is false (text `busy`), or the disk has no locks.
+        LutnasError: another process holds it and `wait` is false (text `busy`), or the disk has no
+            locks.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

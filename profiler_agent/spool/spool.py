@@ -109,7 +109,7 @@ class Spool:
         return sorted(found, key=lambda spooled: spooled.run.started_at)
 
     def find_run(self, like: Run, finished: bool) -> RunSpool | None:
-        """The newest run of the same device, runtime, space, plan and agent version; finished or not."""
+        """The newest run, finished or not, of that device, runtime, space, plan and agent version."""
         identity = attrgetter("device", "runtime", "space", "plan_id", "canary", "agent_version")
         alike = (run for run in reversed(self.runs()) if identity(run.run) == identity(like))
         return next((run for run in alike if run.finished == finished), None)
@@ -135,7 +135,7 @@ class Spool:
         return path
 
     def find_graph(self, spec: str, batch: int, precision: str = "fp32") -> tuple[str, Path] | None:
-        """(SHA-256, file) of a graph as a server last sent it; None if it is not here, or not whole."""
+        """(SHA-256, file) of a graph as a server last sent it; None if it is missing or torn."""
         known = self.find_known(_graph_key(spec, batch, precision))
         if known is None:
             return None

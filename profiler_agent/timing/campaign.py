@@ -54,9 +54,10 @@ class Subject:
 class CanaryWatch:
     """Says whether a round was disturbed, by the canary of that round and of the rounds before.
 
-    A neighbour on the other thread of the same core slows a convolution by a fifth and a small op by
-    a half. The ratio to the canary does not cancel that. So a round counts as disturbed once the canary
-    is a tenth slower than it mostly is at its best. The window moves with a machine that slows down.
+    A neighbour on the other thread of the same core slows a convolution by a fifth and a small op
+    by a half. The ratio to the canary does not cancel that. So a round counts as disturbed once the
+    canary is a tenth slower than it mostly is at its best. The window moves with a machine that
+    slows down.
 
     Args:
         usual_ms: what an earlier campaign found. It helps a campaign that begins on a busy machine.
@@ -90,7 +91,8 @@ class Campaign:
     Attributes:
         judge: gives the verdict on a finished subject.
         on_round: called after every round.
-        more: further subjects, asked for after `CHOOSING_ROUNDS` rounds of the others; none ends it.
+        more: further subjects, asked for after `CHOOSING_ROUNDS` rounds of the others; none ends
+            it.
     """
 
     subjects: Sequence[Subject]

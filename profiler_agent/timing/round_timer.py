@@ -22,7 +22,7 @@ from shared.errors import InvalidValue
 from shared.measurements.measurement import Round, quantile
 
 SHORTEST_VALUE_NS = 100_000
-"""A shorter value is the mean of several runs timed as one: the clock's own cost stays below 0.5 %."""
+"""A shorter value is the mean of several runs: the clock's own cost stays below 0.5 %."""
 FEWEST_REPEATS, MOST_REPEATS = 8, 20
 FEWEST_WARM_UPS, MOST_WARM_UPS, WARM_UP_SHARE_NS = 2, 5, 3_000_000
 """A graph's first runs after another graph's find no cache warm: up to 45 and 15 % slower."""

@@ -17,7 +17,7 @@ Half the networks, chosen, give equally good kernel prices, but op prices with t
 """
 NETWORK_ROLES = ("calibration", "held_out", "verification")
 NETWORK_TIMES = 2
-"""A network may have so many times the rounds of an op: the fit and its error come from networks."""
+"""A network may have so many times the rounds of an op: networks make the fit and its error."""
 NETWORKS_SHARE = 0.5
 """Networks stop together, once this share of them has a reason to.
 
@@ -33,8 +33,8 @@ class Preset:
     """How precise a campaign is.
 
     Attributes:
-        precision: a task is done when half its 95 % interval is below this share of the estimate, both of
-            the whole graph.
+        precision: a task is done when half its 95 % interval is below this share of the estimate,
+            both of the whole graph.
         min_rounds: rounds of every task, whatever the time.
         max_rounds: most rounds of an op. A whole network has `NETWORK_TIMES` as many.
         seconds_per_task: time for the campaign, divided by the number of its tasks.
@@ -75,7 +75,8 @@ class StoppingRule:
     """Says when a task is done: precise enough, as many rounds as allowed, or no time left.
 
     Attributes:
-        spent_s: seconds spent measuring. A clock that jumps (a suspend, a debugger) adds a minute at most.
+        spent_s: seconds spent measuring. A clock that jumps (a suspend, a debugger) adds a minute
+            at most.
     """
 
     def __init__(self, preset: Preset, tasks: int, clock_s: Callable[[], float]) -> None:
