@@ -93,12 +93,11 @@ class MeasuredRun:
     measurements: tuple[Measurement, ...]
 
 
-def compare(before: MeasuredRun, after: MeasuredRun, raw: bool = False, seed: int = 0) -> Comparison:
+def compare(before: MeasuredRun, after: MeasuredRun, raw: bool = False) -> Comparison:
     """Compare two runs.
 
     Args:
         raw: compare ms by the clock, with the machine's drift, instead of ratios to the canary.
-        seed: of the bootstrap.
 
     Raises:
         LutnasError: there is nothing to compare.
@@ -112,7 +111,7 @@ def compare(before: MeasuredRun, after: MeasuredRun, raw: bool = False, seed: in
     common = [key for key in old if key in new]
     if not common:
         raise LutnasError("the two runs have no op and no network in common: nothing to compare")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     samples = [(_sample(old[key], raw), _sample(new[key], raw)) for key in common]
     p_values = holm([mann_whitney_p(a.tolist(), b.tolist()) for a, b in samples])
     changes, networks, draws = [], [], []

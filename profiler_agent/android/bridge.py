@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -67,9 +67,6 @@ class AttachedPhone:
         return f"{self.serial} ({self.model or self.state})"
 
 
-Run = Callable[[Sequence[str], bytes | None], ProgramResult]
-
-
 def run_program(command: Sequence[str], stdin: bytes | None = None) -> ProgramResult:
     """Run a program to its end.
 
@@ -96,9 +93,8 @@ def run_program(command: Sequence[str], stdin: bytes | None = None) -> ProgramRe
 class Adb:
     """adb, for one phone."""
 
-    def __init__(self, serial: str, run: Run = run_program) -> None:
+    def __init__(self, serial: str) -> None:
         self.serial = serial
-        self.run_program = run
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> ProgramResult:
         """Run an adb command for the phone.
@@ -106,7 +102,7 @@ class Adb:
         Raises:
             PhoneAway: it is not there, or went away meanwhile.
         """
-        done = self.run_program(["adb", "-s", self.serial, *arguments], stdin)
+        done = run_program(["adb", "-s", self.serial, *arguments], stdin)
         gone = _GONE.search(done.err) if done.code else None
         if gone:
             raise PhoneAway(f"the phone {self.serial} went away ({gone[2]})")
@@ -122,13 +118,13 @@ class Adb:
         return done.out.decode(errors="replace") if done.code == 0 else ""
 
 
-def list_attached(run: Run = run_program) -> list[AttachedPhone]:
+def list_attached() -> list[AttachedPhone]:
     """Phones that adb knows of.
 
     Raises:
         LutnasError: adb is not here, or its server does not start.
     """
-    done = run(["adb", "devices", "-l"], None)
+    done = run_program(["adb", "devices", "-l"])
     _, header, listed = done.out.decode(errors="replace").replace("\r\n", "\n").partition("List of devices attached\n")
     if done.code or not header:
         problem = " ".join(done.err.split())[:200] or "no list"

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Protocol
 
-from profiler_agent.android.bridge import Adb, PhoneAway, ProgramResult
+from profiler_agent.android.bridge import Adb, PhoneAway, ProgramResult, run_program
 from shared.errors import LutnasError
 
 FILES = "/data/data/com.termux/files"
@@ -29,18 +28,6 @@ _ENVIRONMENT = (
     f"export PREFIX={PREFIX} HOME={HOME} TMPDIR={PREFIX}/tmp PATH={PREFIX}/bin:/system/bin LANG=C.UTF-8; cd {HOME} && "
 )
 WAYS = ("run-as", "ssh")
-
-
-class Shell(Protocol):
-    """Runs scripts as Termux' user, in its home."""
-
-    def run(self, script: str, stdin: bytes | None = None) -> ProgramResult:
-        """Run a script to its end.
-
-        Raises:
-            PhoneAway: the phone cannot be reached.
-        """
-        ...
 
 
 @dataclass
@@ -70,7 +57,7 @@ class Ssh:
         options.append(f"HostKeyAlias=lutnas-{self.adb.serial}")
         flags = [word for option in options for word in ("-o", option)]
         command = ["ssh", "-p", self.port, *flags, "127.0.0.1", shlex.join(["sh", "-c", _ENVIRONMENT + script])]
-        done = self.adb.run_program(command, stdin)
+        done = run_program(command, stdin)
         if done.code == SSH_FAILED:
             self.close()
             raise PhoneAway(f"ssh to the phone: {' '.join(done.err.split())[-200:] or 'failed'}")
@@ -80,7 +67,11 @@ class Ssh:
         """Give the port back."""
         port, self.port = self.port, ""
         if port:
-            self.adb.run_program(["adb", "-s", self.adb.serial, "forward", "--remove", f"tcp:{port}"], None)
+            run_program(["adb", "-s", self.adb.serial, "forward", "--remove", f"tcp:{port}"])
+
+
+Shell = RunAs | Ssh
+"""Runs scripts as Termux' user, in its home. Raises PhoneAway if the phone is out of reach."""
 
 
 def open_termux(adb: Adb, way: str | None = None) -> Shell:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler_agent.spool.spool import Spool, default_spool
-from profiler_agent.timing.stopping import BOUND_PERCENT, PRESETS
+from profiler_agent.timing.stopping import PRESETS
 from shared.command_line import find_access
 from shared.errors import InvalidValue
 from shared.runtime import OPTIMISATION_LEVELS, PRECISIONS
@@ -115,22 +116,9 @@ def wanted_profile(arguments: argparse.Namespace) -> ProfileRequest:
     """The profile that `add_plan`'s options ask for."""
     from profiler_agent.profile.profile import ProfileRequest
 
-    return ProfileRequest(
-        arguments.device,
-        wanted_spaces(arguments),
-        arguments.calibration,
-        arguments.held_out,
-        arguments.seed,
-        arguments.threads,
-        arguments.batch,
-        arguments.precision,
-        PRESETS[arguments.preset],
-        arguments.new,
-        getattr(arguments, "force", False),
-        getattr(arguments, "bound_percent", BOUND_PERCENT),
-        arguments.provider,
-        arguments.optimisation,
-    )
+    names = {field.name for field in dataclasses.fields(ProfileRequest)} & vars(arguments).keys()
+    wanted = {name: getattr(arguments, name) for name in names}
+    return ProfileRequest(**{**wanted, "spaces": wanted_spaces(arguments), "preset": PRESETS[arguments.preset]})
 
 
 def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:

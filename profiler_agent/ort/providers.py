@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 
 from shared.command_line import Interrupted
 from shared.errors import UnknownName, WrongUse
 from shared.runtime import silence_onnxruntime
 
 CPU = "CPUExecutionProvider"
-_NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 _GPU_PACKAGE = "pip install onnxruntime-gpu instead of onnxruntime (Linux and Windows on x86-64)"
 _FROM_SOURCE = "no package has it: build ONNX Runtime from source with"
 
@@ -40,7 +39,7 @@ class Provider:
     install: str
     needs: str = ""
     memory: str | None = None
-    options: Mapping[str, str] = _NO_OPTIONS
+    options: tuple[tuple[str, str], ...] = ()
 
 
 PROVIDERS = (
@@ -71,14 +70,14 @@ PROVIDERS = (
         "OpenVINOExecutionProvider",
         "pip install onnxruntime-openvino instead of onnxruntime (Linux and Windows on x86-64)",
         "an Intel CPU, GPU or NPU",
-        options={"device_type": "CPU", "num_of_threads": "{threads}"},
+        options=(("device_type", "CPU"), ("num_of_threads", "{threads}")),
     ),
     Provider(
         "xnnpack",
         "XnnpackExecutionProvider",
         "pkg install python-onnxruntime in Termux (Android); elsewhere no package with Python has it: build"
         " ONNX Runtime from source with --use_xnnpack (Linux, Windows)",
-        options={"intra_op_num_threads": "{threads}"},
+        options=(("intra_op_num_threads", "{threads}"),),
     ),
     Provider("coreml", "CoreMLExecutionProvider", "pip install onnxruntime on macOS: its package there has it"),
     Provider("nnapi", "NnapiExecutionProvider", "pkg install python-onnxruntime in Termux (Android 8.1 or newer)"),
@@ -160,7 +159,7 @@ def require_started(name: str, started: Sequence[str]) -> None:
 
 def session_options(name: str, threads: int) -> dict[str, str]:
     """Options of a session on the provider."""
-    return {key: value.format(threads=threads) for key, value in describe_provider(name).options.items()}
+    return {key: value.format(threads=threads) for key, value in describe_provider(name).options}
 
 
 def short_names(names: Iterable[str]) -> str:

@@ -56,9 +56,12 @@ class ActiveSelection:
             return ()
         try:
             choice = self._ask()
+            half_width = choice.half_width_percent
+            width = "" if half_width is None else f" the bound is {half_width:.1f} % wide"
             if not choice.tasks or (choice.enough and self.spooled.chosen_tasks()):
                 self.spooled.settle()
-                self.say(self._at_the_end(choice))
+                networks = sum(task.role == "calibration" for task in self.spooled.tasks)
+                self.say(f"{networks} calibration networks{width and ':'}{width}")
                 return ()
             for task in choice.tasks:
                 self.locate(task.graph)
@@ -67,8 +70,7 @@ class ActiveSelection:
             self.spooled.choose_all()
             return self.spooled.missing_tasks()
         self.spooled.keep_choice(choice.tasks)
-        width = "" if choice.half_width_percent is None else f", the bound is {choice.half_width_percent:.1f} % wide"
-        self.say(f"{len(choice.tasks)} more networks{width}")
+        self.say(f"{len(choice.tasks)} more networks{width and ','}{width}")
         return choice.tasks
 
     def _ask(self) -> Choice:
@@ -100,11 +102,6 @@ class ActiveSelection:
         if any(task.role != "calibration" or task.graph in held_out for task in choice.tasks):
             raise LutnasError("the server chose a network that is not for the fit")
         return choice
-
-    def _at_the_end(self, choice: Choice) -> str:
-        networks = sum(task.role == "calibration" for task in self.spooled.tasks)
-        width = choice.half_width_percent
-        return f"{networks} calibration networks" + (f": the bound is {width:.1f} % wide" if width is not None else "")
 
 
 def _calibration(plan: Plan) -> list[Task]:

@@ -21,7 +21,7 @@ from shared.measurements.plan import Task
 
 COOL_DOWN_S = 0.5
 """Pause when all tasks of a round met a busy machine. The pause is shorter when fewer did."""
-MOST_TIMELESS_ROUNDS = 50
+MOST_SPOILT_ROUNDS = 50
 """In a row. One clock jump spoils one round. A clock that spoils so many is of no use."""
 CHOOSING_ROUNDS = 6
 """After these it shows which networks are worth measuring."""
@@ -105,21 +105,21 @@ class Campaign:
     watch: CanaryWatch = field(default_factory=CanaryWatch)
     more: Callable[[], Sequence[Subject]] = lambda: ()
     _choosing: bool = field(default=True, init=False)
-    _timeless: int = field(default=0, init=False)
+    _spoilt: int = field(default=0, init=False)
 
     def run(self) -> None:
         """Measure until every subject is done and `more` returns none."""
         while True:
-            self._ask_for_more()
-            active = self._active()
+            self._add_more()
+            active = self._finish_done()
             if not active:
                 return
-            again = self._sweep(active)
+            again = self._time_each(active)
             if again:
                 self.sleep(COOL_DOWN_S * len(again) / len(active))
-                self._sweep(again)
+                self._time_each(again)
 
-    def _ask_for_more(self) -> None:
+    def _add_more(self) -> None:
         """Add subjects after a few rounds of the others, so that all are measured side by side."""
         unfinished = [subject for subject in self.subjects if not subject.done and subject.task.role != "isolated"]
         if self._choosing and all(len(subject.rounds) >= CHOOSING_ROUNDS for subject in unfinished):
@@ -127,7 +127,8 @@ class Campaign:
             self.subjects = [*self.subjects, *fresh]
             self._choosing = bool(fresh)
 
-    def _active(self) -> list[Subject]:
+    def _finish_done(self) -> list[Subject]:
+        """Finish what was measured enough; returns the other subjects."""
         active = [subject for subject in self.subjects if not subject.done]
         networks = [subject for subject in active if subject.task.role in NETWORK_ROLES]
         enough = self.rule.have_enough([network.rounds for network in networks])
@@ -141,20 +142,20 @@ class Campaign:
                 subject.done = True
         return [subject for subject in active if not subject.done]
 
-    def _require_a_clock(self, timed: TimedRound | None) -> None:
-        self._timeless = 0 if timed is not None else self._timeless + 1
-        if self._timeless > MOST_TIMELESS_ROUNDS:
+    def _check_clock(self, timed: TimedRound | None) -> None:
+        self._spoilt = 0 if timed is not None else self._spoilt + 1
+        if self._spoilt > MOST_SPOILT_ROUNDS:
             raise LutnasError(
-                f"the clock jumped, or the machine stood still, in each of {self._timeless} rounds:"
+                f"the clock jumped, or the machine stood still, in each of {self._spoilt} rounds:"
                 " run `profiler-agent doctor`; what is measured is kept"
             )
 
-    def _sweep(self, subjects: Sequence[Subject]) -> list[Subject]:
+    def _time_each(self, subjects: Sequence[Subject]) -> list[Subject]:
         """One round of each subject; returns those whose round was thrown away."""
         again = []
         for subject in self.rng.sample(subjects, len(subjects)):
             timed = self.timer.time(subject.graph, subject.minus)
-            self._require_a_clock(timed)
+            self._check_clock(timed)
             off = timed is not None and self.watch.is_disturbed(timed)
             if timed is None or (off and subject.redos < self.rule.most_redos):
                 subject.redos += 1

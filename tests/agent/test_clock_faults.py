@@ -11,7 +11,7 @@ import pytest
 
 from profiler_agent.ort.sessions import TimedGraph
 from profiler_agent.spool.run_file import read_run_file
-from profiler_agent.timing.campaign import MOST_TIMELESS_ROUNDS, Campaign, CanaryWatch, Subject
+from profiler_agent.timing.campaign import MOST_SPOILT_ROUNDS, Campaign, CanaryWatch, Subject
 from profiler_agent.timing.round_timer import RoundTimer
 from profiler_agent.timing.stopping import Preset, StoppingRule
 from shared.errors import LutnasError
@@ -161,7 +161,7 @@ def test_a_clock_that_spoils_every_round_ends_the_campaign_with_a_clear_line():
     _, campaign = bench.campaign(journal)
     with pytest.raises(LutnasError, match=r"the clock jumped.*profiler-agent doctor"):
         campaign.run()
-    assert bench.graph_runs < 40 * MOST_TIMELESS_ROUNDS
+    assert bench.graph_runs < 40 * MOST_SPOILT_ROUNDS
     assert journal.rounds == []
 
 

@@ -110,7 +110,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 
 def test_a_log_without_a_file_is_empty(tmp_path):
-    assert LineLog(tmp_path / "none.jsonl").read() == []
+    assert list(LineLog(tmp_path / "none.jsonl").lines()) == []
 
 
 def test_an_unreadable_run_names_its_file_and_what_to_do(tmp_path, plan):
