@@ -77,7 +77,7 @@ class Worker:
                 pause_s = self.poll_s
             except (ServerAway, ServerRefused) as error:
                 if isinstance(error, NotFound):
-                    registered = False  # the server lost its database, or another one took its place
+                    registered = False  # the server lost its database, or was replaced
                 elif not is_passing(error):
                     raise
                 job, pause_s = None, next(away)
@@ -104,8 +104,7 @@ class Worker:
                 work = {"verify": self._measure_model, "profile": self._profile, "count": self._count}
                 result = work[job.job.kind](job, check)
         except (JobOver, ServerAway) as error:
-            # What is measured is spooled; the job comes back when its lease runs out, and goes on
-            # from there.
+            # The rounds are spooled. The job comes back when its lease runs out, and goes on from there.
             self.progress.say(f"job {job.id}: left, {error}")
             return
         except LutnasError as error:
@@ -145,17 +144,9 @@ class Worker:
         return JobResult(runtime=runtime, kernels=counts)
 
     def _profile(self, job: Job, check: Callable[[], None]) -> JobResult:
-        wanted = job.job.runtime
-        request = ProfileRequest(
-            self.device,
-            (parse_space(job.job.space),),
-            threads=wanted.threads,
-            batch=wanted.batch,
-            precision=wanted.precision,
-            preset=self.preset,
-            provider=wanted.provider,
-            optimisation=wanted.optimisation,
-        )
+        names = ("threads", "batch", "precision", "provider", "optimisation")
+        wanted = {name: getattr(job.job.runtime, name) for name in names}
+        request = ProfileRequest(self.device, (parse_space(job.job.space),), preset=self.preset, **wanted)
         profiler = Profiler(
             self.client, self.spool, self.progress, self.sleep, check=check, wait_for_others=True, board=self.board
         )
@@ -173,7 +164,7 @@ class Worker:
         except (Conflict, NotFound):
             if self._is_over(job.id):
                 over.set()
-            return False  # a lost lease is no reason to stop: a late result still counts
+            return False  # a late result still counts: the job goes on without its lease
         except LutnasError:
             pass  # the server is away: the lease may outlast that
         return True

@@ -9,27 +9,21 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from shared.errors import InvalidValue, LutnasError
 
 TIMEOUT_S = 120.0
 READY = "device"
-WHAT_TO_DO: Mapping[str, str] = MappingProxyType(
-    {
-        "unauthorized": "unlock the phone and allow USB debugging for this computer, then run the same again",
-        "offline": "plug the phone in again, or switch USB debugging off and on",
-        "no permissions": "this user may not use the USB device: install the udev rules"
-        " (Debian: apt-get install android-sdk-platform-tools-common), then plug the phone in again",
-        "authorizing": "wait a moment, then run the same again",
-        "connecting": "wait a moment, then run the same again",
-        "recovery": "start Android on it",
-        "sideload": "start Android on it",
-        "bootloader": "start Android on it",
-    }
-)
+WHAT_TO_DO = {
+    "unauthorized": "unlock the phone and allow USB debugging for this computer, then run the same again",
+    "offline": "plug the phone in again, or switch USB debugging off and on",
+    "no permissions": "this user may not use the USB device: install the udev rules"
+    " (Debian: apt-get install android-sdk-platform-tools-common), then plug the phone in again",
+    **dict.fromkeys(("authorizing", "connecting"), "wait a moment, then run the same again"),
+    **dict.fromkeys(("recovery", "sideload", "bootloader"), "start Android on it"),
+}
 NO_PHONE = (
     "no phone is connected: plug it in with a cable that carries data, and switch USB debugging on"
     " (Settings > About phone: tap the build number seven times; then System > Developer options)"
@@ -74,14 +68,7 @@ def run_program(command: Sequence[str], stdin: bytes | None = None) -> ProgramRe
         LutnasError: it is not here, or does not end.
     """
     try:
-        done = subprocess.run(
-            command,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        done = subprocess.run(command, input=stdin or b"", capture_output=True, timeout=TIMEOUT_S, check=False)
     except FileNotFoundError as error:
         package = {"adb": "adb", "ssh": "openssh-client"}.get(command[0], command[0])
         raise LutnasError(f"{command[0]} is not here: install it (Debian: apt-get install {package})") from error

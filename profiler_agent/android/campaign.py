@@ -54,9 +54,6 @@ class PhoneCampaign:
             request: what to measure; the phone finds its runtime.
             flags: the same for the agent on the phone.
             cores: to run on; none leaves it to Android.
-
-        Raises:
-            LutnasError: as the message says; what is measured is on the phone, or here.
         """
         self._stock(request)
         if self.agent.install():
@@ -72,7 +69,7 @@ class PhoneCampaign:
     def _stock(self, request: ProfileRequest) -> None:
         """Have plans and graphs in this machine's spool, from the server or from before."""
         for space in request.spaces:
-            plan = get_plan(self.client, self.spool, space, request, self.sleep)
+            plan = get_plan(self.client, self.spool, space, request, self.say)
             store = GraphStore(self.client, self.spool, request.batch, self.sleep, precision=request.precision)
             for graph in dict.fromkeys((plan.canary, *plan.graphs())):
                 store.locate(graph)

@@ -109,12 +109,11 @@ class Machine:
     def frequencies_mhz(self) -> str:
         """Lowest, current and highest frequency of the first core."""
         folder = "sys/devices/system/cpu/cpu0/cpufreq"
-        values = [
-            self._read(f"{folder}/{name}") for name in ("scaling_min_freq", "scaling_cur_freq", "scaling_max_freq")
-        ]
-        if any(value is None or not value.strip().isdigit() for value in values):
+        names = ("scaling_min_freq", "scaling_cur_freq", "scaling_max_freq")
+        values = [(self._read(f"{folder}/{name}") or "").strip() for name in names]
+        if not all(value.isdigit() for value in values):
             return UNKNOWN
-        low, now, high = (int(value or 0) // 1000 for value in values)
+        low, now, high = (int(value) // 1000 for value in values)
         return f"{now} ({low} to {high})"
 
     def clusters(self) -> tuple[Cluster, ...]:

@@ -69,13 +69,12 @@ class ThrottleSensor:
         """Wait while a pause is asked for; to be called between rounds, as often as you like."""
         if self._clock_s() < self._next_look_s:
             return
-        watched, paused = self.read(), False
-        while watched.pause:
+        paused = False
+        while (reading := self.read()).pause:
             if not paused:
-                self._say(f"pausing: {', '.join(watched.held_back) or 'as asked for'}")
+                self._say(f"pausing: {', '.join(reading.held_back) or 'as asked for'}")
             paused = True
             self._sleep(LOOK_EVERY_S)
-            watched = self.read()
         if paused:
             self._say("going on")
         self._next_look_s = self._clock_s() + LOOK_EVERY_S

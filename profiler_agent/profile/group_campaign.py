@@ -62,7 +62,7 @@ def measure_group(
     with profiler.progress.bar("measuring"):
         Campaign(
             _subjects(missing, loader, group),
-            RoundTimer(loader.loaded[canary], profiler.clock_ns),
+            RoundTimer(loader.loaded[canary]),
             StoppingRule(preset, _number_of_tasks(group), time.monotonic),
             judge.judge,
             random.Random(" ".join(run.run.id for run in group.runs)),

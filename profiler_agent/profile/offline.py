@@ -47,7 +47,7 @@ def profile_offline(
         most_bytes: memory for graphs that stay open between their rounds.
 
     Raises:
-        LutnasError: onnx is not here, a file holds something else, or as the message says.
+        LutnasError: onnx is not here, or a file holds something else.
     """
     _require_onnx()
     files = run_files(request.spaces, out)

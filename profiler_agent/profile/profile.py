@@ -121,8 +121,6 @@ class Profiler:
     spool: Spool
     progress: Progress
     sleep: Callable[[float], None] = time.sleep
-    probe: Callable[[], dict[str, str]] = probe
-    clock_ns: Callable[[], int] = time.perf_counter_ns
     check: Callable[[], None] = field(default=lambda: None)
     wait_for_others: bool = False
     most_bytes: int = 0
@@ -136,14 +134,13 @@ class Profiler:
 
         Raises:
             ServerAway: the plans and graphs are not known here.
-            LutnasError: as the message says.
         """
         runtime = request.runtime()
-        description = self.probe()
+        description = probe()
         online = self._register(request.device, description)
         client = self.client if online else None
-        away = f"no answer from {self.client.url}" if self.asks_server else ""
-        plans = [get_plan(client, self.spool, space, request, self.sleep, away) for space in request.spaces]
+        away = f"no answer from {self.client.url}, and " if self.asks_server else ""
+        plans = [get_plan(client, self.spool, space, request, self.progress.say, away) for space in request.spaces]
         if runtime.precision == "fp16":
             store = GraphStore(client, self.spool, runtime.batch, self.sleep, precision="fp16")
             network = plans[0].tasks[-1].graph
@@ -176,13 +173,8 @@ class Profiler:
         return spooled
 
     def carry_out(self, plan: Plan, device: str, runtime: Runtime, preset: Preset, new: bool = False) -> Outcome:
-        """Measure a given plan, or what an unfinished run of it lacks, and hand it in, complete or
-        not.
-
-        Raises:
-            LutnasError: as the message says; what is measured is spooled.
-        """
-        description = self.probe()
+        """Measure a plan, or what an unfinished run of it lacks, and hand it in, complete or not."""
+        description = probe()
         online = self._register(device, description)
         like = _new_run(plan, device, runtime, description)
         with self.spool.measuring_lock(self.wait_for_others):
@@ -227,15 +219,18 @@ class Profiler:
     ) -> Iterator[Outcome]:
         """Hand in one run after the other. A refused run stops no other."""
         runs = [found for found in opened if isinstance(found, RunSpool)]
-        away: LutnasError | None = None
+        uploader, away = Uploader(self.client, self.sleep), None
         for found in opened:
             if isinstance(found, Outcome):
                 yield found
                 continue
-            table, problem = None, away
+            table: dict[str, Any] | None = None
+            problem: LutnasError | None = away
             if away is None and self.asks_server:
                 try:
-                    table = self._upload(found, force)
+                    uploader.upload_run(found)
+                    if force or not found.missing_tasks():
+                        table = uploader.finish_run(found)
                 except ServerAway as error:
                     problem = away = self._say_how_to_upload_later(runs, error)
                 except LutnasError as error:
@@ -243,12 +238,6 @@ class Profiler:
             of_run = tuple(reason for graph, reason in refused.items() if graph in found.graphs)
             doubts = describe_unstable(found.measurements())
             yield Outcome(found.run.id, found.run.space, table, of_run, problem=problem, doubts=doubts)
-
-    def _upload(self, spooled: RunSpool, force: bool) -> dict[str, Any] | None:
-        uploader = Uploader(self.client, self.sleep)
-        uploader.upload_run(spooled)
-        # Missing tasks make the server refuse; asking all the same is the user's wish.
-        return uploader.finish_run(spooled) if force or not spooled.missing_tasks() else None
 
     def _say_how_to_upload_later(self, runs: Sequence[RunSpool], error: ServerAway) -> ServerAway:
         waiting = sum(1 for spooled in runs for _ in spooled.unsent(self.client.url))
@@ -263,31 +252,28 @@ def get_plan(
     spool: Spool,
     space: Space,
     request: ProfileRequest,
-    sleep: Callable[[float], None],
+    say: Callable[[str], None],
     away: str = "",
 ) -> Plan:
-    """The plan of a space from the server, or the last one from the spool.
-
-    Args:
-        client: None asks no server.
-        away: why, for the message.
+    """The plan of a space from the server, or without a server the last one from the spool.
 
     Raises:
-        ServerAway: there is neither.
+        ServerAway: there is neither; its text begins with `away`.
     """
     wanted = (str(space), request.calibration, request.held_out, request.seed)
     key = ["plan", *map(str, wanted)]
     if client is not None:
         try:
-            plan = retry(lambda: client.fetch_plan(*wanted), sleep=sleep)
+            plan = retry(lambda: client.fetch_plan(*wanted))
         except ServerAway as error:
-            away = str(error)
+            away = f"{error}, and "
+            say(f"{error}; going on with what is in {spool.folder}")
         else:
             spool.keep_known(key, to_wire(plan))
             return plan
     known = spool.find_known(key)
     if known is None:
-        raise ServerAway(f"{away + ', and ' if away else ''}{spool.folder} has no such plan from before")
+        raise ServerAway(f"{away}{spool.folder} has no such plan from before")
     return from_wire(Plan, known)
 
 

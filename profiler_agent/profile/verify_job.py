@@ -38,9 +38,8 @@ def measure_model(
     runtime: Runtime,
     preset: Preset,
     watch: CanaryWatch,
-    check: Callable[[], None] = lambda: None,
-    sleep: Callable[[float], None] = time.sleep,
-    clock_ns: Callable[[], int] = time.perf_counter_ns,
+    check: Callable[[], None],
+    sleep: Callable[[float], None],
 ) -> Measurement:
     """Measure a network for a job.
 
@@ -50,13 +49,11 @@ def measure_model(
         ModelRefused: ONNX Runtime does not load it.
     """
     judge = StabilityJudge(preset)
-    preset = replace(
-        preset, min_rounds=max(FEWEST_ROUNDS, preset.min_rounds), max_rounds=max(FEWEST_ROUNDS, preset.max_rounds)
-    )
-    rule = StoppingRule(preset, TASKS_WORTH, time.monotonic)
+    fewest, most = (max(FEWEST_ROUNDS, rounds) for rounds in (preset.min_rounds, preset.max_rounds))
+    rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), TASKS_WORTH, time.monotonic)
     network = SessionCache().add(lambda sessions: load_graph(task.graph, model, runtime, sessions), len(model))
     subject = Subject(task, network)
-    timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS), clock_ns)
+    timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS))
 
     def on_round(all_subjects: Sequence[Subject]) -> None:
         check()
