@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 
-from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence
+from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache
 from profiler_agent.ort.sessions import TimedGraph, load_graph, local_runtime
 from profiler_agent.timing.campaign import Campaign, Subject
 from profiler_agent.timing.round_timer import RoundTimer
@@ -27,12 +27,12 @@ def measure_tasks(
     tasks: Sequence[Task], models: Mapping[str, bytes], seed: int = 0, preset: Preset = PRESETS["standard"]
 ) -> list[Measurement]:
     """Measure tasks in interleaved rounds, as a profiling run does; in the tasks' order."""
-    runtime, residence = local_runtime(), Residence()
+    runtime, cache = local_runtime(), SessionCache()
     canary = load_graph(CANARY, models[CANARY], runtime, MOST_SESSIONS)
     graphs: dict[str, TimedGraph] = {}
     for spec in dict.fromkeys(graph for task in tasks for graph in task.graphs):
         model = models[spec]
-        graphs[spec] = residence.add(
+        graphs[spec] = cache.add(
             lambda sessions, spec=spec, model=model: load_graph(spec, model, runtime, sessions),  # type: ignore[misc]
             len(model),
         )

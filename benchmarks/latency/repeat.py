@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import Progress
 from benchmarks.report import Figure
-from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence
+from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache
 from profiler_agent.ort.sessions import TimedGraph, load_graph, local_runtime
 from profiler_agent.timing.campaign import Campaign, Subject
 from profiler_agent.timing.round_timer import RoundTimer
@@ -106,11 +106,11 @@ def measure_all_ways(plan: Plan, number: int) -> Entries:
 
 def measure_ours(plan: Plan, models: Mapping[str, bytes], seed: int) -> list[float]:
     """Ratio to the canary of each task, as a profiling run measures it."""
-    runtime, residence = local_runtime(), Residence()
+    runtime, cache = local_runtime(), SessionCache()
     canary = load_graph(plan.canary, models[plan.canary], runtime, MOST_SESSIONS)
 
     def guest(spec: str) -> TimedGraph:
-        return residence.add(lambda sessions: load_graph(spec, models[spec], runtime, sessions), len(models[spec]))
+        return cache.add(lambda sessions: load_graph(spec, models[spec], runtime, sessions), len(models[spec]))
 
     graphs = {spec: guest(spec) for spec in models if spec != plan.canary}
     subjects = [

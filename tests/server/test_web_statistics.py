@@ -90,7 +90,7 @@ def test_presets_and_the_stopping_rule_are_those_of_the_agent(cases, spent_s):
             "secondsPerTask": preset.seconds_per_task,
         }
         rule = StoppingRule(preset, 10, lambda: 0.0)
-        rule._time.spent_s = spent_s
+        rule.spent_s = spent_s
         roles = ("marginal", "isolated", "held_out")
         assert reasons == [[rule.find_reason(rounds, 6, role) for role in roles] for rounds in cases]
         assert (enough_of_all, enough_of_last) == (rule.have_enough(cases), rule.have_enough(cases[-4:]))
@@ -110,7 +110,7 @@ def test_the_watch_over_the_canary_is_that_of_the_agent():
     )
     for usual_ms, (off, found_ms) in zip((None, 0.4), run_script(script, data), strict=True):
         watch = CanaryWatch(usual_ms)
-        assert off == [watch.is_off(each) for each in timed]
+        assert off == [watch.is_disturbed(each) for each in timed]
         assert found_ms == pytest.approx(watch.usual_ms(), rel=1e-12)
         assert 10 < sum(off) < 149
 

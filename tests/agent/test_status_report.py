@@ -54,42 +54,42 @@ def subjects(done, of):
 
 
 def runs(*ids):
-    return [SimpleNamespace(id=one, space="darts/r32") for one in ids]
+    return [SimpleNamespace(id=id_, space="darts/r32") for id_ in ids]
 
 
 def test_machine_is_looked_at_when_it_is_due_and_remembered_in_between(bench):
     assert bench.board.status() == DeviceStatus()
-    bench.board.look()
+    bench.board.sample()
     assert bench.board.status() == DeviceStatus(61.0, ("throttled",))
     bench.zone.write_text("40000\n")
     bench.flags = "throttled=0x0\n"
     bench.now_s = LOOK_EVERY_S - 0.1
-    bench.board.look()
+    bench.board.sample()
     assert bench.board.status().temperature_c == 61.0
     assert bench.asked == ["vcgencmd"]
     bench.now_s = LOOK_EVERY_S
-    bench.board.look()
+    bench.board.sample()
     assert bench.board.status() == DeviceStatus(40.0, ())
 
 
 def test_machine_that_tells_nothing_is_unknown_and_not_cool(bench):
     bench.zone.unlink()
     bench.flags = None
-    bench.board.look()
+    bench.board.sample()
     assert bench.board.status() == DeviceStatus(None, None)
 
 
 def test_campaign_counts_what_was_measured_before_and_ends_with_it(bench):
-    bench.board.measuring(runs("a", "b"), 10, subjects(3, 20))
+    bench.board.note_progress(runs("a", "b"), 10, subjects(3, 20))
     assert bench.board.status().campaign == CampaignProgress(("a", "b"), ("darts/r32", "darts/r32"), 13, 30)
-    bench.board.measuring(runs("a", "b"), 10, subjects(9, 20))
+    bench.board.note_progress(runs("a", "b"), 10, subjects(9, 20))
     assert bench.board.status().campaign.measured == 13  # not due
     bench.now_s = LOOK_EVERY_S
-    bench.board.measuring(runs("a", "b"), 10, subjects(9, 20))
+    bench.board.note_progress(runs("a", "b"), 10, subjects(9, 20))
     assert bench.board.status().campaign.measured == 19
-    bench.board.rest()
+    bench.board.clear_progress()
     assert bench.board.status().campaign is None
-    bench.board.measuring(runs("c"), 0, subjects(0, 2))
+    bench.board.note_progress(runs("c"), 0, subjects(0, 2))
     assert bench.board.status().campaign.runs == ("c",)
 
 

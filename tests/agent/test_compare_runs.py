@@ -1,4 +1,6 @@
-"""Two runs side by side: made-up rounds whose true change is known, and the command on files and on a server."""
+"""Two runs side by side: made-up rounds whose true change is known, and the command on files and on
+a server.
+"""
 
 import json
 import random
@@ -196,7 +198,10 @@ def test_the_same_two_runs_always_compare_the_same(two_files, capsys):
 def test_runs_are_read_from_a_server_by_their_ids(server, two_files, made_up, capsys):
     for name, factor in (("old", 1.0), ("new", 1.1)):
         made = made_up(name, lambda task, factor=factor: factor)
-        server.runs[name], server.measurements[name] = made.run, {one.id: one for one in made.measurements}
+        server.runs[name], server.measurements[name] = (
+            made.run,
+            {measurement.id: measurement for measurement in made.measurements},
+        )
     assert main(["compare", *two_files, "--json"]) == 0
     from_files = json.loads(capsys.readouterr().out)
     assert main(["compare", "old", "new", "--json", "--server", server.url]) == 0

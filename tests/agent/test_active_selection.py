@@ -1,9 +1,11 @@
-"""Networks chosen in the middle of a campaign: what is remembered, and what happens where no server can choose."""
+"""Networks chosen in the middle of a campaign: what is remembered, and what happens where no server
+can choose.
+"""
 
 import pytest
 
 from profiler_agent.cli import main
-from profiler_agent.profile.active_selection import NetworkChooser, first_part
+from profiler_agent.profile.active_selection import ActiveSelection, first_part
 from profiler_agent.spool.spool import Spool
 from shared.measurements.active_selection import Choice
 from shared.measurements.measurement import Round, Run, Verdict
@@ -76,7 +78,7 @@ class Oracle:
 
 
 def chooser(spooled, oracle, said):
-    return NetworkChooser(oracle, oracle, spooled, 3.0, lambda spec: None, said.append)
+    return ActiveSelection(oracle, oracle, spooled, 3.0, lambda spec: None, said.append)
 
 
 def test_a_narrow_bound_ends_it_once_something_was_chosen(spooled, plan, small_space) -> None:
@@ -104,9 +106,9 @@ def test_a_server_that_chooses_a_held_out_network_is_not_followed(spooled, plan)
 
 def test_the_server_is_told_what_is_measured_so_far_without_the_repeats(spooled, plan) -> None:
     task, finished = plan.tasks[0], plan.tasks[1]
-    rounds = [Round((2.0, 3.0), (1.0, 1.5), (0.5, 0.25) if one.minus else ()) for one in (task, finished)]
-    for one, timed in zip((task, finished), rounds, strict=True):
-        spooled.keep_round(one, timed, False)
+    rounds = [Round((2.0, 3.0), (1.0, 1.5), (0.5, 0.25) if part.minus else ()) for part in (task, finished)]
+    for part, timed in zip((task, finished), rounds, strict=True):
+        spooled.keep_round(part, timed, False)
     spooled.keep_measurement(finished, rounds[1:], Verdict(True))
     spooled.begin_choosing(20)
     oracle = Oracle(Choice(enough=True))
@@ -119,7 +121,7 @@ def test_the_server_is_told_what_is_measured_so_far_without_the_repeats(spooled,
 def test_with_a_server_that_cannot_choose_the_whole_plan_is_measured(server, agent, capsys) -> None:
     assert main([*agent.profile, "--calibration", "24", "--bound-percent", "3"]) == 0
     ((_, measurements),) = server.measurements.items()
-    assert sum(one.role == "calibration" for one in measurements.values()) == 24
+    assert sum(measurement.role == "calibration" for measurement in measurements.values()) == 24
     assert "measuring the plan's own calibration networks, all of them" in capsys.readouterr().err
     assert any("/next" in request for request in server.requests)
 
@@ -140,14 +142,14 @@ def test_a_server_that_goes_away_meanwhile_leaves_the_whole_plan_measured_on_the
     server.start()
     assert main(["upload", *agent.connection]) == 0
     ((_, measurements),) = server.measurements.items()
-    assert sum(one.role == "calibration" for one in measurements.values()) == 24
+    assert sum(measurement.role == "calibration" for measurement in measurements.values()) == 24
     assert len(server.tables) == 1
 
 
 def test_a_width_of_zero_measures_the_plan_as_it_is(server, agent) -> None:
     assert main([*agent.profile, "--calibration", "24", "--bound-percent", "0"]) == 0
     ((_, measurements),) = server.measurements.items()
-    assert sum(one.role == "calibration" for one in measurements.values()) == 24
+    assert sum(measurement.role == "calibration" for measurement in measurements.values()) == 24
     assert not any("/next" in request for request in server.requests)
 
 

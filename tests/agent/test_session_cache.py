@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from profiler_agent.ort.session_cache import SESSION_BYTES, WEIGHTS_TIMES, Residence
+from profiler_agent.ort.session_cache import SESSION_BYTES, WEIGHTS_TIMES, SessionCache
 from profiler_agent.ort.sessions import TimedGraph
 from profiler_agent.profile.profile import Profiler, ProfileRequest
 from profiler_agent.progress import Progress
@@ -37,59 +37,59 @@ class Shelf:
         return load
 
 
-def shelved(residence, shelf, names):
-    return [residence.add(shelf.loader(name), FILE_BYTES) for name in names]
+def shelved(cache, shelf, names):
+    return [cache.add(shelf.loader(name), FILE_BYTES) for name in names]
 
 
 def one_round(*graphs):
     for graph in graphs:
-        graph.turn()
+        graph.acquire()
     for graph in graphs:
         graph.run()
     for graph in graphs:
-        graph.rest()
+        graph.release()
 
 
 def test_a_graph_is_closed_after_its_round_and_loaded_again_at_its_turn():
-    shelf, residence = Shelf(), Residence()
-    graphs = shelved(residence, shelf, "abc")
-    assert residence.open_bytes == 0
+    shelf, cache = Shelf(), SessionCache()
+    graphs = shelved(cache, shelf, "abc")
+    assert cache.open_bytes == 0
     for graph in graphs * 2:
         one_round(graph)
-        assert residence.open_bytes == 0
+        assert cache.open_bytes == 0
     assert "".join(shelf.loads) == "abc" + "abcabc"
     with pytest.raises(AssertionError, match="before its turn"):
         graphs[0].run()
 
 
 def test_what_a_round_needs_stays_open_until_its_end_however_little_memory_there_is():
-    shelf, residence = Shelf(), Residence()
-    long, short, _ = shelved(residence, shelf, ["long", "short", "other"])
+    shelf, cache = Shelf(), SessionCache()
+    long, short, _ = shelved(cache, shelf, ["long", "short", "other"])
     assert RoundTimer(TimedGraph("canary", lambda: sum(range(2000)))).time(long, short) is not None
-    assert residence.open_bytes == 0
+    assert cache.open_bytes == 0
 
 
 def test_a_graph_is_closed_after_a_round_that_failed():
     def broken():
         raise MemoryError
 
-    residence = Residence()
-    graph = residence.add(lambda sessions: TimedGraph("broken", broken), FILE_BYTES)
+    cache = SessionCache()
+    graph = cache.add(lambda sessions: TimedGraph("broken", broken), FILE_BYTES)
     with pytest.raises(MemoryError):
         RoundTimer(TimedGraph("canary", lambda: sum(range(2000)))).time(graph)
-    assert residence.open_bytes == 0
+    assert cache.open_bytes == 0
 
 
 def test_graphs_that_fit_into_the_memory_they_were_given_stay_open():
-    shelf, residence = Shelf(), Residence(20 * PER_GRAPH)
-    for graph in shelved(residence, shelf, "abcdefghij") * 3:
+    shelf, cache = Shelf(), SessionCache(20 * PER_GRAPH)
+    for graph in shelved(cache, shelf, "abcdefghij") * 3:
         one_round(graph)
     assert len(shelf.loads) == 10
 
 
 def test_those_used_longest_ago_are_closed_before_another_is_opened():
-    shelf, residence = Shelf(), Residence(3 * PER_GRAPH)
-    graphs = shelved(residence, shelf, "0123")
+    shelf, cache = Shelf(), SessionCache(3 * PER_GRAPH)
+    graphs = shelved(cache, shelf, "0123")
     one_round(graphs[1])
     assert shelf.loads == ["0", "1", "2", "3"]
     one_round(graphs[0])
@@ -101,20 +101,20 @@ def test_those_used_longest_ago_are_closed_before_another_is_opened():
 
 
 def test_the_count_stays_within_what_is_allowed_whatever_the_order():
-    shelf, residence, rng = Shelf(), Residence(5 * PER_GRAPH), random.Random(0)
-    graphs = shelved(residence, shelf, map(str, range(30)))
+    shelf, cache, rng = Shelf(), SessionCache(5 * PER_GRAPH), random.Random(0)
+    graphs = shelved(cache, shelf, map(str, range(30)))
     for graph in rng.choices(graphs, k=300):
         one_round(graph)
-        assert residence.open_bytes <= 5 * PER_GRAPH
+        assert cache.open_bytes <= 5 * PER_GRAPH
 
 
 def test_sessions_of_a_small_graph_that_stays_open_take_turns():
-    shelf, residence = Shelf(), Residence(20 * PER_GRAPH)
-    (graph,) = shelved(residence, shelf, ["net"])
+    shelf, cache = Shelf(), SessionCache(20 * PER_GRAPH)
+    (graph,) = shelved(cache, shelf, ["net"])
     for _ in range(4):
         one_round(graph)
     assert [turn for _, turn in shelf.runs] == [0, 1, 0, 1]
-    assert residence.open_bytes == 2 * PER_GRAPH
+    assert cache.open_bytes == 2 * PER_GRAPH
 
 
 def test_a_whole_profile_loads_graphs_again_from_the_disk_and_not_from_the_server(server, small_space, tmp_path):
@@ -132,11 +132,11 @@ MEASURE = """
 import random, sys
 from pathlib import Path
 from profiler_agent.doctor import load_canaries
-from profiler_agent.ort.session_cache import Residence
+from profiler_agent.ort.session_cache import SessionCache
 from profiler_agent.timing.round_timer import RoundTimer
 from profiler_agent.ort.sessions import load_graph, local_runtime
 
-path, runtime, residence = Path(sys.argv[1]), local_runtime(), Residence(int(sys.argv[2]))
+path, runtime, cache = Path(sys.argv[1]), local_runtime(), SessionCache(int(sys.argv[2]))
 
 def resident_mb():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
@@ -145,7 +145,7 @@ def load(sessions):
     return load_graph(path.name, path, runtime, sessions)
 
 canary, before_mb, most_mb = load_canaries()[0], resident_mb(), 0.0
-graphs = [residence.add(load, path.stat().st_size) for _ in range(40)]
+graphs = [cache.add(load, path.stat().st_size) for _ in range(40)]
 timer = RoundTimer(canary)
 for graph in random.Random(0).sample(graphs, len(graphs)):
     timer.time(graph)
