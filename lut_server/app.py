@@ -123,7 +123,8 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
     )
 
     framework = app.build_middleware_stack
-    # The outermost of all: what the framework itself answers to an unforeseen error passes through it too.
+    # The outermost of all: what the framework itself answers to an unforeseen error passes through
+    # it too.
     app.build_middleware_stack = lambda: Watch(  # type: ignore[method-assign]
         framework(), metrics, audit, secure=bool(settings.tls_cert), log_format=settings.log_format
     )
@@ -132,14 +133,16 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
 
 
 def _openapi(app: FastAPI, reads: str) -> dict[str, Any]:
-    """FastAPI's document, with the bodies that the routes read themselves, and no error shape but ours."""
+    """FastAPI's document, with the bodies that the routes read themselves, and no error shape but
+    ours."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document["components"]["schemas"]
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
-        for operation in (one for path in document["paths"].values() for one in path.values()):
-            # FastAPI adds it to every route with a parameter; ours are text, always valid, or say so themselves.
+        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+            # FastAPI adds it to every route with a parameter; ours are text, always valid, or say
+            # so themselves.
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
             if operation.get("x-role") == "read" and reads == "open":

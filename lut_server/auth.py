@@ -1,8 +1,8 @@
 """Tokens and roles: who may do what, and on which device.
 
-A token reads `lut_ID_SECRET`. The id finds the record; the secret is checked against its scrypt digest. That is slow on
-purpose, so a checked token is remembered by a fast digest: only its first request pays. Revoking works at once, because
-the record is read on every request.
+A token reads `lut_ID_SECRET`. The id finds the record; the secret is checked against its scrypt
+digest. That is slow on purpose, so a checked token is remembered by a fast digest: only its first
+request pays. Revoking works at once, because the record is read on every request.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ USE_NOTED_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class Principal:
-    """Who makes a request: a role, the one device it may act for and see (None: every device), and the token's id."""
+    """Who makes a request: a role, the one device it may act for and see (None: every device), and
+    the token's id."""
 
     role: str
     device: str | None = None
@@ -56,10 +57,12 @@ class Principal:
             )
 
     def which_device(self, asked: str | None) -> str | None:
-        """The device of which a list shall be: the one that is asked for, else the only one to be seen; None: all.
+        """The device of which a list shall be: the one that is asked for, else the only one to be
+        seen; None: all.
 
         Raises:
-            AccessDenied: 403, another device is asked for than the one that the principal is bound to.
+            AccessDenied: 403, another device is asked for than the one that the principal is bound
+                to.
         """
         if asked:
             self.require_device(asked)
@@ -87,7 +90,8 @@ def create_token(
     clock: Clock = utc_now,
     days: float | None = None,
 ) -> str:
-    """Make a token as `make_token` does, store it and return it: the only moment at which its secret can be read."""
+    """Make a token as `make_token` does, store it and return it: the only moment at which its
+    secret can be read."""
     made = make_token(role, name, device, clock, days=days)
     tokens.add(made.record)
     return made.text
@@ -130,7 +134,8 @@ def check_days(field: str, days: float) -> None:
 
 
 class Authenticator:
-    """Checks tokens, from any thread; one slow check runs at a time, so that a flood cannot take the memory."""
+    """Checks tokens, from any thread; one slow check runs at a time, so that a flood cannot take
+    the memory."""
 
     def __init__(
         self,

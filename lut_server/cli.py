@@ -1,4 +1,5 @@
-"""The command line of the server: serve the lookup tables, and look after tokens, devices and tables."""
+"""The command line of the server: serve the lookup tables, and look after tokens, devices and
+tables."""
 
 from __future__ import annotations
 

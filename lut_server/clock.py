@@ -1,4 +1,5 @@
-"""Time as an argument: everything that depends on it takes a `Clock`, so that a test can turn the hands."""
+"""Time as an argument: everything that depends on it takes a `Clock`, so that a test can turn the
+hands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Why a request is refused: every code of the one error shape, its HTTP status, and the errors that carry it."""
+"""Why a request is refused: every code of the one error shape, its HTTP status, and the errors that
+carry it."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def refused(code: str, message: str, retry_after_s: int | None = None) -> Server
 
 
 def unknown_device(name: str, known: Iterable[str]) -> ServerRefused:
-    """The device was never registered; the message lists the known ones and the command that would add this one."""
+    """The device was never registered; the message lists the known ones and the command that would
+    add this one."""
     listed = ", ".join(sorted(known)) or "none yet"
     return refused(
         "unknown_device",

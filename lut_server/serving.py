@@ -24,8 +24,8 @@ LOGGER = logging.getLogger("lut_server")
 GRACE_S = 10
 _TICKS_OF_AN_HOUR = 36_000
 KEEP_ALIVE_S = 75
-"""Longer than clients keep an idle connection: the side that closes first must not be the one that a request is on its
-way to."""
+"""Longer than clients keep an idle connection: the side that closes first must not be the one that
+a request is on its way to."""
 
 
 class AnnouncingServer(uvicorn.Server):
@@ -85,7 +85,8 @@ def serve(
         ssl_certfile=settings.tls_cert or (None if certificate is None else certificate.ensure().path),
         ssl_keyfile=settings.tls_key or None,
     )
-    # uvicorn raises the signal again once it has stopped; a graceful stop is no failure, so that does nothing.
+    # uvicorn raises the signal again once it has stopped; a graceful stop is no failure, so that
+    # does nothing.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     with listener:

@@ -1,7 +1,8 @@
-"""The one error shape: every answer that is an error reads {"error": {"code", "message", "detail"}}.
+"""The one error shape: every answer that is an error reads {"error": {"code", "message",
+"detail"}}.
 
-Below the routes, errors are those of `shared.errors`; `install` translates them, the framework's own and the
-unforeseen ones, here and nowhere else.
+Below the routes, errors are those of `shared.errors`; `install` translates them, the framework's
+own and the unforeseen ones, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -83,14 +84,16 @@ def _allowed(request: Request) -> str:
         return ", ".join(sorted(method.upper() for method in documented))
     asked = ({**request.scope, "method": method} for method in _METHODS)
     return ", ".join(
-        scope["method"] for scope in asked if any(one.matches(scope)[0] is Match.FULL for one in request.app.routes)
+        scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
     )
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = [{"field": ".".join(map(str, one["loc"])), "problem": str(one["msg"])} for one in error.errors()]
-    message = "; ".join(f"{one['field']}: {one['problem']}" for one in problems)
+    problems = [
+        {"field": ".".join(map(str, problem["loc"])), "problem": str(problem["msg"])} for problem in error.errors()
+    ]
+    message = "; ".join(f"{problem['field']}: {problem['problem']}" for problem in problems)
     return error_answer(422, "invalid", message, {"problems": problems})
 
 

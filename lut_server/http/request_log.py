@@ -1,7 +1,8 @@
-"""Around every request: an id, a duration, security headers, one log line, and an audit entry where it writes.
+"""Around every request: an id, a duration, security headers, one log line, and an audit entry where
+it writes.
 
-Plain ASGI: Starlette's own base class for middleware runs each request in a task of its own and takes half of the
-throughput of a small GET.
+Plain ASGI: Starlette's own base class for middleware runs each request in a task of its own and
+takes half of the throughput of a small GET.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Watch:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 given = {name.lower() for name, _ in message["headers"]}
-                extra = [one for one in self._headers if one[0] not in given]
+                extra = [header for header in self._headers if header[0] not in given]
                 message["headers"] = [*message["headers"], *extra, (b"x-request-id", request_id.encode())]
             await send(message)
 
@@ -110,7 +111,8 @@ class Watch:
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's own id where it sent a harmless one: a request can be followed through several services."""
+    """The caller's own id where it sent a harmless one: a request can be followed through several
+    services."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())

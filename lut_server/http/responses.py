@@ -215,5 +215,5 @@ def _named(etag: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def matches(etag: str, if_none_match: str | None) -> bool:
     """Whether an If-None-Match header names the ETag."""
-    offered: Sequence[str] = [one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")]
+    offered: Sequence[str] = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
     return "*" in offered or f'"{etag}"' in offered

@@ -1,13 +1,15 @@
 """Which whole networks a run should measure next: those whose latency the prices know least of.
 
-The pool is drawn once per plan: its own calibration networks first, then others of the space; never a held-out network,
-nor one that computes the same. From prices that were calibrated on what is measured so far,
+The pool is drawn once per plan: its own calibration networks first, then others of the space; never
+a held-out network, nor one that computes the same. From prices that were calibrated on what is
+measured so far,
 
     score(i) = variance of the predicted latency of network i / prediction^2
 
-picks the first network; what measuring it would say of the others is then subtracted (the covariance of a Gaussian
-given one more observation), and the next one is picked, so that a batch is not several times the same question (active
-learning by the largest predictive variance: MacKay, 1992). Held-out networks take no part in any of it.
+picks the first network; what measuring it would say of the others is then subtracted (the
+covariance of a Gaussian given one more observation), and the next one is picked, so that a batch is
+not several times the same question (active learning by the largest predictive variance: MacKay,
+1992). Held-out networks take no part in any of it.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ class Outlook:
     relative_spread: float
 
     def half_width_percent(self) -> float:
-        """Half-width of the 95 % bound, in percent of the prediction, that nine of ten networks keep."""
+        """Half-width of the 95 % bound, in percent of the prediction, that nine of ten networks
+        keep."""
         sd = np.sqrt(np.diag(self.covariance) / self.mean_ms**2 + self.relative_spread**2)
         return float(100 * NORMAL_95 * np.quantile(sd, KEPT_BY))
 
@@ -90,21 +93,23 @@ def choose_networks(store: Store, run: Run, request: ChoiceRequest) -> Choice:
     check_plan(run, plan)
     space = parse_space(run.space)
     stored = store.runs.measurements(run.id)
-    known_ids = {one.id for one in stored}
-    measurements = [*stored, *(one for one in request.so_far if one.id not in known_ids)]
+    known_ids = {measurement.id for measurement in stored}
+    measurements = [*stored, *(measurement for measurement in request.so_far if measurement.id not in known_ids)]
     done = calibration_measurements(plan, measurements)
     if not done:
         raise InvalidValue("run", f"'{run.id}' has no calibration network yet: measure some of its plan first")
-    told = {space.signature(space.parse(one.subject)) for one in done}
-    pool = [one for one in draw_pool(space, plan) if space.signature(one) not in told]
-    names = [str(NetworkGraph(space, one)) for one in pool]
-    graphs = [graph for one in measurements for graph in (one.graph, one.minus) if graph is not None]
+    told = {space.signature(space.parse(measurement.subject)) for measurement in done}
+    pool = [genotype for genotype in draw_pool(space, plan) if space.signature(genotype) not in told]
+    names = [str(NetworkGraph(space, genotype)) for genotype in pool]
+    graphs = [
+        graph for measurement in measurements for graph in (measurement.graph, measurement.minus) if graph is not None
+    ]
     counts = store.kernels.of_graphs(run.device, str(run.runtime), [*dict.fromkeys([*graphs, *names])])
     uncounted = tuple(name for name in names if name not in counts)
     if uncounted and not request.counted and len(done) < request.most:
         return Choice(count=uncounted)
     nominal_ms = canary_nominal_ms(measurements)
-    of_fit = [one for one in measurements if one.role == "marginal"] + done
+    of_fit = [measurement for measurement in measurements if measurement.role == "marginal"] + done
     prices = fit_kernel_prices(measured_graphs(of_fit, nominal_ms, counts, levels(done)))
     known = [i for i, name in enumerate(names) if name in counts]
     if prices is None or not known:
@@ -120,13 +125,18 @@ def choose_networks(store: Store, run: Run, request: ChoiceRequest) -> Choice:
 
 
 def draw_pool(space: Space, plan: Plan, size: int = POOL) -> list[Genotype]:
-    """The plan's calibration networks and others of the space; none that computes what a held-out network does.
+    """The plan's calibration networks and others of the space; none that computes what a held-out
+    network does.
 
     The same plan always has the same pool.
     """
     subjects = {role: [space.parse(task.subject) for task in plan.tasks if task.role == role] for role in _NETWORKS}
-    held_out = {space.signature(one) for one in subjects["held_out"]}
-    pool = {space.signature(one): one for one in subjects["calibration"] if space.signature(one) not in held_out}
+    held_out = {space.signature(subject) for subject in subjects["held_out"]}
+    pool = {
+        space.signature(subject): subject
+        for subject in subjects["calibration"]
+        if space.signature(subject) not in held_out
+    }
     rng = random.Random(f"pool of {plan.id}")
     for _ in range(20 * size):
         if len(pool) >= size:
@@ -139,17 +149,18 @@ def draw_pool(space: Space, plan: Plan, size: int = POOL) -> list[Genotype]:
 
 
 def outlook_by_kernels(prices: KernelPrices, counts: Sequence[Mapping[str, int]]) -> Outlook:
-    """What kernel prices say of networks. Kernels without a price are uncertain together: one network tells of all."""
-    guessed = sorted({kernel for one in counts for kernel in prices.unmeasured(one)})
+    """What kernel prices say of networks. Kernels without a price are uncertain together: one
+    network tells of all."""
+    guessed = sorted({kernel for count in counts for kernel in prices.unmeasured(count)})
     size = len(prices.prior_sd_ms)
     features = np.zeros((len(counts), size + len(guessed)))
-    for row, one in zip(features, counts, strict=True):
-        for place, value in prices.features(one).items():
+    for row, count in zip(features, counts, strict=True):
+        for place, value in prices.features(count).items():
             row[place] = value * prices.prior_sd_ms[place]
         for place, kernel in enumerate(guessed, size):
-            row[place] = one.get(kernel, 0) * prices.unmeasured_share * prices.family_price_ms(kernel)
+            row[place] = count.get(kernel, 0) * prices.unmeasured_share * prices.family_price_ms(kernel)
     explained = features[:, :size] @ np.array(prices.known)
-    mean_ms = np.array([prices.predict(one, guess=True).mean_ms for one in counts])
+    mean_ms = np.array([prices.predict(count, guess=True).mean_ms for count in counts])
     return Outlook(mean_ms, features @ features.T - explained @ explained.T, prices.relative_spread)
 
 

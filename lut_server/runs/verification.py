@@ -1,4 +1,5 @@
-"""Whether a network kept its promise: what the device measured, in the milliseconds of the table that promised."""
+"""Whether a network kept its promise: what the device measured, in the milliseconds of the table
+that promised."""
 
 from __future__ import annotations
 

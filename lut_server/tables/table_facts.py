@@ -1,4 +1,5 @@
-"""What pages show of a table: all but its covariances, which are most of its bytes and which no page shows."""
+"""What pages show of a table: all but its covariances, which are most of its bytes and which no
+page shows."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ class TableFacts:
 
 
 class FactsReader:
-    """Reads facts, from any thread, and remembers those of the tables shown last: a table never changes."""
+    """Reads facts, from any thread, and remembers those of the tables shown last: a table never
+    changes."""
 
     def __init__(self, tables: TableStore) -> None:
         self._tables = tables

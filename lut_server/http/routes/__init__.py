@@ -1,1 +1,2 @@
-"""The routes, one module per kind of thing. A route checks, calls the store and answers; logic lives below."""
+"""The routes, one module per kind of thing. A route checks, calls the store and answers; logic
+lives below."""

@@ -39,10 +39,11 @@ def import_tables(
     principal.require_device(device)
     tables = read_tables(body, name[:200], ImportRequest(device, column, kind, space, batch))
     new = {table.hash: store.tables.put_imported(table) for table in tables}
-    summaries = [one for one in store.tables.list(device) if one.hash in new]
+    summaries = [table for table in store.tables.list(device) if table.hash in new]
     return answer(
         ImportedAnswer(
-            tuple(one for one in summaries if new[one.hash]), tuple(one for one in summaries if not new[one.hash])
+            tuple(summary for summary in summaries if new[summary.hash]),
+            tuple(summary for summary in summaries if not new[summary.hash]),
         )
     )
 
@@ -54,7 +55,7 @@ def import_tables(
 )
 def get_table_by_hash(request: Request, principal: Reader, store: StoreHere, table_hash: str) -> Response:
     content = store.tables.get_bytes(table_hash)
-    if principal.device is not None and table_hash not in {one.hash for one in store.tables.list(principal.device)}:
+    if principal.device is not None and table_hash not in {table.hash for table in store.tables.list(principal.device)}:
         principal.require_any_device()
     return answer_bytes(content, table_hash, JSON, request.headers.get("if-none-match"))
 

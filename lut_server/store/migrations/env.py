@@ -1,4 +1,5 @@
-"""Alembic's entry: migrates over the connection that `lut_server.store.database` hands in, inside its transaction."""
+"""Alembic's entry: migrates over the connection that `lut_server.store.database` hands in, inside
+its transaction."""
 
 from alembic import context
 

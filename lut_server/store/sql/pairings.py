@@ -40,7 +40,8 @@ class PairingStore:
         return None if row is None else PairingRecord(_pairing(row), row.digest)
 
     def redeem(self, device: str, digest: bytes, token: TokenRecord) -> bool:
-        """Use the code up and store the token that is given for it; False where it is used, ended or another one.
+        """Use the code up and store the token that is given for it; False where it is used, ended
+        or another one.
 
         However many come at once with the same code, one of them is served.
         """

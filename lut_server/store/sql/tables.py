@@ -47,7 +47,8 @@ class TableStore:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        # The same hash always means the same bytes, and the newest table is the same until something is written.
+        # The same hash always means the same bytes, and the newest table is the same until
+        # something is written.
         self._kept = lru_cache(maxsize=8)(self._read_bytes)
         self._newest = lru_cache(maxsize=256)(self._find_newest)
 
@@ -63,7 +64,8 @@ class TableStore:
         return bytes(content)
 
     def put_imported(self, table: LatencyTable) -> bool:
-        """Store a table that no run made, and its device where that is unknown; False if it was there already."""
+        """Store a table that no run made, and its device where that is unknown; False if it was
+        there already."""
         now = stamp(self._clock())
         with self._database.write() as connection:
             probe = canonical_json({"imported": str(table.source)}).decode()
@@ -74,8 +76,8 @@ class TableStore:
     def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
         """The newest table of the device whose space is `space` or begins with its parts.
 
-        A measured table goes before every imported one.
-        Without a runtime a table of fp32 goes before those of other precisions: who says nothing means plain networks.
+        A measured table goes before every imported one. Without a runtime a table of fp32 goes
+        before those of other precisions: who says nothing means plain networks.
         """
         return self._newest(self._database.version(), device, space, runtime)
 
