@@ -32,7 +32,7 @@ from lut_server.http.routes import (
     tables,
     tokens,
 )
-from lut_server.http.services import Services
+from lut_server.http.services import BEARER, Services
 from lut_server.pages import access
 from lut_server.pages import routes as pages
 from lut_server.pairing.codes import PairRequest
@@ -138,6 +138,8 @@ def _openapi(app: FastAPI, reads: str) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document["components"]["schemas"]
+        scheme = BEARER.model.model_dump(mode="json", by_alias=True, exclude_none=True)
+        document["components"]["securitySchemes"] = {BEARER.scheme_name: scheme}
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         for operation in (operation for path in document["paths"].values() for operation in path.values()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from lut_server.http.responses import ImportedAnswer, TablesAnswer, answer, answer_bytes, matches, not_modified
-from lut_server.http.services import Agent, Body, Reader, StoreHere, documented
+from lut_server.http.services import Agent, Body, Reader, StoreHere, documented, services_of
 from lut_server.tables.table_lookup import get_table
 from lut_server.transfer.importing import ImportRequest, read_tables
 from shared.tables.table import LatencyTable
@@ -66,9 +66,10 @@ def get_table_by_hash(request: Request, principal: Reader, store: StoreHere, tab
     **documented({200: LatencyTable, 304: None}, "unknown_device", "no_table"),
 )
 def get_device_table(
-    request: Request, principal: Reader, store: StoreHere, name: str, space: str = "", runtime: str | None = None
+    request: Request, principal: Reader, name: str, space: str = "", runtime: str | None = None
 ) -> Response:
     principal.require_device(name)
+    store = services_of(request).store
     table_hash = get_table(store, name, space, runtime or None).hash
     if_none_match = request.headers.get("if-none-match")
     if matches(table_hash, if_none_match):
