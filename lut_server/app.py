@@ -13,7 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
-from lut_server.http import error_handlers, requests
+from lut_server.http import error_handlers
 from lut_server.http.audit import AuditLog
 from lut_server.http.failure_limit import FailureLimit
 from lut_server.http.metrics import Metrics
@@ -32,39 +32,14 @@ from lut_server.http.routes import (
     tables,
     tokens,
 )
-from lut_server.http.services import BEARER, Services
+from lut_server.http.services import BEARER, BODIES, Services
 from lut_server.pages import access
 from lut_server.pages import routes as pages
-from lut_server.pairing.codes import PairRequest
-from lut_server.runs.kernel_plans import KernelPlanRequest
 from lut_server.settings import Settings
 from lut_server.store.sql import Store, open_store
-from lut_server.tables.predict import PredictionRequest
 from lut_server.web_agent import routes as web_agent
 from shared import __version__
-from shared.device_status import DeviceStatus
-from shared.jobs import NewJob
-from shared.measurements.active_selection import ChoiceRequest
-from shared.measurements.measurement import Run
-from shared.search_result import SearchResult
 
-BODIES = (
-    requests.NewDevice,
-    requests.MeasurementBatch,
-    requests.KernelBatch,
-    requests.FinishRun,
-    requests.LeaseRequest,
-    requests.Heartbeat,
-    requests.HandIn,
-    PredictionRequest,
-    KernelPlanRequest,
-    DeviceStatus,
-    ChoiceRequest,
-    NewJob,
-    PairRequest,
-    Run,
-    SearchResult,
-)
 _DESCRIPTION = "Latency tables measured on devices. docs/api.md says what each route takes and gives."
 
 
@@ -99,20 +74,8 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
     authenticator = Authenticator(kept.tokens, clock=clock)
     app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), clock)
     # The framework tries one after the other: what is asked for most often comes first.
-    for module in (
-        tables,
-        health,
-        tokens,
-        devices,
-        plans,
-        runs,
-        kernels,
-        jobs,
-        searches,
-        archive,
-        pairing,
-        agent_files,
-    ):
+    api = tables, health, tokens, devices, plans, runs, kernels, jobs, searches, archive, pairing, agent_files
+    for module in api:
         app.include_router(module.router)
     for router in (access.router, pages.router, web_agent.router):
         app.include_router(router, include_in_schema=False)
@@ -149,7 +112,7 @@ def _openapi(app: FastAPI, reads: str) -> dict[str, Any]:
                 del operation["responses"]["422"]
             if operation.get("x-role") == "read" and reads == "open":
                 operation["security"] = [*operation.get("security", []), {}]
-        for kind in BODIES:
+        for kind in sorted(BODIES, key=lambda kind: kind.__name__):
             schema = TypeAdapter(kind).json_schema(ref_template="#/components/schemas/{model}")
             for name, definition in schema.pop("$defs", {}).items():
                 schemas.setdefault(name, definition)

@@ -109,11 +109,8 @@ def _likeliest_of_all(model: Model) -> tuple[Prior, float, Array]:
     coarse = [ChainSetting(share, USUAL_CHAIN, cold) for share in CHAIN_SHARE_GRID for cold in COLD_GRID]
     cold = max((_likeliest(make_prior(model, setting))[0], setting.cold) for setting in coarse)[1]
     fine = [ChainSetting(share, noise, cold) for share in CHAIN_SHARE_GRID for noise in CHAIN_GRID]
-    return max((_likeliest(make_prior(model, one)) for one in (NO_CHAINS, *fine)), key=_score)[1:]
-
-
-def _score(found: tuple[float, Prior, float, Array]) -> float:
-    return found[0]
+    found = [_likeliest(make_prior(model, setting)) for setting in (NO_CHAINS, *fine)]
+    return max(found, key=lambda likeliest: likeliest[0])[1:]
 
 
 def _likeliest(prior: Prior) -> tuple[float, Prior, float, Array]:

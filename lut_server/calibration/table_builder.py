@@ -227,8 +227,8 @@ def _kernel_prices(
     ]
     if prices is None or not held_out:
         return prices
-    predictions = [prices.predict(kernels, guess=True) for kernels, _ in held_out if _can_predict(prices, kernels)]
-    measured = [ms for kernels, ms in held_out if _can_predict(prices, kernels)]
+    predictions = [prices.predict(kernels, guess=True) for kernels, _ in held_out if can_predict(prices, kernels)]
+    measured = [ms for kernels, ms in held_out if can_predict(prices, kernels)]
     return dataclasses.replace(prices, held_out=held_out_error(predictions, measured)) if measured else prices
 
 
@@ -256,7 +256,8 @@ def measured_graphs(
     return list(graphs.values())
 
 
-def _can_predict(prices: KernelPrices, kernels: Mapping[str, int]) -> bool:
+def can_predict(prices: KernelPrices, kernels: Mapping[str, int]) -> bool:
+    """Whether each kernel's family has a price."""
     return all(parse_kernel(kernel).family in prices.family_index for kernel in kernels)
 
 

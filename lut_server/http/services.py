@@ -23,6 +23,8 @@ from shared.errors import AccessDenied
 
 BEARER = HTTPBearer(auto_error=False, description="A token of `lut-server token create`.")
 _ANYONE = Principal("read")
+BODIES: set[type] = set()
+"""What the routes read from JSON themselves; `documented` adds to it."""
 
 
 @dataclass(frozen=True)
@@ -178,4 +180,5 @@ def _extra(role: str | None, body: type | str | None) -> dict[str, Any]:
         reference = {"$ref": f"#/components/schemas/{body.__name__}"}
         extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
         extra["x-body"] = body.__name__
+        BODIES.add(body)
     return extra

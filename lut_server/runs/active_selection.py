@@ -25,6 +25,7 @@ from lut_server.calibration.drift_correction import levels
 from lut_server.calibration.kernel_calibration import fit_kernel_prices
 from lut_server.calibration.table_builder import (
     calibration_measurements,
+    can_predict,
     canary_nominal_ms,
     check_plan,
     measured_graphs,
@@ -32,7 +33,6 @@ from lut_server.calibration.table_builder import (
 )
 from lut_server.store.sql import Store
 from shared.errors import InvalidValue
-from shared.kernels.kernel import parse_kernel
 from shared.measurements.active_selection import Choice, ChoiceRequest
 from shared.measurements.graph_spec import NetworkGraph
 from shared.measurements.measurement import Run
@@ -115,7 +115,7 @@ def choose_networks(store: Store, run: Run, request: ChoiceRequest) -> Choice:
     if prices is None or not known:
         outlook = outlook_by_ops(table_of_ops(run, nominal_ms, space, of_fit), space, pool)
         return _choice(outlook, space, pool, request, len(done), "ops") if pool else Choice(by="ops", enough=True)
-    chosen_first = [i for i in known if not _can_price(prices, counts[names[i]])]
+    chosen_first = [i for i in known if not can_predict(prices, counts[names[i]])]
     priced = [i for i in known if i not in set(chosen_first)]
     if chosen_first or not priced:  # kernels of a kind that no price is known of
         tasks = [_task(space, pool[i]) for i in chosen_first[: _room(request, len(done))]]
@@ -130,13 +130,11 @@ def draw_pool(space: Space, plan: Plan, size: int = POOL) -> list[Genotype]:
 
     The same plan always has the same pool.
     """
-    subjects = {role: [space.parse(task.subject) for task in plan.tasks if task.role == role] for role in _NETWORKS}
-    held_out = {space.signature(subject) for subject in subjects["held_out"]}
-    pool = {
-        space.signature(subject): subject
-        for subject in subjects["calibration"]
-        if space.signature(subject) not in held_out
-    }
+    of_networks = [task for task in plan.tasks if task.role in ("calibration", "held_out")]
+    networks = [(task.role, space.parse(task.subject)) for task in of_networks]
+    held_out = {space.signature(genotype) for role, genotype in networks if role == "held_out"}
+    calibration = {space.signature(genotype): genotype for role, genotype in networks if role == "calibration"}
+    pool = {signature: genotype for signature, genotype in calibration.items() if signature not in held_out}
     rng = random.Random(f"pool of {plan.id}")
     for _ in range(20 * size):
         if len(pool) >= size:
@@ -175,9 +173,6 @@ def outlook_by_ops(table: LatencyTable, space: Space, genotypes: Sequence[Genoty
     return Outlook(mean_ms, features @ np.array(table.covariance) @ features.T, table.relative_spread)
 
 
-_NETWORKS = ("calibration", "held_out")
-
-
 def _choice(
     outlook: Outlook, space: Space, pool: Sequence[Genotype], request: ChoiceRequest, done: int, by: str
 ) -> Choice:
@@ -193,7 +188,3 @@ def _room(request: ChoiceRequest, done: int) -> int:
 
 def _task(space: Space, genotype: Genotype) -> Task:
     return Task(space.format(genotype), "calibration", str(NetworkGraph(space, genotype)))
-
-
-def _can_price(prices: KernelPrices, counts: Mapping[str, int]) -> bool:
-    return all(parse_kernel(kernel).family in prices.family_index for kernel in counts)

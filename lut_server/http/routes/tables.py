@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from lut_server.http.responses import ImportedAnswer, TablesAnswer, answer, answer_bytes, matches, not_modified
+from lut_server.http.responses import ImportedAnswer, TablesAnswer, answer, answer_bytes
 from lut_server.http.services import Agent, Body, Reader, StoreHere, documented, services_of
 from lut_server.tables.table_lookup import get_table
 from lut_server.transfer.importing import ImportRequest, read_tables
@@ -40,12 +40,8 @@ def import_tables(
     tables = read_tables(body, name[:200], ImportRequest(device, column, kind, space, batch))
     new = {table.hash: store.tables.put_imported(table) for table in tables}
     summaries = [table for table in store.tables.list(device) if table.hash in new]
-    return answer(
-        ImportedAnswer(
-            tuple(summary for summary in summaries if new[summary.hash]),
-            tuple(summary for summary in summaries if not new[summary.hash]),
-        )
-    )
+    imported = tuple(summary for summary in summaries if new[summary.hash])
+    return answer(ImportedAnswer(imported, tuple(summary for summary in summaries if not new[summary.hash])))
 
 
 @router.get(
@@ -71,7 +67,4 @@ def get_device_table(
     principal.require_device(name)
     store = services_of(request).store
     table_hash = get_table(store, name, space, runtime or None).hash
-    if_none_match = request.headers.get("if-none-match")
-    if matches(table_hash, if_none_match):
-        return not_modified(table_hash)
-    return answer_bytes(store.tables.get_bytes(table_hash), table_hash, JSON, None)
+    return answer_bytes(store.tables.get_bytes(table_hash), table_hash, JSON, request.headers.get("if-none-match"))

@@ -36,10 +36,6 @@ class Store:
     pairings: PairingStore
     archive: ArchiveStore
 
-    def revision(self) -> str:
-        """Schema revision of the store."""
-        return self.database.revision()
-
     def check_ready(self) -> str:
         """Schema revision of a store that takes writes right now."""
         return check_ready(self.database)
