@@ -96,8 +96,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
 
 
 def _openapi(app: FastAPI, reads: str) -> dict[str, Any]:
-    """FastAPI's document, with the bodies that the routes read themselves, and no error shape but
-    ours."""
+    """FastAPI's document, with the bodies that the routes read themselves."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document["components"]["schemas"]

@@ -37,8 +37,7 @@ USE_NOTED_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class Principal:
-    """Who makes a request: a role, the one device it may act for and see (None: every device), and
-    the token's id."""
+    """Who makes a request. A principal with a `device` sees it alone and acts for it alone."""
 
     role: str
     device: str | None = None
@@ -90,8 +89,7 @@ def create_token(
     clock: Clock = utc_now,
     days: float | None = None,
 ) -> str:
-    """Make a token as `make_token` does, store it and return it: the only moment at which its
-    secret can be read."""
+    """Make a token, store it and return it. Its secret is shown this once."""
     made = make_token(role, name, device, clock, days=days)
     tokens.add(made.record)
     return made.text
@@ -134,8 +132,7 @@ def check_days(field: str, days: float) -> None:
 
 
 class Authenticator:
-    """Checks tokens, from any thread; one slow check runs at a time, so that a flood cannot take
-    the memory."""
+    """Checks tokens from any thread. Slow checks run in turn: a flood cannot take the memory."""
 
     def __init__(
         self,

@@ -1,5 +1,4 @@
-"""The command line of the server: serve the lookup tables, and look after tokens, devices and
-tables."""
+"""The command line of the server: serves latency tables, looks after devices and tokens."""
 
 from __future__ import annotations
 

@@ -25,8 +25,7 @@ LOGGER = logging.getLogger("lut_server")
 GRACE_S = 10
 _TICKS_OF_AN_HOUR = 36_000
 KEEP_ALIVE_S = 75
-"""Longer than clients keep an idle connection: the side that closes first must not be the one that
-a request is on its way to."""
+"""Longer than clients keep an idle connection, so that they close it first."""
 
 
 class AnnouncingServer(uvicorn.Server):
@@ -126,7 +125,8 @@ def _logging(log_format: str) -> dict[str, Any]:
     """uvicorn's own, and one line per request on stderr: stdout holds one line, which callers read."""
     config = copy.deepcopy(LOGGING_CONFIG)
     config["loggers"]["lut_server"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
-    # uvicorn's formatter copies each record to colour its level, which takes a tenth of a small GET.
+    # uvicorn's formatter copies each record to colour its level, which takes a tenth of a small
+    # GET.
     line = "%(message)s" if log_format == "json" else "%(levelname)s:     %(message)s"
     config["formatters"]["request"] = {"format": line}
     config["handlers"]["request"] = {**config["handlers"]["default"], "formatter": "request"}

@@ -54,8 +54,7 @@ def levels(networks: Sequence[Measurement]) -> dict[str, float]:
 
 
 def _settle(network: NDArray[np.int_], y: Array, reach: float) -> Array:
-    """`share x state` of each round: levels and state are found from one another in turns
-    (backfitting)."""
+    """`share x state` of each round; levels and state settle in turns (backfitting)."""
     state = np.zeros(len(y))
     for _ in range(ITERATIONS):
         off = y - _levels(network, y - state)[network]

@@ -57,8 +57,7 @@ NO_CHAINS = ChainSetting(1.0, 3.0, 0.0)
 FEWEST_NETWORKS = 5
 FOLDS = 10
 LEAST_SPREAD = 0.01
-"""By how much one and the same network differs from loading to loading. However well a campaign's
-own networks fit, the next time that somebody measures one it is another loading."""
+"""How far a network's latency differs between two loadings, however well a campaign fits."""
 SPREAD_PRIOR = 0.03
 CONFORMAL_SHARE = 0.96
 """More than the 95 % of the bound: the residuals also chose the hyperparameters, which flatters
@@ -104,8 +103,7 @@ def fit_kernel_prices(graphs: Sequence[MeasuredGraph]) -> KernelPrices | None:
 
 
 def _likeliest_of_all(model: Model) -> tuple[Prior, float, Array]:
-    """The setting under which networks are likeliest: share and cold together, then share and
-    noise."""
+    """The likeliest setting: first share and cold together, then share and noise."""
     coarse = [ChainSetting(share, USUAL_CHAIN, cold) for share in CHAIN_SHARE_GRID for cold in COLD_GRID]
     cold = max((_likeliest(make_prior(model, setting))[0], setting.cold) for setting in coarse)[1]
     fine = [ChainSetting(share, noise, cold) for share in CHAIN_SHARE_GRID for noise in CHAIN_GRID]
@@ -114,8 +112,7 @@ def _likeliest_of_all(model: Model) -> tuple[Prior, float, Array]:
 
 
 def _likeliest(prior: Prior) -> tuple[float, Prior, float, Array]:
-    """(score, prior, tau, noise of each row): the log probability of each network given all others,
-    at its largest."""
+    """(score, prior, tau, noise per row) at the largest leave-one-out probability of networks."""
     model, residual = prior.model, prior.residual
     fixed = model.features[:, : len(prior.fixed_sd)] * prior.fixed_sd
     fixed_part, networks = fixed @ fixed.T, model.is_network

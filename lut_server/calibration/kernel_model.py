@@ -135,8 +135,7 @@ def make_model(graphs: Sequence[MeasuredGraph]) -> Model:
 
 
 def _family_costs(model: Model, chain: float) -> Array:
-    """Base and family coefficients by non-negative least squares on relative errors; networks count
-    most."""
+    """Base and family coefficients: non-negative least squares on relative errors."""
     x = np.column_stack([np.ones(len(model.y)), model.counts @ model.phi])
     weight = np.where(model.is_network, 1.0, TYPICAL_REL / math.hypot(TYPICAL_REL, chain)) / model.measured
     scale = np.maximum(np.linalg.norm(x * weight[:, None], axis=0), 1e-300)

@@ -41,8 +41,7 @@ from shared.tables.prediction import NORMAL_95
 Array = NDArray[np.float64]
 
 SMALL_SHARE = 0.25
-"""An op's price may differ from its marginal cost by tau times at least this share of the median
-marginal cost."""
+"""A price may stray from its marginal cost by tau times this share of the median cost, at least."""
 
 TAU_GRID = np.geomspace(0.02, 4.0, 61)
 REL_GRID = np.geomspace(0.002, 0.5, 141)
@@ -139,8 +138,7 @@ def _prior(counts: Array, y: Array, marginal: Array, marginal_sd: Array) -> _Pri
 
 
 def _hyperparameters(x: Array, y: Array, prior: _Prior) -> tuple[float, float]:
-    """(tau, rel) under the posterior on the grid: the geometric mean of tau, the root mean square
-    of rel."""
+    """(tau, rel) from the posterior on the grid: geometric mean, root mean square."""
     residual = (y - x @ prior.mean) / y
     rel2 = REL_GRID[:, None] ** 2
     # x = q r serves every tau: only the small triangle is decomposed for each.
@@ -178,8 +176,7 @@ def _posterior_covariance(x: Array, noise_sd: Array, sd: Array) -> Array:
 
 
 def _non_negative_mode(x: Array, y: Array, noise_sd: Array, prior_mean: Array, sd: Array) -> Array:
-    """argmin over theta >= 0 of |(y - X theta) / noise|^2 + |(theta - m) / sd|^2, in units of the
-    prior's sd."""
+    """argmin over theta >= 0 of |(y - X theta) / noise|^2 + |(theta - m) / sd|^2."""
     a = np.vstack([x * sd / noise_sd[:, None], np.eye(len(sd))])
     b = np.concatenate([y / noise_sd, prior_mean / sd])
     q, r = np.linalg.qr(a)  # |a z - b| and |r z - q'b| differ by a constant

@@ -1,5 +1,4 @@
-"""From a finished run to its latency table: which measurements the plan asked for, and what they
-say together."""
+"""From a finished run to its latency table."""
 
 from __future__ import annotations
 
@@ -55,8 +54,7 @@ class MeasuredNetwork:
 
 
 def canary_nominal_ms(measurements: Iterable[Measurement]) -> float:
-    """Median over all rounds of a run of the canary's time: what the run's first table sets as its
-    unit."""
+    """Median canary time over all rounds of a run: the unit that the first table sets."""
     return median(quantile(round_.canary_ms) for measurement in measurements for round_ in measurement.rounds)
 
 
@@ -113,8 +111,7 @@ def check_plan(run: Run, plan: Plan) -> None:
 
 
 def calibration_measurements(plan: Plan, measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The calibration networks of a run, those of its plan first; none that computes what a
-    held-out network does."""
+    """A run's calibration networks, its plan's first; none computes what a held-out network does."""
     space = parse_space(plan.space)
     held_out = {space.signature(space.parse(task.subject)) for task in plan.tasks if task.role == "held_out"}
     order = {task.graph: place for place, task in enumerate(plan.tasks) if task.role == "calibration"}
@@ -262,8 +259,7 @@ def can_predict(prices: KernelPrices, kernels: Mapping[str, int]) -> bool:
 
 
 def _of_plan(plan: Plan, measurements: Sequence[Measurement], chosen: bool) -> list[Measurement]:
-    """One measurement per task, in the plan's order, and then those calibration networks that it
-    does not name."""
+    """A measurement per task in the plan's order, then the further calibration networks."""
     taken: dict[tuple[object, ...], Measurement] = {}
     for measurement in measurements:
         taken.setdefault(
@@ -292,8 +288,7 @@ def _price(cost: MarginalCost, price_ms: float, sd_ms: float) -> OpPrice:
 
 
 def with_checks(table: LatencyTable, space: Space, networks: Sequence[MeasuredNetwork]) -> LatencyTable:
-    """The table with what it predicts of measured networks beside them, and its error on the
-    held-out ones."""
+    """The table with its predictions of measured networks and its held-out error."""
     checks = []
     for network in networks:
         prediction = table.predict(network.genotype)

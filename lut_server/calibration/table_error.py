@@ -34,8 +34,7 @@ def held_out_error(predictions: Sequence[Prediction], measured_ms: Sequence[floa
 
 
 def kendall_tau(predicted: Sequence[float], other: Sequence[float]) -> float:
-    """Kendall's tau-b: rank agreement from -1 to 1, corrected for ties; 0 where one of the two is
-    constant."""
+    """Kendall's tau-b from -1 to 1, corrected for ties; 0 where either side is constant."""
     from scipy.stats import kendalltau  # it takes most of a second to load, and only a new table needs it
 
     tau = float(kendalltau(predicted, other).statistic) if len(predicted) > 1 else 0.0

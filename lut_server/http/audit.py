@@ -1,5 +1,4 @@
-"""The audit log: one JSON line per request that writes, with the token that it came with; never a
-secret."""
+"""The audit log: a JSON line per write, with the id of its token and no secret."""
 
 from __future__ import annotations
 

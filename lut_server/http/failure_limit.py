@@ -1,5 +1,4 @@
-"""A limit on failed authentications per client: guessing tokens gets slow, whoever has one notices
-nothing."""
+"""A limit on failed authentications per client: guessing tokens gets slow."""
 
 from __future__ import annotations
 

@@ -111,8 +111,7 @@ class Watch:
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's own id where it sent a harmless one: a request can be followed through several
-    services."""
+    """The caller's own id where it is harmless: it follows a request through services."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())

@@ -1,5 +1,4 @@
-"""Request bodies: read within a limit, inflated, parsed strictly, and turned into values that
-validate themselves."""
+"""Request bodies: read within a limit, inflated, and decoded into checked values."""
 
 from __future__ import annotations
 
@@ -60,8 +59,7 @@ class KernelBatch:
 
 @dataclass(frozen=True)
 class FinishRun:
-    """The plan that the run carried out; `chosen`: but for its calibration networks, which were
-    chosen on the way."""
+    """The run's plan. `chosen`: its calibration networks were chosen on the way instead."""
 
     plan: Plan
     chosen: bool = False

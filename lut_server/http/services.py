@@ -96,8 +96,7 @@ def authenticate(services: Services, token: str, request: Request) -> Principal:
 
 
 def require_tries_left(services: Services, request: Request) -> None:
-    """Raise ServerRefused (429) where too many wrong tokens or codes came from the client's
-    address."""
+    """Raise ServerRefused (429) after too many wrong tokens or codes from the client's address."""
     client = _client(request)
     wait_s = services.failures.wait_s(client)
     if wait_s:
@@ -128,8 +127,7 @@ async def _body(request: Request) -> bytes:
 
 
 Body = Annotated[bytes, Depends(_body)]
-"""The request's body. Named after the principal in a route's parameters: nobody unknown gets a body
-read."""
+"""The request's body. It stands after the principal: nobody unknown gets a body read."""
 
 
 def documented(

@@ -63,8 +63,7 @@ class Outlook:
     relative_spread: float
 
     def half_width_percent(self) -> float:
-        """Half-width of the 95 % bound, in percent of the prediction, that nine of ten networks
-        keep."""
+        """Half-width of the 95 % bound that nine of ten networks keep, in percent."""
         sd = np.sqrt(np.diag(self.covariance) / self.mean_ms**2 + self.relative_spread**2)
         return float(100 * NORMAL_95 * np.quantile(sd, KEPT_BY))
 
@@ -147,8 +146,7 @@ def draw_pool(space: Space, plan: Plan, size: int = POOL) -> list[Genotype]:
 
 
 def outlook_by_kernels(prices: KernelPrices, counts: Sequence[Mapping[str, int]]) -> Outlook:
-    """What kernel prices say of networks. Kernels without a price are uncertain together: one
-    network tells of all."""
+    """What kernel prices say of networks. Kernels without a price share their uncertainty."""
     guessed = sorted({kernel for count in counts for kernel in prices.unmeasured(count)})
     size = len(prices.prior_sd_ms)
     features = np.zeros((len(counts), size + len(guessed)))

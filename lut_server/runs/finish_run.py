@@ -22,8 +22,7 @@ from shared.tables.table import LatencyTable, read_table
 
 
 def check_run(run: Run) -> None:
-    """Raise InvalidValue or UnknownName unless the run speaks of a space, a canary and a time that
-    exist."""
+    """Raise InvalidValue or UnknownName unless the run's space, canary and time exist."""
     parse_space(run.space)
     if not isinstance(parse_graph_spec(run.canary), CanaryGraph):
         raise InvalidValue("run.canary", f"'{run.canary[:80]}' is not a canary")

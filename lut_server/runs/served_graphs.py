@@ -15,8 +15,7 @@ PER_CHANNEL = 4
 
 
 def check_size(reference: GraphSpec, limit_mb: int) -> None:
-    """Raise InvalidValue if the graph's weights exceed the limit: a reference of 60 letters can
-    name terabytes."""
+    """Raise InvalidValue above the limit: a reference of 60 letters can name terabytes."""
     size_mb = _weights(reference) * _BYTES_PER_WEIGHT / 2**20
     if size_mb > limit_mb:
         raise InvalidValue(

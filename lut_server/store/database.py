@@ -112,8 +112,7 @@ class Database:
             return _revision(connection) or "none"
 
     def version(self) -> int:
-        """A number that changes when anything is written. PostgreSQL does not say so: there it
-        changes each time."""
+        """A number that changes with each write; on PostgreSQL it changes at each call."""
         if not self.is_sqlite:
             return next(self._count)
         with self._watch_lock:
@@ -126,8 +125,7 @@ class Database:
                 return -next(self._count)  # the next read says what is wrong
 
     def vacuum(self) -> None:
-        """Give the room of what was deleted back to the disk; waits for nobody's transaction in
-        between."""
+        """Give the room of deleted rows back to the disk."""
         autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         with autocommit.connect() as connection:
             raw = connection.connection.dbapi_connection

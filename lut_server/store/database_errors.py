@@ -17,8 +17,7 @@ _PERMANENT = ("syntax error",)
 
 
 def describe_outage(error: SQLAlchemyError) -> str | None:
-    """One line about an error that is the database's present state; None for one that is a fault of
-    this program."""
+    """A line about the database's present state; None for a fault of this program."""
     if isinstance(error, PoolTimeout):
         return "every connection to the database is in use; try again"
     if not isinstance(error, DBAPIError):

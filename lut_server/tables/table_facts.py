@@ -1,5 +1,4 @@
-"""What pages show of a table: all but its covariances, which are most of its bytes and which no
-page shows."""
+"""What pages show of a table: all but its covariances, which are most of its bytes."""
 
 from __future__ import annotations
 
@@ -49,8 +48,7 @@ class TableFacts:
 
 
 class FactsReader:
-    """Reads facts, from any thread, and remembers those of the tables shown last: a table never
-    changes."""
+    """Reads facts from any thread, and keeps those of the tables shown last."""
 
     def __init__(self, tables: TableStore) -> None:
         self._kept = lru_cache(maxsize=128)(lambda table_hash: read_facts(tables.get_bytes(table_hash)))

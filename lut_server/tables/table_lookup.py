@@ -1,5 +1,4 @@
-"""Which table is meant by a device, a space and perhaps a runtime, and what to say where there is
-none."""
+"""Which table a device, a space and perhaps a runtime mean, and what to say without a table."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a device installs itself from. Open to all, whatever `reads` is: it is lutnas itself, and
-nothing measured."""
+"""What a device installs lutnas from. Open to all: it holds nothing measured."""
 
 from __future__ import annotations
 

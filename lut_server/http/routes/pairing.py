@@ -1,5 +1,4 @@
-"""Pairing: a token for a one-time code. The one write that needs no token, so it trusts no page of
-another site."""
+"""Pairing: a token for a one-time code. It needs no token, and trusts no other site's page."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ router = APIRouter(tags=["pairing"])
 
 
 async def _own_body(request: Request, services: ServicesHere) -> bytes:
-    """The small body of a client that may try: no page of another site, no address with too many
-    wrong tries."""
+    """The small body of a client that may try."""
     require_own_page(request)
     require_tries_left(services, request)
     return await read_body(request, _LONGEST_BODY_BYTES, _LONGEST_BODY_S)

@@ -74,8 +74,7 @@ _BY_NAME = {kind.name: kind for kind in KINDS}
 
 
 class ArchiveStore:
-    """Everything but tokens and pairing codes, as records whose order and content are the same for
-    the same content."""
+    """Everything but tokens and pairing codes, as records in a fixed order."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -54,8 +54,7 @@ class DeviceStore:
             touch_device(connection, name, stamp(self._clock()))
 
     def report(self, name: str, status: DeviceStatus) -> Device:
-        """Keep what the device's agent says of it now, in place of what it said before
-        (unknown_device)."""
+        """Keep what the device's agent says of it, in place of its last word (unknown_device)."""
         now = stamp(self._clock())
         with self._database.write() as connection:
             require_device(connection, name)
@@ -80,8 +79,7 @@ def require_device(connection: Connection, name: str) -> None:
 
 
 def touch_device(connection: Connection, name: str, now: str) -> None:
-    """Note within a transaction, last of all, that the device was heard of: every writer of the
-    device comes here."""
+    """Note that the device was heard of: the last statement of each writer's transaction."""
     connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(last_seen_at=now))
 
 

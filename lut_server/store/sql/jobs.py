@@ -21,8 +21,7 @@ from shared.wire import canonical_json, from_wire
 
 MAX_ATTEMPTS = 3
 SERVED_WITHIN_S = 60.0
-"""Agents ask for work every few seconds, and a busy one sends heartbeats: after so long without,
-nobody serves."""
+"""Agents ask every few seconds and send heartbeats: after so long without, nobody serves."""
 _JOBS = schema.jobs.c
 _QUERY = select(schema.jobs, schema.devices.c.last_asked_at).join(schema.devices)
 _UNLEASED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
@@ -54,8 +53,7 @@ class JobStore:
             return self._read(connection, values["id"])
 
     def add_once(self, job: NewJob) -> tuple[Job, bool]:
-        """Queue a job unless the very same one is queued or leased: the job, and whether it is new
-        (unknown_device)."""
+        """Queue a job unless the same is open. Returns it and whether it is new (unknown_device)."""
         values = self._row_of(job)
         same = (_JOBS.device == job.device, _JOBS.content == values["content"], _JOBS.state.in_(("queued", "leased")))
         with self._database.write() as connection:
@@ -121,8 +119,7 @@ class JobStore:
             return None if row is None else self._read(connection, row.id)
 
     def heartbeat(self, job_id: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> Job:
-        """Extend a lease, and keep `status` as the device's (unknown_job; conflict: it is not the
-        owner's any more)."""
+        """Extend a lease and keep `status` (unknown_job; conflict: the lease was lost)."""
         now = self._clock()
         self._free_lost_leases()
         with self._database.write() as connection:
@@ -147,8 +144,7 @@ class JobStore:
             return self._read(connection, job_id)
 
     def requeue(self, job_id: str) -> Job:
-        """Queue a failed, dead or cancelled job again, with all its attempts (unknown_job;
-        conflict: any other)."""
+        """Queue a failed, dead or cancelled job again (unknown_job; conflict: any other state)."""
         self._free_lost_leases()
         with self._database.write() as connection:
             row = _get(connection, job_id, lock=True)

@@ -73,8 +73,7 @@ class RunStore:
             return None if row is None else _stored(connection, row)
 
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
-        """Store a batch (unknown_run; conflict: known id with other content, or a new id in a
-        finished run)."""
+        """Store a batch (unknown_run; conflict: other content, or a new id in a finished run)."""
         rows = [_row(run_id, measurement) for measurement in batch]
         with self._database.write() as connection:
             run = _get(connection, run_id, lock=True)
@@ -174,8 +173,7 @@ def _get(connection: Connection, run_id: str, lock: bool = False) -> Row[Any]:
 
 
 def _row(run_id: str, measurement: Measurement) -> dict[str, str]:
-    """The measurement as it is stored; the hash is of its content, and stays when the raw repeats
-    go."""
+    """The measurement as a row. The hash of its content stays when the raw repeats go."""
     content = _write(measurement)
     digest = hashlib.sha256(content).hexdigest()
     return {

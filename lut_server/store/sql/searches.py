@@ -21,8 +21,7 @@ _SEARCHES = schema.searches.c
 
 
 class SearchStore:
-    """What searches found. A search may be posted again, with its ladder: the newest posting stands
-    for it."""
+    """What searches found. The newest posting of a search stands for it."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database

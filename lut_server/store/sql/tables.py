@@ -64,8 +64,7 @@ class TableStore:
         return bytes(content)
 
     def put_imported(self, table: LatencyTable) -> bool:
-        """Store a table that no run made, and its device where that is unknown; False if it was
-        there already."""
+        """Store an imported table and its device; False if the table was there already."""
         now = stamp(self._clock())
         with self._database.write() as connection:
             probe = canonical_json({"imported": str(table.source)}).decode()
