@@ -7,7 +7,6 @@ request pays. Revoking works at once, because the record is read on every reques
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import re
@@ -100,7 +99,6 @@ def make_token(
     name: str = "",
     device: str | None = None,
     clock: Clock = utc_now,
-    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     days: float | None = None,
 ) -> NewToken:
     """Make a token that is to be stored.
@@ -117,8 +115,8 @@ def make_token(
         check_device_name(device)
     if days is not None:
         check_days("days", days)
-    token_id, salt = random_bytes(6).hex(), random_bytes(16)
-    secret = base64.urlsafe_b64encode(random_bytes(32)).decode().rstrip("=")
+    token_id, salt = secrets.token_hex(6), secrets.token_bytes(16)
+    secret = secrets.token_urlsafe(32)
     now = clock()
     ends = None if days is None else stamp(now + timedelta(days=days))
     summary = TokenSummary(token_id, role, name[:200], device, stamp(now), None, ends)

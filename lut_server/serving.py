@@ -67,7 +67,7 @@ def serve(
     """Serve until SIGTERM or SIGINT; requests under way are finished first.
 
     Args:
-        certificate: for HTTPS with one that the server makes itself.
+        certificate: the server's own, for HTTPS.
 
     Raises:
         InvalidValue: the certificate or its key cannot be used.
@@ -122,7 +122,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _logging(log_format: str) -> dict[str, Any]:
-    """uvicorn's own, and one line per request on stderr: stdout holds one line, which callers read."""
+    """uvicorn's own, and a line per request, on stderr: callers read stdout."""
     config = copy.deepcopy(LOGGING_CONFIG)
     config["loggers"]["lut_server"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
     # uvicorn's formatter copies each record to colour its level, which takes a tenth of a small

@@ -81,7 +81,7 @@ class Settings:
             raise InvalidValue("tls_cert", "needs tls_key beside it, and the other way round")
         if self.tls != "off" and self.tls_cert:
             raise InvalidValue(
-                "tls", f"{self.tls} makes a certificate, and tls_cert names another one; take one of them"
+                "tls", f"{self.tls} makes a certificate, and tls_cert names another; give only one of the two"
             )
         for name in self.more_names:
             if not is_address(name) and not is_host_name(name):

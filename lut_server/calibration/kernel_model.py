@@ -46,7 +46,7 @@ class MeasuredGraph:
 @dataclass(frozen=True)
 class Model:
     """The regression in units of the mean latency. Columns of `features`: base, three per family,
-    one per kernel.
+    one column per kernel.
 
     Attributes:
         measured: latency of each graph.

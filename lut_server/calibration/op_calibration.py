@@ -165,7 +165,7 @@ def _log_prior(value: Array | float, prior: tuple[float, float]) -> Array:
 
 
 def _posterior_covariance(x: Array, noise_sd: Array, sd: Array) -> Array:
-    """L (I + W'W)^-1 L with W = X L / noise, through the singular values of W: exactly symmetric."""
+    """L (I + W'W)^-1 L with W = X L / noise, by the singular values of W; exactly symmetric."""
     triangle = np.linalg.qr(x * sd / noise_sd[:, None], mode="r")  # same W'W, at most as many rows as parameters
     _, s, vt = np.linalg.svd(triangle, full_matrices=True)
     shrink = np.ones(len(sd))

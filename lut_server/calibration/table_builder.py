@@ -111,7 +111,7 @@ def check_plan(run: Run, plan: Plan) -> None:
 
 
 def calibration_measurements(plan: Plan, measurements: Sequence[Measurement]) -> list[Measurement]:
-    """A run's calibration networks, its plan's first; none computes what a held-out network does."""
+    """A run's calibration networks, its plan's first; none equals a held-out network."""
     space = parse_space(plan.space)
     held_out = {space.signature(space.parse(task.subject)) for task in plan.tasks if task.role == "held_out"}
     order = {task.graph: place for place, task in enumerate(plan.tasks) if task.role == "calibration"}

@@ -35,7 +35,7 @@ def error_answer(
     detail: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """An error in the one shape."""
+    """An error in this shape."""
     line = " ".join(message.split())
     body = canonical_json({"error": {"code": code, "message": line, "detail": dict(detail or {})}})
     extra = dict(headers or {})
@@ -45,7 +45,7 @@ def error_answer(
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error in the one shape."""
+    """Answer every error in this shape."""
     app.add_exception_handler(LutnasError, _lutnas_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -78,9 +78,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """Methods of every route at this path: the framework names those of the first one alone."""
+    """Methods of every route at this path: the framework names those of the first alone."""
     documented = request.app.openapi()["paths"].get(request.url.path)
-    if documented:  # by name: /v1/jobs/lease is no job, though a route of jobs would take it for one
+    if documented:  # by name: /v1/jobs/lease is no job, though a route of jobs matches it
         return ", ".join(sorted(method.upper() for method in documented))
     asked = ({**request.scope, "method": method} for method in _METHODS)
     return ", ".join(

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -48,13 +48,11 @@ class Watch:
         audit: AuditLog,
         secure: bool = False,
         log_format: str = "text",
-        clock_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._audit = audit
         self._json = log_format == "json"
-        self._clock_s = clock_s
         transport = ((b"strict-transport-security", b"max-age=31536000"),) if secure else ()
         self._headers = (*HEADERS, *transport)
 
@@ -62,7 +60,7 @@ class Watch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_s = self._clock_s()
+        started_s = time.perf_counter()
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 500
@@ -79,7 +77,7 @@ class Watch:
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
-            self._note(scope, status, self._clock_s() - started_s, request_id)
+            self._note(scope, status, time.perf_counter() - started_s, request_id)
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         method, path = str(scope["method"]), str(scope["path"])

@@ -31,7 +31,7 @@ class Readiness:
 
 @dataclass(frozen=True)
 class TokenAnswer:
-    """What the caller may do: a role, and the one device that it is bound to."""
+    """What the caller may do: a role, and the only device that it sees."""
 
     role: str
     device: str | None
@@ -116,7 +116,7 @@ class TablesAnswer:
 
 @dataclass(frozen=True)
 class ImportedAnswer:
-    """What became of an imported file: its tables, the new ones and those that were there already."""
+    """The tables of an imported file: the new, and those that were there already."""
 
     imported: tuple[TableSummary, ...]
     known: tuple[TableSummary, ...]
@@ -168,7 +168,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class ErrorAnswer:
-    """The one shape of every error."""
+    """The shape of every error."""
 
     error: Problem
 

@@ -24,7 +24,7 @@ def check_size(reference: GraphSpec, limit_mb: int) -> None:
 
 
 def check_model(content: bytes) -> None:
-    """Raise InvalidValue unless the bytes are one self-contained, valid ONNX model."""
+    """Raise InvalidValue unless the bytes are a self-contained, valid ONNX model."""
     try:
         model = onnx.load_model_from_string(content)
         if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):

@@ -1,4 +1,4 @@
-"""When the database cannot serve right now: which of its errors say so, in words for whoever asked."""
+"""Which database errors mean that it cannot serve right now, and what to tell the client."""
 
 from __future__ import annotations
 

@@ -48,11 +48,6 @@ class DeviceStore:
         assert row is not None
         return _device(row)
 
-    def touch(self, name: str) -> None:
-        """Note that the device was heard of now; an unknown one is not noted."""
-        with self._database.write() as connection:
-            touch_device(connection, name, stamp(self._clock()))
-
     def report(self, name: str, status: DeviceStatus) -> Device:
         """Keep what the device's agent says of it, in place of its last word (unknown_device)."""
         now = stamp(self._clock())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -27,10 +26,6 @@ _QUERY = select(schema.jobs, schema.devices.c.last_asked_at).join(schema.devices
 _UNLEASED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 
-def _new_id() -> str:
-    return uuid4().hex
-
-
 class JobStore:
     """The queue. A job is queued, leased, and then done, failed, dead or cancelled.
 
@@ -39,10 +34,9 @@ class JobStore:
     out. However many servers and threads ask, a job is leased to one owner at a time.
     """
 
-    def __init__(self, database: Database, clock: Clock, new_id: Callable[[], str] = _new_id) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._new_id = new_id
 
     def add(self, job: NewJob) -> Job:
         """Queue a job (unknown_device)."""
@@ -53,7 +47,7 @@ class JobStore:
             return self._read(connection, values["id"])
 
     def add_once(self, job: NewJob) -> tuple[Job, bool]:
-        """Queue a job unless the same is open. Returns it and whether it is new (unknown_device)."""
+        """Queue a job unless the same is open; returns it and whether it is new."""
         values = self._row_of(job)
         same = (_JOBS.device == job.device, _JOBS.content == values["content"], _JOBS.state.in_(("queued", "leased")))
         with self._database.write() as connection:
@@ -69,7 +63,7 @@ class JobStore:
 
     def _row_of(self, job: NewJob) -> dict[str, Any]:
         return {
-            "id": self._new_id(),
+            "id": uuid4().hex,
             "device": job.device,
             "content": canonical_json(job).decode(),
             "state": "queued",

@@ -1,4 +1,4 @@
-"""Whether the store could take a measurement right now, found out by trying, up to the last step."""
+"""Whether the store could take a measurement right now: it tries, and rolls back."""
 
 from __future__ import annotations
 
