@@ -55,8 +55,7 @@ class Principal:
             )
 
     def which_device(self, asked: str | None) -> str | None:
-        """The device of which a list shall be: the one that is asked for, else the only one to be
-        seen; None: all.
+        """The device whose things to list: the asked one, else the principal's own; None: all.
 
         Raises:
             AccessDenied: 403, another device is asked for than the one that the principal is bound

@@ -15,7 +15,7 @@ ABOUT = """Serve latency tables, and look after devices, tokens, jobs and the da
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run a command; returns the exit code."""
     return run_program("lut-server", parser, argv, environment)
 
 

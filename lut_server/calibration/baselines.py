@@ -29,7 +29,7 @@ def baseline_errors(
     calibration: Sequence[CountedNetwork],
     held_out: Sequence[CountedNetwork],
 ) -> tuple[BaselineError, ...]:
-    """The held-out error of each list of costs that has one for every op.
+    """The held-out error of each list of costs that covers every op.
 
     Args:
         costs_ms: op costs by what they are ("isolated", "marginal"); noise may have made them

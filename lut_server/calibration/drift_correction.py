@@ -1,21 +1,19 @@
-"""Whole networks without what the machine's state of the moment did to all of them.
+"""Network latencies without the drift that the machine's state adds to all of them.
 
 Other programs take caches and memory, for a tenth of a second or for minutes. The small canary does
-not see that, and a network whose weights fill the caches does: it varies by 5 to 10 % between
-rounds, and most of it is shared with whatever network was timed just before and after. So, over all
-rounds of all networks in the order in which they were timed, with y the logarithm of a round's
-ratio to the canary,
+not see that. A network whose weights fill the caches varies by 5 to 10 % between rounds and shares
+most of that with the networks timed just before and after. All rounds of all networks, in the order
+of their timing, follow
 
     y(network, t) = level(network) + share x state(t) + noise
 
-`state(t)` is what the rounds of other networks around t lie off their own levels (weights
-exp(-distance / reach), in rounds). Reach and share are those that explain most of the rounds; the
-share is nothing where networks do not agree, as those that fit into the caches. A level is the mean
-of the faster half of a network's rounds, as in every estimate (`shared.measurements.measurement`),
-once the state is taken out, at the state of the faster half of all rounds.
+y is the logarithm of a round's ratio to the canary. `state(t)` is how far the other networks'
+rounds around t lie off their own levels (weights exp(-distance / reach), in rounds). Reach and share
+explain the rounds best; the share is 0 where networks do not agree. A level is the mean of the
+faster half of a network's rounds (as in `shared.measurements.measurement`) without the state.
 
-Held-out networks take part in the state, not in any price: the state is common to all, and a round
-says nothing of its own network's.
+Held-out networks take part in the state, not in any price. No round tells of its own network's
+state.
 """
 
 from __future__ import annotations

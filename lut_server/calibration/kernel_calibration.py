@@ -8,7 +8,7 @@ side, whole networks.
   deviation is `FAMILY_SHARE` of it.
 * **Deviations** d_k ~ N(0, (tau m_k)^2), m_k = phi_k . w: how far single kernels stray from their family.
 * **Noise** is relative: rel for whole networks, and rel together with `noise` for chains, which are
-  no networks and only hint at one: their few weights stay in the cache. So a kernel takes `share`
+  no networks: their few weights stay in the cache. So a kernel takes `share`
   of its price in them, and they lack what `cold` weights cost
   (`lut_server.calibration.kernel_model`). tau, rel and these three, on a grid, are those under
   which each network is likeliest given all other rows (leave one out: Rasmussen and Williams, 2006,
@@ -60,9 +60,8 @@ LEAST_SPREAD = 0.01
 """How far a network's latency differs between two loadings, however well a campaign fits."""
 SPREAD_PRIOR = 0.03
 CONFORMAL_SHARE = 0.96
-"""More than the 95 % of the bound: the residuals also chose the hyperparameters, which flatters
-them. With 60 networks one may stray, or the bound of all would be as wide as one network out of the
-ordinary makes it (35 % instead of 2)."""
+"""More than the bound's 95 %: the residuals also chose the hyperparameters. Of 60 networks a single
+outlier may stray; else it would widen the bound of all (35 % instead of 2)."""
 UNMEASURED_SHARE = 0.5
 """Standard deviation of a never-measured kernel's price around its family's, at least."""
 

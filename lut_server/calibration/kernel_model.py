@@ -36,7 +36,7 @@ SMALLEST_PRICE = 1e-5
 
 @dataclass(frozen=True)
 class MeasuredGraph:
-    """One graph measured whole: a network of the fit, or a chain."""
+    """A graph measured whole: a network of the fit, or a chain."""
 
     counts: Mapping[str, int]
     measured_ms: float

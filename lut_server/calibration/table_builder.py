@@ -46,7 +46,7 @@ class MarginalCost:
 
 @dataclass(frozen=True)
 class MeasuredNetwork:
-    """One network measured whole; `role` is "calibration" or "held_out"."""
+    """A network measured whole; `role` is "calibration" or "held_out"."""
 
     genotype: Genotype
     role: str

@@ -1,15 +1,13 @@
 """Which whole networks a run should measure next: those whose latency the prices know least of.
 
-The pool is drawn once per plan: its own calibration networks first, then others of the space; never
-a held-out network, nor one that computes the same. From prices that were calibrated on what is
-measured so far,
+A plan has a pool: its own calibration networks, then others of the space. No network of the pool
+computes what a held-out network does. Prices calibrated on what is measured so far give
 
     score(i) = variance of the predicted latency of network i / prediction^2
 
-picks the first network; what measuring it would say of the others is then subtracted (the
-covariance of a Gaussian given one more observation), and the next one is picked, so that a batch is
-not several times the same question (active learning by the largest predictive variance: MacKay,
-1992). Held-out networks take no part in any of it.
+The largest score is picked first (active learning by the largest predictive variance: MacKay, 1992).
+What its measurement would tell of the others is subtracted (a Gaussian given an observation) before
+the next pick: a batch does not ask the same question several times.
 """
 
 from __future__ import annotations

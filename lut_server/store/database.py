@@ -1,11 +1,10 @@
-"""Connections, transactions and the tables' making, for SQLite and for PostgreSQL.
+"""Connections, transactions and the making of tables, for SQLite and for PostgreSQL.
 
-Both give the code above the same promises: a read sees one consistent state, a write happens whole
-or not at all. How two writers meet differs. SQLite has one writer at a time: a transaction that
-will write takes the write lock at its start, for one that reads first and upgrades later fails at
-once when another wrote in between. PostgreSQL has many: there a method locks the rows that its
-decision rests on (`with_for_update`, which SQLite's dialect leaves out), and inserts what another
-may be inserting right now with `insert_missing`.
+Both promise the same: a read sees a single consistent state, a write happens whole or not at all.
+SQLite has a single writer. A writing transaction takes the write lock at its start: a transaction
+that reads first and upgrades later fails as soon as another wrote in between. PostgreSQL has many
+writers. A method locks the rows that its decision rests on (`with_for_update`; SQLite's dialect
+leaves it out) and inserts with `insert_missing` what another may be inserting right now.
 """
 
 from __future__ import annotations

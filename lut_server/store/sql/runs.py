@@ -196,7 +196,7 @@ def read_measurement(content: str) -> Measurement:
 
 
 def _require_same(connection: Connection, run_id: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Raise Conflict unless every row of a batch is the one that is stored under its id."""
+    """Raise Conflict unless every row of a batch equals what is stored under its id."""
     known: dict[str, str] = {}
     for start in range(0, len(rows), _MOST_AT_ONCE):
         ids = [row["id"] for row in rows[start : start + _MOST_AT_ONCE]]

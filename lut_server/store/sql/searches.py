@@ -28,7 +28,7 @@ class SearchStore:
         self._clock = clock
 
     def put(self, result: SearchResult) -> bool:
-        """Store a posting; False if the same one was there already (unknown_device)."""
+        """Store a posting; False if the same was there already (unknown_device)."""
         values = {
             "id": content_hash(result),
             "search": result.search,

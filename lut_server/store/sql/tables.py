@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Integer, Row, Select, String, bindparam, case, or_, select
+from sqlalchemy import Connection, Integer, Row, String, bindparam, case, or_, select
 from sqlalchemy.sql.functions import func
 
 from lut_server import error_codes
@@ -88,9 +88,11 @@ class TableStore:
 
     def list(self, device: str | None = None) -> tuple[TableSummary, ...]:
         """All tables, of one device if given."""
-        query = select(*_SUMMARY) if device is None else _of_device(device)
+        query = select(*_SUMMARY).order_by(_TABLES.number)
+        if device is not None:
+            query = query.where(_TABLES.device == device)
         with self._database.read() as connection:
-            return tuple(_summary(row) for row in connection.execute(query.order_by(_TABLES.number)))
+            return tuple(_summary(row) for row in connection.execute(query))
 
 
 def add_table(connection: Connection, table: LatencyTable, now: str) -> bool:
@@ -111,10 +113,6 @@ def add_table(connection: Connection, table: LatencyTable, now: str) -> bool:
 def get_summary(connection: Connection, table_hash: str) -> TableSummary:
     """Summary, within a transaction, of a table that is there."""
     return _summary(connection.execute(select(*_SUMMARY).where(_TABLES.hash == table_hash)).one())
-
-
-def _of_device(device: str) -> Select[Any]:
-    return select(*_SUMMARY).where(_TABLES.device == device)
 
 
 def _summary(row: Row[Any]) -> TableSummary:
