@@ -8,9 +8,9 @@ of their timing, follow
     y(network, t) = level(network) + share x state(t) + noise
 
 y is the logarithm of a round's ratio to the canary. `state(t)` is how far the other networks'
-rounds around t lie off their own levels (weights exp(-distance / reach), in rounds). Reach and share
-explain the rounds best; the share is 0 where networks do not agree. A level is the mean of the
-faster half of a network's rounds (as in `shared.measurements.measurement`) without the state.
+rounds around t lie off their own levels (weights exp(-distance / reach), in rounds). Reach and
+share explain the rounds best. The share is 0 where networks do not agree. A level is the mean of
+the faster half of a network's rounds (as in `shared.measurements.measurement`) without the state.
 
 Held-out networks take part in the state, not in any price. No round tells of its own network's
 state.

@@ -6,17 +6,19 @@ side, whole networks.
 * **Family model** phi . w: a family's kernels cost an overhead, so much per multiply-add and so
   much per element. w >= 0 by least squares on relative errors over all rows; its prior standard
   deviation is `FAMILY_SHARE` of it.
-* **Deviations** d_k ~ N(0, (tau m_k)^2), m_k = phi_k . w: how far single kernels stray from their family.
+* **Deviations** d_k ~ N(0, (tau m_k)^2), m_k = phi_k . w: how far single kernels stray from their
+  family.
 * **Noise** is relative: rel for whole networks, and rel together with `noise` for chains, which are
-  no networks: their few weights stay in the cache. So a kernel takes `share`
-  of its price in them, and they lack what `cold` weights cost
-  (`lut_server.calibration.kernel_model`). tau, rel and these three, on a grid, are those under
-  which each network is likeliest given all other rows (leave one out: Rasmussen and Williams, 2006,
-  5.4.2): it is networks that are asked for, and where chains mislead they are left out by that.
+  no networks: their few weights stay in the cache. So a kernel takes `share` of its price in them,
+  and they lack what `cold` weights cost (`lut_server.calibration.kernel_model`). tau, rel and these
+  three, on a grid, are those under which each network is likeliest given all other rows (leave one
+  out: Rasmussen and Williams, 2006, 5.4.2): it is networks that are asked for, and where chains
+  mislead they are left out by that.
 * **Mean**: the non-negative posterior mode, by an active set on the normal equations.
-* **Covariance** of the parameters theta = [base, w, d], independent a priori, with standard deviations L: with
-  W = X L / noise = P s Q', it is L (I - Q diag(s^2 / (1 + s^2)) Q') L, so V = Q diag(s / sqrt(1 + s^2)) is kept.
-  It is the covariance without the limit at 0, which bounds the true one from above (Brascamp and Lieb, 1976).
+* **Covariance** of the parameters theta = [base, w, d], independent a priori, with standard
+  deviations L: with W = X L / noise = P s Q', it is L (I - Q diag(s^2 / (1 + s^2)) Q') L, so V = Q
+  diag(s / sqrt(1 + s^2)) is kept. It is the covariance without the limit at 0, which bounds the
+  true one from above (Brascamp and Lieb, 1976).
 * **Relative spread** of single networks from the residuals of networks that the whole fit did
   without, fold by fold.
 """

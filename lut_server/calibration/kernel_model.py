@@ -7,7 +7,8 @@ A chain's few weights stay in the cache, a network's do not. So a kernel takes o
 price in a chain, and a chain lacks what its weights would cost to read from farther away: `cold`,
 the share of a mean network's latency that goes into that, is spread over graphs by their weights,
 
-    y_chain = measured + cold x mean latency of networks x (weights of the chain / mean weights of networks)
+    y_chain = measured
+        + cold x mean latency of networks x (weights of the chain / mean weights of networks)
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ x_i = [1, counts per op key], y_i the measured latency in ms, theta = [base, pri
   may cost a little in a network. The base's mean is what the fastest network takes beyond its ops,
   and its standard deviation that network's whole time, so it says little. Data that cannot tell two
   prices apart (equal counts in every network) leave their ratio to the prior.
-* **tau and rel** are averaged over their posterior on a grid: evidence (MacKay, 1992) times weak log-normal
-  hyperpriors; with few networks the likeliest noise alone would be far too small. Written in
-  whitened coordinates theta = m + L z, L = sqrt(S), one singular value decomposition per tau gives the evidence for
-  every rel in closed form, and no matrix that could be singular is ever inverted.
+* **tau and rel** are averaged over their posterior on a grid: evidence (MacKay, 1992) times weak
+  log-normal hyperpriors; with few networks the likeliest noise alone would be far too small.
+  Written in whitened coordinates theta = m + L z, L = sqrt(S), one singular value decomposition per
+  tau gives the evidence for every rel in closed form, and no matrix that could be singular is ever
+  inverted.
 * **theta >= 0.** The published means are the mode of the posterior truncated to non-negative
   values, by the active set method of Lawson and Hanson (1974) on the whitened least-squares form.
   The published covariance is that of the posterior *without* truncation: truncating a Gaussian to a

@@ -5,7 +5,7 @@ computes what a held-out network does. Prices calibrated on what is measured so 
 
     score(i) = variance of the predicted latency of network i / prediction^2
 
-The largest score is picked first (active learning by the largest predictive variance: MacKay, 1992).
+The largest score is picked first (active learning by predictive variance: MacKay, 1992).
 What its measurement would tell of the others is subtracted (a Gaussian given an observation) before
 the next pick: a batch does not ask the same question several times.
 """

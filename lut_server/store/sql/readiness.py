@@ -25,9 +25,7 @@ def check_ready(database: Database) -> str:
     """
     found = database.revision()
     if found != DATABASE_REVISION:
-        problem = (
-            f"the database has schema {found}, this server needs {DATABASE_REVISION}: restart it with another database"
-        )
+        problem = f"the database has schema {found}, this server needs {DATABASE_REVISION}: start on another"
         raise refused("unavailable", problem, RETRY_AFTER_S)
     if database.path is not None:
         free_bytes = _free_bytes(database)
