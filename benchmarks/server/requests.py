@@ -37,11 +37,11 @@ ROUNDS = 7
 SLICES, SECONDS = 21, 0.4
 """Many short turns, so that a busy moment spoils a few of them and not the median."""
 FEW, MANY = 10_000, 10_000_000
-_INSERT = "INSERT INTO measurements (run, id, content_hash, content) VALUES (?, ?, ?, ?)"
+_INSERT = "INSERT INTO measurements (run, id, role, content_hash, content) VALUES (?, ?, ?, ?, ?)"
 _FILL = """
 WITH RECURSIVE counter (n) AS (SELECT ? UNION ALL SELECT n + 1 FROM counter WHERE n + 1 < ?)
-INSERT INTO measurements (run, id, content_hash, content)
-SELECT 'run-' || (n / 1000), 'held_out-' || (n % 1000), printf('%064d', n), ? FROM counter
+INSERT INTO measurements (run, id, role, content_hash, content)
+SELECT 'run-' || (n / 1000), 'held_out-' || (n % 1000), 'held_out', printf('%064d', n), ? FROM counter
 """
 
 
@@ -77,7 +77,7 @@ def ingest(folder: Path) -> dict[str, Figure]:
 def _bare_seconds(path: Path, url: str, number: int) -> float:
     """Seconds to insert the stored rows into a table with the same columns, index and modes."""
     source = sqlite3.connect(url.removeprefix("sqlite:///"))
-    columns = "run, id, content_hash, content"
+    columns = "run, id, role, content_hash, content"
     rows = source.execute(f"SELECT {columns} FROM measurements WHERE run = ? ORDER BY number", (f"run-{number}",))
     stored = rows.fetchall()
     statements = [text for (text,) in source.execute("SELECT sql FROM sqlite_master WHERE tbl_name = 'measurements'")]

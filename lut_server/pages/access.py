@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse
 
 from lut_server.error_codes import refused
 from lut_server.http.requests import read_body
-from lut_server.http.services import READ, Credentials, ServicesHere, authenticate
+from lut_server.http.services import READ, ServicesHere, authenticate
 from lut_server.pages.rendering import render
 from shared.errors import ServerRefused
 
@@ -25,8 +25,8 @@ _LONGEST_FORM_S = 10.0
 router = APIRouter()
 
 
-async def require_viewer(request: Request, services: ServicesHere, credentials: Credentials) -> None:
-    """Let a viewer pass: reads are open, or the request has a token (cookie or header).
+async def require_viewer(request: Request, services: ServicesHere) -> None:
+    """Let a viewer pass: reads are open, or the request carries a token, as a cookie or as the API takes it.
 
     Pages show all devices, so a token that is bound to one device does not open them.
 
@@ -36,7 +36,7 @@ async def require_viewer(request: Request, services: ServicesHere, credentials: 
     """
     token = request.cookies.get(COOKIE)
     if services.settings.reads == "open" or "authorization" in request.headers or token is None:
-        (await READ(credentials, request)).require_any_device()
+        (await READ(request)).require_any_device()
         return
     principal = await run_in_threadpool(authenticate, services, token, request)
     principal.require("read")

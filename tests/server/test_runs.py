@@ -120,7 +120,7 @@ def test_campaign_ends_in_a_table_that_knows_the_true_prices(api, lab):
     assert api.get("/v1/tables?device=pi").json()["tables"] == [summary]
     assert api.get("/v1/devices/pi").json()["device"]["tables"] == [summary]
     stored = api.get("/v1/runs?device=pi").json()["runs"]
-    assert [(one["finished"], one["table"], one["measurements"]) for one in stored] == [
+    assert [(run["finished"], run["table"], run["measurements"]) for run in stored] == [
         (True, summary["hash"], len(lab.plan.tasks))
     ]
 

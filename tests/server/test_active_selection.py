@@ -1,4 +1,5 @@
-"""Which networks a run measures next: those that the prices know least of, and never a held-out one."""
+"""Which networks a run measures next: those that the prices know least of, and never a held-out
+one."""
 
 import dataclasses
 import random
@@ -21,10 +22,11 @@ PRICES = {"nor_conv_3x3": 1.5, "nor_conv_1x1": 0.4, "avg_pool_3x3": 0.5, "skip_c
 
 
 def kernels_of(graph):
-    """A made-up runtime: a kernel per op and its shape; in networks also the parts around the cells."""
+    """A made-up runtime: a kernel per op and its shape; in networks also the parts around the
+    cells."""
     spec = parse_graph_spec(graph)
     if isinstance(spec, NetworkGraph):
-        counts = {one: n for key, n in SPACE.op_counts(spec.genotype).items() for one in [kernel(key)]}
+        counts = {name: n for key, n in SPACE.op_counts(spec.genotype).items() for name in [kernel(key)]}
         return {**counts, "Gemm/1x16/1x10": 1}
     return {kernel(spec.key): spec.copies}
 
@@ -74,7 +76,7 @@ def test_the_pool_is_the_same_each_time_and_holds_no_held_out_network() -> None:
     pool = draw_pool(SPACE, PLAN)
     assert pool == draw_pool(SPACE, PLAN)
     assert len(pool) == POOL
-    signatures = {SPACE.signature(one) for one in pool}
+    signatures = {SPACE.signature(genotype) for genotype in pool}
     assert len(signatures) == POOL
     assert not signatures & {SPACE.signature(SPACE.parse(task.subject)) for task in of_role("held_out")}
 
@@ -92,7 +94,7 @@ def test_kernels_are_asked_for_first_and_then_networks_are_chosen_outside_the_he
     count(api, PLAN.graphs()[1:])
     first = ask(api)
     assert first.tasks == ()
-    names = {str(NetworkGraph(SPACE, one)) for one in draw_pool(SPACE, PLAN)}
+    names = {str(NetworkGraph(SPACE, genotype)) for genotype in draw_pool(SPACE, PLAN)}
     assert set(first.count) == names - set(PLAN.graphs())
     count(api, first.count)
     choice = ask(api)
@@ -144,9 +146,11 @@ def test_chosen_networks_are_part_of_the_fit_and_held_out_ones_never(api, lab) -
     made = api.post("/v1/runs/run-1/finish", {"plan": to_wire(PLAN), "chosen": True})
     assert made.status_code == 200, made.text
     table = read_table(api.get(f"/v1/tables/{made.json()['table']['hash']}").json())
-    fitted = {one.genotype for one in table.networks if one.role == "calibration"}
+    fitted = {network.genotype for network in table.networks if network.role == "calibration"}
     assert fitted == {task.subject for task in [*calibration[:FIRST], *chosen]}
-    assert {one.genotype for one in table.networks if one.role == "held_out"} == {task.subject for task in held_out}
+    assert {network.genotype for network in table.networks if network.role == "held_out"} == {
+        task.subject for task in held_out
+    }
     assert table.kernels.held_out.networks == len(held_out)
 
 

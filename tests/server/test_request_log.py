@@ -84,11 +84,11 @@ def test_the_audit_log_has_one_line_per_write_with_its_token_and_no_secret(start
         api.post("/v1/devices", json={"name": "not a name"}, role="agent")
         api.post("/v1/devices", json={"name": "other", "probe": {}}, role=None)
     entries = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(one["method"], one["path"], one["status"]) for one in entries] == [
+    assert [(entry["method"], entry["path"], entry["status"]) for entry in entries] == [
         ("POST", "/v1/devices", 201),
         ("POST", "/v1/devices", 422),
     ]
-    assert {one["token"] for one in entries} == {token.split("_")[1]}
+    assert {entry["token"] for entry in entries} == {token.split("_")[1]}
     assert token.split("_", 2)[2] not in path.read_text()
     assert path.stat().st_mode & 0o077 == 0
 
@@ -118,7 +118,7 @@ def test_serve_speaks_https_with_certificate_files(certificate, tmp_path):
         assert answer.headers["strict-transport-security"].startswith("max-age=")
         process.terminate()
         _, err = process.communicate(timeout=20)
-    (line,) = [json.loads(one) for one in err.splitlines() if one.startswith("{")]
+    (line,) = [json.loads(text) for text in err.splitlines() if text.startswith("{")]
     assert (line["path"], line["status"]) == ("/healthz", 200)
     assert line["request"] == answer.headers["x-request-id"]
 

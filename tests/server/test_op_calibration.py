@@ -25,7 +25,8 @@ LATENCIES = DATA / "nas_bench_201" / "latency_ms.csv"
 
 
 def synthetic(seed, networks, noise=0.02, marginal_bias=0.15):
-    """Counts and noisy latencies of random networks of the space, the true prices, and biased marginal costs."""
+    """Counts and noisy latencies of random networks of the space, the true prices, and biased
+    marginal costs."""
     numpy_rng, rng = np.random.default_rng(seed), random.Random(seed)
     primitive = {"skip_connect": 0.02, "avg_pool_3x3": 0.4, "nor_conv_1x1": 0.3, "nor_conv_3x3": 1.2}
     theta = np.array([2.0, *(primitive[key.primitive] * numpy_rng.uniform(0.7, 1.3) for key in KEYS)])
@@ -177,12 +178,14 @@ def test_table_scores_itself_on_held_out_networks_with_its_own_predictions():
     assert table.held_out.within_10_percent == 100
     assert table.held_out.kendall_tau > 0.9
     unseen = table.networks[40:]
-    assert table.held_out.bound_coverage == 100 * np.mean([one.measured_ms <= one.upper_ms for one in unseen])
+    assert table.held_out.bound_coverage == 100 * np.mean(
+        [network.measured_ms <= network.upper_ms for network in unseen]
+    )
     assert 2 < table.held_out.bound_half_width_percent < 8
     assert len(table.networks) == 80
-    for check, one in zip(table.networks, measured, strict=True):
-        prediction = table.predict(one.genotype)
-        assert (check.role, check.measured_ms) == (one.role, one.measured_ms)
+    for check, network in zip(table.networks, measured, strict=True):
+        prediction = table.predict(network.genotype)
+        assert (check.role, check.measured_ms) == (network.role, network.measured_ms)
         assert check.predicted_ms == prediction.mean_ms
         assert check.upper_ms == prediction.upper_ms(0.95)
 
@@ -212,7 +215,8 @@ def test_sixty_raspberry_pi_latencies_predict_a_thousand_others():
         MeasuredNetwork(genotype, "calibration" if index < 60 else "held_out", distinct[genotype])
         for index, genotype in enumerate(chosen)
     ]
-    # Marginal costs were not published: a rough guess, the same for all three stages, stands for them.
+    # Marginal costs were not published: a rough guess, the same for all three stages, stands for
+    # them.
     guess = {"skip_connect": 0.0, "avg_pool_3x3": 0.3, "nor_conv_1x1": 0.3, "nor_conv_3x3": 1.0}
     marginals = [
         MarginalCost(str(key), guess[key.primitive], 0.9 * guess[key.primitive], 1.1 * guess[key.primitive])

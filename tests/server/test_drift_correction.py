@@ -13,7 +13,8 @@ NETWORKS, ROUNDS = 30, 24
 
 
 def campaign(seed, common, own=0.03, told=True):
-    """(measurements, true ratios): a machine whose state wanders and comes back; each network varies by itself too."""
+    """(measurements, true ratios): a machine whose state wanders and comes back; each network
+    varies by itself too."""
     rng, state, clock_s = random.Random(seed), 0.0, 1_000_000.0
     true = [rng.uniform(5, 20) for _ in range(NETWORKS)]
     rounds = [[] for _ in true]
@@ -31,11 +32,11 @@ def campaign(seed, common, own=0.03, told=True):
 
 def spread(found, measurements, true):
     """Standard deviation of the networks around their true ratios, all of them a factor apart."""
-    return stdev(math.log(found[one.id] / ratio) for one, ratio in zip(measurements, true, strict=True))
+    return stdev(math.log(found[measurement.id] / ratio) for measurement, ratio in zip(measurements, true, strict=True))
 
 
 def by_themselves(measurements):
-    return {one.id: one.estimate().ratio for one in measurements}
+    return {measurement.id: measurement.estimate().ratio for measurement in measurements}
 
 
 def test_networks_that_share_the_machines_state_come_out_nearer_to_one_another_than_by_themselves():
