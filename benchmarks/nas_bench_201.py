@@ -39,7 +39,7 @@ from benchmarks.nas_bench_201_truth import (
     relative_hypervolume,
 )
 from benchmarks.report import Figure
-from search.process.progress import PlainProgress
+from search.process.progress import Progress as SearchProgress
 
 SEEDS = (0, 1, 2)
 PARTS = Path(__file__).parent / "results" / "nas_bench_201_devices.json"
@@ -181,11 +181,11 @@ def unseen_gap(asked: Mapping[str, Judged], in_run: Mapping[str, Judged]) -> Fig
 
 
 def _unseen(seed: int) -> dict[str, Found]:
-    return ask_about_unseen(seed, PlainProgress(lambda line: print(f"unseen, seed {seed}: {line}", flush=True)))
+    return ask_about_unseen(seed, SearchProgress(lambda line: print(f"unseen, seed {seed}: {line}", flush=True)))
 
 
 def _result(seed: int) -> SeedResult:
-    return find_families(seed, PlainProgress(lambda line: print(f"seed {seed}: {line}", flush=True)))
+    return find_families(seed, SearchProgress(lambda line: print(f"seed {seed}: {line}", flush=True)))
 
 
 def _parts(judged: Mapping[str, Mapping[str, Judged]]) -> dict[str, dict[str, object]]:

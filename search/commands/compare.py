@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
         comparison = Comparison(out, directory.config, table, images, budgets_ms, args.evaluations, progress, stopped)
         comparison.claim()
         try:
-            units = [comparison.run_unit(one, seed) for seed in range(args.seeds) for one in strategies]
+            units = [comparison.run_unit(strategy, seed) for seed in range(args.seeds) for strategy in strategies]
             results = comparison.judged(units)
         except SearchStopped as stop:
             raise Stopped(f"{stop}; the same command goes on (--out {out})") from stop
@@ -113,7 +113,7 @@ def check_arguments(args: argparse.Namespace, strategies: Sequence[NamedStrategy
             raise InvalidValue(name, f"{getattr(args, name)} is not within {least} to 100000")
     if not strategies:
         raise InvalidValue("strategies", f"names none (known: {', '.join(STRATEGIES)})")
-    texts = [one.text for one in strategies]
+    texts = [strategy.text for strategy in strategies]
     if len(set(texts)) < len(texts):
         raise WrongUse(f"--strategies {args.strategies} names a strategy twice")
     if not args.device or len(args.device) > 1:

@@ -2,7 +2,7 @@
 
     search export --run runs/rpi4 --max-latency-ms 20 --out network.onnx
 
-The best and a named one are tuned first. --trained takes what `search train` made.
+The best and a named network are tuned first. --trained takes a folder of `search train`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from search.commands.finished_run import (
-    add_confidence,
+    add_picking,
     add_run,
-    add_server,
     choose_network,
     open_run,
     parse_genotype,
@@ -43,8 +42,7 @@ def add(commands: Commands[Parser]) -> None:
     which.add_argument("--max-latency-ms", type=float, metavar="X", help="the best network for this budget")
     which.add_argument("--genotype", metavar="G", help="this network")
     which.add_argument("--trained", type=Path, metavar="DIR", help="the network and the weights in this folder")
-    add_confidence(parser)
-    add_server(parser)
+    add_picking(parser)
     parser.add_argument(
         "--tune-epochs",
         type=float,

@@ -2,8 +2,8 @@
 
     search ladder --run runs/rpi4 --budgets 6
 
-Each is measured on the device before it is tuned, and again at the end. Writes ladder.json and
-models/*.onnx. Exit code 1 where a budget was not met.
+The device measures each network before it is tuned, and again at the end. Writes ladder.json and
+models/*.onnx. Exit code 1 if a budget was not met.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from pathlib import Path
 from rich.console import Console
 
 from search.commands.finished_run import (
-    add_confidence,
     add_patience,
+    add_picking,
     add_run,
-    add_server,
     measure_with,
     open_client,
     open_counter,
@@ -56,13 +55,12 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="for ladder.json and models/ (default: the run's folder)"
     )
-    add_confidence(parser)
-    add_server(parser)
+    add_picking(parser)
     add_patience(parser)
 
 
 def add_budgets(parser: Parser, text: str) -> None:
-    """--budgets, or --max-latency-ms with several; `text` says which budgets a number of them are."""
+    """--budgets, or --max-latency-ms with several values; `text` says what N budgets are."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--budgets", type=int, default=BUDGETS, metavar="N", help=f"{text} (default: %(default)d)")
     which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
@@ -91,18 +89,17 @@ def run(args: argparse.Namespace) -> int:
 def default_budgets(
     run: DeviceRun, count: int, confidence: float | None = None, count_kernels: CountKernels = no_counts
 ) -> list[float]:
-    """Bounds of as many members, fastest and slowest among them, as evenly spread in ratio as the family allows.
+    """Bounds of `count` members from the fastest to the slowest, nearest to a geometric series.
 
-    The bounds are those that a pick will hold against the budget: from kernels where the counter knows them.
-
-    A family with fewer members than budgets gives a geometric series.
+    They are the bounds that a pick compares with a budget. A family with fewer members gives the
+    geometric series itself.
     """
     if not 1 <= count <= 1000:
         raise InvalidValue("budgets", f"{count} is not within 1 to 1000")
     model = LatencyModel(run.table)
     confidence = run.config.confidence if confidence is None else confidence
     candidates = make_candidates(model, [member.genotype for member in load_family(run).members], confidence)
-    bounds_ms = sorted(one.upper_ms for one in by_kernels(run.table, candidates, confidence, count_kernels))
+    bounds_ms = sorted(candidate.upper_ms for candidate in by_kernels(run.table, candidates, confidence, count_kernels))
     targets_ms = spread(bounds_ms[0], bounds_ms[-1], count)
     if count > len(bounds_ms):
         return targets_ms

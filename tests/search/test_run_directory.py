@@ -8,7 +8,7 @@ import torch
 from search.cli import main
 from search.config import SETTINGS, Config
 from search.process.atomic_files import write_atomically
-from search.process.progress import PlainProgress, SilentProgress
+from search.process.progress import Progress, SilentProgress
 from search.runs.run_directory import Checkpoint, RunDirectory
 from search.training.training import Trainer
 from shared.errors import CorruptFile, InvalidValue, LutnasError, OtherSchema, UnknownName, WrongUse
@@ -175,7 +175,7 @@ def test_every_setting_has_a_help_text():
 
 def test_plain_progress_writes_a_line_at_both_ends_and_every_ten_seconds():
     lines, now = [], [0.0]
-    progress = PlainProgress(lines.append, clock=lambda: now[0])
+    progress = Progress(lines.append, clock=lambda: now[0])
     with progress.phase("search", 30) as phase:
         for _ in range(30):
             now[0] += 1.0

@@ -50,7 +50,9 @@ class Page(HTMLParser):
 
 def make_rung(member, met=True, onnx="models/member-01.onnx"):
     verdict = (member.upper_ms * 0.95, 0.9, 1.0, 1.05, 1.02, met, True, ())
-    attempt = Attempt(member.genotype, "final", member.predicted_ms, member.upper_ms, *verdict)
+    attempt = Attempt(
+        *verdict, genotype=member.genotype, step="final", predicted_ms=member.predicted_ms, upper_ms=member.upper_ms
+    )
     return Rung(
         target_ms=member.upper_ms,
         predicted_ms=member.predicted_ms,
