@@ -47,8 +47,7 @@ from search.genotypes.enumeration import enumerate_space
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress, SilentProgress
 from search.ranking.scoring import ScoringSettings, open_scorer, rank_all
-from search.runs.device_run import DeviceRun, on_every_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device
 from search.strategies.nsga2 import evolve
 from search.training.training import Trainer
 from shared.spaces import Genotype, Space, make_space

@@ -16,8 +16,7 @@ from search.family.candidates import Candidate
 from search.family.picking import Picker, price_network
 from search.family.transfer_to_device import ask_about_unseen, find_unseen
 from search.process.progress import Progress, make_progress
-from search.runs.device_run import DeviceRun, on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import DeviceRun, RunDirectory, on_device
 from shared.command_line import Parser, add_server
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space

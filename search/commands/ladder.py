@@ -33,7 +33,7 @@ from search.family.family import load_family, spread
 from search.family.picking import by_kernels
 from search.latency.latency_model import LatencyModel
 from search.retraining.finetune import TuningSettings
-from search.runs.device_run import DeviceRun
+from search.runs.run_directory import DeviceRun
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import InvalidValue, WrongUse
 

@@ -33,8 +33,7 @@ from search.process.environment import record_environment
 from search.process.interruption import stop_on_signals
 from search.process.progress import Progress, SilentProgress, make_progress
 from search.report import build_report
-from search.runs.device_run import on_every_device
-from search.runs.run_directory import RunDirectory, require_fp32, require_one_space
+from search.runs.run_directory import RunDirectory, on_every_device, require_fp32, require_one_space
 from search.training.precision import choose_precision
 from search.training.tensorboard import TensorBoardLog
 from search.training.training import Trainer
@@ -236,7 +235,7 @@ def check_images(images: ImageSet, table: LatencyTable) -> None:
         raise InvalidValue(
             "dataset",
             f"{images.title} has {classes} classes, the table's space {space} has {space.classes}; a table that fits:"
-            f" {profile_command(table.device, space, classes=classes)}",
+            f" {profile_command(table.device, space, other={'classes': classes})}",
         )
 
 
@@ -291,7 +290,7 @@ def check_space(table: LatencyTable, asked: dict[str, str | int]) -> None:
             raise InvalidValue(
                 "space" if name == "name" else name.replace("_", "-"),
                 f"asked for {value}, the table of {table.device} has {found} ({table.space}); a table that fits:"
-                f" {profile_command(table.device, table.parsed_space, **{name: value})}",
+                f" {profile_command(table.device, table.parsed_space, other={name: value})}",
             )
 
 

@@ -25,7 +25,7 @@ from search.family.picking import Pick, Picker
 from search.process.atomic_files import find_value, write_atomically, write_value
 from search.process.progress import Progress
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
-from search.runs.device_run import DeviceRun
+from search.runs.run_directory import DeviceRun
 from shared.errors import LutnasError
 from shared.jobs import Promise, Verification
 from shared.spaces import Genotype, Space
@@ -234,8 +234,8 @@ class _Step:
         if member.genotype != self.member.genotype:
             self.model, self.onnx = None, None
         self.member = member
-        prediction = {"predicted_ms": member.predicted_ms, "upper_ms": member.upper_ms}
-        self.attempts.append(Attempt(genotype=member.genotype, step=step, **prediction, **vars(verification)))
+        known = {"genotype": member.genotype, "predicted_ms": member.predicted_ms, "upper_ms": member.upper_ms}
+        self.attempts.append(Attempt(**vars(verification), **known, step=step))  # type: ignore[arg-type]
 
     def next_member(self) -> Member | None:
         """The best-ranked network not tried yet; None after the last try.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from search.deploy.ladder import Rung
 from search.device.lut_client import LutClient
 from search.family.family import load_family
-from search.runs.device_run import DeviceRun
+from search.runs.run_directory import DeviceRun
 from shared.errors import LutnasError
 from shared.search_result import ClimbedRung, FoundNetwork, SearchResult
 from shared.spaces import Genotype

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from search.device.lut_client import LutClient
 from search.process.atomic_files import write_atomically
-from search.runs.device_run import DeviceRun
+from search.runs.run_directory import DeviceRun
 from shared.errors import InvalidValue, LutnasError
 from shared.jobs import NewJob
 from shared.spaces import Genotype

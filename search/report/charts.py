@@ -38,7 +38,7 @@ def predicted_against_measured(table: LatencyTable, rungs: Sequence[Rung]) -> st
         figure.add_trace(_bounded(points, [point.genotype for point in points], name, colour))
     written = [table.parsed_space.format(rung.genotype) for rung in rungs]
     figure.add_trace(_bounded(rungs, written, "ladder", LADDER, size=10))
-    seen = [point.measured_ms for point in (*table.networks, *rungs)]
+    seen = [network.measured_ms for network in table.networks] + [rung.measured_ms for rung in rungs]
     if seen:
         _add_diagonal(figure, 0.95 * min(seen), 1.05 * max(seen), name="predicted = measured")
     return chart_html(figure, "predicted", "measured on the device, ms", "predicted, bound above, ms")

@@ -24,7 +24,7 @@ from search.report.charts import (
     primitive_share,
 )
 from search.report.style import page_html, section_html
-from search.runs.device_run import DeviceRun
+from search.runs.run_directory import DeviceRun
 from shared.spaces import Space
 from shared.tables.table import LatencyTable
 from shared.wire import to_wire

@@ -43,12 +43,12 @@ from search.process.atomic_files import (
     write_value,
 )
 from search.supernet import Supernet
-from shared.errors import CorruptFile, InvalidValue, LutnasError, WrongUse
+from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName, WrongUse
 from shared.spaces import Space
 from shared.tables.table import LatencyTable, profile_command, read_table
 from shared.wire import canonical_json, content_hash, from_wire
 
-TABLES_FOLDER = "tables"
+TABLES_FOLDER, DEVICES_FOLDER = "tables", "devices"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,8 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.metrics_path = path / "metrics.jsonl"
+        self.checkpoint_path = path / "checkpoint.pt"
 
     @classmethod
     def create(cls, path: Path, config: Config, *tables: LatencyTable, images: ImageSet | None = None) -> RunDirectory:
@@ -130,14 +132,6 @@ class RunDirectory:
     def space(self) -> Space:
         return self.tables[0].parsed_space
 
-    @property
-    def metrics_path(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoint_path(self) -> Path:
-        return self.path / "checkpoint.pt"
-
     def load_images(self) -> ImageSet:
         """The images of the search.
 
@@ -173,7 +167,6 @@ class RunDirectory:
         }
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint."""
         write_torch(self.checkpoint_path, {**self._identity, **vars(checkpoint)})
 
     def load_checkpoint(self) -> Checkpoint:
@@ -198,16 +191,59 @@ class RunDirectory:
         return Checkpoint(**{name: content[name] for name in names})
 
     def supernet(self) -> Supernet:
-        """The supernet with the checkpoint's weights, in evaluation mode."""
+        """With the checkpoint's weights, in evaluation mode."""
         supernet = Supernet(self.space)
         supernet.load_state_dict(self.load_checkpoint().supernet)
         return supernet.eval()
 
     def hypernetwork(self) -> Hypernetwork:
-        """The hypernetwork with the checkpoint's alphas, in evaluation mode."""
+        """With the checkpoint's alphas, in evaluation mode."""
         hypernetwork = new_hypernetwork(self.config, self.tables)
         hypernetwork.load_state_dict(self.load_checkpoint().hypernetwork)
         return hypernetwork.eval()
+
+
+class DeviceRun(RunDirectory):
+    """A run with the table of a device, which may be new to the run.
+
+    Raises:
+        InvalidValue: the table is of another space.
+    """
+
+    def __init__(self, run: RunDirectory, table: LatencyTable) -> None:
+        require_one_space([*run.tables, table])
+        super().__init__(run.path)
+        vars(self).update(vars(run))
+        self.table = table
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the device's files; that of the run where this is its only device."""
+        return self.path if self.tables == (self.table,) else self.path / DEVICES_FOLDER / self.table.device
+
+    @property
+    def family_path(self) -> Path:
+        return self.folder / "family.json"
+
+
+def on_device(run: RunDirectory, device: str | None = None) -> DeviceRun:
+    """The run with the table of a device, by default its only device.
+
+    Raises:
+        WrongUse: the run has several devices, and none was named.
+        UnknownName: it has no such device.
+    """
+    devices = run.config.devices
+    if device is None and len(devices) > 1:
+        raise WrongUse(f"{run.path} has several devices, say which: --device {' | '.join(devices)}")
+    device = device or devices[0]
+    if device not in devices:
+        raise UnknownName("device of the run", device, devices)
+    return DeviceRun(run, run.tables[devices.index(device)])
+
+
+def on_every_device(run: RunDirectory) -> list[DeviceRun]:
+    return [DeviceRun(run, table) for table in run.tables]
 
 
 def new_hypernetwork(config: Config, tables: Sequence[LatencyTable]) -> Hypernetwork:
@@ -217,7 +253,6 @@ def new_hypernetwork(config: Config, tables: Sequence[LatencyTable]) -> Hypernet
 
 
 def write_table(folder: Path, table: LatencyTable) -> None:
-    """Keep a table in a run's folder."""
     (folder / TABLES_FOLDER).mkdir(parents=True, exist_ok=True)
     write_atomically(folder / TABLES_FOLDER / f"{table.hash}.json", canonical_json(table))
 

@@ -195,10 +195,12 @@ class LatencyTable:
             return f"profiler-agent profile --lut-url URL --device {self.device} --space NAME"
 
 
-def profile_command(device: str, space: Space, precision: str = "fp32", **other: int | str) -> str:
+def profile_command(
+    device: str, space: Space, precision: str = "fp32", other: Mapping[str, int | str] | None = None
+) -> str:
     """The command that measures a space on a device; `other` replaces parameters of the space."""
     names = ("name", "resolution", "channels", "depth", "classes", "image_channels")
-    wanted = {name: getattr(space, name) for name in names} | other
+    wanted = {name: getattr(space, name) for name in names} | dict(other or {})
     wanted = {"space": wanted.pop("name"), **wanted} | ({} if precision == "fp32" else {"precision": precision})
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in wanted.items())
     return f"profiler-agent profile --lut-url URL --device {device} {options}"

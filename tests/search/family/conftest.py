@@ -7,8 +7,7 @@ import pytest
 
 from search.family.family import FamilySettings, build_family
 from search.process.progress import SilentProgress
-from search.runs.device_run import on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, on_device
 from search.training.training import Trainer
 from shared.runtime import Runtime
 from shared.spaces import make_space

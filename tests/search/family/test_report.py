@@ -10,8 +10,7 @@ from search.family.family import load_family
 from search.process.environment import record_environment
 from search.report import build_report
 from search.report.cells import cell_svg
-from search.runs.device_run import on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, on_device
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 LOADING = {"src", "href", "data", "srcset", "poster", "action"}
