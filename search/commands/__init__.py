@@ -1,1 +1,1 @@
-"""Commands of `search`, a module each: `add(commands)` adds the options, `run(args)` does the work."""
+"""Commands of `search`: in each module `add(commands)` adds the options, `run(args)` works."""

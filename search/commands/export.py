@@ -22,7 +22,7 @@ from search.commands.finished_run import (
 )
 from search.commands.output import print_line
 from search.data import ImageSet
-from search.deploy.export import ExportedModel, export
+from search.deploy.export import export
 from search.deploy.quantisation import CALIBRATION_IMAGES, export_int8
 from search.process.atomic_files import write_atomically
 from search.process.progress import Progress
@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     model = export(network, chosen, run.table, images, accuracy, kind, run.config.threads)
     shown = f"test accuracy {model.accuracy:.2f} % ({kind})"
     if args.int8:
-        model = _in_int8(model, images, run, args)
+        seed, threads = run.config.seed, run.config.threads
+        model = export_int8(model, images, args.calibration_images, seed, args.reduce_range, threads)
         shown += f", in int8 {model.accuracy:.2f} %"
     write_atomically(args.out, model.content)
     print_line(console, f"{args.out}: {run.space.format(chosen.genotype)}")
@@ -96,11 +97,6 @@ def run(args: argparse.Namespace) -> int:
     if priced != written:
         progress.line(f"the table is of {priced} networks, the file is {written}: search verify measures it")
     return 0
-
-
-def _in_int8(model: ExportedModel, images: ImageSet, run: RunDirectory, args: argparse.Namespace) -> ExportedModel:
-    seed, threads = run.config.seed, run.config.threads
-    return export_int8(model, images, args.calibration_images, seed, args.reduce_range, threads)
 
 
 def _tuned(

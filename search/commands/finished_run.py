@@ -33,7 +33,7 @@ def open_run(args: argparse.Namespace) -> DeviceRun:
 
     Raises:
         WrongUse: the folder holds no run; or it has several devices, and none was named.
-        LutnasError: there is no table of a new device, or none that fits (`search.family.transfer_to_device`).
+        LutnasError: a new device has no table that fits (`search.family.transfer_to_device`).
     """
     run = RunDirectory.open(args.run)
     if args.device is None or args.device in run.config.devices:

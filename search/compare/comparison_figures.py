@@ -1,7 +1,7 @@
 """Results of strategies, computed the same way for all.
 
-A unit is a strategy with a seed. A one-shot supernet that no strategy trained scores its networks on
-images of other splits. `judge` ranks them among the networks of all units:
+A unit is a strategy with a seed. A one-shot supernet that no strategy trained scores its networks
+on images of other splits. `judge` ranks them among the networks of all units:
 
     score(network)  = 1 - (rank - 1) / (networks - 1)     0 is the worst of all networks, 1 the best
     hypervolume     = area of (bound, score) that a unit's networks dominate, both axes from 0 to 1;

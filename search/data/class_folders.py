@@ -161,7 +161,7 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _split(images: Sequence[Source], classes: Sequence[str]) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
-    """The same share of each class, drawn by seed and class name, whatever other classes there are."""
+    """The same share of each class, drawn by seed and class name: other classes change nothing."""
     tested: set[str] = set()
     for label, name in enumerate(classes):
         own = [image for image in images if image.label == label]

@@ -84,7 +84,7 @@ class Splits:
 
 
 def splits(image_set: ImageSet, seed: int) -> Splits:
-    """Half of the images for the weights, a twentieth (3000 at most) for ranking, the rest for validation."""
+    """Half of the images to train, a twentieth (3000 at most) to rank, the rest to validate."""
     count = len(image_set.train_labels)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     train = int(count * WEIGHTS_SHARE)

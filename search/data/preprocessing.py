@@ -1,4 +1,4 @@
-"""From stored images to a network's input, alike for the search, the exported file and the device."""
+"""From stored images to a network's input: for the search, the exported file and the device."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Preprocessing:
             raise InvalidValue("std", f"{min(self.std)} is not above 0")
 
     def apply(self, images: Tensor) -> Tensor:
-        """uint8 (N, source channels, source size, source size) to float32 (N, channels, size, size)."""
+        """uint8 (N, source channels, source size, source size) to float32 of the network's size."""
         return self.normalise(self.resize(images.float()))
 
     def resize(self, images: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-# SHA-256 of the content and of the published gzip file. Debian packs the same content anew: files on
-# disk are compared with the first, a download with both.
+# SHA-256 of the content and of the published gzip file. Debian packs the same content anew:
+# files on disk are compared with the first, a download with both.
 FASHION_FILES = {
     "train-images-idx3-ubyte.gz": (
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

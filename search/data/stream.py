@@ -61,7 +61,7 @@ class Stream:
         self._order = lru_cache(maxsize=4)(self._draw_order)
 
     def batch(self, index: int) -> tuple[Tensor, Tensor]:
-        """Images (batch, channels, side, side), channels last, and labels; several threads may ask."""
+        """Images (batch, channels, side, side), channels last, and labels; safe for threads."""
         epoch, position = divmod(index, self.batches_per_epoch)
         chosen = self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
         random = generator(self._seed, self._name, "augmentation", index)

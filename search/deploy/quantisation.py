@@ -6,7 +6,6 @@ The pass is `shared.graphs.quantise`, as for profiling in int8.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -25,13 +24,6 @@ BATCH = 32
 FULL_WEIGHTS, REDUCED_WEIGHTS = 127, 64
 
 
-@dataclass(frozen=True)
-class QuantisedModel(ExportedModel):
-    """An int8 file; `before` is the accuracy of the fp32 file, percent."""
-
-    before: float
-
-
 def export_int8(
     model: ExportedModel,
     image_set: ImageSet,
@@ -39,7 +31,7 @@ def export_int8(
     seed: int = 0,
     reduce_range: bool = False,
     threads: int = 1,
-) -> QuantisedModel:
+) -> ExportedModel:
     """Quantise an exported fp32 file, and classify all test images with the result.
 
     Args:
@@ -67,7 +59,7 @@ def export_int8(
         "accuracy_fp32": f"{model.accuracy:.2f}",
         "calibration": f"lowest and highest values over {count} training images, weights up to {limit}",
     }
-    return QuantisedModel(_with_metadata(plain, described), accuracy, model.accuracy_kind, model.accuracy)
+    return ExportedModel(_with_metadata(plain, described), accuracy, model.accuracy_kind)
 
 
 def measured_ranges(

@@ -42,7 +42,7 @@ def no_counts(_: Sequence[Genotype]) -> Counts:
 
 
 class KernelCounter:
-    """Looks into the run's folder, then asks the server, then the device. It may leave out networks.
+    """Looks into the run's folder, asks the server, then the device. It may leave out networks.
 
     Args:
         run: of the networks.

@@ -16,7 +16,7 @@ PLAIN_INTERVAL_S = 10.0
 
 @dataclass(frozen=True)
 class Phase:
-    """A piece of work of a known length. `advance(n=1, **fields)`: `n` more units are done; fields are shown."""
+    """Work of a known length. `advance(n=1, **fields)`: `n` units more are done; shows fields."""
 
     advance: Callable[..., None]
 

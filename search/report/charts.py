@@ -71,7 +71,7 @@ def accuracy_against_latency(family: Family, space: Space) -> str:
 
 
 def expected_against_derived(family: Family, space: Space) -> str:
-    """Expected latency under alpha, and latency of the most probable choices, for each trade-off."""
+    """Expected latency under alpha, and that of the most probable choices, by trade-off."""
     connected = [trade_off for trade_off in family.trade_offs if trade_off.derived_ms is not None]
     figure = go.Figure(
         go.Scatter(

@@ -1,4 +1,4 @@
-"""The page of a comparison: all networks by bound and score, and each figure by strategy and seed."""
+"""The page of a comparison: networks by bound and score, and each figure by strategy and seed."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from search.alphas.trade_offs import SKIPS
@@ -160,6 +161,7 @@ def _diagnostics(run: DeviceRun, family: Family) -> str:
     members: Sequence[Member] = family.members
     disconnected = sum(off.derived_ms is None for off in family.trade_offs)
     parameters = [member.parameters for member in members]
+    shares = [trade_off.skip_share for trade_off in family.trade_offs]
     range_ms = members[-1].predicted_ms - members[0].predicted_ms
     widest_ms = max((b.predicted_ms - a.predicted_ms for a, b in pairwise(members)), default=0.0)
     rising = all(a.predicted_ms < b.predicted_ms for a, b in pairwise(members))
@@ -171,7 +173,7 @@ def _diagnostics(run: DeviceRun, family: Family) -> str:
         ("trade-offs whose most probable choices are disconnected", f"{disconnected} of {len(family.trade_offs)}"),
         ("distinct networks of the most probable choices", str(len({off.genotype for off in family.trade_offs}))),
         ("skip among the live slots, slowest member", f"{primitive_share(space, members[-1], *SKIPS):.0%}"),
-        ("skip under alpha, mean", f"{_mean([off.skip_share for off in family.trade_offs]):.0%}"),
+        ("skip under alpha, mean", f"{fmean(shares) if shares else 0:.0%}"),
     ]
     body = (
         _pairs(rows)
@@ -198,7 +200,7 @@ def _agreement(run: DeviceRun) -> str:
             f"{member.member.predicted_ms:.3g}",
             f"{member.member.parameters:,}",
             f"{member.member.rank:.1f}",
-            f"{_mean(member.test_accuracies):.2f} %",
+            f"{fmean(member.test_accuracies):.2f} %",
             ", ".join(f"{accuracy:.2f}" for accuracy in member.test_accuracies),
         )
         for member in diagnosis.members
@@ -249,10 +251,6 @@ def _environment(run: DeviceRun) -> list[tuple[str, str]]:
         said = f"lutnas {environment.lutnas}, python {environment.python}, {libraries}; {environment.processor};"
         rows.append((f"from step {environment.step} on", f"{said} processes: {environment.processes}"))
     return rows
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
 
 
 def _heads(names: Iterable[str]) -> str:

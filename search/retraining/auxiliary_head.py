@@ -1,4 +1,4 @@
-"""A second classifier in the middle of a network, for training only (Szegedy et al., 2015; DARTS' form).
+"""A second classifier within a network, for training only (Szegedy et al., 2015; DARTS' form).
 
 It reads the maps at about two thirds of the network, so that the gradient reaches early ops by a
 short way too. It is a hook on the wiring, and no part of the exported network.

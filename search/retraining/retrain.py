@@ -1,4 +1,4 @@
-"""A network trained to the end on all training images: the recipe of DARTS (Liu, Simonyan and Yang, 2019).
+"""Training to the end on all training images, by DARTS' recipe (Liu, Simonyan and Yang, 2019).
 
 SGD with momentum, a cosine to zero, shifts and mirrors, cutout (DeVries and Taylor, 2017), drop
 path that rises over the epochs, an auxiliary classifier. The test images are used once, at the end.
@@ -89,7 +89,7 @@ RECIPES: Mapping[str, Mapping[str, float]] = {
         "auxiliary_weight": 0.0,
     },
 }
-"""Differences from the defaults. Small networks underfit in few epochs: `short` regularises less."""
+"""Differences from the defaults. `short` regularises less: small networks underfit."""
 SHORT_UP_TO_EPOCHS = 30
 SETTINGS = list_settings(RetrainingSettings)
 
