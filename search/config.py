@@ -126,7 +126,7 @@ class Config:
         resolution = parse_space(self.space).resolution
         if self.search_resolution < 4 or self.search_resolution % 4 or resolution % self.search_resolution:
             raise InvalidValue(
-                "search_resolution", f"{self.search_resolution} is not a multiple of 4 that divides {resolution}"
+                "search-resolution", f"{self.search_resolution} is not a multiple of 4 that divides {resolution}"
             )
 
     @property
