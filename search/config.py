@@ -18,14 +18,11 @@ from shared.tables.table import CONFIDENCE, LatencyTable
 from shared.wire import content_hash
 
 HYPERNETWORKS = ("rbf", "piecewise-linear", "mlp")
-PRECISIONS = ("fp32", "bf16")
-PATH_SAMPLERS = ("fair", "uniform")
-PROCESSORS = ("cpu", "cuda")
 KINDS: Mapping[str, tuple[str, ...]] = {
     "hypernetwork": HYPERNETWORKS,
-    "path_sampler": PATH_SAMPLERS,
-    "precision": PRECISIONS,
-    "processor": PROCESSORS,
+    "path_sampler": ("fair", "uniform"),
+    "precision": ("fp32", "bf16"),
+    "processor": ("cpu", "cuda"),
 }
 """Names that a setting may have."""
 
@@ -97,7 +94,7 @@ class Config:
     gradient_clip: float = setting(5.0, "largest norm of an update's gradient")
     alpha_lr: float = setting(0.05, "learning rate of the hypernetwork (Adam)")
     exploration: float = setting(0.5, "share of fairly sampled paths once alpha moves")
-    path_sampler: str = setting("fair", f"of paths that ask no alpha: {', '.join(PATH_SAMPLERS)}")
+    path_sampler: str = setting("fair", f"of paths that ask no alpha: {', '.join(KINDS['path_sampler'])}")
     exploration_floor: float = setting(0.0, "share of even odds in the odds that paths and gates are drawn with")
     auxiliary_skip: float = setting(0.0, "first weight of a skip beside every op; falls to 0 over the search")
     hypernetwork: str = setting("rbf", f"kind of the hypernetwork: {', '.join(HYPERNETWORKS)}")
@@ -105,8 +102,8 @@ class Config:
     temperature_start: float = setting(5.0, "first temperature of the Gumbel-Softmax gates")
     temperature_end: float = setting(0.5, "last temperature of the gates; falls geometrically")
     device_share: float = setting(0.5, "share of conditions with exactly the device's prices; others lie around them")
-    precision: str = setting("fp32", f"of training: {', '.join(PRECISIONS)} (autocast)")
-    processor: str = setting("cpu", f"of training: {', '.join(PROCESSORS)} (cuda is untested)")
+    precision: str = setting("fp32", f"of training: {', '.join(KINDS['precision'])} (autocast)")
+    processor: str = setting("cpu", f"of training: {', '.join(KINDS['processor'])} (cuda is untested)")
     threads: int = setting(2, "paths computed at the same time; changes no number")
     confidence: float = setting(CONFIDENCE, "of the latency bound")
     whole_space: int = setting(

@@ -167,13 +167,9 @@ def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirector
     space = tables[0].parsed_space
     for table in tables:
         progress.line(f"table {table.hash[:12]} of {table.device}: {space}, {table.runtime}")
+    warn, skip = progress.line, args.skip_broken
     images = load_images(
-        args.dataset,
-        space.resolution,
-        space.image_channels,
-        args.data_dir,
-        warn=progress.line,
-        skip_broken=args.skip_broken,
+        args.dataset, space.resolution, space.image_channels, args.data_dir, warn=warn, skip_broken=skip
     )
     check_images(images, tables[0])
     progress.line(f"{images.title}: {len(images.train_labels)} training images, {len(images.test_labels)} test images")

@@ -126,15 +126,9 @@ class Comparison:
 
     def bench(self, folder: Path, seed: int) -> Bench:
         """The bench of a search."""
+        config, stopped = replace(self.config, seed=seed), self.stopped
         return Bench(
-            replace(self.config, seed=seed),
-            self.table,
-            self.images,
-            self.budgets_ms,
-            folder,
-            self.evaluations,
-            self.progress,
-            stopped=self.stopped,
+            config, self.table, self.images, self.budgets_ms, folder, self.evaluations, self.progress, stopped=stopped
         )
 
     @property

@@ -133,7 +133,7 @@ def _read_python(path: Path, label_key: str) -> tuple[Bytes, Bytes]:
     data, labels = found.get("data"), found.get(label_key)
     if not (isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == PIXELS and len(data)):
         raise CorruptFile(f"{path} holds no images of {PIXELS} bytes under 'data'")
-    if not (isinstance(labels, list) and len(labels) == len(data) and all(_is_label(label) for label in labels)):
+    if not (isinstance(labels, list) and len(labels) == len(data) and all(map(_is_label, labels))):
         raise CorruptFile(f"{path} does not hold one label under '{label_key}' for each of its {len(data)} images")
     return data, np.array(labels, np.uint8)
 

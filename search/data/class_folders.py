@@ -175,8 +175,8 @@ def _split(images: Sequence[Source], classes: Sequence[str]) -> tuple[tuple[Sour
 def _image_set(
     root: Path, layout: Layout, decoded: Decoded, resolution: int, channels: int, skipped: Sequence[str]
 ) -> ImageSet:
-    labels = [torch.tensor([source.label for source in part]) for part in (layout.train, layout.test)]
-    count = len(layout.train)
+    train, test = (torch.tensor([source.label for source in part]) for part in (layout.train, layout.test))
+    tensors = decoded.images[: len(train)], train, decoded.images[len(train) :], test
     origin: dict[str, Any] = {
         "split": f"a sixth of each class drawn with seed {SPLIT_SEED}" if layout.seeded else "the folder's own",
         "skip_broken": bool(skipped),
@@ -184,16 +184,8 @@ def _image_set(
         "train_files": [source.path for source in layout.train],
         "test_files": [source.path for source in layout.test],
     }
-    return make_image_set(
-        f"{FOLDER}{root.resolve()}",
-        (decoded.images[:count], labels[0], decoded.images[count:], labels[1]),
-        resolution,
-        channels,
-        layout.classes,
-        mirror=True,
-        before=BEFORE.format(resolution),
-        origin=origin,
-    )
+    name, before = f"{FOLDER}{root.resolve()}", BEFORE.format(resolution)
+    return make_image_set(name, tensors, resolution, channels, layout.classes, True, before, origin)
 
 
 def _them(files: Sequence[str]) -> str:

@@ -71,13 +71,8 @@ def download_fashion_mnist(folder: Path) -> None:
     pooch.get_logger().setLevel("ERROR")
     for name, (_, published) in FASHION_FILES.items():
         try:
-            pooch.retrieve(
-                DOWNLOAD_URL + name,
-                known_hash=published,
-                fname=name,
-                path=folder,
-                downloader=pooch.HTTPDownloader(timeout=30),
-            )
+            downloader = pooch.HTTPDownloader(timeout=30)
+            pooch.retrieve(DOWNLOAD_URL + name, published, fname=name, path=folder, downloader=downloader)
         except (OSError, ValueError) as error:
             raise LutnasError(f"could not download {name}: {str(error)[:200]}") from error
 
@@ -149,14 +144,8 @@ def _usual_folders(cache_dir: Path | None) -> list[Path]:
 
 def _fashion_mnist(folder: Path, resolution: int, channels: int) -> ImageSet:
     train_images, train_labels, test_images, test_labels = (_idx(folder / name) for name in FASHION_FILES)
-    return make_image_set(
-        "fashion-mnist",
-        (train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()),
-        resolution,
-        channels,
-        FASHION_CLASSES,
-        mirror=True,
-    )
+    tensors = train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()
+    return make_image_set("fashion-mnist", tensors, resolution, channels, FASHION_CLASSES, mirror=True)
 
 
 def _idx(path: Path) -> Tensor:
@@ -182,11 +171,5 @@ def _digits(resolution: int, channels: int) -> ImageSet:
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     train, test = order[:1500], order[1500:]
-    return make_image_set(
-        "digits",
-        (images[train], labels[train], images[test], labels[test]),
-        resolution,
-        channels,
-        tuple(str(digit) for digit in range(10)),
-        mirror=False,
-    )
+    tensors = images[train], labels[train], images[test], labels[test]
+    return make_image_set("digits", tensors, resolution, channels, tuple("0123456789"), mirror=False)

@@ -66,16 +66,9 @@ class TuningImages:
 
     def __init__(self, image_set: ImageSet, settings: TuningSettings) -> None:
         preprocessing, images = image_set.preprocessing, image_set.train_images
-        everything = torch.arange(len(images))
-        self.stream = Stream(
-            image_set,
-            everything,
-            preprocessing.size,
-            settings.batch_size,
-            settings.seed,
-            "tuning",
-            augmented=settings.epochs >= AUGMENTED_FROM_EPOCHS,
-        )
+        everything, augmented = torch.arange(len(images)), settings.epochs >= AUGMENTED_FROM_EPOCHS
+        batch_size, seed = settings.batch_size, settings.seed
+        self.stream = Stream(image_set, everything, preprocessing.size, batch_size, seed, "tuning", augmented)
         self.recalibration = preprocessing.apply(images[: settings.recalibration_images])
 
 
