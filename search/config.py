@@ -138,7 +138,6 @@ class Config:
 
     @property
     def total_steps(self) -> int:
-        """Updates of the weights."""
         return self.warmup_steps + self.search_steps
 
 

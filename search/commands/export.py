@@ -67,7 +67,6 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tune, export, check, write."""
     console = Console()
     run = open_run(args)
     settings = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)

@@ -67,7 +67,6 @@ def add_budgets(parser: Parser, text: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make and print the ladder."""
     console = Console()
     run = open_run(args)
     tuning = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)

@@ -31,7 +31,6 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pick and print."""
     console = Console()
     run, progress = open_run(args), working_progress()
     pick = open_picker(args, run, progress).pick(args.max_latency_ms, progress)

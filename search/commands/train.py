@@ -57,7 +57,6 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train with each seed in turn."""
     console = Console()
     run = open_run(args)
     if args.threads is not None and args.threads < 1:

@@ -50,7 +50,6 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Upload, queue, wait, print."""
     console = Console()
     if args.genotype is None and args.onnx is None and args.max_latency_ms is None:
         raise WrongUse("what shall be measured? give --max-latency-ms, --genotype or --onnx")

@@ -231,7 +231,6 @@ def _provenance(run: DeviceRun, family: Family) -> str:
 
 
 def _durations(run: DeviceRun) -> list[tuple[str, float]]:
-    """Seconds per phase of the training, from the metrics."""
     seconds: dict[str, float] = {}
     if run.metrics_path.exists():
         for line in run.metrics_path.read_text(encoding="utf-8").splitlines():
