@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from search.data import load_images
 from search.family.family import FamilySettings, build_family
 from search.process.progress import SilentProgress
 from search.runs.run_directory import RunDirectory, on_device
@@ -61,6 +62,11 @@ def space():
 @pytest.fixture(scope="session")
 def table(space):
     return make_table(space)
+
+
+@pytest.fixture(scope="session")
+def digits(space):  # of its own: a fixture of a session is made once, with the space that asked first
+    return load_images("digits", space.resolution, space.image_channels)
 
 
 SETTINGS = FamilySettings(trade_offs=3, budgets=12, candidates=30)
