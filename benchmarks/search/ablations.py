@@ -41,8 +41,7 @@ from benchmarks.search.nas_bench_201_truth import Truth, load_truth, relative_hy
 from search.family.family import Family, build_families, load_family
 from search.process.progress import SilentProgress
 from search.ranking.scoring import open_scorer
-from search.runs.device_run import on_every_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, on_every_device
 
 RUNS = Path(__file__).parents[2] / "runs" / "ablations"
 DEVICES = ("1080ti_1", "pixel3", "raspi4")

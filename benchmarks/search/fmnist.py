@@ -28,8 +28,7 @@ from search.decoding.decoding import Band, decode_queues, make_decoder
 from search.family.candidates import Ranker
 from search.latency.latency_model import LatencyModel
 from search.ranking.scoring import open_scorer
-from search.runs.device_run import on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, on_device
 from shared.spaces import Genotype
 from shared.spaces.op_key import parse_op_key
 from shared.spaces.primitives import parameter_count

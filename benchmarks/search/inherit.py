@@ -22,8 +22,7 @@ from search.family.family import build_families, load_family
 from search.process.progress import SilentProgress
 from search.retraining.retrain import RECIPES, RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
-from search.runs.device_run import DeviceRun, on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import DeviceRun, RunDirectory, on_device
 from search.training.precision import choose_precision
 from search.training.training import Trainer
 from shared.spaces import Genotype, make_space

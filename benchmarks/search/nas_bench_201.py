@@ -40,7 +40,7 @@ from benchmarks.search.nas_bench_201_truth import (
     load_truth,
     relative_hypervolume,
 )
-from search.process.progress import PlainProgress
+from search.process.progress import Progress as SearchProgress
 
 SEEDS = (0, 1, 2)
 PARTS = Path(__file__).parents[1] / "results" / "nas_bench_201_devices.json"
@@ -187,11 +187,11 @@ def unseen_gap(asked: Mapping[str, Judged], in_run: Mapping[str, Judged]) -> Fig
 
 
 def _unseen(seed: int) -> dict[str, Found]:
-    return ask_about_unseen(seed, PlainProgress(lambda line: print(f"unseen, seed {seed}: {line}", flush=True)))
+    return ask_about_unseen(seed, SearchProgress(lambda line: print(f"unseen, seed {seed}: {line}", flush=True)))
 
 
 def _result(seed: int) -> SeedResult:
-    return find_families(seed, PlainProgress(lambda line: print(f"seed {seed}: {line}", flush=True)))
+    return find_families(seed, SearchProgress(lambda line: print(f"seed {seed}: {line}", flush=True)))
 
 
 def _parts(judged: Mapping[str, Mapping[str, Judged]]) -> dict[str, dict[str, object]]:

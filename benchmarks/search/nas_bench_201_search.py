@@ -45,10 +45,9 @@ from search.family.family import Family, FamilySettings, build_families, build_u
 from search.family.pareto import find_front, select_members
 from search.genotypes.enumeration import enumerate_space
 from search.latency.latency_model import LatencyModel
-from search.process.progress import PlainProgress, Progress, SilentProgress
+from search.process.progress import Progress, SilentProgress
 from search.ranking.scoring import ScoringSettings, open_scorer, rank_all
-from search.runs.device_run import DeviceRun, on_every_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device
 from search.strategies.nsga2 import evolve
 from search.training.training import Trainer
 from shared.spaces import Genotype, Space, make_space
@@ -330,4 +329,4 @@ def _find_all(view: DeviceRun, everything: Sequence[Member], decoded: Family) ->
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    get_run(int(sys.argv[1]), PlainProgress(lambda line: print(line, flush=True)))
+    get_run(int(sys.argv[1]), Progress(lambda line: print(line, flush=True)))

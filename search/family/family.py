@@ -34,8 +34,7 @@ from search.latency.latency_model import LatencyModel
 from search.process.atomic_files import write_atomically
 from search.process.progress import Progress
 from search.ranking.scoring import Scorer, ScoringSettings, open_scorer
-from search.runs.device_run import DeviceRun, on_every_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device
 from shared.errors import CorruptFile, InvalidValue, WrongUse
 from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire

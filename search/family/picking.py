@@ -18,7 +18,7 @@ from search.family.family import load_family
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress, SilentProgress
 from search.ranking.scoring import open_scorer
-from search.runs.device_run import DeviceRun
+from search.runs.run_directory import DeviceRun
 from shared.errors import BudgetTooSmall, MissingKernel
 from shared.spaces import Genotype
 from shared.tables.table import LatencyTable

@@ -12,8 +12,15 @@ from search.device.lut_client import LutClient
 from search.family.family import build_unseen_family, load_family
 from search.process.atomic_files import read_json
 from search.process.progress import Progress
-from search.runs.device_run import DEVICES_FOLDER, DeviceRun, on_every_device
-from search.runs.run_directory import RunDirectory, read_kept_table, require_fp32, write_table
+from search.runs.run_directory import (
+    DEVICES_FOLDER,
+    DeviceRun,
+    RunDirectory,
+    on_every_device,
+    read_kept_table,
+    require_fp32,
+    write_table,
+)
 from shared.errors import CorruptFile, NotFound, ServerAway
 from shared.measurements.measurement import check_device_name
 from shared.tables.table import LatencyTable

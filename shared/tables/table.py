@@ -184,14 +184,15 @@ class LatencyTable:
             return f"profiler-agent profile --lut-url URL --device {self.device} --space NAME"
 
 
-def profile_command(device: str, space: Space, precision: str = "fp32") -> str:
-    """The command that measures a space on a device."""
-    wanted = "" if precision == "fp32" else f" --precision {precision}"
-    return (
-        f"profiler-agent profile --lut-url URL --device {device} --space {space.name} --resolution {space.resolution}"
-        f" --channels {space.channels} --depth {space.depth}"
-        f" --classes {space.classes} --image-channels {space.image_channels}{wanted}"
-    )
+def profile_command(
+    device: str, space: Space, precision: str = "fp32", other: Mapping[str, int | str] | None = None
+) -> str:
+    """The command that measures a space on a device; `other` replaces parameters of the space."""
+    names = ("name", "resolution", "channels", "depth", "classes", "image_channels")
+    wanted = {name: getattr(space, name) for name in names} | dict(other or {})
+    wanted = {"space": wanted.pop("name"), **wanted} | ({} if precision == "fp32" else {"precision": precision})
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in wanted.items())
+    return f"profiler-agent profile --lut-url URL --device {device} {options}"
 
 
 def measure_command(device: str, space: str, files: str = "FILE.onnx") -> str:

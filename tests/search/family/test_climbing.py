@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from search.deploy.export import build_onnx, export, onnx_accuracy, untuned_onnx
 from search.deploy.ladder import NOT_TUNED_YET, LadderBuilder, find_ladder
 from search.family.candidates import make_candidates
 from search.latency.latency_model import LatencyModel
-from search.process.progress import SilentProgress
+from search.process.progress import Phase, SilentProgress
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
 from shared.errors import BudgetTooSmall, CorruptFile, InvalidValue, LutnasError, ServerAway
 from shared.jobs import Verification
@@ -140,17 +141,15 @@ def test_budget_that_no_network_meets_is_refused_before_anything_is_measured(run
 class Impatient(SilentProgress):
     """Interrupts the process, as Ctrl-C does, at the first update of the tuning."""
 
-    def __init__(self):
-        self.tuning = False
-
+    @contextmanager
     def phase(self, name, total):
-        self.tuning = name == "tuning members"
-        return super().phase(name, total)
+        left = [signal.SIGINT] if name == "tuning members" else []
 
-    def advance(self, n=1, **fields):
-        if self.tuning:
-            self.tuning = False
-            os.kill(os.getpid(), signal.SIGINT)
+        def advance(n=1, **fields):
+            if left:
+                os.kill(os.getpid(), left.pop())
+
+        yield Phase(advance)
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from search.cli import main
 from search.commands.ladder import default_budgets
 from search.family.family import build_unseen_family, load_family
 from search.process.progress import SilentProgress
-from search.runs.device_run import DeviceRun
-from search.runs.run_directory import write_table
+from search.runs.run_directory import DeviceRun, write_table
 from shared.jobs import Job, NewJob, Verification
 from shared.search_result import SearchResult
 from shared.wire import from_wire, to_wire

@@ -59,7 +59,7 @@ def test_diagnose_trains_members_with_each_seed_once_and_tells_in_file_page_and_
     assert main([*asked, "--batch-size", "256"]) == 0
     said = capfd.readouterr().out
     assert "Kendall's tau with the test accuracy of 3 members, trained for 1 epoch" in said
-    assert "two seeds of the retraining with one another" in said
+    assert "two seeds of the retraining with each other" in said
     found = find_diagnosis(run.path, run.space)
     assert found is not None
     assert [len(one.test_accuracies) for one in found.members] == [2, 2, 2]

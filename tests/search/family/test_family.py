@@ -15,8 +15,7 @@ from search.family.picking import Picker
 from search.latency.latency_model import LatencyModel
 from search.process.progress import SilentProgress
 from search.ranking.scoring import open_scorer
-from search.runs.device_run import DeviceRun, on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import DeviceRun, RunDirectory, on_device
 from shared.errors import BudgetTooSmall, CorruptFile, InvalidValue, WrongUse
 from shared.tables.kernel_prices import FamilyCost, KernelPrice, KernelPrices
 

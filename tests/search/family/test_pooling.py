@@ -20,8 +20,7 @@ from search.family.family import FamilySettings, build_families, build_unseen_fa
 from search.family.pareto import select_members
 from search.latency.latency_model import LatencyModel
 from search.process.progress import SilentProgress
-from search.runs.device_run import DeviceRun, on_every_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device
 from search.training.training import Trainer
 
 CONFIDENCE = 0.99

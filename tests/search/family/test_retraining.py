@@ -146,12 +146,14 @@ def test_half_the_side_is_refused_where_the_reductions_do_not_divide_it(few):
         half_side(odd)
 
 
-def test_few_epochs_are_trained_by_the_short_recipe_unless_another_is_asked_for():
+def test_few_epochs_are_trained_by_the_short_recipe_unless_another_is_asked_for(reading):
     parser = argparse.ArgumentParser()
-    add_recipe(parser)
+    add_recipe(parser, 2, "trainings")
 
     def settings(*words: str) -> RetrainingSettings:
-        return RetrainingSettings(**chosen_settings(parser.parse_args(words)))
+        first, second = chosen_settings(parser.parse_args(words), replace(reading.config, seed=0, precision="fp32"))
+        assert second == replace(first, seed=1)
+        return first
 
     assert settings() == RetrainingSettings()
     assert settings("--epochs", "5", "--recipe", "darts") == RetrainingSettings(epochs=5)
@@ -250,8 +252,8 @@ def test_folders_that_hold_no_finished_training_of_the_run_are_refused(run, digi
     (trained.path / "weights.pt").write_bytes(content)
     with pytest.raises(CorruptFile, match=r"weights\.pt"):
         TrainedNetwork.open(trained.path).network(run, digits)
-    (trained.path / "training.json").write_text("{}")
-    with pytest.raises(CorruptFile, match="does not describe a training"):
+    (trained.path / "training.json").write_text('{"schema": 10}')
+    with pytest.raises(CorruptFile, match=r"training\.json is damaged: space: is missing"):
         TrainedNetwork.open(trained.path)
 
 

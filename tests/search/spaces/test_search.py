@@ -13,8 +13,7 @@ from search.family.picking import Picker
 from search.process.progress import SilentProgress
 from search.report import build_report
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune
-from search.runs.device_run import on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, on_device
 from search.training.training import Trainer
 from shared.errors import BudgetTooSmall
 
