@@ -1,10 +1,10 @@
-"""What a network costs as a sum over its slots, the form in which the published searches differentiate a cost.
+"""The cost of a network as a sum over its slots, which published searches differentiate.
 
     E[cost] = fixed + sum over slots and primitives of p(slot, primitive) x cost(slot, primitive)
 
-FBNet (Wu et al., 2019, equation 9), ProxylessNAS (Cai, Zhu and Han, 2019, equations 5 and 6) and DCA-NAS (Dutta, Kanvar
-and Agarwal, 2023) all write it so. In NAS-Bench-201 the sum charges ops that do not reach the output, too: that is
-theirs, not ours (`search.alphas.expected_cost` has the exact expectation).
+FBNet (Wu et al., 2019, equation 9), ProxylessNAS (Cai, Zhu and Han, 2019, equations 5 and 6) and DCA-NAS
+(Dutta, Kanvar and Agarwal, 2023) use this sum. In NAS-Bench-201 it also charges ops that do not reach
+the output; `search.alphas.expected_cost` has the exact expectation.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from shared.tables.table import LatencyTable
 
 @dataclass(frozen=True, eq=False)
 class SlotCosts:
-    """One resource of a space's networks.
+    """A resource of a space's networks.
 
     Attributes:
-        choices: what each choice adds, (slots, primitives), float64.
-        fixed: what every network has besides.
-        of_network: the exact cost of a connected genotype, in which only ops that reach the output count.
+        choices: cost of each choice, (slots, primitives), float64.
+        fixed: cost of every network besides.
+        of_network: exact cost of a connected genotype; only ops that reach the output count.
     """
 
     choices: Tensor
@@ -43,12 +43,12 @@ class SlotCosts:
 
     @property
     def largest(self) -> float:
-        """Of the sum over slots, whatever is chosen."""
+        """Largest sum over slots."""
         return self.fixed + float(self.choices.max(dim=1).values.sum())
 
     @property
     def smallest(self) -> float:
-        """Likewise."""
+        """Smallest sum over slots."""
         return self.fixed + float(self.choices.min(dim=1).values.sum())
 
 
@@ -61,7 +61,7 @@ def latency_costs(table: LatencyTable) -> SlotCosts:
     require_prices(table)
     space = table.parsed_space
     fixed_ms = table.base_ms + sum(table.price_ms(key) * n for key, n in fixed_priced_ops(space).items())
-    return SlotCosts(choice_costs(space, table.price_ms), fixed_ms, lambda one: table.predict(one).mean_ms)
+    return SlotCosts(choice_costs(space, table.price_ms), fixed_ms, lambda genotype: table.predict(genotype).mean_ms)
 
 
 def parameter_costs(table: LatencyTable) -> SlotCosts:
@@ -82,12 +82,12 @@ RESOURCES: Mapping[str, Callable[[LatencyTable], SlotCosts]] = MappingProxyType(
 
 
 def choice_costs(space: Space, cost: Callable[[OpKey], float]) -> Tensor:
-    """What each choice of each slot costs, (slots, primitives), float64."""
+    """Cost of each choice, (slots, primitives), float64."""
     rows = [[sum(map(cost, space.slot_ops(i, name))) for name in s.primitives] for i, s in enumerate(space.slots)]
     return torch.tensor(rows, dtype=torch.float64)
 
 
 def _fixed(space: Space, cost: Callable[[OpKey], float]) -> float:
-    """Of stem, reductions and head, and of the ops that a table prices although no slot chooses them."""
+    """Cost of stem, reductions, head, and priced ops that no slot chooses."""
     priced = fixed_priced_ops(space)
     return float(sum(map(cost, space.fixed_ops())) + sum(cost(key) * n for key, n in priced.items()))

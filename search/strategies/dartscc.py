@@ -1,9 +1,8 @@
 """The default strategy (Firsov, 2024; DARTS-CC): alphas from a hypernetwork, decoded under budgets.
 
-See `search.training.training` for the updates and `search.family.family` for how alphas on a grid
-of trade-offs become a family. This runs them in a run directory of its own and hands the family
-over. Candidates are always decoded from the alphas and no more than any strategy may score, also
-where `search` scores a small space whole.
+`search.training.training` has the updates; `search.family.family` turns alphas on a grid of
+trade-offs into a family. This strategy runs both in a run directory of its own. Candidates are always
+decoded from the alphas, even where `search` scores a small space whole, and no strategy scores more.
 """
 
 from __future__ import annotations
@@ -17,15 +16,14 @@ from search.decoding.decoding import decode_pool
 from search.family.candidate_pool import bands_between, led_by
 from search.family.family import FamilySettings, spread
 from search.family.local_search import score_with_neighbours
-from search.family.pareto import select_members
 from search.strategies.context import Bench, Outcome
-from search.strategies.one_shot import open_ranker, stopping, train_run
+from search.strategies.one_shot import make_outcome, open_ranker, stopping, train_run
 from shared.errors import UnknownName
 
 
 @dataclass(frozen=True)
 class DartsCC:
-    """The kind of the hypernetwork, and how many networks to hand over at most."""
+    """The hypernetwork, and most networks to return."""
 
     hypernetwork: str = HYPERNETWORKS[0]
     members: int = FamilySettings.members
@@ -51,7 +49,4 @@ class DartsCC:
         with bench.progress.phase("scoring candidates", settings.candidates) as phase:
             advance = stopping(bench, phase.advance)
             pool = score_with_neighbours(bench.space, pool, refined, [ranker], config.seed, advance)
-        ranked = ranker.rank(pool)
-        chosen = select_members(ranked, self.members)
-        images = config.total_steps * bench.batch_size
-        return Outcome(bench.propose_members(chosen), images, len(pool))
+        return make_outcome(bench, run, ranker.rank(pool), self.members)

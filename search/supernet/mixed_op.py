@@ -1,4 +1,4 @@
-"""All candidates of a slot in one place of the network: their mixture, or the chosen one with the gradient of all."""
+"""All candidates of a slot: their mixture, or the chosen op with the gradient of all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class MixedOp(nn.ModuleDict):
     """The ops of an edge by primitive; "none" has no op.
 
     Args:
-        candidates: keys of the ops, which all give the same shape.
+        candidates: keys of the ops, all of the same output shape.
         columns: the column of alpha of each primitive.
     """
 
@@ -31,7 +31,7 @@ class MixedOp(nn.ModuleDict):
         Args:
             x: features.
             gates: of the edge (primitives,).
-            columns: of the ops that are run; None runs all.
+            columns: of the ops to run; None runs all.
         """
         total: Tensor | None = None
         for column, op in zip(self._columns, self.values(), strict=True):

@@ -12,11 +12,11 @@ from shared.spaces.wiring import INPUT, Step
 
 
 class Branch(nn.Module):
-    """A place in a tree of modules; its name is a part of the tensors' names."""
+    """A node in the tree of modules; its name is part of the tensors' names."""
 
 
 def plant(root: nn.Module, modules: Iterable[tuple[str, nn.Module]]) -> None:
-    """Register modules under names like `cells.0.preprocess1.`, making the branches between."""
+    """Register modules under names like `cells.0.preprocess1.`, with the branches between."""
     for name, module in modules:
         *path, leaf = name.rstrip(".").split(".")
         branch = root
@@ -28,10 +28,10 @@ def plant(root: nn.Module, modules: Iterable[tuple[str, nn.Module]]) -> None:
 
 
 def execute(steps: Sequence[Step], image: Tensor, run: Callable[[Step, Tensor], Tensor]) -> Tensor:
-    """The value of the last step. A value is let go of as soon as nobody needs it.
+    """The value of the last step. A value is freed after its last reader.
 
     Args:
-        steps: each after those that it reads.
+        steps: each after the steps that it reads.
         image: the network's input.
         run: computes the step of an op, or of several candidates, from its input.
     """

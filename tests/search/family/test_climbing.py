@@ -234,7 +234,7 @@ def test_accuracy_of_a_file_is_that_of_running_it_one_image_at_a_time(reading, d
     content = build_onnx(tuned(reading, digits, genotype, SHORT))
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     pixels = digits.preprocessing.apply(digits.test_images).numpy()
-    answers = [int(session.run(None, {"input": one[None]})[0].argmax()) for one in pixels]
+    answers = [int(session.run(None, {"input": pixel[None]})[0].argmax()) for pixel in pixels]
     expected = 100 * np.mean(np.array(answers) == digits.test_labels.numpy())
     assert onnx_accuracy(content, digits) == pytest.approx(expected)
 

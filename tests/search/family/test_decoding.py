@@ -57,7 +57,7 @@ def test_k_best_are_those_of_brute_force(decoder, brute_force, space, seed, floo
 
 def test_what_is_decoded_meets_the_budget_and_is_connected_and_distinct(decoder, space, table):
     budgets_ms = np.linspace(decoder.smallest_ms, decoder.largest_ms, 7)
-    decoded = decoder.decode(random_log_probabilities(space, 9), [Band(one) for one in budgets_ms], count=4)
+    decoded = decoder.decode(random_log_probabilities(space, 9), [Band(m) for m in budgets_ms], count=4)
     for budget_ms, found in zip(budgets_ms, decoded, strict=True):
         assert len({space.signature(one.genotype) for one in found}) == len(found) >= 1
         for one in found:

@@ -48,14 +48,14 @@ def test_fastest_network_belongs_to_the_family_and_to_the_baseline(family, readi
 
 def test_what_no_candidate_beats_in_latency_and_rank_belongs_to_the_family(family):
     unbeaten = {
-        one.genotype
-        for one in family.candidates
+        candidate.genotype
+        for candidate in family.candidates
         if not any(
-            other.predicted_ms <= one.predicted_ms and other.rank <= one.rank and other != one
+            other.predicted_ms <= candidate.predicted_ms and other.rank <= candidate.rank and other != candidate
             for other in family.candidates
         )
     }
-    assert unbeaten <= {one.genotype for one in family.members}
+    assert unbeaten <= {member.genotype for member in family.members}
 
 
 def test_baseline_has_as_many_evaluations_and_is_chosen_in_the_same_way(family):
@@ -151,7 +151,7 @@ def test_closing_one_gap_opens_no_other(seed):
     errors = -np.log(latencies) * drawn.uniform(1, 3) + drawn.normal(0, drawn.uniform(0.05, 0.8), 120)
     ranks = 1 + errors.argsort().argsort()
     members = select_members([member(ms, rank, f"{ms}") for ms, rank in zip(latencies, ranks, strict=True)], most=24)
-    gaps = np.diff([one.predicted_ms for one in members])
+    gaps = np.diff([member.predicted_ms for member in members])
     assert len(members) == 24
     assert gaps.max() <= WIDEST_GAP * gaps.sum()
 
@@ -205,7 +205,7 @@ def test_pick_meets_the_budget_and_is_the_best_ranked_of_those_that_do(reading, 
 
 def test_pick_for_a_larger_budget_is_never_ranked_worse(reading, family):
     picker = Picker(reading)
-    names = [picker.pick(one.upper_ms).best.genotype for one in family.members]
+    names = [picker.pick(member.upper_ms).best.genotype for member in family.members]
     space = reading.table.parsed_space
     counts = [space.parameter_count(name) for name in names]
     assert counts[-1] > counts[0]
@@ -250,7 +250,7 @@ def test_family_of_a_space_scored_whole_is_chosen_from_every_network(run, family
     everything = make_decoder(LatencyModel(run.table)).find_all(10_000)[:40]
     monkeypatch.setattr(EnumerationDecoder, "find_all", lambda self, most: everything if most else None)
     whole = build_family(run, SilentProgress(), dataclasses.replace(family.settings, whole_space=10_000))
-    assert {one.genotype for one in whole.candidates} == set(everything)
+    assert {candidate.genotype for candidate in whole.candidates} == set(everything)
     assert list(whole.members) == select_members(whole.candidates, whole.settings.members)
     assert len(whole.random_candidates) == len(family.random_candidates)
     assert load_family(run) == whole
@@ -270,9 +270,14 @@ def test_of_a_whole_space_only_the_likely_networks_are_counted_and_the_best_of_t
         asked.extend(genotypes)
         return {genotype: {ADD: 1} for genotype in genotypes}
 
-    budget_ms = sorted(one.upper_ms for one in whole.candidates)[20]
+    budget_ms = sorted(candidate.upper_ms for candidate in whole.candidates)[20]
     pick = Picker(view, count_kernels=count_kernels).pick(budget_ms)
-    likely = sorted((one for one in whole.candidates if one.upper_ms <= 1.04 * budget_ms), key=lambda one: one.rank)
-    assert [one.rank for one in likely[:10]] == sorted(one.rank for one in whole.candidates if one.genotype in asked)
+    likely = sorted(
+        (candidate for candidate in whole.candidates if candidate.upper_ms <= 1.04 * budget_ms),
+        key=lambda candidate: candidate.rank,
+    )
+    assert [one.rank for one in likely[:10]] == sorted(
+        candidate.rank for candidate in whole.candidates if candidate.genotype in asked
+    )
     assert len(asked) == 10
     assert (pick.best.rank, pick.best.by) == (likely[0].rank, "kernels")

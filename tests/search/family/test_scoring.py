@@ -163,8 +163,8 @@ def test_untrained_networks_are_as_deep_as_they_are_asked_to_be(supernet, images
     scores = scorer(supernet, images, tmp_path / "b.json", untrained_space=deep).score(genotypes)
     expected = expressivity(UntrainedSupernet(deep, seed=0).paths(images.untrained), deep, genotypes[-1])
     assert scores[-1].expressivity == pytest.approx(expected, rel=1e-9)
-    assert [one.nll for one in scores] == [one.nll for one in shallow]
-    assert [one.expressivity for one in scores] != [one.expressivity for one in shallow]
+    assert [score.nll for score in scores] == [one.nll for one in shallow]
+    assert [score.expressivity for score in scores] != [one.expressivity for one in shallow]
 
 
 def test_places_are_multiplied_and_the_best_has_the_lowest_rank():

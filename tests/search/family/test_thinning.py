@@ -49,6 +49,6 @@ def test_members_are_taken_where_the_rank_falls_not_evenly(most):
         Member(Genotype((str(i),)), 1.0 + i, 1.1 + i, 10, 10, nll=1.0, expressivity=1.0, rank=rank, accuracy=50.0)
         for i, rank in enumerate(ranks)
     ]
-    names = [int(one.genotype.choices[0]) for one in select_members(front, most)]
+    names = [int(member.genotype.choices[0]) for member in select_members(front, most)]
     assert (names[0], names[-1], len(names)) == (0, 39, most)
     assert sum(name <= 5 for name in names) >= min(most - 1, 4)

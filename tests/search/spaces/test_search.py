@@ -54,12 +54,12 @@ def test_a_search_ends_in_a_family_a_pick_and_a_file_that_does_what_torch_does(
     trainer = Trainer(run, digits)
     trainer.train(SilentProgress())
     family = build_family(run, SilentProgress(), FamilySettings(trade_offs=2, budgets=16, candidates=48))
-    smallest = min(family.members, key=lambda one: one.upper_ms)
+    smallest = min(family.members, key=lambda member: member.upper_ms)
     fastest = smallest.genotype
-    assert smallest.upper_ms == pytest.approx(min(one.upper_ms for one in family.candidates))
-    assert len({one.genotype for one in family.candidates}) == 48
+    assert smallest.upper_ms == pytest.approx(min(candidate.upper_ms for candidate in family.candidates))
+    assert len({candidate.genotype for candidate in family.candidates}) == 48
     assert len(family.random_candidates) == 48
-    assert len({one.genotype for one in family.members}) >= 10
+    assert len({member.genotype for member in family.members}) >= 10
     assert all(a.predicted_ms <= b.predicted_ms for a, b in pairwise(family.members))
     front = find_front(family.members)
     assert all(a.predicted_ms < b.predicted_ms and a.rank > b.rank for a, b in pairwise(front))

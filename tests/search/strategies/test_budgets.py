@@ -56,8 +56,8 @@ def test_each_budget_gets_the_derived_network_as_it_is_and_one_under_the_bound(m
     budget_ms = 1.01 * bench.decoder.smallest_ms
     derived, under = proposals_for(bench, budget_ms, Attempt(alphas, slow, upper_ms))
     assert (derived.derived, under.derived) == (True, False)
-    assert derived.genotype == space.format(space.canonical(slow))
-    assert bench.model.upper_ms([space.parse(under.genotype)], bench.config.confidence)[0] <= budget_ms
+    assert derived.genotype == space.canonical(slow)
+    assert bench.model.upper_ms([under.genotype], bench.config.confidence)[0] <= budget_ms
     assert [one.derived for one in proposals_for(bench, budget_ms, Attempt(alphas, None, 0.0))] == [False]
 
 
@@ -95,7 +95,9 @@ def test_costs_of_certain_choices_are_those_of_the_network(space, make_bench, tm
         genotype = space.sample(draws)
         if space.name == "nas-bench-201":  # whose ops may be dead: the published sum charges these
             genotype = Genotype(("nor_conv_3x3", "skip_connect", "avg_pool_3x3", *["nor_conv_1x1"] * 3))
-        certain = torch.nn.functional.one_hot(torch.tensor([names.index(one) for one in genotype.choices]), len(names))
+        certain = torch.nn.functional.one_hot(
+            torch.tensor([names.index(choice) for choice in genotype.choices]), len(names)
+        )
         exact = costs.of_network(genotype)
         if space.name == "darts":  # preprocessing that some networks leave out is in every one's fixed costs
             assert float(costs.expected(certain.double())) == pytest.approx(exact, rel=0.2)

@@ -54,18 +54,18 @@ def test_second_order_gradient_on_the_supernet_is_autograds_through_the_step(mak
         (images.double(), labels) for images, labels in (bench.weight_batches.batch(0), bench.alpha_batches.batch(0))
     )
     loss, gradient = unrolled_gradient(
-        lambda: updates._loss(train, train_labels), lambda: updates._loss(validation, validation_labels),
+        lambda: updates.loss(train, train_labels), lambda: updates.loss(validation, validation_labels),
         weights, alphas, xi, [None] * len(weights), 0.0, 0.0, epsilon=1e-7,
     )  # fmt: skip
 
-    slopes = torch.autograd.grad(updates._loss(train, train_labels), weights, create_graph=True)
+    slopes = torch.autograd.grad(updates.loss(train, train_labels), weights, create_graph=True)
     names = [name for name, _ in supernet.named_parameters()]
     moved = {name: weight - xi * slope for name, weight, slope in zip(names, weights, slopes, strict=True)}
     logits = functional_call(supernet, moved, (validation, torch.softmax(alphas, dim=1)))
     exact = F.cross_entropy(logits, validation_labels)
     torch.testing.assert_close(loss, exact)
     expected = torch.autograd.grad(exact, alphas)[0]
-    direct = torch.autograd.grad(updates._loss(validation, validation_labels), alphas)[0]
+    direct = torch.autograd.grad(updates.loss(validation, validation_labels), alphas)[0]
     torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5)
     assert (expected - direct).abs().max() > 1e-3  # the second term is what this is about
 
@@ -73,7 +73,7 @@ def test_second_order_gradient_on_the_supernet_is_autograds_through_the_step(mak
 def test_first_order_moves_alpha_by_the_validation_loss_alone(make_bench, space, tmp_path):
     bench = make_bench(space, tmp_path)
     updates = DartsUpdates(Darts(alpha_weight_decay=0.0), bench)
-    loss = updates._loss(*bench.alpha_batches.batch(0))
+    loss = updates.loss(*bench.alpha_batches.batch(0))
     gradient = torch.autograd.grad(loss, updates.alphas.values)[0]
     before = updates.alphas().detach().clone()
     updates.update(0)

@@ -62,7 +62,7 @@ def test_alpha_follows_the_gradient_of_the_lagrangian(make_bench, space, tmp_pat
     updates.supernet.double(), updates.alphas.double()
     images, labels = bench.alpha_batches.batch(0)
     alphas = updates.alphas.values
-    loss, violation = updates._lagrangian(images.double(), labels)
+    loss, violation = updates.lagrangian(images.double(), labels)
     (gradient,) = torch.autograd.grad(loss, alphas)
     probabilities = torch.softmax(alphas.detach(), dim=1)
     assert violation == pytest.approx(float(costs.expected(probabilities)) / (2 * costs.smallest) - 1)

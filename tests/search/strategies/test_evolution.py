@@ -74,7 +74,9 @@ def test_evolution_asks_for_no_network_twice_and_for_no_more_than_it_may(space):
 
     def objectives(genotypes):
         asked.append(list(genotypes))
-        return np.array([(space.multiply_adds(one), -space.parameter_count(one)) for one in genotypes], float)
+        return np.array(
+            [(space.multiply_adds(genotype), -space.parameter_count(genotype)) for genotype in genotypes], float
+        )
 
     found = evolve(space, first_population(space, 8), objectives, 30, seed=0)
     assert len(found) == 30 == len({space.signature(one) for one in found})
@@ -89,9 +91,9 @@ def test_evolution_finds_more_of_the_front_than_random_draws_of_the_same_number(
     space = SPACES[2]
 
     def values(genotypes):
-        wanted = [sum(name == "k5_e6" for name in one.choices) for one in genotypes]
+        wanted = [sum(name == "k5_e6" for name in genotype.choices) for genotype in genotypes]
         return np.array(
-            [(space.multiply_adds(one), -count) for one, count in zip(genotypes, wanted, strict=True)], float
+            [(space.multiply_adds(genotype), -count) for genotype, count in zip(genotypes, wanted, strict=True)], float
         )
 
     evolved = values(evolve(space, first_population(space, 20), values, 400, seed=0))

@@ -79,7 +79,7 @@ def test_an_update_leaves_the_probabilities_of_all_other_paths_as_they_were(make
     for step in range(3):  # later updates have optimiser states of paths that are not sampled any more
         before = torch.softmax(updates.alphas().detach(), dim=1)
         paths = sample_paths(updates.alphas().detach(), space, updates.random("two paths", step))
-        additive_step(1.0)(updates, step)
+        additive_step(updates, step, 1.0)
         after = torch.softmax(updates.alphas().detach(), dim=1)
         torch.testing.assert_close(after[~paths.sampled], before[~paths.sampled])
         assert not torch.equal(after[paths.sampled], before[paths.sampled])
@@ -130,7 +130,7 @@ def test_reinforce_moves_alpha_by_rewards_less_their_baseline_times_the_score(ma
     by_hand = torch.zeros_like(alphas)
     for one, value in zip(drawn, rewards, strict=True):
         by_hand += (value - 0.5) / 3 * torch.autograd.grad(log_probability(space, alphas, one), alphas)[0]
-    reward_step(0.1)(updates, 4)
+    reward_step(updates, 4, 0.1)
     torch.testing.assert_close(updates.alphas.values.grad, -by_hand, rtol=1e-4, atol=1e-7)
     moved = updates.alphas().detach() - alphas.detach()
     clear = by_hand.abs() > 1e-4
