@@ -1,7 +1,7 @@
 """The condition of a search: c = (s, u_lambda, u_kappa).
 
-s is a point on the simplex over primitives: the mean op price of each primitive on a device, normalised
-to sum 1. The two trade-offs are on a log scale, normalised to [0, 1]:
+s is a point on the simplex over primitives: the mean op price of each primitive on a device,
+normalised to sum 1. The two trade-offs are on a log scale, normalised to [0, 1]:
 
     lambda = 10^(-4 + 3 u_lambda)    0.0001 to 0.1    times the parameter term
     kappa  = 10^(-3 + 3 u_kappa)     0.001 to 1       times the latency term
@@ -86,7 +86,7 @@ def device_simplex(table: LatencyTable) -> Tensor:
 
 
 def sample_condition(device: Tensor, device_share: float, generator: torch.Generator) -> Condition:
-    """A condition for training: the device's prices, or prices around them (Gumbel-Softmax at temperature 1)."""
+    """A condition for training: the device's prices, or Gumbel-Softmax samples around them."""
     u_lambda, u_kappa, coin = torch.rand(3, generator=generator).tolist()
     if coin < device_share:
         return Condition(device, u_lambda, u_kappa)

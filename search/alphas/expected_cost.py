@@ -1,18 +1,20 @@
 """Expected latency and parameters of a network drawn from alpha, differentiable and without units.
 
-A genotype is drawn slot by slot with softmax(alpha), given that it is a network of the space. (This is
-the mean of a Gumbel-Softmax sample as its temperature falls.) The expectation is exact and counts only
-ops that reach the output. The usual sum over slots of probability times price also charges dead ops.
+A genotype is drawn slot by slot with softmax(alpha), given that it is a network of the space. (This
+is the mean of a Gumbel-Softmax sample as its temperature falls.) The expectation is exact and
+counts only ops that reach the output. The usual sum over slots of probability times price also
+charges dead ops.
 
-In NAS-Bench-201 other choices can make an op dead: the expectation runs over all networks. In `darts`
-and `fbnet` every chosen op reaches the output, and the expectation is a sum over slots:
+In NAS-Bench-201 other choices can make an op dead: the expectation runs over all networks. In
+`darts` and `fbnet` every chosen op reaches the output, and the expectation is a sum over slots:
 
     E[cost] = fixed cost + sum over slots and primitives of P(choice) x cost
 
 with P(choice) = softmax(alpha), within a group given the number of slots that it keeps
 (`search.genotypes.constrained_argmax`).
 
-Both terms are (x - min) / (max - min) over the networks of the space, latency on the condition's device.
+Both terms are (x - min) / (max - min) over the networks of the space, latency on the condition's
+device.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ class Objective(ABC):
 
         Args:
             alpha: logits (slots, primitives).
-            condition: each primitive's cost is scaled by the ratio of the condition's price to the device's.
+            condition: scales each primitive's cost by the ratio of its price to the device's.
         """
 
     def penalty(self, alpha: Tensor, condition: Condition) -> Tensor:

@@ -1,8 +1,8 @@
-"""The hypernetwork: from a condition c = (s, u_lambda, u_kappa) to alpha(c), a row of logits per slot.
+"""The hypernetwork: from a condition c = (s, u_lambda, u_kappa) to the logits alpha(c).
 
 * `rbf`: reference alphas at pivots, mixed by softmax(-||c - pivot||^2 / bandwidth^2).
-* `piecewise-linear` (of DARTS-CC): reference alphas on a grid of the two trade-offs for each vertex of
-  the simplex, interpolated linearly.
+* `piecewise-linear` (of DARTS-CC): reference alphas on a grid of the two trade-offs for each vertex
+  of the simplex, interpolated linearly.
 * `mlp`: two small layers.
 
 All begin at alpha = 0: every primitive of a slot is equally likely.
@@ -60,7 +60,7 @@ class RbfHypernetwork(Hypernetwork):
 
 
 class PiecewiseLinearHypernetwork(Hypernetwork):
-    """Linear in the prices s between vertices of the simplex, bilinear in the trade-offs between grid points."""
+    """Linear in the prices between vertices of the simplex, bilinear in the trade-offs."""
 
     grid: Tensor
 
@@ -95,7 +95,7 @@ class MlpHypernetwork(Hypernetwork):
 
 
 def make_pivots(devices: Tensor) -> Tensor:
-    """Pivots: vertices and centre of the simplex and the devices' points (devices, primitives), times the grid."""
+    """Vertices and centre of the simplex and the devices (devices, primitives), times the grid."""
     primitives = devices.shape[1]
     prices = torch.cat([torch.eye(primitives), torch.full((1, primitives), 1 / primitives), devices])
     trade_offs = torch.tensor(list(product(TRADE_OFF_GRID, TRADE_OFF_GRID)))
@@ -115,4 +115,4 @@ HYPERNETWORK_BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "mlp": lambda slots, devices, bandwidth: MlpHypernetwork(slots, devices.shape[1]),
     }
 )
-"""By the name on the command line: (slots, devices (devices, primitives), bandwidth) -> hypernetwork."""
+"""By name: (slots, devices (devices, primitives), bandwidth) -> hypernetwork."""

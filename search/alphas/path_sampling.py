@@ -1,4 +1,4 @@
-"""Sampling of networks for training: fair paths, paths drawn from alpha, gates with a gradient for alpha."""
+"""Sampling for training: fair paths, paths drawn from alpha, gates with a gradient."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PathSampler(Protocol):
 
 
 class UniformSampler:
-    """Connected paths with uniformly drawn primitives (SPOS: Guo et al., 2020). Path i follows from the seed."""
+    """Connected paths of uniformly drawn primitives (SPOS: Guo et al., 2020)."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space, self._seed = space, seed
@@ -40,8 +40,8 @@ class UniformSampler:
 
 
 class FairSampler:
-    """Connected paths in cycles: every primitive of every slot once (FairNAS: Chu et al., 2021), then the
-    largest network (the sandwich rule of Yu et al., 2020). Path i follows from the seed.
+    """Connected paths in cycles: every primitive of every slot once (FairNAS: Chu et al., 2021),
+    then the largest network (the sandwich rule of Yu et al., 2020). Path i follows from the seed.
 
     Slots of a group take turns: each path keeps some of them at random, with ops other than "none".
     """
@@ -79,7 +79,7 @@ class FairSampler:
                 return (*paths, self.largest)
 
     def _kept(self, position: int, random: torch.Generator) -> set[int]:
-        """The slots that a path runs: all free slots, and of each group as many as it keeps, drawn at random."""
+        """The slots that a path runs: all free slots, and random slots of each group."""
         kept = set(range(len(self._space.slots)))
         for group in self._space.groups:
             order = torch.randperm(len(group.slots), generator=random).tolist()
@@ -94,7 +94,7 @@ SAMPLER_BUILDERS: Mapping[str, Callable[[Space, int], PathSampler]] = MappingPro
 
 
 def with_floor(alpha: Tensor, share: float) -> Tensor:
-    """Logits (slots, primitives) of (1 - share) softmax(alpha) + share / primitives: no primitive gets lost."""
+    """Logits (slots, primitives) of (1 - share) softmax(alpha) + share / primitives."""
     if not share:
         return alpha
     return torch.log((1 - share) * torch.softmax(alpha, dim=1) + share / alpha.shape[1])
@@ -115,7 +115,7 @@ def sample_path(alpha: Tensor, space: Space, random: torch.Generator) -> Genotyp
 
 
 def draw_network(alpha: Tensor, space: Space, random: torch.Generator) -> Genotype | None:
-    """Draw exactly with softmax(alpha), given that the network is valid; None if no draw connects."""
+    """Draw with softmax(alpha), given a valid network; None if no draw connects."""
     for _ in range(MOST_TRIES):
         genotype = _genotype(space, draw_choices(space, alpha, random))
         if genotype is not None:
@@ -134,7 +134,7 @@ def straight_through_gates(alpha: Tensor, space: Space, temperature: float, rand
 
 
 def one_hot_with_gradient(soft: Tensor, columns: Tensor) -> Tensor:
-    """1 at the column (rows,) of each row of soft (rows, primitives) and 0 elsewhere, with the gradient of soft."""
+    """One-hot rows at columns (rows,), with the gradient of soft (rows, primitives)."""
     hard = torch.zeros_like(soft).scatter_(1, columns[:, None], 1.0)
     return hard + (soft - soft.detach())
 

@@ -42,7 +42,7 @@ class TradeOff:
 def trade_off_log_probabilities(
     hypernetwork: Hypernetwork, table: LatencyTable, count: int
 ) -> dict[tuple[float, float], Floats]:
-    """log p (slots, primitives) on a grid over (u_lambda, u_kappa), at the prices of a table's device."""
+    """log p (slots, primitives) on a grid over (u_lambda, u_kappa), for a table's device."""
     prices, grid = device_simplex(table), np.linspace(0, 1, count).tolist()
     return {
         (u_lambda, u_kappa): torch.log_softmax(

@@ -3,10 +3,10 @@
     maximise   sum over slots of log p(slot, choice)
     subject to floor < upper_ms(network) <= budget, and the network connects input and output
 
-The floor is 0 for the best network of a budget; a higher floor asks for networks that use the budget.
-Genotypes that compute the same (dead slots, detours over skips) are the same network. Its probability
-is that of its most probable genotype; its latency and name are those of the cheapest. Small spaces are
-enumerated (NAS-Bench-201 has 15,625 genotypes), larger ones decoded by
+The floor is 0 for the best network of a budget; a higher floor asks for networks that use the
+budget. Genotypes that compute the same (dead slots, detours over skips) are the same network. Its
+probability is that of its most probable genotype; its latency and name are those of the cheapest.
+Small spaces are enumerated (NAS-Bench-201 has 15,625 genotypes), larger ones decoded by
 `search.decoding.dynamic_programming_decoder`.
 """
 
@@ -68,7 +68,7 @@ class Decoder(Protocol):
         """The largest upper bound of any connected network."""
 
     def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
-        """For each band the `count` most probable distinct networks, best first; fewer if the band has fewer.
+        """For each band at most `count` distinct networks, most probable first.
 
         Args:
             log_probabilities: (slots, primitives).
@@ -80,7 +80,7 @@ class Decoder(Protocol):
         """
 
     def find_all(self, most: int) -> list[Genotype] | None:
-        """Every distinct network of the space; None if there are more than `most`, or too many to list."""
+        """Every distinct network of the space; None if there are more than `most`."""
 
     @property
     def fastest(self) -> Genotype:
@@ -104,7 +104,7 @@ class EnumerationDecoder:
         upper_ms = model.upper_ms(listed.forms, confidence)
         cheapest_first = np.argsort(upper_ms, kind="stable")
         _, places = np.unique(listed.function[cheapest_first], return_index=True)
-        cheapest = cheapest_first[places]  # of each function, in the order of the functions' numbers
+        cheapest = cheapest_first[places]  # of each function, by its number
         self._choices = listed.choices
         self._network = listed.function[listed.form]
         self._networks = [listed.forms[index] for index in cheapest]
@@ -148,7 +148,7 @@ class EnumerationDecoder:
 
 
 def require_budget(budget_ms: float, smallest_ms: float, device: str) -> None:
-    """Raise InvalidValue unless the budget is a positive time, BudgetTooSmall below the device's smallest bound."""
+    """Raise InvalidValue unless the budget is a positive time, BudgetTooSmall if too small."""
     if not (math.isfinite(budget_ms) and budget_ms > 0):
         raise InvalidValue("max-latency-ms", f"{budget_ms:g} is not a positive time")
     if budget_ms < smallest_ms * (1 - ROUNDING):
@@ -193,7 +193,7 @@ def decode_pool(
 
 
 def in_turn(queues: Sequence[Sequence[Genotype]], count: int) -> list[Genotype]:
-    """The first of each queue, then the second of each, and so on: at most `count` distinct networks."""
+    """The first of each queue, then the second of each: at most `count` distinct networks."""
     taken: dict[Genotype, None] = {}
     for place in range(max(map(len, queues), default=0)):
         for queue in queues:

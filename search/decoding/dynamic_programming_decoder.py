@@ -1,13 +1,14 @@
-"""Constrained decoding of spaces too large to enumerate, by dynamic programming over the latency bound.
+"""Constrained decoding of large spaces, by dynamic programming over the latency bound.
 
-The bound of a network, mean + k sd, couples the slots. It is convex in the op counts and proportional
-to them, so its tangent at a network is a sum over slots and nowhere above the bound. It is close to the
-bound everywhere, as most of a bound is the mean. The programme runs over slots and `STEPS` steps of that
-sum. For every value it keeps the `count` most probable networks, and each is judged by its true bound.
-The result always meets the budget. It is the most probable such network, unless curvature or rounding
-decides between networks of nearly the same cost (`tests/search/spaces` compares with brute force).
+The bound of a network, mean + k sd, couples the slots. It is convex in the op counts and
+proportional to them, so its tangent at a network is a sum over slots and nowhere above the bound.
+It is close to the bound everywhere, as most of a bound is the mean. The programme runs over slots
+and `STEPS` steps of that sum. For every value it keeps the `count` most probable networks, and each
+is judged by its true bound. The result always meets the budget. It is the most probable such
+network, unless curvature or rounding decides between networks of nearly the same cost
+(`tests/search/spaces` compares with brute force).
 
-Random networks under a budget come from the same programme, with numbers of networks for probabilities.
+Random networks come from the same programme, with numbers of networks for probabilities.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Stage:
 
     Attributes:
         slot: its index.
-        columns, steps, counts: of each move: the column of the op, its cost in steps, and whether a group keeps it.
+        columns, steps, counts: of each move: its op, its cost, whether a group keeps it.
         kept: choices of the slot's group that must be kept when the group closes.
         closes: whether the group ends here.
     """
@@ -70,7 +71,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Networks of an alpha, most probable first: columns (networks, slots) and values (networks,)."""
+    """Networks of an alpha, most probable first: columns (networks, slots)."""
 
     columns: Columns
     log_probability: Floats
@@ -124,7 +125,7 @@ class DynamicProgrammingDecoder:
         return [to_genotype(self._space, columns) for columns in list(drawn)[:count]] or [self.fastest]
 
     def _extreme(self, sign: int) -> tuple[Columns, float]:
-        """The network with the smallest (-1) or a largest (1) bound: the optimum of one tangent after another.
+        """The network with the smallest (-1) or a largest (1) bound, by tangent after tangent.
 
         A network that minimises its own tangent has the smallest bound of all.
         """
@@ -142,7 +143,7 @@ class DynamicProgrammingDecoder:
         return best
 
     def _make_stages(self) -> tuple[tuple[Stage, ...], float]:
-        """The slots, and the cost of a network of no steps. Steps count from the cheapest op of a slot or group."""
+        """The slots, and the cost of a network of no steps: the cheapest ops."""
         groups = {slot: group for group in self._space.groups for slot in group.slots}
         stages, offset_ms = [], float(self._model.fixed_features @ self._gradient)
         for index, slot in enumerate(self._space.slots):
@@ -182,7 +183,7 @@ class DynamicProgrammingDecoder:
     def _most_probable(self, log_probabilities: Floats, count: int) -> tuple[Columns, Floats]:
         """Columns (networks, slots) and sums of log p, (networks,).
 
-        Forwards, `scores[kept, steps, place]` are the best sums so far. Backwards, each is traced to its choices.
+        Forwards, `scores[kept, steps, place]` are the best sums. Backwards, they are traced.
         """
         size = self._most_steps + 1
         scores = np.full((1, size, count), -np.inf)
@@ -222,7 +223,7 @@ class DynamicProgrammingDecoder:
 
     @cached_property
     def _completions(self) -> list[Floats]:
-        """For each slot (kept, steps left): the number of ways to complete a network within the steps left."""
+        """For each slot (kept, steps left): the number of ways to complete a network."""
         size = self._most_steps + 1
         after = np.ones((1, size))
         tables = [after]
@@ -261,7 +262,7 @@ class DynamicProgrammingDecoder:
         return columns
 
     def _limit(self, budget_ms: float) -> int:
-        """Most steps of a network that meets the budget: the tangent is below the bound, costs are rounded."""
+        """Most steps within the budget: the tangent is below the bound, costs are rounded."""
         chosen = sum(stage.chosen for stage in self._stages if stage.closes)
         steps = math.floor((budget_ms - self._offset_ms) / self._step_ms + chosen / 2)
         return min(max(steps, 0), self._most_steps)

@@ -1,9 +1,9 @@
-"""The pool of networks to score, shared by all devices of a run, with about as many for every budget of each.
+"""The pool of networks to score, shared by all devices of a run.
 
-Scores do not depend on the device. So each network is scored once, and every device selects from the
-whole pool by its own bounds. A network decoded for a device also lies in a band of budgets of every
-other device. The next network is always taken for the band, of any device, with the fewest networks.
-With a single device these are its bands in turn.
+Scores do not depend on the device. So each network is scored once, and every device selects from
+the whole pool by its own bounds. A network decoded for a device also lies in a band of budgets of
+every other device. The next network is always taken for the band, of any device, with the fewest
+networks. With a single device these are its bands in turn.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def draw_pool_of_all(
 ) -> list[Genotype]:
     """Likewise for several devices with their budgets, in turn.
 
-    Each device begins at a different budget, so that few draws for each cover the budgets together. Each
-    draws twice its share, because some networks repeat.
+    Each device begins at a different budget, so that few draws for each cover the budgets together.
+    Each draws twice its share, because some networks repeat.
     """
     each = min(count, 2 * -(-count // len(devices)))
     drawn = []

@@ -28,7 +28,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Member(Candidate):
-    """A candidate with its score (`search.ranking.scoring.Score`) and its rank among others; 1 is best.
+    """A candidate with its score (`search.ranking.scoring`) and its rank; 1 is best.
 
     `accuracy` is inherited, in percent, on the ranking images at the search's resolution.
     """

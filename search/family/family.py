@@ -8,8 +8,8 @@
          neighbours of its fronts (`search.family.local_search`); a small space is scored whole
       -> the members: the front of predicted latency and rank (`search.family.pareto`)
 
-The baseline `random` has random networks under the same budgets instead of decoded networks, with as
-many evaluations. Both are written to `family.json`.
+The baseline `random` has random networks under the same budgets instead of decoded networks, with
+as many evaluations. Both are written to `family.json`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def build_families(
     settings: FamilySettings | None = None,
     scoring: ScoringSettings | None = None,
 ) -> list[Family]:
-    """Build and write family and baseline of each device of a trained run, from a shared pool of candidates.
+    """Build and write family and baseline of each device of a trained run.
 
     Raises:
         WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
@@ -128,8 +128,8 @@ def build_family(view: DeviceRun, progress: Progress, settings: FamilySettings |
 def build_unseen_family(view: DeviceRun, progress: Progress, scoring: ScoringSettings | None = None) -> Family:
     """Build and write the family of a device that was not in the search, from its table alone.
 
-    Condition, alphas and their candidates are the device's own. The run's scored candidates join them.
-    The baseline has the run's random networks.
+    Condition, alphas and their candidates are the device's own. The run's scored candidates join
+    them. The baseline has the run's random networks.
 
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
@@ -182,7 +182,7 @@ def _search_pool(
     known: Family | None,
     progress: Progress,
 ) -> list[Genotype]:
-    """Decoded networks, candidates known before, and neighbours of the devices' fronts; all scored."""
+    """Decoded networks, known candidates, and neighbours of the devices' fronts; all scored."""
     space, config = devices[0].view.space, devices[0].view.config
     count = settings.pool_size(len(devices))
     refined = round(settings.refined * count)
@@ -215,7 +215,7 @@ def _select(
     """The device's family and baseline, by its own bounds, from scored networks."""
     table, confidence = device.view.table, device.view.config.confidence
     ranker = Ranker(device.model, scorer, confidence)
-    everything = device.decoder.find_all(settings.whole_space)  # in their cheapest forms on this device
+    everything = device.decoder.find_all(settings.whole_space)  # in forms cheapest on this device
     candidates, random_candidates = ranker.rank(everything or pool), ranker.rank(drawn)
     return Family(
         device=table.device,

@@ -1,8 +1,8 @@
-"""Local search around the fronts of the scored networks (White, Nolen and Savani, 2021), on all devices at once.
+"""Local search around the fronts of all devices (White, Nolen and Savani, 2021).
 
-Alphas propose similar networks, and a front gains from different ones. So part of the evaluations goes
-to neighbours of each device's front, round after round. A neighbour differs in one slot or group of
-slots on average.
+Alphas propose similar networks, and a front gains from different ones. So part of the evaluations
+goes to neighbours of each device's front, round after round. A neighbour differs in one slot or
+group of slots on average.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def score_with_neighbours(
     seed: int,
     advance: Callable[[int], None],
 ) -> list[Genotype]:
-    """Score the pool and `more` neighbours of its moving fronts. Returns the pool, then the neighbours.
+    """Score the pool and `more` neighbours of its moving fronts, and return both in this order.
 
     Args:
         space: of the networks.

@@ -15,11 +15,12 @@ FEWEST_TO_SPREAD = 12
 
 
 def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
-    """At most `most` of the candidates, latency rising: their front, then the front of the rest, and so on.
+    """At most `most` candidates, latency rising: their front, then the front of the rest.
 
-    A front that is too long is thinned (`thin`). A short front leaves places for the next front: ranks
-    and latencies are estimates, so the best network of a budget is often narrowly beaten. The network
-    with the smallest bound is always selected. Wide gaps in latency are closed (`close_gaps`).
+    A front that is too long is thinned (`thin`). A short front leaves places for the next front:
+    ranks and latencies are estimates, so the best network of a budget is often narrowly beaten. The
+    network with the smallest bound is always selected. Wide gaps in latency are closed
+    (`close_gaps`).
     """
     if not candidates:
         return []
@@ -37,12 +38,12 @@ def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
 
 
 def close_gaps(chosen: Sequence[Member], candidates: Sequence[Member], most: int, surest: Member) -> list[Member]:
-    """Close gaps in latency wider than `WIDEST_GAP` of the members' range, where there are candidates.
+    """Close gaps in latency wider than `WIDEST_GAP` of the members' range.
 
-    A budget in such a gap would get the member before it. The best-ranked candidate of the gap's middle
-    half joins. If there are then too many members, a beaten member with the closest neighbours leaves;
-    if no member is beaten, the member that dominates the smallest area alone. No member leaves if that
-    opens a new gap.
+    A budget in such a gap would get the member before it. The best-ranked candidate of the gap's
+    middle half joins. If there are then too many members, a beaten member with the closest
+    neighbours leaves; if no member is beaten, the member that dominates the smallest area alone. No
+    member leaves if that opens a new gap.
 
     Args:
         chosen: members from the fronts.
@@ -91,7 +92,7 @@ def _gap_without_ms(members: Sequence[Member], place: int) -> float:
 
 
 def _for_widest_gap(members: Sequence[Member], candidates: Sequence[Member]) -> Member | None:
-    """The best candidate for the widest gap that is too wide and has candidates in its middle half."""
+    """The best candidate in the middle half of the widest gap that has candidates."""
     widest_ms = _widest_ms(members)
     gaps = ((after.predicted_ms - before.predicted_ms, before) for before, after in pairwise(members))
     for gap_ms, before in sorted(gaps, key=lambda gap: -gap[0]):
@@ -124,7 +125,7 @@ def find_front(candidates: Sequence[Member]) -> list[Member]:
 
 
 def thin(latencies_ms: Sequence[float], ranks: Sequence[float], most: int) -> list[int]:
-    """Indices of at most `most` points of a front; greedily drops the point that alone dominates least area.
+    """Indices of at most `most` points: greedily drops the point that alone dominates least area.
 
     The first and last points stay; the first stays if `most` is 1.
 

@@ -1,6 +1,6 @@
 """The network for a budget, for every command.
 
-A network meets a budget by its upper bound: from its kernels if they are known and priced, else from its ops.
+A network meets a budget by its upper bound, from priced kernels if possible, else from ops.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from shared.tables.table import LatencyTable
 USED_UP = 0.06
 """A pick also decodes networks whose bound leaves at most this share of the budget unused."""
 NARROWER_BY_KERNELS = 0.04
-"""With priced kernels, bounds from ops may exceed the budget by so much: those from kernels may not."""
+"""With priced kernels, bounds from ops may exceed the budget by this share."""
 MOST_DECODED = 32
 """Most networks that a pick decodes beside the family's candidates."""
 MOST_COUNTED = 256
@@ -77,7 +77,7 @@ class Picker:
             self._alphas = [np.array(trade_off.log_probabilities) for trade_off in self._family.trade_offs]
 
     def pick(self, budget_ms: float, progress: Progress | None = None) -> Pick:
-        """The best-ranked network within a budget, of all candidates and the networks decoded at this budget.
+        """The best-ranked network within a budget, of candidates and newly decoded networks.
 
         Args:
             budget_ms: for the upper bound.
@@ -88,7 +88,7 @@ class Picker:
             BudgetTooSmall: no network meets the budget; the message names the smallest bound.
         """
         require_budget(budget_ms, 0.0, self._table.device)
-        # Below the smallest bound by ops nothing can be decoded; bounds by kernels may still be smaller.
+        # Nothing can be decoded below the smallest bound by ops; kernels may give less.
         nothing_to_decode = self._family.is_whole or budget_ms < self._decoder.smallest_ms
         ranked = self._known if nothing_to_decode else self._rank(budget_ms, progress or SilentProgress())
         ranked = self._by_kernels(ranked, budget_ms)

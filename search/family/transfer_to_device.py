@@ -1,7 +1,8 @@
 """The family of a device that was not in the search, from its table alone.
 
-The table gives the condition, the condition the alphas; nothing is trained. The first request builds
-the family under `devices/NAME/` and keeps the table beside the run's own. Later requests change neither.
+The table gives the condition, the condition the alphas; nothing is trained. The first request
+builds the family under `devices/NAME/` and keeps the table beside the run's own. Later requests
+change neither.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def ask_about_unseen(run: RunDirectory, device: str, client: LutClient, progress
 
     Raises:
         ServerAway, ServerRefused: from `LutClient`; the message names the run's own devices.
-        InvalidValue: the device's table has another space than the run, or another precision than fp32.
+        InvalidValue: the device's table is of another space than the run, or not of fp32.
         MissingPrice: the table lacks op keys.
         WrongUse, CorruptFile: the run is not finished, or damaged.
     """
@@ -63,7 +64,7 @@ def ask_about_unseen(run: RunDirectory, device: str, client: LutClient, progress
 
 
 def _newest_table(run: RunDirectory, device: str, client: LutClient) -> LatencyTable:
-    """The table of the run's space; without it any table, so that the error can name both spaces."""
+    """The table of the run's space, or any: the error then names both spaces."""
     try:
         return client.get_table(device, run.config.space)
     except NotFound as error:

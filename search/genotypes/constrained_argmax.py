@@ -1,9 +1,9 @@
 """The most probable valid choices, and the probability of each choice among the valid networks.
 
-In most spaces each slot chooses independently. `darts` keeps exactly two incoming edges of each node:
-the slots of a node form a group (`shared.spaces.Group`), and its other edges choose "none". The
-probability of a network is proportional to the product of softmax(alpha) over its choices. Within a
-group, a set of kept slots is drawn first, then the op of each.
+In most spaces each slot chooses independently. `darts` keeps exactly two incoming edges of each
+node: the slots of a node form a group (`shared.spaces.Group`), and its other edges choose "none".
+The probability of a network is proportional to the product of softmax(alpha) over its choices.
+Within a group, a set of kept slots is drawn first, then the op of each.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ NONE = "none"
 
 
 def best_choices(space: Space, scores: Tensor) -> Tensor:
-    """Columns (slots,) with the largest sum of scores (slots, primitives) that the space's groups allow.
+    """Columns (slots,) with the largest sum of scores (slots, primitives), given the groups.
 
-    The network need not connect input and output. Exact: the worth of an edge is its best score less
-    that of "none", and a group keeps the edges of largest worth.
+    The network need not connect input and output. Exact: the worth of an edge is its best score
+    less that of "none", and a group keeps the edges of largest worth.
     """
     columns = scores.argmax(dim=1)
     for group in space.groups:
@@ -40,7 +40,7 @@ def best_choices(space: Space, scores: Tensor) -> Tensor:
 
 
 def choice_probabilities(space: Space, alpha: Tensor) -> Tensor:
-    """Probability of each choice under softmax(alpha), given the groups; (slots, primitives), as the logits alpha.
+    """Probability of each choice (slots, primitives) under softmax(alpha), given the groups.
 
     Disconnected networks count.
     """

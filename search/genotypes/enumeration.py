@@ -77,7 +77,7 @@ def is_listable(space: Space) -> bool:
 
 
 def representative(space: Space, genotype: Genotype) -> Genotype:
-    """The same network for all that compute the same function; in large spaces the canonical form."""
+    """The same network for all of the same function; in large spaces the canonical form."""
     form = space.canonical(genotype)
     if not is_listable(space):
         return form

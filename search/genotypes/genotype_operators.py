@@ -46,7 +46,7 @@ class GenotypeOperators:
         return self._signatures[key]
 
     def cross(self, columns: Columns, other: Columns) -> tuple[Columns, Columns]:
-        """Uniform crossover: two networks that swap each unit of their parents with probability 1/2."""
+        """Uniform crossover: each unit is swapped with probability 1/2."""
         for _ in range(MOST_TRIES):
             first, second = columns.copy(), other.copy()
             for unit in self._units:

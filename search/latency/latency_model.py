@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def require_prices(table: LatencyTable) -> None:
-    """Raise MissingPrice if the table lacks op keys of its space, with all of them and the command to measure them."""
+    """Raise MissingPrice, with the command to measure, if the table lacks op keys of its space."""
     space = table.parsed_space
     missing = [str(key) for key in space.op_keys() if key not in table.price_index]
     if missing:
@@ -58,7 +58,7 @@ class LatencyModel:
 
     @cached_property
     def fixed_features(self) -> Floats:
-        """The features of every network besides its choices, (1 + prices,): the base, and priced fixed ops."""
+        """The features of all networks, (1 + prices,): the base, and priced fixed ops."""
         row = np.zeros(len(self._weights))
         row[0] = 1
         for key, count in fixed_priced_ops(self.space).items():
@@ -95,8 +95,8 @@ class LatencyModel:
     def upper_gradient(self, features: Floats, confidence: float) -> Floats:
         """Gradient of the upper bound at a network's features, (1 + prices,).
 
-        The bound is convex in the features and proportional to them. So gradient . features of any network
-        is at most its bound, with equality at the network of the gradient.
+        The bound is convex in the features and proportional to them. So gradient . features of any
+        network is at most its bound, with equality at the network of the gradient.
         """
         mean_ms, sd_ms = (float(value[0]) for value in self.mean_and_sd_of(features[None]))
         spread = self.table.relative_spread**2 * mean_ms * self._weights
@@ -105,14 +105,14 @@ class LatencyModel:
         )
 
     def expected_ms(self, probabilities: Floats) -> float:
-        """base + sum over slots and primitives of p x cost, for probabilities (slots, primitives). Dead slots count."""
+        """Base plus sum of probability (slots, primitives) times cost. Dead slots count."""
         choices_ms = self.choice_features @ self._weights
         return float(self.fixed_features @ self._weights + (probabilities * choices_ms).sum())
 
 
 @lru_cache(maxsize=1 << 15)
 def _live_choices(space: Space, genotype: Genotype) -> npt.NDArray[np.int64]:
-    """Flat (slots x primitives) indices of the live choices. Cached: many devices price the same networks."""
+    """Flat (slots x primitives) indices of the live choices, cached for all devices."""
     columns = [slot.primitives for slot in space.slots]
     width = len(columns[0])
     places = [slot * width + columns[slot].index(genotype.choices[slot]) for slot in space.live_slots(genotype)]

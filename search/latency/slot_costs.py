@@ -2,9 +2,9 @@
 
     E[cost] = fixed + sum over slots and primitives of p(slot, primitive) x cost(slot, primitive)
 
-FBNet (Wu et al., 2019, equation 9), ProxylessNAS (Cai, Zhu and Han, 2019, equations 5 and 6) and DCA-NAS
-(Dutta, Kanvar and Agarwal, 2023) use this sum. In NAS-Bench-201 it also charges ops that do not reach
-the output; `search.alphas.expected_cost` has the exact expectation.
+FBNet (Wu et al., 2019, equation 9), ProxylessNAS (Cai, Zhu and Han, 2019, equations 5 and 6) and
+DCA-NAS (Dutta, Kanvar and Agarwal, 2023) use this sum. In NAS-Bench-201 it also charges ops that do
+not reach the output; `search.alphas.expected_cost` has the exact expectation.
 """
 
 from __future__ import annotations
@@ -64,30 +64,22 @@ def latency_costs(table: LatencyTable) -> SlotCosts:
     return SlotCosts(choice_costs(space, table.price_ms), fixed_ms, lambda genotype: table.predict(genotype).mean_ms)
 
 
-def parameter_costs(table: LatencyTable) -> SlotCosts:
-    """Trainable parameters."""
-    space = table.parsed_space
-    return SlotCosts(choice_costs(space, parameter_count), _fixed(space, parameter_count), space.parameter_count)
+def space_costs(space: Space, cost: Callable[[OpKey], float], of_network: Callable[[Genotype], float]) -> SlotCosts:
+    """A cost that every op of a network has; also stem, reductions and head."""
+    priced = fixed_priced_ops(space)
+    fixed = float(sum(map(cost, space.fixed_ops())) + sum(cost(key) * n for key, n in priced.items()))
+    return SlotCosts(choice_costs(space, cost), fixed, of_network)
 
 
-def multiply_add_costs(table: LatencyTable) -> SlotCosts:
-    """Multiply-adds for one image, which the papers call FLOPs."""
-    space = table.parsed_space
-    return SlotCosts(choice_costs(space, multiply_adds), _fixed(space, multiply_adds), space.multiply_adds)
-
-
-RESOURCES: Mapping[str, Callable[[LatencyTable], SlotCosts]] = MappingProxyType(
-    {"latency": latency_costs, "parameters": parameter_costs, "flops": multiply_add_costs}
-)
+RESOURCES: Mapping[str, Callable[[LatencyTable], SlotCosts]] = MappingProxyType({
+    "latency": latency_costs,
+    "parameters": lambda t: space_costs(t.parsed_space, parameter_count, t.parsed_space.parameter_count),
+    "flops": lambda t: space_costs(t.parsed_space, multiply_adds, t.parsed_space.multiply_adds),
+})  # fmt: skip
+"""By name. The papers call multiply-adds FLOPs."""
 
 
 def choice_costs(space: Space, cost: Callable[[OpKey], float]) -> Tensor:
     """Cost of each choice, (slots, primitives), float64."""
     rows = [[sum(map(cost, space.slot_ops(i, name))) for name in s.primitives] for i, s in enumerate(space.slots)]
     return torch.tensor(rows, dtype=torch.float64)
-
-
-def _fixed(space: Space, cost: Callable[[OpKey], float]) -> float:
-    """Cost of stem, reductions, head, and priced ops that no slot chooses."""
-    priced = fixed_priced_ops(space)
-    return float(sum(map(cost, space.fixed_ops())) + sum(cost(key) * n for key, n in priced.items()))

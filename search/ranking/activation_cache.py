@@ -1,7 +1,7 @@
 """Paths through a supernet on a fixed batch; values that several paths share are computed once.
 
-A value follows from its step, the op chosen there, and the values that this op reads. In the first cell
-all 5,415 networks of NAS-Bench-201 together need 500 ops, not 30,000.
+A value follows from its step, the op chosen there, and the values that this op reads. In the first
+cell all 5,415 networks of NAS-Bench-201 together need 500 ops, not 30,000.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from search.supernet.wiring import join
 from shared.spaces.wiring import INPUT, Step
 
 MOST_BYTES = 256 << 20
@@ -21,7 +21,7 @@ MOST_BYTES = 256 << 20
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """The value of an op, and a note about its input (of an untrained network: how the input varies)."""
+    """The value of an op, and a note about its input, such as its entropy."""
 
     value: Tensor
     noticed: Tensor | None = None
@@ -64,17 +64,10 @@ class SharedPaths:
 
     def _compute(self, step: Step, inputs: Sequence[StepResult]) -> StepResult:
         values = [result.value for result in inputs]
-        if step.join is None:
-            return self._run(step, values[0])
-        if step.join == "concat":
-            return StepResult(torch.cat(values, dim=1))
-        total = values[0]
-        for other in values[1:]:
-            total = total + other
-        return StepResult(total)
+        return StepResult(join(values, step.join)) if step.join else self._run(step, values[0])
 
     def _keep(self, number: int, result: StepResult) -> None:
-        """Keep a result as the most recently used; drop the oldest results if there are too many bytes."""
+        """Keep a result as the most recently used; drop the oldest beyond the memory limit."""
         if number not in self._kept:
             self._kept[number] = result
             self._bytes += result.value.nbytes

@@ -1,16 +1,18 @@
-"""Expressivity of an untrained network (AZ-NAS: Lee and Ham, 2024): how evenly its features use their channels.
+"""Expressivity of an untrained network (AZ-NAS: Lee and Ham, 2024): the spread of its features.
 
-Features (images, channels, height, width) are points in the space of channels, a point for each pixel.
-With p the eigenvalues of their covariance, normalised to sum 1, their expressivity is the entropy
+Features (images, channels, height, width) are points in the space of channels, a point for each
+pixel. With p the eigenvalues of their covariance, normalised to sum 1, their expressivity is the
+entropy
 
     - sum over channels of p log p      (nats; log of the channels if all vary alike, 0 if only one varies)
 
-The expressivity of a network is the sum over the features that its fixed ops read, without the image:
-in NAS-Bench-201 the outputs of the stages. Cells that double, average or only pass on their input score
-low, the lower the more cells a stage has. Networks are therefore scored at their final depth.
+The expressivity of a network is the sum over the features that its fixed ops read, without the
+image: in NAS-Bench-201 the outputs of the stages. Cells that double, average or only pass on their
+input score low, the lower the more cells a stage has. Networks are therefore scored at their final
+depth.
 
-All networks of a space are paths of the same untrained supernet, so the same op in the same place has
-the same random weights.
+All networks of a space are paths of the same untrained supernet, so the same op in the same place
+has the same random weights.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from shared.spaces.wiring import INPUT, Step
 class UntrainedSupernet:
     """Random weights for every op of a space, and the entropy of the inputs of fixed ops.
 
-    Batch norms use the batch's statistics, as in a first training step. The seed is that of the weights.
+    Batch norms use the batch's statistics, as in a first training step. The seed is that of the
+    weights.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -45,7 +48,7 @@ class UntrainedSupernet:
 
 
 def entropy(features: Tensor) -> Tensor:
-    """Entropy of the spectrum of features (images, channels, height, width) in nats, a scalar; 0 for constants."""
+    """Entropy in nats of the spectrum of features (images, channels, height, width)."""
     points = features.movedim(1, -1).flatten(0, -2)
     centred = points - points.mean(dim=0)
     spectrum = torch.linalg.eigvalsh((centred.T @ centred).double()).clamp_min(0)

@@ -1,8 +1,9 @@
-"""Scores of candidates by supernet, expressivity and parameter count, kept in `scores.json`; their ranks.
+"""Scores of candidates (`scores.json`) by supernet, expressivity and parameters; their ranks.
 
-A score depends only on the network, the supernet's weights and the images. So each network is scored
-once per run directory, for the family, the random baseline and later picks. A batch of networks is
-scored in the order of choices: `search.ranking.activation_cache` then shares their values.
+A score depends only on the network, the supernet's weights and the images. So each network is
+scored once per run directory, for the family, the random baseline and later picks. A batch of
+networks is scored in the order of choices: `search.ranking.activation_cache` then shares their
+values.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -58,12 +59,13 @@ class Score:
 def rank_all(scores: Sequence[Score]) -> npt.NDArray[np.float64]:
     """Ranks (scores,); 1 is best, ties share their mean rank.
 
-    As in AZ-NAS (Lee and Ham, 2024), orders by likelihood, expressivity and parameter count are combined:
+    As in AZ-NAS (Lee and Ham, 2024), orders by likelihood, expressivity and parameter count are
+    combined:
 
         score = sum over the three of log(place / networks)       place 1 is the worst
 
-    Through the logarithm, a bad place in one order outweighs good places in the others. Each order alone,
-    and the plain mean, rank worse (docs/method.md has the figures).
+    Through the logarithm, a bad place in one order outweighs good places in the others. Each order
+    alone, and the plain mean, rank worse (docs/method.md has the figures).
     """
     if not scores:
         return np.zeros(0)
@@ -86,8 +88,8 @@ class ScoringSettings:
     """Images per score, and the depth of the untrained networks.
 
     Attributes:
-        untrained_depth: cells per stage of the untrained networks; None takes the supernet's. Give the
-            table's depth if the supernet has fewer cells.
+        untrained_depth: cells per stage of the untrained networks; None takes the supernet's.
+            A supernet of fewer cells than the table needs the table's depth here.
     """
 
     ranking_images: int = 512
@@ -109,7 +111,7 @@ class ScoringImages:
 
 
 def scoring_images(image_set: ImageSet, seed: int, resolution: int, settings: ScoringSettings) -> ScoringImages:
-    """Ranking images are new to weights and alphas; those of untrained networks come from the training images."""
+    """Ranking images that training never saw, and training images for untrained networks."""
     parts = splits(image_set, seed)
 
     def prepare(indices: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ class Judge:
     """Scores networks; several threads may call it at once.
 
     Args:
-        supernet: of trained weights; put into training mode: batch norms use statistics of the ranking images.
+        supernet: trained; put into training mode, for statistics of the ranking images.
         images: for the scores.
         untrained: supernet of random weights.
         untrained_space: its space.
@@ -174,7 +176,7 @@ class Scorer:
         space: of the networks.
         path: of the scores' file.
         fingerprint: of everything else that a score depends on (`fingerprint_of`).
-        make_judge: called for the first new network: a pick among known networks needs no weights or images.
+        make_judge: called for the first new network; known networks need no weights.
         workers: threads, each with its own network; scores do not depend on their number.
     """
 
@@ -184,7 +186,7 @@ class Scorer:
         self._space = space
         self._path = path
         self._fingerprint = fingerprint
-        self._make_judge = make_judge
+        self._make_judge = lru_cache(maxsize=1)(make_judge)
         self._workers = workers
         self._scores = self._load()
 
@@ -203,7 +205,7 @@ class Scorer:
         return [self._scores[form] for form in forms]
 
     def _score(self, genotypes: Sequence[Genotype], advance: Callable[[int], None]) -> None:
-        judge = self._judge
+        judge = self._make_judge()
         with single_threaded_workers(self._workers) as pool:
             scores = zip(genotypes, pool.map(judge.score, genotypes), strict=True)
             for count, (genotype, score) in enumerate(scores, start=1):
@@ -211,10 +213,6 @@ class Scorer:
                 advance(1)
                 if count % SAVE_EVERY == 0 or count == len(genotypes):
                     self._save()
-
-    @cached_property
-    def _judge(self) -> Judge:
-        return self._make_judge()
 
     def _load(self) -> dict[Genotype, Score]:
         """The scores of the same supernet; others are dropped."""
@@ -261,7 +259,7 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
 
 
 def fingerprint_of(space: Space, weights: Mapping[str, Tensor], identity: str) -> str:
-    """SHA-256 of the supernet's weights and of the text `identity` of everything else that scores depend on."""
+    """SHA-256 of all that scores depend on: the weights, and `identity` for the rest."""
     digest = hashlib.sha256(f"{space} {identity}".encode())
     for name, tensor in sorted(weights.items()):
         digest.update(name.encode())

@@ -56,7 +56,7 @@ DOMAINS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("weight_decay", lambda value: value >= 0, "0 or more"),
     ("momentum", lambda value: 0 <= value < 1, "from 0 to below 1"),
 )
-"""Domains of numbers by the end of their names, in all strategies. A strategy checks its other options itself."""
+"""Domains of numbers by the end of their names. A strategy checks its other options itself."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class NamedStrategy:
 
 
 def parse_strategy(text: str) -> NamedStrategy:
-    """Read NAME or NAME:option=value,... The text of the result is canonical: only options that differ from defaults.
+    """Read NAME or NAME:option=value,... The text of the result leaves out defaults.
 
     Raises:
         UnknownName: no strategy, or no option of it, has that name.
@@ -96,7 +96,7 @@ def parse_strategy(text: str) -> NamedStrategy:
 
 
 def split_strategies(text: str) -> list[str]:
-    """The strategies of a list between commas. A part with a = but no name is an option of the strategy before it."""
+    """Split a list at commas. A part with a = but no name is an option of the strategy before."""
     texts: list[str] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         is_option = "=" in part and ":" not in part

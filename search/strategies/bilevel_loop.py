@@ -1,7 +1,8 @@
 """The loop of the methods with alphas: numbered updates of alphas and weights, saved and resumed.
 
-An update must follow from its number alone (batches and noise come from `search.process.randomness`).
-An interrupted search then ends with the same bits as an uninterrupted search.
+An update must follow from its number alone (batches and noise come from
+`search.process.randomness`). An interrupted search then ends with the same bits as an uninterrupted
+search.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Learner:
         return cosine(self.settings.weight_lr, self.settings.last_weight_lr, step, self.bench.config.total_steps)
 
     def update_weights(self, loss: Tensor, learning_rate: float) -> float:
-        """Update the weights by the clipped gradient of the loss; a weight without gradient stays. Returns the loss."""
+        """Update the weights that have a gradient, clipped. Returns the loss."""
         for weight, gradient in zip(
             self.weights, torch.autograd.grad(loss, self.weights, allow_unused=True), strict=True
         ):
@@ -121,7 +122,7 @@ def cosine(first: float, last: float, step: int, count: int) -> float:
 
 
 def run_updates(bench: Bench, name: str, count: int, state: Mapping[str, Stateful], update: Update) -> None:
-    """Perform the updates 0 to `count` - 1, each once, over any number of starts. Uses the config's threads.
+    """Perform the updates 0 to `count` - 1, each once, over any number of starts.
 
     Args:
         bench: its folder keeps the checkpoint; each of several loops needs a `bench.part`.

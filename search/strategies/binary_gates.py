@@ -29,7 +29,7 @@ class SampledPaths:
 
 
 def sample_paths(alphas: Tensor, space: Space, random: torch.Generator) -> SampledPaths:
-    """Draw two paths of each slot from softmax(alpha) without replacement, and the active path among the two.
+    """Draw two paths of each slot from softmax(alpha), and the active path among them.
 
     The active paths connect input and output, unless none of `MOST_TRIES` draws does.
     """
@@ -50,13 +50,13 @@ def sample_paths(alphas: Tensor, space: Space, random: torch.Generator) -> Sampl
 
 
 def binary_gates(paths: SampledPaths) -> Tensor:
-    """1 for the active path, 0 for the others; the gradient is that of their probabilities (equation 4)."""
+    """1 for the active path, 0 for the others, with the gradient of equation 4."""
     return one_hot_with_gradient(paths.probabilities, paths.active)
 
 
 @torch.no_grad()
 def keep_unsampled_probabilities(alphas: Tensor, before: Tensor, sampled: Tensor) -> None:
-    """Shift the updated alphas of the sampled paths, so that the softmax of all other paths stays as before."""
+    """Shift the updated alphas of sampled paths: the softmax of all other paths stays."""
     masked = [values.masked_fill(~sampled, -torch.inf) for values in (alphas, before)]
     now, then = (torch.logsumexp(values, dim=1, keepdim=True) for values in masked)
     alphas -= torch.where(sampled, now - then, 0.0)

@@ -1,7 +1,7 @@
 """Networks for latency budgets, from methods that guarantee none.
 
-FBNet (Wu et al., 2019) and ProxylessNAS (Cai, Zhu and Han, 2019) weigh latency against accuracy by a
-constant and find it by trial. Here the trials are a binary search over a geometric series of
+FBNet (Wu et al., 2019) and ProxylessNAS (Cai, Zhu and Han, 2019) weigh latency against accuracy by
+a constant and find it by trial. Here the trials are a binary search over a geometric series of
 constants; each trial is a whole search. A search depends on its constant alone, so budgets share
 searches. Every search is counted.
 
@@ -31,7 +31,7 @@ class Attempt:
     Attributes:
         alphas: final logits (slots, primitives).
         genotype: derived by the method's own rule; None if that connects nothing.
-        upper_ms: bound of the derived network; 0 without a network, as such a search keeps too few ops.
+        upper_ms: bound of the derived network; 0 without one: the search kept too few ops.
     """
 
     alphas: Tensor
@@ -94,7 +94,7 @@ def trade_off_series(low: float, high: float, rounds: int) -> list[float]:
 
 
 def reach_budget(budget_ms: float, series: Sequence[float], search: Search) -> list[Attempt]:
-    """Search at the values that a binary search visits: less weight on latency while the budget is met.
+    """Binary search: less weight on latency while the budget is met.
 
     Args:
         budget_ms: for the bound of the derived network.
@@ -117,7 +117,7 @@ def reach_budget(budget_ms: float, series: Sequence[float], search: Search) -> l
 
 
 def best_attempt(budget_ms: float, tried: Sequence[Attempt]) -> Attempt:
-    """The slowest derived network that meets the budget, to use the latency that is granted; else the last."""
+    """The slowest derived network that meets the budget; else the last."""
     within = [attempt for attempt in tried if attempt.genotype is not None and attempt.upper_ms <= budget_ms]
     return max(within, key=lambda attempt: attempt.upper_ms, default=tried[-1])
 
@@ -129,7 +129,7 @@ def search_for_budgets(bench: Bench, series: Sequence[float], search: Search, sh
         bench: of the search.
         series: weights of the latency, rising.
         search: runs a whole search.
-        shared_updates: of the weights, done once for all searches; the other steps are each search's own.
+        shared_updates: of the weights, done once for all searches.
     """
     once = lru_cache(maxsize=None)(search)
     attempts = [best_attempt(budget_ms, reach_budget(budget_ms, series, once)) for budget_ms in bench.budgets_ms]

@@ -41,7 +41,7 @@ class Proposal:
     Attributes:
         genotype: connected.
         budget_ms: that the network was searched for; None if the strategy knows no budgets.
-        derived: by the method's own rule from its alphas; False if decoded under the budget or chosen by its bound.
+        derived: by the method's own rule; False if chosen or decoded by its bound.
     """
 
     genotype: Genotype
@@ -83,7 +83,7 @@ class Bench:
     """The working set of a search.
 
     Attributes:
-        config: seed, step counts, batch sizes, threads, resolution of the images, confidence of the bound.
+        config: seed, steps, batch sizes, threads, image resolution, confidence of the bound.
         table: of the device.
         images: of the config's data set.
         budgets_ms: rising; each at least the decoder's `smallest_ms`.
@@ -172,7 +172,7 @@ class Strategy(Protocol):
     """Whether it scores networks on a supernet trained by fairly sampled paths."""
 
     def search(self, bench: Bench) -> Outcome:
-        """Search. After an interruption, a call on the same folder goes on where the search stopped.
+        """Search. A call on the folder of an interrupted search continues it.
 
         Raises:
             SearchStopped: `bench.stopped()`; everything is saved.

@@ -34,7 +34,7 @@ from search.strategies.discretize import propose_strongest
 from shared.errors import InvalidValue
 
 EPSILON = 0.01
-"""The authors' value: small against the weights, large against the distance to the next kink of a ReLU."""
+"""The authors' value: small against the weights, large against ReLU kinks."""
 
 Loss = Callable[[], Tensor]
 
@@ -100,7 +100,7 @@ def unrolled_gradient(
     momentum: float,
     epsilon: float = EPSILON,
 ) -> tuple[Tensor, Tensor]:
-    """Validation loss at w' and its gradient with respect to alpha (equation 7). The weights keep their values.
+    """Validation loss at w' and its gradient with respect to alpha (equation 7).
 
     Args:
         train_loss, validation_loss: computed from the current weights and alphas.
@@ -128,7 +128,7 @@ def hessian_vector_product(
     vector: Sequence[Tensor],
     epsilon: float = EPSILON,
 ) -> Tensor:
-    """d^2 loss/(dalpha dw) times a vector in the space of the weights, by finite differences (equation 8)."""
+    """d^2 loss/(dalpha dw) times a vector of the weights' shapes (equation 8)."""
     norms = torch.stack([torch.linalg.vector_norm(part) for part in vector])
     scale = epsilon / float(torch.linalg.vector_norm(norms))
     slopes: list[Tensor] = []

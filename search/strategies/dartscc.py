@@ -1,8 +1,9 @@
 """The default strategy (Firsov, 2024; DARTS-CC): alphas from a hypernetwork, decoded under budgets.
 
 `search.training.training` has the updates; `search.family.family` turns alphas on a grid of
-trade-offs into a family. This strategy runs both in a run directory of its own. Candidates are always
-decoded from the alphas, even where `search` scores a small space whole, and no strategy scores more.
+trade-offs into a family. This strategy runs both in a run directory of its own. Candidates are
+always decoded from the alphas, even where `search` scores a small space whole, and no strategy
+scores more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""DCA-NAS (Dutta, Kanvar and Agarwal, 2023): a constraint on the device's resource, with a learned multiplier.
+"""DCA-NAS (Dutta, Kanvar and Agarwal, 2023): a resource constraint with a learned multiplier.
 
     min over alpha  L_val(w*(alpha), alpha)   subject to   k(alpha) <= K
 
@@ -16,8 +16,8 @@ optimisers, on a cheaper supernet (`search.strategies.slim_supernet`). A look-up
 costs a few whole searches; then each budget has one search. The latency of the derived network is
 not guaranteed.
 
-Only the paper's abstract and introduction were available when this was written; docs/method.md lists
-the decisions made without the rest.
+Only the paper's abstract and introduction were available when this was written; docs/method.md
+lists the decisions made without the rest.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Multiplier(nn.Module):
 
 
 def new_slim_supernet(settings: DcaNas, bench: Bench) -> Supernet | SlimSupernet:
-    """In training mode, first weights drawn from the seed; the common supernet if all three savings are off."""
+    """In training mode, drawn from the seed; the common supernet if all savings are off."""
     if not (settings.shares_sources or settings.derives_cells or settings.bottleneck > 1):
         return bench.new_supernet()
     with torch.random.fork_rng(devices=[]):

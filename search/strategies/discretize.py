@@ -1,8 +1,8 @@
-"""The network that DARTS and its relatives derive from alphas (Liu, Simonyan and Yang, 2019, section 2.4).
+"""The network that DARTS derives from alphas (Liu, Simonyan and Yang, 2019, section 2.4).
 
 Each edge takes its most probable op. A node with a fixed number of edges (`darts`) keeps the edges
-whose best op other than "none" is most probable. An edge of NAS-Bench-201 may choose "none" (Dong and
-Yang, 2020).
+whose best op other than "none" is most probable. An edge of NAS-Bench-201 may choose "none" (Dong
+and Yang, 2020).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shared.spaces import Genotype, Space
 
 
 def propose_strongest(bench: Bench, alphas: Tensor, training_images: int) -> Outcome:
-    """The outcome of a method without budgets: the strongest network, or a note why there is none."""
+    """The outcome of a method without budgets: the strongest network, or a note."""
     genotype = strongest(bench.space, alphas)
     if bench.space.is_connected(genotype):
         return Outcome((bench.propose(genotype),), training_images)
@@ -26,7 +26,7 @@ def propose_strongest(bench: Bench, alphas: Tensor, training_images: int) -> Out
 
 @torch.no_grad()
 def strongest(space: Space, alphas: Tensor) -> Genotype:
-    """The genotype of the largest softmax(alphas), logits (slots, primitives). It may not connect input and output."""
+    """The genotype of the largest alphas (slots, primitives). It may be disconnected."""
     strengths = torch.softmax(alphas, dim=1)
     columns = strengths.argmax(dim=1)
     for group in space.groups:

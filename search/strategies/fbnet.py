@@ -4,9 +4,9 @@
     LAT   = sum over layers l and blocks i of  m_l,i LAT(b_l,i)                                                 (9)
     loss  = CE(w, m) x scale x log(LAT)^beta                                                                    (2)
 
-(alpha is the paper's theta, the scale its alpha.) tau falls by a factor of exp(-0.045) in each of 90
-epochs. The first ten epochs train the weights alone, the others train weights on four fifths of the
-images and alphas on one fifth. At the end a network is sampled from softmax(alpha).
+(alpha is the paper's theta, the scale its alpha.) tau falls by a factor of exp(-0.045) in each of
+90 epochs. The first ten epochs train the weights alone, the others train weights on four fifths of
+the images and alphas on one fifth. At the end a network is sampled from softmax(alpha).
 
 Decided here, because the paper does not say more:
 
@@ -48,8 +48,8 @@ class FBNet(OptimizerSettings):
     """Options and the authors' settings.
 
     Attributes:
-        scale, beta_low, beta_high: of the loss. The search for beta runs between the two bounds; their
-            geometric mean is the authors' 0.6. Powers far above 20 leave the range of single precision.
+        scale, beta_low, beta_high: of the loss. beta is searched for between the bounds, whose
+            geometric mean is the authors' 0.6. Powers far above 20 overflow single precision.
         rounds: halvings of that range; each is a whole search.
         weight_updates: for each update of the alphas.
     """

@@ -1,4 +1,4 @@
-"""GDAS (Dong and Yang, 2019): one op per edge at a time, drawn by differentiable Gumbel-max sampling.
+"""GDAS (Dong and Yang, 2019): a single op per edge, drawn by differentiable Gumbel-max sampling.
 
     h      = one_hot(argmax(h~)),   h~ = softmax((log softmax(alpha) + o) / tau),   o standard Gumbel   (3), (4)
     node   = sum over edges of  sum over ops of  h_op x op(input) = sum over edges of  drawn(input)          (5)
@@ -9,7 +9,7 @@ updated on training images and alpha on validation images, alternately, with a b
 Optimisers and settings are the authors'. GDAS knows neither latency nor budget: the network is read
 off the final alphas.
 
-In NAS-Bench-201 a draw that does not connect input and output is repeated: it could train a bias only.
+In NAS-Bench-201 a draw that does not connect input and output is repeated.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class GdasUpdates(Learner):
 
 
 def hard_gates(alphas: Tensor, space: Space, tau: float, random: torch.Generator) -> tuple[Tensor, list[int]]:
-    """Gates h (slots, primitives) with the gradient of h~ (equations 3 and 4), and the drawn column of each slot.
+    """Gates h (slots, primitives) with the gradient of h~ (equations 3 and 4), and drawn columns.
 
     Args:
         alphas: logits (slots, primitives).

@@ -1,8 +1,9 @@
 """DCA-NAS' look-up graph: from the budget of a device to the search-time budget that ends there.
 
-During a search the resource is an expectation over soft alphas; afterwards it is that of one derived
-network. The two differ. A few whole searches over the range of search-time budgets therefore give
-points of the graph. It never falls (isotonic regression) and is linear between points.
+During a search the resource is an expectation over soft alphas; afterwards it is that of one
+derived network. The two differ. A few whole searches over the range of search-time budgets
+therefore give points of the graph. It never falls (isotonic regression) and is linear between
+points.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class LookUpGraph:
         return np.asarray(isotonic_regression(self.derived_ms).x)
 
     def search_time_budget(self, budget_ms: float) -> float:
-        """The largest search-time budget whose network should meet a device's budget; clamped to the graph's ends."""
+        """The largest search-time budget whose network should meet a device's budget, clamped."""
         rising_ms = self.rising_ms
         last = int(np.searchsorted(rising_ms, budget_ms, side="right")) - 1
         if last < 0:

@@ -1,8 +1,8 @@
-"""NSGA-II (Deb, Pratap, Agarwal and Meyarivan, 2002) on latency bound and rank, by pymoo (Blank and Deb, 2020).
+"""NSGA-II (Deb et al., 2002) on latency bound and rank, by pymoo (Blank and Deb, 2020).
 
 Networks are strings of choices. Crossover and mutation keep slots and groups of slots (a node of
-`darts`) whole, so every offspring is a network of the space. An offspring that does not connect input
-and output is drawn again. No network is scored twice.
+`darts`) whole, so every offspring is a network of the space. An offspring that does not connect
+input and output is drawn again. No network is scored twice.
 
 A rank depends on all scored networks. Parents are therefore ranked again after each generation:
 otherwise networks ranked among few would look better than their offspring.
@@ -89,7 +89,7 @@ def evolve(
         LutnasError: pymoo is not installed.
     """
     require_pymoo()
-    from search.strategies.pymoo_evolution import make_algorithm  # only here: pymoo is slow to import
+    from search.strategies.pymoo_evolution import make_algorithm  # pymoo is slow
 
     operators = GenotypeOperators(space, np.random.default_rng(seed))
     algorithm = make_algorithm(operators, np.array([operators.columns(genotype) for genotype in first]), seed)

@@ -1,8 +1,8 @@
-"""The one-shot supernet, trained by fairly sampled paths (FairNAS: Chu et al., 2021), and networks scored on it.
+"""The one-shot supernet, trained by fairly sampled paths (FairNAS: Chu et al., 2021).
 
 `random` and `nsga2` score with it. `search.compare.comparison` compares all strategies by a second
-supernet of other weights and splits. Training is the warm-up of the default strategy, as long as its
-whole search.
+supernet of other weights and splits. Training is the warm-up of the default strategy, as long as
+its whole search.
 """
 
 from __future__ import annotations
@@ -65,6 +65,6 @@ def stopping(bench: Bench, advance: Callable[[int], None]) -> Callable[[int], No
 
 
 def make_outcome(bench: Bench, run: RunDirectory, ranked: Sequence[Member], most: int) -> Outcome:
-    """The outcome of ranked networks: proposals of at most `most` of them (`search.family.pareto`)."""
+    """The outcome of ranked networks: at most `most` proposals."""
     chosen = [bench.propose(member.genotype, derived=False) for member in select_members(ranked, most)]
     return Outcome(tuple(chosen), run.config.total_steps * bench.batch_size, len(ranked))

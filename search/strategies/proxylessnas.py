@@ -20,17 +20,18 @@ REINFORCE (Williams, 1992):
 
     grad J = 1/M sum over networks of  (R - baseline) grad log p(network),   R = ACC x (latency / T)^w
 
-R is MnasNet's reward (Tan et al., 2019), the baseline a running mean of earlier rewards, T the budget.
+R is MnasNet's reward (Tan et al., 2019), the baseline a running mean of earlier rewards, T the
+budget.
 
 Decided here, because the paper does not say more:
 
 * E[latency] is divided by the latency of the slowest choices: lambda_2 then means the same on every
-  device. A trial over lambda_2 reaches the budget (`search.strategies.budgets`). The reward needs one
-  search per budget and does not guarantee that the network meets it.
-* A slot of a group (`darts`) may also take "none", which costs nothing to compute. The two paths are
-  sampled from its other ops, and the active paths always form a network.
+  device. A trial over lambda_2 reaches the budget (`search.strategies.budgets`). The reward needs
+  one search per budget and does not guarantee that the network meets it.
+* A slot of a group (`darts`) may also take "none", which costs nothing to compute. The two paths
+  are sampled from its other ops, and the active paths always form a network.
 * Weight gradients are clipped as in DARTS.
-* A network that does not connect input and output gets reward 0; gates are drawn until they connect.
+* A disconnected network gets reward 0; gates are drawn until they connect.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class ProxylessNAS(OptimizerSettings):
         run_updates(bench.part("warm-up"), "proxylessnas, warm-up", warm_up, common.state, common.warm_up)
 
         def attempt(name: str, alpha_step: AlphaStep, value: float) -> Attempt:
-            """A whole search after the warm-up; its network takes the most probable path of each slot."""
+            """A search after the warm-up, for the most probable path of each slot."""
             updates = ProxylessUpdates(self, bench)
             copy_state(common.state, updates.state)
 
@@ -132,7 +133,7 @@ def warm_up_updates(bench: Bench) -> int:
 
 
 class ProxylessUpdates(Learner):
-    """Updates of a ProxylessNAS search; their numbers count from the first update of the weights."""
+    """Updates of a ProxylessNAS search, numbered from the first update of the weights."""
 
     settings: ProxylessNAS
 
@@ -212,7 +213,7 @@ def reward(updates: ProxylessUpdates, genotype: Genotype, images: Tensor, labels
 
 
 class Baseline(nn.Module):
-    """A running mean of earlier rewards. It does not depend on the current draw; the first is its own baseline."""
+    """A running mean of earlier rewards; the first is its own baseline."""
 
     value: Tensor
 

@@ -47,7 +47,7 @@ class _SameFunction(ElementwiseDuplicateElimination):  # type: ignore[misc]
 
 
 def make_algorithm(operators: GenotypeOperators, first: npt.NDArray[np.int64], seed: int) -> NSGA2:
-    """The algorithm, ready for `ask`, with a first population (networks, slots). `seed` is of pymoo's own draws."""
+    """The algorithm, ready for `ask`, with a first population (networks, slots)."""
     algorithm = NSGA2(
         pop_size=len(first),
         sampling=first,

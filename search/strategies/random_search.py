@@ -1,4 +1,4 @@
-"""Random search (Li and Talwalkar, 2020): networks drawn uniformly under each of a series of budgets.
+"""Random search (Li and Talwalkar, 2020): networks drawn uniformly under a series of budgets.
 
 A one-shot supernet scores them; their front is selected as in the default strategy. A method that
 does not beat random search has found nothing.

@@ -1,10 +1,11 @@
-"""The supernet of DCA-NAS (Dutta, Kanvar and Agarwal, 2023): less computation and memory in three ways.
+"""The supernet of DCA-NAS (Dutta, Kanvar and Agarwal, 2023), cheaper in three ways.
 
-* `shares_sources`: ops of a primitive that read the same node of a cell share their weights. Each is
-  computed once for the node and weighted for every edge that leaves it.
-* `derives_cells`: only the first cell of a kind has weights; the others, of the same shapes, use them.
-* `bottleneck`: candidates work on a share of the channels. 1 x 1 convolutions join the narrow part of
-  the network to the rest.
+* `shares_sources`: ops of a primitive that read the same node of a cell share their weights. Each
+  is computed once for the node and weighted for every edge that leaves it.
+* `derives_cells`: only the first cell of a kind has weights; the others, of the same shapes, use
+  them.
+* `bottleneck`: candidates work on a share of the channels. 1 x 1 convolutions join the narrow part
+  of the network to the rest.
 
 It runs gates only. Networks do not inherit its weights: another supernet judges them.
 """
@@ -103,7 +104,9 @@ class SlimSupernet(nn.Module):
     def _once(
         self, known: dict[tuple[str, str], Tensor], modules: nn.ModuleDict, name: str, step: Step, x: Tensor
     ) -> Tensor:
-        """The output of a module for a step's input, computed once for all steps; the input itself without a module."""
+        """The output of a module for a step's input, computed once; the input if there is no
+        module.
+        """
         if name not in modules:
             return x
         place = step.inputs[0], name

@@ -1,4 +1,4 @@
-"""The networks of a space in torch: primitives, a single network, and the supernet of shared weights."""
+"""The networks of a space in torch: primitives, network, and supernet."""
 
 from search.supernet.batch_norm import BatchNorm, recompute_statistics
 from search.supernet.network import Network

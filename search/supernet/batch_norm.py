@@ -17,7 +17,7 @@ EPSILON = 1e-5
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` that counts no batches. `momentum`: share of a new batch in the statistics; 0 keeps them."""
+    """`nn.BatchNorm2d` that counts no batches. Momentum 0 keeps the running statistics."""
 
     def __init__(self, channels: int, momentum: float = 0.1) -> None:
         super().__init__(channels, eps=EPSILON, momentum=momentum)
@@ -32,7 +32,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 @torch.no_grad()
 def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the running statistics of every batch norm to the mean over these batches. The mode stays as it is.
+    """Set the running statistics of every batch norm to the mean over these batches.
 
     Raises:
         ValueError: there is no batch.

@@ -1,8 +1,8 @@
 """Slicing and concatenation whose gradients stay in channels-last.
 
-torch's gradient of a slice has the default layout; gradients of a concatenation are views with gaps.
-Earlier layers of a channels-last network then work on two layouts at once: the gradient of a ReLU
-takes six times as long, that of a batch norm nine times.
+torch's gradient of a slice has the default layout; gradients of a concatenation are views with
+gaps. Earlier layers of a channels-last network then work on two layouts at once: the gradient of a
+ReLU takes six times as long, that of a batch norm nine times.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def every_second(x: Tensor, first: int = 0) -> Tensor:
 
 
 def with_zeros_between(x: Tensor, shape: torch.Size, first: int = 0) -> Tensor:
-    """Inverse of `every_second`: features of a shape (N, C, H, W) with x in its places and zeros elsewhere."""
+    """Inverse of `every_second`: x with zeros between, of a shape (N, C, H, W)."""
     return _Scatter.apply(x, shape, first)  # type: ignore[no-any-return, no-untyped-call]
 
 

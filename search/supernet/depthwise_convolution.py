@@ -1,11 +1,11 @@
 """Depthwise convolution with fast bfloat16 gradients on a CPU.
 
-oneDNN has fast gradients for 3x3 depthwise convolutions of stride 1 without dilation only. In bfloat16,
-48 images of 16 channels and 28 x 28 pixels take 0.2 ms forwards and 7 to 13 ms backwards through a 5x5
-or dilated convolution; 32 images of 32 channels and 32 x 32 pixels take 10 ms through a 3x3 of stride 2.
-Here fast operations give the same numbers, up to the order of summation:
+oneDNN has fast gradients for 3x3 depthwise convolutions of stride 1 without dilation only. In
+bfloat16, 48 images of 16 channels and 28 x 28 pixels take 0.2 ms forwards and 7 to 13 ms backwards
+through a 5x5 or dilated convolution; 32 images of 32 channels and 32 x 32 pixels take 10 ms through
+a 3x3 of stride 2. Here fast operations give the same numbers, up to the order of summation:
 
-    input gradient     a convolution with the rotated kernel; with a stride, zeros between the pixels
+    input gradient     a convolution with the rotated kernel; a stride puts zeros between pixels
     5x5                its weight gradient is assembled from four overlapping 3x3 windows
     dilation 2         a dense convolution on each of the four grids of every second pixel
     and stride 2       only the first of these grids is read
@@ -30,7 +30,7 @@ WINDOW = 3
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """`nn.Conv2d` with a group per channel, "same" padding, an odd kernel and no bias; equal parameters and numbers."""
+    """Equal to `nn.Conv2d` with a group per channel, "same" padding and no bias."""
 
     def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         padding = dilation * (kernel - 1) // 2
@@ -47,7 +47,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def convolve_depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """Output (N, C, H', W') for an input (N, C, H, W) and kernels (C, 1, K, K); its gradient has no gradient itself."""
+    """Output (N, C, H', W') for x (N, C, H, W) and kernels (C, 1, K, K). No second gradient."""
     if stride == dilation == 2:
         x, stride, dilation = every_second(x), 1, 1
     return _Depthwise.apply(x, weight, stride, dilation)  # type: ignore[no-any-return, no-untyped-call]

@@ -1,4 +1,4 @@
-"""One short torch module per primitive; names and shapes of tensors are those of `shared.spaces.primitives`."""
+"""A torch module per primitive; tensors are named as in `shared.spaces.primitives`."""
 
 from __future__ import annotations
 
@@ -58,30 +58,17 @@ class Zeros(nn.Module):
         return torch.zeros_like(x)
 
 
-class AveragePool(nn.Module):
-    """3x3 average that counts no padding."""
-
-    def __init__(self, key: OpKey) -> None:
+class Pool3x3(nn.Module):
+    def __init__(self, pool: Callable[..., Tensor], key: OpKey) -> None:
         super().__init__()
-        self.stride = key.stride
+        self.pool, self.stride = pool, key.stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
-
-
-class MaxPool(nn.Module):
-    """3x3 maximum."""
-
-    def __init__(self, key: OpKey) -> None:
-        super().__init__()
-        self.stride = key.stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(x, 3, self.stride, 1)
+        return self.pool(x, 3, self.stride, 1)
 
 
 class FactorizedReduction(nn.Module):
-    """DARTS' skip where the shape changes: two 1x1 convolutions of stride 2, a pixel apart, half the channels each."""
+    """DARTS' skip where the shape changes: two 1x1 convolutions of stride 2, a pixel apart."""
 
     def __init__(self, key: OpKey) -> None:
         super().__init__()
@@ -110,7 +97,7 @@ class SeparableStep(nn.Module):
 
 
 class InvertedResidualBlock(nn.Module):
-    """FBNet's block. Channels of grouped convolutions are shuffled (Zhang et al., 2018) after the first."""
+    """FBNet's block, with a channel shuffle (Zhang et al., 2018) if it has groups."""
 
     def __init__(self, block: InvertedResidual, key: OpKey) -> None:
         super().__init__()
@@ -131,7 +118,7 @@ class InvertedResidualBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """NAS-Bench-201's reduction: two 3x3 convolutions beside an average pooling with a 1x1 convolution."""
+    """NAS-Bench-201's reduction: two 3x3 convolutions beside pooling with a 1x1 convolution."""
 
     def __init__(self, key: OpKey) -> None:
         super().__init__()
@@ -199,8 +186,8 @@ OPS: Mapping[str, Build] = MappingProxyType(
         "skip_connect": lambda key: nn.Identity() if key.keeps_shape else FactorizedReduction(key),
         "nor_conv_1x1": relu_conv_bn(1),
         "nor_conv_3x3": relu_conv_bn(3),
-        "avg_pool_3x3": AveragePool,
-        "max_pool_3x3": MaxPool,
+        "avg_pool_3x3": partial(Pool3x3, partial(F.avg_pool2d, count_include_pad=False)),
+        "max_pool_3x3": partial(Pool3x3, F.max_pool2d),
         "sep_conv_3x3": separable(3, repeats=2),
         "sep_conv_5x5": separable(5, repeats=2),
         "dil_conv_3x3": separable(3, repeats=1, dilation=2),

@@ -1,13 +1,13 @@
-"""All networks of a space at once: every candidate of each slot in each cell, weights shared between networks.
+"""All networks of a space at once: every candidate of each slot, with shared weights.
 
-A forward pass takes a choice. A genotype runs its live ops only (a path). Gates run and weight every
-op of every edge, or named ops of each edge.
+A forward pass takes a choice. A genotype runs its live ops only (a path). Gates run and weight
+every op of every edge, or named ops of each edge.
 
 The convolutions of the cells begin near the identity. A skip or a pool keeps its channels, so later
 ops must find the same features in the same channels whichever op came before. From ordinary random
-weights, paths undo one another's progress. After 300 updates on 8 x 8 digits (16 channels, one cell per
-stage, 64 images per update) fairly sampled paths classify 35 % of the training images; from near the
-identity they classify 88 % (one seed).
+weights, paths undo one another's progress. After 300 updates on 8 x 8 digits (16 channels, one cell
+per stage, 64 images per update) fairly sampled paths classify 35 % of the training images; from
+near the identity they classify 88 % (one seed).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ INITIAL_NOISE = 0.1
 
 
 class Supernet(nn.Module):
-    """The supernet of a space. Its batch norms keep no running statistics (see `search.supernet.batch_norm`).
+    """The supernet of a space. Its batch norms keep no running statistics. columns: with gates, the
+    primitives of each slot to run; the others count as gate 0 without a
 
     Args:
         space: of the networks.
@@ -69,8 +70,9 @@ class Supernet(nn.Module):
             x: images (batch, image channels, side, side); any side that the space's reductions divide.
             choice: a connected genotype, or gates (slots, primitives) that may carry a gradient.
             columns: with gates, the primitives of each slot to run; the others count as gate 0 without a
-                gradient. None runs all.
-            auxiliary_skip: weight of the input in each slot's value where the shape stays (DARTS-: Chu et al., 2021).
+            columns: with gates, the primitives of each slot to run; the others count as gate 0
+                without a gradient. None runs all.
+            auxiliary_skip: weight of the input in each slot's value where the shape stays.
 
         Raises:
             InvalidValue: the choice is not a connected genotype, or the gates have another shape.
@@ -87,7 +89,8 @@ class Supernet(nn.Module):
     def straight_through(self, x: Tensor, gates: Tensor, auxiliary_skip: float = 0.0) -> Tensor:
         """`forward` for one-hot gates: logits (batch, classes).
 
-        Only the chosen ops run backwards (`search.supernet.straight_through`) and get weight gradients.
+        Only the chosen ops run backwards (`search.supernet.straight_through`) and get weight
+        gradients.
 
         Args:
             x, auxiliary_skip: see `forward`.
@@ -109,7 +112,7 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def derive(self, genotype: Genotype) -> Network:
-        """A separate network with copies of the shared weights, in evaluation mode; its batch norms update again."""
+        """A network with copies of the shared weights, in evaluation mode."""
         network = Network(self.space, genotype)
         own = self.state_dict()
         tensors = {
@@ -175,6 +178,6 @@ def begin_near_identity(candidates: nn.Module) -> None:
             identity = nn.init.dirac_(torch.empty_like(module.weight), groups=module.groups)
             module.weight.copy_(identity + INITIAL_NOISE * noise)
     for module in candidates.modules():
-        if isinstance(module, FactorizedReduction):  # its second convolution writes the second half of the channels
+        if isinstance(module, FactorizedReduction):  # its second half of the channels
             half = module.conv_2.out_channels
             module.conv_2.weight.copy_(module.conv_2.weight.roll(half, dims=1))

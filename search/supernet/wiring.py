@@ -1,18 +1,16 @@
-"""A space's wiring, executed in torch: the same description from which `shared.graphs` writes ONNX."""
+"""Execute a space's wiring in torch; `shared.graphs` writes ONNX from the same description."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from operator import add
 
 from torch import Tensor, nn
 
 from search.supernet.channels_last import concatenate
 from shared.spaces.wiring import INPUT, Step
-
-
-class Branch(nn.Module):
-    """A node in the tree of modules; its name is part of the tensors' names."""
 
 
 def plant(root: nn.Module, modules: Iterable[tuple[str, nn.Module]]) -> None:
@@ -22,7 +20,7 @@ def plant(root: nn.Module, modules: Iterable[tuple[str, nn.Module]]) -> None:
         branch = root
         for part in path:
             if part not in dict(branch.named_children()):
-                branch.add_module(part, Branch())
+                branch.add_module(part, nn.Module())
             branch = branch.get_submodule(part)
         branch.add_module(leaf, module)
 
@@ -39,17 +37,14 @@ def execute(steps: Sequence[Step], image: Tensor, run: Callable[[Step, Tensor], 
     values = {INPUT: image}
     for step in steps:
         inputs = [values[name] for name in step.inputs]
-        if step.join is None:
-            result = run(step, inputs[0])
-        elif step.join == "concat":
-            result = concatenate(inputs)
-        else:
-            result = inputs[0]
-            for other in inputs[1:]:
-                result = result + other
-        values[step.name] = result
+        values[step.name] = join(inputs, step.join) if step.join else run(step, inputs[0])
         for name in step.inputs:
             readers[name] -= 1
             if not readers[name]:
                 values.pop(name, None)
-    return result
+    return values[steps[-1].name]
+
+
+def join(values: Sequence[Tensor], how: str) -> Tensor:
+    """Concatenate values along the channels ("concat"), or add them."""
+    return concatenate(values) if how == "concat" else reduce(add, values)

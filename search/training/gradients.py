@@ -22,8 +22,8 @@ def set_mean_gradients(
 ) -> float:
     """Average into `.grad`, in a fixed order, and clip. A parameter that no batch used gets None.
 
-    The given gradients hold the sums afterwards. Average and clipping are a single multiplication, as a
-    step takes only a few dozen milliseconds.
+    The given gradients hold the sums afterwards. Average and clipping are a single multiplication,
+    as a step takes only a few dozen milliseconds.
 
     Args:
         parameters: to set.

@@ -29,7 +29,9 @@ def choose_precision(
     cpuinfo: Path = Path("/proc/cpuinfo"),
     clock: Callable[[], float] = time.perf_counter,
 ) -> str:
-    """ "bf16" if the CPU has instructions for it and a few training steps are clearly faster, else "fp32"."""
+    """ "bf16" if the CPU has instructions for it and training steps are clearly faster, else
+    "fp32".
+    """
     if not has_bf16(cpuinfo):
         return "fp32"
     supernet, sampler = Supernet(space).train(), FairSampler(space, 0)

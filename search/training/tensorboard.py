@@ -47,7 +47,7 @@ class TensorBoardLog:
         self._writer = _summary_writer(run / FOLDER, step)
 
     def metrics(self, values: Mapping[str, Any]) -> None:
-        """Write an entry of the run's metrics with its step; metrics without a curve are skipped."""
+        """Write an entry of the run's metrics; those without a curve are skipped."""
         for name, tag in SCALARS.items():
             if name in values:
                 self._writer.add_scalar(tag, values[name], values["step"])

@@ -6,10 +6,10 @@
               L(w, gates) + kappa Latency(alpha(c)) + lambda Parameters(alpha(c))
               with straight-through Gumbel-Softmax gates and every op of every edge evaluated
 
-A step averages the gradients of `paths_per_step` paths, each with its own batch and one torch thread.
-`threads` of them run side by side: two small networks keep two cores busy, a network split over two
-cores does not. A step follows from the seed and its number alone. No number depends on the threads,
-the clock, or interruptions.
+A step averages the gradients of `paths_per_step` paths, each with its own batch and one torch
+thread. `threads` of them run side by side: two small networks keep two cores busy, a network split
+over two cores does not. A step follows from the seed and its number alone. No number depends on the
+threads, the clock, or interruptions.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Trainer:
             fused=True,
         )
         if config.weight_momentum:
-            for parameter in self.parameters:  # torch requires all or none; some ops have no path yet
+            for parameter in self.parameters:  # torch needs all; some ops have no path yet
                 self.weight_optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self.alpha_optimizer = torch.optim.Adam(self.arch_parameters, lr=config.alpha_lr, fused=True)
         self.objectives = [make_objective(table) for table in run.tables]
@@ -167,7 +167,7 @@ class Trainer:
         return loss, accuracy
 
     def _path(self, number: int) -> Genotype:
-        """Path `number` of the whole run. After the warm-up, a share `exploration` of them is sampled without alpha."""
+        """Path `number` of the run. After the warm-up a share `exploration` ignores alpha."""
         warm = self.config.warmup_steps * self.config.paths_per_step
         if number < warm:
             return self.fixed_paths.path(number)
@@ -227,7 +227,7 @@ class Trainer:
         gradients: Sequence[Sequence[Tensor | None]],
         loss: float,
     ) -> None:
-        """Average in a fixed order, check, clip, update. Weights of ops without a path stay as they are."""
+        """Average in a fixed order, check, clip, update. Ops without a path keep their weights."""
         norm = set_mean_gradients(parameters, gradients, self.config.gradient_clip, self.ranks)
         if not (math.isfinite(norm) and math.isfinite(loss)):
             raise LutnasError(
@@ -246,7 +246,7 @@ class Trainer:
         return float(config.temperature_start * (config.temperature_end / config.temperature_start) ** done)
 
     def _auxiliary_skip(self) -> float:
-        """Weight of the skip beside every op (DARTS-: Chu et al., 2021), linear to 0 over all steps."""
+        """Weight of the skip beside every op (DARTS-: Chu et al., 2021), falling to 0."""
         return self.config.auxiliary_skip * (1 - self.step / self.config.total_steps)
 
     def _autocast(self) -> AbstractContextManager[None]:
