@@ -31,7 +31,7 @@ def test_tau_is_1_where_the_search_was_right_for_each_seed_and_minus_1_where_it_
     rising = [RetrainedMember(member(i), (80.0 + i, 70.0 + 2 * i)) for i in range(5)]
     found = diagnose(rising, "trained for 1 epoch").agreement
     expected = {"rank": 1.0, "nll": 1.0, "parameters": 1.0, "expressivity": -1.0, "accuracy": 0.0}
-    assert {name: one.mean for name, one in found.items()} == pytest.approx(expected)
+    assert {name: figure.mean for name, figure in found.items()} == pytest.approx(expected)
 
 
 def test_tau_between_two_seeds_says_what_a_perfect_rank_could_reach():

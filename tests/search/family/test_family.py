@@ -46,7 +46,7 @@ def test_fastest_network_belongs_to_the_family_and_to_the_baseline(family, readi
     assert family.random[0].genotype == space.fastest()
 
 
-def test_what_no_candidate_beats_in_latency_and_rank_belongs_to_the_family(family):
+def test_every_candidate_on_the_front_belongs_to_the_family(family):
     unbeaten = {
         candidate.genotype
         for candidate in family.candidates
@@ -63,15 +63,15 @@ def test_baseline_has_as_many_evaluations_and_is_chosen_in_the_same_way(family):
     assert list(family.random) == select_members(family.random_candidates, family.settings.members)
 
 
-def test_members_carry_what_table_and_space_say_of_them(family, reading):
+def test_members_have_latency_and_size_of_table_and_space(family, reading):
     table = reading.table
-    for one in (*family.members, *family.random):
-        genotype = one.genotype
+    for member in (*family.members, *family.random):
+        genotype = member.genotype
         prediction = table.predict(genotype)
-        assert one.predicted_ms == pytest.approx(prediction.mean_ms)
-        assert one.upper_ms == pytest.approx(prediction.upper_ms(reading.config.confidence))
-        assert one.parameters == table.parsed_space.parameter_count(genotype)
-        assert one.multiply_adds == table.parsed_space.multiply_adds(genotype)
+        assert member.predicted_ms == pytest.approx(prediction.mean_ms)
+        assert member.upper_ms == pytest.approx(prediction.upper_ms(reading.config.confidence))
+        assert member.parameters == table.parsed_space.parameter_count(genotype)
+        assert member.multiply_adds == table.parsed_space.multiply_adds(genotype)
 
 
 def test_file_of_the_family_names_table_budgets_and_kind_of_accuracy(family, reading):
@@ -83,7 +83,7 @@ def test_file_of_the_family_names_table_budgets_and_kind_of_accuracy(family, rea
         written["members"][0]
     )
     assert len(written["trade_offs"]) == 9
-    assert all(one["expected_ms"] > reading.table.base_ms for one in written["trade_offs"])
+    assert all(trade_off["expected_ms"] > reading.table.base_ms for trade_off in written["trade_offs"])
 
 
 def test_building_again_gives_the_same_family(run):
@@ -145,7 +145,7 @@ def test_a_wide_gap_in_latency_gets_the_best_ranked_candidate_in_its_middle_even
 
 @pytest.mark.parametrize("seed", range(50, 60))
 def test_closing_one_gap_opens_no_other(seed):
-    """With seed 56 the member that left for the one that joined had stood alone, again and again."""
+    """With seed 56 a leaving member once opened the next gap, again and again."""
     drawn = np.random.default_rng(seed)
     latencies = np.sort(np.geomspace(1, drawn.uniform(2, 6), 120) * drawn.uniform(0.97, 1.03, 120))
     errors = -np.log(latencies) * drawn.uniform(1, 3) + drawn.normal(0, drawn.uniform(0.05, 0.8), 120)
@@ -156,7 +156,7 @@ def test_closing_one_gap_opens_no_other(seed):
     assert gaps.max() <= WIDEST_GAP * gaps.sum()
 
 
-def test_network_with_the_smallest_bound_is_a_member_even_if_another_one_is_predicted_to_be_faster():
+def test_network_with_the_smallest_bound_is_a_member_even_if_another_is_predicted_faster():
     bold, sure = dataclasses.replace(member(1.0, 3.0, "bold"), predicted_ms=0.8), member(0.95, 5.0, "sure")
     slow = member(2.0, 1.0, "slow")
     assert find_front([bold, sure, slow]) == [bold, slow]
@@ -192,14 +192,14 @@ def test_fastest_network_leads_the_pool_once(space):
     assert led_by([space.fastest()], [other, space.fastest()]) == [space.fastest(), other]
 
 
-def test_pick_meets_the_budget_and_is_the_best_ranked_of_those_that_do(reading, family):
+def test_pick_is_the_best_ranked_network_within_the_budget(reading, family):
     budget_ms = family.members[len(family.members) // 2].upper_ms
     pick = Picker(reading).pick(budget_ms)
     assert pick.best.upper_ms <= budget_ms
-    assert all(one.upper_ms <= budget_ms for one in pick.runners_up)
-    ranks = [pick.best.rank, *(one.rank for one in pick.runners_up)]
+    assert all(member.upper_ms <= budget_ms for member in pick.runners_up)
+    ranks = [pick.best.rank, *(member.rank for member in pick.runners_up)]
     assert ranks == sorted(ranks)
-    names = [pick.best.genotype, *(one.genotype for one in pick.runners_up)]
+    names = [pick.best.genotype, *(member.genotype for member in pick.runners_up)]
     assert len(names) == len(set(names))
 
 
@@ -219,7 +219,7 @@ def test_higher_confidence_promises_less(reading, family):
     assert bold.best.upper_ms == pytest.approx(bold.best.predicted_ms)
 
 
-def test_pick_below_the_fastest_network_says_what_the_smallest_is(reading, family):
+def test_pick_below_the_fastest_network_names_the_smallest_bound(reading, family):
     with pytest.raises(BudgetTooSmall, match="ask for that or more"):
         Picker(reading).pick(0.9 * family.members[0].upper_ms)
 
@@ -229,7 +229,7 @@ def test_confidence_outside_its_domain_is_refused(reading):
         Picker(reading, 1.0)
 
 
-def test_second_pick_scores_nothing_anew(run, family):
+def test_second_pick_scores_no_network_again(run, family):
     budget_ms = family.members[-2].upper_ms
     first = Picker(run).pick(budget_ms)
     written = (run.path / "scores.json").stat().st_mtime_ns
@@ -256,7 +256,7 @@ def test_family_of_a_space_scored_whole_is_chosen_from_every_network(run, family
     assert load_family(run) == whole
 
 
-def test_of_a_whole_space_only_the_likely_networks_are_counted_and_the_best_of_them_is_picked(run, family, monkeypatch):
+def test_a_pick_of_a_whole_space_counts_kernels_of_likely_networks_only(run, family, monkeypatch):
     everything = make_decoder(LatencyModel(run.table)).find_all(10_000)[:40]
     monkeypatch.setattr(EnumerationDecoder, "find_all", lambda self, most: everything if most else None)
     monkeypatch.setattr("search.family.picking.MOST_COUNTED", 10)
@@ -276,7 +276,7 @@ def test_of_a_whole_space_only_the_likely_networks_are_counted_and_the_best_of_t
         (candidate for candidate in whole.candidates if candidate.upper_ms <= 1.04 * budget_ms),
         key=lambda candidate: candidate.rank,
     )
-    assert [one.rank for one in likely[:10]] == sorted(
+    assert [member.rank for member in likely[:10]] == sorted(
         candidate.rank for candidate in whole.candidates if candidate.genotype in asked
     )
     assert len(asked) == 10

@@ -38,12 +38,12 @@ def test_a_stopped_search_resumes_bit_equal_and_threads_change_nothing(tmp_path,
     second = Trainer(RunDirectory.open(tmp_path / "parts"), digits)
     assert second.step == stop
     assert second.train(SilentProgress())
-    one, other = state(whole), state(second)
-    assert one.keys() == other.keys()
-    assert [name for name, value in one.items() if not torch.equal(value, other[name])] == []
+    expected, other = state(whole), state(second)
+    assert expected.keys() == other.keys()
+    assert [name for name, value in expected.items() if not torch.equal(value, other[name])] == []
     threaded = Trainer(RunDirectory.create(tmp_path / "two", replace(config, threads=2), table), digits)
     threaded.train(SilentProgress())
-    assert all(torch.equal(value, one[name]) for name, value in state(threaded).items())
+    assert all(torch.equal(value, expected[name]) for name, value in state(threaded).items())
 
 
 def test_a_search_ends_in_a_family_a_pick_and_a_file_that_does_what_torch_does(

@@ -43,12 +43,12 @@ def test_a_budget_that_no_trade_off_meets_ends_at_the_largest_weight_on_latency(
 def test_a_search_that_derives_no_network_is_asked_for_more_latency_and_never_taken():
     series = trade_off_series(0.1, 10.0, 3)
     tried = reach_budget(2.0, series, lambda weight: attempt(0 if weight > 0.9 else 1 / weight))
-    assert [one.genotype is None for one in tried] == [True, False, False]
-    only = [one for one in tried if one.genotype is None]
+    assert [result.genotype is None for result in tried] == [True, False, False]
+    only = [result for result in tried if result.genotype is None]
     assert best_attempt(2.0, only).genotype is None
 
 
-def test_each_budget_gets_the_derived_network_as_it_is_and_one_under_the_bound(make_bench, space, tmp_path):
+def test_each_budget_gets_the_derived_network_and_a_network_within_the_bound(make_bench, space, tmp_path):
     bench = make_bench(space, tmp_path)
     slow = space.sample(random.Random(0))
     upper_ms = float(bench.model.upper_ms([slow], bench.config.confidence)[0])
@@ -58,10 +58,10 @@ def test_each_budget_gets_the_derived_network_as_it_is_and_one_under_the_bound(m
     assert (derived.derived, under.derived) == (True, False)
     assert derived.genotype == space.canonical(slow)
     assert bench.model.upper_ms([under.genotype], bench.config.confidence)[0] <= budget_ms
-    assert [one.derived for one in proposals_for(bench, budget_ms, Attempt(alphas, None, 0.0))] == [False]
+    assert [proposal.derived for proposal in proposals_for(bench, budget_ms, Attempt(alphas, None, 0.0))] == [False]
 
 
-def test_series_and_graphs_that_make_no_sense_are_refused():
+def test_invalid_series_and_graphs_are_refused():
     for wrong in ((0.0, 1.0, 3), (2.0, 1.0, 3), (0.1, 1.0, 0)):
         with pytest.raises(InvalidValue):
             trade_off_series(*wrong)
@@ -81,7 +81,7 @@ def test_a_larger_budget_never_gets_a_smaller_search_time_budget():
         assert (asked[0], asked[-1]) == (given[0], given[-1])
 
 
-def test_the_graph_goes_through_searches_that_rise():
+def test_the_graph_interpolates_rising_searches():
     graph = LookUpGraph((1.0, 2.0, 4.0), (10.0, 20.0, 30.0))
     assert [graph.search_time_budget(b) for b in (5, 10, 15, 20, 25, 30, 99)] == [1, 1, 1.5, 2, 3, 4, 4]
     assert LookUpGraph((1.0, 2.0, 3.0), (10.0, 30.0, 20.0)).search_time_budget(17.5) == pytest.approx(1.5)

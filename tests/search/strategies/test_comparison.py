@@ -52,8 +52,8 @@ def test_a_network_of_a_budget_counts_for_that_budget_alone():
         BUDGETS_MS,
         RANGE_MS,
     )
-    assert [one.budgets_met for one in found] == [0.5, 0.0, 0.5]
-    assert [one.derived_met for one in found] == [0.5, 0.0, 0.0]
+    assert [figures.budgets_met for figures in found] == [0.5, 0.0, 0.5]
+    assert [figures.derived_met for figures in found] == [0.5, 0.0, 0.0]
     assert found[0].under_budget == pytest.approx(0.5 * 0.5)
 
 

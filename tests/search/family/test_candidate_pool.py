@@ -117,7 +117,7 @@ def test_networks_are_scored_once_and_each_device_chooses_by_its_own_bounds(seve
     assert len({tuple(member.genotype for member in family.members) for family in families}) > 1
 
 
-def test_a_table_that_was_in_the_run_under_another_name_gives_the_same_candidates_and_what_lies_beside_them(run):
+def test_a_known_table_under_another_name_gives_the_same_candidates_and_neighbours(run):
     known = load_family(run)
     view = DeviceRun(run, replace(run.table, device="elsewhere"))
     unseen = build_unseen_family(view, SilentProgress())
