@@ -102,9 +102,7 @@ def make_pivots(devices: Tensor) -> Tensor:
     return torch.cat([prices.repeat_interleave(len(trade_offs), 0), trade_offs.repeat(len(prices), 1)], dim=1)
 
 
-Builder = Callable[[int, Tensor, float], Hypernetwork]
-
-HYPERNETWORK_BUILDERS: Mapping[str, Builder] = MappingProxyType(
+HYPERNETWORK_BUILDERS: Mapping[str, Callable[[int, Tensor, float], Hypernetwork]] = MappingProxyType(
     {
         "rbf": lambda slots, devices, bandwidth: RbfHypernetwork(
             slots, devices.shape[1], make_pivots(devices), bandwidth

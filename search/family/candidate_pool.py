@@ -50,7 +50,7 @@ class DeviceQueues:
         return {network: band for band, queue in enumerate(self.queues) for network in queue}
 
 
-def serve_alike(devices: Sequence[DeviceQueues], most: int) -> list[Genotype]:
+def fill_evenly(devices: Sequence[DeviceQueues], most: int) -> list[Genotype]:
     """Distinct networks from the queues of all devices, about as many for each band of each device.
 
     Among equally served bands, the device with fewer taken networks goes first.
@@ -102,6 +102,6 @@ def draw_pool_of_all(
     return in_turn(drawn, count)
 
 
-def led_by(first: Sequence[Genotype], pool: Sequence[Genotype]) -> list[Genotype]:
+def merge_distinct(first: Sequence[Genotype], pool: Sequence[Genotype]) -> list[Genotype]:
     """The pool after each device's fastest network, which the lowest budgets need."""
     return list(dict.fromkeys([*first, *pool]))

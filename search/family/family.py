@@ -26,7 +26,7 @@ import numpy.typing as npt
 from search.alphas.hypernetwork import Hypernetwork
 from search.alphas.trade_offs import TradeOff, describe_trade_off, trade_off_log_probabilities
 from search.decoding.decoding import Decoder, decode_queues, make_decoder
-from search.family.candidate_pool import DeviceQueues, bands_between, draw_pool_of_all, led_by, serve_alike
+from search.family.candidate_pool import DeviceQueues, bands_between, draw_pool_of_all, fill_evenly, merge_distinct
 from search.family.candidates import Member, Ranker
 from search.family.local_search import score_with_neighbours
 from search.family.pareto import select_members
@@ -160,9 +160,9 @@ def _build(
         drawn = draw_pool_of_all(
             [(device.decoder, device.budgets_ms) for device in devices], min(count, len(pool)), seed
         )
-        drawn = led_by(fastest, drawn)[: len(pool)]
+        drawn = merge_distinct(fastest, drawn)[: len(pool)]
     else:
-        drawn = led_by(fastest, [candidate.genotype for candidate in known.random_candidates])
+        drawn = merge_distinct(fastest, [candidate.genotype for candidate in known.random_candidates])
     _score(drawn, scorer, progress, "ranking random networks")
     families = [_select(device, settings, scorer, pool, drawn, time.monotonic() - started) for device in devices]
     for device, family in zip(devices, families, strict=True):
@@ -187,9 +187,11 @@ def _search_pool(
     count = settings.pool_size(len(devices))
     refined = round(settings.refined * count)
     fastest = [device.decoder.fastest for device in devices]
-    pool = led_by(fastest, serve_alike([device.queues for device in devices], count - refined))[: count - refined]
+    pool = merge_distinct(fastest, fill_evenly([device.queues for device in devices], count - refined))[
+        : count - refined
+    ]
     if known is not None:
-        pool = led_by(pool, [candidate.genotype for candidate in known.candidates])
+        pool = merge_distinct(pool, [candidate.genotype for candidate in known.candidates])
     rankers = [Ranker(device.model, scorer, config.confidence) for device in devices]
     with progress.phase("ranking candidates", len(pool) + refined) as phase:
         return score_with_neighbours(space, pool, refined, rankers, config.seed, phase.advance)

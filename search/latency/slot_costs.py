@@ -43,12 +43,10 @@ class SlotCosts:
 
     @property
     def largest(self) -> float:
-        """Largest sum over slots."""
         return self.fixed + float(self.choices.max(dim=1).values.sum())
 
     @property
     def smallest(self) -> float:
-        """Smallest sum over slots."""
         return self.fixed + float(self.choices.min(dim=1).values.sum())
 
 

@@ -24,13 +24,13 @@ class StepResult:
     """The value of an op, and a note about its input, such as its entropy."""
 
     value: Tensor
-    noticed: Tensor | None = None
+    note: Tensor | None = None
 
 
 RunStep = Callable[[Step, Tensor], StepResult]
 
 
-class SharedPaths:
+class ActivationCache:
     """Evaluates networks in turn; fastest if consecutive networks share their first choices.
 
     Args:
@@ -59,8 +59,8 @@ class SharedPaths:
             results[step.name] = result
             if chosen != slots:  # values that depend on every choice serve no other network
                 self._keep(number, result)
-        noticed = [result.noticed for result in results.values() if result.noticed is not None]
-        return results[steps[-1].name].value, noticed
+        note = [result.note for result in results.values() if result.note is not None]
+        return results[steps[-1].name].value, note
 
     def _compute(self, step: Step, inputs: Sequence[StepResult]) -> StepResult:
         values = [result.value for result in inputs]

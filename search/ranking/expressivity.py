@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from search.ranking.activation_cache import SharedPaths, StepResult
+from search.ranking.activation_cache import ActivationCache, StepResult
 from search.supernet import Supernet
 from shared.spaces import Genotype, Space
 from shared.spaces.wiring import INPUT, Step
@@ -38,9 +38,9 @@ class UntrainedSupernet:
             torch.manual_seed(seed)
             self._supernet = Supernet(space, near_identity=False).train()
 
-    def paths(self, images: Tensor) -> SharedPaths:
+    def paths(self, images: Tensor) -> ActivationCache:
         """The paths for `expressivity`, of a batch and a thread."""
-        return SharedPaths(self._run, images)
+        return ActivationCache(self._run, images)
 
     def _run(self, step: Step, x: Tensor) -> StepResult:
         is_read_by_fixed_op = step.slot is None and INPUT not in step.inputs
@@ -57,7 +57,7 @@ def entropy(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def expressivity(paths: SharedPaths, space: Space, genotype: Genotype) -> float:
+def expressivity(paths: ActivationCache, space: Space, genotype: Genotype) -> float:
     """Expressivity of a connected network of the untrained space in nats; higher is better.
 
     Not finite if its features are not.

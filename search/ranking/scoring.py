@@ -27,7 +27,7 @@ from search.data import ImageSet, at_resolution, splits
 from search.genotypes.enumeration import representative
 from search.process.atomic_files import write_atomically
 from search.process.threads_and_memory import single_threaded_workers
-from search.ranking.activation_cache import SharedPaths, StepResult
+from search.ranking.activation_cache import ActivationCache, StepResult
 from search.ranking.expressivity import UntrainedSupernet, expressivity
 from search.runs.run_directory import RunDirectory
 from search.supernet import Supernet
@@ -161,11 +161,13 @@ class Judge:
             parameters=self._space.parameter_count(genotype),
         )
 
-    def _paths(self) -> tuple[SharedPaths, SharedPaths]:
+    def _paths(self) -> tuple[ActivationCache, ActivationCache]:
         if not hasattr(self._own, "paths"):
-            trained = SharedPaths(lambda step, x: StepResult(self._supernet.run_step(step, x)), self._images.ranking)
+            trained = ActivationCache(
+                lambda step, x: StepResult(self._supernet.run_step(step, x)), self._images.ranking
+            )
             self._own.paths = trained, self._untrained.paths(self._images.untrained)
-        paths: tuple[SharedPaths, SharedPaths] = self._own.paths
+        paths: tuple[ActivationCache, ActivationCache] = self._own.paths
         return paths
 
 

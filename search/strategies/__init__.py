@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from search.strategies.bilevel_loop import OptimizerSettings
-from search.strategies.context import Alphas, Bench, Outcome, Proposal, SearchStopped, Strategy
+from search.strategies.context import Bench, Outcome, Proposal, SearchStopped, Strategy
 from search.strategies.darts import Darts
 from search.strategies.dartscc import DartsCC
 from search.strategies.dca_nas import DcaNas
@@ -24,17 +24,7 @@ from search.strategies.proxylessnas import ProxylessNAS
 from search.strategies.random_search import RandomSearch
 from shared.errors import InvalidValue, UnknownName
 
-__all__ = [
-    "STRATEGIES",
-    "Alphas",
-    "Bench",
-    "NamedStrategy",
-    "Outcome",
-    "Proposal",
-    "SearchStopped",
-    "Strategy",
-    "parse_strategy",
-]
+__all__ = ["STRATEGIES", "Bench", "NamedStrategy", "Outcome", "Proposal", "SearchStopped", "Strategy", "parse_strategy"]
 
 STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
     {

@@ -25,9 +25,6 @@ from shared.wire import content_hash
 CHECKPOINT = "updates.pt"
 SHOWN_EVERY = 20
 
-Update = Callable[[int], Mapping[str, float]]
-"""Performs update number `step` and returns its losses by name."""
-
 
 class Stateful(Protocol):
     """What an update changes: a module or an optimiser."""
@@ -99,9 +96,8 @@ class Learner:
 
     def update_weights(self, loss: Tensor, learning_rate: float) -> float:
         """Update the weights that have a gradient, clipped. Returns the loss."""
-        for weight, gradient in zip(
-            self.weights, torch.autograd.grad(loss, self.weights, allow_unused=True), strict=True
-        ):
+        gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        for weight, gradient in zip(self.weights, gradients, strict=True):
             weight.grad = gradient
         nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip)
         for group in self.weight_optimizer.param_groups:
@@ -121,7 +117,9 @@ def cosine(first: float, last: float, step: int, count: int) -> float:
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / count))
 
 
-def run_updates(bench: Bench, name: str, count: int, state: Mapping[str, Stateful], update: Update) -> None:
+def run_updates(
+    bench: Bench, name: str, count: int, state: Mapping[str, Stateful], update: Callable[[int], Mapping[str, float]]
+) -> None:
     """Perform the updates 0 to `count` - 1, each once, over any number of starts.
 
     Args:
@@ -129,7 +127,7 @@ def run_updates(bench: Bench, name: str, count: int, state: Mapping[str, Statefu
         name: of the phase, for the progress.
         count: of updates.
         state: all that updates change, by name.
-        update: performs an update.
+        update: performs the update of a number and returns its losses by name.
 
     Raises:
         SearchStopped: `bench.stopped()`; the state is saved.

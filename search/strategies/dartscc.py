@@ -14,7 +14,7 @@ from typing import ClassVar
 from search.alphas.trade_offs import trade_off_log_probabilities
 from search.config import HYPERNETWORKS
 from search.decoding.decoding import decode_pool
-from search.family.candidate_pool import bands_between, led_by
+from search.family.candidate_pool import bands_between, merge_distinct
 from search.family.family import FamilySettings, spread
 from search.family.local_search import score_with_neighbours
 from search.strategies.context import Bench, Outcome
@@ -45,7 +45,7 @@ class DartsCC:
         bands = bands_between(budgets_ms)
         first = settings.candidates - round(settings.refined * settings.candidates)
         pool = decode_pool(bench.decoder, list(alphas.values()), bands, settings.per_budget, first)
-        pool = led_by([bench.decoder.fastest], pool)[:first]
+        pool = merge_distinct([bench.decoder.fastest], pool)[:first]
         ranker, refined = open_ranker(bench, run), settings.candidates - first
         with bench.progress.phase("scoring candidates", settings.candidates) as phase:
             advance = stopping(bench, phase.advance)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from search.family.candidate_pool import draw_pool, led_by
+from search.family.candidate_pool import draw_pool, merge_distinct
 from search.family.candidates import Member
 from search.family.family import FamilySettings, spread
 from search.genotypes.genotype_operators import GenotypeOperators
@@ -56,7 +56,7 @@ class Nsga2:
         ranker = open_ranker(bench, run)
         budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, FamilySettings.budgets)
         size = min(self.population, bench.evaluations)
-        first = led_by([decoder.fastest], draw_pool(decoder, budgets_ms, size, random.Random(seed)))[:size]
+        first = merge_distinct([decoder.fastest], draw_pool(decoder, budgets_ms, size, random.Random(seed)))[:size]
         ranked: list[Member] = []
         with bench.progress.phase("evolving networks", bench.evaluations) as phase:
 

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search.family.candidate_pool import draw_pool, led_by
+from search.family.candidate_pool import draw_pool, merge_distinct
 from search.family.family import FamilySettings, spread
 from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import make_outcome, open_ranker, stopping
@@ -33,7 +33,7 @@ class RandomSearch:
         """See `Strategy.search`."""
         run, decoder, draws = bench.get_one_shot(), bench.decoder, random.Random(bench.config.seed)
         budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, FamilySettings.budgets)
-        drawn = led_by([decoder.fastest], draw_pool(decoder, budgets_ms, bench.evaluations, draws))
+        drawn = merge_distinct([decoder.fastest], draw_pool(decoder, budgets_ms, bench.evaluations, draws))
         drawn = drawn[: bench.evaluations]
         with bench.progress.phase("scoring random networks", len(drawn)) as phase:
             ranked = open_ranker(bench, run).rank(drawn, stopping(bench, phase.advance))

@@ -38,7 +38,10 @@ class MixedOp(nn.ModuleDict):
             if columns is None or column in columns:
                 gate, y = gates[column], op(x)
                 total = y * gate if total is None else torch.addcmul(total, y, gate)
-        return self._zeros(x) if total is None else total
+        if total is None:
+            key = self._key
+            return x.new_zeros(len(x), key.output.channels, *(side // key.stride for side in x.shape[2:]))
+        return total
 
     def straight_through(self, x: Tensor, gates: Tensor, chosen: int) -> Tensor:
         """The value of the op whose gate is 1; its weights and all gates get a gradient."""
@@ -47,7 +50,3 @@ class MixedOp(nn.ModuleDict):
             with torch.set_grad_enabled(column == chosen):
                 values.append(op(x))
         return gated(gates, self._columns, values, chosen)
-
-    def _zeros(self, x: Tensor) -> Tensor:
-        key = self._key
-        return x.new_zeros(len(x), key.output.channels, *(side // key.stride for side in x.shape[2:]))

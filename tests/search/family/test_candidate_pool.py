@@ -15,8 +15,8 @@ from search.family.candidate_pool import (
     decode_queues,
     draw_pool,
     draw_pool_of_all,
+    fill_evenly,
     in_turn,
-    serve_alike,
 )
 from search.family.family import FamilySettings, build_families, build_unseen_family, load_family, spread
 from search.family.pareto import select_members
@@ -53,7 +53,7 @@ def devices(table):
 
 def test_the_pool_of_one_device_takes_from_its_budgets_in_turn(devices):
     for device in devices:
-        assert serve_alike([device], 25) == in_turn(device.queues, 25)
+        assert fill_evenly([device], 25) == in_turn(device.queues, 25)
 
 
 def test_every_network_lies_in_the_band_of_its_own_bound(devices):
@@ -70,7 +70,7 @@ def test_every_network_lies_in_the_band_of_its_own_bound(devices):
 
 
 def test_a_pool_of_the_size_for_one_device_serves_the_budgets_of_six(devices):
-    pool = serve_alike(devices, 40)
+    pool = fill_evenly(devices, 40)
     assert len(set(pool)) == 40
     for device in devices:
         assert sum(network in device._band_of_own for network in pool) >= 4

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from search.decoding.decoding import Band, EnumerationDecoder, decode_pool, make_decoder
-from search.family.candidate_pool import draw_pool, led_by
+from search.family.candidate_pool import draw_pool, merge_distinct
 from search.family.candidates import Member
 from search.family.family import build_family, load_family, spread
 from search.family.pareto import WIDEST_GAP, find_front, select_members
@@ -189,7 +189,7 @@ def test_random_networks_lie_under_the_budgets_and_are_distinct(table):
 
 def test_fastest_network_leads_the_pool_once(space):
     other = space.parse("|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|")
-    assert led_by([space.fastest()], [other, space.fastest()]) == [space.fastest(), other]
+    assert merge_distinct([space.fastest()], [other, space.fastest()]) == [space.fastest(), other]
 
 
 def test_pick_is_the_best_ranked_network_within_the_budget(reading, family):
