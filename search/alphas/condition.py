@@ -7,8 +7,8 @@ normalised to sum 1. The two trade-offs are on a log scale, normalised to [0, 1]
     kappa  = 10^(-3 + 3 u_kappa)     0.001 to 1       times the latency term
 
 Both terms run from 0 to 1 over the space (`search.alphas.expected_cost`). Networks of a trained
-supernet differ by a few hundredths to tenths in cross-entropy. At u = 0 a term is negligible beside the
-accuracy; at u_kappa = 1 the accuracy is negligible beside the latency.
+supernet differ by a few hundredths to tenths in cross-entropy. At u = 0 a term is negligible beside
+the accuracy; at u_kappa = 1 the accuracy is negligible beside the latency.
 """
 
 from __future__ import annotations

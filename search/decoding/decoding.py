@@ -159,9 +159,8 @@ def make_decoder(model: LatencyModel, confidence: float = CONFIDENCE) -> Decoder
     """The solver for a table's space: enumeration if the space is small enough."""
     if is_listable(model.space):
         return EnumerationDecoder(model, confidence)
-    from search.decoding.dynamic_programming_decoder import (
-        DynamicProgrammingDecoder,
-    )  # only here: it imports this module
+    # Not above: that module imports this module.
+    from search.decoding.dynamic_programming_decoder import DynamicProgrammingDecoder
 
     return DynamicProgrammingDecoder(model, confidence)
 

@@ -103,5 +103,5 @@ def draw_pool_of_all(
 
 
 def merge_distinct(first: Sequence[Genotype], pool: Sequence[Genotype]) -> list[Genotype]:
-    """The pool after each device's fastest network, which the lowest budgets need."""
+    """The distinct networks of both, in order. Fastest networks first serve the lowest budgets."""
     return list(dict.fromkeys([*first, *pool]))

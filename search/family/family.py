@@ -186,10 +186,9 @@ def _search_pool(
     space, config = devices[0].view.space, devices[0].view.config
     count = settings.pool_size(len(devices))
     refined = round(settings.refined * count)
+    first = count - refined
     fastest = [device.decoder.fastest for device in devices]
-    pool = merge_distinct(fastest, fill_evenly([device.queues for device in devices], count - refined))[
-        : count - refined
-    ]
+    pool = merge_distinct(fastest, fill_evenly([device.queues for device in devices], first))[:first]
     if known is not None:
         pool = merge_distinct(pool, [candidate.genotype for candidate in known.candidates])
     rankers = [Ranker(device.model, scorer, config.confidence) for device in devices]

@@ -91,8 +91,8 @@ def _kept_sets(space: Space, group: Group, alpha: Tensor) -> tuple[int, Tensor, 
     """The sets of slots that a group may keep.
 
     Returns:
-        The column of "none"; the group's logits without it, (slots of the group, primitives); the slots of
-        each set, (sets, slots of the group); the logit of each set (sets,) against a group that keeps nothing.
+        The column of "none"; the group's logits without it, (group's slots, primitives); the slots of
+        each set, (sets, group's slots); the logit of each set (sets,) against keeping nothing.
     """
     none, logits = _none_column(space, group), alpha[list(group.slots)]
     others = _without(logits, none)

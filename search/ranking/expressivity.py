@@ -4,7 +4,7 @@ Features (images, channels, height, width) are points in the space of channels, 
 pixel. With p the eigenvalues of their covariance, normalised to sum 1, their expressivity is the
 entropy
 
-    - sum over channels of p log p      (nats; log of the channels if all vary alike, 0 if only one varies)
+    - sum over channels of p log p      (nats; log of the channels if all vary alike)
 
 The expressivity of a network is the sum over the features that its fixed ops read, without the
 image: in NAS-Bench-201 the outputs of the stages. Cells that double, average or only pass on their

@@ -48,7 +48,7 @@ class DcaNas(OptimizerSettings):
         resource: that is constrained: "latency", "parameters" or "flops".
         graph_points: whole searches that define the look-up graph.
         multiplier_rate: of lambda's growth.
-        shares_sources, derives_cells, bottleneck: of the supernet (`search.strategies.slim_supernet`).
+        shares_sources, derives_cells, bottleneck: see `search.strategies.slim_supernet`.
     """
 
     resource: str = "latency"

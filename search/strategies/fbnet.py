@@ -1,8 +1,8 @@
 """FBNet (Wu et al., 2019): a stochastic supernet, Gumbel-Softmax gates, and latency in the loss.
 
-    m_l,i = exp((alpha_l,i + g_l,i) / tau) / sum over i of exp((alpha_l,i + g_l,i) / tau),   g ~ Gumbel(0, 1)   (8)
-    LAT   = sum over layers l and blocks i of  m_l,i LAT(b_l,i)                                                 (9)
-    loss  = CE(w, m) x scale x log(LAT)^beta                                                                    (2)
+    m_l,i = exp((alpha_l,i + g_l,i) / tau) / sum over i of exp(...),   g ~ Gumbel(0, 1)       (8)
+    LAT   = sum over layers l and blocks i of  m_l,i LAT(b_l,i)                               (9)
+    loss  = CE(w, m) x scale x log(LAT)^beta                                                  (2)
 
 (alpha is the paper's theta, the scale its alpha.) tau falls by a factor of exp(-0.045) in each of
 90 epochs. The first ten epochs train the weights alone, the others train weights on four fifths of

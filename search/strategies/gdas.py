@@ -1,13 +1,13 @@
 """GDAS (Dong and Yang, 2019): a single op per edge, drawn by differentiable Gumbel-max sampling.
 
-    h      = one_hot(argmax(h~)),   h~ = softmax((log softmax(alpha) + o) / tau),   o standard Gumbel   (3), (4)
-    node   = sum over edges of  sum over ops of  h_op x op(input) = sum over edges of  drawn(input)          (5)
+    h      = one_hot(argmax(h~)),   h~ = softmax((log softmax(alpha) + o) / tau)         (3), (4)
+    node   = sum over edges and ops of  h_op x op(input) = sum over edges of  drawn(input)    (5)
 
-Forwards an edge runs the drawn op alone. Backwards the gradient reaches alpha through h~ of that op
-(straight-through); values of the other ops are never computed. tau falls linearly. Weights are
-updated on training images and alpha on validation images, alternately, with a batch each.
-Optimisers and settings are the authors'. GDAS knows neither latency nor budget: the network is read
-off the final alphas.
+o is standard Gumbel noise. Forwards an edge runs the drawn op alone. Backwards the gradient reaches
+alpha through h~ of that op (straight-through); values of the other ops are never computed. tau
+falls linearly. Weights are updated on training images and alpha on validation images, alternately,
+with a batch each. Optimisers and settings are the authors'. GDAS knows neither latency nor budget:
+the network is read off the final alphas.
 
 In NAS-Bench-201 a draw that does not connect input and output is repeated.
 """

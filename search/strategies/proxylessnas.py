@@ -11,14 +11,15 @@ softmax over these two. Both are computed, and the gate of the active path is 1:
 After the update both alphas are shifted, so that the probabilities of the other paths stay as they
 were. The loss is
 
-    L = CE + lambda_2 E[latency],   E[latency] = sum over slots and paths of p_j F(path j)       (5, 6, 7)
+    L = CE + lambda_2 E[latency],   E[latency] = sum over slots and paths of p_j F(path j)   (5-7)
 
 Its gradient reaches the two sampled alphas alone, as in the authors' code.
 
 `latency="reward"` (section 3.3.2): M networks are drawn and rewarded. The gradient is that of
 REINFORCE (Williams, 1992):
 
-    grad J = 1/M sum over networks of  (R - baseline) grad log p(network),   R = ACC x (latency / T)^w
+    grad J = 1/M sum over networks of  (R - baseline) grad log p(network)
+    R      = ACC x (latency / T)^w
 
 R is MnasNet's reward (Tan et al., 2019), the baseline a running mean of earlier rewards, T the
 budget.

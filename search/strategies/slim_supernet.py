@@ -104,9 +104,7 @@ class SlimSupernet(nn.Module):
     def _once(
         self, known: dict[tuple[str, str], Tensor], modules: nn.ModuleDict, name: str, step: Step, x: Tensor
     ) -> Tensor:
-        """The output of a module for a step's input, computed once; the input if there is no
-        module.
-        """
+        """The output of a module for a step's input, computed once; without a module the input."""
         if name not in modules:
             return x
         place = step.inputs[0], name

@@ -2,7 +2,7 @@
 
 A straight-through gate is 1 for the chosen op and 0 for the others:
 
-    y = sum over o of g_o y_o = y_chosen,     dL/dg_o = <dL/dy, y_o>,     dL/dy_o = g_o dL/dy = 0 for the others
+    y = sum over o of g_o y_o = y_chosen,   dL/dg_o = <dL/dy, y_o>,   dL/dy_o = g_o dL/dy
 
 Each gate gets its gradient from its op's value, as in the written-out mixture. An op with gate 0
 needs no graph: no gradient flows back through it.

@@ -32,8 +32,7 @@ INITIAL_NOISE = 0.1
 
 
 class Supernet(nn.Module):
-    """The supernet of a space. Its batch norms keep no running statistics. columns: with gates, the
-    primitives of each slot to run; the others count as gate 0 without a
+    """The supernet of a space. Its batch norms keep no running statistics.
 
     Args:
         space: of the networks.
@@ -67,9 +66,8 @@ class Supernet(nn.Module):
         """Logits (batch, classes).
 
         Args:
-            x: images (batch, image channels, side, side); any side that the space's reductions divide.
+            x: images (batch, channels, side, side); the space's reductions must divide the side.
             choice: a connected genotype, or gates (slots, primitives) that may carry a gradient.
-            columns: with gates, the primitives of each slot to run; the others count as gate 0 without a
             columns: with gates, the primitives of each slot to run; the others count as gate 0
                 without a gradient. None runs all.
             auxiliary_skip: weight of the input in each slot's value where the shape stays.
