@@ -91,7 +91,7 @@ def _kept_sets(space: Space, group: Group, alpha: Tensor) -> tuple[int, Tensor, 
     """The sets of slots that a group may keep.
 
     Returns:
-        The column of "none"; the group's logits without it, (group's slots, primitives); the slots of
+        The column of "none"; the group's logits without it, (slots, primitives); the slots of
         each set, (sets, group's slots); the logit of each set (sets,) against keeping nothing.
     """
     none, logits = _none_column(space, group), alpha[list(group.slots)]

@@ -1,7 +1,7 @@
 """`search --tensorboard`: metrics and alphas as event files in the run's folder `tensorboard/`.
 
     weights/loss, weights/accuracy, alpha/loss, learning_rate, temperature, images_per_second
-    probability/DEVICE/kappa_U/PRIMITIVE    mean over slots of softmax(alpha), u_lambda = 0: shows a collapse
+    probability/DEVICE/kappa_U/PRIMITIVE    mean over slots of softmax(alpha) at u_lambda = 0
     logits/DEVICE/kappa_U                   histogram of alpha itself
 
 A resumed search hides what the interrupted search wrote beyond the step of its checkpoint.
