@@ -151,8 +151,8 @@ class DynamicProgrammingDecoder:
             beside, none = (group.slots, slot.primitives.index(NONE)) if group else ((index,), None)
             columns = np.array([i for i in range(len(slot.primitives)) if i != none])
             cheapest = float(self._costs[np.ix_(beside, columns)].min())
-            steps = np.rint((self._costs[index, columns] - cheapest) / self._step_ms).astype(int)
-            counts = np.full(len(columns), group is not None, dtype=int)
+            steps = np.rint((self._costs[index, columns] - cheapest) / self._step_ms).astype(np.int64)
+            counts = np.full(len(columns), group is not None, dtype=np.int64)
             if none is not None:
                 columns, steps, counts = np.append(columns, none), np.append(steps, 0), np.append(counts, 0)
             closes = group is None or index == group.slots[-1]
