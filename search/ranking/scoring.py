@@ -65,7 +65,7 @@ def rank_all(scores: Sequence[Score]) -> npt.NDArray[np.float64]:
         score = sum over the three of log(place / networks)       place 1 is the worst
 
     Through the logarithm, a bad place in one order outweighs good places in the others. Each order
-    alone, and the plain mean, rank worse (docs/method.md has the figures).
+    alone, and the plain mean, rank worse (docs/notes/search.md has the figures).
     """
     if not scores:
         return np.zeros(0)

@@ -16,7 +16,7 @@ optimisers, on a cheaper supernet (`search.strategies.slim_supernet`). A look-up
 costs a few whole searches; then each budget has one search. The latency of the derived network is
 not guaranteed.
 
-Only the paper's abstract and introduction were available when this was written; docs/method.md
+Only the paper's abstract and introduction were available when this was written; docs/strategies.md
 lists the decisions made without the rest.
 """
 
