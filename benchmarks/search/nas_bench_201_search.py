@@ -39,7 +39,7 @@ from lut_server.transfer.imported_table import Target
 from search.config import Config, references
 from search.data import load_images
 from search.decoding.decoding import EnumerationDecoder
-from search.family.candidate_pool import draw_pool, led_by
+from search.family.candidate_pool import draw_pool, merge_distinct
 from search.family.candidates import Member, Ranker
 from search.family.family import Family, FamilySettings, build_families, build_unseen_family, spread
 from search.family.pareto import find_front, select_members
@@ -305,7 +305,7 @@ def evolved(view: DeviceRun, evaluations: int) -> list[Member]:
     decoder, scorer = EnumerationDecoder(model, confidence), open_scorer(view, LOOK)
     budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, NSGA2_POPULATION)
     drawn = draw_pool(decoder, budgets_ms, NSGA2_POPULATION, random.Random(seed))
-    first = led_by([decoder.fastest], drawn)[:NSGA2_POPULATION]
+    first = merge_distinct([decoder.fastest], drawn)[:NSGA2_POPULATION]
 
     def bound_and_rank(genotypes: Sequence[Genotype]) -> npt.NDArray[np.float64]:
         return np.column_stack([model.upper_ms(genotypes, confidence), rank_all(scorer.score(genotypes))])

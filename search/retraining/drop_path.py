@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from search.supernet import Network
-from search.supernet.depthwise_primitives import InvertedResidualBlock
+from search.supernet.primitives import InvertedResidualBlock
 
 
 class DropPath:

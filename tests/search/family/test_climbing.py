@@ -37,7 +37,7 @@ class Device:
 
     def __call__(self, content, promise):
         onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        before = sum(one.genotype == promise.genotype for one in self.promises)
+        before = sum(made.genotype == promise.genotype for made in self.promises)
         self.promises.append(promise)
         self.files.append(hashlib.sha256(content).hexdigest())
         measured_ms = promise.predicted_ms * self.factor(promise, before)
@@ -63,7 +63,7 @@ def test_every_rung_promises_bounds_measures_and_ships_a_file_of_that_accuracy(r
         assert [attempt.step for attempt in rung.attempts] == ["before tuning", "final"]
     written = json.loads((run.path / "ladder.json").read_bytes())
     promised = {"target_ms", "predicted_ms", "upper_ms", "measured_ms", "met"}
-    assert all(promised | {"genotype", "accuracy", "accuracy_kind", "onnx"} <= one.keys() for one in written)
+    assert all(promised | {"genotype", "accuracy", "accuracy_kind", "onnx"} <= rung.keys() for rung in written)
     assert find_ladder(run.path / "ladder.json", run.space) == rungs
 
 
@@ -233,7 +233,7 @@ def test_accuracy_of_a_file_is_that_of_running_it_one_image_at_a_time(reading, d
     content = build_onnx(tuned(reading, digits, genotype, SHORT))
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     pixels = digits.preprocessing.apply(digits.test_images).numpy()
-    answers = [int(session.run(None, {"input": one[None]})[0].argmax()) for one in pixels]
+    answers = [int(session.run(None, {"input": pixel[None]})[0].argmax()) for pixel in pixels]
     expected = 100 * np.mean(np.array(answers) == digits.test_labels.numpy())
     assert onnx_accuracy(content, digits) == pytest.approx(expected)
 

@@ -14,7 +14,7 @@ from search.family.candidate_pool import (
     bands_between,
     draw_pool,
     draw_pool_of_all,
-    serve_alike,
+    fill_evenly,
 )
 from search.family.family import FamilySettings, build_families, build_unseen_family, load_family, spread
 from search.family.pareto import select_members
@@ -30,7 +30,7 @@ BUDGETS = 10
 def priced(table, device, seed):
     """The table of another device: every op costs up to three times as much or as little."""
     rng = np.random.default_rng(seed)
-    prices = tuple(replace(one, price_ms=one.price_ms * float(3 ** rng.uniform(-1, 1))) for one in table.prices)
+    prices = tuple(replace(price, price_ms=price.price_ms * float(3 ** rng.uniform(-1, 1))) for price in table.prices)
     return replace(table, device=device, prices=prices)
 
 
@@ -49,35 +49,35 @@ def devices(table):
 
 
 def test_the_pool_of_one_device_takes_from_its_budgets_in_turn(devices):
-    for one in devices:
-        assert serve_alike([one], 25) == in_turn(one.queues, 25)
+    for device in devices:
+        assert fill_evenly([device], 25) == in_turn(device.queues, 25)
 
 
 def test_every_network_lies_in_the_band_of_its_own_bound(devices):
-    for one in devices:
-        for band, queue in enumerate(one.queues):
+    for device in devices:
+        for band, queue in enumerate(device.queues):
             for network in queue:
-                assert one.band_of(network) == band
+                assert device.band_of(network) == band
         for other in devices:
             for network in other.queues[BUDGETS // 2]:
-                upper_ms = float(one._model.upper_ms([network], CONFIDENCE)[0])
-                band = one.band_of(network)
-                assert upper_ms <= one._budgets_ms[band] * (1 + 1e-12)
-                assert band == 0 or upper_ms > one._budgets_ms[band - 1]
+                upper_ms = float(device._model.upper_ms([network], CONFIDENCE)[0])
+                band = device.band_of(network)
+                assert upper_ms <= device._budgets_ms[band] * (1 + 1e-12)
+                assert band == 0 or upper_ms > device._budgets_ms[band - 1]
 
 
 def test_a_pool_of_the_size_for_one_device_serves_the_budgets_of_six(devices):
-    pool = serve_alike(devices, 40)
+    pool = fill_evenly(devices, 40)
     assert len(set(pool)) == 40
-    for one in devices:
-        assert sum(network in one._band_of_own for network in pool) >= 4
-    for one in devices:
-        served = {one.band_of(network) for network in pool}
-        assert served >= {band for band, queue in enumerate(one.queues) if queue}
+    for device in devices:
+        assert sum(network in device._band_of_own for network in pool) >= 4
+    for device in devices:
+        served = {device.band_of(network) for network in pool}
+        assert served >= {band for band, queue in enumerate(device.queues) if queue}
 
 
 def test_random_networks_for_several_devices_are_as_many_as_for_one(devices, table):
-    decoders = [(make_decoder(one._model, CONFIDENCE), one._budgets_ms) for one in devices]
+    decoders = [(make_decoder(device._model, CONFIDENCE), device._budgets_ms) for device in devices]
     alone = draw_pool_of_all(decoders[:1], 30, random.Random(0))
     assert alone == draw_pool(*decoders[0], 30, random.Random(0))
     drawn = draw_pool_of_all(decoders, 30, random.Random(0))
@@ -98,27 +98,29 @@ def several(reading, digits, tmp_path_factory):
 
 def test_networks_are_scored_once_and_each_device_chooses_by_its_own_bounds(several):
     families = [load_family(view) for view in on_every_device(several)]
-    pools = [{one.genotype for one in family.candidates} for family in families]
+    pools = [{candidate.genotype for candidate in family.candidates} for family in families]
     assert pools[0] == pools[1] == pools[2]
     assert len(pools[0]) == 24 + 2 * 3
-    drawn = {one.genotype for one in families[0].random_candidates}
+    drawn = {candidate.genotype for candidate in families[0].random_candidates}
     assert len(drawn) == len(pools[0])
     assert len(json.loads((several.path / "scores.json").read_text())["scores"]) == len(pools[0] | drawn)
     for view, family in zip(on_every_device(several), families, strict=True):
         bounds_ms = LatencyModel(view.table).upper_ms(
-            [one.genotype for one in family.members], several.config.confidence
+            [member.genotype for member in family.members], several.config.confidence
         )
-        assert [one.upper_ms for one in family.members] == pytest.approx(bounds_ms.tolist())
+        assert [member.upper_ms for member in family.members] == pytest.approx(bounds_ms.tolist())
         assert list(family.members) == select_members(family.candidates, family.settings.members)
         assert family.members[0].upper_ms == pytest.approx(family.budgets_ms[0])
-    assert len({tuple(one.genotype for one in family.members) for family in families}) > 1
+    assert len({tuple(member.genotype for member in family.members) for family in families}) > 1
 
 
-def test_a_table_that_was_in_the_run_under_another_name_gives_the_same_candidates_and_what_lies_beside_them(run):
+def test_a_known_table_under_another_name_gives_the_same_candidates_and_neighbours(run):
     known = load_family(run)
     view = DeviceRun(run, replace(run.table, device="elsewhere"))
     unseen = build_unseen_family(view, SilentProgress())
-    before, after = ({one.genotype: one.upper_ms for one in family.candidates} for family in (known, unseen))
+    before, after = (
+        {candidate.genotype: candidate.upper_ms for candidate in family.candidates} for family in (known, unseen)
+    )
     assert unseen.device == "elsewhere"
     assert before.keys() < after.keys()
     assert [after[name] for name in before] == pytest.approx(list(before.values()))
@@ -129,9 +131,9 @@ def test_a_table_that_was_in_the_run_under_another_name_gives_the_same_candidate
 
 def test_an_unseen_device_has_candidates_of_its_own_beside_those_of_the_run(several):
     view = DeviceRun(several, priced(several.tables[0], "unseen", 99))
-    known = {one.genotype for one in load_family(on_every_device(several)[0]).candidates}
+    known = {candidate.genotype for candidate in load_family(on_every_device(several)[0]).candidates}
     unseen = build_unseen_family(view, SilentProgress())
-    found = {one.genotype for one in unseen.candidates}
+    found = {candidate.genotype for candidate in unseen.candidates}
     assert found > known
     assert unseen.members[0].upper_ms == pytest.approx(unseen.budgets_ms[0])
-    assert all(one.upper_ms <= unseen.budgets_ms[-1] * (1 + 1e-9) for one in unseen.members)
+    assert all(member.upper_ms <= unseen.budgets_ms[-1] * (1 + 1e-9) for member in unseen.members)

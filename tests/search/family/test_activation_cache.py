@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 
-from search.ranking.activation_cache import SharedPaths, StepResult
+from search.ranking.activation_cache import ActivationCache, StepResult
 from search.supernet import Supernet
 
 
@@ -37,19 +37,19 @@ class Counting:
 
 
 @pytest.mark.parametrize("most_bytes", [0, 200_000, 1 << 28])
-def test_values_are_those_of_each_path_alone_however_much_is_kept(supernet, space, genotypes, images, most_bytes):
-    paths = SharedPaths(Counting(supernet), images, most_bytes)
+def test_values_equal_those_of_a_single_path_for_any_memory_limit(supernet, space, genotypes, images, most_bytes):
+    paths = ActivationCache(Counting(supernet), images, most_bytes)
     with torch.no_grad():
         for genotype in genotypes:
-            value, noticed = paths.evaluate(space.wiring(genotype))
+            value, note = paths.evaluate(space.wiring(genotype))
             assert torch.equal(value, supernet(images, genotype))
-            assert len(noticed) == sum(step.key is not None for step in space.wiring(genotype))
+            assert len(note) == sum(step.key is not None for step in space.wiring(genotype))
 
 
-def test_what_networks_have_in_common_runs_once(supernet, space, genotypes, images):
+def test_shared_values_are_computed_once(supernet, space, genotypes, images):
     def ops_run(most_bytes):
         counting = Counting(supernet)
-        paths = SharedPaths(counting, images, most_bytes)
+        paths = ActivationCache(counting, images, most_bytes)
         with torch.no_grad():
             for genotype in genotypes:
                 paths.evaluate(space.wiring(genotype))
@@ -58,11 +58,11 @@ def test_what_networks_have_in_common_runs_once(supernet, space, genotypes, imag
     assert ops_run(1 << 28) < 0.6 * ops_run(0)
 
 
-def test_values_kept_never_take_more_than_they_may(supernet, space, genotypes, images):
-    paths = SharedPaths(Counting(supernet), images, most_bytes=200_000)
+def test_kept_values_stay_within_the_memory_limit(supernet, space, genotypes, images):
+    paths = ActivationCache(Counting(supernet), images, most_bytes=200_000)
     with torch.no_grad():
         for genotype in genotypes:
             paths.evaluate(space.wiring(genotype))
-            kept = sum(one.value.nbytes for one in paths._kept.values())
+            kept = sum(result.value.nbytes for result in paths._kept.values())
             assert kept == paths._bytes <= 200_000
     assert paths._kept

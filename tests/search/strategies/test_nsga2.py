@@ -22,11 +22,11 @@ OFFSPRING = 40
 @settings(max_examples=60, deadline=None)
 def test_offspring_are_networks_of_the_space_whatever_the_parents(space, seed):
     operators, draws = GenotypeOperators(space, np.random.default_rng(seed)), random.Random(seed)
-    one, other = (operators.columns(space.sample(draws)) for _ in range(2))
+    mother, father = (operators.columns(space.sample(draws)) for _ in range(2))
     for _ in range(OFFSPRING):
-        one, other = operators.cross(one, other)
-        one, other = operators.mutate(one), operators.mutate(other)
-        for columns in (one, other):
+        mother, father = operators.cross(mother, father)
+        mother, father = operators.mutate(mother), operators.mutate(father)
+        for columns in (mother, father):
             genotype = operators.genotype(columns)
             space.check(genotype)
             assert space.is_connected(genotype)
@@ -36,12 +36,12 @@ def test_offspring_are_networks_of_the_space_whatever_the_parents(space, seed):
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 def test_crossover_gives_every_choice_to_one_of_the_two(space):
     operators, draws = GenotypeOperators(space, np.random.default_rng(0)), random.Random(0)
-    one, other = (operators.columns(space.sample(draws)) for _ in range(2))
+    mother, father = (operators.columns(space.sample(draws)) for _ in range(2))
     differs = False
     for _ in range(OFFSPRING):
-        first, second = operators.cross(one, other)
-        assert (np.sort([first, second], axis=0) == np.sort([one, other], axis=0)).all()
-        differs |= not any((first == parent).all() for parent in (one, other))
+        first, second = operators.cross(mother, father)
+        assert (np.sort([first, second], axis=0) == np.sort([mother, father], axis=0)).all()
+        differs |= not any((first == parent).all() for parent in (mother, father))
     assert differs
 
 
@@ -64,20 +64,25 @@ def test_mutation_reaches_every_op_of_every_slot(space):
 def first_population(space, count):
     draws = random.Random(0)
     return list(
-        {space.signature(one): space.canonical(one) for one in (space.sample(draws) for _ in range(count))}.values()
+        {
+            space.signature(genotype): space.canonical(genotype)
+            for genotype in (space.sample(draws) for _ in range(count))
+        }.values()
     )
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
-def test_evolution_asks_for_no_network_twice_and_for_no_more_than_it_may(space):
+def test_evolution_evaluates_distinct_networks_within_its_limit(space):
     asked = []
 
     def objectives(genotypes):
         asked.append(list(genotypes))
-        return np.array([(space.multiply_adds(one), -space.parameter_count(one)) for one in genotypes], float)
+        return np.array(
+            [(space.multiply_adds(genotype), -space.parameter_count(genotype)) for genotype in genotypes], float
+        )
 
     found = evolve(space, first_population(space, 8), objectives, 30, seed=0)
-    assert len(found) == 30 == len({space.signature(one) for one in found})
+    assert len(found) == 30 == len({space.signature(genotype) for genotype in found})
     assert asked[-1] == found
     assert all(later[: len(earlier)] == earlier for earlier, later in pairwise(asked))
     assert found == evolve(space, first_population(space, 8), objectives, 30, seed=0)
@@ -85,13 +90,13 @@ def test_evolution_asks_for_no_network_twice_and_for_no_more_than_it_may(space):
 
 
 def test_evolution_finds_more_of_the_front_than_random_draws_of_the_same_number():
-    """Multiply-adds against parameters that are 3x3 convolutions' alone: known without training anything."""
+    """Multiply-adds against parameters of 3x3 convolutions: known without training."""
     space = SPACES[2]
 
     def values(genotypes):
-        wanted = [sum(name == "k5_e6" for name in one.choices) for one in genotypes]
+        wanted = [sum(name == "k5_e6" for name in genotype.choices) for genotype in genotypes]
         return np.array(
-            [(space.multiply_adds(one), -count) for one, count in zip(genotypes, wanted, strict=True)], float
+            [(space.multiply_adds(genotype), -count) for genotype, count in zip(genotypes, wanted, strict=True)], float
         )
 
     evolved = values(evolve(space, first_population(space, 20), values, 400, seed=0))

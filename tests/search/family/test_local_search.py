@@ -1,4 +1,4 @@
-"""Neighbours of the fronts."""
+"""Local search around the fronts."""
 
 import random
 
@@ -6,8 +6,8 @@ from search.family.local_search import refine
 from search.genotypes.enumeration import representative
 
 
-def differing(one, other):
-    return sum(a != b for a, b in zip(one.choices, other.choices, strict=True))
+def differing(genotype, other):
+    return sum(a != b for a, b in zip(genotype.choices, other.choices, strict=True))
 
 
 def pool_of(space, count):
@@ -19,12 +19,12 @@ def test_pool_comes_first_and_grows_by_distinct_connected_networks(space):
     pool = pool_of(space, 12)
     refined = refine(space, pool, 60, lambda networks: [networks[:4]], seed=0)
     assert refined[: len(pool)] == pool
-    assert len(refined) == len({representative(space, one) for one in refined}) == 60
+    assert len(refined) == len({representative(space, genotype) for genotype in refined}) == 60
     assert all(map(space.is_connected, refined))
 
 
-def test_what_is_added_stands_beside_the_front_as_it_moves(space):
-    """The front is the largest network alone: from the smallest one the way leads to the largest of all."""
+def test_new_networks_are_neighbours_of_the_moving_front(space):
+    """The front is the largest network known. From the smallest network the search reaches the largest of all."""
     asked = []
 
     def find_fronts(networks):
@@ -32,7 +32,7 @@ def test_what_is_added_stands_beside_the_front_as_it_moves(space):
         return [[asked[-1]]]
 
     refined = refine(space, [space.fastest()], 120, find_fronts, seed=0)
-    sizes = [space.parameter_count(one) for one in asked]
+    sizes = [space.parameter_count(genotype) for genotype in asked]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) >= 3
     largest = max(map(space.parameter_count, map(space.sample, [random.Random(seed) for seed in range(200)])))
@@ -46,13 +46,13 @@ def test_every_front_has_its_neighbours(space):
     )
     added = refine(space, [first, second], 22, lambda networks: [[first], [second]], seed=0)[2:]
     near = [
-        [differing(one, parent) < differing(one, other) for one in added]
+        [differing(child, parent) < differing(child, other) for child in added]
         for parent, other in ((first, second), (second, first))
     ]
-    assert all(sum(one) >= 5 for one in near)
+    assert all(sum(row) >= 5 for row in near)
 
 
-def test_nothing_is_asked_where_there_is_no_room(space):
+def test_without_room_no_front_is_computed(space):
     def find_fronts(networks):
         raise AssertionError("there is no room")
 
@@ -60,7 +60,7 @@ def test_nothing_is_asked_where_there_is_no_room(space):
     assert refine(space, pool, len(pool), find_fronts, seed=0) == pool
 
 
-def test_a_space_that_has_no_more_neighbours_ends_it(space):
+def test_the_search_ends_when_no_new_neighbours_are_left(space):
     only = [space.fastest()]
     everything = refine(space, only, 100_000, lambda networks: [only], seed=0)
     assert 1 < len(everything) < 5_415
