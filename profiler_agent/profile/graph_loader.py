@@ -70,7 +70,7 @@ class GraphLoader:
         try:
             self.group.keep_kernels(spec, count_kernels(optimise(spec, path, self.runtime)))
         except GraphHidden as error:
-            self._hidden = True  # of no use to ask for the next one
+            self._hidden = True  # the next graph would be hidden too
             self.progress.say(f"{error}: the table will have op prices alone")
         except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
             self.progress.say(f"kernels of {spec} are not counted: {error}")

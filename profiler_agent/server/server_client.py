@@ -67,7 +67,7 @@ class ServerClient(HttpClient):
         return found.hexdigest()
 
     def put_run(self, run: Run) -> None:
-        """Announce a run; the same one again is no harm."""
+        """Announce a run. Repeating it does no harm."""
         self._ask("PUT", "runs", run.id, body=run)
 
     def fetch_run(self, run_id: str) -> Run:

@@ -40,7 +40,7 @@ class RecordedRun:
 
     def __post_init__(self) -> None:
         if self.plan.id != self.run.plan_id:
-            raise InvalidValue("plan", "is not the one that the run names")
+            raise InvalidValue("plan", "is not the plan that the run names")
         known = {measurement_id(self.run.id, task) for task in self.plan.tasks}
         ids = [measurement.id for measurement in self.measurements]
         if len(set(ids)) < len(ids) or not known.issuperset(ids):
