@@ -169,7 +169,6 @@ def _sizes(names: Sequence[str], families: Sequence[str]) -> Array:
 
 
 def _family_costs(x: Array, y: Array) -> Array:
-    """Non-negative least squares on relative errors."""
     weight = 1 / np.maximum(y, _SMALLEST_MS)
     scale = np.maximum(np.linalg.norm(x * weight[:, None], axis=0), 1e-300)
     return np.asarray(nnls(x * weight[:, None] / scale, y * weight)[0] / scale)

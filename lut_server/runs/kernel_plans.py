@@ -39,7 +39,6 @@ class KernelPlanRequest:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """Every kernel once."""
         return tuple(sorted({kernel for network in self.networks for kernel in network}))
 
 

@@ -41,7 +41,6 @@ class GraphLoader:
         return self.group.runs[0].run.runtime
 
     def load(self, wanted: Sequence[str]) -> None:
-        """Open these graphs."""
         for index, spec in enumerate(wanted):
             self.check()
             try:

@@ -47,7 +47,6 @@ class RecordedRun:
             raise InvalidValue("measurements", "are not one for each task of the plan")
 
     def missing_tasks(self) -> list[Task]:
-        """Tasks without a measurement."""
         done = {measurement.id for measurement in self.measurements}
         return [task for task in self.plan.tasks if measurement_id(self.run.id, task) not in done]
 
