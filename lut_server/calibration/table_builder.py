@@ -10,12 +10,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from lut_server.calibration.baselines import CountedNetwork, baseline_errors
 from lut_server.calibration.drift_correction import levels
 from lut_server.calibration.kernel_calibration import fit_kernel_prices
 from lut_server.calibration.kernel_model import MeasuredGraph
 from lut_server.calibration.op_calibration import fit_prices
-from lut_server.calibration.table_error import BOUND_CONFIDENCE, held_out_error
+from lut_server.calibration.table_error import BOUND_CONFIDENCE, CountedNetwork, baseline_errors, held_out_error
 from shared.errors import InvalidValue
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.graph_spec import NetworkGraph
