@@ -175,7 +175,7 @@ class Space(ABC):
         return _total(self, genotype, parameter_count)
 
     def multiply_adds(self, genotype: Genotype) -> int:
-        """Multiply-accumulate operations for an image (the papers' FLOPs)."""
+        """Multiply-adds for an image. Papers call them FLOPs."""
         return _total(self, genotype, multiply_adds)
 
     def sample(self, rng: random.Random) -> Genotype:
