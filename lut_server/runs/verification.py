@@ -29,8 +29,6 @@ def compare_with_promise(job: NewJob, result: JobResult, nominal_ms: float) -> V
     """Hold a measurement against the job's promise; None where the agent only says why it failed.
 
     Args:
-        job: a verification.
-        result: that answers it.
         nominal_ms: the canary's nominal time in the table that promised.
 
     Raises:

@@ -45,10 +45,8 @@ class KernelCounter:
     """Looks into the run's folder, asks the server, then the device. It may leave out networks.
 
     Args:
-        run: of the networks.
         connect: opens the client of the server, when the folder lacks a count.
         say: told once, in a line, which question failed.
-        clock, sleep: for tests.
     """
 
     def __init__(

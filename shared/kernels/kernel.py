@@ -26,7 +26,6 @@ class Kernel:
         input: dimensions of its first input.
         output: dimensions of its first output.
         details: everything else that changes its time, in a fixed order, joined by dots.
-        multiply_adds: of one execution.
         elements: numbers read and written, weights included.
     """
 

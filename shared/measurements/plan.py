@@ -26,7 +26,6 @@ class Task:
         subject: an op key, a genotype in its space's string form, or a kernel.
         role: "marginal" (an op), "isolated" (an op alone, for comparison), "calibration" (a network
             of the fit), "held_out" (never in a fit), "verification", "kernel" (of a runtime).
-        graph: reference of the timed graph.
         minus: reference of the subtracted graph, or None.
         divisor: copies of the op in `graph` beyond those in `minus`.
     """
@@ -80,7 +79,6 @@ def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int
     """The plan of the run that makes the table of a space.
 
     Args:
-        space: to measure.
         calibration: number of networks measured whole for the fit, the fastest network among them.
         held_out: number of networks measured whole and never used in a fit.
         seed: of the sampled networks. No held-out network is a calibration network.
