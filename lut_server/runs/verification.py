@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shared.errors import InvalidValue
 from shared.jobs import JobResult, NewJob, Verification
-from shared.kernels.kernel_counts import check_counts
+from shared.kernels.kernel import check_counts
 from shared.measurements.measurement import Measurement
 
 
