@@ -69,7 +69,6 @@ class Config:
 
     Attributes:
         tables: of the run's devices, ordered by the devices' names, all of the same space.
-        lut_url: of the server that the tables came from.
         data_dir, data_fingerprint: folder of the images, and SHA-256 of their values.
         search_resolution: side of the images in the training and evaluation of the supernet.
     """

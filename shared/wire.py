@@ -46,8 +46,6 @@ def from_wire(kind: type[T], data: Any, where: str = "", texts: Texts | None = N
     """A value of type `kind` from parsed JSON.
 
     Args:
-        kind: of the value.
-        data: parsed JSON.
         where: name of the value in messages; by default its type.
         texts: parses values of these types from text, as the inverse of `to_wire`.
 

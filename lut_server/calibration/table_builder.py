@@ -71,7 +71,6 @@ def build_table(
     Args:
         run: whose measurements they are.
         plan: what it was to measure. Its further calibration networks are part of the fit as well.
-        measurements: of the run.
         nominal_ms: what a canary's time counts as.
         kernel_counts: by graph reference.
         chosen: calibration networks were chosen on the way: those of the plan need not all be

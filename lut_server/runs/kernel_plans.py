@@ -11,8 +11,7 @@ from lut_server.tables.table_lookup import get_table
 from shared.errors import InvalidValue
 from shared.graphs.kernels import companions
 from shared.kernels.kernel import Kernel, parse_kernel
-from shared.measurements.kernel_plan import ANCHOR, kernel_tasks
-from shared.measurements.plan import Plan
+from shared.measurements.plan import ANCHOR, Plan, kernel_tasks
 from shared.tables.table import LatencyTable, read_table
 
 MOST_KERNELS = 2000

@@ -145,7 +145,6 @@ def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int =
     """Load a graph and run it once.
 
     Args:
-        name: for messages.
         model: ONNX bytes, or their file, which takes less memory.
         sessions: how often to load it.
 
@@ -224,7 +223,6 @@ def optimise(
     The timed session does not write it: a session that writes its graph keeps its weights twice.
 
     Args:
-        name: for messages.
         model: ONNX bytes, or the path of a file that keeps its weights in others.
         free_sides: numbers for those sides of the inputs that have a name.
 

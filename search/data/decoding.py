@@ -70,7 +70,6 @@ def decode_all(root: Path, sources: Sequence[Source], side: int, channels: int, 
 
     Args:
         root: folder of the sources.
-        sources: to decode.
         side, channels: of the decoded images; 1 channel is grey, 3 are colours.
         cache: folder for decoded images.
 

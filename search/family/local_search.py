@@ -37,11 +37,9 @@ def score_with_neighbours(
     """Score the pool and `more` neighbours of its moving fronts, and return both in this order.
 
     Args:
-        space: of the networks.
         pool: the first networks, distinct.
         more: neighbours to score.
         rankers: of each device; all share a scorer.
-        seed: of the mutations.
         advance: gets the number of networks scored, as they are.
     """
     scorer = rankers[0].scorer
@@ -64,11 +62,9 @@ def refine(
     """The pool, and neighbours of its moving fronts: at most `most` distinct networks.
 
     Args:
-        space: of the networks.
         pool: the first networks, distinct.
         most: networks in all.
         find_fronts: called once a round.
-        seed: of the mutations.
         on_found: gets the new networks of each round.
     """
     operators = GenotypeOperators(space, np.random.default_rng(seed))

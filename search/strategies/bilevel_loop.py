@@ -55,7 +55,6 @@ class Learner:
     """Supernet, alphas and their optimisers: all that the updates of a method change.
 
     Args:
-        settings: of the optimisers.
         bench: gives seed, batches and step count.
         supernet: in training mode; None takes the bench's.
         alpha_scale: standard deviation of the first alphas.
@@ -125,7 +124,6 @@ def run_updates(
     Args:
         bench: its folder keeps the checkpoint; each of several loops needs a `bench.part`.
         name: of the phase, for the progress.
-        count: of updates.
         state: all that updates change, by name.
         update: performs the update of a number and returns its losses by name.
 

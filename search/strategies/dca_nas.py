@@ -47,7 +47,6 @@ class DcaNas(OptimizerSettings):
     Attributes:
         resource: that is constrained: "latency", "parameters" or "flops".
         graph_points: whole searches that define the look-up graph.
-        multiplier_rate: of lambda's growth.
         shares_sources, derives_cells, bottleneck: see `search.strategies.slim_supernet`.
     """
 

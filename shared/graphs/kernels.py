@@ -90,7 +90,6 @@ def build_kernel_graph(kernel: Kernel, copies: int, probed: bool = False) -> byt
 
     Args:
         kernel: what a runtime shall execute.
-        copies: how often.
         probed: side by side even where copies could follow one another.
 
     Raises:

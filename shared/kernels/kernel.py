@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
@@ -26,7 +27,6 @@ class Kernel:
         input: dimensions of its first input.
         output: dimensions of its first output.
         details: everything else that changes its time, in a fixed order, joined by dots.
-        multiply_adds: of one execution.
         elements: numbers read and written, weights included.
     """
 
@@ -105,3 +105,24 @@ def parse_kernel(text: str) -> Kernel:
 
 def _dimensions(text: str) -> tuple[int, ...]:
     return tuple(int(side) for side in text.split("x"))
+
+
+MOST_GRAPHS = 10_000
+MOST_KERNELS = 100_000
+
+
+def check_counts(field: str, counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Raise InvalidValue unless every graph counts at least one kernel, each of them a kernel, at least once."""
+    if not 1 <= len(counts) <= MOST_GRAPHS:
+        raise InvalidValue(field, f"{len(counts)} graphs are not within 1 to {MOST_GRAPHS}")
+    seen: set[str] = set()
+    for graph, kernels in counts.items():
+        if not kernels:
+            raise InvalidValue(field, f"{graph[:120]} has no kernels")
+        for kernel, n in kernels.items():
+            if not 1 <= n <= MOST_KERNELS:
+                raise InvalidValue(field, f"{n} times {kernel[:120]} is not within 1 to {MOST_KERNELS}")
+        seen.update(kernels)
+    for kernel in seen:
+        parsed = parse_kernel(kernel)
+        _ = (parsed.family, parsed.multiply_adds(), parsed.elements())

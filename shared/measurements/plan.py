@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
-from shared.measurements.graph_spec import CanaryGraph, ChainGraph, NetworkGraph, ParallelGraph, parse_graph_spec
+from shared.kernels.kernel import Kernel
+from shared.measurements.graph_spec import (
+    CanaryGraph,
+    ChainGraph,
+    KernelGraph,
+    NetworkGraph,
+    ParallelGraph,
+    parse_graph_spec,
+)
 from shared.schemas import PLAN_SCHEMA, require_schema
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey
@@ -26,7 +35,6 @@ class Task:
         subject: an op key, a genotype in its space's string form, or a kernel.
         role: "marginal" (an op), "isolated" (an op alone, for comparison), "calibration" (a network
             of the fit), "held_out" (never in a fit), "verification", "kernel" (of a runtime).
-        graph: reference of the timed graph.
         minus: reference of the subtracted graph, or None.
         divisor: copies of the op in `graph` beyond those in `minus`.
     """
@@ -80,7 +88,6 @@ def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int
     """The plan of the run that makes the table of a space.
 
     Args:
-        space: to measure.
         calibration: number of networks measured whole for the fit, the fastest network among them.
         held_out: number of networks measured whole and never used in a fit.
         seed: of the sampled networks. No held-out network is a calibration network.
@@ -121,3 +128,28 @@ def _distinct_networks(space: Space, count: int, rng: random.Random) -> list[Gen
             return list(networks)
         networks.setdefault(space.canonical(space.sample(rng)))
     raise InvalidValue("calibration", f"{space.name} has fewer than {count} distinct networks")
+
+
+ANCHOR_SIDES = (1, 16, 16, 16)
+ANCHOR = Kernel("nchwc.Conv", ANCHOR_SIDES, ANCHOR_SIDES, "k3x3.s1x1.g1.d1x1")
+"""Measured in a row and side by side: the difference is what reading a result at one position costs."""
+COPIES = ((20_000_000, LONG_CHAIN, SHORT_CHAIN), (100_000_000, 4, 1))
+"""Multiply-adds up to which a kernel is repeated so often: a round of a large one would take seconds."""
+FEWEST_COPIES = (2, 1)
+
+
+def kernel_tasks(kernels: Iterable[Kernel], measure_reading: bool = True) -> tuple[Task, ...]:
+    """One task for each kernel; with `measure_reading` one more, which with the anchor's own tells what reading costs.
+
+    Raises:
+        InvalidValue: a kernel's family cannot be measured alone.
+    """
+    tasks = [_task(kernel) for kernel in sorted(set(kernels))]
+    return (*tasks, _task(ANCHOR, probed=True)) if measure_reading else tuple(tasks)
+
+
+def _task(kernel: Kernel, probed: bool = False) -> Task:
+    work = kernel.multiply_adds()
+    long, short = next(((many, few) for limit, many, few in COPIES if work <= limit), FEWEST_COPIES)
+    graphs = [str(KernelGraph(copies, kernel, probed)) for copies in (long, short)]
+    return Task(str(kernel), "kernel", graphs[0], graphs[1], long - short)

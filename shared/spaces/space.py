@@ -55,10 +55,7 @@ class Space(ABC):
 
     Attributes:
         resolution: height and width of the input image, pixels.
-        channels: of the first stage.
         depth: cells per stage (nas-bench-201), cells (darts), layers per repeated stage (fbnet).
-        classes: of the classifier.
-        image_channels: of the input image.
     """
 
     resolution: int = 32

@@ -11,7 +11,7 @@ from shared.graphs import build_graph
 from shared.graphs.kernels import companions
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.graph_spec import KernelGraph, parse_graph_spec
-from shared.measurements.kernel_plan import kernel_tasks
+from shared.measurements.plan import kernel_tasks
 
 KERNELS = (
     "nchwc.Conv/1x16x8x8/1x16x8x8/k3x3.s1x1.g1.d1x1",
