@@ -13,7 +13,7 @@ from shared.spaces.op_key import OpKey
 from shared.tables.prediction import BaselineError, HeldOutError, Prediction
 
 BOUND_CONFIDENCE = 0.95
-"""Of the bound that a table's own checks speak of."""
+"""Of the bound in a table's own checks. A pick's bound has `CONFIDENCE` in shared.tables.prediction."""
 
 
 def held_out_error(predictions: Sequence[Prediction], measured_ms: Sequence[float]) -> HeldOutError:

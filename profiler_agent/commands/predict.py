@@ -125,8 +125,9 @@ def _print(found: Sequence[FilePrediction], files: Sequence[Path], arguments: ar
             _list(prediction.missing)
             continue
         mean, sd, upper = (prediction.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
+        bound = f"{100 * prediction.answer['confidence']:g} % bound {upper:.4g}"
         note = f"; {prediction.note}" if prediction.note else ""
-        print(f"{prediction.path}: {mean:.4g} ms (standard deviation {sd:.2g}, 99 % bound {upper:.4g}{note})")
+        print(f"{prediction.path}: {mean:.4g} ms (standard deviation {sd:.2g}, {bound}{note})")
         guessed = prediction.answer.get("guessed") or []
         if guessed:
             lacking = True

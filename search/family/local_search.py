@@ -1,8 +1,8 @@
 """Local search around the fronts of all devices (White, Nolen and Savani, 2021).
 
 Alphas propose similar networks, and a front gains from different ones. So part of the evaluations
-goes to neighbours of each device's front, round after round. A neighbour differs in one slot or
-group of slots on average.
+goes to neighbours of each device's front, round after round. A neighbour is a mutation by
+`search.genotypes.genotype_operators`. The strategy nsga2 shares its rate.
 """
 
 from __future__ import annotations
