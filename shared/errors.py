@@ -76,7 +76,7 @@ class Stopped(LutnasError):
 
 
 class OtherSchema(LutnasError):
-    """Data with the schema number of another lutnas (`shared.schemas`)."""
+    """Data with the schema number of another lutnas (`shared.wire`)."""
 
     def __init__(self, what: str, found: object, needed: int | str) -> None:
         number = "no schema number" if found is None else f"schema {str(found)[:20]}"

@@ -148,10 +148,7 @@ def _marginal(measurement: Measurement, nominal_ms: float) -> MarginalCost:
 
 
 def _baselines(
-    space: Space,
-    marginals: Sequence[MarginalCost],
-    isolated: Mapping[str, float],
-    networks: Sequence[MeasuredNetwork],
+    space: Space, marginals: Sequence[MarginalCost], isolated: Mapping[str, float], networks: Sequence[MeasuredNetwork]
 ) -> tuple[BaselineError, ...]:
     costs = {
         "marginal": {parse_op_key(marginal.op_key): marginal.cost_ms for marginal in marginals},

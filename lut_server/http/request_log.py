@@ -46,12 +46,7 @@ class Watch:
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        metrics: Metrics,
-        audit: AuditLog,
-        secure: bool = False,
-        log_format: str = "text",
+        self, app: ASGIApp, metrics: Metrics, audit: AuditLog, secure: bool = False, log_format: str = "text"
     ) -> None:
         self._app = app
         self._metrics = metrics

@@ -80,10 +80,7 @@ def refine(
 
 
 def _neighbours(
-    operators: GenotypeOperators,
-    fronts: Sequence[Sequence[Genotype]],
-    known: set[Genotype],
-    room: int,
+    operators: GenotypeOperators, fronts: Sequence[Sequence[Genotype]], known: set[Genotype], room: int
 ) -> list[Genotype]:
     """At most `room` new networks, from the members of all fronts in turn. They join `known`."""
     parents = in_turn(fronts, sum(map(len, fronts)))

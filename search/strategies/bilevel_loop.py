@@ -61,11 +61,7 @@ class Learner:
     """
 
     def __init__(
-        self,
-        settings: OptimizerSettings,
-        bench: Bench,
-        supernet: nn.Module | None = None,
-        alpha_scale: float = 1e-3,
+        self, settings: OptimizerSettings, bench: Bench, supernet: nn.Module | None = None, alpha_scale: float = 1e-3
     ) -> None:
         self.settings, self.bench = settings, bench
         self.supernet = bench.new_supernet() if supernet is None else supernet

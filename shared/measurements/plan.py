@@ -16,10 +16,9 @@ from shared.measurements.graph_spec import (
     ParallelGraph,
     parse_graph_spec,
 )
-from shared.schemas import PLAN_SCHEMA, require_schema
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey
-from shared.wire import content_hash
+from shared.wire import PLAN_SCHEMA, content_hash, require_schema
 
 ROLES = ("marginal", "isolated", "calibration", "held_out", "verification", "kernel")
 OP_ROLES = ("marginal", "isolated")

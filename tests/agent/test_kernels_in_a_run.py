@@ -57,8 +57,7 @@ def test_a_plan_of_darts_works_from_end_to_end_and_every_graph_is_counted(there)
     assert table.kernels.held_out.networks == 2
     genotype = DARTS.fastest()
     answer = httpx.get(
-        f"{url}/v1/kernels",
-        params={"device": "bench", "space": str(DARTS), "runtime": str(local_runtime())},
+        f"{url}/v1/kernels", params={"device": "bench", "space": str(DARTS), "runtime": str(local_runtime())}
     ).json()["counts"]
     assert answer[DARTS.format(genotype)] == counted[f"network:{DARTS}:{DARTS.format(genotype)}"]
 
