@@ -25,7 +25,7 @@ usage: install.sh --device NAME (--token TOKEN | --token-file FILE) [OPTION...] 
   --device NAME         name of this device
   --token TOKEN         of role agent; other users of this device can see it while the script runs
   --token-file FILE     the token in a file, or in the variable LUTNAS_TOKEN; an upgrade needs none
-  --lut-url URL         the lut-server, if it is not the server of this script
+  --lut-url URL         the lut-server, if it did not send this script; --server: the same
   --ca-file FILE        certificates to trust, if the server made its own
   --service             start the agent with the system (as root; systemd), to do the server's jobs
   --no-profile          measure nothing now
