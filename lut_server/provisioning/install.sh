@@ -579,7 +579,7 @@ forget_measurements() { # forget_measurements SPOOL
   fi
   where=$1
   [ ! -L "$1" ] || where=$(readlink -f "$1") # the state of a dynamic user is a link
-  for part in graphs known runs results measuring.lock; do rm -rf "${where:?}/$part"; done
+  for part in schema graphs known runs results measuring.lock; do rm -rf "${where:?}/$part"; done
   [ "$1" != "$service_spool" ] || rm -rf "${where:?}" # the service's own
   rmdir "$where" 2>/dev/null || [ ! -d "$where" ] || say "kept what is in $where besides measurements"
   [ ! -L "$1" ] || rm -f "$1"
