@@ -14,7 +14,7 @@ from lut_server.clock import Clock, stamp
 from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
 from lut_server.store.values import TableSummary
-from shared.tables.prediction import HeldOutError
+from shared.tables.held_out_error import HeldOutError
 from shared.tables.table import LatencyTable
 from shared.tables.table_source import IMPORTED_ENGINE
 from shared.wire import canonical_json
