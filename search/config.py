@@ -13,8 +13,7 @@ from typing import Any
 
 from shared.errors import InvalidValue, UnknownName
 from shared.spaces import parse_space
-from shared.tables.prediction import CONFIDENCE
-from shared.tables.table import LatencyTable
+from shared.tables.table import CONFIDENCE, LatencyTable
 from shared.wire import RUN_DIRECTORY_SCHEMA, content_hash
 
 HYPERNETWORKS = ("rbf", "piecewise-linear", "mlp")

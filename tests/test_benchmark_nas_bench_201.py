@@ -34,7 +34,7 @@ from benchmarks.search.nas_bench_201_truth import (
 )
 from benchmarks.search.stopwatch import Stopwatch, read_minutes, write_minutes
 from search.data import load_images
-from search.family.candidates import Member
+from search.family.family import Member
 
 NAMES = tuple(
     f"|{op}~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"

@@ -34,8 +34,9 @@ from lut_server.store.sql import open_store
 from shared.measurements.measurement import Measurement
 from shared.spaces import parse_space
 from shared.spaces.op_key import OpKey, parse_op_key
+from shared.tables.held_out_error import HeldOutError
 from shared.tables.kernel_prices import KernelPrices
-from shared.tables.prediction import HeldOutError
+from shared.tables.table import Prediction
 
 SIZES = (15, 20, 30, 40, 60)
 FIRST, BATCH, SEEDS = 10, 5, 4
@@ -183,7 +184,8 @@ def _draw(
 
 
 def _score(prices: KernelPrices, held_out: Sequence[tuple[Mapping[str, int], float]]) -> HeldOutError:
-    return held_out_error([prices.predict(counts, guess=True) for counts, _ in held_out], [ms for _, ms in held_out])
+    predictions = [Prediction(*prices.predict(counts, guess=True)) for counts, _ in held_out]
+    return held_out_error(predictions, [ms for _, ms in held_out])
 
 
 def _figures(prefix: str, errors: Sequence[HeldOutError]) -> dict[str, Figure]:

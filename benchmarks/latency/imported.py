@@ -19,7 +19,7 @@ from lut_server.transfer.additive_fit import Split, fit_table
 from lut_server.transfer.architectures import TimedColumn, latency_columns, read_column
 from lut_server.transfer.imported_table import Target
 from shared.spaces import make_space
-from shared.tables.prediction import HeldOutError
+from shared.tables.held_out_error import HeldOutError
 from shared.tables.table_source import PER_ARCHITECTURE, TableSource
 
 SEEDS = (0, 1, 2)

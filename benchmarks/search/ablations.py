@@ -38,7 +38,8 @@ from benchmarks.search.nas_bench_201_search import (
     train,
 )
 from benchmarks.search.nas_bench_201_truth import Truth, load_truth, relative_hypervolume
-from search.family.family import Family, build_families, load_family
+from search.family.build import build_families
+from search.family.family import Family, load_family
 from search.process.progress import SilentProgress
 from search.ranking.scoring import open_scorer
 from search.runs.run_directory import RunDirectory, on_every_device

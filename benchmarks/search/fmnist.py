@@ -25,7 +25,7 @@ from benchmarks.report import Figure
 from benchmarks.stack import Stack, StackError, running_stack, script, this_device
 from search.alphas.trade_offs import trade_off_log_probabilities
 from search.decoding.decoding import Band, decode_queues, make_decoder
-from search.family.candidates import Ranker
+from search.family.family import Ranker
 from search.latency.latency_model import LatencyModel
 from search.ranking.scoring import open_scorer
 from search.runs.run_directory import RunDirectory, on_device

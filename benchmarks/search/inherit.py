@@ -18,7 +18,8 @@ from benchmarks.search.speed import nominal_table
 from benchmarks.stack import run as run_command
 from search.config import PRESETS, Config, references
 from search.data import load_images
-from search.family.family import build_families, load_family
+from search.family.build import build_families
+from search.family.family import load_family
 from search.process.progress import SilentProgress
 from search.retraining.retrain import RECIPES, RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork

@@ -38,12 +38,11 @@ from lut_server.transfer.architectures import latency_columns, read_column
 from lut_server.transfer.imported_table import Target
 from search.config import Config, references
 from search.data import load_images
-from search.decoding.decoding import EnumerationDecoder
+from search.decoding.decoding import EnumerationDecoder, enumerate_space
+from search.family.build import build_families, build_unseen_family, spread
 from search.family.candidate_pool import draw_pool, merge_distinct
-from search.family.candidates import Member, Ranker
-from search.family.family import Family, FamilySettings, build_families, build_unseen_family, spread
+from search.family.family import Family, FamilySettings, Member, Ranker
 from search.family.pareto import find_front, select_members
-from search.genotypes.enumeration import enumerate_space
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress, SilentProgress
 from search.ranking.scoring import ScoringSettings, open_scorer, rank_all

@@ -27,7 +27,7 @@ from benchmarks.server.process import (
     serving,
 )
 from lut_server.calibration.op_calibration import fit_prices
-from shared.tables.prediction import HeldOutError
+from shared.tables.held_out_error import HeldOutError
 from shared.tables.table import LatencyTable, NetworkCheck, OpPrice
 from shared.wire import canonical_json
 

@@ -7,19 +7,21 @@ from figure import save_way
 
 STATIONS = [
     ("search/cli.py", "finds the command"),
-    ("search/commands/pick.py", "its flags, and the table that is printed"),
-    ("search/commands/finished_run.py", "opens run, device and server"),
+    ("shared/command_line.py", "parses it, and makes errors exit codes"),
+    ("search/commands/pick.py", "opens run and server; prints the answer"),
+    ("search/process/progress.py", "says how far it is"),
     ("search/runs/run_directory.py", "settings and tables of the run, for a device"),
-    ("search/family/picking.py", "which network for this budget"),
-    ("search/family/family.py", "the candidates of the search"),
+    ("search/config.py", "the settings, checked"),
+    ("shared/wire.py", "JSON as values"),
+    ("shared/runtime.py", "the runtime that the table is of"),
+    ("search/family/family.py", "which network for this budget"),
     ("search/decoding/decoding.py", "what the alphas say at this budget"),
-    ("search/genotypes/enumeration.py", "all networks of a small space"),
     ("search/ranking/scoring.py", "scores and ranks them"),
-    ("search/family/candidates.py", "a network with its bound and rank"),
     ("search/latency/latency_model.py", "bounds by op prices"),
-    ("search/device/kernel_counts.py", "which kernels the device executes"),
-    ("shared/tables/table.py", "bounds by kernel prices"),
-    ("shared/tables/prediction.py", "mean, deviation, bound"),
+    ("shared/tables/table.py", "prices, mean, deviation, bound"),
+    ("shared/spaces/space.py", "genotypes, and the ops that they are made of"),
+    ("shared/spaces/nas_bench_201.py", "the space of this run"),
+    ("shared/spaces/op_key.py", "names of the prices"),
 ]
 
 if __name__ == "__main__":

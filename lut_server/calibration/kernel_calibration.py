@@ -46,7 +46,7 @@ from lut_server.calibration.kernel_model import (
     rows_of,
 )
 from shared.tables.kernel_prices import FamilyCost, KernelPrice, KernelPrices
-from shared.tables.prediction import NORMAL_95
+from shared.tables.table import NORMAL_95
 
 TAU_GRID = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 REL_GRID = (0.003, 0.006, 0.01, 0.015, 0.025, 0.05)

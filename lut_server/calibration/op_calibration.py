@@ -37,7 +37,7 @@ from scipy.optimize import nnls
 from scipy.special import stdtrit
 
 from shared.errors import InvalidValue
-from shared.tables.prediction import NORMAL_95
+from shared.tables.table import NORMAL_95
 
 Array = NDArray[np.float64]
 

@@ -22,9 +22,9 @@ from shared.measurements.measurement import Measurement, Run, quantile
 from shared.measurements.plan import OP_ROLES, Plan
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import parse_op_key
+from shared.tables.held_out_error import BaselineError
 from shared.tables.kernel_prices import KernelPrices
-from shared.tables.prediction import NORMAL_975, BaselineError
-from shared.tables.table import LatencyTable, NetworkCheck, OpPrice
+from shared.tables.table import NORMAL_975, LatencyTable, NetworkCheck, OpPrice, Prediction
 
 FEWEST_CHOSEN = 5
 """Calibration networks that a run has to have that chose them on the way."""
@@ -219,8 +219,9 @@ def _kernel_prices(
     ]
     if prices is None or not held_out:
         return prices
-    predictions = [prices.predict(kernels, guess=True) for kernels, _ in held_out if can_predict(prices, kernels)]
-    measured = [ms for kernels, ms in held_out if can_predict(prices, kernels)]
+    priced = [(kernels, ms) for kernels, ms in held_out if can_predict(prices, kernels)]
+    predictions = [Prediction(*prices.predict(kernels, guess=True)) for kernels, _ in priced]
+    measured = [ms for _, ms in priced]
     return dataclasses.replace(prices, held_out=held_out_error(predictions, measured)) if measured else prices
 
 

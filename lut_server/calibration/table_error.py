@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.spaces.op_key import OpKey
-from shared.tables.prediction import BaselineError, HeldOutError, Prediction
+from shared.tables.held_out_error import BaselineError, HeldOutError
+from shared.tables.table import Prediction
 
 BOUND_CONFIDENCE = 0.95
-"""Of the bound in a table's own checks. A pick's bound has `CONFIDENCE` in shared.tables.prediction."""
+"""Of the bound in a table's own checks. A pick's bound has `CONFIDENCE` in shared.tables.table."""
 
 
 def held_out_error(predictions: Sequence[Prediction], measured_ms: Sequence[float]) -> HeldOutError:

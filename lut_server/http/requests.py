@@ -6,13 +6,14 @@ import asyncio
 import math
 import zlib
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
-from fastapi import Request
+from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from lut_server.error_codes import refused
+from lut_server.http.services import services_of
 from shared.device_status import DeviceStatus
 from shared.errors import InvalidValue
 from shared.jobs import JobResult
@@ -138,6 +139,15 @@ async def _read_body(request: Request, limit_bytes: int) -> bytes:
     if inflater is not None and not inflater.eof:
         raise refused("invalid_json", "the gzip body was cut off")
     return b"".join(parts)
+
+
+async def _body(request: Request) -> bytes:
+    settings = services_of(request).settings
+    return await read_body(request, settings.max_body_bytes, settings.max_body_s)
+
+
+Body = Annotated[bytes, Depends(_body)]
+"""The request's body. It stands after the principal: nobody unknown gets a body read."""
 
 
 def parse_body(kind: type[T], body: bytes) -> T:

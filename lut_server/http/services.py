@@ -1,4 +1,4 @@
-"""What a route works with, and the checks that stand before it: token, role, body."""
+"""What a route works with, and the check that stands before it: token and role."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from lut_server.clock import Clock, utc_now
 from lut_server.error_codes import STATUS_OF_CODE, refused
 from lut_server.http.failure_limit import FailureLimit
 from lut_server.http.metrics import Metrics
-from lut_server.http.requests import read_body
 from lut_server.http.responses import ErrorAnswer
 from lut_server.settings import Settings
 from lut_server.store.sql import Store
@@ -117,15 +116,6 @@ Reader = Annotated[Principal, Depends(READ)]
 Searcher = Annotated[Principal, Depends(SEARCH)]
 Agent = Annotated[Principal, Depends(AGENT)]
 Administrator = Annotated[Principal, Depends(ADMIN)]
-
-
-async def _body(request: Request) -> bytes:
-    settings = services_of(request).settings
-    return await read_body(request, settings.max_body_bytes, settings.max_body_s)
-
-
-Body = Annotated[bytes, Depends(_body)]
-"""The request's body. It stands after the principal: nobody unknown gets a body read."""
 
 
 def documented(

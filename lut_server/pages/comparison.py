@@ -22,8 +22,7 @@ from shared.errors import InvalidValue
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.significance import holm, mann_whitney_p, ratio_interval
 from shared.runtime import Runtime, parse_runtime
-from shared.tables.prediction import NORMAL_975
-from shared.tables.table import OpPrice
+from shared.tables.table import NORMAL_975, OpPrice
 
 SIGNIFICANT = 0.05
 SMALLEST_EFFECT = 0.01

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from lut_server.pages.paging import Paging, paginate
 from lut_server.tables.table_facts import KernelFacts, TableFacts
 from shared.spaces.op_key import OpKey, parse_op_key
-from shared.tables.prediction import HeldOutError
+from shared.tables.held_out_error import HeldOutError
 from shared.tables.table import NetworkCheck, OpPrice
 
 MOST_PLOTTED_ROWS = 60

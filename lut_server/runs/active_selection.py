@@ -37,8 +37,7 @@ from shared.measurements.measurement import Run
 from shared.measurements.plan import Plan, Task
 from shared.spaces import Genotype, Space, parse_space
 from shared.tables.kernel_prices import KernelPrices
-from shared.tables.prediction import NORMAL_95
-from shared.tables.table import LatencyTable
+from shared.tables.table import NORMAL_95, LatencyTable
 
 Array = NDArray[np.float64]
 POOL = 120
@@ -154,7 +153,7 @@ def outlook_by_kernels(prices: KernelPrices, counts: Sequence[Mapping[str, int]]
         for place, kernel in enumerate(guessed, size):
             row[place] = count.get(kernel, 0) * prices.unmeasured_share * prices.family_price_ms(kernel)
     explained = features[:, :size] @ np.array(prices.known)
-    mean_ms = np.array([prices.predict(count, guess=True).mean_ms for count in counts])
+    mean_ms = np.array([prices.predict(count, guess=True)[0] for count in counts])
     return Outlook(mean_ms, features @ features.T - explained @ explained.T, prices.relative_spread)
 
 

@@ -12,15 +12,14 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Insert, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
@@ -162,22 +161,15 @@ class Database:
             return _revision(connection)
 
 
-def insert_missing(connection: Connection, table: Table, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
-    """Insert the rows whose unique keys are free, and return how many were.
+def insert_missing(connection: Connection, table: Table) -> Insert:
+    """A statement that inserts rows whose unique keys are free; its `rowcount` says how many were.
 
     A row that another transaction is inserting right now is waited for: afterwards it is there,
     whoever won.
     """
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(table).on_conflict_do_nothing()
-    options = {"preserve_rowcount": True}
-    if isinstance(rows, Mapping) or dialect is postgresql:
-        return connection.execute(statement.execution_options(**options), rows).rowcount
-    # Straight to the driver: what SQLAlchemy does to each row of plain values takes as long as
-    # storing it.
-    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
-    values = [tuple(map(row.__getitem__, compiled.positiontup or ())) for row in rows]
-    return connection.exec_driver_sql(compiled.string, values, execution_options=options).rowcount
+    statement: Insert = dialect.insert(table).on_conflict_do_nothing()
+    return statement.execution_options(preserve_rowcount=True)
 
 
 def _parse(url: str) -> URL:

@@ -8,7 +8,7 @@ from typing import Any
 from shared.device_status import DeviceStatus
 from shared.measurements.measurement import Run
 from shared.search_result import SearchResult
-from shared.tables.prediction import HeldOutError
+from shared.tables.held_out_error import HeldOutError
 
 
 @dataclass(frozen=True)

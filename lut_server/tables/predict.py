@@ -14,8 +14,7 @@ from shared.errors import InvalidValue, LutnasError, MissingKernel, WrongUse
 from shared.kernels.kernel import MOST_KERNELS, check_counts
 from shared.measurements.graph_spec import NetworkGraph
 from shared.spaces.op_key import parse_op_key
-from shared.tables.prediction import CONFIDENCE, Prediction
-from shared.tables.table import LatencyTable, read_table
+from shared.tables.table import CONFIDENCE, LatencyTable, Prediction, read_table
 from shared.wire import from_wire
 
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from lut_server.store.sql.tables import TableStore
 from shared.runtime import Runtime
+from shared.tables.held_out_error import BaselineError, HeldOutError
 from shared.tables.kernel_prices import KernelPrice
-from shared.tables.prediction import BaselineError, HeldOutError
 from shared.tables.table import NetworkCheck, OpPrice
 from shared.tables.table_source import TableSource
 from shared.wire import from_wire

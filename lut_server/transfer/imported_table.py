@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from shared.errors import InvalidValue
 from shared.measurements.measurement import LONGEST_MS, check_device_name
 from shared.spaces.op_key import OpKey
-from shared.tables.prediction import NORMAL_975
-from shared.tables.table import LatencyTable, OpPrice
+from shared.tables.table import NORMAL_975, LatencyTable, OpPrice
 from shared.tables.table_source import IMPORTER_VERSION, NO_CANARY, TableSource
 
 ASSUMED_SPREAD = 0.1

@@ -27,7 +27,6 @@ from torch import Tensor
 
 from search.alphas.condition import Condition, device_simplex, space_primitives
 from search.genotypes.constrained_argmax import best_choices, choice_probabilities
-from search.genotypes.enumeration import genotype_count
 from search.latency.latency_model import fixed_priced_ops
 from search.latency.slot_costs import choice_costs
 from shared.spaces import Genotype, Space
@@ -74,7 +73,7 @@ def make_objective(table: LatencyTable) -> Objective:
     Raises:
         MissingPrice: the table lacks op keys of its space.
     """
-    is_small = genotype_count(table.parsed_space) <= MOST_GENOTYPES
+    is_small = table.parsed_space.genotype_count <= MOST_GENOTYPES
     return EnumeratedObjective(table) if is_small else AdditiveObjective(table)
 
 

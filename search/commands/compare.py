@@ -27,7 +27,8 @@ from search.commands.run import begin_run, default_title, resume_run
 from search.compare.comparison import Comparison
 from search.compare.comparison_figures import Result, Spread, summarise
 from search.decoding.decoding import make_decoder
-from search.family.family import FamilySettings, spread
+from search.family.build import spread
+from search.family.family import FamilySettings
 from search.latency.latency_model import LatencyModel
 from search.process.atomic_files import write_atomically, write_value
 from search.process.interruption import stop_on_signals

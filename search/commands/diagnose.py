@@ -12,8 +12,8 @@ import argparse
 
 from rich.console import Console
 
-from search.commands.finished_run import add_run, open_run, working_progress
 from search.commands.output import print_line
+from search.commands.pick import add_run, open_run, working_progress
 from search.commands.train import add_recipe, chosen_settings, train
 from search.compare.diagnosis import (
     FILE_NAME,

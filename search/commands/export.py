@@ -12,15 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.commands.finished_run import (
-    add_picking,
-    add_run,
-    choose_network,
-    open_run,
-    parse_genotype,
-    working_progress,
-)
 from search.commands.output import print_line
+from search.commands.pick import add_picking, add_run, choose_network, open_run, parse_genotype, working_progress
 from search.data import ImageSet
 from search.deploy.export import export
 from search.deploy.quantisation import CALIBRATION_IMAGES, export_int8

@@ -10,27 +10,20 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
 
-from search.commands.finished_run import (
-    add_patience,
-    add_picking,
-    add_run,
-    measure_with,
-    open_client,
-    open_counter,
-    open_run,
-    working_progress,
-)
-from search.commands.output import ladder_table, print_line
-from search.deploy.ladder import LADDER_FILE, LadderBuilder
+from search.commands.output import print_line
+from search.commands.pick import add_picking, add_run, open_counter, open_run, working_progress
+from search.commands.server import add_patience, measure_with, open_client
+from search.deploy.ladder import LADDER_FILE, LadderBuilder, Rung
 from search.deploy.upload_result import post_result
 from search.device.kernel_counts import CountKernels, no_counts
-from search.family.candidates import make_candidates
-from search.family.family import load_family, spread
-from search.family.picking import by_kernels
+from search.family.build import spread
+from search.family.family import by_kernels, load_family, make_candidates
 from search.latency.latency_model import LatencyModel
 from search.retraining.finetune import TuningSettings
 from search.runs.run_directory import DeviceRun
@@ -110,3 +103,18 @@ def default_budgets(
         chosen.append(nearest_ms)
         bounds_ms = [bound_ms for bound_ms in bounds_ms if bound_ms > nearest_ms]
     return chosen
+
+
+def ladder_table(rungs: Sequence[Rung]) -> Table:
+    """A row per budget."""
+    table = Table()
+    for name in ("target ms", "predicted", "bound", "measured", "met", "accuracy", "parameters"):
+        table.add_column(name, justify="right")
+    for rung in rungs:
+        table.add_row(
+            *(f"{value:.3f}" for value in (rung.target_ms, rung.predicted_ms, rung.upper_ms, rung.measured_ms)),
+            "yes" if rung.met else "NO",
+            "" if rung.accuracy is None else f"{rung.accuracy:.2f} %",
+            f"{rung.parameters:,}",
+        )
+    return table

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.commands.finished_run import add_run, open_run
 from search.commands.output import print_line
+from search.commands.pick import add_run, open_run
 from search.process.atomic_files import write_atomically
 from search.report import build_report
 from shared.command_line import Commands, Parser, add_command

@@ -26,7 +26,7 @@ from search.data.class_folders import FOLDER
 from search.data.sources import DATASETS
 from search.deploy.ladder import LADDER_FILE, find_ladder
 from search.deploy.upload_result import post_result
-from search.family.family import build_families
+from search.family.build import build_families
 from search.process.atomic_files import write_atomically
 from search.process.distributed import Ranks, joined_ranks
 from search.process.environment import record_environment

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from search.commands.finished_run import add_picking, add_run, open_picker, open_run, parse_genotype, working_progress
 from search.commands.output import print_line
+from search.commands.pick import add_picking, add_run, open_picker, open_run, parse_genotype, working_progress
 from search.config import Config
 from search.data import ImageSet
 from search.process.interruption import stop_on_signals

@@ -16,18 +16,9 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from rich.console import Console
 
-from search.commands.finished_run import (
-    add_patience,
-    add_picking,
-    add_run,
-    choose_network,
-    measure_with,
-    open_client,
-    open_run,
-    parse_genotype,
-    working_progress,
-)
 from search.commands.output import print_json, print_line
+from search.commands.pick import add_picking, add_run, choose_network, open_run, parse_genotype, working_progress
+from search.commands.server import add_patience, measure_with, open_client
 from search.deploy.export import untuned_onnx
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import CorruptFile, WrongUse

@@ -20,7 +20,7 @@ from pathlib import Path
 from search.compare.comparison_figures import Result, Unit, judge, proposed
 from search.config import Config
 from search.data import ImageSet
-from search.family.candidates import Member
+from search.family.family import Member
 from search.process.atomic_files import find_value, write_value
 from search.process.progress import Progress
 from search.runs.run_directory import RunDirectory

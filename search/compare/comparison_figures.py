@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from search.family.candidates import Member
+from search.family.family import Member
 from search.strategies import Outcome
 from shared.spaces import Genotype
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau
 
-from search.family.candidates import Member
+from search.family.family import Member
 from search.process.atomic_files import find_value, write_value
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space

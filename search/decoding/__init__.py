@@ -1,4 +1,4 @@
-"""The most probable networks under a latency bound, exactly.
+"""The most probable networks under a latency bound, exactly; small spaces enumerated.
 
 May import genotypes and latency.
 """

@@ -12,24 +12,27 @@ Small spaces are enumerated (NAS-Bench-201 has 15,625 genotypes), larger ones de
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from search.genotypes.enumeration import enumerate_space, is_listable
+from search.genotypes.constrained_argmax import to_genotype
 from search.latency.latency_model import LatencyModel
 from shared.errors import BudgetTooSmall, InvalidValue
-from shared.spaces import Genotype
-from shared.tables.prediction import CONFIDENCE
+from shared.spaces import Genotype, Space
+from shared.tables.table import CONFIDENCE
 
 Floats = npt.NDArray[np.float64]
 
+MOST_ENUMERATED = 1_000_000
 ROUNDING = 1e-12
 """The last digits of a bound depend on the networks computed with it."""
 
@@ -92,6 +95,69 @@ class Decoder(Protocol):
         Raises:
             BudgetTooSmall: the budget lies below `smallest_ms`.
         """
+
+
+@dataclass(frozen=True)
+class Enumeration:
+    """All connected genotypes of a space, and the functions that they compute.
+
+    Attributes:
+        choices: columns of alpha, (genotypes, slots).
+        form: (genotypes,), index into `forms`.
+        forms: the distinct canonical forms.
+        function: (forms,), number of the function that a form computes.
+    """
+
+    choices: npt.NDArray[np.int64]
+    form: npt.NDArray[np.int64]
+    forms: tuple[Genotype, ...]
+    function: npt.NDArray[np.int64]
+
+    @cached_property
+    def representatives(self) -> tuple[Genotype, ...]:
+        """The first form of each function, by number."""
+        _, first = np.unique(self.function, return_index=True)
+        return tuple(self.forms[index] for index in first)
+
+    @cached_property
+    def number(self) -> dict[Genotype, int]:
+        """Of the function of each form."""
+        return dict(zip(self.forms, self.function.tolist(), strict=True))
+
+
+@lru_cache(maxsize=4)
+def enumerate_space(space: Space) -> Enumeration:
+    """Enumerate a space. NAS-Bench-201 takes about a second, once per process.
+
+    Raises:
+        InvalidValue: the space is too large.
+    """
+    if not is_listable(space):
+        raise InvalidValue("space", f"{space.name} has {space.genotype_count:.3g} genotypes, too many to enumerate")
+    choices, form, forms = [], [], dict[Genotype, int]()
+    for columns in itertools.product(*(range(len(slot.primitives)) for slot in space.slots)):
+        canonical = space.canonical(to_genotype(space, columns))
+        if not space.is_connected(canonical):
+            continue
+        choices.append(columns)
+        form.append(forms.setdefault(canonical, len(forms)))
+    numbers: dict[str, int] = {}
+    function = [numbers.setdefault(space.signature(genotype), len(numbers)) for genotype in forms]
+    return Enumeration(np.array(choices), np.array(form), tuple(forms), np.array(function))
+
+
+def is_listable(space: Space) -> bool:
+    """Whether `enumerate_space` takes the space."""
+    return space.genotype_count <= MOST_ENUMERATED
+
+
+def representative(space: Space, genotype: Genotype) -> Genotype:
+    """The same network for all of the same function; in large spaces the canonical form."""
+    form = space.canonical(genotype)
+    if not is_listable(space):
+        return form
+    listed = enumerate_space(space)
+    return listed.representatives[listed.number[form]]
 
 
 class EnumerationDecoder:

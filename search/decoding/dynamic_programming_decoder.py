@@ -27,7 +27,7 @@ from search.decoding.decoding import Band, Decoded, require_budget
 from search.genotypes.constrained_argmax import NONE, best_choices, to_genotype
 from search.latency.latency_model import LatencyModel, deviations
 from shared.spaces import Genotype
-from shared.tables.prediction import CONFIDENCE
+from shared.tables.table import CONFIDENCE
 
 Floats = npt.NDArray[np.float64]
 Columns = npt.NDArray[np.int64]

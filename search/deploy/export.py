@@ -16,7 +16,7 @@ import onnx
 import torch
 
 from search.data import ImageSet
-from search.family.candidates import Candidate
+from search.family.family import Candidate
 from search.supernet import Network, Supernet, recompute_statistics
 from shared import __version__
 from shared.errors import LutnasError

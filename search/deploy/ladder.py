@@ -20,8 +20,7 @@ import torch
 from search.data import ImageSet
 from search.deploy.export import ExportedModel, export, untuned_onnx
 from search.device.kernel_counts import CountKernels, no_counts
-from search.family.candidates import Member
-from search.family.picking import Pick, Picker
+from search.family.family import Member, Pick, Picker
 from search.process.atomic_files import find_value, write_atomically, write_value
 from search.process.progress import Progress
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps

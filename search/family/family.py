@@ -1,47 +1,105 @@
-"""The family of each device: networks of rising latency and improving rank, from the hypernetwork.
+"""The family of a device, and the network that a budget gets from it.
 
-    alphas on a grid of trade-offs at the device's simplex point
-      -> the most probable networks of each alpha in each band of a series of budgets
-         (`search.decoding.decoding`)
-      -> a pool of candidates for all devices, about as many for each budget of each
-         (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`), with
-         neighbours of its fronts (`search.family.local_search`); a small space is scored whole
-      -> the members: the front of predicted latency and rank (`search.family.pareto`)
-
-The baseline `random` has random networks under the same budgets instead of decoded networks, with
-as many evaluations. Both are written to `family.json`.
+A candidate is a network with its predicted latency; a member also has a score and a rank. A network
+meets a budget by its upper bound, from priced kernels if possible, else from ops. Every command
+takes the network for a budget from `Picker`. `search.family.build` makes the family.
 """
 
 from __future__ import annotations
 
 import json
-import random
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from search.alphas.hypernetwork import Hypernetwork
-from search.alphas.trade_offs import TradeOff, describe_trade_off, trade_off_log_probabilities
-from search.decoding.decoding import Decoder, decode_queues, make_decoder
-from search.family.candidate_pool import DeviceQueues, bands_between, draw_pool_of_all, fill_evenly, merge_distinct
-from search.family.candidates import Member, Ranker
-from search.family.local_search import score_with_neighbours
-from search.family.pareto import select_members
+from search.alphas.trade_offs import TradeOff
+from search.decoding.decoding import Band, decode_pool, make_decoder, require_budget
+from search.device.kernel_counts import CountKernels, no_counts
 from search.latency.latency_model import LatencyModel
-from search.process.atomic_files import write_atomically
-from search.process.progress import Progress
-from search.ranking.scoring import Scorer, ScoringSettings, open_scorer
-from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device
-from shared.errors import CorruptFile, InvalidValue, WrongUse
+from search.process.progress import Progress, SilentProgress
+from search.ranking.scoring import Scorer, open_scorer, rank_all
+from search.runs.run_directory import DeviceRun
+from shared.errors import BudgetTooSmall, CorruptFile, InvalidValue, MissingKernel, WrongUse
 from shared.spaces import Genotype
-from shared.wire import from_wire, to_wire
+from shared.tables.table import LatencyTable
+from shared.wire import from_wire
 
-Floats = npt.NDArray[np.float64]
+USED_UP = 0.06
+"""A pick also decodes networks whose bound leaves at most this share of the budget unused."""
+NARROWER_BY_KERNELS = 0.04
+"""With priced kernels, bounds from ops may exceed the budget by this share."""
+MOST_DECODED = 32
+"""Most networks that a pick decodes beside the family's candidates."""
+MOST_COUNTED = 256
+"""Most networks whose kernels a pick asks for, best-ranked first: a whole space has thousands."""
 
-INHERITED = "inherited from the supernet, batch-norm statistics of the ranking images"
+Priced = TypeVar("Priced", bound="Candidate")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network with its latency by the table.
+
+    Latency and bound come from op prices (`by="ops"`), or from the kernels that the device executes
+    (`by="kernels"`).
+    """
+
+    genotype: Genotype
+    predicted_ms: float
+    upper_ms: float
+    parameters: int
+    multiply_adds: int
+    by: str = field(default="ops", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Member(Candidate):
+    """A candidate with its score (`search.ranking.scoring`) and its rank; 1 is best.
+
+    `accuracy` is inherited, in percent, on the ranking images at the search's resolution.
+    """
+
+    nll: float
+    expressivity: float
+    rank: float
+    accuracy: float
+
+
+def make_candidates(model: LatencyModel, genotypes: Sequence[Genotype], confidence: float) -> list[Candidate]:
+    """Candidates in the order of the connected genotypes.
+
+    Raises:
+        InvalidValue: the confidence is not within 0.5 and 1.
+    """
+    space = model.space
+    mean_ms, _ = model.mean_and_sd_ms(genotypes)
+    upper_ms = model.upper_ms(genotypes, confidence)
+    return [
+        Candidate(genotype, mean, upper, space.parameter_count(genotype), space.multiply_adds(genotype))
+        for genotype, mean, upper in zip(genotypes, mean_ms.tolist(), upper_ms.tolist(), strict=True)
+    ]
+
+
+class Ranker:
+    """Turns genotypes into ranked members."""
+
+    def __init__(self, model: LatencyModel, scorer: Scorer, confidence: float) -> None:
+        self._model = model
+        self.scorer = scorer
+        self._confidence = confidence
+
+    def rank(self, genotypes: Sequence[Genotype], advance: Callable[[int], None] = lambda n: None) -> list[Member]:
+        """Members in the order of the genotypes, ranked among themselves."""
+        candidates = make_candidates(self._model, genotypes, self._confidence)
+        scores = self.scorer.score(genotypes, advance)
+        return [
+            Member(
+                **vars(candidate), nll=score.nll, expressivity=score.expressivity, rank=rank, accuracy=score.accuracy
+            )
+            for candidate, score, rank in zip(candidates, scores, rank_all(scores).tolist(), strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -93,149 +151,6 @@ class Family:
     seconds: float
 
 
-@dataclass(frozen=True, eq=False)
-class _Proposals:
-    """The networks decoded for the device of a view."""
-
-    view: DeviceRun
-    model: LatencyModel
-    decoder: Decoder
-    budgets_ms: Sequence[float]
-    alphas: Mapping[tuple[float, float], Floats]
-    queues: DeviceQueues
-
-
-def build_families(
-    run: RunDirectory,
-    progress: Progress,
-    settings: FamilySettings | None = None,
-    scoring: ScoringSettings | None = None,
-) -> list[Family]:
-    """Build and write family and baseline of each device of a trained run.
-
-    Raises:
-        WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
-    """
-    return _build(on_every_device(run), progress, settings, scoring=scoring)
-
-
-def build_family(view: DeviceRun, progress: Progress, settings: FamilySettings | None = None) -> Family:
-    return _build([view], progress, settings)[0]
-
-
-def build_unseen_family(view: DeviceRun, progress: Progress, scoring: ScoringSettings | None = None) -> Family:
-    """Build and write the family of a device that was not in the search, from its table alone.
-
-    Condition, alphas and their candidates are the device's own. The run's scored candidates join
-    them. The baseline has the run's random networks.
-
-    Raises:
-        WrongUse, CorruptFile: the run is not finished, or damaged.
-    """
-    known = load_family(on_every_device(view)[0])
-    return _build([view], progress, known.settings, known, scoring)[0]
-
-
-def _build(
-    views: Sequence[DeviceRun],
-    progress: Progress,
-    settings: FamilySettings | None,
-    known: Family | None = None,
-    scoring: ScoringSettings | None = None,
-) -> list[Family]:
-    started = time.monotonic()
-    settings = settings or FamilySettings(whole_space=views[0].config.whole_space)
-    hypernetwork, scorer = views[0].hypernetwork(), open_scorer(views[0], scoring)
-    devices = [_propose(view, hypernetwork, settings) for view in views]
-    fastest = [device.decoder.fastest for device in devices]
-    pool = devices[0].decoder.find_all(settings.whole_space)
-    if pool is None:
-        pool = _search_pool(devices, settings, scorer, known, progress)
-    else:
-        _score(pool, scorer, progress, "ranking candidates")
-    if known is None:
-        seed, count = random.Random(views[0].config.seed), settings.pool_size(len(devices))
-        drawn = draw_pool_of_all(
-            [(device.decoder, device.budgets_ms) for device in devices], min(count, len(pool)), seed
-        )
-        drawn = merge_distinct(fastest, drawn)[: len(pool)]
-    else:
-        drawn = merge_distinct(fastest, [candidate.genotype for candidate in known.random_candidates])
-    _score(drawn, scorer, progress, "ranking random networks")
-    families = [_select(device, settings, scorer, pool, drawn, time.monotonic() - started) for device in devices]
-    for device, family in zip(devices, families, strict=True):
-        _write_family(device.view, family)
-    return families
-
-
-def _score(networks: Sequence[Genotype], scorer: Scorer, progress: Progress, name: str) -> None:
-    with progress.phase(name, len(networks)) as phase:
-        scorer.score(networks, phase.advance)
-
-
-def _search_pool(
-    devices: Sequence[_Proposals], settings: FamilySettings, scorer: Scorer, known: Family | None, progress: Progress
-) -> list[Genotype]:
-    """Decoded networks, known candidates, and neighbours of the devices' fronts; all scored."""
-    space, config = devices[0].view.space, devices[0].view.config
-    count = settings.pool_size(len(devices))
-    refined = round(settings.refined * count)
-    first = count - refined
-    fastest = [device.decoder.fastest for device in devices]
-    pool = merge_distinct(fastest, fill_evenly([device.queues for device in devices], first))[:first]
-    if known is not None:
-        pool = merge_distinct(pool, [candidate.genotype for candidate in known.candidates])
-    rankers = [Ranker(device.model, scorer, config.confidence) for device in devices]
-    with progress.phase("ranking candidates", len(pool) + refined) as phase:
-        return score_with_neighbours(space, pool, refined, rankers, config.seed, phase.advance)
-
-
-def _propose(view: DeviceRun, hypernetwork: Hypernetwork, settings: FamilySettings) -> _Proposals:
-    model, confidence = LatencyModel(view.table), view.config.confidence
-    decoder = make_decoder(model, confidence)
-    budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, settings.budgets)
-    alphas = trade_off_log_probabilities(hypernetwork, view.table, settings.trade_offs)
-    queues = decode_queues(decoder, list(alphas.values()), bands_between(budgets_ms), settings.per_budget)
-    return _Proposals(view, model, decoder, budgets_ms, alphas, DeviceQueues(model, confidence, budgets_ms, queues))
-
-
-def _select(
-    device: _Proposals,
-    settings: FamilySettings,
-    scorer: Scorer,
-    pool: Sequence[Genotype],
-    drawn: Sequence[Genotype],
-    seconds: float,
-) -> Family:
-    """The device's family and baseline, by its own bounds, from scored networks."""
-    table, confidence = device.view.table, device.view.config.confidence
-    ranker = Ranker(device.model, scorer, confidence)
-    everything = device.decoder.find_all(settings.whole_space)  # in forms cheapest on this device
-    candidates, random_candidates = ranker.rank(everything or pool), ranker.rank(drawn)
-    return Family(
-        device=table.device,
-        space=table.space,
-        table_hash=table.hash,
-        confidence=confidence,
-        accuracy_kind=INHERITED,
-        settings=settings,
-        budgets_ms=tuple(device.budgets_ms),
-        members=tuple(select_members(candidates, settings.members)),
-        random=tuple(select_members(random_candidates, settings.members)),
-        candidates=tuple(candidates),
-        random_candidates=tuple(random_candidates),
-        trade_offs=tuple(describe_trade_off(device.model, *item) for item in device.alphas.items()),
-        is_whole=everything is not None,
-        seconds=seconds,
-    )
-
-
-def _write_family(run: DeviceRun, family: Family) -> None:
-    run.folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(to_wire(family, {Genotype: run.space.format}), indent=1)
-    write_atomically(run.family_path, content.encode() + b"\n")
-
-
 def load_family(run: DeviceRun) -> Family:
     """Read `family.json`.
 
@@ -254,8 +169,119 @@ def load_family(run: DeviceRun) -> Family:
     return family
 
 
-def spread(low_ms: float, high_ms: float, count: int) -> list[float]:
-    """A geometric series with exactly these ends."""
-    if count == 1:
-        return [high_ms]
-    return [low_ms, *np.geomspace(low_ms, high_ms, count)[1:-1].tolist(), high_ms]
+@dataclass(frozen=True)
+class Pick:
+    """Networks whose bound lies within the budget, best-ranked first."""
+
+    budget_ms: float
+    confidence: float
+    best: Member
+    runners_up: tuple[Member, ...]
+
+
+class Picker:
+    """Picks from a run. Model, alphas and scores stay in memory for many budgets.
+
+    Args:
+        run: trained, its family built.
+        confidence: of the bounds; None takes the run's.
+        count_kernels: gives the kernels of networks.
+
+    Raises:
+        WrongUse, CorruptFile: the run is not finished, or damaged.
+        InvalidValue: the confidence is not within 0.5 and 1.
+    """
+
+    def __init__(
+        self, run: DeviceRun, confidence: float | None = None, count_kernels: CountKernels = no_counts
+    ) -> None:
+        self.confidence = run.config.confidence if confidence is None else confidence
+        self._table, self._count_kernels = run.table, count_kernels
+        self._family = load_family(run)
+        model = LatencyModel(run.table)
+        genotypes = [candidate.genotype for candidate in self._family.candidates]
+        bounded = make_candidates(model, genotypes, self.confidence)
+        self._known = [
+            replace(member, upper_ms=candidate.upper_ms)
+            for member, candidate in zip(self._family.candidates, bounded, strict=True)
+        ]
+        if not self._family.is_whole:
+            self._decoder = make_decoder(model, self.confidence)
+            self._ranker = Ranker(model, open_scorer(run), self.confidence)
+            self._alphas = [np.array(trade_off.log_probabilities) for trade_off in self._family.trade_offs]
+
+    def pick(self, budget_ms: float, progress: Progress | None = None) -> Pick:
+        """The best-ranked network within a budget, of candidates and newly decoded networks.
+
+        Args:
+            budget_ms: for the upper bound.
+
+        Raises:
+            InvalidValue: the budget is no positive time.
+            BudgetTooSmall: no network meets the budget; the message names the smallest bound.
+        """
+        require_budget(budget_ms, 0.0, self._table.device)
+        # Nothing can be decoded below the smallest bound by ops; kernels may give less.
+        nothing_to_decode = self._family.is_whole or budget_ms < self._decoder.smallest_ms
+        ranked = self._known if nothing_to_decode else self._rank(budget_ms, progress or SilentProgress())
+        ranked = self._by_kernels(ranked, budget_ms)
+        best_first = sorted(
+            (member for member in ranked if member.upper_ms <= budget_ms),
+            key=lambda member: (member.rank, member.upper_ms),
+        )
+        if not best_first:
+            raise BudgetTooSmall(budget_ms, min(member.upper_ms for member in ranked), self._table.device)
+        return Pick(budget_ms, self.confidence, best_first[0], tuple(best_first[1:]))
+
+    def _by_kernels(self, ranked: Sequence[Member], budget_ms: float) -> list[Member]:
+        """The members; those that may be the answer are bounded by their kernels."""
+        widened_ms = self._widened(budget_ms)
+        likely_first = sorted(ranked, key=lambda member: (member.upper_ms > widened_ms, member.rank))
+        asked, others = likely_first[:MOST_COUNTED], likely_first[MOST_COUNTED:]
+        return [*by_kernels(self._table, asked, self.confidence, self._count_kernels), *others]
+
+    def _widened(self, budget_ms: float) -> float:
+        return budget_ms if self._table.kernels is None else (1 + NARROWER_BY_KERNELS) * budget_ms
+
+    def _rank(self, budget_ms: float, progress: Progress) -> list[Member]:
+        """The family's candidates and networks decoded at the budget, ranked among themselves."""
+        bands = [Band(budget_ms), Band(self._widened(budget_ms), (1 - USED_UP) * budget_ms)]
+        per_budget = self._family.settings.per_budget
+        decoded = decode_pool(self._decoder, self._alphas, bands, per_budget, MOST_DECODED)
+        networks = list(dict.fromkeys([*(member.genotype for member in self._known), *decoded]))
+        with progress.phase("ranking candidates", len(networks)) as phase:
+            return self._ranker.rank(networks, phase.advance)
+
+
+def price_network(
+    run: DeviceRun, genotype: Genotype, confidence: float | None = None, count_kernels: CountKernels = no_counts
+) -> Candidate:
+    """A connected network with its latency by the table, bounded as in a pick.
+
+    Raises:
+        InvalidValue: the confidence is not within 0.5 and 1.
+    """
+    confidence = run.config.confidence if confidence is None else confidence
+    (candidate,) = make_candidates(LatencyModel(run.table), [genotype], confidence)
+    return by_kernels(run.table, [candidate], confidence, count_kernels)[0]
+
+
+def by_kernels(
+    table: LatencyTable, candidates: Sequence[Priced], confidence: float, count_kernels: CountKernels = no_counts
+) -> list[Priced]:
+    """Candidates with latency and bound from their kernels, if these are known and priced."""
+    if table.kernels is None:
+        return list(candidates)
+    counts = count_kernels([candidate.genotype for candidate in candidates])
+    return [_by_kernels(table, candidate, confidence, counts.get(candidate.genotype)) for candidate in candidates]
+
+
+def _by_kernels(table: LatencyTable, candidate: Priced, confidence: float, counts: Mapping[str, int] | None) -> Priced:
+    if counts is None:
+        return candidate
+    try:
+        prediction = table.predict_kernels(counts, guess=True)
+    except MissingKernel:
+        return candidate
+    upper_ms = prediction.upper_ms(confidence)
+    return replace(candidate, predicted_ms=prediction.mean_ms, upper_ms=upper_ms, by="kernels")

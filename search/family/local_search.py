@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from search.decoding.decoding import in_turn
-from search.family.candidates import Ranker
+from search.decoding.decoding import in_turn, representative
+from search.family.family import Ranker
 from search.family.pareto import find_front
-from search.genotypes.enumeration import representative
 from search.genotypes.genotype_operators import GenotypeOperators
 from shared.spaces import Genotype, Space
 

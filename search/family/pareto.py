@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from search.family.candidates import Member
+from search.family.family import Member
 
 WIDEST_GAP = 1 / 6
 """Of the family's range of latencies: a wider gap gets a member, if a candidate lies in it."""
@@ -115,7 +115,7 @@ def _by_latency(member: Member) -> tuple[float, float]:
 def find_front(candidates: Sequence[Member]) -> list[Member]:
     """The candidates that no other beats in both predicted latency and rank, latency rising.
 
-    The prediction is the likely latency; the bound guarantees a budget (`search.family.picking`).
+    The prediction is the likely latency; the bound guarantees a budget (`search.family.family`).
     """
     front: list[Member] = []
     for candidate in sorted(candidates, key=_by_latency):

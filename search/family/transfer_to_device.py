@@ -10,14 +10,15 @@ from __future__ import annotations
 from search.alphas.condition import device_simplex
 from search.config import TableReference
 from search.device.lut_client import LutClient
-from search.family.family import build_unseen_family, load_family
-from search.process.atomic_files import read_json
+from search.family.build import build_unseen_family
+from search.family.family import load_family
 from search.process.progress import Progress
 from search.runs.run_directory import (
     DEVICES_FOLDER,
     DeviceRun,
     RunDirectory,
     on_every_device,
+    read_json,
     read_kept_table,
     require_fp32,
     write_table,

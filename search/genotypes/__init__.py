@@ -1,4 +1,4 @@
-"""Genotypes: the most probable, random draws, enumeration, crossover and mutation.
+"""Genotypes: the most probable, random draws, crossover and mutation.
 
 May import process.
 """

@@ -18,8 +18,7 @@ import numpy.typing as npt
 from shared.errors import MissingPrice
 from shared.spaces import Genotype, Space
 from shared.spaces.op_key import OpKey
-from shared.tables.prediction import CONFIDENCE, Prediction
-from shared.tables.table import LatencyTable, profile_command
+from shared.tables.table import CONFIDENCE, LatencyTable, Prediction, profile_command
 
 Floats = npt.NDArray[np.float64]
 

@@ -44,20 +44,6 @@ def read_torch(path: Path) -> Any:
         raise CorruptFile(f"{damaged}: {str(error).splitlines()[0][:160]}") from error
 
 
-def read_json(path: Path) -> Any:
-    """Parsed JSON.
-
-    Raises:
-        CorruptFile: the file cannot be read, or is not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise CorruptFile(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CorruptFile(f"{path} is not JSON: {error}") from error
-
-
 def write_value(path: Path, value: Any, texts: Mapping[type, Callable[[Any], str]] | None = None) -> None:
     """Replace a file by a value as JSON (`to_wire`)."""
     write_atomically(path, json.dumps(to_wire(value, texts), indent=1).encode() + b"\n")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from search.data import ImageSet, at_resolution, splits
-from search.genotypes.enumeration import representative
+from search.decoding.decoding import representative
 from search.process.atomic_files import write_atomically
 from search.process.threads_and_memory import single_threaded_workers
 from search.ranking.activation_cache import ActivationCache, StepResult
@@ -174,7 +174,7 @@ class Scorer:
     """Scores networks, each once.
 
     Args:
-        fingerprint: of everything else that a score depends on (`fingerprint_of`).
+        fingerprint: of everything else that a score depends on.
         make_judge: called for the first new network; known networks need no weights.
         workers: threads, each with its own network; scores do not depend on their number.
     """
@@ -237,7 +237,7 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
         path: of the scores' file; None takes the run's own.
 
     Raises:
-        WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
+        WrongUse: the run has no checkpoint.
     """
     config, settings = run.config, settings or ScoringSettings()
 
@@ -251,15 +251,7 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
             config.precision,
         )
 
-    identity = f"{config.seed} {config.data_fingerprint} {config.search_resolution} {settings} {config.precision}"
-    fingerprint = fingerprint_of(run.space, run.load_checkpoint().supernet, identity)
+    # The checkpoint holds weights, and hashes of config and images.
+    checkpoint = run.require_checkpoint().read_bytes()
+    fingerprint = hashlib.sha256(f"{settings}".encode() + checkpoint).hexdigest()
     return Scorer(run.space, path or run.path / "scores.json", fingerprint, make_judge, config.threads)
-
-
-def fingerprint_of(space: Space, weights: Mapping[str, Tensor], identity: str) -> str:
-    """SHA-256 of all that scores depend on: the weights, and `identity` for the rest."""
-    digest = hashlib.sha256(f"{space} {identity}".encode())
-    for name, tensor in sorted(weights.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -10,8 +10,7 @@ import plotly.graph_objects as go
 
 from search.alphas.condition import space_primitives
 from search.deploy.ladder import Rung
-from search.family.candidates import Member
-from search.family.family import Family
+from search.family.family import Family, Member
 from shared.spaces import Space
 from shared.tables.table import LatencyTable, NetworkCheck
 

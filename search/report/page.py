@@ -13,8 +13,7 @@ from typing import Any
 from search.alphas.trade_offs import SKIPS
 from search.compare.diagnosis import agreement_rows, find_diagnosis
 from search.deploy.ladder import LADDER_FILE, Rung, find_ladder
-from search.family.candidates import Member
-from search.family.family import Family, load_family
+from search.family.family import Family, Member, load_family
 from search.process.environment import load_environments
 from search.report.cells import cell_svg
 from search.report.charts import (

@@ -36,7 +36,6 @@ from search.process.atomic_files import (
     append_line,
     drop_lines_after,
     find_value,
-    read_json,
     read_torch,
     write_atomically,
     write_torch,
@@ -168,6 +167,16 @@ class RunDirectory:
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         write_torch(self.checkpoint_path, {**self._identity, **vars(checkpoint)})
 
+    def require_checkpoint(self) -> Path:
+        """The file of the checkpoint.
+
+        Raises:
+            WrongUse: there is none yet.
+        """
+        if not self.checkpoint_path.exists():
+            raise WrongUse(f"{self.path} has no checkpoint yet: the search has to run first (--resume)")
+        return self.checkpoint_path
+
     def load_checkpoint(self) -> Checkpoint:
         """Read the checkpoint.
 
@@ -175,9 +184,8 @@ class RunDirectory:
             WrongUse: there is none yet.
             CorruptFile: it is damaged, or belongs to another table, data or config.
         """
-        if not self.checkpoint_path.exists():
-            raise WrongUse(f"{self.path} has no checkpoint yet: the search has to run first (--resume)")
-        content, identity, names = read_torch(self.checkpoint_path), self._identity, Checkpoint.__dataclass_fields__
+        content = read_torch(self.require_checkpoint())
+        identity, names = self._identity, Checkpoint.__dataclass_fields__
         if not (isinstance(content, dict) and {*identity, *names} <= content.keys()):
             raise CorruptFile(f"{self.checkpoint_path} is damaged: it is no checkpoint of a search")
         for name, value in identity.items():
@@ -249,6 +257,20 @@ def new_hypernetwork(config: Config, tables: Sequence[LatencyTable]) -> Hypernet
     """An untrained hypernetwork for the space and the devices of the tables."""
     slots, devices = len(tables[0].parsed_space.slots), torch.stack([device_simplex(table) for table in tables])
     return HYPERNETWORK_BUILDERS[config.hypernetwork](slots, devices, config.bandwidth)
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON.
+
+    Raises:
+        CorruptFile: the file cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise CorruptFile(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CorruptFile(f"{path} is not JSON: {error}") from error
 
 
 def write_table(folder: Path, table: LatencyTable) -> None:

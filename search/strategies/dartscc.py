@@ -1,6 +1,6 @@
 """The default strategy (Firsov, 2024; DARTS-CC): alphas from a hypernetwork, decoded under budgets.
 
-`search.training.training` has the updates; `search.family.family` turns alphas on a grid of
+`search.training.training` has the updates; `search.family.build` turns alphas on a grid of
 trade-offs into a family. This strategy runs both in a run directory of its own. Candidates are
 always decoded from the alphas, even where `search` scores a small space whole, and no strategy
 scores more.
@@ -14,8 +14,9 @@ from typing import ClassVar
 from search.alphas.trade_offs import trade_off_log_probabilities
 from search.config import HYPERNETWORKS
 from search.decoding.decoding import decode_pool
+from search.family.build import spread
 from search.family.candidate_pool import bands_between, merge_distinct
-from search.family.family import FamilySettings, spread
+from search.family.family import FamilySettings
 from search.family.local_search import score_with_neighbours
 from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import make_outcome, open_ranker, stopping, train_run

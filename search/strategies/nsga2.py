@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from search.family.build import spread
 from search.family.candidate_pool import draw_pool, merge_distinct
-from search.family.candidates import Member
-from search.family.family import FamilySettings, spread
+from search.family.family import FamilySettings, Member
 from search.genotypes.genotype_operators import GenotypeOperators
 from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import make_outcome, open_ranker, stopping

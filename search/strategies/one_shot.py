@@ -13,7 +13,7 @@ from pathlib import Path
 
 from search.config import Config
 from search.data import ImageSet
-from search.family.candidates import Member, Ranker
+from search.family.family import Member, Ranker
 from search.family.pareto import select_members
 from search.process.progress import Progress
 from search.ranking.scoring import open_scorer

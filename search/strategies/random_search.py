@@ -10,8 +10,9 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
+from search.family.build import spread
 from search.family.candidate_pool import draw_pool, merge_distinct
-from search.family.family import FamilySettings, spread
+from search.family.family import FamilySettings
 from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import make_outcome, open_ranker, stopping
 from shared.errors import InvalidValue

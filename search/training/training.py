@@ -96,7 +96,7 @@ class Trainer:
             run.drop_metrics_after(self.step)
 
     def train(self, progress: Progress, stopped: Stopped = lambda: False, log: TensorBoardLog | None = None) -> bool:
-        """Train to the last step, or until `stopped()`. Either way a checkpoint is written.
+        """Train to the last step, or until `stopped()`. Either way a checkpoint has the last step.
 
         Args:
             progress: shows the phases.
@@ -109,11 +109,13 @@ class Trainer:
         Raises:
             LutnasError: the loss is not finite; the last good checkpoint stays.
         """
+        begun = self.step
         with single_threaded_workers(self.config.threads) as pool:
             for name, end in (("warm-up", self.config.warmup_steps), ("search", self.config.total_steps)):
                 if self.step < end and not self.ranks.any(stopped()):
                     self._train_phase(name, end, pool, progress, stopped, log)
-        self.save()
+        if self.step > begun:  # else the checkpoint is there, and scores belong to its bytes
+            self.save()
         return self.step == self.config.total_steps
 
     def save(self) -> None:

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from shared.errors import InvalidValue
 from shared.spaces.op_key import OpKey, Shape
@@ -55,6 +56,7 @@ _GENOTYPE = re.compile(
 class Darts(Space):
     """Stem, `depth` cells, classifier; channels double and the side halves in a reduction cell."""
 
+    name: ClassVar[str] = "darts"
     depth: int = 8
 
     def __post_init__(self) -> None:
@@ -65,10 +67,6 @@ class Darts(Space):
             raise InvalidValue("depth", f"{self.depth} cells have no room for two reduction cells (3 do)")
         if self.channels % 2:
             raise InvalidValue("channels", f"{self.channels} is odd (a factorized reduction halves them)")
-
-    @property
-    def name(self) -> str:
-        return "darts"
 
     @property
     def slots(self) -> tuple[Slot, ...]:

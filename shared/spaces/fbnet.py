@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from shared.errors import InvalidValue
 from shared.spaces.op_key import OpKey, Shape
@@ -29,6 +30,7 @@ SMALLEST_IMAGENET_SIDE = 96
 class FBNet(Space):
     """Stem, a layer per slot, 1x1 convolution, classifier."""
 
+    name: ClassVar[str] = "fbnet"
     resolution: int = 224
     depth: int = 4
     classes: int = 1000
@@ -41,10 +43,6 @@ class FBNet(Space):
             )
         if self.channels % 4:
             raise InvalidValue("channels", f"{self.channels} is not a multiple of 4")
-
-    @property
-    def name(self) -> str:
-        return "fbnet"
 
     @property
     def slots(self) -> tuple[Slot, ...]:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from shared.errors import InvalidValue
 from shared.spaces.op_key import OpKey, Shape
@@ -30,14 +31,12 @@ _STEP = re.compile(r"([a-z0-9_]+)~(\d)")
 class NasBench201(Space):
     """Stem, three stages of `depth` cells, a residual block after each but the last, classifier."""
 
+    name: ClassVar[str] = "nas-bench-201"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.resolution % 4:
             raise InvalidValue("resolution", f"{self.resolution} is not a multiple of 4 (two reductions halve it)")
-
-    @property
-    def name(self) -> str:
-        return "nas-bench-201"
 
     @property
     def slots(self) -> tuple[Slot, ...]:

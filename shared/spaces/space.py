@@ -2,7 +2,7 @@
 
 A new space needs:
 
-* a module here with a subclass of `Space`, and its name in `shared.spaces.SPACES`;
+* a module here with a subclass of `Space`, and its import in `shared.spaces`;
 * its new primitives in three places, which `shared.spaces.primitives` names;
 * its cell's picture in `search.report.cells`; without it the report lists the choices.
 
@@ -11,19 +11,25 @@ Every slot needs the same primitives in the same order: the columns of alpha.
 
 from __future__ import annotations
 
+import math
 import random
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
-from shared.errors import InvalidValue
+from shared.errors import InvalidValue, UnknownName
 from shared.spaces.op_key import OpKey, Shape
 from shared.spaces.primitives import multiply_adds, parameter_count
 from shared.spaces.wiring import Step
 
 SKELETON_SIDES = {"resolution": 4096, "channels": 4096, "depth": 64, "classes": 100_000, "image_channels": 64}
+SPACES: dict[str, type[Space]] = {}
+"""Every space by its name."""
+_SPACE = re.compile(r"([a-z0-9-]+)/r(\d{1,5})/c(\d{1,5})/n(\d{1,5})/k(\d{1,6})/i(\d{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +60,26 @@ class Space(ABC):
     """Slots plus skeleton. Latency, parameters and multiply-adds count only ops that reach the output.
 
     Attributes:
+        name: on the command line and on the wire.
         resolution: height and width of the input image, pixels.
         depth: cells per stage (nas-bench-201), cells (darts), layers per repeated stage (fbnet).
     """
 
+    name: ClassVar[str]
     resolution: int = 32
     channels: int = 16
     depth: int = 5
     classes: int = 10
     image_channels: int = 3
 
+    def __init_subclass__(cls) -> None:
+        SPACES[cls.name] = cls
+
     def __post_init__(self) -> None:
         for field, largest in SKELETON_SIDES.items():
             value = getattr(self, field)
             if not 1 <= value <= largest:
                 raise InvalidValue(field, f"{value} is not within 1 to {largest}")
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The space's name on the command line and on the wire."""
 
     @property
     @abstractmethod
@@ -123,6 +129,11 @@ class Space(ABC):
     def groups(self) -> tuple[Group, ...]:
         """Slots with dependent choices; empty if every slot is independent."""
         return ()
+
+    @property
+    def genotype_count(self) -> int:
+        """Genotypes of the space, connected or not."""
+        return math.prod(len(slot.primitives) for slot in self.slots)
 
     def __str__(self) -> str:
         return f"{self.name}/r{self.resolution}/c{self.channels}/n{self.depth}/k{self.classes}/i{self.image_channels}"
@@ -181,6 +192,35 @@ class Space(ABC):
             genotype = Genotype(tuple(rng.choice(slot.primitives) for slot in self.slots))
             if self.is_connected(genotype):
                 return genotype
+
+
+def make_space(name: str, **skeleton: int | None) -> Space:
+    """A space by name. A parameter that is left out or None has the space's default.
+
+    Args:
+        name: as in `SPACES`.
+        **skeleton: resolution, channels, depth, classes, image_channels.
+
+    Raises:
+        UnknownName: no space has that name.
+        InvalidValue: a parameter is outside its domain.
+    """
+    if name not in SPACES:
+        raise UnknownName("space", name, SPACES)
+    return SPACES[name](**{field: value for field, value in skeleton.items() if value is not None})
+
+
+def parse_space(text: str) -> Space:
+    """Inverse of `str(space)`.
+
+    Raises:
+        InvalidValue: the text is not a space.
+        UnknownName: no space has that name.
+    """
+    match = _SPACE.fullmatch(text)
+    if match is None:
+        raise InvalidValue("space", f"'{text[:100]}' does not read NAME/rN/cN/nN/kN/iN")
+    return make_space(match.group(1), **dict(zip(SKELETON_SIDES, map(int, match.groups()[1:]), strict=True)))
 
 
 @lru_cache(maxsize=1 << 15)

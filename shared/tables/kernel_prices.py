@@ -21,9 +21,11 @@ from functools import cached_property
 
 from shared.errors import InvalidValue, MissingKernel
 from shared.kernels.kernel import Kernel, parse_kernel
-from shared.tables.prediction import HeldOutError, Prediction
+from shared.tables.held_out_error import HeldOutError
 
 MILLION = 1e6
+Moments = tuple[float, float, tuple[str, ...]]
+"""The fields of a `Prediction` (shared.tables.table)."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,11 @@ class KernelPrices:
         """Kernels of a network that have no price of their own."""
         return sorted(kernel for kernel in counts if kernel not in self.index)
 
-    def predict(self, counts: Mapping[str, int], guess: bool = False) -> Prediction:
-        """Latency of a network by how often each kernel occurs in it.
+    def predict(self, counts: Mapping[str, int], guess: bool = False) -> Moments:
+        """Mean and standard deviation of a network's latency, ms, and the kernels that were guessed.
 
         Args:
-            counts: by the kernel's string form.
+            counts: how often each kernel occurs, by its string form.
             guess: take the family's cost for unmeasured kernels, and name them in the prediction.
 
         Raises:
@@ -123,7 +125,7 @@ class KernelPrices:
                 mean_ms += n * price_ms
                 own_variance += (self.unmeasured_share * n * price_ms) ** 2
         variance = own_variance + self._variance(self.features(counts))
-        return Prediction(mean_ms, math.sqrt(variance + (self.relative_spread * mean_ms) ** 2), tuple(missing))
+        return mean_ms, math.sqrt(variance + (self.relative_spread * mean_ms) ** 2), tuple(missing)
 
     def features(self, counts: Mapping[str, int]) -> dict[int, float]:
         """The factor of each parameter in a network's latency, by its position in `prior_sd_ms`."""

@@ -15,8 +15,7 @@ from functools import cached_property
 
 from shared.errors import InvalidValue, MissingKernel
 from shared.kernels.kernel import parse_kernel
-from shared.tables.kernel_prices import FamilyCost, KernelPrices
-from shared.tables.prediction import Prediction
+from shared.tables.kernel_prices import FamilyCost, KernelPrices, Moments
 
 FROM_FIT_SHARE = 0.3
 """Standard deviation of a price that comes from the fit of a space, as a share of it."""
@@ -65,11 +64,11 @@ class SingleKernels:
     def family_index(self) -> Mapping[str, FamilyCost]:
         return {family.family: family for family in self.families}
 
-    def predict(self, counts: Mapping[str, int], fit: KernelPrices | None = None, guess: bool = False) -> Prediction:
-        """Latency of a network by how often each kernel occurs in it.
+    def predict(self, counts: Mapping[str, int], fit: KernelPrices | None = None, guess: bool = False) -> Moments:
+        """Mean and standard deviation of a network's latency, ms, and the kernels that were guessed.
 
         Args:
-            counts: by the kernel's string form.
+            counts: how often each kernel occurs, by its string form.
             fit: the prices of a space, for kernels that were not measured by themselves.
             guess: take the family's cost for unmeasured kernels, and name them in the prediction.
 
@@ -92,7 +91,7 @@ class SingleKernels:
                 guessed.append(text)
         if unpriced:
             raise MissingKernel(unpriced)
-        return Prediction(mean_ms, math.sqrt(variance + (self.relative_spread * mean_ms) ** 2), tuple(sorted(guessed)))
+        return mean_ms, math.sqrt(variance + (self.relative_spread * mean_ms) ** 2), tuple(sorted(guessed))
 
     def _find_price(self, text: str, fit: KernelPrices | None) -> tuple[float, float, bool] | None:
         """(price, standard deviation, whether it is guessed), from the best source that has it."""

@@ -19,11 +19,44 @@ from shared.errors import InvalidValue, MissingKernel, MissingPrice, WrongUse
 from shared.runtime import Runtime
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey, parse_op_key
+from shared.tables.held_out_error import BaselineError, HeldOutError
 from shared.tables.kernel_prices import KernelPrices
-from shared.tables.prediction import BaselineError, HeldOutError, Prediction
 from shared.tables.single_kernel_prices import SingleKernels
 from shared.tables.table_source import TableSource
 from shared.wire import TABLE_SCHEMA, content_hash, from_wire
+
+CONFIDENCE = 0.99
+"""Default confidence of an upper bound: at most 1 % of networks lie above it.
+
+The checks of a table have their own: `BOUND_CONFIDENCE` in lut_server.calibration.table_error.
+"""
+NORMAL_95 = 1.6448536269514722
+"""Standard deviations from the mean to the 95 % bound, for which the spread of a fit is made."""
+NORMAL_975 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Mean and standard deviation of a network's latency.
+
+    Attributes:
+        guessed: kernels that were never measured and have the price of their family.
+    """
+
+    mean_ms: float
+    sd_ms: float
+    guessed: tuple[str, ...] = ()
+
+    def upper_ms(self, confidence: float = CONFIDENCE) -> float:
+        """The latency that the network stays below with that probability.
+
+        Networks have wider tails than a normal distribution. Over 16 campaigns with 950 held-out
+        networks the 99 % quantile was 1.74 times the 95 % quantile (normal: 1.41; Student's t with
+        four degrees of freedom: 1.76).
+        """
+        if not 0.5 <= confidence < 1:
+            raise InvalidValue("confidence", f"{confidence} is not within 0.5 and 1")
+        return self.mean_ms + NORMAL_95 * student_4(confidence) / student_4(0.95) * self.sd_ms
 
 
 @dataclass(frozen=True)
@@ -156,9 +189,9 @@ class LatencyTable:
         single = self.single_kernels
         try:
             if single is not None and (self.kernels is None or self.kernels.unmeasured(counts)):
-                return single.predict(counts, self.kernels, guess)
+                return Prediction(*single.predict(counts, self.kernels, guess))
             if self.kernels is not None:
-                return self.kernels.predict(counts, guess)
+                return Prediction(*self.kernels.predict(counts, guess))
             raise MissingKernel(counts)
         except MissingKernel as error:
             priced = {*(self.kernels.index if self.kernels else ()), *(single.index if single else ())}
@@ -207,3 +240,9 @@ def read_table(data: object, where: str = "the latency table") -> LatencyTable:
         InvalidValue: it is not a table.
     """
     return from_wire(LatencyTable, data, where)
+
+
+def student_4(confidence: float) -> float:
+    """Quantile of Student's t with four degrees of freedom (Shaw, 2006), from 0.5 to below 1."""
+    alpha = math.sqrt(4 * confidence * (1 - confidence))
+    return 2 * math.sqrt(max(math.cos(math.acos(min(alpha, 1.0)) / 3) / alpha - 1, 0.0))

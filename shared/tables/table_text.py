@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from shared.tables.prediction import BaselineError, HeldOutError
+from shared.tables.held_out_error import BaselineError, HeldOutError
 from shared.tables.table import LatencyTable
 
 _UNFITTED: Mapping[str, str] = MappingProxyType(

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from shared.tables.prediction import HeldOutError
+from shared.tables.held_out_error import HeldOutError
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "training-code.md"
 HELD_OUT = HeldOutError(

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from search.cli import main
-from search.family.family import FamilySettings, build_families
+from search.family.build import build_families
+from search.family.family import FamilySettings
 from search.process.progress import SilentProgress
 from search.runs.run_directory import RunDirectory
 from search.training.training import Trainer

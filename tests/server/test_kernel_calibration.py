@@ -12,6 +12,7 @@ from lut_server.calibration.kernel_model import MeasuredGraph
 from shared.errors import InvalidValue, MissingKernel
 from shared.kernels.kernel import parse_kernel
 from shared.tables.kernel_prices import KernelPrices
+from shared.tables.table import Prediction
 from shared.wire import canonical_json, from_wire
 
 SIDES = (8, 16, 32)
@@ -62,7 +63,7 @@ def test_networks_that_no_fit_saw_are_predicted_and_the_bound_covers_them() -> N
         fitted = fit_kernel_prices(graphs)
         for _ in range(60):
             graph, _ = draw_graph(rng, prices, 0.005)
-            prediction = fitted.predict(graph.counts)
+            prediction = Prediction(*fitted.predict(graph.counts))
             errors.append(abs(prediction.mean_ms / graph.measured_ms - 1))
             covered.append(graph.measured_ms <= prediction.upper_ms(0.95))
             half_widths.append(prediction.upper_ms(0.95) / prediction.mean_ms - 1)
@@ -88,7 +89,7 @@ def test_weights_that_chains_have_in_the_cache_and_networks_read_from_afar_are_p
             fitted = fit_kernel_prices(graphs)
             for _ in range(40):
                 graph, true_ms = draw_graph(rng, in_networks, 0.01)
-                found.append(abs(fitted.predict(graph.counts, guess=True).mean_ms / true_ms - 1))
+                found.append(abs(fitted.predict(graph.counts, guess=True)[0] / true_ms - 1))
         return float(np.mean(found))
 
     told = errors()
@@ -103,9 +104,7 @@ def test_more_networks_make_it_better() -> None:
         fitted = fit_kernel_prices(graphs)
         drawn = [draw_graph(rng, prices, 0.0)[0] for _ in range(60)]
         means.append(
-            np.mean(
-                [abs(fitted.predict(network.counts, guess=True).mean_ms / network.measured_ms - 1) for network in drawn]
-            )
+            np.mean([abs(fitted.predict(network.counts, guess=True)[0] / network.measured_ms - 1) for network in drawn])
         )
     assert means[1] < 0.8 * means[0]
 
@@ -118,7 +117,7 @@ def test_the_variance_is_that_of_the_posterior_written_out() -> None:
     covariance = np.diag(sd) @ (np.eye(len(sd)) - known @ known.T) @ np.diag(sd)
     assert np.linalg.eigvalsh(covariance).min() > -1e-6 * np.diag(covariance).max()
     counts = graphs[0].counts
-    prediction = fitted.predict(counts)
+    prediction = Prediction(*fitted.predict(counts))
     x = np.zeros(len(sd))
     x[0] = 1
     for text, n in counts.items():
@@ -147,10 +146,10 @@ def test_a_kernel_that_was_never_measured_is_guessed_from_its_family_flagged_and
     fitted = fit_kernel_prices(graphs)
     new = "nchwc.Conv/1x48x24x24/1x48x24x24/k3x3.s1x1.g1.d1x1.Relu"
     true_ms = 0.004 + 2e-8 * parse_kernel(new).multiply_adds() + 1e-7 * parse_kernel(new).elements()
-    known, guessed = fitted.predict({}), fitted.predict({new: 1}, guess=True)
-    assert guessed.guessed == (new,)
-    assert guessed.mean_ms - known.mean_ms == pytest.approx(true_ms, rel=0.5)
-    assert guessed.sd_ms > 0.3 * true_ms
+    guess = Prediction(*fitted.predict({new: 1}, guess=True))
+    assert guess.guessed == (new,)
+    assert guess.mean_ms - fitted.predict({})[0] == pytest.approx(true_ms, rel=0.5)
+    assert guess.sd_ms > 0.3 * true_ms
     with pytest.raises(MissingKernel, match="1x48x24x24"):
         fitted.predict({new: 1})
     with pytest.raises(MissingKernel, match="Softmax"):

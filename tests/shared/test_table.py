@@ -7,8 +7,7 @@ import pytest
 from shared.errors import InvalidValue, MissingPrice, OtherSchema
 from shared.runtime import Runtime
 from shared.spaces import Genotype, NasBench201
-from shared.tables.prediction import Prediction, student_4
-from shared.tables.table import LatencyTable, OpPrice, read_table
+from shared.tables.table import LatencyTable, OpPrice, Prediction, read_table, student_4
 from shared.wire import canonical_json
 
 SPACE = NasBench201(resolution=16, channels=4, depth=2)

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
 from lut_server.error_codes import refused
+from lut_server.http.requests import Body
 from lut_server.http.responses import answer
-from lut_server.http.services import Administrator, Body, StoreHere, documented
+from lut_server.http.services import Administrator, StoreHere, documented
 from lut_server.store.values import Loaded
 from lut_server.transfer.archive import GZIP_START, archive_lines, compressed, load_archive
 from shared.errors import CorruptFile, InvalidValue, OtherSchema

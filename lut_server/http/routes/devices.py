@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from lut_server.http.requests import NewDevice, parse_body
+from lut_server.http.requests import Body, NewDevice, parse_body
 from lut_server.http.responses import DeviceAnswer, DeviceDetailAnswer, DevicesAnswer, DeviceWithTables, answer
-from lut_server.http.services import Agent, Body, Reader, StoreHere, documented
+from lut_server.http.services import Agent, Reader, StoreHere, documented
 from shared.device_status import DeviceStatus
 
 router = APIRouter(prefix="/v1/devices", tags=["devices"])

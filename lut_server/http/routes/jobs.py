@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from lut_server.http.requests import HandIn, Heartbeat, LeaseRequest, parse_body
+from lut_server.http.requests import Body, HandIn, Heartbeat, LeaseRequest, parse_body
 from lut_server.http.responses import JobAnswer, JobsAnswer, LeaseAnswer, ResultAnswer, answer
-from lut_server.http.services import Agent, Body, Reader, Searcher, StoreHere, documented
+from lut_server.http.services import Agent, Reader, Searcher, StoreHere, documented
 from lut_server.runs.job_results import check_job, store_result
 from shared.errors import InvalidValue
 from shared.jobs import JOB_STATES, NewJob

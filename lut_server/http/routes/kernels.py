@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from lut_server.http.requests import parse_body
+from lut_server.http.requests import Body, parse_body
 from lut_server.http.responses import KernelsAnswer, answer
-from lut_server.http.services import Body, Reader, StoreHere, documented
+from lut_server.http.services import Reader, StoreHere, documented
 from lut_server.runs.kernel_plans import KernelPlanAnswer, KernelPlanRequest, plan_kernels
 from lut_server.tables.predict import PredictionAnswer, PredictionRequest, predict
 from shared.runtime import parse_runtime

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
+from lut_server.http.requests import Body
 from lut_server.http.responses import ModelAnswer, PlanAnswer, answer, answer_bytes
-from lut_server.http.services import READ, Body, Searcher, ServicesHere, StoreHere, documented
+from lut_server.http.services import READ, Searcher, ServicesHere, StoreHere, documented
 from lut_server.runs.served_graphs import check_model, check_size
 from lut_server.store.values import ModelSummary
 from shared.errors import InvalidValue

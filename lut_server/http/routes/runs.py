@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from lut_server.http.requests import FinishRun, KernelBatch, MeasurementBatch, parse_body
+from lut_server.http.requests import Body, FinishRun, KernelBatch, MeasurementBatch, parse_body
 from lut_server.http.responses import MeasurementsAnswer, RunsAnswer, TableAnswer, answer
-from lut_server.http.services import Agent, Body, Reader, StoreHere, documented
+from lut_server.http.services import Agent, Reader, StoreHere, documented
 from lut_server.runs.active_selection import choose_networks
 from lut_server.runs.finish_run import check_run, check_subject, finish_run
 from lut_server.store.values import Stored, StoredRun

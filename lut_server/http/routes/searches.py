@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from lut_server.http.requests import parse_body
+from lut_server.http.requests import Body, parse_body
 from lut_server.http.responses import SearchesAnswer, answer
-from lut_server.http.services import Body, Reader, Searcher, StoreHere, documented
+from lut_server.http.services import Reader, Searcher, StoreHere, documented
 from lut_server.store.values import StoredSearch
 from shared.search_result import SearchResult
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from lut_server.http.requests import Body
 from lut_server.http.responses import ImportedAnswer, TablesAnswer, answer, answer_bytes
-from lut_server.http.services import Agent, Body, Reader, StoreHere, documented, services_of
+from lut_server.http.services import Agent, Reader, StoreHere, documented, services_of
 from lut_server.tables.table_lookup import get_table
 from lut_server.transfer.importing import ImportRequest, read_tables
 from shared.tables.table import LatencyTable

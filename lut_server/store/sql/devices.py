@@ -32,7 +32,7 @@ class DeviceStore:
         now, encoded = stamp(self._clock()), canonical_json(probe).decode()
         values = {"name": name, "probe": encoded, "created_at": now, "last_seen_at": now}
         with self._database.write() as connection:
-            is_new = insert_missing(connection, schema.devices, values) > 0
+            is_new = connection.execute(insert_missing(connection, schema.devices), values).rowcount > 0
             if not is_new:
                 renewed = update(schema.devices).where(schema.devices.c.name == name)
                 connection.execute(renewed.values(probe=encoded, last_seen_at=now))
@@ -93,7 +93,7 @@ def note_asked(connection: Connection, name: str, now: str, status: DeviceStatus
 def keep_status(connection: Connection, name: str, now: str, status: DeviceStatus) -> None:
     """Keep a device's status within a transaction."""
     values = {"device": name, "content": canonical_json(status).decode(), "reported_at": now}
-    if insert_missing(connection, schema.device_statuses, values) == 0:
+    if connection.execute(insert_missing(connection, schema.device_statuses), values).rowcount == 0:
         connection.execute(update(schema.device_statuses).where(schema.device_statuses.c.device == name).values(values))
 
 

@@ -45,7 +45,7 @@ class KernelStore:
         rows.sort(key=lambda row: str(row["graph_hash"]))  # writers that lock in one order never wait in a circle
         with self._database.write() as connection:
             require_device(connection, device)
-            stored = insert_missing(connection, schema.kernel_counts, rows) if rows else 0
+            stored = connection.execute(insert_missing(connection, schema.kernel_counts), rows).rowcount if rows else 0
             if stored < len(rows):
                 outdated = update(schema.kernel_counts).where(
                     _KERNELS.device == device,

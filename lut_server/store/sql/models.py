@@ -21,7 +21,7 @@ class ModelStore:
         """Store a file; False if it was there already."""
         values = {"sha256": sha256, "created_at": stamp(self._clock()), "content": content}
         with self._database.write() as connection:
-            return insert_missing(connection, schema.models, values) > 0
+            return connection.execute(insert_missing(connection, schema.models), values).rowcount > 0
 
     def get(self, sha256: str) -> bytes:
         """The file (unknown_model)."""

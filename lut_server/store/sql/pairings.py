@@ -30,7 +30,7 @@ class PairingStore:
         values = {**vars(pairing), "digest": digest}
         with self._database.write() as connection:
             self._clear(connection)
-            if insert_missing(connection, schema.pairings, values) == 0:
+            if connection.execute(insert_missing(connection, schema.pairings), values).rowcount == 0:
                 connection.execute(update(schema.pairings).where(_PAIRINGS.device == pairing.device).values(values))
 
     def find(self, device: str) -> PairingRecord | None:

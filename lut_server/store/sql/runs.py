@@ -41,7 +41,7 @@ class RunStore:
         with self._database.write() as connection:
             require_device(connection, run.device)
             values = {"id": run.id, "device": run.device, "content": content, "created_at": now}
-            is_new = insert_missing(connection, schema.runs, values) > 0
+            is_new = connection.execute(insert_missing(connection, schema.runs), values).rowcount > 0
             if not is_new and _get(connection, run.id).content != content:
                 raise error_codes.refused("conflict", f"run '{run.id}' was uploaded before with other content")
             touch_device(connection, run.device, now)
@@ -77,7 +77,7 @@ class RunStore:
         rows = [_row(run_id, measurement) for measurement in batch]
         with self._database.write() as connection:
             run = _get(connection, run_id, lock=True)
-            stored = insert_missing(connection, schema.measurements, rows) if rows else 0
+            stored = _insert(connection, rows) if rows else 0
             if stored < len(rows):
                 _require_same(connection, run_id, rows)
             if stored and run.table_hash is not None:
@@ -185,6 +185,19 @@ def _row(run_id: str, measurement: Measurement) -> dict[str, str]:
     }
 
 
+def _insert(connection: Connection, rows: Sequence[Mapping[str, str]]) -> int:
+    """Store the rows whose ids are free; returns how many were."""
+    statement = insert_missing(connection, schema.measurements)
+    if connection.dialect.name != "sqlite":
+        return connection.execute(statement, rows).rowcount
+    # Straight to the driver: what SQLAlchemy does to each row of plain values takes as long as
+    # storing it.
+    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    values = [tuple(map(row.__getitem__, compiled.positiontup or ())) for row in rows]
+    options = {"preserve_rowcount": True}
+    return connection.exec_driver_sql(compiled.string, values, execution_options=options).rowcount
+
+
 def _write(measurement: Measurement) -> bytes:
     """JSON with sorted keys: the same measurement always means the same text."""
     return msgspec.json.encode(measurement, order="sorted")
@@ -226,7 +239,7 @@ def _find_nominal(connection: Connection, device: str, runtime: str, canary: str
 def _settle_nominal(connection: Connection, run_id: str, table: LatencyTable, now: str) -> None:
     key = {"device": table.device, "runtime": str(table.runtime.of_canary), "canary": table.canary}
     values = {**key, "nominal_ms": table.canary_nominal_ms, "run": run_id, "created_at": now}
-    is_first = insert_missing(connection, schema.canary_nominals, values) > 0
+    is_first = connection.execute(insert_missing(connection, schema.canary_nominals), values).rowcount > 0
     if not is_first and _find_nominal(connection, **key) != table.canary_nominal_ms:
         raise error_codes.refused(
             "conflict", f"another run of {table.device} has set the canary's nominal time meanwhile"

@@ -38,7 +38,7 @@ class SearchStore:
         }
         with self._database.write() as connection:
             require_device(connection, result.device)
-            return insert_missing(connection, schema.searches, values) > 0
+            return connection.execute(insert_missing(connection, schema.searches), values).rowcount > 0
 
     def get(self, search: str) -> StoredSearch:
         """The newest posting of a search (unknown_search)."""

@@ -14,7 +14,7 @@ from lut_server.clock import Clock, stamp
 from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
 from lut_server.store.values import TableSummary
-from shared.tables.prediction import HeldOutError
+from shared.tables.held_out_error import HeldOutError
 from shared.tables.table import LatencyTable
 from shared.tables.table_source import IMPORTED_ENGINE
 from shared.wire import canonical_json
@@ -70,7 +70,7 @@ class TableStore:
         with self._database.write() as connection:
             probe = canonical_json({"imported": str(table.source)}).decode()
             values = {"name": table.device, "probe": probe, "created_at": now, "last_seen_at": now}
-            insert_missing(connection, schema.devices, values)
+            connection.execute(insert_missing(connection, schema.devices), values)
             return add_table(connection, table, now)
 
     def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
@@ -108,7 +108,7 @@ def add_table(connection: Connection, table: LatencyTable, now: str) -> bool:
         "created_at": now,
         "content": canonical_json(table),
     }
-    return insert_missing(connection, schema.latency_tables, values) > 0
+    return connection.execute(insert_missing(connection, schema.latency_tables), values).rowcount > 0
 
 
 def get_summary(connection: Connection, table_hash: str) -> TableSummary:

@@ -130,7 +130,7 @@ function fillSides(chosen = {}) {
 function setUpForms() {
   const form = at("profile-form");
   form.elements.space.replaceChildren(...Object.keys(settings.spaces).map((name) => new Option(name, name)));
-  if (link.space in settings.spaces) form.elements.space.value = link.space;
+  form.elements.space.value = link.space in settings.spaces ? link.space : "nas-bench-201";
   for (const name of ["preset", "calibration", "held_out", "threads", "provider"]) {
     if (link[name]) form.elements[name].value = link[name];
   }

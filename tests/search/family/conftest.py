@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from search.data import load_images
-from search.family.family import FamilySettings, build_family
+from search.family.build import build_family
+from search.family.family import FamilySettings
 from search.process.progress import SilentProgress
 from search.runs.run_directory import RunDirectory, on_device
 from search.training.training import Trainer
 from shared.runtime import Runtime
 from shared.spaces import make_space
-from shared.tables.prediction import HeldOutError
+from shared.tables.held_out_error import HeldOutError
 from shared.tables.table import LatencyTable, NetworkCheck, OpPrice
 
 PRICE_MS = {"skip_connect": 0.004, "nor_conv_1x1": 0.02, "nor_conv_3x3": 0.06, "avg_pool_3x3": 0.05}

@@ -13,7 +13,7 @@ import pytest
 from search.commands.ladder import default_budgets
 from search.deploy.export import build_onnx, export, onnx_accuracy, untuned_onnx
 from search.deploy.ladder import NOT_TUNED_YET, LadderBuilder, find_ladder
-from search.family.candidates import make_candidates
+from search.family.family import make_candidates
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Phase, SilentProgress
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps

@@ -9,7 +9,8 @@ import pytest
 
 from search.cli import main
 from search.commands.ladder import default_budgets
-from search.family.family import build_unseen_family, load_family
+from search.family.build import build_unseen_family
+from search.family.family import load_family
 from search.process.progress import SilentProgress
 from search.runs.run_directory import DeviceRun, write_table
 from shared.jobs import Job, NewJob, Verification

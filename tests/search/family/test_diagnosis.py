@@ -5,8 +5,7 @@ import pytest
 
 from search.cli import main
 from search.compare.diagnosis import FILE_NAME, RetrainedMember, diagnose, find_diagnosis, spread_members
-from search.family.candidates import Member
-from search.family.family import load_family
+from search.family.family import Member, load_family
 from search.runs.run_directory import RunDirectory
 from shared.errors import CorruptFile, InvalidValue
 from shared.spaces import Genotype

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from search.decoding.decoding import Band, EnumerationDecoder, decode_pool, make_decoder
+from search.family.build import build_family, spread
 from search.family.candidate_pool import draw_pool, merge_distinct
-from search.family.candidates import Member
-from search.family.family import build_family, load_family, spread
+from search.family.family import Member, Picker, load_family
 from search.family.pareto import WIDEST_GAP, find_front, select_members
-from search.family.picking import Picker
 from search.latency.latency_model import LatencyModel
 from search.process.progress import SilentProgress
 from search.ranking.scoring import open_scorer
@@ -258,7 +257,7 @@ def test_family_of_a_space_scored_whole_is_chosen_from_every_network(run, family
 def test_a_pick_of_a_whole_space_counts_kernels_of_likely_networks_only(run, family, monkeypatch):
     everything = make_decoder(LatencyModel(run.table)).find_all(10_000)[:40]
     monkeypatch.setattr(EnumerationDecoder, "find_all", lambda self, most: everything if most else None)
-    monkeypatch.setattr("search.family.picking.MOST_COUNTED", 10)
+    monkeypatch.setattr("search.family.family.MOST_COUNTED", 10)
     prices = (FamilyCost("Add", 1e-6, 0.0, 0.0),), (KernelPrice(ADD, 1e-6),)
     kernels = KernelPrices(1e-4, *prices, (1e-9,) * 5, ((0.0,),) * 5, 0.001, 0.5)
     view = DeviceRun(run, dataclasses.replace(run.table, device="elsewhere", kernels=kernels))

@@ -2,8 +2,8 @@
 
 import random
 
+from search.decoding.decoding import representative
 from search.family.local_search import refine
-from search.genotypes.enumeration import representative
 
 
 def differing(genotype, other):

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from search.cli import main
-from search.family.family import build_unseen_family
+from search.family.build import build_unseen_family
 from search.process.progress import SilentProgress
 from search.runs.run_directory import DeviceRun, write_table
 from shared.jobs import Job, NewJob, Verification

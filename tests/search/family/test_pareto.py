@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from search.family.candidates import Member
+from search.family.family import Member
 from search.family.pareto import select_members, thin
 from shared.spaces import Genotype
 

@@ -1,3 +1,4 @@
+import hashlib
 import random
 import threading
 from dataclasses import replace
@@ -7,9 +8,9 @@ import pytest
 import torch
 
 from search.data import load_images
-from search.genotypes.enumeration import representative
+from search.decoding.decoding import representative
 from search.ranking.expressivity import UntrainedSupernet, entropy, expressivity
-from search.ranking.scoring import Judge, Score, Scorer, ScoringSettings, fingerprint_of, rank_all, scoring_images
+from search.ranking.scoring import Judge, Score, Scorer, ScoringSettings, rank_all, scoring_images
 from search.supernet import Supernet
 
 SETTINGS = ScoringSettings(ranking_images=60, untrained_images=32)
@@ -42,7 +43,7 @@ def scorer(supernet, images, path, workers=1, untrained_space=None):
 
 
 def fingerprint(supernet):
-    return fingerprint_of(supernet.space, supernet.state_dict(), "seed 0")
+    return hashlib.sha256(next(supernet.parameters()).detach().numpy().tobytes()).hexdigest()
 
 
 def test_score_does_not_depend_on_other_networks_order_or_workers(supernet, images, genotypes, tmp_path):

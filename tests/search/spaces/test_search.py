@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from search.deploy.export import export, onnx_accuracy
-from search.family.family import FamilySettings, build_family
+from search.family.build import build_family
+from search.family.family import FamilySettings, Picker
 from search.family.pareto import find_front
-from search.family.picking import Picker
 from search.process.progress import SilentProgress
 from search.report import build_report
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune

@@ -4,7 +4,7 @@ import random
 import pytest
 
 from search.compare.comparison_figures import Unit, hypervolume, judge, proposed, summarise
-from search.family.candidates import Member
+from search.family.family import Member
 from search.strategies import Outcome, Proposal
 from shared.spaces import Genotype
 
