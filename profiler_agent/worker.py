@@ -15,7 +15,7 @@ from profiler_agent.kernels.count_jobs import count_networks
 from profiler_agent.ort.sessions import find_version
 from profiler_agent.profile.profile import Profiler, ProfileRequest
 from profiler_agent.profile.status_report import StatusBoard, repeating
-from profiler_agent.profile.verify_job import measure_model
+from profiler_agent.profile.verify_job import measure_models
 from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import GraphStore
 from profiler_agent.server.server_client import ServerClient
@@ -129,13 +129,14 @@ class Worker:
             raise LutnasError("a verification without a graph")
         runtime = dataclasses.replace(wanted.runtime, version=find_version())
         store = GraphStore(self.client, self.spool, runtime.batch, self.sleep, precision=runtime.precision)
-        task = Task(wanted.promise.genotype, "verification", wanted.graph)
-        canary, model = store.read(wanted.canary), store.read(wanted.graph)
+        tasks = [Task(wanted.promise.genotype, "verification", wanted.graph)]
+        tasks += [Task(reference.genotype, "verification", reference.graph) for reference in wanted.references]
+        canary, models = store.read(wanted.canary), [(task, store.read(task.graph)) for task in tasks]
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, wanted.canary))
         with self.spool.measuring_lock(wait=True):
-            measurement = measure_model(job.id, task, model, canary, runtime, self.preset, watch, check, self.sleep)
+            found = measure_models(job.id, models, canary, runtime, self.preset, watch, check, self.sleep)
         self.spool.keep_usual_canary(runtime, wanted.canary, watch.usual_ms())
-        return JobResult(measurement=measurement, runtime=runtime)
+        return JobResult(measurement=found[0], references=tuple(found[1:]), runtime=runtime)
 
     def _count(self, job: Job, check: Callable[[], None]) -> JobResult:
         wanted = job.job

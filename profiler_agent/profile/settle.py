@@ -1,0 +1,60 @@
+"""The settle check: after a campaign some of its networks once more, to see whether the state holds.
+
+A table that was made beside other programs is right for that state of the machine alone, and its
+own rounds cannot tell. So a few networks are timed again a little later. The server widens the
+table's bound by what has changed. Where much has changed, there are more rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, stdev
+
+from profiler_agent.timing.campaign import Subject
+from profiler_agent.timing.stopping import Preset
+from shared.measurements.measurement import Measurement, estimate_rounds
+from shared.measurements.plan import Task
+
+NETWORKS = 8
+FEWEST_NETWORKS = 4
+ROUNDS = 12
+TRIES = 3
+PAUSE_S = 5.0
+"""Between tries: a neighbour may go meanwhile."""
+SETTLED = 0.02
+"""Change between campaign and check, as a share, that noise explains."""
+
+
+def settle_tasks(measured: Sequence[Measurement]) -> list[Task]:
+    """Networks of a run to time again, evenly from the fastest to the slowest; none of a few."""
+    networks = [each for each in measured if each.role in ("calibration", "held_out")]
+    if len(networks) < FEWEST_NETWORKS or any(each.role == "settle" for each in measured):
+        return []
+    networks.sort(key=lambda each: each.estimate().ratio)
+    count = min(NETWORKS, len(networks))
+    chosen = [networks[round(i * (len(networks) - 1) / (count - 1))] for i in range(count)]
+    return [Task(each.subject, "settle", each.graph) for each in chosen]
+
+
+def settle(
+    subjects: Sequence[Subject],
+    before: Mapping[str, float],
+    preset: Preset,
+    measure: Callable[[Sequence[Subject], int], None],
+    sleep: Callable[[float], None],
+) -> None:
+    """Time networks again, with more rounds as long as they disagree with the campaign.
+
+    Args:
+        before: their times in canaries in the campaign, by graph.
+        measure: adds that many rounds to each subject.
+    """
+    rounds = min(ROUNDS, preset.max_rounds)
+    for attempt in range(TRIES):
+        measure(subjects, rounds)
+        shifts = [math.log(estimate_rounds(each.rounds, 1).ratio / before[each.task.graph]) for each in subjects]
+        if max(abs(fmean(shifts)), stdev(shifts)) <= SETTLED or rounds < ROUNDS:
+            return
+        if attempt < TRIES - 1:
+            sleep(PAUSE_S)
