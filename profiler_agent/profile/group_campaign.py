@@ -100,11 +100,11 @@ def _settle(
     sleep: Callable[[float], None],
 ) -> None:
     measured = [each for each in run.measurements() if each.graph in loader.loaded]
-    subjects = [Subject(task, loader.loaded[task.graph]) for task in settle_tasks(measured)]
+    subjects = [Subject(task, loader.loaded[task.graph]) for task in settle_tasks(measured, preset)]
     if not subjects:
         return
     before = {each.graph: each.estimate().ratio for each in measured if each.minus is None}
-    settle(subjects, before, preset, time_again, sleep)
+    settle(subjects, before, time_again, sleep)
     for subject in subjects:
         run.keep_measurement(subject.task, subject.rounds, judge.judge(subject))
 

@@ -26,10 +26,14 @@ SETTLED = 0.02
 """Change between campaign and check, as a share, that noise explains."""
 
 
-def settle_tasks(measured: Sequence[Measurement]) -> list[Task]:
-    """Networks of a run to time again, evenly from the fastest to the slowest; none of a few."""
+def settle_tasks(measured: Sequence[Measurement], preset: Preset) -> list[Task]:
+    """Networks of a run to time again, evenly from the fastest to the slowest.
+
+    None of a few, none after an earlier check, and none by a preset that is less precise than it.
+    """
     networks = [each for each in measured if each.role in ("calibration", "held_out")]
-    if len(networks) < FEWEST_NETWORKS or any(each.role == "settle" for each in measured):
+    is_checked = any(each.role == "settle" for each in measured)
+    if is_checked or len(networks) < FEWEST_NETWORKS or preset.max_rounds < ROUNDS:
         return []
     networks.sort(key=lambda each: each.estimate().ratio)
     count = min(NETWORKS, len(networks))
@@ -40,7 +44,6 @@ def settle_tasks(measured: Sequence[Measurement]) -> list[Task]:
 def settle(
     subjects: Sequence[Subject],
     before: Mapping[str, float],
-    preset: Preset,
     measure: Callable[[Sequence[Subject], int], None],
     sleep: Callable[[float], None],
 ) -> None:
@@ -50,11 +53,10 @@ def settle(
         before: their times in canaries in the campaign, by graph.
         measure: adds that many rounds to each subject.
     """
-    rounds = min(ROUNDS, preset.max_rounds)
     for attempt in range(TRIES):
-        measure(subjects, rounds)
+        measure(subjects, ROUNDS)
         shifts = [math.log(estimate_rounds(each.rounds, 1).ratio / before[each.task.graph]) for each in subjects]
-        if max(abs(fmean(shifts)), stdev(shifts)) <= SETTLED or rounds < ROUNDS:
+        if max(abs(fmean(shifts)), stdev(shifts)) <= SETTLED:
             return
         if attempt < TRIES - 1:
             sleep(PAUSE_S)
