@@ -52,5 +52,5 @@ def test_networks_that_change_differently_widen_the_bound(lab):
 def test_settle_measurements_of_ops_are_left_out(lab):
     measured = lab.measure_all()
     stray = Task(measured[0].subject, "settle", measured[0].graph)
-    table = build_table(lab.run(), lab.plan, [*measured, lab.measure(stray)], 2.0)
+    table = build_table(lab.run(), lab.plan, [*measured, lab.measure(stray, ms=1.0)], 2.0)
     assert table.settled is None
