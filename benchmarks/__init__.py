@@ -21,6 +21,7 @@ REGISTRY: dict[str, str] = {
     "tables": "benchmarks.latency.tables:run",
     "fbnet": "benchmarks.latency.tables:run_fbnet",
     "repeat": "benchmarks.latency.repeat:run",
+    "states": "benchmarks.latency.states:run",
     "foreign": "benchmarks.foreign:run",
     "memory": "benchmarks.latency.memory:run",
     "fixed_runs": "benchmarks.latency.fixed_runs:run",
@@ -43,7 +44,7 @@ REGISTRY: dict[str, str] = {
 }
 
 COMPOSED: dict[str, tuple[str, ...]] = {
-    "profiling": ("tables", "fbnet", "repeat", "foreign", "memory", "fixed_runs", "carriers", "active"),
+    "profiling": ("tables", "fbnet", "repeat", "states", "foreign", "memory", "fixed_runs", "carriers", "active"),
     "search": (
         *("family", "family_darts", "family_fbnet", "verify", "speed"),
         *("several_devices", "fmnist", "ablations", "inherit"),

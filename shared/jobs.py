@@ -37,6 +37,19 @@ class Promise:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A network of the table, timed beside the network in question: its time now tells the state.
+
+    Attributes:
+        table_ms: what the table's run measured, in milliseconds of the table's canary.
+    """
+
+    graph: str
+    genotype: str
+    table_ms: float
+
+
+@dataclass(frozen=True)
 class NewJob:
     """A job to queue.
 
@@ -48,6 +61,7 @@ class NewJob:
         promise: the measured time is compared with it ("verify").
         genotypes: of the space, in its string form ("count").
         priority: from -100 to 100. The highest is leased first, among equals the oldest job.
+        references: networks to time beside `graph`. The server names them ("verify").
     """
 
     device: str
@@ -59,6 +73,7 @@ class NewJob:
     promise: Promise | None = None
     genotypes: tuple[str, ...] = ()
     priority: int = 0
+    references: tuple[Reference, ...] = ()
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
@@ -75,14 +90,16 @@ class NewJob:
 
 @dataclass(frozen=True)
 class Verification:
-    """A measured network, in milliseconds of the table's canary and in those of the device's clock.
+    """A measured network, in milliseconds of its table and in those of the device's clock.
 
     Attributes:
-        measured_ms: ratio to the canary times the canary's nominal time.
+        measured_ms: ratio to the canary times the canary's nominal time, without the state.
         low_ms, high_ms: 95 % confidence interval of `measured_ms`.
         raw_ms: by the device's clock.
         canary_drift: canary's time now over its nominal time.
         met: whether measured_ms <= target_ms.
+        state: how much slower than in the table its own networks were in the same rounds, beside
+            the canary; None where no network was timed beside it.
     """
 
     measured_ms: float
@@ -93,6 +110,12 @@ class Verification:
     met: bool
     stable: bool
     reasons: tuple[str, ...]
+    state: float | None = None
+
+    @property
+    def as_timed_ms(self) -> float:
+        """The time in milliseconds of the canary, state and all."""
+        return self.measured_ms * (self.state or 1.0)
 
 
 @dataclass(frozen=True)
@@ -120,10 +143,15 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """An agent's result: a measurement, a run's id or kernels by genotype; or an error."""
+    """An agent's result: a measurement, a run's id or kernels by genotype; or an error.
+
+    Attributes:
+        references: what was timed beside the measured network, in the job's order.
+    """
 
     measurement: Measurement | None = None
     run: str | None = None
     error: str | None = None
     runtime: Runtime | None = None
     kernels: dict[str, dict[str, int]] | None = None
+    references: tuple[Measurement, ...] = ()

@@ -140,7 +140,7 @@ def _require(holds: bool, where: str, expected: str, found: Any) -> None:
 # form or to their meaning. Run file: `version` of the JSON; spool: the file `schema`; run directory:
 # `schema` of config.json and training.json; a browser's spool: the version of its IndexedDB; the
 # database and its archive: Alembic's revision, in four digits; all others: `schema` of the JSON.
-TABLE_SCHEMA = 10
+TABLE_SCHEMA = 11
 PLAN_SCHEMA = 10
 RUN_DIRECTORY_SCHEMA = 10
 COMPARISON_SCHEMA = 10

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,10 +26,12 @@ from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import parse_op_key
 from shared.tables.held_out_error import BaselineError
 from shared.tables.kernel_prices import KernelPrices
-from shared.tables.table import NORMAL_975, LatencyTable, NetworkCheck, OpPrice, Prediction
+from shared.tables.table import NORMAL_975, LatencyTable, NetworkCheck, OpPrice, Prediction, SettleCheck
 
 FEWEST_CHOSEN = 5
 """Calibration networks that a run has to have that chose them on the way."""
+FEWEST_SETTLED = 4
+Prices = TypeVar("Prices", LatencyTable, KernelPrices)
 KernelCounts = Mapping[str, Mapping[str, int]]
 
 
@@ -93,13 +97,37 @@ def build_table(
         else:
             genotype = space.parse(measurement.subject)
             networks.append(MeasuredNetwork(genotype, measurement.role, nominal_ms * level[measurement.id]))
+    settled = check_settled(measurements)
+    widening = settled.widening if settled else 0.0
     table = calibrate(run, nominal_ms, space, marginals, networks)
+    table = with_checks(widen(table, widening), space, networks)
     return dataclasses.replace(
         table,
+        settled=settled,
         prices=tuple(dataclasses.replace(price, isolated_ms=isolated.get(price.op_key)) for price in table.prices),
-        kernels=_kernel_prices(of_plan, nominal_ms, kernel_counts, level),
+        kernels=_kernel_prices(of_plan, nominal_ms, kernel_counts, level, widening),
         baselines=_baselines(space, marginals, isolated, networks) or None,
     )
+
+
+def check_settled(measurements: Sequence[Measurement]) -> SettleCheck | None:
+    """What changed between the campaign and its settle check; None without one."""
+    before = {each.graph: each.estimate() for each in measurements if each.role in ("calibration", "held_out")}
+    after = {each.graph: each.estimate() for each in measurements if each.role == "settle"}
+    pairs = [(before[graph], again) for graph, again in after.items() if graph in before]
+    if len(pairs) < FEWEST_SETTLED:
+        return None
+    changes = np.log([again.ratio / first.ratio for first, again in pairs])
+    noise = np.array([[each.half_width / NORMAL_975 / each.ratio for each in pair] for pair in pairs])
+    noise_variance = float(np.square(noise).sum(axis=1).mean())
+    shift, variance = float(changes.mean()), float(changes.var(ddof=1))
+    shift = math.copysign(math.sqrt(max(shift**2 - noise_variance / len(pairs), 0.0)), shift)
+    return SettleCheck(len(pairs), shift, math.sqrt(max(variance - noise_variance, 0.0)))
+
+
+def widen(prices: Prices, share: float) -> Prices:
+    """The prices with a standard deviation of single networks that is wider by `share`."""
+    return dataclasses.replace(prices, relative_spread=math.hypot(prices.relative_spread, share))
 
 
 def check_plan(run: Run, plan: Plan) -> None:
@@ -208,10 +236,15 @@ def calibrate(
 
 
 def _kernel_prices(
-    measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts, level: Mapping[str, float]
+    measurements: Sequence[Measurement],
+    nominal_ms: float,
+    counts: KernelCounts,
+    level: Mapping[str, float],
+    widening: float,
 ) -> KernelPrices | None:
     """Kernel prices from every graph whose kernels are known, scored on the held-out networks."""
     prices = fit_kernel_prices(measured_graphs(measurements, nominal_ms, counts, level))
+    prices = prices and widen(prices, widening)
     held_out = [
         (counts[measurement.graph], nominal_ms * level[measurement.id])
         for measurement in measurements

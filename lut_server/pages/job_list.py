@@ -56,7 +56,8 @@ def _says(job: Job) -> str | None:
     if job.verification is not None and job.job.promise is not None:
         found = job.verification
         met = f"{'met' if found.met else 'missed'} {job.job.promise.target_ms:.4g} ms"
-        return f"{met}: measured {found.measured_ms:.4g} ms ({found.low_ms:.4g} to {found.high_ms:.4g})"
+        state = "" if found.state is None else f", state {found.state:.3f}"
+        return f"{met}: measured {found.measured_ms:.4g} ms ({found.low_ms:.4g} to {found.high_ms:.4g}){state}"
     if job.state == "done" and job.run is not None:
         return f"run {job.run}"
     return job.reason or job.notice

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from lut_server.error_codes import refused
-from lut_server.runs.verification import check_result, compare_with_promise
+from lut_server.runs.verification import check_result, choose_references, compare_with_promise
 from lut_server.store.sql import Store
 from shared.errors import InvalidValue
-from shared.jobs import Job, JobResult, NewJob
+from shared.jobs import Job, JobResult, NewJob, Reference
 from shared.measurements.graph_spec import CanaryGraph, NetworkGraph, UploadedModel, parse_graph_spec
 from shared.spaces import parse_space
 from shared.tables.table import LatencyTable, read_table
 from shared.tables.table_source import not_verifiable
 
 
-def check_job(store: Store, job: NewJob) -> None:
-    """Raise unless all that the job names is there and fits together.
+def prepare_job(store: Store, job: NewJob) -> NewJob:
+    """Check that all that the job names is there and fits together, and name its references.
 
     Raises:
         NotFound: unknown_device, unknown_model or no_table.
@@ -24,6 +25,7 @@ def check_job(store: Store, job: NewJob) -> None:
             canary.
     """
     store.devices.get(job.device)
+    references: tuple[Reference, ...] = ()
     space = parse_space(job.space)
     for genotype in job.genotypes:
         NetworkGraph(space, space.parse(genotype))
@@ -33,12 +35,14 @@ def check_job(store: Store, job: NewJob) -> None:
             raise InvalidValue("job.promise.table_hash", not_verifiable(table.device, table.source))
         if (table.device, table.canary) != (job.device, job.canary):
             raise InvalidValue("job.promise.table_hash", f"is a table of {table.device} with {table.canary}")
+        references = choose_references(table, job.promise)
     if not isinstance(parse_graph_spec(job.canary), CanaryGraph):
         raise InvalidValue("job.canary", f"'{job.canary[:80]}' is not a canary")
     if job.graph is not None:
         graph = parse_graph_spec(job.graph)
         if isinstance(graph, UploadedModel) and not store.models.has(graph.sha256):
             raise refused("unknown_model", f"no model {graph.sha256} was uploaded: PUT /v1/models/{graph.sha256} first")
+    return replace(job, references=references)
 
 
 def store_result(store: Store, job_id: str, job: NewJob, result: JobResult) -> Job:

@@ -10,7 +10,7 @@ from lut_server.store.sql.tables import TableStore
 from shared.runtime import Runtime
 from shared.tables.held_out_error import BaselineError, HeldOutError
 from shared.tables.kernel_prices import KernelPrice
-from shared.tables.table import NetworkCheck, OpPrice
+from shared.tables.table import NetworkCheck, OpPrice, SettleCheck
 from shared.tables.table_source import TableSource
 from shared.wire import from_wire
 
@@ -45,6 +45,7 @@ class TableFacts:
     kernels: KernelFacts | None = None
     baselines: tuple[BaselineError, ...] | None = None
     source: TableSource | None = None
+    settled: SettleCheck | None = None
 
 
 class FactsReader:

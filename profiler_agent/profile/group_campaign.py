@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from profiler_agent.host.machine import Machine
@@ -14,8 +15,10 @@ from profiler_agent.ort.session_cache import SessionCache
 from profiler_agent.profile.active_selection import ActiveSelection
 from profiler_agent.profile.graph_loader import GraphLoader
 from profiler_agent.profile.run_group import RunGroup
+from profiler_agent.profile.settle import settle, settle_tasks
 from profiler_agent.server.graph_store import GraphStore
 from profiler_agent.server.upload import Uploader
+from profiler_agent.spool.run_spool import RunSpool
 from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.timing.round_timer import RoundTimer
 from profiler_agent.timing.stability import StabilityJudge
@@ -59,21 +62,51 @@ def measure_group(
     ]
     judge = StabilityJudge(preset, odd=odd_reorders(group.tasks(), group.kernels()))
     watch = CanaryWatch(profiler.spool.find_usual_canary(runtime, canary))
+    rng = random.Random(" ".join(run.run.id for run in group.runs))
+    timer, on_round = RoundTimer(loader.loaded[canary]), _after_each_round(profiler, group, preset, judge)
     with profiler.progress.bar("measuring"):
         Campaign(
             _subjects(missing, loader, group),
-            RoundTimer(loader.loaded[canary]),
+            timer,
             StoppingRule(preset, _number_of_tasks(group), time.monotonic),
             judge.judge,
-            random.Random(" ".join(run.run.id for run in group.runs)),
+            rng,
             profiler.sleep,
-            _after_each_round(profiler, group, preset, judge),
+            on_round,
             watch,
             lambda: _more_subjects(choosers, loader, group),
         ).run()
+
+    def time_again(subjects: Sequence[Subject], rounds: int) -> None:
+        rule = StoppingRule(replace(preset, min_rounds=rounds, max_rounds=rounds), 0, time.monotonic)
+        for subject in subjects:
+            subject.done = False
+        Campaign(subjects, timer, rule, judge.judge, rng, profiler.sleep, on_round, watch).run()
+
+    with profiler.progress.bar("measuring again"):
+        for run in group.runs:
+            _settle(run, loader, preset, judge, time_again, profiler.sleep)
     if watch.has_rounds:
         profiler.spool.keep_usual_canary(runtime, canary, watch.usual_ms())
     return loader.refused
+
+
+def _settle(
+    run: RunSpool,
+    loader: GraphLoader,
+    preset: Preset,
+    judge: StabilityJudge,
+    time_again: Callable[[Sequence[Subject], int], None],
+    sleep: Callable[[float], None],
+) -> None:
+    measured = [each for each in run.measurements() if each.graph in loader.loaded]
+    subjects = [Subject(task, loader.loaded[task.graph]) for task in settle_tasks(measured, preset)]
+    if not subjects:
+        return
+    before = {each.graph: each.estimate().ratio for each in measured if each.minus is None}
+    settle(subjects, before, time_again, sleep)
+    for subject in subjects:
+        run.keep_measurement(subject.task, subject.rounds, judge.judge(subject))
 
 
 def _open_graphs(profiler: Profiler, group: RunGroup, store: GraphStore, missing: Sequence[Task]) -> GraphLoader:

@@ -1,7 +1,8 @@
 """Measures a network for a job as a campaign measures the networks of a table.
 
 A file loaded again is up to a percent faster or slower, depending on where its tensors lie in
-memory. So it is loaded anew in each round, and the result speaks of the network.
+memory. So it is loaded anew in each round, and the result speaks of the network. Networks of the
+table are timed in the same rounds. They tell the machine's state of the moment.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache
 from profiler_agent.ort.sessions import load_graph
@@ -30,18 +32,17 @@ PAUSE_S = 0.02
 """Between rounds, so that a busy moment of the machine does not hit all of them."""
 
 
-def measure_model(
+def measure_models(
     job_id: str,
-    task: Task,
-    model: bytes,
+    models: Sequence[tuple[Task, bytes]],
     canary: bytes,
     runtime: Runtime,
     preset: Preset,
     watch: CanaryWatch,
     check: Callable[[], None],
     sleep: Callable[[float], None],
-) -> Measurement:
-    """Measure a network for a job.
+) -> list[Measurement]:
+    """Measure networks side by side for a job; a measurement for each, in their order.
 
     It takes seconds, so no round is spooled. An interrupted job begins again.
 
@@ -50,9 +51,12 @@ def measure_model(
     """
     judge = StabilityJudge(preset)
     fewest, most = (max(FEWEST_ROUNDS, rounds) for rounds in (preset.min_rounds, preset.max_rounds))
-    rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), TASKS_WORTH, time.monotonic)
-    network = SessionCache().add(lambda sessions: load_graph(task.graph, model, runtime, sessions), len(model))
-    subject = Subject(task, network)
+    worth = TASKS_WORTH * len(models)
+    rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), worth, time.monotonic)
+    cache = SessionCache()
+    subjects = [
+        Subject(task, cache.add(partial(load_graph, task.graph, model, runtime), len(model))) for task, model in models
+    ]
     timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS))
 
     def on_round(all_subjects: Sequence[Subject]) -> None:
@@ -60,5 +64,8 @@ def measure_model(
         sleep(PAUSE_S)
 
     rng = random.Random(job_id)
-    Campaign([subject], timer, rule, judge.judge, rng, sleep, on_round, watch).run()
-    return Measurement.of_task(measurement_id(job_id, task), task, subject.rounds, judge.judge(subject))
+    Campaign(subjects, timer, rule, judge.judge, rng, sleep, on_round, watch).run()
+    return [
+        Measurement.of_task(measurement_id(job_id, subject.task), subject.task, subject.rounds, judge.judge(subject))
+        for subject in subjects
+    ]

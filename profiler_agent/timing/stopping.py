@@ -15,7 +15,7 @@ BOUND_PERCENT = 0.0
 
 Half the networks, chosen, give equally good kernel prices, but op prices with twice the bound.
 """
-NETWORK_ROLES = ("calibration", "held_out", "verification")
+NETWORK_ROLES = ("calibration", "held_out", "verification", "settle")
 NETWORK_TIMES = 2
 """A network may have so many times the rounds of an op: networks make the fit and its error."""
 NETWORKS_SHARE = 0.5

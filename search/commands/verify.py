@@ -67,6 +67,13 @@ def run(args: argparse.Namespace) -> int:
         f" predicted {chosen.predicted_ms:.3f}, bound {chosen.upper_ms:.3f}",
     )
     print_line(console, f"raw {found.raw_ms:.3f} ms at a machine speed of {found.canary_drift:.3f} canaries")
+    if found.state is not None:
+        verdict = "met" if found.as_timed_ms <= target_ms else "not met"
+        print_line(
+            console,
+            f"state {found.state:.3f}: so much slower than in the table its own networks were in the same rounds;"
+            f" without that correction {found.as_timed_ms:.3f} ms, {verdict}",
+        )
     for reason in found.reasons:
         print_line(console, f"unstable: {reason}")
     return 0 if found.met else 1

@@ -95,17 +95,19 @@ def _ladder(rungs: Sequence[Rung], space: Space) -> str:
             f"{attempt.measured_ms:.3f} ({attempt.low_ms:.3f} to {attempt.high_ms:.3f})",
             f"{attempt.raw_ms:.3f}",
             f"{attempt.canary_drift:.3f}",
+            "" if attempt.state is None else f"{attempt.state:.3f}",
             "yes" if attempt.met else "no",
             "; ".join(attempt.reasons) or "stable",
         )
         for rung in rungs
         for attempt in rung.attempts
     ]
-    titles = "target ms", "measured", "network", "ms (95 %)", "raw ms", "drift", "met", "verdict"
+    titles = "target ms", "measured", "network", "ms (95 %)", "raw ms", "drift", "state", "met", "verdict"
     every = f"<details><summary>every measurement ({len(attempts)})</summary>{_rows(titles, attempts)}</details>"
     note = (
-        "Measured by the agent on the device, in milliseconds of the table's canary; raw ms is what its clock showed,"
-        " drift the machine's speed of the moment. Accuracy is that of the exported file on all test images."
+        "Measured by the agent on the device, in milliseconds of the table; raw ms is what its clock showed, drift the"
+        " canary's speed of the moment, state that of the table's own networks beside the canary."
+        " Accuracy is that of the exported file on all test images."
     )
     body = f'<div class="wide"><table><tr>{_heads(header)}</tr>{"".join(rows)}</table></div>{every}'
     return section_html("The ladder", body, note)

@@ -20,7 +20,7 @@ from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey
 from shared.wire import PLAN_SCHEMA, content_hash, require_schema
 
-ROLES = ("marginal", "isolated", "calibration", "held_out", "verification", "kernel")
+ROLES = ("marginal", "isolated", "calibration", "held_out", "verification", "kernel", "settle")
 OP_ROLES = ("marginal", "isolated")
 LONG_CHAIN, SHORT_CHAIN = 8, 2
 MOST_NETWORKS = 2000
@@ -33,7 +33,8 @@ class Task:
     Attributes:
         subject: an op key, a genotype in its space's string form, or a kernel.
         role: "marginal" (an op), "isolated" (an op alone, for comparison), "calibration" (a network
-            of the fit), "held_out" (never in a fit), "verification", "kernel" (of a runtime).
+            of the fit), "held_out" (never in a fit), "verification", "kernel" (of a runtime),
+            "settle" (after the campaign, once more).
         minus: reference of the subtracted graph, or None.
         divisor: copies of the op in `graph` beyond those in `minus`.
     """

@@ -90,6 +90,29 @@ class NetworkCheck:
 
 
 @dataclass(frozen=True)
+class SettleCheck:
+    """Networks of the campaign, timed again after it: how far the machine's state has changed.
+
+    Attributes:
+        networks: how many.
+        shift: mean change of their times beside the canary, as a share.
+        spread: standard deviation of the change, as a share, beyond the noise of the rounds.
+    """
+
+    networks: int
+    shift: float
+    spread: float
+
+    @property
+    def widening(self) -> float:
+        """Standard deviation of a network's time between states, as a share.
+
+        Campaign and check are two draws of the state, so each lies shift / sqrt(2) from its mean.
+        """
+        return math.hypot(self.spread, self.shift / math.sqrt(2))
+
+
+@dataclass(frozen=True)
 class LatencyTable:
     """Everything that a search needs to know of a device. `table.hash` names exactly this content.
 
@@ -114,6 +137,7 @@ class LatencyTable:
     baselines: tuple[BaselineError, ...] | None = None
     single_kernels: SingleKernels | None = None
     source: TableSource | None = None
+    settled: SettleCheck | None = None
 
     def __post_init__(self) -> None:
         size = len(self.prices) + 1

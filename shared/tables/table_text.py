@@ -12,6 +12,9 @@ _UNFITTED: Mapping[str, str] = MappingProxyType(
     {"marginal": "sum of marginal costs", "isolated": "sum of isolated timings"}
 )
 
+UNSETTLED = 0.02
+"""Change of the machine's state, as a share, that is worth a word."""
+
 
 def align(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as their widest cell, two spaces apart."""
@@ -37,7 +40,20 @@ def describe_errors(table: LatencyTable) -> str:
     header = ("mean error", "within 5 %", "within 10 %", "tau", "below 95 % bound", "half-width")
     lines = align((f"on {networks} held-out networks", *header), rows)
     bases = ", ".join(f"{baseline.base_ms:.4g} ms ({baseline.costs})" for baseline in baselines)
+    lines += describe_settled(table)
     return lines + (f"\nsums start at the fastest calibration network's time beyond its ops: {bases}" if bases else "")
+
+
+def describe_settled(table: LatencyTable) -> str:
+    """What the settle check found, as a line that begins with a line break; "" without one."""
+    if table.settled is None:
+        return ""
+    found, wide = table.settled, table.settled.widening >= UNSETTLED
+    return (
+        f"\nsettle check: {found.networks} networks once more, {100 * found.shift:+.1f} % beside the canary,"
+        f" spread {100 * found.spread:.1f} %"
+        + ("; the machine was busy, or changed: bounds are wider for it, --new on a quiet machine" if wide else "")
+    )
 
 
 def describe_prices(table: LatencyTable, most: int | None = None) -> str:

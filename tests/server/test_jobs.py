@@ -5,6 +5,7 @@ import pytest
 from shared.jobs import JobResult, NewJob
 from shared.measurements.graph_spec import UploadedModel
 from shared.measurements.measurement import Verdict
+from shared.measurements.plan import Task
 from shared.wire import to_wire
 
 LEASE = {"device": "pi", "owner": "agent-1", "lease_s": 60.0}
@@ -64,6 +65,50 @@ def test_verification_is_told_in_milliseconds_of_the_tables_canary(api, lab, job
     assert verification["met"] is True
     assert verification["stable"] is True
     assert api.get(f"/v1/jobs/{job['id']}/result").json()["result"] == raw
+
+
+def test_references_bracket_the_network_and_take_the_state_out_of_its_time(api, lab, job, table):
+    networks = {each["genotype"]: each for each in api.get(f"/v1/tables/{table['hash']}").json()["networks"]}
+    references = job["job"]["references"]
+    assert len({each["genotype"] for each in references} - {job["job"]["promise"]["genotype"]}) == 4
+    assert all(each["table_ms"] == networks[each["genotype"]]["measured_ms"] for each in references)
+    lease(api)
+    result = with_references(lab, job, slower=1.25)
+    verification = post_result(api, job, result).json()["job"]["verification"]
+    assert verification["state"] == pytest.approx(1.25, rel=0.01)
+    assert verification["measured_ms"] == pytest.approx(60.0 / 1.25, rel=0.01)
+    assert verification["met"] is True  # 60 ms as timed are above its 50 ms
+
+
+def test_references_disagree_in_the_interval(api, lab, job):
+    lease(api)
+    result = with_references(lab, job, slower=1.0)
+    for index, measurement in enumerate(result["references"]):
+        for timed in measurement["rounds"]:
+            timed["graph_ms"] = [timed["graph_ms"][0] * (1.2 if index % 2 else 1 / 1.2)]
+    verification = post_result(api, job, result).json()["job"]["verification"]
+    assert verification["high_ms"] - verification["low_ms"] > 0.3 * verification["measured_ms"]
+
+
+@pytest.mark.parametrize("damage", ["fewer", "another graph"])
+def test_result_with_other_references_is_refused(api, lab, job, damage):
+    lease(api)
+    result = with_references(lab, job, slower=1.0)
+    if damage == "fewer":
+        result["references"].pop()
+    else:
+        result["references"][0]["graph"] = result["measurement"]["graph"]
+    answer = post_result(api, job, result)
+    assert answer.status_code == 422
+    assert "result." in answer.text
+
+
+def with_references(lab, job, slower):
+    """A network of 60 ms, and the job's references that many times slower than in the table."""
+    result = result_of(lab, ms=60.0)
+    tasks = [(Task(each["genotype"], "verification", each["graph"]), each) for each in job["job"]["references"]]
+    result["references"] = [to_wire(lab.measure(task, ms=slower * each["table_ms"])) for task, each in tasks]
+    return result
 
 
 def test_network_over_its_budget_is_not_met_and_reasons_are_kept(api, lab, job):

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from lut_server.http.requests import Body, HandIn, Heartbeat, LeaseRequest, parse_body
 from lut_server.http.responses import JobAnswer, JobsAnswer, LeaseAnswer, ResultAnswer, answer
 from lut_server.http.services import Agent, Reader, Searcher, StoreHere, documented
-from lut_server.runs.job_results import check_job, store_result
+from lut_server.runs.job_results import prepare_job, store_result
 from shared.errors import InvalidValue
 from shared.jobs import JOB_STATES, NewJob
 
@@ -22,8 +22,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 def add_job(principal: Searcher, store: StoreHere, body: Body) -> Response:
     job = parse_body(NewJob, body)
     principal.require_device(job.device)
-    check_job(store, job)
-    return answer(JobAnswer(store.jobs.add(job)), 201)
+    return answer(JobAnswer(store.jobs.add(prepare_job(store, job))), 201)
 
 
 @router.get("", summary="All jobs", **documented({200: JobsAnswer}, "invalid"))
