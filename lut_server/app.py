@@ -38,7 +38,7 @@ from lut_server.pages import access
 from lut_server.pages import routes as pages
 from lut_server.pairing.codes import PairRequest
 from lut_server.quick_tables import QuickTables
-from lut_server.runs.kernel_plans import KernelPlanRequest
+from lut_server.runs.kernel_plans import MissingKernelsRequest
 from lut_server.settings import Settings
 from lut_server.store.sql import open_store
 from lut_server.store.store import Store
@@ -61,7 +61,7 @@ BODIES = (
     requests.Heartbeat,
     requests.HandIn,
     PredictionRequest,
-    KernelPlanRequest,
+    MissingKernelsRequest,
     DeviceStatus,
     ChoiceRequest,
     NewJob,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from shared.runtime import Runtime
 
 SHOWN = 10
+MOST_SIDE = 1 << 31
 
 
 def add_own_files(commands: Any) -> None:
@@ -27,7 +29,6 @@ def add_own_files(commands: Any) -> None:
     predict = commands.add_parser("predict", help="say how long ONNX files and genotypes take, without timing them")
     _add_table(predict)
     predict.add_argument("files", type=Path, nargs="*", metavar="FILE.onnx", help="models")
-    add_precision(predict, "of the table and of the files")
     predict.add_argument(
         "--genotype", nargs="+", default=[], metavar="G", help="networks of the table's space, in its own form"
     )
@@ -57,15 +58,14 @@ def run_predict(arguments: argparse.Namespace) -> int:
         raise WrongUse("predict: give an ONNX file, or --genotype with a network of the table's space")
     device, space, runtime = arguments.device, arguments.space, _runtime(arguments)
     with open_client(arguments) as client:
-        files = predict_files(client, device, arguments.files, space, runtime)
+        files = predict_files(client, device, arguments.files, space, runtime, _shapes(arguments))
         networks = predict_genotypes(client, device, arguments.genotype, space, runtime)
     if arguments.json:
         told = {"files": [_as_json("path", one) for one in files]}
         told |= {"genotypes": [_as_json("genotype", one) for one in networks]} if networks else {}
         print(json.dumps(told, indent=2))
     else:
-        _print(files, arguments.files, arguments)
-        _print(networks, (), arguments)
+        _print([*files, *networks], arguments)
     return 1 if any(one.answer is None for one in [*files, *networks]) else 0
 
 
@@ -79,6 +79,7 @@ def run_measure_kernels(arguments: argparse.Namespace) -> int:
         arguments.device,
         tuple(arguments.files),
         _runtime(arguments),
+        _shapes(arguments),
         arguments.space,
         PRESETS[arguments.preset],
         arguments.new,
@@ -90,11 +91,9 @@ def run_measure_kernels(arguments: argparse.Namespace) -> int:
         print("nothing was left to measure")
     elif outcome.run.table is not None:
         print(f"measured   {outcome.measured} kernels; table {outcome.run.table['hash']}")
-    for kernel, problem in outcome.refused.items():
-        _say(f"{kernel}: {problem}")
-    for problem in () if outcome.run is None else outcome.run.refused:
+    for problem in (*outcome.refused, *(() if outcome.run is None else outcome.run.refused)):
         _say(problem)
-    _print(outcome.predictions, (), arguments)
+    _print(outcome.predictions, arguments)
     failed = outcome.run is not None and (outcome.run.refused or outcome.run.table is None)
     return 1 if failed or outcome.refused or any(one.answer is None for one in outcome.predictions) else 0
 
@@ -111,34 +110,32 @@ def _as_json(kind: str, one: FilePrediction) -> dict[str, Any]:
     }
 
 
-def _print(found: Sequence[FilePrediction], files: Sequence[Path], arguments: argparse.Namespace) -> None:
-    lacking = False
+def _print(found: Sequence[FilePrediction], arguments: argparse.Namespace) -> None:
+    """Predictions, and how to measure what `predict` guessed or lacks; `measure-kernels` has just tried."""
+    lacking = []
     for one in found:
         if one.answer is None:
             _say(f"{one.path}: {one.problem}")
-            lacking = lacking or bool(one.missing)
             _list(one.missing)
-            continue
-        mean, sd, upper = (one.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
-        note = f"; {one.note}" if one.note else ""
-        print(f"{one.path}: {mean:.4g} ms (standard deviation {sd:.2g}, 99 % bound {upper:.4g}{note})")
-        guessed = one.answer.get("guessed") or []
+        else:
+            mean, sd, upper = (one.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
+            note = f"; {one.note}" if one.note else ""
+            print(f"{one.path}: {mean:.4g} ms (standard deviation {sd:.2g}, 99 % bound {upper:.4g}{note})")
+        guessed = (one.answer or {}).get("guessed") or []
         if guessed:
-            lacking = True
             _say(f"{one.path}: {len(guessed)} kernels were never measured here and are guessed from their like:")
             _list(guessed)
-    if lacking and files:
-        space = f" --space {arguments.space}" if arguments.space else ""
-        usual = {"threads": 1, "provider": "cpu", "optimisation": "all"}
-        runtime = "".join(
-            f" --{name} {getattr(arguments, name)}"
-            for name, value in usual.items()
-            if getattr(arguments, name) != value
-        )
-        _say(
-            f"measure them with: profiler-agent measure-kernels --server {arguments.server}"
-            f" --device {arguments.device}{space}{runtime} {' '.join(map(str, files))}"
-        )
+        if isinstance(one.path, Path) and (guessed or one.missing):
+            lacking.append(str(one.path))
+    if lacking and arguments.command is run_predict:
+        flags = ["--server", arguments.server, "--device", arguments.device]
+        flags += ["--space", arguments.space] if arguments.space else []
+        usual = {"threads": 1, "provider": "cpu", "optimisation": "all", "precision": "fp32"}
+        for name, value in usual.items():
+            given = getattr(arguments, name)
+            flags += [f"--{name}", str(given)] if given != value else []
+        flags += [part for shape in arguments.shape for part in ("--shape", shape)]
+        _say(f"measure them with: {shlex.join(['profiler-agent', 'measure-kernels', *flags, *lacking])}")
 
 
 def _list(kernels: Sequence[str]) -> None:
@@ -156,6 +153,26 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
     add_provider(parser)
     add_optimisation(parser)
+    add_precision(parser, "of the table and of the files")
+    parser.add_argument(
+        "--shape", action="append", default=[], metavar="INPUT=1,3,224,224", help="sides of an input that has free ones"
+    )
+
+
+def _shapes(arguments: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    """Sides by input, of all `--shape`.
+
+    Raises:
+        WrongUse: one of them is no shape.
+    """
+    shapes = {}
+    for text in arguments.shape:
+        name, _, sides = text.rpartition("=")
+        numbers = sides.split(",")
+        if not name or not all(one.isdecimal() and 0 < int(one) < MOST_SIDE for one in numbers):
+            raise WrongUse(f"--shape {text[:120]}: does not read INPUT=SIDE,SIDE,... with sides from 1 on")
+        shapes[name] = tuple(map(int, numbers))
+    return shapes
 
 
 def _runtime(arguments: argparse.Namespace) -> Runtime:
@@ -165,7 +182,7 @@ def _runtime(arguments: argparse.Namespace) -> Runtime:
         arguments.threads,
         provider=arguments.provider,
         optimisation=arguments.optimisation,
-        precision=getattr(arguments, "precision", "fp32"),
+        precision=arguments.precision,
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from profiler_agent.kernels.kernels import UnknownOperator, count_kernels
+from profiler_agent.kernels.kernels import count_kernels
 from profiler_agent.ort.half_precision import check_half_precision
-from profiler_agent.ort.sessions import ModelRefused, optimise
+from profiler_agent.ort.sessions import ModelRefused
 from profiler_agent.server.server_client import ServerClient
 from shared.errors import CorruptFile, InvalidValue, LutnasError
 from shared.measurements.graph_spec import NetworkGraph
@@ -31,8 +31,8 @@ def count_networks(
         if runtime.precision == "fp16" and not counts:
             check_half_precision(spec, model, runtime)
         try:
-            counts[genotype] = dict(count_kernels(optimise(spec, model, runtime)))
-        except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
+            counts[genotype] = dict(count_kernels(spec, model, runtime))
+        except (CorruptFile, InvalidValue, ModelRefused) as error:
             problem = str(error)
     if not counts:
         raise LutnasError(f"no network could be counted: {problem}")

@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from profiler_agent.kernels.kernels import UnknownOperator, count_kernels
-from profiler_agent.ort.sessions import GraphHidden, ModelRefused, optimise
+from profiler_agent.kernels.kernels import count_kernels
+from profiler_agent.ort.sessions import GraphHidden, ModelRefused
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.spool import RunSpool
@@ -106,10 +106,10 @@ def count_graphs(client: ServerClient, graphs: Sequence[str], runtime: Runtime) 
     for spec in graphs:
         try:
             model = client.fetch_graph(spec, runtime.batch) or b""
-            counts[spec] = dict(count_kernels(optimise(spec, model, runtime)))
+            counts[spec] = dict(count_kernels(spec, model, runtime))
         except GraphHidden:
             break
-        except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator):
+        except (CorruptFile, InvalidValue, ModelRefused):
             continue
     return counts
 

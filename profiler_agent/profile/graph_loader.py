@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from profiler_agent.kernels.kernels import UnknownOperator, count_kernels
+from profiler_agent.kernels.kernels import count_kernels
 from profiler_agent.ort.providers import CPU
 from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence, give_back_memory
-from profiler_agent.ort.sessions import GraphHidden, ModelRefused, load_graph, optimise
+from profiler_agent.ort.sessions import GraphHidden, ModelRefused, load_graph
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import GraphStore
 from profiler_agent.timing.round_timer import TimedGraph
 from shared.errors import CorruptFile, InvalidValue
+from shared.measurements.graph_spec import KernelGraph, parse_graph_spec
 from shared.runtime import Runtime
 
 
@@ -71,19 +73,38 @@ class GraphLoader:
 
     def _count(self, spec: str, path: Path) -> None:
         try:
-            self._group.keep_kernels(spec, count_kernels(optimise(spec, path, self._runtime)))
+            counts = count_kernels(spec, path, self._runtime_of(spec))
+            self._check_cut(spec, counts)
+            self._group.keep_kernels(spec, counts)
         except GraphHidden as error:
             self._hidden = True  # of no use to ask for the next one
             self._progress.say(f"{error}: the table will have op prices alone")
-        except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
+        except (CorruptFile, InvalidValue, ModelRefused) as error:
+            if _is_cut(spec):
+                raise ModelRefused(str(error)) from error
             self._progress.say(f"kernels of {spec} are not counted: {error}")
+
+    def _runtime_of(self, spec: str) -> Runtime:
+        """A kernel is part of a graph that is optimised already."""
+        return replace(self._runtime, optimisation="disabled") if _is_cut(spec) else self._runtime
+
+    def _check_cut(self, spec: str, counts: Mapping[str, int]) -> None:
+        """Raise ModelRefused if the graph of a kernel executes anything else."""
+        parsed = parse_graph_spec(spec) if _is_cut(spec) else None
+        if isinstance(parsed, KernelGraph) and counts != {str(parsed.kernel): parsed.copies}:
+            executed = ", ".join(f"{n} x {kernel}" for kernel, n in counts.items())
+            raise ModelRefused(f"{spec}: its timing graph executes something else: {executed}")
 
     def _settle(self, spec: str, path: Path) -> TimedGraph:
         """Load a graph now, and again from the disk at its turns."""
 
         def load(sessions: int) -> TimedGraph:
-            return load_graph(spec, path, self._runtime, sessions if self._runtime.provider == CPU else 1)
+            return load_graph(spec, path, self._runtime_of(spec), sessions if self._runtime.provider == CPU else 1)
 
         if spec.startswith("canary:"):  # in every round: never closed
             return load(MOST_SESSIONS)
         return self._residence.add(load, path.stat().st_size)
+
+
+def _is_cut(spec: str) -> bool:
+    return spec.startswith("kernel:")

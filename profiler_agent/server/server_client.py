@@ -193,16 +193,16 @@ class ServerClient:
             raise self._foreign("its prediction is none")
         return answer
 
-    def plan_kernels(
+    def find_missing_kernels(
         self, device: str, networks: Sequence[Sequence[str]], space: str, runtime: str
-    ) -> tuple[Plan | None, dict[str, str]]:
-        """The plan that measures what the device's table lacks of these networks, and what cannot be measured."""
+    ) -> tuple[list[str], str, str]:
+        """Kernels of these networks that the device's table lacks; that table's space and canary."""
         body = {"networks": [list(network) for network in networks], "space": space, "runtime": runtime}
-        answer = self._json("POST", f"/v1/devices/{quote(device, safe='')}/kernels/plan", body)
-        if "plan" not in answer or not isinstance(answer.get("refused"), dict):
-            raise self._foreign("its plan of kernels is none")
-        plan = None if answer["plan"] is None else self._read(Plan, answer["plan"])
-        return plan, {str(kernel): str(problem) for kernel, problem in answer["refused"].items()}
+        answer = self._json("POST", f"/v1/devices/{quote(device, safe='')}/kernels/missing", body)
+        texts = (answer.get("space"), answer.get("canary"))
+        if not isinstance(answer.get("missing"), list) or not all(isinstance(text, str) for text in texts):
+            raise self._foreign("its list of kernels is none")
+        return [str(kernel) for kernel in answer["missing"]], str(texts[0]), str(texts[1])
 
     def add_job(self, job: NewJob) -> Job:
         """Queue a job."""

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from shared.kernels.kernel import Kernel
 from shared.measurements.graph_spec import KernelGraph
 from shared.measurements.plan import LONG_CHAIN, SHORT_CHAIN, Task
 
-ANCHOR_SIDES = (1, 16, 16, 16)
-ANCHOR = Kernel("nchwc.Conv", ANCHOR_SIDES, ANCHOR_SIDES, "k3x3.s1x1.g1.d1x1")
-"""Measured in a row and side by side: the difference is what reading a result at one position costs."""
 COPIES = ((20_000_000, LONG_CHAIN, SHORT_CHAIN), (100_000_000, 4, 1))
-"""Multiply-adds up to which a kernel is repeated so often: a round of a large one would take seconds."""
+"""Work up to which a kernel is repeated so often: a round of a large one would take seconds."""
 FEWEST_COPIES = (2, 1)
+ELEMENT_WORK = 10
+"""An element read or written, in multiply-adds."""
+MOST_REPEATED_WEIGHTS = 16_000_000
+"""Every copy has weights of its own: above, one copy has to do."""
 
 
-def kernel_tasks(kernels: Iterable[Kernel], measure_reading: bool = True) -> tuple[Task, ...]:
-    """One task for each kernel; with `measure_reading` one more, which with the anchor's own tells what reading costs.
+def kernel_task(kernel: Kernel, slow: bool = False) -> Task:
+    """The task that measures a kernel.
 
-    Raises:
-        InvalidValue: a kernel's family cannot be measured alone.
+    Args:
+        kernel: as a runtime executes it.
+        slow: it takes so long that a call's cost does not matter beside it: one copy, and nothing is subtracted.
     """
-    tasks = [_task(kernel) for kernel in sorted(set(kernels))]
-    return (*tasks, _task(ANCHOR, probed=True)) if measure_reading else tuple(tasks)
-
-
-def _task(kernel: Kernel, probed: bool = False) -> Task:
-    work = kernel.multiply_adds()
+    subject = str(kernel)
+    if slow or kernel.weights() > MOST_REPEATED_WEIGHTS:
+        return Task(subject, "kernel", str(KernelGraph(1, kernel)))
+    work = kernel.multiply_adds() + ELEMENT_WORK * kernel.elements()
     long, short = next(((many, few) for limit, many, few in COPIES if work <= limit), FEWEST_COPIES)
-    graphs = [str(KernelGraph(copies, kernel, probed)) for copies in (long, short)]
-    return Task(str(kernel), "kernel", graphs[0], graphs[1], long - short)
+    return Task(subject, "kernel", str(KernelGraph(long, kernel)), str(KernelGraph(short, kernel)), long - short)
