@@ -110,7 +110,11 @@ class Excitation(nn.Module):
     def __init__(self, channels: int, squeezed: int, activation: nn.Module, gate: nn.Module) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, squeezed, 1), activation, nn.Conv2d(squeezed, channels, 1), gate
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, squeezed, 1),
+            activation,
+            nn.Conv2d(squeezed, channels, 1),
+            gate,
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +122,13 @@ class Excitation(nn.Module):
 
 
 def inverted(
-    before: int, after: int, stride: int, expansion: int, kernel: int, activation: nn.Module, se: nn.Module | None = None
+    before: int,
+    after: int,
+    stride: int,
+    expansion: int,
+    kernel: int,
+    activation: nn.Module,
+    se: nn.Module | None = None,
 ) -> nn.Module:
     """Expansion, depthwise convolution, excitation, projection (Sandler et al., 2018; Howard et al., 2019)."""
     middle = before * expansion
@@ -262,7 +272,13 @@ def squeezenet() -> nn.Module:
 
     layers = [nn.Conv2d(3, 48, 3, 2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True), fire(48, 16, 48), fire(96, 16, 48)]
     layers += [nn.MaxPool2d(3, 2, ceil_mode=True), fire(96, 32, 96), fire(192, 32, 96)]
-    layers += [nn.MaxPool2d(3, 2, ceil_mode=True), fire(192, 48, 144), nn.Dropout(), nn.Conv2d(288, CLASSES, 1), nn.ReLU()]
+    layers += [
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        fire(192, 48, 144),
+        nn.Dropout(),
+        nn.Conv2d(288, CLASSES, 1),
+        nn.ReLU(),
+    ]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
@@ -282,7 +298,11 @@ def inception() -> nn.Module:
         wide = one(before, each, (1, 1), (1, 7), (7, 1))
         return Cat(one(before, each, (1, 1)), one(before, each, (1, 1), (5, 5)), wide, pooled)
 
-    stem = [convolution(3, 24, 3, 2, activation=nn.ReLU()), convolution(24, 48, activation=nn.ReLU()), nn.MaxPool2d(3, 2)]
+    stem = [
+        convolution(3, 24, 3, 2, activation=nn.ReLU()),
+        convolution(24, 48, activation=nn.ReLU()),
+        nn.MaxPool2d(3, 2),
+    ]
     return nn.Sequential(
         *stem, block(48, 24), block(96, 32), nn.MaxPool2d(3, 2), block(128, 48), block(192, 48), head(192)
     )
@@ -450,7 +470,9 @@ class Unfolded(nn.Module):
 
     def __init__(self, channels: int, inner: int, heads: int) -> None:
         super().__init__()
-        self.before = nn.Sequential(convolution(channels, channels, activation=nn.SiLU()), nn.Conv2d(channels, inner, 1))
+        self.before = nn.Sequential(
+            convolution(channels, channels, activation=nn.SiLU()), nn.Conv2d(channels, inner, 1)
+        )
         self.blocks = nn.Sequential(*transformer(inner, heads), *transformer(inner, heads), nn.LayerNorm(inner))
         self.after = convolution(inner, channels, 1, activation=nn.SiLU())
         self.joined = convolution(2 * channels, channels, activation=nn.SiLU())
@@ -494,7 +516,9 @@ class UNet(nn.Module):
 
     @staticmethod
     def _twice(before: int, after: int) -> nn.Module:
-        return nn.Sequential(convolution(before, after, activation=nn.ReLU()), convolution(after, after, activation=nn.ReLU()))
+        return nn.Sequential(
+            convolution(before, after, activation=nn.ReLU()), convolution(after, after, activation=nn.ReLU())
+        )
 
 
 class Yolo(nn.Module):
@@ -532,7 +556,9 @@ class Yolo(nn.Module):
     @staticmethod
     def _split(channels: int) -> nn.Module:
         half = channels // 2
-        inner = nn.Sequential(convolution(half, half, activation=nn.SiLU()), convolution(half, half, activation=nn.SiLU()))
+        inner = nn.Sequential(
+            convolution(half, half, activation=nn.SiLU()), convolution(half, half, activation=nn.SiLU())
+        )
         left = convolution(channels, half, 1, activation=nn.SiLU())
         right = nn.Sequential(convolution(channels, half, 1, activation=nn.SiLU()), Sum(inner))
         return nn.Sequential(Cat(left, right), convolution(channels, channels, 1, activation=nn.SiLU()))
@@ -544,7 +570,11 @@ def convolution_1d() -> nn.Module:
     def block(before: int, after: int, dilation: int) -> nn.Module:
         layers: list[nn.Module] = []
         for channels in (before, after):
-            layers += [nn.Conv1d(channels, after, 3, padding=dilation, dilation=dilation), nn.BatchNorm1d(after), nn.ReLU()]
+            layers += [
+                nn.Conv1d(channels, after, 3, padding=dilation, dilation=dilation),
+                nn.BatchNorm1d(after),
+                nn.ReLU(),
+            ]
         return Sum(nn.Sequential(*layers), None if before == after else nn.Conv1d(before, after, 1), nn.ReLU())
 
     blocks = [block(12, 32, 1), block(32, 32, 2), block(32, 64, 4), block(64, 64, 8), block(64, 64, 16)]
@@ -571,8 +601,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     **{one.__name__: (one, (1, 3, 96, 96)) for one in (resnet, resnext, vgg, mobilenet_v1, mobilenet_v2, mobilenet_v3)},
     **{one.__name__: (one, (1, 3, 96, 96)) for one in (efficientnet, mnasnet, regnet, densenet, shufflenet_v2)},
     **{one.__name__: (one, (1, 3, 96, 96)) for one in (squeezenet, inception, convnext, mlp_mixer, vit)},
-    **{"swin": (swin, (1, 3, 128, 128)), "mobilevit": (mobilevit, (1, 3, 96, 96)), "unet": (UNet, (1, 3, 64, 64))},
-    **{"yolo": (Yolo, (1, 3, 128, 128)), "convolution_1d": (convolution_1d, (1, 12, 512)), "lstm": (Recurrent, (1, 48))},
+    "swin": (swin, (1, 3, 128, 128)), "mobilevit": (mobilevit, (1, 3, 96, 96)), "unet": (UNet, (1, 3, 64, 64)),
+
+        "yolo": (Yolo, (1, 3, 128, 128)),
+        "convolution_1d": (convolution_1d, (1, 12, 512)),
+        "lstm": (Recurrent, (1, 48))
+    ,
 }
 """Builder and input shape by name; `lstm` reads words."""
 

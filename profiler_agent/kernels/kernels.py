@@ -145,7 +145,9 @@ def _as_kernel(node: Node, values: dict[str, Value]) -> Kernel:
         raise LutnasError(f"the optimised graph does not say where {error} before {node.op_type} is from") from error
     domain = _DOMAINS.get(node.domain, node.domain + ".")
     said = {name: _as_text(value) for name, value in node.attributes.items()}
-    details = ";".join(f"{name}={text}" for name, text in sorted(said.items()) if not _USUAL.fullmatch(f"{name}={text}"))
+    details = ";".join(
+        f"{name}={text}" for name, text in sorted(said.items()) if not _USUAL.fullmatch(f"{name}={text}")
+    )
     return Kernel(domain + node.op_type, _without_end(inputs), _without_end(outputs), details)
 
 

@@ -34,7 +34,7 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 _ELEMENTS = {
-    **{"float": "float32", "double": "float64", "string": "object"},
+    "float": "float32", "double": "float64", "string": "object",
     **{name: name for name in ("float16", "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32")},
     **{name: name for name in ("int64", "uint64")},
 }

@@ -74,7 +74,9 @@ def measure_kernels(profiler: Profiler, request: KernelRequest) -> KernelOutcome
         raise LutnasError("; ".join(f"{one.path}: {one.problem}" for one in counted))
     client, runtime = profiler.client, str(request.runtime)
     missing, space, canary = client.find_missing_kernels(request.device, networks, request.space, runtime)
-    tasks, refused = _cut(profiler.spool, request, {one.path: one.counts for one in counted if one.counts}, set(missing))
+    tasks, refused = _cut(
+        profiler.spool, request, {one.path: one.counts for one in counted if one.counts}, set(missing)
+    )
     run = None
     if tasks:
         profiler.progress.say(f"{len(tasks)} kernels are to be measured for the table of {space}")

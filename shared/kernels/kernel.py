@@ -1,6 +1,6 @@
 """What a runtime executes: kernels, not ops. Fusion depends on the neighbours, and the optimised graph tells exactly.
 
-    nchwc.Conv/1x16x32x32,w32x16x3x3,w32/1x32x16x16/activation=Relu;group=1;strides=2x2    op / inputs / outputs / details
+    nchwc.Conv/1x16x32x32,w32x16x3x3,w32/1x32x16x16/activation=Relu;strides=2x2     op / inputs / outputs / details
 
 A value is its sides ("s" for a scalar), with "w" before them where it is a constant of the file and the element type
 behind them where it is not float32 ("1x4.i64"); "_" is an input that is left out. A kernel's string form is its
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from shared.errors import InvalidValue
 
 _VALUE = r"(?:w?(?:(?:\d{1,12}x)*\d{1,12}|s)(?:\.[a-z]\w*)?|_)"
-_VALUES = rf"(?:{_VALUE}(?:,{_VALUE})*)?"
-_KERNEL = re.compile(rf"([A-Za-z][\w.-]*)/({_VALUES})/({_VALUES})(?:/([\w.:;=+-]+))?")
+_VALUES = rf"{_VALUE}(?:,{_VALUE})*"
+_KERNEL = re.compile(rf"([A-Za-z][\w.-]*)/((?:{_VALUES})?)/({_VALUES})(?:/([\w.:;=+-]+))?")
 _RECURRENT = ("LSTM", "GRU", "RNN")
 
 
