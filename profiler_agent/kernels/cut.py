@@ -28,10 +28,10 @@ from profiler_agent.ort.onnx_writer import (
 )
 from profiler_agent.ort.sessions import SHAPES_BYTES, ModelRefused, open_session, saying_why
 from shared.kernels.kernel import Kernel
+from shared.measurements.kernel_plan import count_copies
 
 SLOW_MS = 50.0
 """From here on a kernel is timed by itself: a call costs a few microseconds."""
-LONGEST_CHAIN = 8
 _FLOATS = ("", "f16", "f64")
 
 
@@ -74,7 +74,7 @@ def _cut(graph: ObservedGraph, node: Node, kernel: Kernel) -> CutKernel:
         slow = 1000 * min(times) > SLOW_MS
         chained = cutter.chained_input is not None and not slow
         if chained:
-            results = open_session(cutter.build(LONGEST_CHAIN, chained=True), graph.runtime).run(None, {})
+            results = open_session(cutter.build(count_copies(kernel)[0], chained=True), graph.runtime).run(None, {})
             chained = all(_is_ordinary(one) for one in results)
     return CutKernel(kernel, slow, lambda copies: cutter.build(copies, chained))
 
