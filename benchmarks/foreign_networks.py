@@ -601,12 +601,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     **{one.__name__: (one, (1, 3, 96, 96)) for one in (resnet, resnext, vgg, mobilenet_v1, mobilenet_v2, mobilenet_v3)},
     **{one.__name__: (one, (1, 3, 96, 96)) for one in (efficientnet, mnasnet, regnet, densenet, shufflenet_v2)},
     **{one.__name__: (one, (1, 3, 96, 96)) for one in (squeezenet, inception, convnext, mlp_mixer, vit)},
-    "swin": (swin, (1, 3, 128, 128)), "mobilevit": (mobilevit, (1, 3, 96, 96)), "unet": (UNet, (1, 3, 64, 64)),
-
-        "yolo": (Yolo, (1, 3, 128, 128)),
-        "convolution_1d": (convolution_1d, (1, 12, 512)),
-        "lstm": (Recurrent, (1, 48))
-    ,
+    "swin": (swin, (1, 3, 128, 128)),
+    "mobilevit": (mobilevit, (1, 3, 96, 96)),
+    "unet": (UNet, (1, 3, 64, 64)),
+    "yolo": (Yolo, (1, 3, 128, 128)),
+    "convolution_1d": (convolution_1d, (1, 12, 512)),
+    "lstm": (Recurrent, (1, 48)),
 }
 """Builder and input shape by name; `lstm` reads words."""
 

@@ -16,16 +16,16 @@ from profiler_agent.kernels.count_jobs import count_networks
 from profiler_agent.ort.sessions import find_version
 from profiler_agent.profile.profile import Profiler, ProfileRequest
 from profiler_agent.profile.status_report import StatusBoard
-from profiler_agent.profile.verify_job import verify
+from profiler_agent.profile.verify_job import measure_model
 from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import GraphStore
-from profiler_agent.server.retry import is_passing, pauses_s
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.campaign import CanaryWatch
 from profiler_agent.timing.stopping import PRESETS, Preset
 from shared.errors import Conflict, LutnasError, NotFound, ServerAway, ServerRefused
+from shared.http.retry import is_passing, pauses_s
 from shared.jobs import OVER, Job, JobResult
 from shared.measurements.plan import Task
 from shared.spaces import parse_space
@@ -71,7 +71,7 @@ class Worker:
                 if not registered:
                     self.client.register_device(self.device, probe())
                     registered = True
-                self._hand_in_results()
+                self._upload_results()
                 self.board.look()
                 job = self.client.lease_job(self.device, self.owner, self.lease_s, self.board.status())
                 away = pauses_s()
@@ -102,7 +102,7 @@ class Worker:
 
         try:
             with self._heartbeats(job, over):
-                work = {"verify": self._verify, "profile": self._profile, "count": self._count}
+                work = {"verify": self._measure_model, "profile": self._profile, "count": self._count}
                 result = work[job.job.kind](job, check)
         except (JobOver, ServerAway) as error:
             # What is measured is spooled; the job comes back when its lease runs out, and goes on from there.
@@ -115,16 +115,16 @@ class Worker:
             self.board.rest()
         self.spool.keep_result(job.id, result)
         try:
-            self._hand_in_results()
+            self._upload_results()
         except ServerAway as error:
             self.progress.say(f"job {job.id}: {error}; its result is spooled and will be handed in")
 
-    def _hand_in_results(self) -> None:
+    def _upload_results(self) -> None:
         uploader = Uploader(self.client, self.sleep, attempts=1)
         for job_id, result in self.spool.results().items():
-            self.progress.say(f"job {job_id}: {uploader.hand_in(self.spool, job_id, self.owner, result)}")
+            self.progress.say(f"job {job_id}: {uploader.upload_job_result(self.spool, job_id, self.owner, result)}")
 
-    def _verify(self, job: Job, check: Callable[[], None]) -> JobResult:
+    def _measure_model(self, job: Job, check: Callable[[], None]) -> JobResult:
         wanted = job.job
         if wanted.graph is None or wanted.promise is None:
             raise LutnasError("a verification without a graph")
@@ -134,7 +134,7 @@ class Worker:
         canary, model = store.read(wanted.canary), store.read(wanted.graph)
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, wanted.canary))
         with self.spool.measuring(wait=True):
-            measurement = verify(job.id, task, model, canary, runtime, self.preset, watch, check, self.sleep)
+            measurement = measure_model(job.id, task, model, canary, runtime, self.preset, watch, check, self.sleep)
         self.spool.keep_usual_canary(runtime, wanted.canary, watch.usual_ms())
         return JobResult(measurement=measurement, runtime=runtime)
 
@@ -190,7 +190,7 @@ class Worker:
 
     def _is_over(self, job_id: str) -> bool:
         try:
-            return self.client.fetch_job(job_id).state in OVER
+            return self.client.get_job(job_id).state in OVER
         except NotFound:
             return True
         except LutnasError:

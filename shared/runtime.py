@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from shared.errors import InvalidValue
 
 PRECISIONS = ("fp32", "fp16", "int8")
-PRECISION_HEADER = "Lutnas-Precision"
-"""Of a server's answer that is a graph: the precision that was asked for. An older server overhears the question."""
 OPTIMISATION_LEVELS = ("disabled", "basic", "extended", "all")
 TELEMETRY_VARIABLE = "ORT_DISABLE_TELEMETRY"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from lut_server.error_codes import refused
-from lut_server.runs.verification import check_result, verify
+from lut_server.runs.verification import check_result, compare_with_promise
 from lut_server.store.store import Store
 from shared.errors import InvalidValue
 from shared.jobs import Job, JobResult, NewJob
@@ -40,7 +40,7 @@ def check_job(store: Store, job: NewJob) -> None:
             raise refused("unknown_model", f"no model {graph.sha256} was uploaded: PUT /v1/models/{graph.sha256} first")
 
 
-def hand_in(store: Store, job_id: str, job: NewJob, result: JobResult) -> Job:
+def store_result(store: Store, job_id: str, job: NewJob, result: JobResult) -> Job:
     """Store a job's result, with the verification that follows from it.
 
     Raises:
@@ -57,7 +57,7 @@ def hand_in(store: Store, job_id: str, job: NewJob, result: JobResult) -> Job:
     nominal_ms = 1.0
     if job.promise is not None:
         nominal_ms = _table(store, job.promise.table_hash).canary_nominal_ms
-    return store.jobs.complete(job_id, result, verify(job, result, nominal_ms))
+    return store.jobs.complete(job_id, result, compare_with_promise(job, result, nominal_ms))
 
 
 def _table(store: Store, table_hash: str) -> LatencyTable:

@@ -25,7 +25,7 @@ def check_result(job: NewJob, result: JobResult) -> None:
             raise InvalidValue("result.kernels", f"the job does not ask for {strangers[0][:200]}")
 
 
-def verify(job: NewJob, result: JobResult, nominal_ms: float) -> Verification | None:
+def compare_with_promise(job: NewJob, result: JobResult, nominal_ms: float) -> Verification | None:
     """Hold a measurement against the job's promise; None where the agent only says why it failed.
 
     Args:

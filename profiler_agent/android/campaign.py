@@ -14,11 +14,11 @@ from profiler_agent.android.phone import PhoneAgent
 from profiler_agent.interrupts import Interrupted
 from profiler_agent.profile.profile import ProfileRequest, plan_key
 from profiler_agent.server.graph_store import GraphStore
-from profiler_agent.server.retry import retry
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader, upload_everything
 from profiler_agent.spool.spool import Spool
 from shared.errors import LutnasError, ServerAway
+from shared.http.retry import retry
 from shared.measurements.plan import Plan
 from shared.wire import from_wire, to_wire
 

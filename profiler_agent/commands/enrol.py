@@ -74,7 +74,7 @@ def queue_profiles(
         elif (str(space), _apart_from_version(runtime)) in known:
             say(f"{space}: its profile is queued already")
         else:
-            job = client.add_job(NewJob(device, "profile", runtime, str(CanaryGraph()), str(space)))
+            job = client.queue_job(NewJob(device, "profile", runtime, str(CanaryGraph()), str(space)))
             say(f"{space}: its profile is queued as job {job.id}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidValue
-from shared.trust import CA_FILE_VARIABLE
+from shared.http.trust import CA_FILE_VARIABLE
 
 if TYPE_CHECKING:
     from profiler_agent.server.server_client import ServerClient

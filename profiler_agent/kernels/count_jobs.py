@@ -27,7 +27,7 @@ def count_networks(
     for genotype in genotypes:
         check()
         spec = str(NetworkGraph(space, space.parse(genotype)))
-        model = client.fetch_graph(spec, runtime.batch, precision=runtime.precision) or b""
+        model = client.fetch_graph(spec, runtime.batch, runtime.precision)
         if runtime.precision == "fp16" and not counts:
             check_half_precision(spec, model, runtime)
         try:

@@ -55,7 +55,7 @@ def predict_genotypes(
 
 def _predict_genotype(client: ServerClient, device: str, genotype: str, space: str, runtime: Runtime) -> FilePrediction:
     try:
-        answer = client.predict_genotype(device, genotype, space, str(runtime))
+        answer = client.predict(device, {"genotype": genotype}, space, str(runtime))
     except NotFound:
         raise
     except LutnasError as error:
@@ -64,7 +64,7 @@ def _predict_genotype(client: ServerClient, device: str, genotype: str, space: s
         try:
             table = client.fetch_table(str(answer.get("table")))
             counts = count_networks(client, parse_space(table.space), [genotype], runtime, lambda: None)
-            answer = client.predict(device, counts[genotype], space, str(runtime))
+            answer = client.predict(device, {"kernels": counts[genotype]}, space, str(runtime))
         except LutnasError as error:
             return FilePrediction(genotype, answer, note=f"by op prices: {error}")
     return FilePrediction(genotype, answer)
@@ -75,7 +75,7 @@ def predict_counted(client: ServerClient, device: str, one: CountedFile, space: 
     if one.counts is None:
         return FilePrediction(one.path, None, one.problem)
     try:
-        return FilePrediction(one.path, client.predict(device, one.counts, space, runtime), note=one.note)
+        return FilePrediction(one.path, client.predict(device, {"kernels": one.counts}, space, runtime), note=one.note)
     except NotFound:
         raise  # no file could be predicted
     except ServerRefused as error:

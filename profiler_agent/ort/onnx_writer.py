@@ -10,14 +10,41 @@ import numpy as np
 from profiler_agent.ort.onnx_reader import FIRST_WITH_DEFAULTS, Graph, Node, Tensor, fields_of, read_value_info
 
 ELEMENTS = {
-    1: "", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 8: "str", 9: "b", 10: "f16", 11: "f64",
-    12: "u32", 13: "u64", 14: "c64", 15: "c128", 16: "bf16",
+    1: "",
+    2: "u8",
+    3: "i8",
+    4: "u16",
+    5: "i16",
+    6: "i32",
+    7: "i64",
+    8: "str",
+    9: "b",
+    10: "f16",
+    11: "f64",
+    12: "u32",
+    13: "u64",
+    14: "c64",
+    15: "c128",
+    16: "bf16",
 }
 """Short names of ONNX's element types, by number."""
 DTYPES = {
     "float32": 1,
-    "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "object": 8, "bool": 9,
-    "float16": 10, "float64": 11, "uint32": 12, "uint64": 13, "complex64": 14, "complex128": 15, "bfloat16": 16,
+    "uint8": 2,
+    "int8": 3,
+    "uint16": 4,
+    "int16": 5,
+    "int32": 6,
+    "int64": 7,
+    "object": 8,
+    "bool": 9,
+    "float16": 10,
+    "float64": 11,
+    "uint32": 12,
+    "uint64": 13,
+    "complex64": 14,
+    "complex128": 15,
+    "bfloat16": 16,
 }
 """ONNX's element types by what numpy calls them; texts are objects."""
 _STRING = 8
@@ -63,7 +90,7 @@ def with_inputs(graph: Graph, sides: Mapping[str, Sequence[int]]) -> bytes:
             info = read_value_info(_content(raw))
             given = sides.get(info.name)
         content += raw if given is None else value_info(11, info.name, info.element_type, given)
-    return integer(1, graph.ir_version) + graph.header + message(7, content)
+    return integer(1, graph.ir_version) + graph.header + message(7, bytes(content))
 
 
 def value_info(number: int, name: str, element_type: int, sides: Sequence[int]) -> bytes:

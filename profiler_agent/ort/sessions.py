@@ -34,7 +34,9 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 _ELEMENTS = {
-    "float": "float32", "double": "float64", "string": "object",
+    "float": "float32",
+    "double": "float64",
+    "string": "object",
     **{name: name for name in ("float16", "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32")},
     **{name: name for name in ("int64", "uint64")},
 }
@@ -124,11 +126,12 @@ def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int =
 @contextmanager
 def saying_why(what: str) -> Iterator[None]:
     """Turn ONNX Runtime's exceptions into a `ModelRefused` with its whole reason, in one line."""
+    failures: tuple[type[Exception], ...] = (*_failures(_onnxruntime()), OSError)
     try:
         yield
     except LutnasError:
         raise
-    except (*_failures(_onnxruntime()), OSError) as error:
+    except failures as error:
         raise ModelRefused(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 

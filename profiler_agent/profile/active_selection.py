@@ -105,7 +105,7 @@ def count_graphs(client: ServerClient, graphs: Sequence[str], runtime: Runtime) 
     counts = {}
     for spec in graphs:
         try:
-            model = client.fetch_graph(spec, runtime.batch) or b""
+            model = client.fetch_graph(spec, runtime.batch)
             counts[spec] = dict(count_kernels(spec, model, runtime))
         except GraphHidden:
             break

@@ -19,16 +19,15 @@ import httpx
 
 from profiler_agent.profile.profile import Outcome, Profiler, ProfileRequest
 from profiler_agent.progress import Progress
-from profiler_agent.server.retry import retry
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import BATCH
 from profiler_agent.spool.run_file import RecordedRun, read_run_file, write_run_file
 from profiler_agent.spool.spool import RunSpool, Spool, measurement_id
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
+from shared.http.retry import retry
 from shared.measurements.graph_spec import parse_graph_spec
 from shared.measurements.plan import make_plan
-from shared.runtime import PRECISION_HEADER
 from shared.spaces import Space, parse_space
 from shared.wire import to_wire
 
@@ -103,7 +102,7 @@ class OfflineDesk(httpx.BaseTransport):
                 return _answer({"plan": to_wire(make_plan(parse_space(query["space"]), **counts, isolated=True))})
             case "GET", "graph":
                 known = request.headers.get("If-None-Match")
-                return _graph(query["spec"], int(query["batch"]), query.get("precision", "fp32"), known)
+                return _graph(query["spec"], int(query["batch"]), query["precision"], known)
             case "POST", "runs", run_id, "finish":
                 spooled = find_spooled(self._spool, run_id)
                 return _answer({"table": {"hash": write_spooled_run(spooled, self._files[spooled.run.space])}})
@@ -189,7 +188,7 @@ def _graph(spec: str, batch: int, precision: str, known: str | None) -> httpx.Re
     from shared.graphs import build_graph
 
     model = build_graph(parse_graph_spec(spec), batch, precision)
-    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"', PRECISION_HEADER: precision}
+    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"'}
     return (
         httpx.Response(304, headers=headers)
         if known == headers["ETag"]

@@ -26,7 +26,6 @@ from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.profile.status_report import StatusBoard
 from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import GraphStore
-from profiler_agent.server.retry import retry
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.spool import RunSpool, Spool
@@ -36,6 +35,7 @@ from profiler_agent.timing.stability import StabilityJudge, doubt_lines
 from profiler_agent.timing.stopping import BOUND_PERCENT, PRESETS, Preset, StoppingRule
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway
+from shared.http.retry import retry
 from shared.measurements.measurement import Run, check_device_name
 from shared.measurements.plan import Plan, Task
 from shared.runtime import Runtime, check_precision
@@ -156,7 +156,7 @@ class Profiler:
             runs = [one for one in opened if isinstance(one, RunSpool)]
             begun = {graph for run in runs if run.run not in wanted for graph in run.graphs}
             refused = self._measure(RunGroup(runs), request, online, begun) if runs else {}
-        return tuple(self._hand_in(opened, refused, request.force))
+        return tuple(self._upload_runs(opened, refused, request.force))
 
     def _open(self, like: Run, plan: Plan, request: ProfileRequest, online: bool) -> RunSpool | Outcome:
         """The run to measure: the one that was begun, or a new one; or what there is of it already."""
@@ -196,7 +196,7 @@ class Profiler:
             begun = set(spooled.graphs) if found else set()
             request = ProfileRequest(device, (parse_space(plan.space),), preset=preset)
             refused = self._measure(RunGroup([spooled]), request, online, begun)
-        (outcome,) = self._hand_in([spooled], refused, force=True)
+        (outcome,) = self._upload_runs([spooled], refused, force=True)
         if outcome.problem is not None:
             raise outcome.problem
         return outcome
@@ -295,7 +295,7 @@ class Profiler:
             self.spool.keep_usual_canary(runtime, canary, watch.usual_ms())
         return loader.refused
 
-    def _hand_in(
+    def _upload_runs(
         self, opened: Sequence[RunSpool | Outcome], refused: Mapping[str, str], force: bool
     ) -> Iterator[Outcome]:
         """Hand in one run after the other; one that the server refuses does not hold up the others."""

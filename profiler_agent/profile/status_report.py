@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from profiler_agent.host.machine import Machine
 from shared.device_status import CampaignProgress, DeviceStatus
-from shared.errors import LutnasError, NotFound
+from shared.errors import LutnasError
 from shared.measurements.measurement import Run
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class StatusBoard:
 
 @contextmanager
 def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: float = REPORT_EVERY_S) -> Iterator[None]:
-    """Tell the server every now and then, while the inside runs. That it is away, or older, disturbs nobody."""
+    """Tell the server every now and then, while the inside runs. That it is away disturbs nobody."""
     stop = threading.Event()
     thread = threading.Thread(target=_report, args=(client, device, board, stop, every_s), daemon=True)
     board.look()
@@ -91,8 +91,5 @@ def _report(client: ServerClient, device: str, board: StatusBoard, stop: threadi
     while not stop.wait(every_s):
         try:
             client.report_status(device, board.status())
-        except NotFound as error:
-            if error.code == "not_found":
-                return  # an older server has no such route
         except LutnasError:
             continue

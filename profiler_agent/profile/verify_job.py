@@ -40,7 +40,7 @@ class _NoJournal:
         return
 
 
-def verify(
+def measure_model(
     job_id: str,
     task: Task,
     model: bytes,

@@ -7,11 +7,11 @@ from collections.abc import Callable, Set
 from pathlib import Path
 from typing import BinaryIO
 
-from profiler_agent.server.retry import retry
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.spool.atomic_files import read_bytes
 from profiler_agent.spool.spool import Spool
 from shared.errors import ServerAway
+from shared.http.retry import retry
 
 HAVE_PRECISIONS = ("chain:", "parallel:", "network:")
 """Kinds of graphs that are built in the precision that is asked for."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from profiler_agent.server.retry import retry
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.spool.spool import RunSpool, Spool
 from shared.errors import Conflict, LutnasError, NotFound, ServerAway
+from shared.http.retry import retry
 from shared.jobs import JobResult
 
 BATCH = 20
@@ -57,7 +57,7 @@ class Uploader:
         spooled.finish(table)
         return table
 
-    def hand_in(self, spool: Spool, job_id: str, owner: str, result: JobResult) -> str:
+    def upload_job_result(self, spool: Spool, job_id: str, owner: str, result: JobResult) -> str:
         """Hand in a job's result, which is spooled already; returns what became of it.
 
         Raises:
@@ -101,7 +101,7 @@ def upload_everything(spool: Spool, uploader: Uploader, owner: str, say: Callabl
             complete = False
     for job_id, result in spool.results().items():
         found = True
-        say(f"job {job_id}: {uploader.hand_in(spool, job_id, owner, result)}")
+        say(f"job {job_id}: {uploader.upload_job_result(spool, job_id, owner, result)}")
     if not found:
         say(f"nothing to upload in {spool.folder}")
     return complete

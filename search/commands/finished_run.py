@@ -10,7 +10,7 @@ from rich.console import Console
 from search.commands.server import connect
 from search.deploy.climbing import Measure
 from search.device.lut_client import LutClient
-from search.device.verification import TIMEOUT_S, Patience, verify
+from search.device.verification import TIMEOUT_S, Patience, request_verification
 from search.family.candidates import Offer, make_offers
 from search.family.picking import Picker
 from search.family.transfer_to_device import ask_about_unseen, find_unseen
@@ -69,7 +69,7 @@ def measure_with(client: LutClient, run: RunDirectory, args: argparse.Namespace)
         raise InvalidValue("timeout-s", f"{args.timeout_s:g} is not a positive time")
     patience = Patience(args.timeout_s)
     say = Console(stderr=True, soft_wrap=True).print
-    return lambda content, promise: verify(client, run.table, content, promise, patience, on_notice=say)
+    return lambda content, promise: request_verification(client, run.table, content, promise, patience, on_notice=say)
 
 
 def working_progress() -> Progress:

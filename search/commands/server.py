@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from search.device.lut_client import LutClient
-from shared.trust import CA_FILE_VARIABLE
+from shared.http.trust import CA_FILE_VARIABLE
 
 
 def connect(url: str, token: str | None) -> LutClient:

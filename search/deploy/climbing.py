@@ -34,7 +34,9 @@ FINAL_MEASUREMENTS = 2
 """Of a shipped file that met its budget before it was tuned: a single miss is measured once more."""
 
 Measure = Callable[[bytes, Promise], Verification]
-"""Have the device measure ONNX bytes: `search.device.verification.verify`, bound to a server and a table."""
+"""Have the device measure ONNX bytes: `search.device.verification.request_verification`, bound to a
+server and a table.
+"""
 
 
 class Climb:

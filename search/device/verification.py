@@ -25,7 +25,7 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
 
 
-def verify(
+def request_verification(
     client: LutClient,
     table: LatencyTable,
     model: bytes,

@@ -22,7 +22,6 @@ from shared.jobs import Job
 from shared.measurements.graph_spec import parse_graph_spec
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import Plan, make_plan
-from shared.runtime import PRECISION_HEADER
 from shared.spaces import make_space, parse_space
 from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
@@ -47,7 +46,6 @@ class ContractServer:
     Attributes:
         before: called with (method, path) before a request is answered; may raise Refusal, or return bytes to
             send as they are.
-        knows_precisions: an older server does not.
         models: bytes for references that no recipe gives (uploaded models, broken ones).
     """
 
@@ -57,7 +55,6 @@ class ContractServer:
         self.before: Callable[[str, str], bytes | None] = lambda method, path: None
         self.lock = threading.RLock()
         self.port = 0
-        self.knows_precisions = True
         self._http = None
 
     @property
@@ -140,13 +137,11 @@ class ContractServer:
                 isolated = query.get("isolated") == "1"
                 return ok({"plan": to_wire(make_plan(parse_space(query["space"]), *counts, isolated))})
             case ("GET", "graph"):
-                precision = query.get("precision", "fp32") if self.knows_precisions else "fp32"
+                precision = query["precision"]
                 model = self.models.get(query["spec"]) or graph_bytes(query["spec"], int(query["batch"]), precision)
                 etag = f'"{hashlib.sha256(model).hexdigest()}"'
                 unchanged = headers.get("If-None-Match") == etag
                 kind = {"Content-Type": "application/octet-stream", "ETag": etag}
-                if self.knows_precisions:
-                    kind[PRECISION_HEADER] = precision
                 return (304, kind, b"") if unchanged else (200, kind, model)
             case ("PUT", "runs", run_id):
                 run = from_wire(Run, body)
@@ -161,6 +156,8 @@ class ContractServer:
                 return ok({"measurements": [to_wire(one) for one in self.measurements[run_id].values()]})
             case ("POST", "runs", run_id, "measurements"):
                 return self.take_measurements(run_id, [from_wire(Measurement, one) for one in body["measurements"]])
+            case ("PUT", "runs", run_id, "kernels"):
+                return ok({"graphs": len(body["counts"])})
             case ("POST", "runs", run_id, "finish"):
                 return self.finish(run_id, from_wire(Plan, body["plan"]))
             case ("GET", "devices", device, "table"):

@@ -105,13 +105,6 @@ def test_jobs_are_done_in_the_precision_that_they_ask_for(server, agent, small_s
     assert any("QLinearConv" in kernel for kernel in server.results[count]["kernels"][genotype])
 
 
-def test_an_older_server_that_overhears_the_precision_is_found_out(server, agent, capsys) -> None:
-    server.knows_precisions = False
-    assert main([*agent.profile, "--precision", "int8"]) == 1
-    assert "older lut-server, which has no graphs in int8" in capsys.readouterr().err
-    assert main(agent.profile) == 0
-
-
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other processors may compute in fp16")
 def test_half_precision_is_refused_where_the_runtime_would_compute_in_fp32(server, agent, capsys) -> None:
     assert main([*agent.profile, "--precision", "fp16"]) == 2

@@ -9,10 +9,10 @@ import pytest
 from lut_server.auth import create_token
 from lut_server.store.sql import open_store
 from profiler_agent.cli import main
-from profiler_agent.server.retry import is_passing
 from profiler_agent.server.server_client import ServerClient
 from search.commands.server import connect
 from shared.errors import UntrustedServer
+from shared.http.retry import is_passing
 from shared.runtime import Runtime
 
 
@@ -68,7 +68,7 @@ def test_without_it_one_line_says_what_to_do(secure, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert code == 1
     assert said.startswith(f"profiler-agent: the certificate of {url} is not trusted (self-signed certificate in")
-    assert "set LUTNAS_CA_FILE to a copy of the ca.pem" in said
+    assert "set LUTNAS_CA_FILE or --ca-file to a copy of the ca.pem" in said
     assert "--ca-file" in said
     assert said.count("\n") == 1
     with connect(url, None) as client, pytest.raises(UntrustedServer, match="LUTNAS_CA_FILE"):

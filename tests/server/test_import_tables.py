@@ -292,11 +292,11 @@ def test_bad_file_over_http_is_refused_with_line_and_reason_and_stores_nothing(a
 
 
 def test_search_says_so_before_it_asks_the_server():
-    from search.device.verification import verify
+    from search.device.verification import request_verification
 
     (table,) = read(GOOD)
     with pytest.raises(LutnasError, match="no agent serves that device"):
-        verify(None, table, b"", Promise(table.hash, FIRST, 3.0, 4.0, 5.0))
+        request_verification(None, table, b"", Promise(table.hash, FIRST, 3.0, 4.0, 5.0))
 
 
 def test_command_imports_every_column_and_says_how_wrong_the_fit_is(tmp_path, capsys):

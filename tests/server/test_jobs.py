@@ -31,7 +31,7 @@ def result_of(lab, ms=20.0, **more):
     return to_wire(JobResult(measurement=measurement, runtime=lab.runtime))
 
 
-def hand_in(api, job, result, owner="agent-1"):
+def post_result(api, job, result, owner="agent-1"):
     return api.post(f"/v1/jobs/{job['id']}/result", {"owner": owner, "result": result}, role="agent")
 
 
@@ -45,7 +45,7 @@ def test_job_goes_from_queued_to_leased_to_done(api, lab, job):
         "agent-1",
     )
     assert lease(api, "agent-2") is None
-    done = hand_in(api, job, result_of(lab)).json()["job"]
+    done = post_result(api, job, result_of(lab)).json()["job"]
     assert (done["state"], done["lease_owner"]) == ("done", None)
     assert api.get(f"/v1/jobs/{job['id']}").json()["job"] == done
     assert api.get("/v1/jobs?device=pi&state=done").json()["jobs"] == [done]
@@ -56,7 +56,7 @@ def test_verification_is_told_in_milliseconds_of_the_tables_canary(api, lab, job
     lease(api)
     # The canary takes 3 ms today instead of 2: the machine is 1.5 times slower, and so is what its clock shows.
     raw = result_of(lab, ms=60.0, canary_ms=3.0)
-    verification = hand_in(api, job, raw).json()["job"]["verification"]
+    verification = post_result(api, job, raw).json()["job"]["verification"]
     assert verification["measured_ms"] == pytest.approx(40.0, rel=0.01)
     assert verification["low_ms"] <= verification["measured_ms"] <= verification["high_ms"]
     assert verification["raw_ms"] == pytest.approx(60.0, rel=0.01)
@@ -70,7 +70,7 @@ def test_network_over_its_budget_is_not_met_and_reasons_are_kept(api, lab, job):
     lease(api)
     result = result_of(lab, ms=51.0, verdict=Verdict(False, ("the canary drifted",)))
     result["runtime"]["version"] = "9.9"
-    verification = hand_in(api, job, result).json()["job"]["verification"]
+    verification = post_result(api, job, result).json()["job"]["verification"]
     assert (verification["met"], verification["stable"]) == (False, False)
     assert verification["reasons"][0] == "the canary drifted"
     assert "measured with onnxruntime-9.9" in verification["reasons"][1]
@@ -103,7 +103,7 @@ def test_heartbeat_of_another_or_for_a_lost_lease_is_a_conflict(api, lab, job):
     api.clock.advance(61)
     assert beat("agent-1") == 409
     lease(api, "agent-2")
-    hand_in(api, job, result_of(lab), "agent-2")
+    post_result(api, job, result_of(lab), "agent-2")
     assert beat("agent-2") == 409
 
 
@@ -127,7 +127,7 @@ def test_late_result_counts(api, lab, job):
     lease(api)
     api.clock.advance(61)
     lease(api, "agent-2")
-    assert hand_in(api, job, result_of(lab), "agent-1").json()["job"]["state"] == "done"
+    assert post_result(api, job, result_of(lab), "agent-1").json()["job"]["state"] == "done"
 
 
 def test_result_counts_even_after_the_attempts_were_used_up(api, lab, job):
@@ -135,22 +135,22 @@ def test_result_counts_even_after_the_attempts_were_used_up(api, lab, job):
         lease(api)
     api.clock.advance(61)
     assert api.get(f"/v1/jobs/{job['id']}").json()["job"]["state"] == "dead"
-    done = hand_in(api, job, result_of(lab)).json()["job"]
+    done = post_result(api, job, result_of(lab)).json()["job"]
     assert (done["state"], done["reason"]) == ("done", None)
 
 
 def test_same_result_twice_is_answered_alike_and_another_is_a_conflict(api, lab, job):
     lease(api)
-    first, second = hand_in(api, job, result_of(lab)), hand_in(api, job, result_of(lab))
+    first, second = post_result(api, job, result_of(lab)), post_result(api, job, result_of(lab))
     assert (second.status_code, second.json()) == (200, first.json())
-    other = hand_in(api, job, result_of(lab, ms=21.0))
+    other = post_result(api, job, result_of(lab, ms=21.0))
     assert (other.status_code, other.json()["error"]["code"]) == (409, "conflict")
     assert api.get(f"/v1/jobs/{job['id']}").json() == first.json()
 
 
 def test_error_of_the_agent_fails_the_job_with_its_words(api, job):
     lease(api)
-    failed = hand_in(api, job, {"error": "out of memory"}).json()["job"]
+    failed = post_result(api, job, {"error": "out of memory"}).json()["job"]
     assert (failed["state"], failed["reason"], failed["verification"]) == ("failed", "out of memory", None)
 
 
@@ -159,12 +159,12 @@ def test_cancelled_job_is_neither_leased_nor_completed(api, lab, job):
     assert api.post(cancel, role="search").json()["job"]["state"] == "cancelled"
     assert api.post(cancel, role="search").status_code == 200
     assert lease(api) is None
-    assert hand_in(api, job, result_of(lab)).status_code == 409
+    assert post_result(api, job, result_of(lab)).status_code == 409
 
 
 def test_job_that_is_done_cannot_be_cancelled(api, lab, job):
     lease(api)
-    hand_in(api, job, result_of(lab))
+    post_result(api, job, result_of(lab))
     assert api.post(f"/v1/jobs/{job['id']}/cancel").status_code == 409
 
 
@@ -173,14 +173,14 @@ def test_job_that_is_done_cannot_be_cancelled(api, lab, job):
 )
 def test_result_that_does_not_answer_the_job_is_refused(api, job, result):
     lease(api)
-    assert hand_in(api, job, result).status_code == 422
+    assert post_result(api, job, result).status_code == 422
     assert api.get(f"/v1/jobs/{job['id']}").json()["job"]["state"] == "leased"
 
 
 def test_measurement_of_another_graph_is_refused(api, lab, job):
     measurement = to_wire(lab.measure(lab.verification_task(), ms=20.0))
     for change in ({"graph": "canary:conv-v1"}, {"role": "held_out"}, {"divisor": 2}):
-        assert hand_in(api, job, {"measurement": {**measurement, **change}}).status_code == 422
+        assert post_result(api, job, {"measurement": {**measurement, **change}}).status_code == 422
 
 
 def test_jobs_are_leased_in_the_order_in_which_they_were_queued(api, lab, table):
@@ -188,15 +188,15 @@ def test_jobs_are_leased_in_the_order_in_which_they_were_queued(api, lab, table)
     for expected in made:
         leased = lease(api)
         assert leased["id"] == expected
-        hand_in(api, leased, result_of(lab))
+        post_result(api, leased, result_of(lab))
 
 
 def test_profile_job_is_done_with_the_id_of_a_run(api, lab, table):
     new = NewJob("pi", "profile", lab.runtime, lab.plan.canary, str(lab.space))
     job = api.post("/v1/jobs", to_wire(new)).json()["job"]
     lease(api)
-    assert hand_in(api, job, {"run": "none"}).json()["error"]["code"] == "unknown_run"
-    done = hand_in(api, job, {"run": table_run(api)}).json()["job"]
+    assert post_result(api, job, {"run": "none"}).json()["error"]["code"] == "unknown_run"
+    done = post_result(api, job, {"run": table_run(api)}).json()["job"]
     assert (done["state"], done["run"], done["verification"]) == ("done", "run-1", None)
 
 

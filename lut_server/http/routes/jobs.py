@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from lut_server.http.requests import HandIn, Heartbeat, LeaseRequest, parse_body
 from lut_server.http.responses import JobAnswer, JobsAnswer, LeaseAnswer, ResultAnswer, answer
 from lut_server.http.services import Agent, Body, Reader, Searcher, StoreHere, documented
-from lut_server.runs.job_results import check_job, hand_in
+from lut_server.runs.job_results import check_job, store_result
 from shared.errors import InvalidValue
 from shared.jobs import JOB_STATES, NewJob
 
@@ -100,4 +100,4 @@ def heartbeat(job_id: str, principal: Agent, store: StoreHere, body: Body) -> Re
 def put_result(job_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
     job = store.jobs.get(job_id).job
     principal.require_device(job.device)
-    return answer(JobAnswer(hand_in(store, job_id, job, parse_body(HandIn, body).result)))
+    return answer(JobAnswer(store_result(store, job_id, job, parse_body(HandIn, body).result)))

@@ -15,7 +15,7 @@ from shared.errors import InvalidValue
 from shared.graphs import build_graph
 from shared.measurements.graph_spec import UploadedModel, parse_graph_spec
 from shared.measurements.plan import make_plan
-from shared.runtime import PRECISION_HEADER, check_precision
+from shared.runtime import check_precision
 from shared.spaces import parse_space
 
 ONNX = "application/octet-stream"
@@ -52,9 +52,7 @@ def get_graph(
     else:
         check_size(reference, services.settings.max_graph_mb)
         content = build_graph(reference, batch, precision)
-    found = answer_bytes(content, hashlib.sha256(content).hexdigest(), ONNX, if_none_match)
-    found.headers[PRECISION_HEADER] = precision
-    return found
+    return answer_bytes(content, hashlib.sha256(content).hexdigest(), ONNX, if_none_match)
 
 
 @router.put(

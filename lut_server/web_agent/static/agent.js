@@ -273,7 +273,7 @@ export class Agent {
   async work() {
     this.show({ phase: "waiting", progress: null });
     await this.register();
-    await this.handInResults();
+    await this.uploadResults();
     const job = this.isHidden || this.isPaused ? null : await this.server.lease(this.identity.device, this.owner, LEASE_S);
     if (this.state.offline) this.show({ offline: null });
     if (job) await this.doJob(job);
@@ -287,7 +287,7 @@ export class Agent {
     this.show({ job: { id: job.id, kind: job.job.kind, said: "at work" }, problem: null });
     let result;
     try {
-      result = await (job.job.kind === "verify" ? this.verify(job, isOver) : this.profile(job, isOver));
+      result = await (job.job.kind === "verify" ? this.measureModel(job, isOver) : this.profile(job, isOver));
     } catch (error) {
       if (error instanceof JobOver || error instanceof ServerAway) {
         this.show({ job: { id: job.id, kind: job.job.kind, said: `left: ${error.message}` } });
@@ -300,7 +300,7 @@ export class Agent {
     }
     await this.spool.keepResult(job.id, result);
     this.show({ job: { id: job.id, kind: job.job.kind, said: result.error ? `failed: ${result.error}` : "done" } });
-    await this.handInResults();
+    await this.uploadResults();
   }
 
   async beat(jobId) {
@@ -317,7 +317,7 @@ export class Agent {
     }
   }
 
-  async handInResults() {
+  async uploadResults() {
     for (const { job, result } of await this.spool.results()) {
       try {
         const done = await this.server.postResult(job, this.owner, result);
@@ -329,7 +329,7 @@ export class Agent {
     }
   }
 
-  async verify(job, isOver) {
+  async measureModel(job, isOver) {
     const { graph, canary, promise, runtime: wanted } = job.job;
     if (wanted.engine !== "onnxruntime-web") {
       throw new Error(`the table is of ${runtimeText(wanted)}; this page measures with onnxruntime-web alone`);

@@ -1,3 +1,4 @@
+import gzip
 import json
 import threading
 from dataclasses import replace
@@ -28,7 +29,9 @@ class Desk(BaseHTTPRequestHandler):
         self._answer({"model": {"sha256": self.path.rpartition("/")[2], "bytes": len(content)}})
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        packed = self.headers["Content-Encoding"] == "gzip"
+        body = json.loads(gzip.decompress(content) if packed else content)
         if self.path == "/v1/searches" and self.server.searches is None:
             self._answer({"error": {"code": "not_found", "message": "no such route", "detail": {}}}, 404)
             return
@@ -180,7 +183,7 @@ def test_wrong_token_is_one_line_and_exit_code_1(run, budget_ms, at_desk, capsys
 def test_server_that_is_away_is_one_line_and_exit_code_1(run, budget_ms, capsys):
     asked = ["--run", str(run.path), "--max-latency-ms", str(budget_ms), "--lut-url", "http://127.0.0.1:9"]
     assert main(["verify", *asked]) == 1
-    assert "http://127.0.0.1:9 does not answer" in capsys.readouterr().err.splitlines()[-1]
+    assert "no answer from http://127.0.0.1:9" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

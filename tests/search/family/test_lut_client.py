@@ -6,18 +6,8 @@ import httpx
 import pytest
 
 from search.device.lut_client import LutClient
-from search.device.verification import Patience, verify
-from shared.errors import (
-    AccessDenied,
-    Conflict,
-    CorruptFile,
-    InvalidValue,
-    LutnasError,
-    NotFound,
-    SchemaTooNew,
-    ServerAway,
-    ServerRefused,
-)
+from search.device.verification import Patience, request_verification
+from shared.errors import CorruptFile, LutnasError, SchemaTooNew, ServerAway
 from shared.jobs import Job, NewJob, Promise, Verification
 from shared.wire import canonical_json, from_wire, to_wire
 
@@ -27,10 +17,6 @@ VERIFICATION = Verification(0.9, 0.88, 0.92, 1.0, 1.11, True, True, ())
 
 def client(answer, token=None):
     return LutClient(URL, token, httpx.MockTransport(answer))
-
-
-def refusal(status, code, message):
-    return httpx.Response(status, json={"error": {"code": code, "message": message, "detail": {}}})
 
 
 def table_response(table, etag=None):
@@ -64,67 +50,9 @@ def test_table_of_a_newer_schema_says_so(table):
         client(lambda request: httpx.Response(200, json=newer)).get_table("testbed")
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "kind"),
-    [
-        (401, "unauthorized", AccessDenied),
-        (403, "forbidden", AccessDenied),
-        (404, "unknown_device", NotFound),
-        (409, "conflict", Conflict),
-        (422, "invalid", ServerRefused),
-        (500, "internal", ServerRefused),
-    ],
-)
-def test_errors_of_the_server_keep_their_message_code_and_status(status, code, kind):
-    with pytest.raises(kind, match="one clear line") as caught:
-        client(lambda request: refusal(status, code, "one clear line")).get_job("7")
-    assert (caught.value.status, caught.value.code) == (status, code)
-
-
-def test_refused_token_names_where_a_token_is_given():
-    with pytest.raises(AccessDenied, match=r"--token or LUTNAS_TOKEN"):
-        client(lambda request: refusal(401, "unauthorized", "no token")).get_job("7")
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        httpx.Response(200, text="<html>It works!</html>"),
-        httpx.Response(200, json=["a", "list"]),
-        httpx.Response(200, json={"job": {"id": "7"}}),
-        httpx.Response(200, json={"other": 1}),
-        httpx.Response(404, text="not here"),
-        httpx.Response(502, json={"error": "bad gateway"}),
-        httpx.Response(302, headers={"Location": "https://elsewhere.test"}),
-    ],
-    ids=["html", "list", "half a job", "no job", "plain 404", "other error shape", "redirect"],
-)
-def test_what_no_table_server_would_answer_is_named_as_such(response):
-    with pytest.raises(ServerRefused, match=f"{URL} is no table server of lutnas"):
-        client(lambda request: response).get_job("7")
-
-
-@pytest.mark.parametrize(
-    "error", [httpx.ConnectError("refused"), httpx.ReadTimeout(""), httpx.RemoteProtocolError("x")]
-)
-def test_server_that_is_away_is_one_line_with_its_address_and_what_to_do(error):
-    def answer(request):
-        raise error
-
-    with pytest.raises(ServerAway, match=rf"{URL} does not answer .*lut-server serve.*--lut-url") as caught:
-        client(answer).get_table("testbed")
-    assert "\n" not in str(caught.value)
-
-
 def test_nobody_listening_on_the_port_is_a_server_away():
     with pytest.raises(ServerAway), LutClient("http://127.0.0.1:9") as asking:
         asking.get_job("7")
-
-
-@pytest.mark.parametrize("url", ["table.test", "ftp://table.test", "", "http://"])
-def test_address_that_is_none_is_wrong_use(url):
-    with pytest.raises(InvalidValue, match="lut-url"):
-        LutClient(url)
 
 
 class Server:
@@ -178,7 +106,7 @@ def ask(states, table, timeout_s=10.0, **options):
     server = Server(states)
     promise = Promise(table.hash, "|...|", 0.8, 0.9, 1.0)
     patience = FakeTime().patience(timeout_s)
-    return server, lambda: verify(client(server, "tok"), table, b"onx", promise, patience, **options)
+    return server, lambda: request_verification(client(server, "tok"), table, b"onx", promise, patience, **options)
 
 
 def test_verification_uploads_the_file_queues_it_with_the_promise_and_waits(table):

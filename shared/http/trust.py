@@ -32,11 +32,10 @@ def find_distrust(url: str, error: BaseException) -> UntrustedServer | None:
         cause = cause.__cause__ or cause.__context__
     if cause is None:
         return None
-    if cause.verify_code in _WRONG_NAME:
-        advice = "ask for one of the names that it has, or start the server with --tls-names NAME"
-    else:
-        advice = (
-            f"if the server made it itself, set {CA_FILE_VARIABLE} to a copy of the ca.pem that `lut-server serve` "
-            "names (profiler-agent takes --ca-file, too)"
-        )
+    advice = (
+        "ask for one of the names that it has, or start the server with --tls-names NAME"
+        if cause.verify_code in _WRONG_NAME
+        else f"if the server made it itself, set {CA_FILE_VARIABLE} or --ca-file to a copy of the ca.pem that"
+        " `lut-server serve` names"
+    )
     return UntrustedServer(f"the certificate of {url} is not trusted ({cause.verify_message}); {advice}")

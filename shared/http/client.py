@@ -1,0 +1,241 @@
+"""Asks a lut-server. Every failure leaves this module as an error of `shared.errors`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from shared import __version__
+from shared.errors import (
+    AccessDenied,
+    Conflict,
+    CorruptFile,
+    InvalidValue,
+    NotFound,
+    ServerAway,
+    ServerRefused,
+    WrongUse,
+)
+from shared.http.trust import find_distrust, trust_file
+from shared.jobs import Job, NewJob
+from shared.tables.table import LatencyTable, read_table
+from shared.wire import canonical_json, content_hash, from_wire
+
+T = TypeVar("T")
+TIMEOUT_S = 30.0
+COMPRESS_ABOVE_BYTES = 10_000
+PIECE_BYTES = 65_536
+MOST_BYTES = 512 << 20
+"""A JSON response above it is none of a lut-server: it would only fill the memory."""
+AWAY_STATUS = {502, 503, 504}
+"""A proxy that does not reach the server, or a server that is not ready: the same as no server."""
+KINDS = {401: AccessDenied, 403: AccessDenied, 404: NotFound, 409: Conflict}
+
+
+class HttpClient:
+    """A lut-server. As a context manager it closes its connections.
+
+    Args:
+        url: without `/v1`.
+        token: of the role `role`; no message holds it.
+        transport: of httpx; a test passes its own.
+        ca_file: certificates to trust beside those of the public authorities.
+        most_bytes: longest JSON response that is read.
+
+    Every request raises:
+        ServerAway: nothing answers, or a proxy without its server (UntrustedServer: its certificate).
+        ServerRefused: the server refuses (AccessDenied, NotFound, Conflict where it is of those
+            kinds), or the response is no lut-server's (code "foreign").
+    """
+
+    role: ClassVar[str]
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+        ca_file: str | None = None,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        self.url, self._token, self._most_bytes = url.rstrip("/"), token, most_bytes
+        headers = {"User-Agent": f"lutnas-{self.role}/{__version__}"}
+        if token:
+            if not re.fullmatch(r"[\x21-\x7e]+", token):
+                raise InvalidValue("token", "holds a space, or a character that no token has")
+            headers["Authorization"] = f"Bearer {token}"
+        trusted = trust_file(httpx.create_ssl_context(), ca_file) if ca_file else True
+        base = check_url(self.url)
+        try:
+            self._http = httpx.Client(base_url=base, headers=headers, transport=transport, verify=trusted)
+        except (ImportError, ValueError, httpx.InvalidURL) as error:  # their text may hold a password
+            raise InvalidValue("proxy", "what HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._http.close()
+
+    def get_table(self, device: str, space: str | None = None, runtime: str | None = None) -> LatencyTable:
+        """The newest table of a device that fits.
+
+        Args:
+            space: string form; trailing parts may be left out.
+            runtime: string form; None takes any.
+
+        Raises:
+            NotFound: unknown device, or no such table; the server's message lists what exists.
+            CorruptFile: the content is not what its ETag says.
+            SchemaTooNew: a newer lutnas wrote the table.
+        """
+        return self._table("devices", device, "table", query={"space": space, "runtime": runtime})
+
+    def get_job(self, job_id: str) -> Job:
+        """A job as it stands now."""
+        return self._value(Job, "job", self._ask("GET", "jobs", job_id))
+
+    def queue_job(self, job: NewJob) -> Job:
+        """Queue a job for a device."""
+        return self._value(Job, "job", self._ask("POST", "jobs", body=job))
+
+    def _ask(self, method: str, *path: str, **options: Any) -> dict[str, Any]:
+        """The JSON object that answers a request; `_stream` says what it takes."""
+        with self._stream(method, *path, **options) as response:
+            return self._object(response)
+
+    @contextmanager
+    def _stream(
+        self,
+        method: str,
+        *path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Iterator[httpx.Response]:
+        """A success, or 304, whose body is yet to be read.
+
+        Args:
+            path: segments below `/v1`.
+            query: None leaves a parameter out.
+            body: a value for JSON, or bytes as they are.
+        """
+        route = "/v1/" + "/".join(quote(segment, safe="") for segment in path)
+        params = {name: value for name, value in (query or {}).items() if value is not None} or None
+        headers, content = dict(headers or {}), body
+        if body is not None and not isinstance(body, bytes):
+            headers["Content-Type"], content = "application/json", canonical_json(body)
+            if len(content) > COMPRESS_ABOVE_BYTES:
+                headers["Content-Encoding"], content = "gzip", gzip.compress(content, 6)
+        try:
+            with self._http.stream(
+                method, route, params=params, content=content, headers=headers, timeout=timeout_s
+            ) as response:
+                if not response.is_success and response.status_code != httpx.codes.NOT_MODIFIED:
+                    raise self._refusal(response)
+                yield response
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            if (distrust := find_distrust(self.url, error)) is not None:
+                raise distrust from error
+            why, advice = str(error) or type(error).__name__, "is lut-server running there? --lut-url names another"
+            raise ServerAway(f"no answer from {self.url} ({why}); {advice}") from error
+
+    def _table(self, *path: str, **options: Any) -> LatencyTable:
+        with self._stream("GET", *path, **options) as response:
+            data, etag = self._object(response), find_etag(response)
+        if etag and etag != content_hash(data):
+            raise CorruptFile(f"a table from {self.url} is not the one that its ETag names ({etag[:12]}); ask again")
+        return self._read(lambda: read_table(data))
+
+    def _value(self, kind: type[T], field: str, answer: Mapping[str, Any]) -> T:
+        """A field of an answer, as a value."""
+        if field not in answer:
+            raise self._foreign(f"its answer has no '{field}'")
+        return self._read(lambda: from_wire(kind, answer[field], field))
+
+    def _read(self, read: Callable[[], T]) -> T:
+        """What `read` makes of an answer; where that does not fit, the mistake is not the user's."""
+        try:
+            return read()
+        except WrongUse as error:
+            raise self._foreign(str(error)) from error
+
+    def _object(self, response: httpx.Response) -> dict[str, Any]:
+        content = self._content(response)
+        answer = _parse(content)
+        if answer is None:
+            raise self._foreign(f"its answer is no JSON object but {_describe(content)}")
+        return answer
+
+    def _content(self, response: httpx.Response) -> bytes:
+        content = bytearray()
+        for piece in response.iter_bytes(PIECE_BYTES):
+            content += piece
+            if len(content) > self._most_bytes:
+                raise self._foreign(f"its answer is longer than {self._most_bytes} bytes")
+        return bytes(content)
+
+    def _refusal(self, response: httpx.Response) -> ServerAway | ServerRefused:
+        status, content = response.status_code, self._content(response)
+        found = (_parse(content) or {}).get("error")
+        error = found if isinstance(found, dict) and isinstance(found.get("message"), str) else None
+        if status in AWAY_STATUS:
+            why = error["message"] if error else "no lut-server is behind it right now"
+            return ServerAway(self._without_token(f"{self.url} is not ready ({status}): {why}"))
+        if error is None:
+            return self._foreign(f"status {status} with {_describe(content)}")
+        problem = self._without_token(f"{self.url} refuses ({status}): {error['message']}")
+        if status in (401, 403):
+            problem += f"; pass --token or set LUTNAS_TOKEN to a token with the role '{self.role}'"
+        detail = error["detail"] if isinstance(error.get("detail"), dict) else None
+        return KINDS.get(status, ServerRefused)(problem, status, str(error.get("code", "")), detail=detail)
+
+    def _foreign(self, problem: str) -> ServerRefused:
+        message = f"{self.url} does not speak as a lut-server does: {problem}; check the URL"
+        return ServerRefused(self._without_token(message), 0, "foreign")
+
+    def _without_token(self, message: str) -> str:
+        return message.replace(self._token, "(the token)") if self._token else message
+
+
+def check_url(url: str) -> httpx.URL:
+    """The URL of a server.
+
+    Raises:
+        InvalidValue: it is none. A name and a password in it are not allowed, and not repeated.
+    """
+    try:
+        parsed = httpx.URL(url)
+        parsed.host.encode("idna")
+        extra = parsed.userinfo or parsed.query or parsed.fragment or (parsed.port or 0) > 65_535
+    except (httpx.InvalidURL, ValueError):
+        extra = True
+    if extra or parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InvalidValue("lut-url", f"{url.rpartition('@')[2]!r} is no URL like http://server:8700 alone")
+    return parsed
+
+
+def find_etag(response: httpx.Response) -> str:
+    """The hash that a response promises of its content; empty without."""
+    return str(response.headers.get("ETag", "")).removeprefix("W/").strip('"')
+
+
+def _parse(content: bytes) -> dict[str, Any] | None:
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _describe(content: bytes) -> str:
+    start = " ".join(content[:200].decode("utf-8", "replace").split())[:60]
+    return repr(start) if start else "nothing"
