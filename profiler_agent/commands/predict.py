@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import shlex
 import sys
@@ -112,6 +113,8 @@ def _as_json(kind: str, one: FilePrediction) -> dict[str, Any]:
 
 def _print(found: Sequence[FilePrediction], arguments: argparse.Namespace) -> None:
     """Predictions, and how to measure what `predict` guessed or lacks; `measure-kernels` has just tried."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file may have a name that the terminal cannot show
     lacking = []
     for one in found:
         if one.answer is None:

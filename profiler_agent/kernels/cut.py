@@ -32,6 +32,7 @@ from shared.measurements.kernel_plan import count_copies
 
 SLOW_MS = 50.0
 """From here on a kernel is timed by itself: a call costs a few microseconds."""
+MOST_WEIGHTS = 500_000_000
 _FLOATS = ("", "f16", "f64")
 
 
@@ -100,6 +101,8 @@ class _Cutter:
         unknown = [name for name, value in self._observed.items() if not hasattr(value, "dtype")]
         if unknown:
             raise ModelRefused(f"{kernel}: cannot be cut out: it reads {', '.join(unknown)}, no tensor")
+        if kernel.weights() > MOST_WEIGHTS:
+            raise ModelRefused(f"{kernel}: cannot be cut out: its constants do not fit into a file of 2 GB")
         self._stored = {name: tensors[name] for name in read if name in tensors}
         self._own = {name for name in self._stored if self._is_own(name, kernel)}
         self.chained_input = self._find_chained(kernel)

@@ -159,7 +159,7 @@ def _open(ort: Any, model: bytes | Path, options: Any, runtime: Runtime) -> Any:
         WrongUse: the provider does not start.
     """
     if runtime.provider == CPU:
-        return ort.InferenceSession(_source(model), options, providers=[CPU])
+        return ort.InferenceSession(_source(model), options, providers=[CPU], enable_fallback=0)
     ort.set_default_logger_severity(_ONLY_FATAL)  # or it prints lines of its own about a provider that does not start
     chosen = session_providers(runtime.provider, runtime.threads, find_available(ort))
     try:
