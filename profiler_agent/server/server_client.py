@@ -124,11 +124,11 @@ class ServerClient(HttpClient):
 
     def find_missing_kernels(
         self, device: str, networks: Sequence[Sequence[str]], space: str, runtime: str
-    ) -> tuple[list[str], str, str]:
+    ) -> tuple[tuple[str, ...], str, str]:
         """Kernels of these networks that the device's table lacks; that table's space and canary."""
         body = {"networks": networks, "space": space, "runtime": runtime}
         answer = self._ask("POST", "devices", device, "kernels", "missing", body=body)
-        missing = self._value(list[str], "missing", answer)
+        missing = self._value(tuple[str, ...], "missing", answer)
         return missing, self._value(str, "space", answer), self._value(str, "canary", answer)
 
     def list_jobs(self, device: str) -> tuple[Job, ...]:

@@ -161,12 +161,14 @@ def test_a_slow_kernel_is_timed_by_itself(monkeypatch) -> None:
     ("kernel", "copies"),
     [
         ("Relu/1x16x8x8/1x16x8x8", (8, 2)),
-        ("nchwc.Conv/1x64x28x28,w64x64x3x3/1x64x28x28", (4, 1)),
+        ("nchwc.Conv/1x64x28x28,w64x64x3x3/1x64x28x28", (5, 1)),
+        ("Gemm/1x256,w100x256/1x100/transB=1", (19, 2)),
+        ("Gemm/1x16,w10x16/1x10/transB=1", (64, 8)),
         ("nchwc.Conv/1x64x112x112,w64x64x3x3/1x64x112x112", (2, 1)),
         ("Gemm/1x25088,w4096x25088/1x4096/transB=1", (1,)),
     ],
 )
-def test_a_large_kernel_is_repeated_less_often(kernel, copies) -> None:
+def test_copies_are_few_of_large_kernels_and_many_of_those_whose_weights_a_cache_could_keep(kernel, copies) -> None:
     task = kernel_task(parse_kernel(kernel))
     assert tuple(parse_graph_spec(graph).copies for graph in task.graphs) == copies
     assert task.divisor == (copies[0] - copies[1] if len(copies) > 1 else 1)
