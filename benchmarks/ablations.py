@@ -30,6 +30,7 @@ from benchmarks.report import Figure
 from search.family.family import Family, build_families, load_family
 from search.process.progress import SilentProgress
 from search.ranking.scoring import open_scorer
+from search.runs.device_run import on_every_device
 from search.runs.run_directory import RunDirectory
 
 RUNS = Path(__file__).parent.parent / "runs" / "ablations"
@@ -97,11 +98,11 @@ def get_run(variant: str, seed: int) -> RunDirectory:
 
 def judged(run_directory: RunDirectory, truth: Truth) -> Outcome:
     """Families, alphas and supernet of a run."""
-    if not all(view.family_path.exists() for view in run_directory.views()):
+    if not all(view.family_path.exists() for view in on_every_device(run_directory)):
         build_families(run_directory, SilentProgress())
-    families = [load_family(view) for view in run_directory.views()]
+    families = [load_family(view) for view in on_every_device(run_directory)]
     volumes = [
-        relative_hypervolume(truth, family.device, "cifar10", [one.genotype for one in family.members])
+        relative_hypervolume(truth, family.device, "cifar10", [SPACE.format(one.genotype) for one in family.members])
         for family in families
     ]
     return Outcome(

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything goes (default: %(default)s)")
     parser.add_argument("--device", default=this_device(), help="what this machine is called (default: %(default)s)")
     parser.add_argument("--data-dir", help="where the Fashion-MNIST files are, if not at their usual place")
-    parser.add_argument("--preset", default="demo", help="length of the search (default: %(default)s)")
+    parser.add_argument("--preset", default="quick", help="length of the search (default: %(default)s)")
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
     started_s = time.monotonic()

@@ -27,7 +27,7 @@ from benchmarks.report import Figure
 from benchmarks.stack import Stack, StackError, running_stack
 
 STARTING = "starting the profile"
-PROFILE = "--resolution 8 --channels 4 --depth 1 --calibration 8 --held-out 4 --preset fast"
+PROFILE = "--resolution 8 --channels 4 --depth 1 --calibration 8 --held-out 4 --preset quick"
 TIMES = 3
 SECONDS_BAR, MB_BAR = "<= 120", "<= 250"
 MOST_LEFT_MB = 1.0

@@ -20,7 +20,7 @@ from benchmarks.demo import SPACE
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
 
-DATASET, PRESET = "fashion-mnist", "demo"
+DATASET, PRESET = "fashion-mnist", "quick"
 OTHER_SPACES = {
     "darts": ("--space", "darts", "--resolution", "32", "--channels", "16", "--depth", "3"),
     "fbnet": ("--space", "fbnet", "--resolution", "32", "--channels", "16", "--depth", "2", "--classes", "10"),

@@ -7,7 +7,7 @@ fixed runs: each op of the space, and each of the fixed part, is a network of it
             in ms. A network's prediction is the sum of the prices of its ops and of the fixed part: `mape_percent`.
             As a gift (`fitted_mape_percent`), base and scale of that sum are fitted by least squares on the relative
             errors of the calibration networks that our way measured; their time is not charged to it.
-ours:       the plan's op keys and calibration networks with the preset `fast`, loading and counting of kernels
+ours:       the plan's op keys and calibration networks with the preset `quick`, loading and counting of kernels
             included. Predictions by kernel prices: `ours_mape_percent`; by op prices: `ours_ops_mape_percent`.
 """
 
@@ -38,7 +38,7 @@ from shared.tables.table import LatencyTable
 WARM_UP_S = 3.0
 RUNS = 50
 CALIBRATION, HELD_OUT = 20, 40
-PRESET = PRESETS["fast"]
+PRESET = PRESETS["quick"]
 """Of our way; the held-out networks are measured with the standard one."""
 
 

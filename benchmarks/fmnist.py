@@ -23,12 +23,11 @@ from benchmarks import Progress
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, StackError, running_stack, script, this_device
 from search.alphas.trade_offs import trade_off_log_probabilities
-from search.decoding.decoder import Band
-from search.decoding.decoding import make_decoder
-from search.family.candidate_pool import decode_queues
+from search.decoding.decoding import Band, decode_queues, make_decoder
 from search.family.candidates import Ranker
 from search.latency.latency_model import LatencyModel
 from search.ranking.scoring import open_scorer
+from search.runs.device_run import on_device
 from search.runs.run_directory import RunDirectory
 from shared.spaces import Genotype
 from shared.spaces.op_key import parse_op_key
@@ -37,7 +36,7 @@ from shared.tables.table import LatencyTable
 
 RUNS = Path(__file__).parent.parent / "runs" / "fmnist"
 SPACE = ("--space", "darts", "--resolution", "32", "--channels", "16", "--depth", "3", "--image-channels", "1")
-PRESET, SEEDS, CHOICES, TRADE_OFFS = "demo", 3, 24, 5
+PRESET, SEEDS, CHOICES, TRADE_OFFS = "quick", 3, 24, 5
 HALF_SIZE = 0.5
 """Of the epochs, with a quarter of the pixels: more epochs in the same time."""
 
@@ -93,14 +92,14 @@ def _search(stack: Stack, path: Path, progress: Progress) -> None:
 
 def choose(run_directory: RunDirectory, size: Size) -> Genotype:
     """The best-ranked of the networks that the alphas name with so many parameters."""
-    table = run_directory.table
+    table = on_device(run_directory).table
     decoder = make_decoder(LatencyModel(parameters_as_prices(table)), run_directory.config.confidence)
     alphas = trade_off_log_probabilities(run_directory.hypernetwork(), table, TRADE_OFFS)
     band = Band(budget_ms=size.most / 1000, floor_ms=size.fewest / 1000)
     named = decode_queues(decoder, list(alphas.values()), [band], CHOICES)[0][:CHOICES]
     ranker = Ranker(LatencyModel(table), open_scorer(run_directory), run_directory.config.confidence)
     best = min(ranker.rank(named), key=lambda member: member.rank)
-    return run_directory.space.parse(best.genotype)
+    return best.genotype
 
 
 def parameters_as_prices(table: LatencyTable) -> LatencyTable:

@@ -42,7 +42,7 @@ def measure(stack: Stack, folder: Path, progress: Callable[[str], None]) -> dict
     guessed, missing = _predict(stack, paths)
     progress(f"foreign: {len(missing)} kernels of {len(files)} networks are lacking and are measured")
     started_s = time.monotonic()
-    stack.agent("measure-kernels", "--server", stack.url, "--device", this_device(), *files)
+    stack.agent("measure-kernels", "--lut-url", stack.url, "--device", this_device(), *files)
     seconds = time.monotonic() - started_s
     predicted, still_missing = _predict(stack, paths)
     progress("foreign: each network whole, never seen by any fit")
@@ -104,7 +104,7 @@ def _predict(stack: Stack, paths: Mapping[str, Path]) -> tuple[dict[str, tuple[f
     found: dict[str, tuple[float, float]] = {}
     by_path = {str(path): name for name, path in paths.items()}
     for path, name in by_path.items():
-        command = ["profiler-agent", "predict", "--server", stack.url, "--device", this_device(), "--json", path]
+        command = ["profiler-agent", "predict", "--lut-url", stack.url, "--device", this_device(), "--json", path]
         done = subprocess.run(
             script(command), env=stack.environment(stack.agent_token), capture_output=True, text=True, check=False
         )
@@ -127,7 +127,7 @@ def _measure_whole(stack: Stack, paths: Mapping[str, Path]) -> dict[str, float]:
             sha256 = hashlib.sha256(content).hexdigest()
             client.put(f"/v1/models/{sha256}", content=content).raise_for_status()
             jobs[name] = _queue(client, table, sha256)
-        stack.agent("work", "--server", stack.url, "--device", this_device(), "--once")
+        stack.agent("work", "--lut-url", stack.url, "--device", this_device(), "--once")
         return {name: _measured_ms(client, job) for name, job in jobs.items()}
 
 

@@ -161,7 +161,7 @@ def mobilenet_v3() -> nn.Module:
     blocks = [(16, 16, 2, 1, 3, True), (16, 24, 2, 4, 3, False), (24, 24, 1, 4, 3, False), (24, 40, 2, 4, 5, True)]
     blocks += [(40, 40, 1, 6, 5, True), (40, 48, 1, 3, 5, True), (48, 96, 2, 6, 5, True), (96, 96, 1, 4, 5, True)]
     last = convolution(96, 288, 1, activation=nn.Hardswish())
-    layers = [convolution(3, 16, 3, 2, activation=nn.Hardswish()), *(block(*one) for one in blocks), last]
+    layers = [convolution(3, 16, 3, 2, activation=nn.Hardswish()), *(block(*sizes) for sizes in blocks), last]
     return nn.Sequential(*layers, head(288))
 
 
@@ -175,7 +175,7 @@ def efficientnet() -> nn.Module:
     blocks = [(24, 16, 1, 1, 3), (16, 24, 2, 6, 3), (24, 24, 1, 6, 3), (24, 40, 2, 6, 5), (40, 40, 1, 6, 5)]
     blocks += [(40, 80, 2, 6, 3), (80, 80, 1, 6, 3), (80, 112, 1, 6, 5)]
     last = convolution(112, 448, 1, activation=nn.SiLU())
-    layers = [convolution(3, 24, 3, 2, activation=nn.SiLU()), *(block(*one) for one in blocks), last]
+    layers = [convolution(3, 24, 3, 2, activation=nn.SiLU()), *(block(*sizes) for sizes in blocks), last]
     return nn.Sequential(*layers, head(448))
 
 
@@ -200,7 +200,9 @@ def regnet() -> nn.Module:
         return Sum(main, None if before == after else convolution(before, after, 1, stride), nn.ReLU())
 
     stages = [(32, 48, 2), (48, 104, 2), (104, 104, 1), (104, 208, 2), (208, 208, 1), (208, 440, 2)]
-    return nn.Sequential(convolution(3, 32, 3, 2, activation=nn.ReLU()), *(block(*one) for one in stages), head(440))
+    return nn.Sequential(
+        convolution(3, 32, 3, 2, activation=nn.ReLU()), *(block(*sizes) for sizes in stages), head(440)
+    )
 
 
 class Dense(nn.Module):
@@ -266,9 +268,9 @@ def squeezenet() -> nn.Module:
 
     def fire(before: int, squeezed: int, expanded: int) -> nn.Module:
         squeeze = nn.Sequential(nn.Conv2d(before, squeezed, 1), nn.ReLU())
-        one = nn.Sequential(nn.Conv2d(squeezed, expanded, 1), nn.ReLU())
+        point = nn.Sequential(nn.Conv2d(squeezed, expanded, 1), nn.ReLU())
         three = nn.Sequential(nn.Conv2d(squeezed, expanded, 3, padding=1), nn.ReLU())
-        return nn.Sequential(squeeze, Cat(one, three))
+        return nn.Sequential(squeeze, Cat(point, three))
 
     layers = [nn.Conv2d(3, 48, 3, 2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True), fire(48, 16, 48), fire(96, 16, 48)]
     layers += [nn.MaxPool2d(3, 2, ceil_mode=True), fire(96, 32, 96), fire(192, 32, 96)]
@@ -285,7 +287,7 @@ def squeezenet() -> nn.Module:
 def inception() -> nn.Module:
     """Szegedy et al., 2016: factorised kernels side by side."""
 
-    def one(before: int, after: int, *kernels: tuple[int, int]) -> nn.Module:
+    def branch(before: int, after: int, *kernels: tuple[int, int]) -> nn.Module:
         layers: list[nn.Module] = []
         for kernel in kernels:
             padding = (kernel[0] // 2, kernel[1] // 2)
@@ -294,9 +296,9 @@ def inception() -> nn.Module:
         return nn.Sequential(*layers)
 
     def block(before: int, each: int) -> nn.Module:
-        pooled = nn.Sequential(nn.AvgPool2d(3, 1, 1), one(before, each, (1, 1)))
-        wide = one(before, each, (1, 1), (1, 7), (7, 1))
-        return Cat(one(before, each, (1, 1)), one(before, each, (1, 1), (5, 5)), wide, pooled)
+        pooled = nn.Sequential(nn.AvgPool2d(3, 1, 1), branch(before, each, (1, 1)))
+        wide = branch(before, each, (1, 1), (1, 7), (7, 1))
+        return Cat(branch(before, each, (1, 1)), branch(before, each, (1, 1), (5, 5)), wide, pooled)
 
     stem = [
         convolution(3, 24, 3, 2, activation=nn.ReLU()),
@@ -539,7 +541,7 @@ class Yolo(nn.Module):
         late = self.late(early)
         late = self.squeezed(torch.cat([late, *(pool(late) for pool in self.pool)], 1))
         maps = (self.neck(torch.cat([self.up(late), early], 1)), late)
-        found = [self._decoded(layer(one)) for layer, one in zip(self.heads, maps, strict=True)]
+        found = [self._decoded(layer(x)) for layer, x in zip(self.heads, maps, strict=True)]
         return torch.cat(found, 1)
 
     @staticmethod
@@ -598,9 +600,12 @@ class Recurrent(nn.Module):
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    **{one.__name__: (one, (1, 3, 96, 96)) for one in (resnet, resnext, vgg, mobilenet_v1, mobilenet_v2, mobilenet_v3)},
-    **{one.__name__: (one, (1, 3, 96, 96)) for one in (efficientnet, mnasnet, regnet, densenet, shufflenet_v2)},
-    **{one.__name__: (one, (1, 3, 96, 96)) for one in (squeezenet, inception, convnext, mlp_mixer, vit)},
+    **{
+        build.__name__: (build, (1, 3, 96, 96))
+        for build in (resnet, resnext, vgg, mobilenet_v1, mobilenet_v2, mobilenet_v3)
+    },
+    **{build.__name__: (build, (1, 3, 96, 96)) for build in (efficientnet, mnasnet, regnet, densenet, shufflenet_v2)},
+    **{build.__name__: (build, (1, 3, 96, 96)) for build in (squeezenet, inception, convnext, mlp_mixer, vit)},
     "swin": (swin, (1, 3, 128, 128)),
     "mobilevit": (mobilevit, (1, 3, 96, 96)),
     "unet": (UNet, (1, 3, 64, 64)),

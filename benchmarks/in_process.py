@@ -5,11 +5,10 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 
-from benchmarks.repeat import Unkept
 from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence
-from profiler_agent.ort.sessions import load_graph, local_runtime
+from profiler_agent.ort.sessions import TimedGraph, load_graph, local_runtime
 from profiler_agent.timing.campaign import Campaign, Subject
-from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
+from profiler_agent.timing.round_timer import RoundTimer
 from profiler_agent.timing.stopping import PRESETS, Preset, StoppingRule
 from shared.graphs import build_graph
 from shared.measurements.graph_spec import CanaryGraph, parse_graph_spec
@@ -43,22 +42,7 @@ def measure_tasks(
         RoundTimer(canary),
         StoppingRule(preset, len(subjects), time.monotonic),
         lambda subject: Verdict(True),
-        Unkept(),
         random.Random(seed),
         time.sleep,
     ).run()
-    return [_measurement(subject) for subject in subjects]
-
-
-def _measurement(subject: Subject) -> Measurement:
-    task = subject.task
-    return Measurement(
-        str(uuid.uuid4()),
-        task.subject,
-        task.role,
-        task.graph,
-        task.minus,
-        task.divisor,
-        tuple(subject.rounds),
-        Verdict(True),
-    )
+    return [Measurement.of_task(str(uuid.uuid4()), subject.task, subject.rounds) for subject in subjects]

@@ -21,10 +21,11 @@ from search.family.family import build_families, load_family
 from search.process.progress import SilentProgress
 from search.retraining.retrain import RECIPES, RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
+from search.runs.device_run import DeviceRun, on_device
 from search.runs.run_directory import RunDirectory
 from search.training.precision import choose_precision
 from search.training.training import Trainer
-from shared.spaces import make_space
+from shared.spaces import Genotype, make_space
 
 RUNS = Path(__file__).parent.parent / "runs" / "inherit"
 SPACE = make_space("nas-bench-201", resolution=16, channels=16, depth=1)
@@ -49,8 +50,8 @@ def run(progress: Progress) -> dict[str, Figure]:
     return figures
 
 
-def get_run(progress: Progress) -> RunDirectory:
-    """The finished search of runs/inherit, as `search --preset demo` makes it."""
+def get_run(progress: Progress) -> DeviceRun:
+    """The finished search of runs/inherit, as `search --preset quick` makes it."""
     folder, table = RUNS / "search", nominal_table(SPACE)
     images = load_images("fashion-mnist", SPACE.resolution, SPACE.image_channels)
     if not (folder / "config.json").exists():
@@ -62,10 +63,10 @@ def get_run(progress: Progress) -> RunDirectory:
             data_fingerprint=images.fingerprint,
             search_resolution=SPACE.resolution,
             precision=choose_precision(SPACE, SPACE.resolution, Config.batch_size, progress),
-            **{**PRESETS["demo"], "threads": 1},  # type: ignore[arg-type]
+            **{**PRESETS["quick"], "threads": 1},  # type: ignore[arg-type]
         )
         RunDirectory.create(folder, config, table, images=images)
-    run_directory = RunDirectory.open(folder)
+    run_directory = on_device(RunDirectory.open(folder))
     trainer = Trainer(run_directory, images)
     if trainer.step < run_directory.config.total_steps:
         progress("searching")
@@ -75,11 +76,11 @@ def get_run(progress: Progress) -> RunDirectory:
     return run_directory
 
 
-def accuracies(run_directory: RunDirectory, genotypes: list[str], epochs: int, inherit: bool) -> list[float]:
+def accuracies(run_directory: DeviceRun, genotypes: list[Genotype], epochs: int, inherit: bool) -> list[float]:
     """Test accuracies (shares) of every network and seed, trained where they are not yet."""
     found = []
     for genotype in genotypes:
-        command = ["search", "train", "--run", str(run_directory.path), "--genotype", genotype]
+        command = ["search", "train", "--run", str(run_directory.path), "--genotype", SPACE.format(genotype)]
         command += ["--epochs", str(epochs), "--seeds", str(SEEDS), *(["--inherit"] if inherit else [])]
         run_command(command, dict(os.environ))
         for seed in range(SEEDS):

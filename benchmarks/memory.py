@@ -75,7 +75,7 @@ def run(progress: Callable[[str], None]) -> dict[str, Figure]:
 
 def profile_peak_mb(stack: Stack, case: Case) -> float:
     """Peak of one run of the agent, in 10^6 bytes."""
-    agent = [str(SCRIPTS / "profiler-agent"), "profile", "--server", stack.url, "--device", this_device()]
+    agent = [str(SCRIPTS / "profiler-agent"), "profile", "--lut-url", stack.url, "--device", this_device()]
     counts = ["--calibration", str(case.calibration), "--held-out", str(case.held_out)]
     command = [*agent, "--space", case.space, *case.sizes.split(), *counts]
     return peak_mb(command, environment=stack.environment(stack.agent_token))

@@ -22,6 +22,7 @@ import torch
 from benchmarks import Progress
 from benchmarks.nas_bench_201_search import (
     DATA,
+    SPACE,
     STRATEGIES,
     Found,
     SeedResult,
@@ -96,7 +97,7 @@ def judge_seed(truth: Truth, result: SeedResult) -> dict[str, dict[str, Judged]]
 
 def judge_family(truth: Truth, device: str, found: Found) -> Judged:
     """One strategy's family on one device."""
-    names = [member.genotype for member in found.members]
+    names = [SPACE.format(member.genotype) for member in found.members]
     rungs = [judge(truth, device, ms, name) for ms in budgets_ms(truth, device, RUNGS) for name in picked(found, ms)]
     met = [
         judge(truth, device, ms, name).met for ms in budgets_ms(truth, device, BUDGETS) for name in picked(found, ms)
@@ -118,7 +119,7 @@ def judge_family(truth: Truth, device: str, found: Found) -> Judged:
 def picked(found: Found, budget_ms: float) -> list[str]:
     """The best-ranked network whose bound keeps the budget, as `search pick` has it; none where none does."""
     within = [choice for choice in found.front if choice.upper_ms <= budget_ms]
-    return [min(within, key=lambda choice: choice.rank).genotype] if within else []
+    return [SPACE.format(min(within, key=lambda choice: choice.rank).genotype)] if within else []
 
 
 def figures(

@@ -40,13 +40,14 @@ from search.config import Config, references
 from search.data import load_images
 from search.decoding.decoding import EnumerationDecoder
 from search.family.candidate_pool import draw_pool, led_by
-from search.family.candidates import Member, Ranker, find_front, select_members
+from search.family.candidates import Member, Ranker
 from search.family.family import Family, FamilySettings, build_families, build_unseen_family, spread
+from search.family.pareto import find_front, select_members
 from search.genotypes.enumeration import enumerate_space
 from search.latency.latency_model import LatencyModel
 from search.process.progress import PlainProgress, Progress, SilentProgress
-from search.ranking.rank_aggregation import rank_all
-from search.ranking.scoring import ScoringSettings, open_scorer
+from search.ranking.scoring import ScoringSettings, open_scorer, rank_all
+from search.runs.device_run import DeviceRun, on_every_device
 from search.runs.run_directory import RunDirectory
 from search.strategies.nsga2 import evolve
 from search.training.training import Trainer
@@ -166,10 +167,10 @@ def ask_about_unseen(seed: int, progress: Progress) -> dict[str, Found]:
     tables = fit_tables(latency_file(), seed)
     run = get_trained(tables[::2], f"seed{seed}-half", seed, progress)
     build_families(run, progress, DARTSCC, LOOK)
-    return {table.device: _find_unseen(run.on_table(table), progress) for table in tables[1::2]}
+    return {table.device: _find_unseen(DeviceRun(run, table), progress) for table in tables[1::2]}
 
 
-def _find_unseen(view: RunDirectory, progress: Progress) -> Found:
+def _find_unseen(view: DeviceRun, progress: Progress) -> Found:
     candidates = build_unseen_family(view, progress, LOOK).candidates
     return find(candidates, len(candidates))
 
@@ -274,7 +275,7 @@ def search_families(
     decoded = {family.device: family for family in build_families(run, silent, dartscc, LOOK)}
     whole = {family.device: family for family in build_families(run, silent, None, LOOK)}  # what the run's folder keeps
     found = {}
-    for view in run.views():
+    for view in on_every_device(run):
         device = view.table.device
         found[device] = _find_all(view, whole[device].candidates, decoded[device])
         advance(1)
@@ -296,7 +297,7 @@ def ranked_by(candidates: Sequence[Member], values: Sequence[float] | npt.NDArra
     ]
 
 
-def evolved(view: RunDirectory, evaluations: int) -> list[Member]:
+def evolved(view: DeviceRun, evaluations: int) -> list[Member]:
     """Every network that NSGA-II asks for, ranked as candidates are."""
     model, confidence, seed = LatencyModel(view.table), view.config.confidence, view.config.seed
     decoder, scorer = EnumerationDecoder(model, confidence), open_scorer(view, LOOK)
@@ -311,7 +312,7 @@ def evolved(view: RunDirectory, evaluations: int) -> list[Member]:
     return Ranker(model, scorer, confidence).rank(asked)
 
 
-def _find_all(view: RunDirectory, everything: Sequence[Member], decoded: Family) -> dict[str, Found]:
+def _find_all(view: DeviceRun, everything: Sequence[Member], decoded: Family) -> dict[str, Found]:
     evaluations, draws = len(decoded.candidates), np.random.default_rng(view.config.seed)
     fewest_last = [draws.uniform(0, 0.5) - one.parameters for one in everything]  # ties are broken at random
     return {

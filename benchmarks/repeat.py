@@ -27,14 +27,14 @@ import numpy as np
 from benchmarks import Progress
 from benchmarks.report import Figure
 from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence
-from profiler_agent.ort.sessions import load_graph, local_runtime
+from profiler_agent.ort.sessions import TimedGraph, load_graph, local_runtime
 from profiler_agent.timing.campaign import Campaign, Subject
-from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
+from profiler_agent.timing.round_timer import RoundTimer
 from profiler_agent.timing.stopping import PRESETS, StoppingRule
 from shared.graphs import build_graph
 from shared.measurements.graph_spec import parse_graph_spec
-from shared.measurements.measurement import Round, Verdict, estimate_rounds
-from shared.measurements.plan import Plan, Task, make_plan
+from shared.measurements.measurement import Verdict, estimate_rounds
+from shared.measurements.plan import Plan, make_plan
 from shared.spaces import make_space
 
 CAMPAIGNS = 6
@@ -53,16 +53,6 @@ class Entries:
     plain: list[float]
     same_time: list[float]
     ours_s: float
-
-
-class Unkept:
-    """A journal that keeps nothing: the subjects hold their rounds."""
-
-    def keep_round(self, task: Task, one: Round, disturbed: bool) -> None:
-        return
-
-    def keep_measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> None:
-        return
 
 
 def run(progress: Progress) -> dict[str, Figure]:
@@ -128,7 +118,6 @@ def measure_ours(plan: Plan, models: Mapping[str, bytes], seed: int) -> list[flo
         RoundTimer(canary),
         StoppingRule(PRESET, len(subjects), time.monotonic),
         lambda subject: Verdict(True),
-        Unkept(),
         random.Random(seed),
         time.sleep,
     ).run()

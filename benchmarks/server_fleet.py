@@ -23,7 +23,7 @@ from benchmarks.postgres import PostgresServer
 from benchmarks.report import Figure
 from benchmarks.server_process import RUNTIME, SPACE, batch_body, make_measurement, make_run, opened, serving
 from lut_server.auth import create_token
-from lut_server.store.sql import SqlStore
+from lut_server.store.sql import Store
 from shared.jobs import NewJob
 from shared.wire import canonical_json
 
@@ -138,7 +138,7 @@ def simulate(
     return outcome
 
 
-def _prepare(store: SqlStore, agents: int, most: int) -> set[str]:
+def _prepare(store: Store, agents: int, most: int) -> set[str]:
     """Devices, runs, and more jobs than can be done; the ids of these."""
     jobs = set()
     for number in range(agents):
@@ -182,7 +182,7 @@ async def _drive(
             await client.aclose()
 
 
-def _check(store: SqlStore, jobs: set[str], outcome: Outcome) -> None:
+def _check(store: Store, jobs: set[str], outcome: Outcome) -> None:
     states = {job.id: job.state for job in store.jobs.list()}
     lost = {job for job in jobs if states.get(job) not in ("queued", "done")}
     lost |= {job for job in outcome.finished if states.get(job) != "done"}

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.stack import StackError
 from lut_server.auth import create_token
-from lut_server.store.sql import SqlStore, open_store
+from lut_server.store.sql import Store, open_store
 from shared.measurements.measurement import Measurement, Round, Run, Verdict
 from shared.measurements.plan import make_plan
 from shared.runtime import Runtime
@@ -84,7 +84,7 @@ def serving(database_url: str, log: Path) -> Any:
 
 
 @contextmanager
-def opened(database_url: str) -> Iterator[SqlStore]:
+def opened(database_url: str) -> Iterator[Store]:
     """The store itself, for what a benchmark has to prepare and to count."""
     store = open_store(database_url)
     try:

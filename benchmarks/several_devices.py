@@ -28,7 +28,7 @@ from lut_server.transfer.architectures import latency_columns
 
 DEVICES = 10
 REPEATS = 2
-PRESET, DATASET = "quick", "fashion-mnist"
+PRESET, DATASET = "smoke", "fashion-mnist"
 FIT = 60
 
 

@@ -52,12 +52,12 @@ class Stack:
 
     def profile(self, device: str, *arguments: str) -> None:
         """Profile this machine as `device`."""
-        self.agent("profile", "--server", self.url, "--device", device, *arguments)
+        self.agent("profile", "--lut-url", self.url, "--device", device, *arguments)
 
     @contextmanager
     def working_agent(self, device: str) -> Iterator[None]:
         """An agent that waits for jobs of `device`; its words go to a log file."""
-        command = ["profiler-agent", "work", "--server", self.url, "--device", device, "--poll-s", "1"]
+        command = ["profiler-agent", "work", "--lut-url", self.url, "--device", device, "--poll-s", "1"]
         with (self.folder / "agent.log").open("a") as log:
             process = subprocess.Popen(
                 script(command),

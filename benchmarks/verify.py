@@ -36,7 +36,7 @@ def run(progress: Progress) -> dict[str, Figure]:
         stack.profile(device, *SPACE)
         progress("searching on fashion-mnist")
         stack.search(
-            "--device", device, "--lut-url", stack.url, "--dataset", "fashion-mnist", "--preset", "demo",
+            "--device", device, "--lut-url", stack.url, "--dataset", "fashion-mnist", "--preset", "quick",
             "--out", str(out),
         )  # fmt: skip
         budgets_ms = series_ms(json.loads((out / "family.json").read_text())["members"])

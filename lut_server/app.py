@@ -40,8 +40,7 @@ from lut_server.pairing.codes import PairRequest
 from lut_server.quick_tables import QuickTables
 from lut_server.runs.kernel_plans import MissingKernelsRequest
 from lut_server.settings import Settings
-from lut_server.store.sql import open_store
-from lut_server.store.store import Store
+from lut_server.store.sql import Store, open_store
 from lut_server.table_shelf import TableShelf
 from lut_server.tables.predict import PredictionRequest
 from lut_server.web_agent import routes as web_agent
@@ -73,10 +72,10 @@ _DESCRIPTION = "Latency tables measured on devices. docs/api.md says what each r
 
 
 def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None = None) -> FastAPI:
-    """Build the application. Without a store it opens that of `settings.database_url`, migrating it first.
+    """Build the application. Without a store it opens that of `settings.database_url`.
 
     Raises:
-        SchemaTooNew: a newer lutnas migrated the database.
+        OtherSchema: another lutnas made the database's tables.
         LutnasError: the database cannot be opened.
     """
     kept = open_store(settings.database_url, clock) if store is None else store

@@ -20,7 +20,8 @@ from datetime import datetime, timedelta
 
 from lut_server.clock import Clock, stamp, utc_now
 from lut_server.error_codes import refused
-from lut_server.store.store import TokenRecord, TokenStore, TokenSummary
+from lut_server.store.sql.tokens import TokenStore
+from lut_server.store.store import TokenRecord, TokenSummary
 from shared.errors import InvalidValue
 from shared.measurements.measurement import check_device_name
 

@@ -29,7 +29,8 @@ _TIMES = rf"{_TIME}(?:,{_TIME}){{0,{MOST_REPEATS - 1}}}"
 _MOMENT = r"(?:0|[1-9][0-9]{0,9})\.(?:0|[0-9]?[1-9])"
 _TEXT = r"[ !#-\[\]-~]*"
 _ROUND = (
-    rf'\{{(?:"at_s":{_MOMENT},)?"canary_ms":\[{_TIMES}\],"graph_ms":\[{_TIMES}\],"minus_ms":\[(?(minus){_TIMES}|)\]\}}'
+    rf'\{{"at_s":(?:null|{_MOMENT}),"canary_ms":\[{_TIMES}\],'
+    rf'"graph_ms":\[{_TIMES}\],"minus_ms":\[(?(minus){_TIMES}|)\]\}}'
 )
 _MEASUREMENT = re.compile(
     (
@@ -67,7 +68,9 @@ def find_written(body: bytes, check: Check) -> list[WrittenMeasurement] | None:
         graph, identity, minus, role, subject = match.groups()
         check(role, subject, graph, minus)
         content = match.group()
-        found.append(WrittenMeasurement(identity.decode(), content.decode(), sha256(content).hexdigest()))
+        found.append(
+            WrittenMeasurement(identity.decode(), role.decode(), content.decode(), sha256(content).hexdigest())
+        )
         position = match.end()
         if position == end and body.endswith(_CLOSES):
             return found

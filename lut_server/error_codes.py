@@ -43,5 +43,5 @@ def unknown_device(name: str, known: Iterable[str]) -> ServerRefused:
     return refused(
         "unknown_device",
         f"unknown device '{name}' (known: {listed}); measure it with: "
-        f"profiler-agent profile --server URL --device {name} --space nas-bench-201",
+        f"profiler-agent profile --lut-url URL --device {name} --space nas-bench-201",
     )

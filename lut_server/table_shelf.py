@@ -10,7 +10,7 @@ import gzip
 import threading
 from collections import OrderedDict
 
-from lut_server.store.store import Store
+from lut_server.store.sql import Store
 from lut_server.tables.table_lookup import get_table
 
 KEPT_BYTES = 128 << 20

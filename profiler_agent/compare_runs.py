@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler_agent.two_samples import bootstrap_median_ratios, percentile_interval
 from shared.errors import LutnasError
 from shared.measurements.measurement import Measurement, Run, quantile
 from shared.measurements.significance import holm, mann_whitney_p, smallest_p
@@ -23,6 +22,7 @@ SIGNIFICANT = 0.05
 SMALLEST_EFFECT = 0.01
 """One file loaded twice differs by up to a percent: less is not called a change, however significant."""
 RESAMPLES = 1000
+"""Of the percentile bootstrap (Efron, 1979)."""
 NETWORK_ROLES = ("calibration", "held_out", "verification")
 
 
@@ -147,6 +147,22 @@ def is_slower(comparison: Comparison, threshold: float) -> bool:
     return comparison.whole.ratio > threshold and comparison.whole.low > 1.0
 
 
+def bootstrap_median_ratios(
+    before: NDArray[np.float64], after: NDArray[np.float64], rng: np.random.Generator, resamples: int
+) -> NDArray[np.float64]:
+    """(resamples,) ratios of the medians, after over before, each of both samples drawn anew."""
+    drawn_before = np.median(before[rng.integers(len(before), size=(resamples, len(before)))], axis=1)
+    drawn_after = np.median(after[rng.integers(len(after), size=(resamples, len(after)))], axis=1)
+    ratios: NDArray[np.float64] = drawn_after / drawn_before
+    return ratios
+
+
+def percentile_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95 % of the values."""
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
 _Key = tuple[str, str, str, str | None, int]
 
 
@@ -156,17 +172,23 @@ def _by_subject(measurements: Sequence[Measurement]) -> dict[_Key, Measurement]:
     Ops alone are left out: they are timed a few times only, and no table is made of them.
     """
     return {
-        ("network" if one.role in NETWORK_ROLES else one.role, one.subject, one.graph, one.minus, one.divisor): one
-        for one in measurements
-        if one.role != "isolated"
+        (
+            "network" if measurement.role in NETWORK_ROLES else measurement.role,
+            measurement.subject,
+            measurement.graph,
+            measurement.minus,
+            measurement.divisor,
+        ): measurement
+        for measurement in measurements
+        if measurement.role != "isolated"
     }
 
 
 def _sample(measurement: Measurement, raw: bool) -> NDArray[np.float64]:
     """One value per round."""
-    ratios = [one.ratio(measurement.divisor) for one in measurement.rounds]
+    ratios = [timed.ratio(measurement.divisor) for timed in measurement.rounds]
     if raw:
-        ratios = [ratio * quantile(one.canary_ms) for ratio, one in zip(ratios, measurement.rounds, strict=True)]
+        ratios = [ratio * quantile(timed.canary_ms) for ratio, timed in zip(ratios, measurement.rounds, strict=True)]
     return np.array(ratios)
 
 
@@ -215,7 +237,7 @@ def _effect(change: Change) -> float:
 
 def _usual_canary_ms(measurements: Sequence[Measurement]) -> float:
     """The canary on the quiet fifth of the run's rounds."""
-    return quantile(tuple(quantile(one.canary_ms) for measurement in measurements for one in measurement.rounds))
+    return quantile(tuple(quantile(timed.canary_ms) for measurement in measurements for timed in measurement.rounds))
 
 
 def _differences(before: Run, after: Run) -> dict[str, tuple[str, str]]:

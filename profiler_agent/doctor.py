@@ -16,9 +16,9 @@ from statistics import fmean, median, stdev
 
 from profiler_agent.host.emulation import NOT_THE_DEVICE
 from profiler_agent.host.machine import Machine, steal_percent
-from profiler_agent.ort.sessions import load_graph, local_runtime
+from profiler_agent.ort.sessions import TimedGraph, load_graph, local_runtime
 from profiler_agent.timing.campaign import CanaryWatch
-from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
+from profiler_agent.timing.round_timer import RoundTimer
 from profiler_agent.timing.stability import LARGEST_DRIFT, LARGEST_STEAL_PERCENT, SET_GOVERNOR
 from profiler_agent.timing.stopping import PRESETS
 from shared.device_status import HIGHEST_TEMPERATURE_C
@@ -173,7 +173,7 @@ def figures(seen: Observations) -> dict[str, float]:
         numbers["disturbed_percent"] = 100 * seen.disturbed / seen.rounds
     entries = [[median(_spread_out(part)) for part in parts if part] for parts in seen.ratios]
     if entries and all(len(parts) >= ENTRIES // 2 for parts in entries):
-        numbers["entry_variation_percent"] = _variation_percent([one for parts in entries for one in parts])
+        numbers["entry_variation_percent"] = _variation_percent([entry for parts in entries for entry in parts])
         sides = sorted(median(parts) for parts in entries)
         numbers["sessions_differ_percent"] = 100 * (sides[-1] / sides[0] - 1)
     return numbers
@@ -212,7 +212,7 @@ def canary_findings(numbers: dict[str, float], seen: Observations) -> list[Findi
             f"{stop_others}, above all what wakes up often",
         ),
         ("disturbed rounds", "disturbed_percent", "{:.0f} %", 10.0, 50.0, f"{stop_others}; campaigns take longer"),
-        ("table entry", "entry_variation_percent", "repeats to {:.2f} %", 1.0, 4.0, "take --preset rigorous"),
+        ("table entry", "entry_variation_percent", "repeats to {:.2f} %", 1.0, 4.0, "take --preset thorough"),
     )
     findings = []
     for name, figure, text, usable, poor, advice in judged:

@@ -7,15 +7,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from profiler_agent.host.probe import probe
 from profiler_agent.kernels.count_jobs import count_networks
 from profiler_agent.ort.sessions import find_version
 from profiler_agent.profile.profile import Profiler, ProfileRequest
-from profiler_agent.profile.status_report import StatusBoard
+from profiler_agent.profile.status_report import StatusBoard, repeating
 from profiler_agent.profile.verify_job import measure_model
 from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import GraphStore
@@ -101,7 +100,7 @@ class Worker:
                 raise JobOver(f"job {job.id} is over")
 
         try:
-            with self._heartbeats(job, over):
+            with repeating(lambda: self._beat(job, over), self.lease_s / 3):
                 work = {"verify": self._measure_model, "profile": self._profile, "count": self._count}
                 result = work[job.job.kind](job, check)
         except (JobOver, ServerAway) as error:
@@ -166,27 +165,17 @@ class Worker:
             return JobResult(error=f"{len(outcome.refused)} graphs could not be measured: {outcome.refused[0]}")
         return JobResult(run=outcome.run_id)
 
-    @contextmanager
-    def _heartbeats(self, job: Job, over: threading.Event) -> Iterator[None]:
-        stop = threading.Event()
-        thread = threading.Thread(target=self._beat, args=(job, stop, over), daemon=True)
-        thread.start()
+    def _beat(self, job: Job, over: threading.Event) -> bool:
+        """Keep the lease; False where that is of no use any more."""
         try:
-            yield
-        finally:
-            stop.set()
-            thread.join(timeout=5)
-
-    def _beat(self, job: Job, stop: threading.Event, over: threading.Event) -> None:
-        while not stop.wait(self.lease_s / 3):
-            try:
-                self.client.heartbeat(job.id, self.owner, self.lease_s, self.board.status())
-            except (Conflict, NotFound):
-                if self._is_over(job.id):
-                    over.set()
-                return  # a lost lease is no reason to stop: a late result still counts
-            except LutnasError:
-                continue  # the server is away: the lease may outlast that
+            self.client.heartbeat(job.id, self.owner, self.lease_s, self.board.status())
+        except (Conflict, NotFound):
+            if self._is_over(job.id):
+                over.set()
+            return False  # a lost lease is no reason to stop: a late result still counts
+        except LutnasError:
+            pass  # the server is away: the lease may outlast that
+        return True
 
     def _is_over(self, job_id: str) -> bool:
         try:

@@ -1,72 +1,62 @@
-"""`search`: the command line. Without a subcommand it is the search itself.
-
-search --device rpi4 --lut-url http://server:8700        (also spelt: search run ...)
-search pick|train|export|verify|ladder|diagnose|report ...            what to do with a finished run
-"""
+"""`search`: the command line. Without a command it is the search itself: `search run`."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from rich.console import Console
+from shared.command_line import Parser, make_parser, run_program
 
-from shared import __version__
-from shared.errors import LutnasError, UnknownName
+ABOUT = """Search networks for a device and a latency budget, then pick, train, export and measure them.
 
+    search --device rpi4 --lut-url http://server:8700
+
+That is `search run`, whose options `search run --help` lists. It makes one folder for a run; the
+other commands work with it.
+"""
+USAGE = """search --device NAME --lut-url URL [option ...]
+       search COMMAND [option ...]"""
 COMMANDS = {
-    "run": "search a family of networks for a device (the default)",
-    "pick": "the member for a latency budget",
-    "train": "train a member to the end",
-    "export": "write a member as an ONNX file",
-    "verify": "have the device measure a member",
-    "ladder": "members for a series of budgets, exported and measured",
-    "diagnose": "train members to the end and compare with the search's ranks",
-    "report": "write the HTML report of a run",
-    "compare": "strategies of the field side by side, with several seeds",
+    "run": "Search a family of networks for a device, or for each of several (the default)",
+    "pick": "Say which network of a finished search is the best for a latency budget",
+    "train": "Train a network to the end: the best for a budget, or a named one",
+    "export": "Write a network as an ONNX file: the best for a budget, a named one, or a trained one",
+    "verify": "Have the device measure a network, and say whether it meets its budget",
+    "ladder": "Pick, tune, export and measure networks for a series of budgets",
+    "report": "Write the report of a finished search: one HTML file that needs no network",
+    "diagnose": "Say how well the search ranked: train members to the end and compare",
+    "compare": "Compare strategies on a device, each with several seeds",
 }
+OF_ALL = ("-h", "--help", "--version", "--print-completion")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 for a failure, 2 for wrong use."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    errors = Console(stderr=True)
-    if arguments == ["--version"]:
-        print(f"search {__version__}")
-        return 0
-    try:
-        return _run(arguments)
-    except LutnasError as error:
-        errors.print(f"search: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        errors.print("search: interrupted", style="red", highlight=False)
-        return 1
+    """Run a command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or (words[0].startswith("-") and words[0].partition("=")[0] not in OF_ALL):
+        words.insert(0, "run")
+    complete = words[0].startswith("--print-completion")
+    return run_program("search", lambda: parser(COMMANDS if complete else words[:1], complete), words)
 
 
-def _run(arguments: list[str]) -> int:
-    name = "run"
-    if arguments and not arguments[0].startswith("-"):
-        name = arguments.pop(0)
-    if name not in COMMANDS:
-        raise UnknownName("command", name, COMMANDS)
-    # Only now: torch takes seconds to import, and not every command needs it.
-    command = importlib.import_module(f"search.commands.{name}")
-    parser = argparse.ArgumentParser(
-        prog="search" if name == "run" else f"search {name}",
-        description=command.__doc__,
-        epilog=_other_commands() if name == "run" else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_arguments(parser)
-    return int(command.run(parser.parse_args(arguments), Console()))
+def parser(imported: Collection[str] = COMMANDS, with_run: bool = False) -> Parser:
+    """The parser of all commands.
 
-
-def _other_commands() -> str:
-    lines = [f"  search {name:<8} {text}" for name, text in COMMANDS.items()]
-    return "\n".join(["commands (each has its own --help):", *lines])
+    Args:
+        imported: commands that get their options. Of the others only the name is needed, and torch
+            takes seconds to import.
+        with_run: the options of `run` stand before the commands, too, as a shell completes them.
+    """
+    made, commands = make_parser("search", ABOUT, USAGE)
+    for name, text in COMMANDS.items():
+        if name in imported:
+            importlib.import_module(f"search.commands.{name}").add(commands)
+        else:
+            commands.add_parser(name, help=text)
+    if with_run:
+        importlib.import_module("search.commands.run").add_arguments(made)
+    return made
 
 
 if __name__ == "__main__":

@@ -6,20 +6,19 @@ Each setting's help text stands beside its default; the command line is made fro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from shared.errors import InvalidValue, SchemaTooNew, UnknownName
+from shared.errors import InvalidValue, UnknownName
 from shared.measurements.measurement import check_device_name
+from shared.schemas import RUN_DIRECTORY_SCHEMA
 from shared.spaces import parse_space
 from shared.tables.table import CONFIDENCE, LatencyTable
-from shared.wire import content_hash, from_wire
+from shared.wire import content_hash
 
-CONFIG_SCHEMA = 2
-"""2 differs from 1 by `tables`: before, a run had one table, named by `device` and `table_hash`."""
 HYPERNETWORKS = ("rbf", "piecewise-linear", "mlp")
 PRECISIONS = ("fp32", "bf16")
 PATH_SAMPLERS = ("fair", "uniform")
@@ -35,8 +34,22 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Settings that are one of several names."""
 
 
-def _setting(default: Any, help_text: str) -> Any:
+Domains = Sequence[tuple[str, Callable[[float], bool], str]]
+"""Names of settings, what holds for their values, and how a message says it."""
+
+
+def setting(default: Any, help_text: str) -> Any:
+    """A field of a frozen dataclass that a user sets: its default, and what it means."""
     return field(default=default, metadata={"help": help_text})
+
+
+def check_domains(settings: Any, domains: Domains) -> None:
+    """Raise InvalidValue, named as the option is, unless every number lies in its domain."""
+    for names, holds, domain in domains:
+        for name in names.split():
+            value = getattr(settings, name)
+            if not (math.isfinite(value) and holds(value)):
+                raise InvalidValue(name.replace("_", "-"), f"{value} is not {domain}")
 
 
 @dataclass(frozen=True)
@@ -73,51 +86,46 @@ class Config:
     data_fingerprint: str
     search_resolution: int
     data_dir: str | None = None
-    seed: int = _setting(0, "of weights, splits, data order, sampled paths, conditions and gates")
-    warmup_steps: int = _setting(3000, "updates of the weights by fairly sampled paths, before alpha moves")
-    search_steps: int = _setting(4000, "updates of the weights after that")
-    alpha_every: int = _setting(12, "updates of the weights per update of alpha")
-    paths_per_step: int = _setting(2, "paths per update of the weights, each with a batch of its own")
-    conditions_per_step: int = _setting(2, "conditions per update of alpha, each with a batch of its own")
-    batch_size: int = _setting(32, "images per path")
-    alpha_batch_size: int = _setting(32, "images per condition")
-    weight_lr: float = _setting(0.05, "first learning rate of the weights (SGD); falls to 0 as a cosine")
-    weight_momentum: float = _setting(0.9, "Nesterov momentum of the weights")
-    weight_decay: float = _setting(3e-4, "weight decay of the weights")
-    gradient_clip: float = _setting(5.0, "largest norm of an update's gradient")
-    alpha_lr: float = _setting(0.05, "learning rate of the hypernetwork (Adam)")
-    exploration: float = _setting(0.5, "share of fairly sampled paths once alpha moves")
-    path_sampler: str = _setting("fair", f"of paths that ask no alpha: {', '.join(PATH_SAMPLERS)}")
-    exploration_floor: float = _setting(0.0, "share of even odds in the odds that paths and gates are drawn with")
-    auxiliary_skip: float = _setting(0.0, "first weight of a skip beside every op; falls to 0 over the search")
-    hypernetwork: str = _setting("rbf", f"kind of the hypernetwork: {', '.join(HYPERNETWORKS)}")
-    bandwidth: float = _setting(0.25, "of the rbf hypernetwork")
-    temperature_start: float = _setting(5.0, "first temperature of the Gumbel-Softmax gates")
-    temperature_end: float = _setting(0.5, "last temperature of the gates; falls geometrically")
-    device_share: float = _setting(0.5, "share of conditions with exactly the device's prices; others lie around them")
-    precision: str = _setting("fp32", f"of training: {', '.join(PRECISIONS)} (autocast)")
-    processor: str = _setting("cpu", f"of training: {', '.join(PROCESSORS)} (cuda is untested)")
-    threads: int = _setting(2, "paths computed at the same time; changes no number")
-    confidence: float = _setting(CONFIDENCE, "of the latency bound")
-    whole_space: int = _setting(
+    seed: int = setting(0, "of weights, splits, data order, sampled paths, conditions and gates")
+    warmup_steps: int = setting(3000, "updates of the weights by fairly sampled paths, before alpha moves")
+    search_steps: int = setting(4000, "updates of the weights after that")
+    alpha_every: int = setting(12, "updates of the weights per update of alpha")
+    paths_per_step: int = setting(2, "paths per update of the weights, each with a batch of its own")
+    conditions_per_step: int = setting(2, "conditions per update of alpha, each with a batch of its own")
+    batch_size: int = setting(32, "images per path")
+    alpha_batch_size: int = setting(32, "images per condition")
+    weight_lr: float = setting(0.05, "first learning rate of the weights (SGD); falls to 0 as a cosine")
+    weight_momentum: float = setting(0.9, "Nesterov momentum of the weights")
+    weight_decay: float = setting(3e-4, "weight decay of the weights")
+    gradient_clip: float = setting(5.0, "largest norm of an update's gradient")
+    alpha_lr: float = setting(0.05, "learning rate of the hypernetwork (Adam)")
+    exploration: float = setting(0.5, "share of fairly sampled paths once alpha moves")
+    path_sampler: str = setting("fair", f"of paths that ask no alpha: {', '.join(PATH_SAMPLERS)}")
+    exploration_floor: float = setting(0.0, "share of even odds in the odds that paths and gates are drawn with")
+    auxiliary_skip: float = setting(0.0, "first weight of a skip beside every op; falls to 0 over the search")
+    hypernetwork: str = setting("rbf", f"kind of the hypernetwork: {', '.join(HYPERNETWORKS)}")
+    bandwidth: float = setting(0.25, "of the rbf hypernetwork")
+    temperature_start: float = setting(5.0, "first temperature of the Gumbel-Softmax gates")
+    temperature_end: float = setting(0.5, "last temperature of the gates; falls geometrically")
+    device_share: float = setting(0.5, "share of conditions with exactly the device's prices; others lie around them")
+    precision: str = setting("fp32", f"of training: {', '.join(PRECISIONS)} (autocast)")
+    processor: str = setting("cpu", f"of training: {', '.join(PROCESSORS)} (cuda is untested)")
+    threads: int = setting(2, "paths computed at the same time; changes no number")
+    confidence: float = setting(CONFIDENCE, "of the latency bound")
+    whole_space: int = setting(
         10_000, "most distinct networks of a space that is scored whole, alphas unasked; 0: none"
     )
-    checkpoint_every: int = _setting(200, "steps between checkpoints")
-    schema: int = CONFIG_SCHEMA
+    checkpoint_every: int = setting(200, "steps between checkpoints")
+    schema: int = RUN_DIRECTORY_SCHEMA
 
     def __post_init__(self) -> None:
-        if self.schema > CONFIG_SCHEMA:
-            raise SchemaTooNew("the run's config", self.schema, CONFIG_SCHEMA)
         if not self.tables or any(a.device >= b.device for a, b in pairwise(self.tables)):
             named = ", ".join(self.devices) or "nothing"
             raise InvalidValue("tables", f"{named} is not one table per device, ordered by the devices' names")
         for kind, known in KINDS.items():
             if getattr(self, kind) not in known:
                 raise UnknownName(kind.replace("_", " "), getattr(self, kind), known)
-        for names, holds, domain in _DOMAINS:
-            for name in names.split():
-                if not (math.isfinite(getattr(self, name)) and holds(getattr(self, name))):
-                    raise InvalidValue(name, f"{getattr(self, name)} is not {domain}")
+        check_domains(self, _DOMAINS)
         resolution = parse_space(self.space).resolution
         if self.search_resolution < 4 or self.search_resolution % 4 or resolution % self.search_resolution:
             raise InvalidValue(
@@ -141,7 +149,7 @@ class Config:
         return self.warmup_steps + self.search_steps
 
 
-_DOMAINS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+_DOMAINS: Domains = (
     (
         "alpha_every paths_per_step conditions_per_step batch_size alpha_batch_size threads checkpoint_every",
         lambda value: value >= 1,
@@ -165,29 +173,14 @@ SETTINGS: Mapping[str, tuple[Any, str]] = MappingProxyType(
 
 PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "quick": MappingProxyType(
+        "smoke": MappingProxyType(
             {"warmup_steps": 40, "search_steps": 60, "alpha_every": 3, "checkpoint_every": 20, "whole_space": 0}
         ),
-        "demo": MappingProxyType({"warmup_steps": 1500, "search_steps": 2700, "whole_space": 0}),
+        "quick": MappingProxyType({"warmup_steps": 1500, "search_steps": 2700, "whole_space": 0}),
         "standard": MappingProxyType({"warmup_steps": 20_000, "search_steps": 30_000, "checkpoint_every": 500}),
     }
 )
-"""Settings by name: quick shows that all works, demo takes three minutes on two cores, standard an hour."""
-
-
-def read_config(data: Any) -> Config:
-    """Read a config from parsed JSON, of this or an earlier schema.
-
-    Raises:
-        InvalidValue: it is not a config.
-        SchemaTooNew: a newer lutnas wrote it.
-    """
-    if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > CONFIG_SCHEMA:
-        raise SchemaTooNew("the run's config", data["schema"], CONFIG_SCHEMA)
-    if isinstance(data, dict) and data.get("schema") == 1:
-        table = {"device": data.get("device"), "hash": data.get("table_hash")}
-        data = {**data, "tables": [table], "schema": CONFIG_SCHEMA}
-    return from_wire(Config, data)
+"""Settings by name: smoke shows that all works, quick takes three minutes on two cores, standard an hour."""
 
 
 def default_search_resolution(resolution: int) -> int:

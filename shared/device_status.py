@@ -59,5 +59,5 @@ class DeviceStatus:
 
 
 def _check_texts(field: str, texts: tuple[str, ...]) -> None:
-    if len(texts) > _MOST or any(not 1 <= len(one) <= _LONGEST or "\0" in one for one in texts):
+    if len(texts) > _MOST or any(not 1 <= len(text) <= _LONGEST or "\0" in text for text in texts):
         raise InvalidValue(field, f"is not up to {_MOST} texts of 1 to {_LONGEST} characters")

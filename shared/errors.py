@@ -5,7 +5,8 @@ LutnasError                    exit 1: something failed
 │   ├── InvalidValue           a value outside its domain; names the field
 │   ├── UnknownName            a name that nobody knows; lists the known ones
 │   └── BudgetTooSmall         a budget below the fastest network
-├── SchemaTooNew               data written by a newer lutnas
+├── OtherSchema                data of a form that this lutnas does not read
+├── Stopped                    exit 130: a signal came, what was done is saved
 ├── MissingPrice               an op key that a table lacks
 ├── MissingKernel              a kernel that a table lacks
 ├── CorruptFile                a file whose content is not what it should be
@@ -70,13 +71,20 @@ class BudgetTooSmall(WrongUse):
         self.smallest_ms = smallest_ms
 
 
-class SchemaTooNew(LutnasError):
-    """Data written by a newer lutnas than this one."""
+class Stopped(LutnasError):
+    """SIGINT or SIGTERM came; all is saved, and the same command goes on."""
 
-    def __init__(self, what: str, found: int, supported: int) -> None:
-        super().__init__(f"{what} has schema {found}, this lutnas reads up to {supported}; upgrade lutnas")
-        self.found = found
-        self.supported = supported
+    exit_code = 130
+
+
+class OtherSchema(LutnasError):
+    """Data of a form that another lutnas wrote and this one does not read (`shared.schemas`)."""
+
+    def __init__(self, what: str, found: object, needed: int | str) -> None:
+        number = "no schema number" if found is None else f"schema {str(found)[:20]}"
+        super().__init__(
+            f"{what} has {number}, this lutnas reads schema {needed}: make it anew, or use the lutnas that wrote it"
+        )
 
 
 class MissingPrice(LutnasError):

@@ -1,7 +1,8 @@
 """Values to JSON and back, without pydantic (the agent runs where pydantic has no wheels).
 
-A value is a frozen dataclass that validates itself. Its wire form is a JSON object with the same field names; unknown
-fields of a newer writer are ignored, a missing field without a default is an error.
+A value is a frozen dataclass that validates itself. Its wire form is a JSON object with the same field names. Unknown
+fields are ignored, a missing field without a default is an error. A value with a field `schema` is read where that
+field has the value's own number.
 """
 
 from __future__ import annotations
@@ -11,37 +12,50 @@ import functools
 import hashlib
 import json
 import types
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from shared.errors import InvalidValue
+from shared.schemas import require_schema
 
 T = TypeVar("T")
-LEFT_OUT_IF_NONE = {"left_out_if_none": True}
-"""Metadata of a field that a later schema added: without a value, bytes and hash are those of the schema before."""
 
 
-def to_wire(value: Any) -> Any:
-    """Turn a value into what `json.dumps` takes: dataclasses to objects, tuples to lists."""
+def to_wire(value: Any, texts: Mapping[type, Callable[[Any], str]] | None = None) -> Any:
+    """Turn a value into what `json.dumps` takes: dataclasses to objects, tuples to lists.
+
+    Args:
+        value: of dataclasses, tuples, dictionaries and scalars.
+        texts: writes values of these types as text, for example a genotype in its space's string form.
+    """
+    if texts and type(value) in texts:
+        return texts[type(value)](value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: to_wire(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if not (field.metadata.get("left_out_if_none") and getattr(value, field.name) is None)
-        }
+        return {field.name: to_wire(getattr(value, field.name), texts) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {str(key): to_wire(item) for key, item in value.items()}
+        return {str(key): to_wire(item, texts) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [to_wire(item) for item in value]
+        return [to_wire(item, texts) for item in value]
     return value
 
 
-def from_wire(kind: type[T], data: Any, where: str = "") -> T:
+Texts = Mapping[type, Callable[[str], Any]]
+
+
+def from_wire(kind: type[T], data: Any, where: str = "", texts: Texts | None = None) -> T:
     """Build a value of type `kind` from parsed JSON.
+
+    Args:
+        kind: of the value.
+        data: parsed JSON.
+        where: names the value in messages; by default its type does.
+        texts: reads values of these types from text, the inverse of what `to_wire` was given.
 
     Raises:
         InvalidValue: the data does not fit; the message names the field by its path.
+        OtherSchema: the data, or a part of it, bears another schema number.
     """
-    return _read(kind, data, where or kind.__name__)  # type: ignore[no-any-return]
+    return _read(kind, data, where or kind.__name__, texts or {})  # type: ignore[no-any-return]
 
 
 def canonical_json(value: Any) -> bytes:
@@ -54,41 +68,46 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def _read(kind: Any, data: Any, where: str) -> Any:
+def _read(kind: Any, data: Any, where: str, texts: Texts) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
         return data
+    if kind in texts:
+        return texts[kind](_read_scalar(str, data, where))
     if origin in (Union, types.UnionType):
         if data is None and type(None) in arguments:
             return None
         (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _read(inner, data, where)
+        return _read(inner, data, where, texts)
     if origin is tuple:
-        return _read_tuple(arguments, data, where)
+        return _read_tuple(arguments, data, where, texts)
     if origin is dict:
         _require(isinstance(data, dict), where, "an object", data)
-        return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in data.items()}
+        return {key: _read(arguments[1], item, f"{where}.{key}", texts) for key, item in data.items()}
     if dataclasses.is_dataclass(kind):
-        return _read_dataclass(kind, data, where)
+        return _read_dataclass(kind, data, where, texts)
     return _read_scalar(kind, data, where)
 
 
-def _read_tuple(arguments: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:
+def _read_tuple(arguments: tuple[Any, ...], data: Any, where: str, texts: Texts) -> tuple[Any, ...]:
     _require(isinstance(data, list), where, "a list", data)
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         if arguments[0] is float and set(map(type, data)) <= {float}:
             return tuple(data)  # raw values are most of what is read
-        return tuple(_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+        return tuple(_read(arguments[0], item, f"{where}[{i}]", texts) for i, item in enumerate(data))
     _require(len(data) == len(arguments), where, f"a list of {len(arguments)}", data)
-    return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(arguments, data, strict=True)))
+    pairs = enumerate(zip(arguments, data, strict=True))
+    return tuple(_read(kind, item, f"{where}[{i}]", texts) for i, (kind, item) in pairs)
 
 
-def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
+def _read_dataclass(kind: Any, data: Any, where: str, texts: Texts) -> Any:
     _require(isinstance(data, dict), where, "an object", data)
+    if (schema := kind.__dataclass_fields__.get("schema")) is not None:
+        require_schema(where, data.get("schema"), schema.default)
     values = {}
     for name, hint, is_required in _fields(kind):
         if name in data:
-            values[name] = _read(hint, data[name], f"{where}.{name}")
+            values[name] = _read(hint, data[name], f"{where}.{name}", texts)
         elif is_required:
             raise InvalidValue(f"{where}.{name}", "is missing")
     return kind(**values)

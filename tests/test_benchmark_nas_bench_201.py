@@ -28,7 +28,11 @@ from benchmarks.stopwatch import Stopwatch, read_minutes, write_minutes
 from search.data import load_images
 from search.family.candidates import Member
 
-NAMES = ("idle", "small", "middle", "large", "wasteful")
+NAMES = tuple(
+    f"|{op}~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+    for op in ("skip_connect", "nor_conv_1x1", "avg_pool_3x3", "nor_conv_3x3", "none")
+)
+_, SMALL, MIDDLE, LARGE, _ = NAMES
 ACCURACY = (10.0, 70.0, 85.0, 95.0, 60.0)
 LATENCY_MS = (0.5, 1.0, 2.0, 5.0, 5.5)
 
@@ -87,21 +91,21 @@ def test_axes_run_over_the_architectures_that_learn(truth):
     middle = (1 - 1 / 4.5) * (1 - 10 / 35)
     both = small + (1 - 1 / 4.5) * (15 / 35)
     everything = both + (1 - 4 / 4.5) * (10 / 35)
-    assert relative_hypervolume(truth, "board", "cifar10", ["small"]) == pytest.approx(small / everything)
-    assert relative_hypervolume(truth, "board", "cifar10", ["middle"]) == pytest.approx(middle / everything)
-    assert relative_hypervolume(truth, "board", "cifar10", ["middle", "small"]) == pytest.approx(both / everything)
+    assert relative_hypervolume(truth, "board", "cifar10", [SMALL]) == pytest.approx(small / everything)
+    assert relative_hypervolume(truth, "board", "cifar10", [MIDDLE]) == pytest.approx(middle / everything)
+    assert relative_hypervolume(truth, "board", "cifar10", [MIDDLE, SMALL]) == pytest.approx(both / everything)
 
 
 def test_cut_axis_gives_nothing_for_what_lies_beyond(truth):
-    assert relative_hypervolume(truth, "board", "cifar10", ["small"], worst_error=20.0) == 0
-    assert relative_hypervolume(truth, "board", "cifar10", ["middle", "large"], worst_error=20.0) == pytest.approx(1)
+    assert relative_hypervolume(truth, "board", "cifar10", [SMALL], worst_error=20.0) == 0
+    assert relative_hypervolume(truth, "board", "cifar10", [MIDDLE, LARGE], worst_error=20.0) == pytest.approx(1)
 
 
 def test_rung_says_how_far_from_the_best_possible_and_whether_the_budget_was_kept(truth):
-    assert judge(truth, "board", 2.5, "small").gap == pytest.approx(15)
-    assert judge(truth, "board", 2.5, "middle").gap == pytest.approx(0)
-    assert judge(truth, "board", 2.5, "middle").met
-    broken = judge(truth, "board", 2.5, "large")
+    assert judge(truth, "board", 2.5, SMALL).gap == pytest.approx(15)
+    assert judge(truth, "board", 2.5, MIDDLE).gap == pytest.approx(0)
+    assert judge(truth, "board", 2.5, MIDDLE).met
+    broken = judge(truth, "board", 2.5, LARGE)
     assert not broken.met
     assert broken.gap == pytest.approx(-10)
 
@@ -117,27 +121,29 @@ def test_rounded_devices_are_known(truth):
 
 def test_files_of_different_architectures_are_refused(folder):
     path = folder / "latency_ms.csv"
-    path.write_text(path.read_text().replace("middle", "other"))
+    path.write_text(path.read_text().replace(MIDDLE, "other"))
     with pytest.raises(ValueError, match="not of the same architectures"):
         load_truth(folder)
 
 
 def member(name, upper_ms, rank):
-    return Member(name, 0.9 * upper_ms, upper_ms, 10, 10, nll=1.0, expressivity=1.0, rank=rank, accuracy=50.0)
+    return Member(
+        SPACE.parse(name), 0.9 * upper_ms, upper_ms, 10, 10, nll=1.0, expressivity=1.0, rank=rank, accuracy=50.0
+    )
 
 
-BOTH = (member("small", 1.2, 9.0), member("large", 5.4, 1.0))
+BOTH = (member(SMALL, 1.2, 9.0), member(LARGE, 5.4, 1.0))
 FOUND = Found(7, BOTH, BOTH)
 
 
 def test_pick_is_the_best_ranked_whose_bound_keeps_the_budget():
-    assert [picked(FOUND, ms) for ms in (1.0, 1.3, 5.0, 6.0)] == [[], ["small"], ["small"], ["large"]]
+    assert [picked(FOUND, ms) for ms in (1.0, 1.3, 5.0, 6.0)] == [[], [SMALL], [SMALL], [LARGE]]
 
 
 def test_family_is_judged_by_members_and_budgets_by_picks(truth):
     judged = judge_family(truth, "board", FOUND)
     assert (judged.members, judged.connected, judged.evaluations) == (2, 2, 7)
-    assert judged.hypervolume == pytest.approx(relative_hypervolume(truth, "board", "cifar10", ["small", "large"]))
+    assert judged.hypervolume == pytest.approx(relative_hypervolume(truth, "board", "cifar10", [SMALL, LARGE]))
     assert judged.refused + len(judged.ladder_gaps) == 6
     assert judged.budgets_met == 1
     assert max(judged.ladder_gaps) == pytest.approx(25)  # `small` where `large` would have kept the budget

@@ -54,7 +54,7 @@ def fit_single_kernels(
         counts: kernels by graph reference, as the device counted them.
         runs: for the record.
     """
-    rows = [row for one in measurements if (row := _row(one, nominal_ms, counts)) is not None]
+    rows = [row for measured in measurements if (row := _row(measured, nominal_ms, counts)) is not None]
     if not rows:
         return None
     names = sorted({row.kernel for row in rows})
@@ -77,18 +77,20 @@ def fit_single_kernels(
     )
 
 
-def _row(one: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[str, int]]) -> _Row | None:
+def _row(measured: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[str, int]]) -> _Row | None:
     """None where the device did not see the graphs execute this kernel and nothing else."""
-    long, short = counts.get(one.graph, {}), {} if one.minus is None else counts.get(one.minus, {})
-    copies = long.get(one.subject, 0) - short.get(one.subject, 0)
-    if {*long, *short} != {one.subject} or copies < 1 or (one.minus is not None and not short):
+    kernel, minus = measured.subject, measured.minus
+    long, short = counts.get(measured.graph, {}), {} if minus is None else counts.get(minus, {})
+    copies = long.get(kernel, 0) - short.get(kernel, 0)
+    if {*long, *short} != {kernel} or copies < 1 or (minus is not None and not short):
         return None
-    estimate = one.estimate()
-    long_ms = nominal_ms * one.graph_ratio()
-    short_ms = 0.0 if one.minus is None else nominal_ms * one.minus_ratio()
-    noise_ms = max(nominal_ms * estimate.half_width * one.divisor / 2, LEAST_NOISE * math.hypot(long_ms, short_ms))
-    ms = nominal_ms * estimate.ratio * one.divisor
-    return _Row(one.subject, ms / copies, noise_ms / copies, short.get(one.subject, 0), short_ms)
+    estimate = measured.estimate()
+    long_ms = nominal_ms * measured.graph_ratio()
+    short_ms = 0.0 if minus is None else nominal_ms * measured.minus_ratio()
+    half_ms = nominal_ms * estimate.half_width * measured.divisor / 2
+    noise_ms = max(half_ms, LEAST_NOISE * math.hypot(long_ms, short_ms))
+    ms = nominal_ms * estimate.ratio * measured.divisor
+    return _Row(kernel, ms / copies, noise_ms / copies, short.get(kernel, 0), short_ms)
 
 
 def _sizes(kernels: Sequence[str], families: Sequence[str]) -> Array:

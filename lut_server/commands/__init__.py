@@ -1,4 +1,2 @@
-"""The commands of `lut-server`, a module each.
-
-May import every room. Nothing imports this one but the command line itself.
-"""
+"""Commands of the server, a module each or one for a close family: `add(commands)` says which options there are, and
+a function that takes the parsed arguments does it, prints, and returns the exit code."""

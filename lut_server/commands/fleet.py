@@ -1,33 +1,25 @@
-"""`lut-server devices` and `lut-server profile`."""
+"""The fleet: which devices there are, and profiles for those that lack tables."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
-from contextlib import closing
-from typing import Any
 
 from lut_server.clock import utc_now
+from lut_server.commands.options import add_store_command, opened_store
 from lut_server.fleet.queue_profiles import Asked, Wanted, ask_for_missing
 from lut_server.fleet.rows import DeviceRow, Fleet
-from lut_server.settings import Settings
-from lut_server.store.sql import open_store
 from lut_server.tables.table_facts import FactsReader
+from shared.command_line import Commands, Parser
 from shared.runtime import PRECISIONS
 from shared.tables.table_text import align
 from shared.wire import to_wire
 
-Add = Callable[..., argparse.ArgumentParser]
 
-
-def add_fleet(commands: Any, add: Add) -> None:
-    """Add the commands to the parser."""
-    devices = add(
-        commands, "devices", "list the devices: who is alive, doing what, how it is, what is missing", _devices
-    )
+def add(commands: Commands[Parser]) -> None:
+    devices = add_store_command(commands, "devices", list_devices)
     devices.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
-    profile = add(commands, "profile", "ask devices for tables that they lack, by profile jobs", _profile)
+    profile = add_store_command(commands, "profile", ask_for_profiles)
     whom = profile.add_mutually_exclusive_group(required=True)
     whom.add_argument("--all-missing", action="store_true", help="ask every device")
     whom.add_argument("--device", nargs="+", metavar="NAME", help="ask these devices")
@@ -38,13 +30,19 @@ def add_fleet(commands: Any, add: Add) -> None:
         metavar="SPACE",
         help="whose tables, whole or the first parts (default: every space that any device has a table of)",
     )
-    profile.add_argument("--threads", type=int, help="of one inference (default: as the device's newest table)")
+    profile.add_argument(
+        "--threads", type=int, metavar="N", help="of one inference (default: as the device's newest table)"
+    )
     profile.add_argument("--precision", choices=PRECISIONS, help="(default: as the device's newest table)")
     profile.add_argument("--json", action="store_true", help="as one JSON object")
 
 
-def _devices(arguments: argparse.Namespace, settings: Settings) -> None:
-    with closing(open_store(settings.database_url)) as store:
+def list_devices(arguments: argparse.Namespace) -> None:
+    """List the devices: who is alive, doing what, how it is, what is missing.
+
+    lut-server devices
+    """
+    with opened_store(arguments) as store:
         fleet = Fleet(store, FactsReader(store.tables), utc_now())
         rows = [fleet.row(device) for device in fleet.devices()]
     if arguments.json:
@@ -83,17 +81,21 @@ def describe_verdict(row: DeviceRow) -> str:
     return ", ".join(now + of_run) or "none yet"
 
 
-def _profile(arguments: argparse.Namespace, settings: Settings) -> None:
+def ask_for_profiles(arguments: argparse.Namespace) -> None:
+    """Ask devices for tables that they lack, by profile jobs.
+
+    lut-server profile --all-missing
+    """
     wanted = Wanted(tuple(arguments.space), tuple(arguments.device or ()), arguments.threads, arguments.precision)
-    with closing(open_store(settings.database_url)) as store:
+    with opened_store(arguments) as store:
         asked = ask_for_missing(store, wanted, utc_now())
     if arguments.json:
         print(json.dumps({"asked": to_wire(list(asked))}, indent=2))
         return
     print(align(("device", "space", "runtime", "outcome", "job", "alive"), list(map(_asked_cells, asked))))
-    for notice in dict.fromkeys(one.notice for one in asked if one.notice):
+    for notice in dict.fromkeys(row.notice for row in asked if row.notice):
         print(notice)
 
 
-def _asked_cells(one: Asked) -> tuple[object, ...]:
-    return (one.device, one.space, one.runtime, one.outcome, (one.job or "")[:12], "yes" if one.alive else "no")
+def _asked_cells(row: Asked) -> tuple[object, ...]:
+    return (row.device, row.space, row.runtime, row.outcome, (row.job or "")[:12], "yes" if row.alive else "no")

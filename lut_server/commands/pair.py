@@ -1,56 +1,62 @@
-"""`lut-server pair`: a link, a QR code and a code to type, for a phone that shall become a device."""
+"""Show a link, a QR code and a one-time code that make a phone a device.
+
+lut-server pair --device my-phone
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from contextlib import closing
 from datetime import datetime
-from typing import Any
 
 from lut_server.clock import stamp, utc_now
+from lut_server.commands.options import add_settings, add_store_command, chosen_settings, opened_store
 from lut_server.pairing.codes import NewCode, create_code
 from lut_server.pairing.qr_code import qr_lines
 from lut_server.pairing.reachable_urls import Reach, find_reach
-from lut_server.settings import Settings
-from lut_server.store.sql import open_store
 from lut_server.store.store import Pairing
+from shared.command_line import Commands, Parser
 from shared.errors import WrongUse
 from shared.tables.table_text import align
 
-Add = Callable[..., argparse.ArgumentParser]
 PAGE = "/agent/web"
 """The page that measures in a browser."""
 
 
-def add_pairing(commands: Any, add: Add) -> None:
-    """Add the command to the parser."""
-    settings = ("database_url", "port")
-    pair = add(commands, "pair", "show a link and a one-time code that make a phone a device", _pair, settings)
+def add(commands: Commands[Parser]) -> None:
+    pair = add_store_command(commands, "pair", run, __doc__)
     what = pair.add_mutually_exclusive_group(required=True)
     what.add_argument("--device", metavar="NAME", help="what the phone shall be called")
     what.add_argument("--list", action="store_true", help="list the codes, without the codes")
     what.add_argument("--revoke", metavar="NAME", help="end the device's code")
     pair.add_argument("--server-url", metavar="URL", help="at which the phone reaches the server (default: found out)")
-    pair.add_argument("--minutes", type=float, default=10, help="how long the code is good for (default: %(default)s)")
+    add_settings(pair, "port")
     pair.add_argument(
-        "--token-days", type=float, default=30, help="how long the phone's token is good for (default: %(default)s)"
+        "--minutes", type=float, default=10, metavar="N", help="how long the code is good for (default: %(default)s)"
+    )
+    pair.add_argument(
+        "--token-days",
+        type=float,
+        default=30,
+        metavar="N",
+        help="how long the phone's token is good for (default: %(default)s)",
     )
 
 
-def _pair(arguments: argparse.Namespace, settings: Settings) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Show a new code, list the codes, or end one."""
     if arguments.list:
-        _list(settings)
+        _list(arguments)
     elif arguments.revoke is not None:
-        _revoke(arguments.revoke, settings)
+        _revoke(arguments)
     else:
-        _show(arguments, settings)
+        _show(arguments)
 
 
-def _show(arguments: argparse.Namespace, settings: Settings) -> None:
+def _show(arguments: argparse.Namespace) -> None:
+    settings = chosen_settings(arguments)
     reach = find_reach(arguments.server_url, settings.port, settings.scheme)
-    with closing(open_store(settings.database_url)) as store:
+    with opened_store(arguments) as store:
         new = create_code(store.pairings, arguments.device, arguments.minutes, arguments.token_days)
     for line in describe_code(new, reach, colour=sys.stdout.isatty()):
         print(line)
@@ -85,9 +91,9 @@ def describe_code(new: NewCode, reach: Reach, colour: bool) -> list[str]:
     ]
 
 
-def _list(settings: Settings) -> None:
-    with closing(open_store(settings.database_url)) as store:
-        rows = [(one.device, one.created_at, one.expires_at, _state(one)) for one in store.pairings.list()]
+def _list(arguments: argparse.Namespace) -> None:
+    with opened_store(arguments) as store:
+        rows = [(code.device, code.created_at, code.expires_at, _state(code)) for code in store.pairings.list()]
     print(align(("device", "created", "ends", "state"), rows))
 
 
@@ -97,8 +103,9 @@ def _state(pairing: Pairing) -> str:
     return "ended" if pairing.expires_at <= stamp(utc_now()) else "open"
 
 
-def _revoke(device: str, settings: Settings) -> None:
-    with closing(open_store(settings.database_url)) as store:
+def _revoke(arguments: argparse.Namespace) -> None:
+    device = arguments.revoke
+    with opened_store(arguments) as store:
         if not store.pairings.end(device):
             raise WrongUse(f"'{device}' has no open code; `lut-server pair --list` shows all")
     print(f"the code of {device} is ended")

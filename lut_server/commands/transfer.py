@@ -1,55 +1,54 @@
-"""`lut-server import` and `lut-server export`."""
+"""`import` and `export`: tables of others, tables for others, and archives of everything."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from lut_server.settings import Settings
-from lut_server.store.sql import open_store
+from lut_server.commands.options import add_store_command, opened_store
 from lut_server.tables.table_lookup import get_table
 from lut_server.transfer.additive_fit import Split
 from lut_server.transfer.architectures import read_names
 from lut_server.transfer.archive import archive_lines, compressed, is_archive, load_archive
 from lut_server.transfer.importing import ImportRequest, read_tables
 from lut_server.transfer.notebook_files import SHEETS, about_table, csv_lines, make_sheet, write_parquet
+from shared.command_line import Commands, Parser
 from shared.errors import InvalidValue, LutnasError, WrongUse
 from shared.tables.table import LatencyTable, read_table
 from shared.tables.table_source import FORMATS
 
-Command = Callable[[argparse.Namespace, Settings], None]
-Add = Callable[[Any, str, str, Command], argparse.ArgumentParser]
 _SPLIT = Split()
 MOST_FILE_BYTES = 256 << 20
 
 
-def add_import(commands: Any, add: Add) -> None:
-    """The options of `lut-server import`."""
-    parser = add(commands, "import", "read another project's latency table, or an archive of `export --all`", _import)
+def add(commands: Commands[Parser]) -> None:
+    _add_export(commands)
+    parser = add_store_command(commands, "import", import_file)
     parser.add_argument("file", type=Path, metavar="FILE")
-    parser.add_argument("--device", default="", help="name of the table's device (default: the file's own names, all)")
+    parser.add_argument(
+        "--device", default="", metavar="NAME", help="name of the table's device (default: the file's own names, all)"
+    )
     parser.add_argument("--column", default="", help="the file's own name for the device (default: as --device)")
     parser.add_argument("--kind", choices=FORMATS, default="", help="what the file is (default: found out)")
     parser.add_argument("--space", default="", help="of architectures or layers (default: nas-bench-201, fbnet)")
-    parser.add_argument("--batch", type=int, default=1, help="images per inference (default: %(default)s)")
-    parser.add_argument(
-        "--fit", type=int, default=_SPLIT.fit, help="most architectures that make the prices (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--held-out", type=int, default=_SPLIT.held_out, help="most that score them (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=_SPLIT.seed, help="of the split (default: %(default)s)")
-    parser.add_argument("--index-from", type=Path, metavar="FILE", help="CSV that lists the architectures by index")
+    advanced = parser.add_argument_group("advanced")
+    for flag, default, text in (
+        ("--batch", 1, "images per inference"),
+        ("--fit", _SPLIT.fit, "most architectures that make the prices"),
+        ("--held-out", _SPLIT.held_out, "most that score them"),
+        ("--seed", _SPLIT.seed, "of the split"),
+    ):
+        advanced.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    advanced.add_argument("--index-from", type=Path, metavar="FILE", help="CSV that lists the architectures by index")
 
 
-def add_export(commands: Any, add: Add) -> None:
-    """The options of `lut-server export`."""
-    parser = add(commands, "export", "write a device's newest table, or everything, to a file or to stdout", _export)
-    parser.add_argument("--device", default="", help="whose table")
+def _add_export(commands: Commands[Parser]) -> None:
+    parser = add_store_command(commands, "export", export_table)
+    parser.add_argument("--device", default="", metavar="NAME", help="whose table")
     parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
     parser.add_argument("--runtime", help="a runtime, or some of its parts; default: any")
     parser.add_argument("--format", choices=("json", "csv", "parquet"), default="json", help="json: the whole table")
@@ -62,27 +61,31 @@ def add_export(commands: Any, add: Add) -> None:
     )
 
 
-def _export(arguments: argparse.Namespace, settings: Settings) -> None:
+def export_table(arguments: argparse.Namespace) -> None:
+    """Write a device's newest table, or everything, to a file or to stdout.
+
+    lut-server export --device rpi4 --out table.json
+    """
     if bool(arguments.device) == bool(arguments.all):
         raise WrongUse("export takes either --device NAME or --all FILE")
-    store = open_store(settings.database_url)
-    if arguments.all:
-        lines = archive_lines(store)
-        _write(arguments.all, compressed(lines) if arguments.all.suffix == ".gz" else lines)
-        return
-    content = store.tables.get_bytes(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
-    if arguments.format == "json":
-        _put(arguments.out, [content] if arguments.out else [content, b"\n"])
-        return
-    table = read_table(json.loads(content))
-    sheet = make_sheet(arguments.what, table, store)
-    if arguments.format == "csv":
-        _put(arguments.out, csv_lines(sheet))
-        return
-    if arguments.out is None:
-        raise WrongUse("Parquet is no text: name a file with --out FILE")
-    with _whole(arguments.out) as partial:
-        write_parquet(sheet, partial, about_table(table))
+    with opened_store(arguments) as store:
+        if arguments.all:
+            lines = archive_lines(store)
+            _write(arguments.all, compressed(lines) if arguments.all.suffix == ".gz" else lines)
+            return
+        content = store.tables.get_bytes(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
+        if arguments.format == "json":
+            _put(arguments.out, [content] if arguments.out else [content, b"\n"])
+            return
+        table = read_table(json.loads(content))
+        sheet = make_sheet(arguments.what, table, store)
+        if arguments.format == "csv":
+            _put(arguments.out, csv_lines(sheet))
+            return
+        if arguments.out is None:
+            raise WrongUse("Parquet is no text: name a file with --out FILE")
+        with _whole(arguments.out) as partial:
+            write_parquet(sheet, partial, about_table(table))
 
 
 def _put(path: Path | None, parts: Iterable[bytes]) -> None:
@@ -113,19 +116,24 @@ def _whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _import(arguments: argparse.Namespace, settings: Settings) -> None:
+def import_file(arguments: argparse.Namespace) -> None:
+    """Read another project's latency table, or an archive of `export --all`.
+
+    lut-server import latencies.csv --device pixel3
+    """
     with _opened(arguments.file) as file:
         start = file.read(2)
         file.seek(0)
         if is_archive(start, arguments.file.name):
-            loaded = load_archive(open_store(settings.database_url), file, arguments.file.name)
+            with opened_store(arguments) as store:
+                loaded = load_archive(store, file, arguments.file.name)
             print("\n".join(f"{kind}: {n} imported, {loaded.known[kind]} known" for kind, n in loaded.stored.items()))
             return
     tables = read_tables(_read(arguments.file), arguments.file.name, _request(arguments))
-    store = open_store(settings.database_url)
-    for table in tables:
-        is_new = store.tables.put_imported(table)
-        print(f"{table.device}: {'imported' if is_new else 'was there already,'} {_said_of(table)}")
+    with opened_store(arguments) as store:
+        for table in tables:
+            is_new = store.tables.put_imported(table)
+            print(f"{table.device}: {'imported' if is_new else 'was there already,'} {_said_of(table)}")
 
 
 def _request(arguments: argparse.Namespace) -> ImportRequest:

@@ -1,36 +1,38 @@
-"""`lut-server web-runtime`: onnxruntime-web for the page that measures phones."""
+"""Fetch onnxruntime-web, which phones measure with, or say where it is."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from lut_server.settings import Settings
+from lut_server.commands.options import add_settings, add_store_command, chosen_settings
 from lut_server.web_agent.web_runtime import PACKAGE, find_runtime, install, missing_line, runtime_folder
+from shared.command_line import Commands, Parser, add_actions
 from shared.errors import LutnasError
 
-Add = Callable[..., argparse.ArgumentParser]
-_SETTINGS = ("database_url", "web_runtime")
+
+def add(commands: Commands[Parser]) -> None:
+    actions = add_actions(commands, "web-runtime", f"{__doc__}\n\n    lut-server web-runtime install")
+    fetch = add_store_command(actions, "install", fetch_runtime)
+    fetch.add_argument("--from", dest="package", type=Path, metavar="FILE", help=f"what `npm pack {PACKAGE}` made")
+    for parser in (fetch, add_store_command(actions, "show", show)):
+        add_settings(parser, "web_runtime")
 
 
-def add_web_runtime(commands: Any, add: Add) -> None:
-    """Add the commands to the parser."""
-    actions = commands.add_parser("web-runtime", help="onnxruntime-web, which phones measure with").add_subparsers(
-        required=True, metavar="ACTION"
-    )
-    made = add(actions, "install", f"fetch {PACKAGE} with npm, check it and keep what is needed", _install, _SETTINGS)
-    made.add_argument("--from", dest="package", type=Path, metavar="FILE.tgz", help=f"what `npm pack {PACKAGE}` made")
-    add(actions, "show", "say where it is", _show, _SETTINGS)
+def fetch_runtime(arguments: argparse.Namespace) -> None:
+    """Fetch onnxruntime-web with npm, check it and keep what is needed.
+
+    lut-server web-runtime install
+    """
+    print(f"{PACKAGE} is in {install(runtime_folder(chosen_settings(arguments)), arguments.package)}")
 
 
-def _install(arguments: argparse.Namespace, settings: Settings) -> None:
-    print(f"{PACKAGE} is in {install(runtime_folder(settings), arguments.package)}")
+def show(arguments: argparse.Namespace) -> None:
+    """Say where onnxruntime-web is.
 
-
-def _show(_: argparse.Namespace, settings: Settings) -> None:
-    folder = runtime_folder(settings)
+    lut-server web-runtime show
+    """
+    folder = runtime_folder(chosen_settings(arguments))
     found = find_runtime(folder)
     if found is None:
         raise LutnasError(missing_line(folder))

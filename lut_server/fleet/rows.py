@@ -9,7 +9,8 @@ from datetime import datetime
 
 from lut_server.fleet.activity import ALIVE_S, Activity, age_s, find_activity, find_health
 from lut_server.fleet.gaps import Gap, GapFinder
-from lut_server.store.store import Device, Store, StoredRun, TableSummary
+from lut_server.store.sql import Store
+from lut_server.store.store import Device, StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
 from shared.jobs import Job
 from shared.spaces import make_space
@@ -133,6 +134,6 @@ def _missing(
     if device.last_asked_at is None:
         found.append(
             f"no agent ever asked for its work, so nothing can be verified: "
-            f"profiler-agent work --server URL --device {device.name}"
+            f"profiler-agent work --lut-url URL --device {device.name}"
         )
     return found

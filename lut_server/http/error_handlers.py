@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from lut_server.store.database_errors import RETRY_AFTER_S, describe_outage
-from shared.errors import InvalidValue, LutnasError, MissingKernel, MissingPrice, SchemaTooNew, ServerRefused, WrongUse
+from shared.errors import InvalidValue, LutnasError, MissingKernel, MissingPrice, OtherSchema, ServerRefused, WrongUse
 from shared.wire import canonical_json
 
 LOGGER = logging.getLogger("lut_server")
@@ -62,7 +62,7 @@ async def _lutnas_error(request: Request, error: Exception) -> Response:
         return error_answer(422, "invalid", str(error), {"kernels": error.missing})
     if isinstance(error, MissingPrice):
         return error_answer(422, "invalid", str(error), {"ops": error.missing})
-    if isinstance(error, WrongUse | SchemaTooNew):
+    if isinstance(error, WrongUse | OtherSchema):
         return error_answer(422, "invalid", str(error))
     LOGGER.error("%s %s: %s", request.method, request.url.path, error)
     return error_answer(500, "internal", str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from lut_server.store.store import Store
+from lut_server.store.sql import Store
 from shared.jobs import JOB_STATES
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

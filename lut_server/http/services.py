@@ -18,7 +18,7 @@ from lut_server.http.metrics import Metrics
 from lut_server.http.requests import read_body
 from lut_server.http.responses import ErrorAnswer
 from lut_server.settings import Settings
-from lut_server.store.store import Store
+from lut_server.store.sql import Store
 from shared.errors import AccessDenied
 
 _BEARER = HTTPBearer(auto_error=False, description="A token of `lut-server token create`.")

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from lut_server.pages.paging import Paging, part
-from lut_server.store.store import Store, StoredRun, TableSummary
+from lut_server.store.sql import Store
+from lut_server.store.store import StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
 from shared.errors import InvalidValue
 from shared.measurements.measurement import Measurement, Run

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lut_server.store.store import Store, TableSummary
+from lut_server.store.sql import Store
+from lut_server.store.store import TableSummary
 from lut_server.tables.table_facts import FactsReader
 from shared.runtime import Runtime
 from shared.tables.table import OpPrice

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lut_server.pages.paging import Paging, part
-from lut_server.store.store import Store
+from lut_server.store.sql import Store
 from shared.errors import InvalidValue
 from shared.jobs import JOB_STATES, Job
 

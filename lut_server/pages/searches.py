@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lut_server.pages.paging import Paging, part
-from lut_server.store.store import Store, StoredSearch
+from lut_server.store.sql import Store
+from lut_server.store.store import StoredSearch
 
 
 @dataclass(frozen=True)

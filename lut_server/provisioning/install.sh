@@ -24,7 +24,7 @@ usage: install.sh --device NAME (--token TOKEN | --token-file FILE) [OPTION...] 
   --device NAME         what this device is called
   --token TOKEN         of role agent; others on this device can see it while the script runs, unlike ...
   --token-file FILE     ... the one in a file, or in the variable LUTNAS_TOKEN; an upgrade needs none
-  --server URL          the lut-server, where it is not the one that the script came from
+  --lut-url URL         the lut-server, where it is not the one that the script came from
   --ca-file FILE        certificates to trust, of a server that made its own
   --service             start the agent with the system (as root; systemd), to do the server's jobs
   --no-profile          measure nothing now
@@ -66,7 +66,7 @@ main() {
         ;;
     esac
     case $argument in
-      --device | --token | --token-file | --ca-file | --server | --prefix | --python | --onnxruntime)
+      --device | --token | --token-file | --ca-file | --lut-url | --server | --prefix | --python | --onnxruntime)
         if [ "$left" = 0 ] || [ -z "$1" ]; then fail 2 "$argument needs a value; --help lists all"; fi
         value=$1
         shift
@@ -77,7 +77,7 @@ main() {
           --token) token=$value ;;
           --token-file) token_file=$value ;;
           --ca-file) ca_file=$value ;;
-          --server) server=${value%/} ;;
+          --lut-url | --server) server=${value%/} ;;
           --prefix) prefix=$value ;;
           --python) python=$value ;;
           --onnxruntime) runtime=$value ;;
@@ -171,9 +171,9 @@ check_use() { # check_use PROFILE FLAG...
   esac
   [ ${#device} -le 64 ] || fail 2 "--device '$device' is longer than 64 characters"
   case $server in
-    *[!]A-Za-z0-9.:/_~[-]*) fail 2 "--server '$server' is not a URL like http://host:8700" ;;
+    *[!]A-Za-z0-9.:/_~[-]*) fail 2 "--lut-url '$server' is not a URL like http://host:8700" ;;
     http://?* | https://?*) ;;
-    *) fail 2 "--server '$server' is not a URL like http://host:8700" ;;
+    *) fail 2 "--lut-url '$server' is not a URL like http://host:8700" ;;
   esac
   if [ -n "$token_file" ]; then
     [ -r "$token_file" ] || fail 2 "--token-file $token_file cannot be read"
@@ -286,7 +286,7 @@ check_server() {
   health=$(ask /healthz) || exit 1
   case $health in
     *'"status":"ok"'*) ;;
-    *) fail 1 "$server answers, but is no lut-server; name it with --server" ;;
+    *) fail 1 "$server answers, but is no lut-server; name it with --lut-url" ;;
   esac
   may=$(ask /v1/token) || exit 1
   problem=$("$python" -I - "$device" "$may" <<'END_OF_PYTHON'
@@ -410,17 +410,17 @@ start() { # start PROFILE FLAG...
     start_service "$@"
     return
   fi
-  by_hand="$bin/profiler-agent profile --server $server --device $device --token-file $prefix/token"
+  by_hand="$bin/profiler-agent profile --lut-url $server --device $device --token-file $prefix/token"
   [ -z "$ca_file" ] || by_hand="$by_hand --ca-file $prefix/ca.pem"
   if [ "$profile" = no ]; then
-    agent enrol --server "$server" --device "$device" || exit $?
+    agent enrol --lut-url "$server" --device "$device" || exit $?
     say "to make its table: $by_hand $*"
     return
   fi
   say "starting the profile; stopped anywhere, this goes on: $by_hand $*"
   release
   code=0
-  agent profile --server "$server" --device "$device" "$@" || code=$?
+  agent profile --lut-url "$server" --device "$device" "$@" || code=$?
   exit "$code"
 }
 
@@ -437,9 +437,9 @@ start_service() {
   if [ "$profile" = yes ]; then
     keep_arguments "$@" # without --preset, which is the service's
     # shellcheck disable=SC2086 # words of names and numbers, one flag or value each
-    agent enrol --server "$server" --device "$device" $kept || exit $?
+    agent enrol --lut-url "$server" --device "$device" $kept || exit $?
   else
-    agent enrol --server "$server" --device "$device" || exit $?
+    agent enrol --lut-url "$server" --device "$device" || exit $?
   fi
   note unit "$unit_folder/$unit"
   write_unit >"$unit_folder/$unit.new"
@@ -476,7 +476,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-ExecStart=$bin/profiler-agent work --server $server --device $device --token-file \${CREDENTIALS_DIRECTORY}/token --preset ${preset:-standard}
+ExecStart=$bin/profiler-agent work --lut-url $server --device $device --token-file \${CREDENTIALS_DIRECTORY}/token --preset ${preset:-standard}
 LoadCredential=token:$prefix/token
 Environment=LUTNAS_CA_FILE=${ca_file:+$prefix/ca.pem} LUTNAS_SPOOL=$service_spool HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 StateDirectory=lutnas-agent
@@ -486,7 +486,7 @@ UMask=0077
 Restart=always
 RestartSec=30
 RestartPreventExitStatus=2
-SuccessExitStatus=143
+SuccessExitStatus=130
 
 DynamicUser=yes
 NoNewPrivileges=yes

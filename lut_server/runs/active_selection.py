@@ -28,7 +28,7 @@ from lut_server.calibration.table_builder import (
     measured_graphs,
     table_of_ops,
 )
-from lut_server.store.store import Store
+from lut_server.store.sql import Store
 from shared.errors import InvalidValue
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.active_selection import Choice, ChoiceRequest

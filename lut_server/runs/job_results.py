@@ -6,7 +6,7 @@ import json
 
 from lut_server.error_codes import refused
 from lut_server.runs.verification import check_result, compare_with_promise
-from lut_server.store.store import Store
+from lut_server.store.sql import Store
 from shared.errors import InvalidValue
 from shared.jobs import Job, JobResult, NewJob
 from shared.measurements.graph_spec import CanaryGraph, NetworkGraph, UploadedModel, parse_graph_spec

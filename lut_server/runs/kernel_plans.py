@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from lut_server.store.store import Store
+from lut_server.store.sql import Store
 from lut_server.tables.table_lookup import get_table
 from shared.errors import InvalidValue
 from shared.kernels.kernel import parse_kernel
@@ -64,7 +64,7 @@ def find_missing_kernels(store: Store, device: str, request: MissingKernelsReque
     measured = set(table.single_kernels.index) if table.single_kernels else set()
     foreign = {kernel for network in request.networks if not _known_together(table, network) for kernel in network}
     missing = foreign - measured
-    known = tuple(one for one in request.kernels if one not in missing)
+    known = tuple(kernel for kernel in request.kernels if kernel not in missing)
     return MissingKernelsAnswer(tuple(sorted(missing)), known, summary.hash, table.space, table.canary)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lut_server.calibration.single_kernel_fit import fit_single_kernels
-from lut_server.store.store import Store
+from lut_server.store.sql import Store
 from shared.measurements.measurement import Measurement, Run
 from shared.tables.table import LatencyTable
 
@@ -23,4 +25,4 @@ def add_single_kernels(store: Store, table: LatencyTable, run: Run, nominal_ms: 
     graphs = sorted({graph for one in measured for graph in (one.graph, one.minus) if graph is not None})
     counts = store.kernels.of_graphs(run.device, str(run.runtime), graphs)
     single = fit_single_kernels(measured, nominal_ms, counts, runs)
-    return table if single is None else table.with_single_kernels(single)
+    return table if single is None else replace(table, single_kernels=single)

@@ -1,4 +1,4 @@
-"""Connections, transactions and migrations, for SQLite and for PostgreSQL.
+"""Connections, transactions and the tables' making, for SQLite and for PostgreSQL.
 
 Both give the code above the same promises: a read sees one consistent state, a write happens whole or not at all. How
 two writers meet differs. SQLite has one writer at a time: a transaction that will write takes the write lock at its
@@ -19,20 +19,20 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from lut_server.store.engines import BUSY_TIMEOUT_S, MIGRATION_LOCK, make_engine
-from shared.errors import InvalidValue, LutnasError, SchemaTooNew
+from shared.errors import InvalidValue, LutnasError
+from shared.schemas import DATABASE_REVISION, require_schema
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Database:
-    """One database by its URL, migrated to this code's schema when opened.
+    """One database by its URL; opening it makes the tables of a new one.
 
     Args:
         url: of SQLAlchemy; `sqlite:///FILE` or `postgresql+psycopg://…`.
@@ -40,7 +40,7 @@ class Database:
 
     Raises:
         InvalidValue: the URL is not one.
-        SchemaTooNew: a newer lutnas migrated the database.
+        OtherSchema: another lutnas made its tables.
         LutnasError: it cannot be opened.
     """
 
@@ -117,23 +117,6 @@ class Database:
                 return None  # whoever reads next says what is wrong
             return int(version)
 
-    def downgrade(self, revision: str) -> tuple[str, ...]:
-        """Migrate back to an older schema; the revisions that were undone, the newest first.
-
-        Raises:
-            InvalidValue: there is no such revision.
-        """
-        config = migration_config()
-        known = [one.revision for one in ScriptDirectory.from_config(config).walk_revisions()]
-        if revision not in known:
-            raise InvalidValue("revision", f"'{revision[:40]}' is none of {', '.join(sorted(known))}")
-        with self.write() as connection:
-            if not self.is_sqlite:
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-            config.attributes["connection"] = connection
-            command.downgrade(config, revision)
-        return tuple(known[: known.index(revision)])
-
     def vacuum(self) -> None:
         """Give the room of what was deleted back to the disk; waits for nobody's transaction in between."""
         autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -153,35 +136,23 @@ class Database:
             self._watch = None
 
     def _migrate(self) -> None:
-        config = migration_config()
-        script = ScriptDirectory.from_config(config)
         with self.read() as connection:
-            if self._is_current(script, _revision(connection)):
-                return  # the usual case waits for no writer
+            found = _revision(connection)
+        if found is None:  # the usual case waits for no writer
+            found = self._make_tables()
+        require_schema(f"the database {self.name}", found, DATABASE_REVISION)
+
+    def _make_tables(self) -> str | None:
+        """Make the tables, unless another server did it meanwhile; returns the revision."""
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self.write() as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-            self._is_current(script, _revision(connection))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-
-    def _is_current(self, script: ScriptDirectory, current: str | None) -> bool:
-        newest = script.get_current_head() or "0"
-        if current is not None and current not in {one.revision for one in script.walk_revisions()}:
-            raise SchemaTooNew(f"the database {self.name}", _number(current), _number(newest))
-        return current == newest
-
-
-def migration_config() -> Config:
-    """Alembic's settings; it works over the connection that is put into their `attributes`."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    return config
-
-
-def newest_revision() -> str:
-    """Schema revision of this code."""
-    return ScriptDirectory.from_config(migration_config()).get_current_head() or "none"
+            if _revision(connection) is None:
+                config.attributes["connection"] = connection
+                command.upgrade(config, DATABASE_REVISION)
+            return _revision(connection)
 
 
 def insert_missing(connection: Connection, table: Table, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
@@ -209,7 +180,3 @@ def _parse(url: str) -> URL:
 
 def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
-
-
-def _number(revision: str) -> int:
-    return int(revision) if revision.isdigit() else 0

@@ -1,4 +1,4 @@
-"""The tables of the database, as the newest migration leaves them (a test compares the two)."""
+"""The tables of the database, as its migration makes them."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ measurements = Table(
     Column("number", Integer, primary_key=True),
     Column("run", ForeignKey("runs.id"), nullable=False),
     Column("id", String(80), nullable=False),
+    Column("role", String(12), nullable=False),
     Column("content_hash", String(64), nullable=False),
     Column("content", Text, nullable=False),
     Index(None, "run", "id", unique=True),

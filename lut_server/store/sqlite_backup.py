@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from shared.errors import CorruptFile, LutnasError, WrongUse
+from shared.schemas import DATABASE_REVISION, require_schema
 
 
 def backup_sqlite(source: Path, target: Path) -> None:
@@ -50,6 +51,7 @@ def check_backup(path: Path) -> Path:
     """A backup that is whole.
 
     Raises:
+        OtherSchema: another lutnas made it.
         CorruptFile: it is not a database of lutnas, or damaged.
     """
     if not path.is_file():
@@ -57,9 +59,10 @@ def check_backup(path: Path) -> Path:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as backup:
             (verdict,) = backup.execute("PRAGMA integrity_check").fetchone()
-            backup.execute("SELECT version_num FROM alembic_version").fetchone()
+            found = backup.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.Error as error:
         raise CorruptFile(f"{path} is no backup of lut-server: {error}") from error
     if verdict != "ok":
         raise CorruptFile(f"{path} is damaged: {verdict}")
+    require_schema(f"the backup {path}", found[0] if found else None, DATABASE_REVISION)
     return path

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lut_server.store.store import Store
+from lut_server.store.sql import Store
 from lut_server.tables.table_lookup import get_table
 from shared.errors import InvalidValue, LutnasError, MissingKernel, WrongUse
 from shared.kernels.kernel_counts import MOST_KERNELS, check_counts

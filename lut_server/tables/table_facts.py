@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
 
-from lut_server.store.store import TableStore
+from lut_server.store.sql.tables import TableStore
 from shared.runtime import Runtime
 from shared.tables.kernel_prices import KernelPrice
 from shared.tables.prediction import BaselineError, HeldOutError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lut_server.error_codes import refused
-from lut_server.store.store import Store, TableSummary
+from lut_server.store.sql import Store
+from lut_server.store.store import TableSummary
 from shared.errors import WrongUse
 from shared.runtime import PRECISIONS, runtime_parts
 from shared.spaces import Space, make_space, parse_space

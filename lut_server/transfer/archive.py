@@ -1,6 +1,6 @@
 """Everything that a store keeps as one file: JSON Lines, plain or gzip.
 
-    {"format": "lutnas-archive", "schema": "0003", "version": 1}
+    {"format": "lutnas-archive", "schema": "0010"}
     {"kind": "device", "name": "pi", …}            what the store's columns are called, one row a line
     …
     {"counts": {"device": 1, …}, "kind": "end", "sha256": "…"}
@@ -20,13 +20,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, cast
 
-from lut_server.store.store import ArchiveRecord, Loaded, Store
+from lut_server.store.sql import Store
+from lut_server.store.store import ArchiveRecord, Loaded
 from lut_server.transfer.record_checks import check_record
-from shared.errors import CorruptFile, InvalidValue, SchemaTooNew
+from shared.errors import CorruptFile, InvalidValue
+from shared.schemas import DATABASE_REVISION, require_schema
 from shared.wire import canonical_json
 
 FORMAT = "lutnas-archive"
-VERSION = 1
 LONGEST_LINE_BYTES = 512 << 20
 GZIP_START = b"\x1f\x8b"
 _END = "end"
@@ -35,7 +36,7 @@ _END = "end"
 def archive_lines(store: Store) -> Iterator[bytes]:
     """The lines of an archive of the store as it is at one moment."""
     digest, counts = hashlib.sha256(), Counter[str]()
-    header = {"format": FORMAT, "version": VERSION, "schema": store.revision()}
+    header = {"format": FORMAT, "schema": DATABASE_REVISION}
     for line in _lines(header, store.archive.records(), counts):
         digest.update(line)
         yield line
@@ -61,10 +62,10 @@ def load_archive(store: Store, file: IO[bytes], name: str) -> Loaded:
 
     Raises:
         CorruptFile: it is no archive, or was cut off or altered; the message names the line.
-        SchemaTooNew: a newer lutnas wrote it.
+        OtherSchema: it bears another schema number.
         Conflict: the store holds something else under a name of the archive.
     """
-    return store.archive.load(_records(_opened(file), name, store.revision()))
+    return store.archive.load(_records(_opened(file), name))
 
 
 def is_archive(start: bytes, name: str) -> bool:
@@ -89,7 +90,7 @@ def _opened(file: IO[bytes]) -> IO[bytes]:
     return cast(IO[bytes], gzip.GzipFile(fileobj=file, mode="rb")) if start == GZIP_START else file
 
 
-def _records(file: IO[bytes], name: str, schema: str) -> Iterator[ArchiveRecord]:
+def _records(file: IO[bytes], name: str) -> Iterator[ArchiveRecord]:
     digest, counts = hashlib.sha256(), Counter[str]()
     number = 0
     while True:
@@ -98,7 +99,7 @@ def _records(file: IO[bytes], name: str, schema: str) -> Iterator[ArchiveRecord]
         line = _read_line(file, where)
         data = _parse(line, where)
         if number == 1:
-            _check_header(data, where, schema)
+            _check_header(data, where)
         elif data.get("kind") == _END:
             _check_end(data, dict(counts), digest.hexdigest(), where)
             if _read(file, 1, where):
@@ -143,14 +144,10 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     return data
 
 
-def _check_header(data: dict[str, Any], where: str, schema: str) -> None:
-    version, written = data.get("version"), data.get("schema")
-    if data.get("format") != FORMAT or type(version) is not int or not isinstance(written, str):
+def _check_header(data: dict[str, Any], where: str) -> None:
+    if data.get("format") != FORMAT:
         raise CorruptFile(f"{where}: this is no archive of lutnas (its first line would say {FORMAT})")
-    if version > VERSION:
-        raise SchemaTooNew("the archive", version, VERSION)
-    if written.isdigit() and schema.isdigit() and int(written) > int(schema):
-        raise SchemaTooNew("the archive's store", int(written), int(schema))
+    require_schema(f"{where}: the archive", data.get("schema"), DATABASE_REVISION)
 
 
 def _check_end(data: dict[str, Any], counts: dict[str, int], digest: str, where: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lut_server.store.store import Store
+from lut_server.store.sql import Store
 from lut_server.tables.text_table import PRICE_COLUMNS
 from shared.errors import WrongUse
 from shared.tables.table import LatencyTable

@@ -52,7 +52,7 @@ def _run(fields: Fields) -> None:
 
 def _measurement(fields: Fields) -> None:
     measurement = from_wire(Measurement, _document(fields["content"]), "measurement")
-    _same("measurement", (fields["id"],), (measurement.id,))
+    _same("measurement", (fields["id"], fields["role"]), (measurement.id, measurement.role))
 
 
 def _kernels(fields: Fields) -> None:

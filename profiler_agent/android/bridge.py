@@ -147,7 +147,7 @@ def choose_phone(attached: Sequence[Attached], serial: str | None) -> Attached:
     names = ", ".join(map(str, attached))
     if serial is None and len(attached) > 1:
         raise InvalidValue("--serial", f"several phones are connected, name one of them: {names}")
-    chosen = next((one for one in attached if serial in (None, one.serial)), None)
+    chosen = next((phone for phone in attached if serial in (None, phone.serial)), None)
     if chosen is None:
         raise InvalidValue("--serial", f"no phone {serial} is connected (connected: {names})")
     if chosen.state != READY:

@@ -48,8 +48,9 @@ def pack(entries: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def spool_files(spool: Path, folders: Sequence[str]) -> list[tuple[str, bytes]]:
-    """Files of a spool's folders, by their names in it."""
+    """A spool's schema number and the files of its folders, by their names in it."""
     paths = sorted(path for folder in folders for path in (spool / folder).glob("*") if path.name[0] != ".")
+    paths.insert(0, spool / "schema")
     return [(path.relative_to(spool).as_posix(), read_bytes(path) or b"") for path in paths]
 
 

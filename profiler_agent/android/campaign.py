@@ -11,12 +11,12 @@ from typing import TypeVar
 from profiler_agent.android.bridge import PhoneAway
 from profiler_agent.android.bundle import spool_files, unpack_runs
 from profiler_agent.android.phone import PhoneAgent
-from profiler_agent.interrupts import Interrupted
 from profiler_agent.profile.profile import ProfileRequest, plan_key
 from profiler_agent.server.graph_store import GraphStore
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader, upload_everything
 from profiler_agent.spool.spool import Spool
+from shared.command_line import Interrupted
 from shared.errors import LutnasError, ServerAway
 from shared.http.retry import retry
 from shared.measurements.plan import Plan
@@ -159,6 +159,9 @@ class PhoneCampaign:
         before = {spooled.run.id for spooled in self.spool.runs() if spooled.finished}
         complete = upload_everything(self.spool, Uploader(self.client, self.sleep), "adb", self.say)
         fresh = [spooled for spooled in self.spool.runs() if spooled.finished and spooled.run.id not in before]
-        answers = [(f"runs/{one.run.id}/finished.json", (one.folder / "finished.json").read_bytes()) for one in fresh]
+        answers = [
+            (f"runs/{spooled.run.id}/finished.json", (spooled.folder / "finished.json").read_bytes())
+            for spooled in fresh
+        ]
         self._again(lambda: self.agent.keep_finished(answers))
         return 0 if complete else 1

@@ -1,1 +1,4 @@
-"""Commands of the agent that need no server, one module each: its flags, what it runs, what it prints."""
+"""Commands of the agent, a module each: `add(commands)` says which flags, `run(arguments)` does it and prints.
+
+`options` and `table_output` are what several of them share.
+"""

@@ -1,20 +1,20 @@
-"""`profiler-agent adb`: profile the phone at the end of a USB cable, from a desktop."""
+"""Make the latency tables of a phone that is connected by USB, from a desktop.
+
+profiler-agent adb --device pixel8 --space nas-bench-201 --lut-url http://server:8700
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler_agent.android.health import LEVELS
 from profiler_agent.android.termux import WAYS
-from profiler_agent.commands.profile import wanted_spaces
-from profiler_agent.commands.server import open_client
-from profiler_agent.spool.spool import Spool, default_spool
-from profiler_agent.timing.stopping import PRESETS
+from profiler_agent.commands.options import add_plan, open_client, say, spool_folder, wanted_profile
+from profiler_agent.spool.spool import Spool
+from shared.command_line import Commands, Parser, add_command, add_server
 from shared.errors import InvalidValue
 
 if TYPE_CHECKING:
@@ -27,51 +27,46 @@ _PASSED_ON = (
 LOW_BATTERY_PERCENT = 20
 
 
-def add_phone(adb: argparse.ArgumentParser) -> None:
-    """Add the flags that `profile` does not have."""
-    adb.add_argument("--new", action="store_true", help="begin anew: resume nothing")
-    adb.add_argument("--serial", metavar="S", help="which phone, as `adb devices` names it (needed for several)")
-    adb.add_argument("--through", choices=WAYS, help="the way into Termux (default: run-as where it works, else ssh)")
-    adb.add_argument("--proot", metavar="NAME", help="run in this distribution of proot-distro, not in Termux itself")
-    adb.add_argument("--python", default="python3", metavar="P", help="on the phone, with the agent's needs (python3)")
-    adb.add_argument("--cores", metavar="N", help="to run on, for example 4-7, or all (default: the fastest cluster)")
-    adb.add_argument(
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "adb", run, __doc__)
+    add_server(parser, "agent")
+    advanced = add_plan(parser)
+    phone = parser.add_argument_group("phone")
+    phone.add_argument("--serial", metavar="S", help="which phone, as `adb devices` names it (needed for several)")
+    phone.add_argument("--cores", metavar="N", help="to run on, for example 4-7, or all (default: the fastest cluster)")
+    phone.add_argument(
         "--pause-at", choices=LEVELS[1:], default="moderate", help="thermal status that pauses measuring (moderate)"
     )
-    adb.add_argument(
+    advanced.add_argument(
+        "--through", choices=WAYS, help="the way into Termux (default: run-as where it works, else ssh)"
+    )
+    advanced.add_argument(
+        "--proot", metavar="NAME", help="run in this distribution of proot-distro, not in Termux itself"
+    )
+    advanced.add_argument(
+        "--python", default="python3", metavar="P", help="on the phone, with the agent's needs (python3)"
+    )
+    advanced.add_argument(
         "--wait-s", type=float, default=600.0, metavar="S", help="for a phone that was unplugged to come back (600)"
     )
-    adb.set_defaults(command=run_adb)
 
 
-def run_adb(arguments: argparse.Namespace) -> int:
-    """`adb`: find the phone, measure, hand in."""
+def run(arguments: argparse.Namespace) -> int:
+    """Find the phone, measure, hand in."""
     from profiler_agent.android.bridge import Adb, choose_phone, list_attached
     from profiler_agent.android.campaign import PhoneCampaign
     from profiler_agent.android.phone import PhoneAgent, proot_words
     from profiler_agent.android.termux import open_termux
-    from profiler_agent.profile.profile import ProfileRequest
 
-    request = ProfileRequest(
-        arguments.device,
-        wanted_spaces(arguments),
-        arguments.calibration,
-        arguments.held_out,
-        arguments.seed,
-        arguments.threads,
-        arguments.batch,
-        arguments.precision,
-        PRESETS[arguments.preset],
-    )
+    request = wanted_profile(arguments)
     phone = choose_phone(list_attached(), arguments.serial)
     adb = Adb(phone.serial)
     inside = proot_words(arguments.proot) if arguments.proot else ()
     agent = PhoneAgent(adb, open_termux(adb, arguments.through), inside, arguments.python)
     cores = _describe(agent, arguments.cores, arguments.threads)
-    folder = Path(arguments.spool) if arguments.spool else default_spool()
-    kept = Spool(folder / "adb" / re.sub(r"[^\w.-]", "-", phone.serial))
+    kept = Spool(spool_folder(arguments) / "adb" / re.sub(r"[^\w.-]", "-", phone.serial))
     with open_client(arguments) as client:
-        campaign = PhoneCampaign(agent, client, kept, _say, LEVELS.index(arguments.pause_at), arguments.wait_s)
+        campaign = PhoneCampaign(agent, client, kept, say, LEVELS.index(arguments.pause_at), arguments.wait_s)
         return campaign.run(request, phone_flags(arguments), cores)
 
 
@@ -108,15 +103,11 @@ def _describe(agent: PhoneAgent, wanted: str | None, threads: int) -> Sequence[i
 
     phone, clusters, health = agent.describe(), agent.clusters(), agent.health()
     if phone is not None:
-        _say(f"{phone.model}, {phone.soc}, Android {phone.version}")
-    _say(f"cores      {', '.join(map(str, clusters)) or 'not shown by this phone'}")
-    _say(f"now        {health}")
+        say(f"{phone.model}, {phone.soc}, Android {phone.version}")
+    say(f"cores      {', '.join(map(str, clusters)) or 'not shown by this phone'}")
+    say(f"now        {health}")
     if health.battery_percent is not None and health.battery_percent < LOW_BATTERY_PERCENT and not health.powered:
-        _say("the battery is low and not charging: phones slow down then")
+        say("the battery is low and not charging: phones slow down then")
     cores = fastest_cores(clusters, threads) if wanted is None else () if wanted == "all" else parse_cores(wanted)
-    _say(f"running on {'cores ' + join_numbers(cores) if cores else 'whichever cores Android gives'}")
+    say(f"running on {'cores ' + join_numbers(cores) if cores else 'whichever cores Android gives'}")
     return cores
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,20 +1,29 @@
-"""`profiler-agent enrol`: makes this device known to a server and, with --space, asks for its tables.
+"""Make this device known to a server and, with --space, ask for its tables.
 
-What is asked for is queued at the server like any other job, so that whichever `profiler-agent work` serves the device
-makes the tables, now or when it comes up. Nothing is queued twice, and nothing that the server has already.
+    profiler-agent enrol --device rpi4 --space nas-bench-201 --lut-url http://server:8700
+
+What is asked for is queued at the server like any other job: `profiler-agent work` makes the
+tables, now or when it comes up. Nothing is queued twice, and nothing that the server has already.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from profiler_agent.commands.profile import add_sizes, add_spaces, wanted_spaces
-from profiler_agent.commands.runtime import add_optimisation, add_precision, add_provider
-from profiler_agent.commands.server import add_access, open_client
+from profiler_agent.commands.options import (
+    add_device,
+    add_runtime,
+    add_sizes,
+    add_spaces,
+    open_client,
+    say,
+    wanted_runtime,
+    wanted_spaces,
+)
+from shared.command_line import Commands, Parser, add_command, add_server
 from shared.jobs import OVER, NewJob
 from shared.measurements.graph_spec import CanaryGraph
 
@@ -24,38 +33,27 @@ if TYPE_CHECKING:
     from shared.spaces import Space
 
 
-def add_enrol(commands: Any) -> None:
-    """Add the command to the parser's commands."""
-    enrol = commands.add_parser("enrol", help="make this device known to a server, and ask for its tables")
-    enrol.add_argument("--server", required=True, metavar="URL", help="the lut-server, for example http://host:8000")
-    add_access(enrol)
-    enrol.add_argument("--device", required=True, metavar="NAME", help="this device's name")
-    add_spaces(enrol, required=False)
-    add_sizes(enrol)
-    enrol.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
-    enrol.add_argument("--batch", type=int, default=1, metavar="N", help="images per inference (1)")
-    add_precision(enrol, "of weights and activations")
-    add_provider(enrol)
-    add_optimisation(enrol)
-    enrol.set_defaults(command=run_enrol, stateless=True)
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "enrol", run, __doc__)
+    add_device(parser)
+    add_spaces(parser, required=False)
+    add_server(parser, "agent")
+    add_runtime(parser.add_argument_group("runtime"))
+    add_sizes(parser.add_argument_group("advanced"))
 
 
-def run_enrol(arguments: argparse.Namespace) -> int:
-    """`enrol`: register, and queue a profile of each space."""
+def run(arguments: argparse.Namespace) -> None:
+    """Register, and queue a profile of each space."""
     from profiler_agent.host.probe import probe
-    from profiler_agent.ort.sessions import local_runtime
     from shared.measurements.measurement import check_device_name
 
     check_device_name(arguments.device)
     spaces = wanted_spaces(arguments) if arguments.space else ()
-    runtime = local_runtime(
-        arguments.threads, arguments.batch, arguments.provider, arguments.optimisation, arguments.precision
-    )
+    runtime = wanted_runtime(arguments)
     with open_client(arguments) as client:
         client.register_device(arguments.device, probe())
-        _say(f"{arguments.device} is registered at {client.url}")
-        queue_profiles(client, arguments.device, spaces, runtime, _say)
-    return 0
+        say(f"{arguments.device} is registered at {client.url}")
+        queue_profiles(client, arguments.device, spaces, runtime, say)
 
 
 def queue_profiles(
@@ -80,7 +78,3 @@ def queue_profiles(
 
 def _apart_from_version(runtime: Runtime) -> Runtime:
     return dataclasses.replace(runtime, version="any")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

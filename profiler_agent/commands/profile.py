@@ -1,105 +1,144 @@
-"""The spaces and resolutions of `profile`, and what it says of the table of each."""
+"""Make this device's latency tables.
+
+    profiler-agent profile --device rpi4 --space nas-bench-201 --lut-url http://server:8700
+
+Stopped anywhere, the same command goes on: each round is on disk before the next begins.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from profiler_agent.commands.table_output import find_whole_table, print_table
+from profiler_agent.commands.options import add_plan, make_progress, open_client, open_spool, say, wanted_profile
+from profiler_agent.commands.table_output import exit_code, report_tables
+from profiler_agent.host.throttle_sensor import find_watch_file
+from profiler_agent.timing.stopping import BOUND_PERCENT
+from shared.command_line import Commands, Parser, add_command, add_server, within
 from shared.errors import InvalidValue
-from shared.spaces import make_space
 
 if TYPE_CHECKING:
-    from profiler_agent.profile.profile import Outcome
-    from profiler_agent.server.server_client import ServerClient
-    from shared.spaces import Space
+    from profiler_agent.profile.profile import ProfileRequest
+    from profiler_agent.progress import Progress
+    from profiler_agent.spool.spool import Spool
+
+NOBODY = "http://127.0.0.1:9"
 
 
-def add_spaces(profile: argparse.ArgumentParser, required: bool = True) -> None:
-    """Add the flags that name spaces."""
-    profile.add_argument(
-        "--space", required=required, nargs="+", metavar="NAME", help="search spaces, for example nas-bench-201 darts"
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "profile", run, __doc__)
+    add_server(parser, "agent", required=False)
+    advanced = add_plan(parser)
+    offline = parser.add_argument_group("without a server")
+    offline.add_argument("--offline", action="store_true", help="measure without one: needs --out, and onnx")
+    offline.add_argument(
+        "--out", type=Path, metavar="FILE", help="with --offline, where to write the run; a folder for several runs"
     )
-    profile.add_argument(
-        "--resolution",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="heights and widths of the input image, pixels; each space at each (default: the space's own)",
+    offline.add_argument(
+        "--spooled", action="store_true", help="measure with the plan and graphs that are in the spool, ask no server"
+    )
+    advanced.add_argument(
+        "--bound-percent",
+        type=within(0, 1000),
+        default=BOUND_PERCENT,
+        metavar="P",
+        help="choose networks on the way, enough of them once the 95 %% bound is P %% wide; "
+        f"0: all of --calibration ({BOUND_PERCENT:g})",
+    )
+    advanced.add_argument(
+        "--force", action="store_true", help="ask for the table even if some graphs could not be measured"
+    )
+    advanced.add_argument(
+        "--memory-mb",
+        type=within(0, kind=int),
+        default=0,
+        metavar="MB",
+        help="for graphs that stay open between their rounds, which saves time (0: none does)",
     )
 
 
-def add_sizes(profile: argparse.ArgumentParser) -> None:
-    """Add the flags of a space's skeleton."""
-    for flags, text in (
-        (("--channels",), "channels of the first stage"),
-        (("--depth", "--cells-per-stage"), "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet)"),
-        (("--classes",), "classes of the classifier"),
-        (("--image-channels",), "channels of the input image"),
-    ):
-        profile.add_argument(*flags, type=int, metavar="N", help=f"{text} (default: the space's own)")
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, with a server or without."""
+    request, progress, most_bytes = wanted_profile(arguments), make_progress(), arguments.memory_mb * 1_000_000
+    _check(arguments)
+    if arguments.spooled:
+        return _profile_spooled(request, open_spool(arguments), progress, most_bytes)
+    if arguments.offline:
+        return _profile_offline(request, open_spool(arguments), arguments.out, progress, most_bytes)
+
+    from profiler_agent.profile.profile import Profiler
+    from profiler_agent.profile.status_report import StatusBoard, reporting
+
+    board = StatusBoard()
+    with open_client(arguments) as client:
+        profiler = Profiler(client, open_spool(arguments), progress, most_bytes=most_bytes, board=board)
+        with reporting(client, arguments.device, board):
+            outcomes = profiler.profile(request)
+        return report_tables(outcomes, client, arguments.device, say)
 
 
-def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:
-    """Every named space at every resolution, each once.
-
-    Raises:
-        UnknownName: no space has that name.
-        InvalidValue: a parameter is outside its domain; where there are several spaces, the space is named.
-    """
-    several = len(arguments.space) > 1
-    spaces: dict[Space, None] = {}
-    for name in arguments.space:
-        for resolution in arguments.resolution or [None]:
-            try:
-                space = make_space(
-                    name,
-                    resolution=resolution,
-                    channels=arguments.channels,
-                    depth=arguments.depth,
-                    classes=arguments.classes,
-                    image_channels=arguments.image_channels,
-                )
-            except InvalidValue as error:
-                raise InvalidValue(error.field, error.problem + (f" (space {name})" if several else "")) from error
-            spaces[space] = None
-    return tuple(spaces)
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise InvalidValue where flags do not go together."""
+    if arguments.spooled and (arguments.lut_url is not None or arguments.offline):
+        raise InvalidValue("--spooled", "asks no server and makes no file: leave --lut-url and --offline away")
+    if arguments.offline and arguments.out is None:
+        raise InvalidValue("--out", "is needed with --offline: the file to write, for example run.json")
+    if arguments.offline and arguments.lut_url:
+        raise InvalidValue("--lut-url", "and --offline exclude each other")
+    if arguments.out is not None and not arguments.offline:
+        raise InvalidValue("--out", "is for --offline alone: with a server, the run goes there")
+    if not (arguments.lut_url or arguments.offline or arguments.spooled):
+        raise InvalidValue("--lut-url", "is needed: the lut-server's URL; or --offline --out FILE to do without")
 
 
-def report_tables(outcomes: Sequence[Outcome], client: ServerClient, device: str, say: Callable[[str], None]) -> int:
-    """Print what became of each run; returns the exit code.
+def _profile_offline(request: ProfileRequest, spool: Spool, out: Path, progress: Progress, most_bytes: int) -> int:
+    """Write runs to files; 1 if not everything could be measured."""
+    from profiler_agent.profile.offline import profile_offline, run_files
 
-    Args:
-        outcomes: of the runs.
-        client: of the server that has the tables.
-        device: that was measured.
-        say: takes lines that are not results.
-    """
-    for index, outcome in enumerate(outcomes):
-        if len(outcomes) > 1:
-            print(f"{'' if index == 0 else chr(10)}space      {outcome.space}")
-        if outcome.table is not None:
-            if not outcome.measured:
-                print("the server has this table already (same plan, runtime and agent version); --new measures again")
-            print_table(outcome.table, find_whole_table(client, outcome.table), client.url, device, outcome.space)
+    outcomes = profile_offline(request, spool, out, progress, most_bytes)
+    files = run_files(request.spaces, out)
+    for outcome in outcomes:
+        if outcome.problem is not None:
+            print(f"profiler-agent: {outcome.problem}", file=sys.stderr)
+            continue
+        if not outcome.measured:
+            print(
+                "the file holds this run already (same device, plan, runtime and agent version); --new measures again"
+            )
+        print(f"run        {outcome.run_id}")
+        if len(files) > 1:
+            print(f"space      {outcome.space}")
+        print(f"file       {files[outcome.space]}")
         for doubt in outcome.doubts:
             print(f"unstable   {doubt}")
-        of_space = f" of {outcome.space}" if len(outcomes) > 1 else ""
-        if outcome.refused:
-            say(f"{len(outcome.refused)} graphs{of_space} could not be measured:")
-            for problem in outcome.refused:
-                say(f"  {problem}")
-            if outcome.table is None and outcome.problem is None:
-                say("the measurements are uploaded, but without all of them the server makes no table")
-    problems = dict.fromkeys(str(outcome.problem) for outcome in outcomes if outcome.problem is not None)
-    for problem in problems:
-        say(f"profiler-agent: {problem}")
-    return exit_code(outcomes)
+        for problem in outcome.refused:
+            progress.say(f"could not be measured: {problem}")
+    handed_in = " ".join(str(files[outcome.space]) for outcome in outcomes if outcome.problem is None)
+    if handed_in:
+        print(f"upload     profiler-agent upload {handed_in} --lut-url URL")
+    return exit_code([outcome for outcome in outcomes if outcome.measured])
 
 
-def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """0 if each run made its table."""
-    problems = [outcome.problem.exit_code for outcome in outcomes if outcome.problem is not None]
-    incomplete = any(outcome.refused or outcome.table is None for outcome in outcomes)
-    return max([*problems, int(incomplete)])
+def _profile_spooled(request: ProfileRequest, spool: Spool, progress: Progress, most_bytes: int) -> int:
+    """Plan and graphs are in the spool, put there by another program, which takes the results too.
+
+    Measures what is missing and leaves it in the spool; 1 if a graph could not be measured.
+    """
+    from profiler_agent.profile.profile import Profiler
+    from profiler_agent.server.server_client import ServerClient
+
+    watch = find_watch_file(say=progress.say)
+    with ServerClient(NOBODY) as client:
+        profiler = Profiler(client, spool, progress, most_bytes=most_bytes, asks_server=False)
+        if watch is not None:
+            profiler.check = watch.wait
+        outcomes = profiler.profile(request)
+    for outcome in outcomes:
+        print(f"run        {outcome.run_id}, spooled in {spool.folder}")
+        for doubt in outcome.doubts:
+            print(f"unstable   {doubt}")
+        for problem in outcome.refused:
+            progress.say(f"could not be measured: {problem}")
+    return exit_code([outcome for outcome in outcomes if outcome.refused])

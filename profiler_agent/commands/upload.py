@@ -1,54 +1,67 @@
-"""`profile --spooled`: plan and graphs are in the spool, put there by another program, which takes the results too."""
+"""Hand in what is spooled, or what `profile --offline` wrote into files.
+
+profiler-agent upload run.json --lut-url http://server:8700
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from profiler_agent.commands.profile import exit_code
-from profiler_agent.host.throttle_sensor import find_watch_file
-from shared.errors import InvalidValue
+from profiler_agent.commands.options import add_spool, open_client, open_spool
+from shared.command_line import Commands, Parser, add_command, add_server
+from shared.errors import LutnasError, ServerAway
 
 if TYPE_CHECKING:
-    from profiler_agent.profile.profile import ProfileRequest
-    from profiler_agent.progress import Progress
-    from profiler_agent.spool.spool import Spool
-
-NOBODY = "http://127.0.0.1:9"
-
-
-def add_spooled(profile: argparse.ArgumentParser) -> None:
-    """Add the flag of `profile`."""
-    profile.add_argument(
-        "--spooled", action="store_true", help="measure with the plan and graphs that are in the spool, ask no server"
-    )
-
-
-def check_spooled(arguments: argparse.Namespace) -> None:
-    """Whether the flags go together.
-
-    Raises:
-        InvalidValue: they do not.
-    """
-    if arguments.server is not None or arguments.offline:
-        raise InvalidValue("--spooled", "asks no server and makes no file: leave --server and --offline away")
-
-
-def run_profile_spooled(request: ProfileRequest, spool: Spool, progress: Progress, most_bytes: int) -> int:
-    """Measure what is missing and leave it in the spool; 1 if a graph could not be measured."""
-    from profiler_agent.profile.profile import Profiler
     from profiler_agent.server.server_client import ServerClient
 
-    watch = find_watch_file(say=progress.say)
-    with ServerClient(NOBODY) as client:
-        profiler = Profiler(client, spool, progress, most_bytes=most_bytes, asks_server=False)
-        if watch is not None:
-            profiler.check = watch.wait
-        outcomes = profiler.profile(request)
-    for outcome in outcomes:
-        print(f"run        {outcome.run_id}, spooled in {spool.folder}")
-        for doubt in outcome.doubts:
-            print(f"unstable   {doubt}")
-        for problem in outcome.refused:
-            progress.say(f"could not be measured: {problem}")
-    return exit_code([outcome for outcome in outcomes if outcome.refused])
+
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "upload", run, __doc__)
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="runs of `profile --offline`")
+    add_server(parser, "agent")
+    parser.add_argument(
+        "--force", action="store_true", help="ask for the tables of files even if some tasks are not measured"
+    )
+    add_spool(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Hand in; 1 if not all was complete."""
+    from profiler_agent.server.upload import Uploader, upload_everything
+
+    with open_client(arguments) as client:
+        if arguments.files:
+            return _upload_files(client, arguments.files, arguments.force)
+        complete = upload_everything(open_spool(arguments), Uploader(client), "upload", print)
+    return 0 if complete else 1
+
+
+def _upload_files(client: ServerClient, files: Sequence[Path], force: bool) -> int:
+    """Hand in files; 1 if one of them could not be, or gave no table. One bad file does not hold up the others."""
+    from profiler_agent.profile.offline import upload_file
+    from profiler_agent.spool.run_file import read_run_file
+
+    complete = True
+    for path in files:
+        try:
+            recorded = read_run_file(path)
+            table = upload_file(client, recorded, force)
+        except ServerAway:
+            raise
+        except LutnasError as error:
+            where = "" if str(path) in str(error) else f"{path}: "
+            print(f"profiler-agent: {where}{error}", file=sys.stderr)
+            complete = False
+            continue
+        print(f"run {recorded.run.id}: uploaded {len(recorded.measurements)} measurements")
+        if table is None:
+            missing, tasks = len(recorded.missing_tasks()), len(recorded.plan.tasks)
+            print(f"run {recorded.run.id}: {missing} of {tasks} tasks are not measured: no table")
+            complete = False
+        else:
+            print(f"run {recorded.run.id}: table {table['hash']}")
+    return 0 if complete else 1

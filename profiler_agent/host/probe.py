@@ -65,5 +65,6 @@ def _onnxruntime() -> tuple[str, str]:
         return UNKNOWN, f"{UNKNOWN} ({' '.join(str(error).split())[:120]})"
     found = (describe_provider(name) for name in find_available(onnxruntime))
     return str(onnxruntime.__version__), ", ".join(
-        one.name if one.short == one.name else f"{one.short} ({one.name})" for one in found
+        provider.name if provider.short == provider.name else f"{provider.short} ({provider.name})"
+        for provider in found
     )

@@ -76,7 +76,7 @@ def _cut(graph: ObservedGraph, node: Node, kernel: Kernel) -> CutKernel:
         chained = cutter.chained_input is not None and not slow
         if chained:
             results = open_session(cutter.build(count_copies(kernel)[0], chained=True), graph.runtime).run(None, {})
-            chained = all(_is_ordinary(one) for one in results)
+            chained = all(_is_ordinary(value) for value in results)
     return CutKernel(kernel, slow, lambda copies: cutter.build(copies, chained))
 
 
@@ -132,7 +132,7 @@ class _Cutter:
         result = kernel.outputs[0] if kernel.outputs else None
         if result is None or result.element not in _FLOATS or self._node.outer:
             return None
-        alike = [index for index, one in enumerate(kernel.inputs[: len(self._node.inputs)]) if one == result]
+        alike = [index for index, value in enumerate(kernel.inputs[: len(self._node.inputs)]) if value == result]
         return alike[-1] if alike else None
 
     def _name(self, name: str, copy: int) -> str:

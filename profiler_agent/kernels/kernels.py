@@ -80,7 +80,7 @@ class ObservedGraph:
         with saying_why(self._what):
             self._session = open_session(shown, self.runtime)
             self._feeds = make_feeds(self._session, runtime)
-        self._shapes = {one.name: one.shape for one in self._session.get_outputs()}
+        self._shapes = {value.name: value.shape for value in self._session.get_outputs()}
 
     @property
     def depends_on_data(self) -> bool:
@@ -160,7 +160,7 @@ def _without_end(values: list[Value | None]) -> tuple[Value | None, ...]:
 
 def _as_text(value: AttributeValue) -> str:
     if isinstance(value, list) and 0 < len(value) <= _LONGEST_LIST:
-        return "x".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value)
+        return "x".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
     text = f"{value:g}" if isinstance(value, float) else str(value).removeprefix("#")
     return text if _AS_IT_IS.fullmatch(text) else _digest(text)
 

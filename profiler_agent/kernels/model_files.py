@@ -78,40 +78,39 @@ def _fixed_sides(inputs: Sequence[GraphInput], batch: int, shapes: Shapes) -> di
     Raises:
         InvalidValue: another side is free, or a shape is given that is none of the model's.
     """
-    for name in shapes.keys() - {one.name for one in inputs}:
-        names = ", ".join(one.name for one in inputs)
+    for name in shapes.keys() - {tensor.name for tensor in inputs}:
+        names = ", ".join(tensor.name for tensor in inputs)
         raise InvalidValue("--shape", f"'{name}' is no input of the model (has: {names or 'none'})")
     fixed = {}
     named: dict[str, int] = {}
-    for one in inputs:
-        if one.name in shapes:
-            sides = _agreed(one, shapes[one.name])
-            named |= {side: given for side, given in zip(one.sides, sides, strict=False) if isinstance(side, str)}
-            fixed[one.name] = sides
-    for one in inputs:
-        if one.name in fixed or all(isinstance(side, int) for side in one.sides):
+    for tensor in inputs:
+        if tensor.name in shapes:
+            sides = _agreed(tensor, shapes[tensor.name])
+            named |= {side: given for side, given in zip(tensor.sides, sides, strict=False) if isinstance(side, str)}
+            fixed[tensor.name] = sides
+    for tensor in inputs:
+        if tensor.name in fixed or all(isinstance(side, int) for side in tensor.sides):
             continue
-        known = [side if isinstance(side, int) else named.get(side) if side else None for side in one.sides]
+        known = [side if isinstance(side, int) else named.get(side) if side else None for side in tensor.sides]
         if known[0] is None:
             known[0] = batch
         sides = tuple(side for side in known if side is not None)
         if len(sides) < len(known):
-            shown = ",".join(str(side or "?") for side in one.sides)
+            shown = ",".join(str(side or "?") for side in tensor.sides)
             example = ",".join("N" if side is None else str(side) for side in known)
-            raise InvalidValue(
-                "model", f"its input '{one.name}' has free sides ({shown}): say which with --shape {one.name}={example}"
-            )
-        if isinstance(one.sides[0], str) and one.sides[0]:
-            named.setdefault(one.sides[0], sides[0])
-        fixed[one.name] = sides
+            advice = f"say which with --shape {tensor.name}={example}"
+            raise InvalidValue("model", f"its input '{tensor.name}' has free sides ({shown}): {advice}")
+        if isinstance(tensor.sides[0], str) and tensor.sides[0]:
+            named.setdefault(tensor.sides[0], sides[0])
+        fixed[tensor.name] = sides
     return fixed
 
 
-def _agreed(one: GraphInput, given: tuple[int, ...]) -> tuple[int, ...]:
-    agree = len(one.sides) == len(given) and all(
-        not isinstance(side, int) or side == wanted for side, wanted in zip(one.sides, given, strict=False)
+def _agreed(tensor: GraphInput, given: tuple[int, ...]) -> tuple[int, ...]:
+    agree = len(tensor.sides) == len(given) and all(
+        not isinstance(side, int) or side == wanted for side, wanted in zip(tensor.sides, given, strict=False)
     )
-    if not agree and one.sides:
-        shown = ",".join(str(side or "?") for side in one.sides)
-        raise InvalidValue("--shape", f"{','.join(map(str, given))} does not fit the input '{one.name}' ({shown})")
+    if not agree and tensor.sides:
+        shown = ",".join(str(side or "?") for side in tensor.sides)
+        raise InvalidValue("--shape", f"{','.join(map(str, given))} does not fit the input '{tensor.name}' ({shown})")
     return given

@@ -34,12 +34,14 @@ class FilePrediction:
 def predict_files(
     client: ServerClient, device: str, files: Sequence[Path], space: str, runtime: Runtime, shapes: Shapes
 ) -> list[FilePrediction]:
-    """Predict files one after the other; one that cannot be predicted does not hold up the others.
+    """Predict files one after the other; a failure does not hold up the others.
 
     Raises:
         NotFound: the server knows no such device, or has no table of it for this runtime.
     """
-    return [predict_counted(client, device, one, space, str(runtime)) for one in count_files(files, runtime, shapes)]
+    return [
+        predict_counted(client, device, counted, space, str(runtime)) for counted in count_files(files, runtime, shapes)
+    ]
 
 
 def predict_genotypes(
@@ -50,7 +52,7 @@ def predict_genotypes(
     Raises:
         NotFound: the server knows no such device, or has no table of it for this runtime.
     """
-    return [_predict_genotype(client, device, one, space, runtime) for one in genotypes]
+    return [_predict_genotype(client, device, genotype, space, runtime) for genotype in genotypes]
 
 
 def _predict_genotype(client: ServerClient, device: str, genotype: str, space: str, runtime: Runtime) -> FilePrediction:
@@ -70,18 +72,22 @@ def _predict_genotype(client: ServerClient, device: str, genotype: str, space: s
     return FilePrediction(genotype, answer)
 
 
-def predict_counted(client: ServerClient, device: str, one: CountedFile, space: str, runtime: str) -> FilePrediction:
+def predict_counted(
+    client: ServerClient, device: str, counted: CountedFile, space: str, runtime: str
+) -> FilePrediction:
     """Predict a file whose kernels are counted."""
-    if one.counts is None:
-        return FilePrediction(one.path, None, one.problem)
+    if counted.counts is None:
+        return FilePrediction(counted.path, None, counted.problem)
     try:
-        return FilePrediction(one.path, client.predict(device, {"kernels": one.counts}, space, runtime), note=one.note)
+        return FilePrediction(
+            counted.path, client.predict(device, {"kernels": counted.counts}, space, runtime), note=counted.note
+        )
     except NotFound:
         raise  # no file could be predicted
     except ServerRefused as error:
         kernels = error.detail.get("kernels")
         missing = tuple(map(str, kernels)) if isinstance(kernels, list) else ()
         problem = f"{len(missing)} kernels of kinds that were never measured here" if missing else str(error)
-        return FilePrediction(one.path, None, problem, missing=missing)
+        return FilePrediction(counted.path, None, problem, missing=missing)
     except LutnasError as error:
-        return FilePrediction(one.path, None, str(error))
+        return FilePrediction(counted.path, None, str(error))

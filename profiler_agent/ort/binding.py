@@ -37,7 +37,7 @@ class BoundRun:
         }
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
-        names = [one.name for one in session.get_outputs()]
+        names = [tensor.name for tensor in session.get_outputs()]
         for name in names:
             self._binding.bind_output(name, memory, DEVICE)
         self._binding.synchronize_inputs()
@@ -54,7 +54,3 @@ class BoundRun:
     def outputs(self) -> list[Any]:
         """What the last run computed, as arrays."""
         return list(self._binding.copy_outputs_to_cpu())
-
-    def output_places(self) -> list[tuple[str, int]]:
-        """(memory, address) of the outputs."""
-        return [(value.device_name(), value.data_ptr()) for value in self._binding.get_outputs()]

@@ -30,7 +30,7 @@ def check_half_precision(name: str, model: bytes | Path, runtime: Runtime) -> No
     except GraphHidden:  # compiled as a whole, by a provider that took it
         return
     nodes = [node for node in read_graph(content).nodes if node.op_type != "Cast"]
-    in_fp32 = [node for node in nodes if any(one.startswith(_INSERTED) for one in (*node.inputs, *node.outputs))]
+    in_fp32 = [node for node in nodes if any(tensor.startswith(_INSERTED) for tensor in (*node.inputs, *node.outputs))]
     if in_fp32:
         raise InvalidValue(
             "--precision fp16",

@@ -122,9 +122,9 @@ def _read_graph(data: memoryview, graph: Graph) -> None:
         elif number == 12:
             graph.outputs.append(read_value_info(_bytes(value)).name)
     # Files of before 2019 list their weights among the inputs.
-    graph.inputs = [one for one in inputs if one.name not in graph.tensors]
+    graph.inputs = [value for value in inputs if value.name not in graph.tensors]
     if graph.ir_version >= FIRST_WITH_DEFAULTS:
-        graph.defaults = {one.name for one in inputs if one.name in graph.tensors}
+        graph.defaults = {value.name for value in inputs if value.name in graph.tensors}
 
 
 def _read_node(data: memoryview) -> Node:
@@ -143,7 +143,7 @@ def _read_node(data: memoryview) -> Node:
         elif number == 5:
             name, attribute, outer = _read_attribute(_bytes(value))
             node.attributes[name] = attribute
-            node.outer += [one for one in outer if one not in node.outer]
+            node.outer += [name for name in outer if name not in node.outer]
         elif number == 7:
             node.domain = _text(value)
     return node
@@ -163,7 +163,7 @@ def _read_attribute(data: memoryview) -> tuple[str, AttributeValue, list[str]]:
         elif number == 4:
             found = bytes(_bytes(value)).decode(errors="replace")
         elif number == 7:
-            floats += [one[0] for one in struct.iter_unpack("<f", _bytes(value))]
+            floats += [number for (number,) in struct.iter_unpack("<f", _bytes(value))]
         elif number == 8:
             integers += _integers(value)
         elif number in (5, 6, 9, 10, 11):
@@ -176,7 +176,11 @@ def _outer_names(subgraph: memoryview) -> list[str]:
     """Names that a subgraph reads and does not make."""
     graph = Graph()
     _read_graph(subgraph, graph)
-    made = {one.name for one in graph.inputs} | graph.tensors.keys() | {y for node in graph.nodes for y in node.outputs}
+    made = (
+        {value.name for value in graph.inputs}
+        | graph.tensors.keys()
+        | {y for node in graph.nodes for y in node.outputs}
+    )
     read = [name for node in graph.nodes for name in (*node.inputs, *node.outer)]
     return [name for name in dict.fromkeys([*read, *graph.outputs]) if name and name not in made]
 
@@ -207,11 +211,11 @@ def read_value_info(data: memoryview) -> GraphInput:
             name = _text(value)
         elif number == 2:
             for tensor in _children(value, 1):
-                for key, one, _ in _fields(tensor):
-                    if key == 1 and isinstance(one, int):
-                        element_type = one
+                for key, content, _ in _fields(tensor):
+                    if key == 1 and isinstance(content, int):
+                        element_type = content
                     elif key == 2:
-                        sides += [_side(dimension) for dimension in _children(one, 1)]
+                        sides += [_side(dimension) for dimension in _children(content, 1)]
     return GraphInput(name, element_type, tuple(sides))
 
 

@@ -102,7 +102,7 @@ def value_info(number: int, name: str, element_type: int, sides: Sequence[int]) 
 
 def write_node(node: Node, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
     """A node as a field of a graph: another one with other names."""
-    named = [message(1, one.encode()) for one in inputs] + [message(2, one.encode()) for one in outputs]
+    named = [message(1, value.encode()) for value in inputs] + [message(2, value.encode()) for value in outputs]
     return message(1, b"".join(named) + message(3, name.encode()) + node.content)
 
 
@@ -118,7 +118,7 @@ def new_tensor(name: str, value: Any) -> bytes:
     kind = DTYPES[value.dtype.name]
     content = b"".join(integer(1, side) for side in value.shape) + integer(2, kind) + message(_NAME, name.encode())
     if kind == _STRING:
-        return message(5, content + b"".join(message(6, str(one).encode()) for one in value.ravel()))
+        return message(5, content + b"".join(message(6, str(text).encode()) for text in value.ravel()))
     return message(5, content + message(_RAW, np.ascontiguousarray(value).tobytes()))
 
 

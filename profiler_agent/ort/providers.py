@@ -28,7 +28,6 @@ class Provider:
         install: what would install it, and where that works.
         needs: what else has to be on the machine for it to start.
         memory: where inputs and outputs are bound; None leaves them to `run`, which copies them in and out.
-        next_best: who takes nodes that it lacks, before the CPU does.
         options: of the session, by name; "{threads}" is the runtime's.
         own_threads: whether it computes in a pool of its own, so that ONNX Runtime's needs one thread.
     """
@@ -38,7 +37,6 @@ class Provider:
     install: str
     needs: str = ""
     memory: str | None = None
-    next_best: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=lambda: _NO_OPTIONS)
     own_threads: bool = False
 
@@ -59,7 +57,6 @@ PROVIDERS: tuple[Provider, ...] = (
         "pip install onnxruntime-gpu instead of onnxruntime (Linux and Windows on x86-64)",
         "an NVIDIA GPU with its driver, CUDA, cuDNN and the TensorRT that its release names, in the library path",
         memory="cuda",
-        next_best=("CUDAExecutionProvider",),
     ),
     Provider(
         "migraphx",
@@ -115,8 +112,8 @@ PROVIDERS: tuple[Provider, ...] = (
 )
 """All that the command line knows by a short name; any other is taken by ONNX Runtime's own name for it."""
 
-_BY_NAME = {one.name: one for one in PROVIDERS}
-_KNOWN = {text.lower(): one.name for one in PROVIDERS for text in (one.short, one.name)}
+_BY_NAME = {provider.name: provider for provider in PROVIDERS}
+_KNOWN = {text.lower(): provider.name for provider in PROVIDERS for text in (provider.short, provider.name)}
 
 
 def provider_name(text: str) -> str:
@@ -131,7 +128,10 @@ def provider_name(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9]{1,44}ExecutionProvider", text):
         return text
     raise UnknownName(
-        "execution provider", text, (one.short for one in PROVIDERS), "ONNX Runtime's full names are taken as well"
+        "execution provider",
+        text,
+        (provider.short for provider in PROVIDERS),
+        "ONNX Runtime's full names are taken as well",
     )
 
 
@@ -167,13 +167,9 @@ def require_started(name: str, started: Sequence[str]) -> None:
     )
 
 
-def session_providers(name: str, threads: int, available: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """(name, options) of what a session is given, the wanted one first. The CPU is always there as the last."""
-    chosen = [name, *(one for one in describe_provider(name).next_best if one in available)]
-    return [
-        (one, {key: value.format(threads=threads) for key, value in describe_provider(one).options.items()})
-        for one in chosen
-    ]
+def session_options(name: str, threads: int) -> dict[str, str]:
+    """What a session on the provider is told. ONNX Runtime itself adds the CPU for nodes that the provider lacks."""
+    return {key: value.format(threads=threads) for key, value in describe_provider(name).options.items()}
 
 
 def short_names(names: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from types import ModuleType
 
-from profiler_agent.interrupts import Interrupted
+from shared.command_line import Interrupted
 from shared.runtime import silence_onnxruntime
 
 

@@ -13,7 +13,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 
-from profiler_agent.timing.round_timer import TimedGraph
+from profiler_agent.ort.sessions import TimedGraph
 
 SESSION_BYTES = 200_000
 """Measured: what a session of a network of a few dozen nodes takes, weights apart."""
@@ -36,7 +36,6 @@ class Residence:
 
     def __init__(self, most_bytes: int = 0) -> None:
         self.most_bytes = most_bytes
-        self.reopened = 0
         self._open: OrderedDict[GuestGraph, int] = OrderedDict()
         self._in_use: set[GuestGraph] = set()
 
@@ -65,7 +64,6 @@ class Residence:
             self._open.move_to_end(graph)
             self._in_use.add(graph)
         else:
-            self.reopened += 1
             self._open_now(graph, 1)
 
     def _open_now(self, graph: GuestGraph, sessions: int) -> None:
@@ -81,7 +79,7 @@ class Residence:
 
     def _make_room(self, cost: int) -> None:
         """Close those used longest ago, but not what the round needs."""
-        for graph in [one for one in self._open if one not in self._in_use]:
+        for graph in [resting for resting in self._open if resting not in self._in_use]:
             if self.open_bytes + cost <= self.most_bytes:
                 return
             del self._open[graph]

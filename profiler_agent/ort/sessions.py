@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +20,9 @@ from profiler_agent.ort.providers import (
     provider_name,
     require_offered,
     require_started,
-    session_providers,
+    session_options,
 )
 from profiler_agent.ort.runtime_import import import_onnxruntime
-from profiler_agent.timing.round_timer import TimedGraph
 from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
 
@@ -54,6 +54,30 @@ class ModelRefused(LutnasError):
 
 class GraphHidden(LutnasError):
     """The provider compiles graphs as a whole and shows none of their kernels."""
+
+
+class TimedGraph:
+    """A loaded graph: calling `run` executes it once.
+
+    Where a session's tensors come to lie in memory can make a small op a third slower for as long as the session lives.
+    So a graph may be loaded several times, and the sessions take turns, round by round: what they agree on is the op.
+    `elsewhere` says which of its nodes another provider runs than the one asked for; empty where none does.
+    """
+
+    def __init__(self, name: str, *runs: Callable[[], object], elsewhere: str = "") -> None:
+        self.name = name
+        self.elsewhere = elsewhere
+        self.sessions = len(runs)
+        self.run = runs[0]
+        self.estimate_ns: float | None = None
+        self._turns = itertools.cycle(runs)
+
+    def turn(self) -> None:
+        """Let the next session be the one that runs."""
+        self.run = next(self._turns)
+
+    def rest(self) -> None:
+        """Its round is over: what it holds may be let go until its next turn."""
 
 
 def find_version() -> str:
@@ -139,7 +163,7 @@ def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[],
     """What runs a session of the graph, and where its nodes run; None on the CPU, where they can run nowhere else."""
     session = _open(ort, model, _options(ort, runtime), runtime)
     feeds = make_feeds(session, runtime)
-    outputs = [one.name for one in session.get_outputs()]
+    outputs = [tensor.name for tensor in session.get_outputs()]
 
     def run() -> object:
         return session.run(outputs, feeds)
@@ -161,7 +185,7 @@ def _open(ort: Any, model: bytes | Path, options: Any, runtime: Runtime) -> Any:
     if runtime.provider == CPU:
         return ort.InferenceSession(_source(model), options, providers=[CPU], enable_fallback=0)
     ort.set_default_logger_severity(_ONLY_FATAL)  # or it prints lines of its own about a provider that does not start
-    chosen = session_providers(runtime.provider, runtime.threads, find_available(ort))
+    chosen = [(runtime.provider, session_options(runtime.provider, runtime.threads))]
     try:
         session = ort.InferenceSession(_source(model), options, providers=chosen, enable_fallback=0)
     except RuntimeError as error:
@@ -227,7 +251,7 @@ def open_session(model: bytes | Path, runtime: Runtime) -> Any:
 
 def make_feeds(session: Any, runtime: Runtime) -> dict[str, Any]:
     """A value for each input of a session, the same ones every time."""
-    return {one.name: _input(one.name, one.type, one.shape, runtime.batch) for one in session.get_inputs()}
+    return {value.name: _input(value.name, value.type, value.shape, runtime.batch) for value in session.get_inputs()}
 
 
 def _source(model: bytes | Path) -> bytes | str:

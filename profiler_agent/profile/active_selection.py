@@ -10,18 +10,16 @@ can choose, the rest of the plan is measured instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from profiler_agent.kernels.kernels import count_kernels
-from profiler_agent.ort.sessions import GraphHidden, ModelRefused
+from profiler_agent.kernels.count_jobs import count_graphs
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader
-from profiler_agent.spool.spool import RunSpool
-from shared.errors import CorruptFile, InvalidValue, LutnasError
+from profiler_agent.spool.run_spool import RunSpool
+from shared.errors import LutnasError, ServerAway
 from shared.measurements.active_selection import Choice, ChoiceRequest
 from shared.measurements.plan import Plan, Task
-from shared.runtime import Runtime
 
 FEWEST_FIRST = 20
 """With fewer networks a bound is not to be trusted, however narrow."""
@@ -78,15 +76,24 @@ class NetworkChooser:
         self.uploader.upload_run(self.spooled)
         most = len(_calibration(plan))
         batch = math.ceil(most / BATCHES)
-        so_far = tuple(one.without_raw() for one in self.spooled.read_begun())
+        so_far = tuple(measurement.without_raw() for measurement in self.spooled.read_begun())
         request = ChoiceRequest(plan, most, batch, self.bound_percent, so_far=so_far)
         choice = self._checked(self.client.choose(run.id, request))
         if choice.count:
-            counts = count_graphs(self.client, choice.count, run.runtime)
-            if counts:
-                self.client.put_kernels(run.id, counts)
+            self._count(choice.count)
             choice = self._checked(self.client.choose(run.id, replace(request, counted=True)))
         return choice
+
+    def _count(self, graphs: Sequence[str]) -> None:
+        """Tell the server the kernels of networks, as far as they can be counted."""
+        run = self.spooled.run
+        try:
+            counts = count_graphs(self.client, graphs, run.runtime)
+        except ServerAway:
+            raise
+        except LutnasError:
+            return
+        self.client.put_kernels(run.id, counts)
 
     def _checked(self, choice: Choice) -> Choice:
         held_out = {task.graph for task in self.spooled.plan.tasks if task.role == "held_out"}
@@ -98,20 +105,6 @@ class NetworkChooser:
         networks = sum(task.role == "calibration" for task in self.spooled.tasks)
         width = choice.half_width_percent
         return f"{networks} calibration networks" + (f": the bound is {width:.1f} % wide" if width is not None else "")
-
-
-def count_graphs(client: ServerClient, graphs: Sequence[str], runtime: Runtime) -> Mapping[str, dict[str, int]]:
-    """Kernels of networks that are not measured, by reference; those that cannot be counted are left out."""
-    counts = {}
-    for spec in graphs:
-        try:
-            model = client.fetch_graph(spec, runtime.batch)
-            counts[spec] = dict(count_kernels(spec, model, runtime))
-        except GraphHidden:
-            break
-        except (CorruptFile, InvalidValue, ModelRefused):
-            continue
-    return counts
 
 
 def _calibration(plan: Plan) -> list[Task]:

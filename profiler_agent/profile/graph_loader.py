@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from profiler_agent.kernels.kernels import count_kernels
 from profiler_agent.ort.providers import CPU
 from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence, give_back_memory
-from profiler_agent.ort.sessions import GraphHidden, ModelRefused, load_graph
+from profiler_agent.ort.sessions import GraphHidden, ModelRefused, TimedGraph, load_graph
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import GraphStore
-from profiler_agent.timing.round_timer import TimedGraph
 from shared.errors import CorruptFile, InvalidValue
 from shared.measurements.graph_spec import KernelGraph, parse_graph_spec
 from shared.runtime import Runtime
 
 
+@dataclass
 class GraphLoader:
     """Loads graphs for one group of runs.
 
@@ -27,84 +27,81 @@ class GraphLoader:
         refused: why graphs are not among them.
     """
 
-    def __init__(
-        self,
-        store: GraphStore,
-        group: RunGroup,
-        residence: Residence,
-        progress: Progress,
-        check: Callable[[], None],
-    ) -> None:
-        self.loaded: dict[str, TimedGraph] = {}
-        self.refused: dict[str, str] = {}
-        self._store = store
-        self._group = group
-        self._runtime: Runtime = group.runs[0].run.runtime
-        self._residence = residence
-        self._progress = progress
-        self._check = check
-        self._hidden = False
+    store: GraphStore
+    group: RunGroup
+    residence: Residence
+    progress: Progress
+    check: Callable[[], None]
+    loaded: dict[str, TimedGraph] = field(default_factory=dict, init=False)
+    refused: dict[str, str] = field(default_factory=dict, init=False)
+    _hidden: bool = field(default=False, init=False)
+
+    @property
+    def runtime(self) -> Runtime:
+        """What loads them."""
+        return self.group.runs[0].run.runtime
+
+    def _runtime_of(self, spec: str) -> Runtime:
+        """A kernel is part of a graph that is optimised already."""
+        return replace(self.runtime, optimisation="disabled") if _is_cut(spec) else self.runtime
 
     def load(self, wanted: Sequence[str]) -> None:
         """Open these graphs."""
         for index, spec in enumerate(wanted):
-            self._check()
+            self.check()
             try:
-                path = self._store.locate(spec)
+                path = self.store.locate(spec)
                 give_back_memory()
                 self.loaded[spec] = self._settle(spec, path)
                 give_back_memory()
-                if not self._hidden and self._group.needs_kernels(spec):
+                if not self._hidden and self.group.needs_kernels(spec):
                     self._count(spec, path)
             except ModelRefused as error:
-                self._progress.say(f"left out: {error}")
+                self.progress.say(f"left out: {error}")
                 self.refused[spec] = str(error)
             give_back_memory()
-            self._progress.counted(index + 1, len(wanted))
+            self.progress.counted(index + 1, len(wanted))
 
     def keep_at_hand(self, wanted: Sequence[str]) -> None:
         """Have these graphs on the disk, in case the server goes away, and their kernels counted."""
         for spec in wanted:
-            self._check()
-            path = self._store.locate(spec)
-            if not self._hidden and self._group.needs_kernels(spec) and spec not in self.refused:
+            self.check()
+            path = self.store.locate(spec)
+            if not self._hidden and self.group.needs_kernels(spec) and spec not in self.refused:
                 self._count(spec, path)
                 give_back_memory()
 
     def _count(self, spec: str, path: Path) -> None:
         try:
             counts = count_kernels(spec, path, self._runtime_of(spec))
-            self._check_cut(spec, counts)
-            self._group.keep_kernels(spec, counts)
+            _check_cut(spec, counts)
+            self.group.keep_kernels(spec, counts)
         except GraphHidden as error:
             self._hidden = True  # of no use to ask for the next one
-            self._progress.say(f"{error}: the table will have op prices alone")
+            self.progress.say(f"{error}: the table will have op prices alone")
         except (CorruptFile, InvalidValue, ModelRefused) as error:
             if _is_cut(spec):
                 raise ModelRefused(str(error)) from error
-            self._progress.say(f"kernels of {spec} are not counted: {error}")
-
-    def _runtime_of(self, spec: str) -> Runtime:
-        """A kernel is part of a graph that is optimised already."""
-        return replace(self._runtime, optimisation="disabled") if _is_cut(spec) else self._runtime
-
-    def _check_cut(self, spec: str, counts: Mapping[str, int]) -> None:
-        """Raise ModelRefused if the graph of a kernel executes anything else."""
-        parsed = parse_graph_spec(spec) if _is_cut(spec) else None
-        if isinstance(parsed, KernelGraph) and counts != {str(parsed.kernel): parsed.copies}:
-            executed = ", ".join(f"{n} x {kernel}" for kernel, n in counts.items())
-            raise ModelRefused(f"{spec}: its timing graph executes something else: {executed}")
+            self.progress.say(f"kernels of {spec} are not counted: {error}")
 
     def _settle(self, spec: str, path: Path) -> TimedGraph:
         """Load a graph now, and again from the disk at its turns."""
 
         def load(sessions: int) -> TimedGraph:
-            return load_graph(spec, path, self._runtime_of(spec), sessions if self._runtime.provider == CPU else 1)
+            return load_graph(spec, path, self._runtime_of(spec), sessions if self.runtime.provider == CPU else 1)
 
         if spec.startswith("canary:"):  # in every round: never closed
             return load(MOST_SESSIONS)
-        return self._residence.add(load, path.stat().st_size)
+        return self.residence.add(load, path.stat().st_size)
 
 
 def _is_cut(spec: str) -> bool:
     return spec.startswith("kernel:")
+
+
+def _check_cut(spec: str, counts: Mapping[str, int]) -> None:
+    """Raise ModelRefused if the graph of a kernel executes anything else."""
+    parsed = parse_graph_spec(spec) if _is_cut(spec) else None
+    if isinstance(parsed, KernelGraph) and counts != {str(parsed.kernel): parsed.copies}:
+        executed = ", ".join(f"{n} x {kernel}" for kernel, n in counts.items())
+        raise ModelRefused(f"{spec}: its timing graph executes something else: {executed}")

@@ -68,21 +68,21 @@ def measure_kernels(profiler: Profiler, request: KernelRequest) -> KernelOutcome
         NotFound: the device has no table of this runtime yet; the message says what makes one.
         LutnasError: none of the files has kernels that could be counted.
     """
-    counted = count_files(request.files, request.runtime, request.shapes)
-    networks: Sequence[Sequence[str]] = [sorted(one.counts) for one in counted if one.counts]
+    files = count_files(request.files, request.runtime, request.shapes)
+    networks: Sequence[Sequence[str]] = [sorted(file.counts) for file in files if file.counts]
     if not networks:
-        raise LutnasError("; ".join(f"{one.path}: {one.problem}" for one in counted))
+        raise LutnasError("; ".join(f"{file.path}: {file.problem}" for file in files))
     client, runtime = profiler.client, str(request.runtime)
     missing, space, canary = client.find_missing_kernels(request.device, networks, request.space, runtime)
     tasks, refused = _cut(
-        profiler.spool, request, {one.path: one.counts for one in counted if one.counts}, set(missing)
+        profiler.spool, request, {file.path: file.counts for file in files if file.counts}, set(missing)
     )
     run = None
     if tasks:
         profiler.progress.say(f"{len(tasks)} kernels are to be measured for the table of {space}")
         plan = Plan(space, tuple(sorted(tasks, key=lambda task: task.subject)), canary)
         run = profiler.carry_out(plan, request.device, request.runtime, request.preset, request.new)
-    found = tuple(predict_counted(client, request.device, one, space, runtime) for one in counted)
+    found = tuple(predict_counted(client, request.device, file, space, runtime) for file in files)
     return KernelOutcome(found, tuple(refused), len(tasks), run)
 
 
@@ -98,11 +98,11 @@ def _cut(
             continue
         missing -= wanted
         with observe_file(path, request.runtime, request.shapes) as (graph, _):
-            for one in cut_kernels(graph, wanted):
-                if isinstance(one, CutKernel):
-                    tasks.append(_keep(spool, request.runtime, one))
+            for cut in cut_kernels(graph, wanted):
+                if isinstance(cut, CutKernel):
+                    tasks.append(_keep(spool, request.runtime, cut))
                 else:
-                    refused.append(str(one))
+                    refused.append(str(cut))
     return tasks, refused
 
 

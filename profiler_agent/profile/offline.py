@@ -20,9 +20,10 @@ import httpx
 from profiler_agent.profile.profile import Outcome, Profiler, ProfileRequest
 from profiler_agent.progress import Progress
 from profiler_agent.server.server_client import ServerClient
-from profiler_agent.server.upload import BATCH
+from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.run_file import RecordedRun, read_run_file, write_run_file
-from profiler_agent.spool.spool import RunSpool, Spool, measurement_id
+from profiler_agent.spool.run_spool import RunSpool, measurement_id
+from profiler_agent.spool.spool import Spool
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
 from shared.http.retry import retry
@@ -144,7 +145,7 @@ def find_spooled(spool: Spool, run_id: str) -> RunSpool:
 def write_spooled_run(spooled: RunSpool, out: Path) -> str:
     """Write what was measured of a run into one file; returns the content's hash."""
     of_plan = {measurement_id(spooled.run.id, task) for task in spooled.plan.tasks}
-    measurements = [one for id_, one in spooled.read_measurements().items() if id_ in of_plan]
+    measurements = [measurement for id_, measurement in spooled.read_measurements().items() if id_ in of_plan]
     return write_run_file(out, spooled.run, spooled.plan, measurements, spooled.read_kernels())
 
 
@@ -162,17 +163,11 @@ def upload_file(
     Raises:
         LutnasError: the server is away or refuses.
     """
-    run, measurements = recorded.run, recorded.measurements
-    retry(lambda: client.register_device(run.device, run.probe), sleep=sleep)
-    retry(lambda: client.put_run(run), sleep=sleep)
-    for start in range(0, len(measurements), BATCH):
-        batch = measurements[start : start + BATCH]
-        retry(lambda batch=batch: client.post_measurements(run.id, batch), sleep=sleep)  # type: ignore[misc]
-    if recorded.kernels:
-        retry(lambda: client.put_kernels(run.id, recorded.kernels), sleep=sleep)
+    uploader = Uploader(client, sleep)
+    uploader.upload(recorded.run, map(to_wire, recorded.measurements), recorded.kernels)
     if recorded.missing_tasks() and not force:
         return None
-    return retry(lambda: client.finish_run(run.id, recorded.plan), sleep=sleep)
+    return retry(lambda: client.finish_run(recorded.run.id, recorded.plan), sleep=sleep)
 
 
 def _require_onnx() -> None:

@@ -1,48 +1,41 @@
-"""The whole of a profile: what to measure, the graphs, one campaign, the uploads, the tables.
+"""The whole of a profile: the plans, the runs, their campaign, the uploads, the tables.
 
 A profile has one run and one table per space; the campaign serves all its runs.
 """
 
 from __future__ import annotations
 
-import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from profiler_agent.host.machine import Machine
 from profiler_agent.host.probe import probe
-from profiler_agent.kernels.reorders import odd_reorders
 from profiler_agent.ort.half_precision import check_half_precision
 from profiler_agent.ort.providers import CPU
-from profiler_agent.ort.session_cache import Residence
 from profiler_agent.ort.sessions import local_runtime
-from profiler_agent.profile.active_selection import NetworkChooser, first_part
-from profiler_agent.profile.graph_loader import GraphLoader
+from profiler_agent.profile.active_selection import first_part
+from profiler_agent.profile.group_campaign import measure_group
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.profile.status_report import StatusBoard
 from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import GraphStore
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader
-from profiler_agent.spool.spool import RunSpool, Spool
-from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
-from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
-from profiler_agent.timing.stability import StabilityJudge, doubt_lines
-from profiler_agent.timing.stopping import BOUND_PERCENT, PRESETS, Preset, StoppingRule
+from profiler_agent.spool.run_spool import RunSpool
+from profiler_agent.spool.spool import Spool
+from profiler_agent.timing.stability import doubt_lines
+from profiler_agent.timing.stopping import BOUND_PERCENT, PRESETS, Preset
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway
 from shared.http.retry import retry
 from shared.measurements.measurement import Run, check_device_name
-from shared.measurements.plan import Plan, Task
+from shared.measurements.plan import Plan
 from shared.runtime import Runtime, check_precision
-from shared.spaces import Space, parse_space
+from shared.spaces import Space
 from shared.wire import from_wire, to_wire
-
-UNKNOWN_MEMORY_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -153,9 +146,10 @@ class Profiler:
         wanted = [_new_run(plan, request.device, runtime, now, description) for plan in plans]
         with self.spool.measuring(self.wait_for_others):
             opened = [self._open(like, plan, request, online) for like, plan in zip(wanted, plans, strict=True)]
-            runs = [one for one in opened if isinstance(one, RunSpool)]
+            runs = [found for found in opened if isinstance(found, RunSpool)]
             begun = {graph for run in runs if run.run not in wanted for graph in run.graphs}
-            refused = self._measure(RunGroup(runs), request, online, begun) if runs else {}
+            wishes = request.preset, request.bound_percent
+            refused = measure_group(self, RunGroup(runs), *wishes, online, begun) if runs else {}
         return tuple(self._upload_runs(opened, refused, request.force))
 
     def _open(self, like: Run, plan: Plan, request: ProfileRequest, online: bool) -> RunSpool | Outcome:
@@ -194,8 +188,7 @@ class Profiler:
             found = None if new else self.spool.find_unfinished(like)
             spooled = found or self.spool.new_run(like, plan)
             begun = set(spooled.graphs) if found else set()
-            request = ProfileRequest(device, (parse_space(plan.space),), preset=preset)
-            refused = self._measure(RunGroup([spooled]), request, online, begun)
+            refused = measure_group(self, RunGroup([spooled]), preset, BOUND_PERCENT, online, begun)
         (outcome,) = self._upload_runs([spooled], refused, force=True)
         if outcome.problem is not None:
             raise outcome.problem
@@ -241,81 +234,27 @@ class Profiler:
         answer = to_wire(table) | {"hash": table.hash}
         return Outcome(table.runs[-1], like.space, answer, measured=False) if same else None
 
-    def _measure(self, group: RunGroup, request: ProfileRequest, online: bool, begun: Set[str]) -> dict[str, str]:
-        """Measure what is missing; returns the graphs that ONNX Runtime refuses, with its reasons."""
-        missing, preset = group.missing_tasks(), request.preset
-        if not missing and all(run.settled for run in group.runs):
-            return {}
-        runtime, canary = group.runs[0].run.runtime, group.canary
-        client = self.client if online else None
-        store = GraphStore(client, self.spool, runtime.batch, self.sleep, begun, runtime.precision)
-        residence = Residence(self.most_bytes or memory_to_keep_open(runtime))
-        loader = GraphLoader(store, group, residence, self.progress, self.check)
-        with self.progress.bar("graphs"):
-            loader.load((canary, *_graphs(missing)))
-            later = {graph for run in group.runs if not run.settled for graph in run.plan.graphs()}
-            loader.keep_at_hand(sorted(later - loader.loaded.keys()))
-        if canary not in loader.loaded:
-            raise LutnasError(f"without the canary nothing can be measured: {loader.refused[canary]}")
-        subjects = _subjects(missing, loader.loaded, group)
-        judge = StabilityJudge(preset, odd=odd_reorders(group.tasks(), group.kernels()))
-        runs = [one.run for one in group.runs]
-        before = len({task for run in group.runs for task in run.tasks}) - len(missing)
-        tasks = {task for run in group.runs for task in run.plan.tasks if task.role != "isolated"}
-        rule = StoppingRule(preset, len(tasks), time.monotonic)
-        timer = RoundTimer(loader.loaded[canary], self.clock_ns)
-
-        def on_round(all_subjects: Sequence[Subject]) -> None:
-            self.check()
-            judge.look()
-            self.board.look()
-            self.board.measuring(runs, before, all_subjects)
-            self.progress.measured(all_subjects, preset.max_rounds)
-
-        uploader = Uploader(self.client, self.sleep)
-        choosers = [
-            NetworkChooser(self.client, uploader, run, request.bound_percent, store.locate, self.progress.say)
-            for run in group.runs
-        ]
-
-        def more() -> Sequence[Subject]:
-            fresh: list[Task] = []
-            for chooser in choosers:
-                tasks = chooser.next_tasks()
-                group.add(chooser.spooled, tasks)
-                fresh += tasks
-            loader.load([graph for graph in _graphs(fresh) if graph not in loader.loaded])
-            return _subjects(fresh, loader.loaded, group)
-
-        rng = random.Random(" ".join(run.run.id for run in group.runs))
-        watch = CanaryWatch(self.spool.find_usual_canary(runtime, canary))
-        with self.progress.bar("measuring"):
-            Campaign(subjects, timer, rule, judge.judge, group, rng, self.sleep, on_round, watch, more).run()
-        if watch.knows:
-            self.spool.keep_usual_canary(runtime, canary, watch.usual_ms())
-        return loader.refused
-
     def _upload_runs(
         self, opened: Sequence[RunSpool | Outcome], refused: Mapping[str, str], force: bool
     ) -> Iterator[Outcome]:
         """Hand in one run after the other; one that the server refuses does not hold up the others."""
-        runs = [one for one in opened if isinstance(one, RunSpool)]
+        runs = [found for found in opened if isinstance(found, RunSpool)]
         away: LutnasError | None = None
-        for one in opened:
-            if isinstance(one, Outcome):
-                yield one
+        for found in opened:
+            if isinstance(found, Outcome):
+                yield found
                 continue
             table, problem = None, away
             if away is None and self.asks_server:
                 try:
-                    table = self._upload(one, force)
+                    table = self._upload(found, force)
                 except ServerAway as error:
                     problem = away = self._say_how_to_upload_later(runs, error)
                 except LutnasError as error:
                     problem = error
-            of_run = tuple(reason for graph, reason in refused.items() if graph in one.graphs)
-            doubts = doubt_lines(one.measurements())
-            yield Outcome(one.run.id, one.run.space, table, of_run, problem=problem, doubts=doubts)
+            of_run = tuple(reason for graph, reason in refused.items() if graph in found.graphs)
+            doubts = doubt_lines(found.measurements())
+            yield Outcome(found.run.id, found.run.space, table, of_run, problem=problem, doubts=doubts)
 
     def _upload(self, spooled: RunSpool, force: bool) -> dict[str, Any] | None:
         uploader = Uploader(self.client, self.sleep)
@@ -327,7 +266,7 @@ class Profiler:
         waiting = sum(1 for spooled in runs for _ in spooled.unsent(self.client.url))
         return ServerAway(
             f"{error}; spooled {waiting} measurements in {self.spool.folder}; upload later with:"
-            f" profiler-agent upload --spool {self.spool.folder} --server {self.client.url}"
+            f" profiler-agent upload --spool {self.spool.folder} --lut-url {self.client.url}"
         )
 
 
@@ -336,28 +275,5 @@ def plan_key(space: str, calibration: int, held_out: int, seed: int) -> list[str
     return ["plan", space, str(calibration), str(held_out), str(seed)]
 
 
-def memory_to_keep_open(runtime: Runtime) -> int:
-    """Bytes for graphs that stay open between their rounds: none on the CPU, where loading again takes 5 to 15 ms.
-
-    Other providers compile a graph when they load it, some of them for minutes: half of what is available.
-    """
-    return 0 if runtime.provider == CPU else (Machine().available_bytes() or UNKNOWN_MEMORY_BYTES) // 2
-
-
 def _new_run(plan: Plan, device: str, runtime: Runtime, now: str, description: dict[str, str]) -> Run:
     return Run(str(uuid.uuid4()), device, runtime, plan.space, plan.id, plan.canary, __version__, now, description)
-
-
-def _graphs(tasks: Sequence[Task]) -> list[str]:
-    return list(dict.fromkeys(graph for task in tasks for graph in task.graphs))
-
-
-def _subjects(tasks: Sequence[Task], loaded: Mapping[str, TimedGraph], group: RunGroup) -> list[Subject]:
-    """The tasks whose graphs are loaded, each with the rounds that it has from before an interruption."""
-    subjects = []
-    for task in tasks:
-        if all(graph in loaded for graph in task.graphs):
-            minus, kept = None if task.minus is None else loaded[task.minus], group.kept_rounds(task)
-            disturbed = sum(was for _, was in kept)
-            subjects.append(Subject(task, loaded[task.graph], minus, [one for one, _ in kept], disturbed))
-    return subjects

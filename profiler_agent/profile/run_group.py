@@ -1,7 +1,8 @@
-"""Runs that one campaign serves: a task that several of them have is measured once, and each keeps it as its own.
+"""Runs that a single campaign serves. A task that several of them have is measured once.
 
-Every run's folder is what a campaign of its own would have left, so each is resumed, handed in and calibrated alone. A
-kill may come between a round's way into one run and into the next: that is evened out when the campaign goes on.
+Each run keeps the task as its own. So every folder is what a campaign of its own would have left,
+and each run is resumed, handed in and calibrated alone. A kill may come when a round is in the
+first run and not yet in the second. That is evened out when the campaign goes on.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from profiler_agent.spool.spool import RunSpool, measurement_id
+from profiler_agent.ort.sessions import TimedGraph
+from profiler_agent.spool.run_spool import RunSpool, measurement_id
+from profiler_agent.timing.campaign import Subject
 from shared.errors import LutnasError
-from shared.measurements.measurement import Measurement, Round, Verdict
+from shared.measurements.measurement import Measurement, Round
 from shared.measurements.plan import Task
 
 KeptRounds = Sequence[tuple[Round, bool]]
@@ -20,7 +23,7 @@ KeptRounds = Sequence[tuple[Round, bool]]
 
 
 class RunGroup:
-    """The journal of a campaign that serves one run or several.
+    """Which runs wait for which task, and for the kernels of which graph.
 
     Args:
         runs: at least one, of one device and runtime, each of another space.
@@ -67,19 +70,11 @@ class RunGroup:
             self._waiting[task] = [run]
             self._uncounted[run.run.id] |= set(task.graphs) - counted.keys()
 
-    def kept_rounds(self, task: Task) -> KeptRounds:
-        """What was measured of a missing task before an interruption."""
-        return self._kept[task]
-
-    def keep_round(self, task: Task, one: Round, disturbed: bool) -> None:
-        """Append a round to each run that waits for it."""
-        for run in self._waiting[task]:
-            run.keep_round(task, one, disturbed)
-
-    def keep_measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> None:
-        """Append a finished measurement to each run that waits for it, under an id of the run's own."""
-        for run in self._waiting[task]:
-            run.keep_measurement(task, rounds, verdict)
+    def subject(self, task: Task, graph: TimedGraph, minus: TimedGraph | None) -> Subject:
+        """A missing task with what was measured of it before an interruption, for all runs that wait for it."""
+        kept = self._kept[task]
+        disturbed = sum(was_disturbed for _, was_disturbed in kept)
+        return Subject(task, graph, minus, [timed for timed, _ in kept], disturbed, self._waiting[task])
 
     def needs_kernels(self, graph: str) -> bool:
         """Whether a run that has the graph lacks its kernels."""
@@ -121,10 +116,10 @@ def _even_out(task: Task, parts: Sequence[_Part]) -> KeptRounds:
     for part in parts:
         if part.measurement is not None:
             continue
-        for one, disturbed in (Counter(together) - Counter(part.rounds)).elements():
-            part.run.keep_round(task, one, disturbed)
+        for timed, disturbed in (Counter(together) - Counter(part.rounds)).elements():
+            part.run.keep_round(task, timed, disturbed)
         for other in finished:
-            if part.measurement is None and Counter(other.rounds) == Counter(one for one, _ in together):
+            if part.measurement is None and Counter(other.rounds) == Counter(timed for timed, _ in together):
                 part.measurement = part.run.keep_measurement(task, other.rounds, other.verdict)
     return together
 

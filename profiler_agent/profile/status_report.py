@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from profiler_agent.host.machine import Machine
@@ -58,8 +58,8 @@ class StatusBoard:
         done = sum(subject.done for subject in subjects)
         shown = runs[:_MOST_RUNS]
         self._campaign = CampaignProgress(
-            tuple(one.id for one in shown),
-            tuple(one.space for one in shown),
+            tuple(run.id for run in shown),
+            tuple(run.space for run in shown),
             measured_before + done,
             measured_before + len(subjects),
         )
@@ -74,11 +74,15 @@ class StatusBoard:
 
 
 @contextmanager
-def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: float = REPORT_EVERY_S) -> Iterator[None]:
-    """Tell the server every now and then, while the inside runs. That it is away disturbs nobody."""
+def repeating(action: Callable[[], bool], every_s: float) -> Iterator[None]:
+    """Call the action every so many seconds in a thread, while the inside runs and it answers True."""
     stop = threading.Event()
-    thread = threading.Thread(target=_report, args=(client, device, board, stop, every_s), daemon=True)
-    board.look()
+
+    def repeat() -> None:
+        while not stop.wait(every_s) and action():
+            pass
+
+    thread = threading.Thread(target=repeat, daemon=True)
     thread.start()
     try:
         yield
@@ -87,9 +91,15 @@ def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: fl
         thread.join(timeout=5)
 
 
-def _report(client: ServerClient, device: str, board: StatusBoard, stop: threading.Event, every_s: float) -> None:
-    while not stop.wait(every_s):
-        try:
+@contextmanager
+def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: float = REPORT_EVERY_S) -> Iterator[None]:
+    """Tell the server every now and then, while the inside runs. A server that does not listen disturbs nobody."""
+
+    def report() -> bool:
+        with suppress(LutnasError):
             client.report_status(device, board.status())
-        except LutnasError:
-            continue
+        return True
+
+    board.look()
+    with repeating(report, every_s):
+        yield

@@ -1,24 +1,24 @@
-"""Measures one network as the table's networks were measured, so that the result can be held against a prediction.
+"""Measures a network for a job as a campaign measures the networks of a table.
 
-The same file loaded again is up to a percent faster or slower, by where its tensors come to lie in memory; as in a
-campaign it is loaded anew in each round, so that the result speaks of the network and not of one loading.
+The same file loaded again is up to a percent faster or slower, by where its tensors come to lie in
+memory. So it is loaded anew in each round, and the result speaks of the network.
 """
 
 from __future__ import annotations
 
 import random
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence
 from profiler_agent.ort.sessions import load_graph
+from profiler_agent.spool.run_spool import measurement_id
 from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.timing.round_timer import RoundTimer
 from profiler_agent.timing.stability import StabilityJudge
 from profiler_agent.timing.stopping import Preset, StoppingRule
-from shared.measurements.measurement import Measurement, Round, Verdict
+from shared.measurements.measurement import Measurement
 from shared.measurements.plan import Task
 from shared.runtime import Runtime
 
@@ -28,16 +28,6 @@ TASKS_WORTH = 4
 """A verification may take the time of so many tasks of a campaign, should the machine be busy."""
 PAUSE_S = 0.02
 """Between rounds: one busy moment of the machine shall not hit all of them."""
-
-
-class _NoJournal:
-    """A verification takes seconds: begun again rather than resumed."""
-
-    def keep_round(self, task: Task, one: Round, disturbed: bool) -> None:
-        return
-
-    def keep_measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> None:
-        return
 
 
 def measure_model(
@@ -53,6 +43,8 @@ def measure_model(
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> Measurement:
     """Measure a network for a job.
+
+    It takes seconds, so no round is spooled: what is interrupted begins again.
 
     Raises:
         ModelRefused: ONNX Runtime does not load it.
@@ -71,15 +63,5 @@ def measure_model(
         sleep(PAUSE_S)
 
     rng = random.Random(job_id)
-    Campaign([subject], timer, rule, judge.judge, _NoJournal(), rng, sleep, on_round, watch).run()
-    identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{job_id} {task.role} {task.graph}"))
-    return Measurement(
-        identity,
-        task.subject,
-        task.role,
-        task.graph,
-        task.minus,
-        task.divisor,
-        tuple(subject.rounds),
-        judge.judge(subject),
-    )
+    Campaign([subject], timer, rule, judge.judge, rng, sleep, on_round, watch).run()
+    return Measurement.of_task(measurement_id(job_id, task), task, subject.rounds, judge.judge(subject))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,31 +18,23 @@ HAVE_PRECISIONS = ("chain:", "parallel:", "network:")
 """Kinds of graphs that are built in the precision that is asked for."""
 
 
+@dataclass
 class GraphStore:
     """Reads graphs by their reference.
 
-    Args:
+    Attributes:
         client: None reads from the disk alone.
         begun: graphs of which what the disk has is taken without asking whether the server has something newer: a run
             that is resumed goes on with the bytes that it began with.
         precision: of the graphs; the canary has its own, and uploaded files are what they are.
     """
 
-    def __init__(
-        self,
-        client: ServerClient | None,
-        spool: Spool,
-        batch: int,
-        sleep: Callable[[float], None] = time.sleep,
-        begun: Set[str] = frozenset(),
-        precision: str = "fp32",
-    ) -> None:
-        self._client = client
-        self._spool = spool
-        self._batch = batch
-        self._begun = begun
-        self._precision = precision
-        self._sleep = sleep
+    client: ServerClient | None
+    spool: Spool
+    batch: int
+    sleep: Callable[[float], None] = time.sleep
+    begun: Set[str] = frozenset()
+    precision: str = "fp32"
 
     def read(self, spec: str) -> bytes:
         """Bytes of a graph.
@@ -61,27 +54,27 @@ class GraphStore:
         Raises:
             ServerAway: the server does not answer, and the graph is not on the disk.
         """
-        precision = self._precision if spec.startswith(HAVE_PRECISIONS) else "fp32"
-        kept = self._spool.find_graph(spec, self._batch, precision)
-        if self._client is None:
+        precision = self.precision if spec.startswith(HAVE_PRECISIONS) else "fp32"
+        kept = self.spool.find_graph(spec, self.batch, precision)
+        if self.client is None:
             if kept is None:
                 raise ServerAway(
-                    f"{spec} is not in {self._spool.folder}, or not whole, and without the server it cannot be fetched"
+                    f"{spec} is not in {self.spool.folder}, or not whole, and without the server it cannot be fetched"
                 )
             return kept[1]
-        if kept is not None and (spec in self._begun or spec.startswith("kernel:")):  # cut out here
+        if kept is not None and (spec in self.begun or spec.startswith("kernel:")):  # cut out here
             return kept[1]
-        client, sha256, tries = self._client, None if kept is None else kept[0], 2 if kept else 4
+        client, sha256, tries = self.client, None if kept is None else kept[0], 2 if kept else 4
 
         def save(file: BinaryIO) -> str | None:
-            return client.save_graph(spec, self._batch, file, sha256, precision)
+            return client.save_graph(spec, self.batch, file, sha256, precision)
 
         try:
-            path = retry(lambda: self._spool.keep_graph(spec, self._batch, save, precision), tries, self._sleep)
+            path = retry(lambda: self.spool.keep_graph(spec, self.batch, save, precision), tries, self.sleep)
         except ServerAway:
             if kept is None:
                 raise
-            self._client = None
+            self.client = None
             return kept[1]
         if path is not None:
             return path

@@ -73,8 +73,8 @@ class ServerClient(HttpClient):
         """A run as the server knows it."""
         return self._value(Run, "run", self._ask("GET", "runs", run_id))
 
-    def post_measurements(self, run_id: str, measurements: Sequence[Measurement]) -> None:
-        """Hand in measurements: all are stored, or none."""
+    def post_measurements(self, run_id: str, measurements: Sequence[Mapping[str, Any]]) -> None:
+        """Hand in measurements in wire form: all are stored, or none."""
         self._ask("POST", "runs", run_id, "measurements", body={"measurements": measurements})
 
     def put_kernels(self, run_id: str, counts: Mapping[str, Mapping[str, int]]) -> None:

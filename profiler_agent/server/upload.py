@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from profiler_agent.server.server_client import ServerClient
-from profiler_agent.spool.spool import RunSpool, Spool
+from profiler_agent.spool.run_spool import RunSpool
+from profiler_agent.spool.spool import Spool
 from shared.errors import Conflict, LutnasError, NotFound, ServerAway
 from shared.http.retry import retry
 from shared.jobs import JobResult
+from shared.measurements.measurement import Run
 
 BATCH = 20
-"""Measurements of `fbnet` take 50 KB each as JSON, and ten times that as values."""
+"""Measurements of `fbnet` take 50 KB each as JSON."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,28 @@ class Uploader:
         Raises:
             LutnasError: the server is away or refuses; what it took so far is noted and not sent again.
         """
-        run = spooled.run
+        unsent, url = spooled.unsent(self.client.url), self.client.url
+        return self.upload(spooled.run, unsent, spooled.read_kernels(), lambda ids: spooled.acknowledge(url, ids))
+
+    def upload(
+        self,
+        run: Run,
+        measurements: Iterable[Mapping[str, Any]],
+        kernels: Mapping[str, Mapping[str, int]],
+        acknowledge: Callable[[list[str]], None] = lambda ids: None,
+    ) -> int:
+        """Hand in a run with these measurements, in wire form; returns their number.
+
+        Raises:
+            LutnasError: the server is away or refuses.
+        """
         self._ask(lambda: self.client.register_device(run.device, run.probe))
         self._ask(lambda: self.client.put_run(run))
-        unsent, sent = spooled.unsent(self.client.url), 0
-        while batch := list(islice(unsent, self.batch)):
+        waiting, sent = iter(measurements), 0
+        while batch := list(islice(waiting, self.batch)):
             self._ask(lambda batch=batch: self.client.post_measurements(run.id, batch))  # type: ignore[misc]
-            spooled.acknowledge(self.client.url, [one.id for one in batch])
+            acknowledge([measurement["id"] for measurement in batch])
             sent += len(batch)
-        kernels = spooled.read_kernels()
         if kernels:
             self._ask(lambda: self.client.put_kernels(run.id, kernels))
         return sent

@@ -1,16 +1,15 @@
-"""Files that survive a kill at any moment: whole or not there at all, and lines of which only the last can be torn."""
+"""Files that survive a kill at any moment: a file is whole, or not there at all."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from shared.errors import LutnasError
 
@@ -78,52 +77,6 @@ def read_sha256(path: Path) -> str | None:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, IsADirectoryError):
             return None
-
-
-class LineLog:
-    """A file of JSON objects, one a line, that only grows."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def lines(self) -> Iterator[Any]:
-        """All whole lines, one in memory at a time. A torn one is left out: what it held is measured or sent again."""
-        with disk_errors(self._path):
-            if not self._path.is_file():
-                return
-            with self._path.open("rb") as file:
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        return
-                    try:
-                        value = json.loads(line)
-                    except ValueError:
-                        continue
-                    yield value
-
-    def read(self) -> list[Any]:
-        """All whole lines."""
-        return list(self.lines())
-
-    def append(self, value: Any, durable: bool) -> None:
-        """Add a line. It survives the end of this process; a durable one survives a power cut too."""
-        with disk_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
-                if file.tell() and not self._ends_whole():
-                    file.truncate(self._whole_length())
-                file.write(json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n")
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
-
-    def _ends_whole(self) -> bool:
-        with self._path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-
-    def _whole_length(self) -> int:
-        return self._path.read_bytes().rfind(b"\n") + 1
 
 
 @contextmanager

@@ -10,9 +10,10 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from profiler_agent.timing.round_timer import RoundTimer, TimedGraph, TimedRound
+from profiler_agent.ort.sessions import TimedGraph
+from profiler_agent.spool.run_spool import RunSpool
+from profiler_agent.timing.round_timer import RoundTimer, TimedRound
 from profiler_agent.timing.stopping import NETWORK_ROLES, StoppingRule
 from shared.errors import LutnasError
 from shared.measurements.measurement import Round, Verdict, quantile
@@ -35,6 +36,7 @@ class Subject:
     """A task with its loaded graphs and what has been measured of it so far.
 
     Attributes:
+        runs: keep each round and the finished measurement the moment they exist.
         disturbed: how many of the rounds were kept although the canary was off.
         redos: rounds thrown away.
     """
@@ -44,16 +46,9 @@ class Subject:
     minus: TimedGraph | None = None
     rounds: list[Round] = field(default_factory=list)
     disturbed: int = 0
+    runs: Sequence[RunSpool] = ()
     redos: int = 0
     done: bool = False
-
-
-class Journal(Protocol):
-    """Where rounds and measurements go the moment they exist."""
-
-    def keep_round(self, task: Task, one: Round, disturbed: bool) -> None: ...
-
-    def keep_measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> object: ...
 
 
 class CanaryWatch:
@@ -88,34 +83,27 @@ class CanaryWatch:
         return quantile(tuple(self._recent_ms), CANARY_QUANTILE)
 
 
+@dataclass
 class Campaign:
-    """One profiling campaign over subjects that may already have rounds from before an interruption."""
+    """Rounds over subjects, which may have rounds from before an interruption.
 
-    def __init__(
-        self,
-        subjects: Sequence[Subject],
-        timer: RoundTimer,
-        rule: StoppingRule,
-        judge: Callable[[Subject], Verdict],
-        journal: Journal,
-        rng: random.Random,
-        sleep: Callable[[float], None],
-        on_round: Callable[[Sequence[Subject]], None] = lambda subjects: None,
-        watch: CanaryWatch | None = None,
-        more: Callable[[], Sequence[Subject]] = lambda: (),
-    ) -> None:
-        self._subjects = subjects
-        self._timer = timer
-        self._rule = rule
-        self._judge = judge
-        self._journal = journal
-        self._rng = rng
-        self._sleep = sleep
-        self._on_round = on_round
-        self._watch = watch or CanaryWatch()
-        self._more = more
-        self._choosing = True
-        self._timeless = 0
+    Attributes:
+        judge: gives the verdict on a subject that is done.
+        on_round: called after every round.
+        more: further subjects, asked for when a few rounds of the others tell which; none ends it.
+    """
+
+    subjects: Sequence[Subject]
+    timer: RoundTimer
+    rule: StoppingRule
+    judge: Callable[[Subject], Verdict]
+    rng: random.Random
+    sleep: Callable[[float], None]
+    on_round: Callable[[Sequence[Subject]], None] = lambda subjects: None
+    watch: CanaryWatch = field(default_factory=CanaryWatch)
+    more: Callable[[], Sequence[Subject]] = lambda: ()
+    _choosing: bool = field(default=True, init=False)
+    _timeless: int = field(default=0, init=False)
 
     def run(self) -> None:
         """Measure until every subject is done, and `more` knows no others."""
@@ -126,26 +114,28 @@ class Campaign:
                 return
             again = self._sweep(active)
             if again:
-                self._sleep(COOL_DOWN_S * len(again) / len(active))
+                self.sleep(COOL_DOWN_S * len(again) / len(active))
                 self._sweep(again)
 
     def _ask_for_more(self) -> None:
         """Add subjects as soon as a few rounds of the others tell which, so that all are measured side by side."""
-        open_ones = [one for one in self._subjects if not one.done and one.task.role != "isolated"]
-        if self._choosing and all(len(one.rounds) >= CHOOSING_ROUNDS for one in open_ones):
-            fresh = self._more()
-            self._subjects = [*self._subjects, *fresh]
+        unfinished = [subject for subject in self.subjects if not subject.done and subject.task.role != "isolated"]
+        if self._choosing and all(len(subject.rounds) >= CHOOSING_ROUNDS for subject in unfinished):
+            fresh = self.more()
+            self.subjects = [*self.subjects, *fresh]
             self._choosing = bool(fresh)
 
     def _active(self) -> list[Subject]:
-        active = [subject for subject in self._subjects if not subject.done]
+        active = [subject for subject in self.subjects if not subject.done]
         networks = [subject for subject in active if subject.task.role in NETWORK_ROLES]
-        enough = self._rule.have_enough([network.rounds for network in networks])
+        enough = self.rule.have_enough([network.rounds for network in networks])
         for subject in active:
             task = subject.task
-            by_itself = self._rule.find_reason(subject.rounds, task.divisor, task.role) is not None
+            by_itself = self.rule.find_reason(subject.rounds, task.divisor, task.role) is not None
             if enough if task.role in NETWORK_ROLES else by_itself:
-                self._journal.keep_measurement(subject.task, subject.rounds, self._judge(subject))
+                verdict = self.judge(subject)
+                for run in subject.runs:
+                    run.keep_measurement(subject.task, subject.rounds, verdict)
                 subject.done = True
         return [subject for subject in active if not subject.done]
 
@@ -160,17 +150,18 @@ class Campaign:
     def _sweep(self, subjects: Sequence[Subject]) -> list[Subject]:
         """One round of each subject; returns those whose round was thrown away."""
         again = []
-        for subject in self._rng.sample(subjects, len(subjects)):
-            timed = self._timer.time(subject.graph, subject.minus)
+        for subject in self.rng.sample(subjects, len(subjects)):
+            timed = self.timer.time(subject.graph, subject.minus)
             self._require_a_clock(timed)
-            off = timed is not None and self._watch.is_off(timed)
-            if timed is None or (off and subject.redos < self._rule.most_redos):
+            off = timed is not None and self.watch.is_off(timed)
+            if timed is None or (off and subject.redos < self.rule.most_redos):
                 subject.redos += 1
                 again.append(subject)
             else:
                 subject.rounds.append(timed.round)
                 subject.disturbed += off
-                self._journal.keep_round(subject.task, timed.round, off)
-            self._rule.tick()
-            self._on_round(self._subjects)
+                for run in subject.runs:
+                    run.keep_round(subject.task, timed.round, off)
+            self.rule.tick()
+            self.on_round(self.subjects)
         return again

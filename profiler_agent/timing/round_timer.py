@@ -6,7 +6,6 @@ What stands side by side meets the same machine: its clock frequency, its neighb
 from __future__ import annotations
 
 import gc
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
+from profiler_agent.ort.sessions import TimedGraph
 from profiler_agent.timing.clock_watch import ClockWatch
 from shared.errors import InvalidValue
 from shared.measurements.measurement import Round, quantile
@@ -26,30 +26,6 @@ FEWEST_WARM_UPS, MOST_WARM_UPS, WARM_UP_SHARE_NS = 2, 5, 3_000_000
 GRAPH_SHARE_NS = 8_000_000
 CANARY_SHARE_NS = 2_000_000
 """Time to spend on the canary on each side."""
-
-
-class TimedGraph:
-    """A loaded graph: calling `run` executes it once.
-
-    Where a session's tensors come to lie in memory can make a small op a third slower for as long as the session lives.
-    So a graph may be loaded several times, and the sessions take turns, round by round: what they agree on is the op.
-    `elsewhere` says which of its nodes another provider runs than the one asked for; empty where none does.
-    """
-
-    def __init__(self, name: str, *runs: Callable[[], object], elsewhere: str = "") -> None:
-        self.name = name
-        self.elsewhere = elsewhere
-        self.sessions = len(runs)
-        self.run = runs[0]
-        self.estimate_ns: float | None = None
-        self._turns = itertools.cycle(runs)
-
-    def turn(self) -> None:
-        """Let the next session be the one that runs."""
-        self.run = next(self._turns)
-
-    def rest(self) -> None:
-        """Its round is over: what it holds may be let go until its next turn."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +53,14 @@ class RoundTimer:
 
     def time(self, graph: TimedGraph, minus: TimedGraph | None = None) -> TimedRound | None:
         """Time one round; None where the clock jumped or the machine stood still meanwhile."""
-        graphs = [one for one in (self._canary, graph, minus) if one is not None]
+        graphs = [self._canary, graph] if minus is None else [self._canary, graph, minus]
         try:
-            for one in graphs:
-                one.turn()
+            for timed in graphs:
+                timed.turn()
             return self._time(graph, minus)
         finally:
-            for one in graphs:
-                one.rest()
+            for timed in graphs:
+                timed.rest()
 
     def _time(self, graph: TimedGraph, minus: TimedGraph | None) -> TimedRound | None:
         with _no_garbage_collection():

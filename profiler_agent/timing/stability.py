@@ -71,7 +71,7 @@ class StabilityJudge:
         if precision > self._preset.precision and subject.task.role != "isolated":
             problems.append(
                 f"precise to {precision:.1%} after {len(subject.rounds)} rounds, {self._preset.precision:.1%} wanted:"
-                " stop what else is running, or take --preset rigorous"
+                " stop what else is running, or take --preset thorough"
             )
         drift = canary_drift(subject.rounds)
         if drift > LARGEST_DRIFT:
@@ -99,7 +99,7 @@ class StabilityJudge:
 
 def canary_drift(rounds: Sequence[Round]) -> float:
     """How much slower or faster the canary was in the last third of the rounds than in the first, as a factor >= 1."""
-    times_ms = [quantile(one.canary_ms) for one in rounds]
+    times_ms = [quantile(timed.canary_ms) for timed in rounds]
     third = max(len(times_ms) // 3, 1)
     first_ms, last_ms = median(times_ms[:third]), median(times_ms[-third:])
     return max(first_ms, last_ms) / min(first_ms, last_ms)
@@ -109,10 +109,10 @@ def doubt_lines(measurements: Iterable[Measurement]) -> tuple[str, ...]:
     """What is doubtful about a run for people: how many measurements share a reason, one of them and its reason."""
     number = 0
     alike: dict[str, list[tuple[str, str]]] = {}
-    for one in measurements:
+    for measurement in measurements:
         number += 1
-        for reason in () if one.verdict.stable else one.verdict.reasons[:1]:
-            alike.setdefault(re.sub(r"[\d.]+", "#", reason.partition("(")[0]), []).append((one.subject, reason))
+        for reason in () if measurement.verdict.stable else measurement.verdict.reasons[:1]:
+            alike.setdefault(re.sub(r"[\d.]+", "#", reason.partition("(")[0]), []).append((measurement.subject, reason))
     return tuple(
         f"{len(found)} of {number} measurements: {found[0][1]} [{found[0][0]}]"
         for found in sorted(alike.values(), key=len, reverse=True)

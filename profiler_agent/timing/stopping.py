@@ -52,9 +52,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         preset.name: preset
         for preset in (
             Preset("smoke", 0.005, 2, 2, 0.0, most_redos=0),
-            Preset("fast", 0.02, 6, 10, 1.0),
+            Preset("quick", 0.02, 6, 10, 1.0),
             Preset("standard", 0.01, 16, 30, 2.6),
-            Preset("rigorous", 0.005, 24, 80, 10.0),
+            Preset("thorough", 0.005, 24, 80, 10.0),
         )
     }
 )
@@ -66,7 +66,7 @@ def precision_reached(rounds: Sequence[Round], divisor: int) -> float:
     For a difference of two graphs the graph's time is what the noise grows with; the value itself may be near zero.
     """
     estimate = estimate_rounds(rounds, divisor)
-    return estimate.half_width * divisor / median(one.graph_ratio() for one in rounds)
+    return estimate.half_width * divisor / median(timed.graph_ratio() for timed in rounds)
 
 
 class ActiveTime:

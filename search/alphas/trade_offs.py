@@ -12,6 +12,7 @@ from search.alphas.condition import Condition, device_simplex, space_primitives
 from search.alphas.hypernetwork import Hypernetwork
 from search.genotypes.constrained_argmax import best_choices, choice_probabilities, to_genotype
 from search.latency.latency_model import LatencyModel
+from shared.spaces import Genotype
 from shared.tables.table import LatencyTable
 
 Floats = npt.NDArray[np.float64]
@@ -24,15 +25,17 @@ SKIPS = ("skip_connect", "skip")
 class TradeOff:
     """What alpha says at one condition: the latency that the search expected, and that of the most probable choices.
 
-    `derived_ms` is None where these do not connect input and output.
+    `log_probabilities` are (slots, primitives): picks decode them. `derived_ms` is None where the most probable choices
+    do not connect input and output.
     """
 
     u_lambda: float
     u_kappa: float
     expected_ms: float
-    genotype: str
+    genotype: Genotype
     derived_ms: float | None
     skip_share: float
+    log_probabilities: tuple[tuple[float, ...], ...]
 
 
 @torch.no_grad()
@@ -61,7 +64,8 @@ def describe_trade_off(model: LatencyModel, trade_off: tuple[float, float], log_
         u_lambda=trade_off[0],
         u_kappa=trade_off[1],
         expected_ms=model.expected_ms(probabilities),
-        genotype=space.format(most_probable),
+        genotype=most_probable,
         derived_ms=float(model.mean_and_sd_ms([most_probable])[0][0]) if connected else None,
         skip_share=float(skip.mean()),
+        log_probabilities=tuple(map(tuple, log_probabilities.tolist())),
     )

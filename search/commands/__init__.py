@@ -1,1 +1,1 @@
-"""One module per subcommand of `search`: `add_arguments(parser)` and `run(args, console) -> exit code`."""
+"""Commands of `search`, a module each: `add(commands)` says which options, `run(args)` does it and prints."""

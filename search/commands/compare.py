@@ -1,7 +1,11 @@
-"""Compare strategies on a device: each with several seeds, on the same images, table, budgets and numbers of updates.
+"""Compare strategies on a device, each with several seeds.
 
-Writes comparison.json, comparison.csv and comparison.html. The same command goes on where an earlier one was stopped;
-with other strategies or more seeds it adds them. A strategy may have options: darts:order=2,momentum=0.8
+    search compare --device rpi4 --lut-url http://server:8700 --strategies darts,gdas --seeds 5
+
+All have the same images, table, budgets and numbers of updates. Writes comparison.json,
+comparison.csv and comparison.html. The same command goes on where an earlier one was stopped; with
+other strategies or more seeds it adds them. A strategy may have options:
+darts:order=2,momentum=0.8
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from search.commands.ladder import add_budgets
 from search.commands.output import print_line
 from search.commands.run import add_arguments as add_search_arguments
 from search.commands.run import begin_run, default_title, resume_run
@@ -30,12 +35,13 @@ from search.process.interruption import stop_on_signals
 from search.process.progress import make_progress
 from search.report.comparison import build_comparison_page
 from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_strategy, split_strategies
-from shared.errors import BudgetTooSmall, InvalidValue, LutnasError, WrongUse
+from shared.command_line import Commands, Parser, add_command
+from shared.errors import BudgetTooSmall, InvalidValue, Stopped, WrongUse
+from shared.schemas import COMPARISON_SCHEMA
+from shared.spaces import Genotype
 from shared.wire import to_wire
 
-SCHEMA = 1
 SEEDS = 5
-BUDGETS = 6
 FILE_WIDTH = 160
 """Of the table where nobody's terminal limits it."""
 COLUMNS = (
@@ -50,8 +56,8 @@ COLUMNS = (
 """Field of a result, heading, format."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of a search, and which strategies with how many seeds."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "compare", run, __doc__)
     add_search_arguments(parser)
     parser.add_argument(
         "--strategies",
@@ -60,15 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of: {', '.join(STRATEGIES)}; an option is NAME:option=value",
     )
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="0 to N-1 (default: %(default)d)")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--budgets",
-        type=int,
-        default=BUDGETS,
-        metavar="N",
-        help="a geometric series over the bounds of the space (default: %(default)d)",
-    )
-    which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
+    add_budgets(parser, "a geometric series over the bounds of the space")
     parser.add_argument(
         "--evaluations",
         type=int,
@@ -78,8 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> None:
     """Search with every strategy and seed, judge, write, and print the table."""
+    console = Console()
     strategies = [parse_strategy(text) for text in split_strategies(args.strategies)]
     check_arguments(args, strategies)
     progress = make_progress(Console(stderr=True))
@@ -87,26 +86,24 @@ def run(args: argparse.Namespace, console: Console) -> int:
     setup = argparse.Namespace(**{**vars(args), "out": out / "setup"})
     there = (setup.out / "config.json").exists()
     directory, images = resume_run(setup, progress) if there else begin_run(setup, progress)
-    decoder = make_decoder(LatencyModel(directory.table), directory.config.confidence)
+    (table,) = directory.tables
+    decoder = make_decoder(LatencyModel(table), directory.config.confidence)
     budgets_ms = tuple(sorted(args.max_latency_ms or spread(decoder.smallest_ms, decoder.largest_ms, args.budgets)))
     if budgets_ms[0] < decoder.smallest_ms:
-        raise BudgetTooSmall(budgets_ms[0], decoder.smallest_ms, directory.table.device)
+        raise BudgetTooSmall(budgets_ms[0], decoder.smallest_ms, table.device)
     with stop_on_signals() as stopped:
-        comparison = Comparison(
-            out, directory.config, directory.table, images, budgets_ms, args.evaluations, progress, stopped
-        )
+        comparison = Comparison(out, directory.config, table, images, budgets_ms, args.evaluations, progress, stopped)
         comparison.claim()
         try:
             units = [comparison.run_unit(one, seed) for seed in range(args.seeds) for one in strategies]
             results = comparison.judged(units)
         except SearchStopped as stop:
-            raise LutnasError(f"{stop}; the same command goes on (--out {out})") from stop
+            raise Stopped(f"{stop}; the same command goes on (--out {out})") from stop
     write_results(comparison, results)
     wide = console if console.is_terminal else Console(width=FILE_WIDTH)
     wide.print(results_table(results))
     print_notes(console, results)
     print_line(console, f"{out / 'comparison.html'}, comparison.json, comparison.csv")
-    return 0
 
 
 def check_arguments(args: argparse.Namespace, strategies: Sequence[NamedStrategy]) -> None:
@@ -151,7 +148,7 @@ def summaries(results: Sequence[Result]) -> dict[str, dict[str, Spread | None]]:
 def write_results(comparison: Comparison, results: Sequence[Result]) -> None:
     """comparison.json with every network, comparison.csv with a row per unit, comparison.html with plots."""
     content: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": COMPARISON_SCHEMA,
         "config": to_wire(comparison.config),
         "budgets_ms": list(comparison.budgets_ms),
         "evaluations": comparison.evaluations,
@@ -159,7 +156,7 @@ def write_results(comparison: Comparison, results: Sequence[Result]) -> None:
             name: {field: to_wire(value) for field, value in summary.items()}
             for name, summary in summaries(results).items()
         },
-        "results": to_wire(list(results)),
+        "results": to_wire(list(results), {Genotype: comparison.table.parsed_space.format}),
     }
     path = comparison.path
     write_atomically(path / "comparison.json", json.dumps(content, indent=1).encode() + b"\n")

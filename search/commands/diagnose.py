@@ -1,7 +1,10 @@
-"""Say how well the search ranked: train members of the family to the end, with several seeds, and compare.
+"""Say how well the search ranked: train members to the end and compare.
 
-The recipe is that of `search train`; interrupted, the same command goes on where it was. What was trained before by the
-same recipe is not trained again.
+    search diagnose --run runs/rpi4 --members 8 --seeds 3
+
+Members of the family are trained by the recipe of `search train`, with several seeds. Interrupted,
+the same command goes on where it was. What was trained before by the same recipe is not trained
+again.
 """
 
 from __future__ import annotations
@@ -28,13 +31,15 @@ from search.process.interruption import stop_on_signals
 from search.report import build_report
 from search.retraining.retrain import RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
+from shared.command_line import Commands, Parser, add_command
 from shared.errors import InvalidValue
+from shared.spaces import Genotype
 
 MEMBERS, SEEDS = 8, 3
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search diagnose`; every setting of `search.retraining.retrain` is one."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "diagnose", run, __doc__)
     add_run(parser)
     parser.add_argument(
         "--members", type=int, default=MEMBERS, metavar="N", help="networks, evenly over the family (%(default)s)"
@@ -43,8 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> None:
     """Train what is not trained yet, compare, and write `diagnosis.json` and the report."""
+    console = Console()
     run = open_run(args)
     if args.seeds < 1:
         raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
@@ -55,7 +61,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         for k in range(args.seeds)
     ]
     images, progress = run.load_images(), working_progress()
-    accuracies: dict[str, list[float]] = {member.genotype: [] for member in members}
+    accuracies: dict[Genotype, list[float]] = {member.genotype: [] for member in members}
     with stop_on_signals() as stopped:
         for settings in every:
             for member in members:
@@ -66,10 +72,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 accuracies[member.genotype].append(trained.test_accuracy)
     retrained = [RetrainedMember(member, tuple(accuracies[member.genotype])) for member in members]
     found = diagnose(retrained, every[0].accuracy_kind)
-    write_diagnosis(run.folder, found)
+    write_diagnosis(run.folder, found, run.space)
     write_atomically(run.folder / "report.html", build_report(run).encode())
     print_line(console, f"Kendall's tau with the test accuracy of {len(members)} members, {found.accuracy_kind}:")
     for name, value in agreement_rows(found):
         print_line(console, f"  {name}: {value}")
     print_line(console, f"{run.folder / FILE_NAME}; also in {run.folder / 'report.html'}")
-    return 0

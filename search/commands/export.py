@@ -1,4 +1,9 @@
-"""Write a network as an ONNX file: the best for a budget or a named one, tuned first; or what `search train` made."""
+"""Write a network as an ONNX file: the best for a budget, a named one, or a trained one.
+
+    search export --run runs/rpi4 --max-latency-ms 20 --out network.onnx
+
+The best and a named one are tuned first. --trained takes what `search train` made.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.commands.finished_run import add_confidence, add_run, offer_for, open_run, working_progress
+from search.commands.finished_run import (
+    add_confidence,
+    add_run,
+    add_server,
+    choose_network,
+    open_run,
+    parse_genotype,
+    working_progress,
+)
 from search.commands.output import print_line
 from search.data import ImageSet
 from search.deploy.export import ExportedModel, export
@@ -18,17 +31,20 @@ from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory
 from search.supernet import Network
+from shared.command_line import Commands, Parser, add_command
 from shared.errors import WrongUse
+from shared.spaces import Genotype
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search export`."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "export", run, __doc__)
     add_run(parser)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--max-latency-ms", type=float, metavar="X", help="the best network for this budget")
     which.add_argument("--genotype", metavar="G", help="this network")
     which.add_argument("--trained", type=Path, metavar="DIR", help="the network and the weights in this folder")
     add_confidence(parser)
+    add_server(parser)
     parser.add_argument(
         "--tune-epochs",
         type=float,
@@ -52,30 +68,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the ONNX file to write")
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> int:
     """Tune, export, check, write."""
+    console = Console()
     run = open_run(args)
     settings = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
     if not args.out.parent.is_dir():
         raise WrongUse(f"--out: {args.out.parent} is no folder")
     progress = working_progress()
     trained = TrainedNetwork.open(args.trained) if args.trained else None
-    genotype = trained.genotype if trained else args.genotype
-    offer = offer_for(run, args.max_latency_ms, genotype, args.confidence, progress)
+    named = parse_genotype(run.space, args.genotype) if args.genotype else None
+    chosen = choose_network(args, run, trained.genotype if trained else named, progress)
     images = run.load_images()
-    network = trained.network(run, images) if trained else _tuned(run, offer.genotype, images, settings, progress)
+    network = trained.network(run, images) if trained else _tuned(run, chosen.genotype, images, settings, progress)
     kind = trained.settings.accuracy_kind if trained else settings.accuracy_kind
     accuracy = accuracy_on_test_images(network, images)
-    model = export(network, offer, run.table, images, accuracy, kind, run.config.threads)
+    model = export(network, chosen, run.table, images, accuracy, kind, run.config.threads)
     shown = f"test accuracy {model.accuracy:.2f} % ({kind})"
     if args.int8:
         model = _in_int8(model, images, run, args)
         shown += f", in int8 {model.accuracy:.2f} %"
     write_atomically(args.out, model.content)
-    print_line(console, f"{args.out}: {offer.genotype}")
+    print_line(console, f"{args.out}: {run.space.format(chosen.genotype)}")
     print_line(
         console,
-        f"predicted {offer.predicted_ms:.3f} ms, bound {offer.upper_ms:.3f} ms on {run.table.device}; {shown}",
+        f"predicted {chosen.predicted_ms:.3f} ms, bound {chosen.upper_ms:.3f} ms on {run.table.device}; {shown}",
     )
     priced, written = run.table.runtime.precision, "int8" if args.int8 else "fp32"
     if priced != written:
@@ -88,9 +105,10 @@ def _in_int8(model: ExportedModel, images: ImageSet, run: RunDirectory, args: ar
     return export_int8(model, images, args.calibration_images, seed, args.reduce_range, threads)
 
 
-def _tuned(run: RunDirectory, genotype: str, images: ImageSet, settings: TuningSettings, progress: Progress) -> Network:
-    supernet = run.supernet()
-    network = supernet.derive(supernet.space.parse(genotype))
+def _tuned(
+    run: RunDirectory, genotype: Genotype, images: ImageSet, settings: TuningSettings, progress: Progress
+) -> Network:
+    network = run.supernet().derive(genotype)
     steps = tuning_steps(images, settings)
     with progress.phase("tuning", max(steps, 1)) as phase:
         tune(network, TuningImages(images, settings), settings, steps, phase.advance)

@@ -8,15 +8,18 @@ from pathlib import Path
 from rich.console import Console
 
 from search.commands.server import connect
-from search.deploy.climbing import Measure
+from search.deploy.ladder import Measure
+from search.device.kernel_counts import CountKernels, KernelCounter, no_counts
 from search.device.lut_client import LutClient
 from search.device.verification import TIMEOUT_S, Patience, request_verification
-from search.family.candidates import Offer, make_offers
-from search.family.picking import Picker
+from search.family.candidates import Candidate
+from search.family.picking import Picker, price_network
 from search.family.transfer_to_device import ask_about_unseen, find_unseen
-from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress, make_progress
+from search.runs.device_run import DeviceRun, on_device
 from search.runs.run_directory import RunDirectory
+from shared import command_line
+from shared.command_line import Parser
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 
@@ -27,7 +30,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="of the run, by default its only one; or any other")
 
 
-def open_run(args: argparse.Namespace) -> RunDirectory:
+def open_run(args: argparse.Namespace) -> DeviceRun:
     """The run as the device that was asked for sees it; one that is new to the run gets its family first.
 
     Raises:
@@ -36,7 +39,7 @@ def open_run(args: argparse.Namespace) -> RunDirectory:
     """
     run = RunDirectory.open(args.run)
     if args.device is None or args.device in run.config.devices:
-        return run.on(args.device)
+        return on_device(run, args.device)
     if (view := find_unseen(run, args.device)) is not None:
         return view
     with open_client(args, run) as client:
@@ -45,25 +48,33 @@ def open_run(args: argparse.Namespace) -> RunDirectory:
 
 def add_confidence(parser: argparse.ArgumentParser) -> None:
     """--confidence."""
-    parser.add_argument("--confidence", type=float, help="of the latency bound (default: the search's, .99)")
-
-
-def add_server(parser: argparse.ArgumentParser) -> None:
-    """--lut-url, --token, --timeout-s."""
-    parser.add_argument("--lut-url", help="of the table server (default: the search's)")
-    parser.add_argument("--token", help="of the role `search` (default: LUTNAS_TOKEN)")
     parser.add_argument(
-        "--timeout-s", type=float, default=TIMEOUT_S, help="longest wait for one measurement (default: %(default)g)"
+        "--confidence", type=float, metavar="P", help="of the latency bound (default: the search's, .99)"
+    )
+
+
+def add_server(parser: Parser) -> None:
+    """--lut-url, --token and their like."""
+    command_line.add_server(parser, "search", required=False, default="the search's")
+
+
+def add_patience(parser: argparse.ArgumentParser) -> None:
+    """--timeout-s."""
+    parser.add_argument(
+        "--timeout-s",
+        type=float,
+        default=TIMEOUT_S,
+        metavar="S",
+        help="longest wait for one measurement (default: %(default)g)",
     )
 
 
 def open_client(args: argparse.Namespace, run: RunDirectory) -> LutClient:
     """The client of the table server that the options or the run name; not every command has these options."""
-    url, token = getattr(args, "lut_url", None), getattr(args, "token", None)
-    return connect(url or run.config.lut_url, token)
+    return connect(getattr(args, "lut_url", None) or run.config.lut_url, args)
 
 
-def measure_with(client: LutClient, run: RunDirectory, args: argparse.Namespace) -> Measure:
+def measure_with(client: LutClient, run: DeviceRun, args: argparse.Namespace) -> Measure:
     """What asks the run's device."""
     if not args.timeout_s > 0:
         raise InvalidValue("timeout-s", f"{args.timeout_s:g} is not a positive time")
@@ -89,19 +100,34 @@ def parse_genotype(space: Space, text: str) -> Genotype:
     return space.canonical(genotype)
 
 
-def offer_for(
-    run: RunDirectory, max_latency_ms: float | None, genotype: str | None, confidence: float | None, progress: Progress
-) -> Offer:
-    """The network that is meant: the one of that name, or the best for the budget.
+def open_picker(args: argparse.Namespace, run: DeviceRun, progress: Progress) -> Picker:
+    """What answers for a budget: --confidence, and kernels as the run, the server and the device know them.
+
+    Raises:
+        WrongUse, CorruptFile: the run is not finished, or damaged.
+        InvalidValue: the confidence is not within 0.5 and 1.
+    """
+    return Picker(run, args.confidence, open_counter(args, run, progress))
+
+
+def open_counter(args: argparse.Namespace, run: DeviceRun, progress: Progress) -> CountKernels:
+    """Asks the server that the options or the run name; what cannot be asked is said in one line."""
+    if run.table.kernels is None:
+        return no_counts
+    return KernelCounter(run, lambda: open_client(args, run), progress.line)
+
+
+def choose_network(
+    args: argparse.Namespace, run: DeviceRun, genotype: Genotype | None, progress: Progress
+) -> Candidate:
+    """The network that is meant: the named one, or the pick for --max-latency-ms.
 
     Raises:
         BudgetTooSmall: no network meets the budget.
-        InvalidValue: the genotype is none.
+        InvalidValue: neither was given.
     """
-    model = LatencyModel(run.table)
     if genotype is not None:
-        named = parse_genotype(model.space, genotype)
-        return make_offers(model, [named], run.config.confidence if confidence is None else confidence)[0]
-    if max_latency_ms is None:
+        return price_network(run, genotype, args.confidence, open_counter(args, run, progress))
+    if args.max_latency_ms is None:
         raise InvalidValue("max-latency-ms", "is missing: give it, or a --genotype")
-    return Picker(run, confidence).pick(max_latency_ms, progress).best
+    return open_picker(args, run, progress).pick(args.max_latency_ms, progress).best

@@ -1,55 +1,51 @@
-"""Networks for a series of budgets: picked, measured on the device, tuned, exported, measured again.
+"""Pick, tune, export and measure networks for a series of budgets.
 
-Writes ladder.json and models/*.onnx. Exit code 1 where a budget was not met.
+    search ladder --run runs/rpi4 --budgets 6
+
+Each is measured on the device before it is tuned, and again at the end. Writes ladder.json and
+models/*.onnx. Exit code 1 where a budget was not met.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from search.commands.finished_run import (
     add_confidence,
+    add_patience,
     add_run,
     add_server,
     measure_with,
     open_client,
+    open_counter,
     open_run,
     working_progress,
 )
 from search.commands.output import ladder_table, print_line
-from search.deploy.climbing import Climb
-from search.deploy.ladder import LADDER_FILE
+from search.deploy.ladder import LADDER_FILE, LadderBuilder
 from search.deploy.upload_result import post_result
-from search.device.kernel_counts import Counter, KernelCounter, no_counts
+from search.device.kernel_counts import CountKernels, no_counts
+from search.family.candidates import make_candidates
 from search.family.family import load_family, spread
 from search.family.picking import by_kernels
 from search.latency.latency_model import LatencyModel
-from search.process.interruption import interrupt_on_terminate
 from search.retraining.finetune import TuningSettings
-from search.runs.run_directory import RunDirectory
+from search.runs.device_run import DeviceRun
+from shared.command_line import Commands, Parser, add_command
 from shared.errors import InvalidValue, WrongUse
 
 BUDGETS = 6
 TUNE_EPOCHS = 0.25
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search ladder`."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "ladder", run, __doc__)
     add_run(parser)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--budgets",
-        type=int,
-        default=BUDGETS,
-        metavar="N",
-        help="bounds of this many members from the smallest to the largest (default: %(default)d)",
-    )
-    which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
+    add_budgets(parser, "bounds of this many members from the smallest to the largest")
     parser.add_argument(
         "--tune-epochs",
         type=float,
@@ -62,28 +58,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_confidence(parser)
     add_server(parser)
+    add_patience(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
-    """Climb and print the ladder."""
+def add_budgets(parser: Parser, text: str) -> None:
+    """--budgets, or --max-latency-ms with several; `text` says which budgets a number of them are."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--budgets", type=int, default=BUDGETS, metavar="N", help=f"{text} (default: %(default)d)")
+    which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make and print the ladder."""
+    console = Console()
     run = open_run(args)
     tuning = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
     folder = args.out or run.folder
     if not folder.is_dir():
         raise WrongUse(f"--out: {folder} is no folder")
-    with interrupt_on_terminate(), open_client(args, run) as client:
-        measure, counter = measure_with(client, run, args), KernelCounter(client, run.table)
-        climb = Climb(run, measure, tuning, working_progress(), args.confidence, folder, counter)
-        asked_ms = args.max_latency_ms or default_budgets(run, args.budgets, args.confidence, counter)
-        rungs = climb.climb(sorted(asked_ms))
-        post_result(client, run, rungs, working_progress().line)
+    with open_client(args, run) as client:
+        measure, progress = measure_with(client, run, args), working_progress()
+        count_kernels = open_counter(args, run, progress)
+        builder = LadderBuilder(run, measure, tuning, progress, args.confidence, folder, count_kernels)
+        asked_ms = args.max_latency_ms or default_budgets(run, args.budgets, args.confidence, count_kernels)
+        rungs = builder.build(sorted(asked_ms))
+        post_result(client, run, rungs, progress.line)
     console.print(ladder_table(rungs))
     print_line(console, f"{sum(rung.met for rung in rungs)} of {len(rungs)} met; {folder / LADDER_FILE}")
     return 0 if all(rung.met for rung in rungs) else 1
 
 
 def default_budgets(
-    run: RunDirectory, count: int, confidence: float | None = None, counter: Counter = no_counts
+    run: DeviceRun, count: int, confidence: float | None = None, count_kernels: CountKernels = no_counts
 ) -> list[float]:
     """Bounds of as many members, fastest and slowest among them, as evenly spread in ratio as the family allows.
 
@@ -95,10 +101,8 @@ def default_budgets(
         raise InvalidValue("budgets", f"{count} is not within 1 to 1000")
     model = LatencyModel(run.table)
     confidence = run.config.confidence if confidence is None else confidence
-    members = load_family(run).members
-    by_ops_ms = model.upper_ms([model.space.parse(member.genotype) for member in members], confidence).tolist()
-    offered = [replace(member, upper_ms=bound_ms) for member, bound_ms in zip(members, by_ops_ms, strict=True)]
-    bounds_ms = sorted(member.upper_ms for member in by_kernels(run.table, offered, confidence, counter))
+    candidates = make_candidates(model, [member.genotype for member in load_family(run).members], confidence)
+    bounds_ms = sorted(one.upper_ms for one in by_kernels(run.table, candidates, confidence, count_kernels))
     targets_ms = spread(bounds_ms[0], bounds_ms[-1], count)
     if count > len(bounds_ms):
         return targets_ms

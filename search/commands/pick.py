@@ -1,4 +1,9 @@
-"""The best network of a finished search for a latency budget: its upper bound on the device lies within it."""
+"""Say which network of a finished search is the best for a latency budget.
+
+    search pick --run runs/rpi4 --max-latency-ms 20
+
+Its upper bound on the device lies within the budget.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +12,18 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from search.commands.finished_run import add_confidence, add_run, add_server, open_client, open_run, working_progress
+from search.commands.finished_run import add_confidence, add_run, add_server, open_picker, open_run, working_progress
 from search.commands.output import print_json
-from search.device.kernel_counts import KernelCounter
-from search.family.picking import Pick, Picker
+from search.family.picking import Pick
+from shared.command_line import Commands, Parser, add_command
+from shared.spaces import Genotype
 from shared.wire import to_wire
 
 SHOWN = 5
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search pick`."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "pick", run, __doc__)
     add_run(parser)
     parser.add_argument("--max-latency-ms", type=float, required=True, metavar="X", help="the budget")
     add_confidence(parser)
@@ -25,17 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> int:
     """Pick and print."""
-    run = open_run(args)
-    with open_client(args, run) as client:
-        counter = KernelCounter(client, run.table)
-        pick = Picker(run, args.confidence, counter).pick(args.max_latency_ms, working_progress())
+    console = Console()
+    run, progress = open_run(args), working_progress()
+    pick = open_picker(args, run, progress).pick(args.max_latency_ms, progress)
     if args.json:
-        print_json(console, to_wire(pick))
+        print_json(console, to_wire(pick, {Genotype: run.space.format}))
     else:
         console.print(_table(pick, run.table.device))
-        console.print(f"genotype: {pick.best.genotype}", highlight=False, markup=False, soft_wrap=True)
+        genotype = run.space.format(pick.best.genotype)
+        console.print(f"genotype: {genotype}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

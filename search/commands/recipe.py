@@ -15,10 +15,14 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         choices=RECIPES,
         help=f"what settings are by default (short up to {SHORT_UP_TO_EPOCHS} epochs, darts beyond)",
     )
+    advanced = parser.add_argument_group("advanced")
     for name, (default, help_text) in SETTINGS.items():
         others = "".join(f", {recipe}: {own[name]:g}" for recipe, own in RECIPES.items() if name in own)
-        parser.add_argument(
-            "--" + name.replace("_", "-"), type=type(default), help=f"{help_text} (default: {default}{others})"
+        advanced.add_argument(
+            "--" + name.replace("_", "-"),
+            type=type(default),
+            metavar="X",
+            help=f"{help_text} (default: {default}{others})",
         )
 
 

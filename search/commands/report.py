@@ -1,4 +1,7 @@
-"""Write the report of a finished search: one HTML file that needs no network."""
+"""Write the report of a finished search: one HTML file that needs no network.
+
+search report --run runs/rpi4
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ from search.commands.finished_run import add_run, open_run
 from search.commands.output import print_line
 from search.process.atomic_files import write_atomically
 from search.report import build_report
+from shared.command_line import Commands, Parser, add_command
 from shared.errors import WrongUse
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search report`."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "report", run, __doc__)
     add_run(parser)
     parser.add_argument(
         "--ladder", type=Path, metavar="FILE", help="the ladder to show (default: the run's own, if any)"
@@ -23,8 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page to write (default: report.html in the run)")
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> None:
     """Build and write."""
+    console = Console()
     run = open_run(args)
     out = args.out or run.folder / "report.html"
     if not out.parent.is_dir():
@@ -33,4 +38,3 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise WrongUse(f"--ladder: there is no file {args.ladder}")
     write_atomically(out, build_report(run, args.ladder).encode())
     print_line(console, str(out))
-    return 0

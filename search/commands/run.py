@@ -1,8 +1,11 @@
-"""Search a family of networks for a device, or for each of several: pull the latency tables, train one supernet and one
-hypernetwork, rank the families.
+"""Search a family of networks for a device, or for each of several (the default).
 
-Everything goes into one folder (--out). Interrupted anywhere, `search --resume --out DIR` goes on as if nothing had
-happened. Several processes share a search: torchrun --nproc-per-node N -m search --device D --lut-url URL ...
+    search run --device rpi4 --lut-url http://server:8700 --out runs/rpi4
+
+`run` may be left out. The search pulls the latency tables, trains one supernet and one
+hypernetwork, and ranks the families. Everything goes into one folder (--out). Interrupted anywhere,
+`search --resume --out DIR` goes on as if nothing had happened. Several processes share a search:
+torchrun --nproc-per-node 2 -m search --device D --lut-url URL ...
 """
 
 from __future__ import annotations
@@ -27,15 +30,16 @@ from search.family.family import build_families
 from search.process.atomic_files import write_atomically
 from search.process.distributed import Ranks, joined_ranks
 from search.process.environment import record_environment
-from search.process.interruption import interrupt_on_terminate, stop_on_signals
+from search.process.interruption import stop_on_signals
 from search.process.progress import Progress, SilentProgress, make_progress
 from search.report import build_report
-from search.runs.run_directory import RunDirectory
-from search.runs.run_tables import require_fp32, require_one_space
+from search.runs.device_run import on_every_device
+from search.runs.run_directory import RunDirectory, require_fp32, require_one_space
 from search.training.precision import choose_precision
 from search.training.tensorboard import TensorBoardLog
 from search.training.training import Trainer
-from shared.errors import InvalidValue, LutnasError, WrongUse
+from shared.command_line import Commands, Parser, add_command, add_server
+from shared.errors import InvalidValue, Stopped, WrongUse
 from shared.spaces import SPACES, parse_space
 from shared.tables.table import LatencyTable
 
@@ -44,66 +48,78 @@ CHOICES = {**KINDS, "precision": ("auto", *KINDS["precision"])}
 SKELETON = ("resolution", "channels", "depth")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "run", run, __doc__)
+    parser.usage = "search [run] --device NAME --lut-url URL [option ...]"
+    add_arguments(parser)
+
+
+def add_arguments(parser: Parser) -> None:
     """The options of a search; every setting of `search.config` is one."""
     parser.add_argument(
         "--device", action="append", metavar="NAME", help="whose latency table to search for; give it again for more"
-    )
-    parser.add_argument("--lut-url", help="of the table server, for example http://127.0.0.1:8700")
-    parser.add_argument("--token", help="of the role `search`, where reads need one (default: LUTNAS_TOKEN)")
-    parser.add_argument(
-        "--space", default="nas-bench-201", help="name or string form of the space (default: %(default)s)"
-    )
-    for name in SKELETON:
-        aliases = ("--cells-per-stage",) if name == "depth" else ()
-        parser.add_argument(_flag(name), *aliases, type=int, help="of the space; by default whatever the table has")
-    parser.add_argument(
-        "--runtime",
-        help="of the table, or parts of it such as CUDAExecutionProvider/threads=1; default: the newest table's",
     )
     parser.add_argument(
         "--dataset",
         default="fashion-mnist",
         help=f"{', '.join(DATASETS)}: PATH holds one folder of images per class (default: fashion-mnist)",
     )
-    parser.add_argument("--data-dir", type=Path, help="folder with the files of a known data set")
-    parser.add_argument("--skip-broken", action="store_true", help="leave out images of a folder that cannot be read")
-    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/DEVICES-DATASET)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--tensorboard", action="store_true", help="curves and histograms in tensorboard/ of the run")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="with the files of a known data set")
     parser.add_argument(
         "--preset", choices=PRESETS, default=DEFAULT_PRESET, help="length of the search (default: %(default)s)"
     )
-    parser.add_argument(
-        "--search-resolution", type=int, help="side that images are pooled to (default: half from 32 on)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DEVICES-DATASET)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    add_server(parser, "search, where reads need one", required=False)
+    table = parser.add_argument_group("table")
+    table.add_argument(
+        "--space", default="nas-bench-201", help="name or string form of the space (default: %(default)s)"
+    )
+    for name in SKELETON:
+        aliases = ("--cells-per-stage",) if name == "depth" else ()
+        table.add_argument(
+            _flag(name), *aliases, type=int, metavar="N", help="of the space; by default whatever the table has"
+        )
+    table.add_argument(
+        "--runtime",
+        help="of the table, or parts of it such as CUDAExecutionProvider/threads=1; default: the newest table's",
+    )
+    advanced = parser.add_argument_group("advanced")
+    advanced.add_argument("--skip-broken", action="store_true", help="leave out images of a folder that cannot be read")
+    advanced.add_argument("--tensorboard", action="store_true", help="curves and histograms in tensorboard/ of the run")
+    advanced.add_argument(
+        "--search-resolution", type=int, metavar="N", help="side that images are pooled to (default: half from 32 on)"
     )
     for name, (default, help_text) in SETTINGS.items():
         choices = CHOICES.get(name)
         shown = "auto: the faster one" if name == "precision" else str(default)
         shown = f"by preset, {shown}" if any(name in preset for preset in PRESETS.values()) else shown
-        parser.add_argument(_flag(name), type=type(default), choices=choices, help=f"{help_text} (default: {shown})")
+        advanced.add_argument(
+            _flag(name),
+            type=type(default),
+            choices=choices,
+            metavar=None if choices else "X",
+            help=f"{help_text} (default: {shown})",
+        )
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> None:
     """Search, or go on with a search, and build the family."""
+    console = Console()
     with joined_ranks() as ranks:
         progress = make_progress(console) if ranks.is_first else SilentProgress()
         directory = _train(args, ranks, progress)
     if not ranks.is_first:
-        return 0
-    with (
-        interrupt_on_terminate(),
-        connect(directory.config.lut_url, args.token) as client,
-    ):
+        return
+    with connect(directory.config.lut_url, args) as client:
         build_families(directory, progress)
-        for view in directory.views():
+        for view in on_every_device(directory):
             report = view.folder / "report.html"
             write_atomically(report, build_report(view).encode())
-            post_result(client, view, find_ladder(view.folder / LADDER_FILE) or (), progress.line)
+            post_result(client, view, find_ladder(view.folder / LADDER_FILE, view.space) or (), progress.line)
             which = f" --device {view.table.device}" if len(directory.tables) > 1 else ""
             pick = f"search pick --run {directory.path}{which} --max-latency-ms X"
             progress.line(f"the report: {report}; a member: {pick}")
-    return 0
 
 
 def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDirectory:
@@ -126,7 +142,7 @@ def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDir
         if log is not None:
             log.close()
     if not complete:
-        raise LutnasError(
+        raise Stopped(
             f"stopped after step {trainer.step} of {trainer.config.total_steps}, everything is saved;"
             f" go on with: search --resume --out {directory.path}"
         )
@@ -230,7 +246,7 @@ def profile_command(table: LatencyTable, **other: int | str) -> str:
     wanted |= {name: getattr(space, name) for name in (*SKELETON, "classes", "image_channels")}
     wanted |= {("space" if name == "name" else name): value for name, value in other.items()}
     options = " ".join(f"{_flag(name)} {value}" for name, value in wanted.items())
-    return f"profiler-agent profile --server URL --device {table.device} {options}"
+    return f"profiler-agent profile --lut-url URL --device {table.device} {options}"
 
 
 def default_title(dataset: str) -> str:
@@ -245,7 +261,7 @@ def _fetch_tables(args: argparse.Namespace) -> list[LatencyTable]:
         if name == after:
             raise WrongUse(f"--device {name} was given twice")
     asked = _asked_space(args)
-    with connect(args.lut_url, args.token) as client:
+    with connect(args.lut_url, args) as client:
         tables = [client.get_table(device, _space_prefix(asked), args.runtime) for device in devices]
     for table in tables:
         check_space(table, asked)

@@ -1,14 +1,14 @@
-"""How the commands reach the table server: the token, and whom to trust."""
+"""How the commands reach the table server."""
 
 from __future__ import annotations
 
-import os
+import argparse
 
 from search.device.lut_client import LutClient
-from shared.http.trust import CA_FILE_VARIABLE
+from shared.command_line import find_access
 
 
-def connect(url: str, token: str | None) -> LutClient:
-    """The client of a server; token and trusted certificates may come from the environment."""
-    token = token or os.environ.get("LUTNAS_TOKEN")
-    return LutClient(url, token, ca_file=os.environ.get(CA_FILE_VARIABLE) or None)
+def connect(url: str, args: argparse.Namespace) -> LutClient:
+    """The client of a server; token and trusted certificates are those of the options or the environment."""
+    token, ca_file = find_access(args)
+    return LutClient(url, token, ca_file=ca_file)

@@ -1,6 +1,9 @@
-"""Train a network to the end by the recipe of DARTS: the best for a budget, or a named one; one training per seed.
+"""Train a network to the end: the best for a budget, or a named one.
 
-Interrupted, the same command goes on where it was. `search export --trained` ships the result.
+    search train --run runs/rpi4 --max-latency-ms 20
+
+The recipe is that of DARTS; one training per seed. Interrupted, the same command goes on where it
+was. `search export --trained` ships the result.
 """
 
 from __future__ import annotations
@@ -12,7 +15,15 @@ from collections.abc import Callable
 import torch
 from rich.console import Console
 
-from search.commands.finished_run import add_confidence, add_run, offer_for, open_run, working_progress
+from search.commands.finished_run import (
+    add_confidence,
+    add_run,
+    add_server,
+    open_picker,
+    open_run,
+    parse_genotype,
+    working_progress,
+)
 from search.commands.output import print_line
 from search.commands.recipe import add_recipe, chosen_settings
 from search.data import ImageSet
@@ -24,18 +35,20 @@ from search.retraining.retrain import SHARDS, Retraining, RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory
 from search.supernet import Network, recompute_statistics
-from shared.errors import InvalidValue, LutnasError
+from shared.command_line import Commands, Parser, add_command
+from shared.errors import InvalidValue, Stopped
 
 RECALIBRATION_IMAGES = 1024
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search train`; every setting of `search.retraining.retrain` is one."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "train", run, __doc__)
     add_run(parser)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--max-latency-ms", type=float, metavar="X", help="the best network for this budget")
     which.add_argument("--genotype", metavar="G", help="this network")
     add_confidence(parser)
+    add_server(parser)
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="trainings, with the run's seed and those after it (1)"
     )
@@ -48,8 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> int:
     """Train with each seed, one after another."""
+    console = Console()
     run = open_run(args)
     if args.seeds < 1:
         raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
@@ -61,9 +75,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
         for k in range(args.seeds)
     ]
     progress = working_progress()
-    genotype = offer_for(run, args.max_latency_ms, args.genotype, args.confidence, progress).genotype
+    if args.genotype:
+        genotype = parse_genotype(run.space, args.genotype)
+    else:
+        genotype = open_picker(args, run, progress).pick(args.max_latency_ms, progress).best.genotype
     images = run.load_images()
-    print_line(console, f"{genotype} on {images.title}, {every[0].accuracy_kind}")
+    print_line(console, f"{run.space.format(genotype)} on {images.title}, {every[0].accuracy_kind}")
     accuracies = []
     with stop_on_signals() as stopped:
         for settings in every:
@@ -89,7 +106,7 @@ def train(
     """Train one network to the end, keeping its state after each epoch; the run says with how many threads by default.
 
     Raises:
-        LutnasError: it was stopped, or diverged.
+        Stopped: it was stopped, or diverged.
     """
     settings = trained.settings
     training = Retraining(
@@ -102,7 +119,7 @@ def train(
         complete = training.train(lambda metrics: trained.keep(training, metrics), stopped, phase.advance)
     if not complete:
         trained.keep(training)
-        raise LutnasError(
+        raise Stopped(
             f"stopped after step {training.step} of {training.total_steps}, everything is saved in {trained.path};"
             " the same command goes on"
         )
@@ -111,8 +128,7 @@ def train(
 
 def first_networks(run: RunDirectory, images: ImageSet, trained: TrainedNetwork) -> list[Network]:
     """The networks of all shards, with the weights to start from: random ones of the seed, or the supernet's."""
-    space = run.space
-    genotype = space.parse(trained.genotype)
+    space, genotype = run.space, trained.genotype
     if trained.settings.inherit:
         supernet = run.supernet()
         networks = [supernet.derive(genotype) for _ in range(SHARDS)]

@@ -1,7 +1,10 @@
-"""Have the device measure a network, through the table server: exit code 0 if it met its budget, 1 if not.
+"""Have the device measure a network, and say whether it meets its budget.
 
-Without a budget the promise is the network's own upper bound. A network that is given by budget or genotype is measured
-with inherited weights: its latency does not depend on them.
+    search verify --run runs/rpi4 --max-latency-ms 20
+
+Exit code 0 if it met its budget, 1 if not. Without a budget the promise is the network's own upper
+bound. A network that is given by budget or genotype is measured with inherited weights: its latency
+does not depend on them.
 """
 
 from __future__ import annotations
@@ -15,24 +18,26 @@ from rich.console import Console
 
 from search.commands.finished_run import (
     add_confidence,
+    add_patience,
     add_run,
     add_server,
+    choose_network,
     measure_with,
-    offer_for,
     open_client,
     open_run,
+    parse_genotype,
     working_progress,
 )
 from search.commands.output import print_json, print_line
 from search.deploy.export import untuned_onnx
-from search.process.interruption import interrupt_on_terminate
+from shared.command_line import Commands, Parser, add_command
 from shared.errors import CorruptFile, WrongUse
 from shared.jobs import Promise
 from shared.wire import to_wire
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `search verify`."""
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "verify", run, __doc__)
     add_run(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--genotype", metavar="G", help="measure this network")
@@ -42,23 +47,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_confidence(parser)
     add_server(parser)
+    add_patience(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace) -> int:
     """Upload, queue, wait, print."""
+    console = Console()
     if args.genotype is None and args.onnx is None and args.max_latency_ms is None:
         raise WrongUse("what shall be measured? give --max-latency-ms, --genotype or --onnx")
     run = open_run(args)
     progress = working_progress()
-    with interrupt_on_terminate(), open_client(args, run) as client:
+    with open_client(args, run) as client:
         measure = measure_with(client, run, args)
-        genotype, content = (args.genotype, None) if args.onnx is None else read_exported(args.onnx, run.table.space)
-        offer = offer_for(run, args.max_latency_ms, genotype, args.confidence, progress)
-        target_ms = offer.upper_ms if args.max_latency_ms is None else args.max_latency_ms
-        promise = Promise(run.table.hash, offer.genotype, offer.predicted_ms, offer.upper_ms, target_ms)
-        content = content or untuned_onnx(run.supernet(), offer.genotype)
-        progress.line(f"waiting for {run.table.device} to measure {offer.genotype}")
+        name, content = (args.genotype, None) if args.onnx is None else read_exported(args.onnx, run.table.space)
+        named = parse_genotype(run.space, name) if name else None
+        chosen = choose_network(args, run, named, progress)
+        name = run.space.format(chosen.genotype)
+        target_ms = chosen.upper_ms if args.max_latency_ms is None else args.max_latency_ms
+        promise = Promise(run.table.hash, name, chosen.predicted_ms, chosen.upper_ms, target_ms)
+        content = content or untuned_onnx(run.supernet(), chosen.genotype)
+        progress.line(f"waiting for {run.table.device} to measure {name}")
         found = measure(content, promise)
     if args.json:
         print_json(console, {"promise": to_wire(promise), "verification": to_wire(found)})
@@ -67,7 +76,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console,
         f"{'met' if found.met else 'NOT MET'}: measured {found.measured_ms:.3f} ms"
         f" ({found.low_ms:.3f} to {found.high_ms:.3f}) for a target of {target_ms:.3f} ms;"
-        f" predicted {offer.predicted_ms:.3f}, bound {offer.upper_ms:.3f}",
+        f" predicted {chosen.predicted_ms:.3f}, bound {chosen.upper_ms:.3f}",
     )
     print_line(console, f"raw {found.raw_ms:.3f} ms at a machine speed of {found.canary_drift:.3f} canaries")
     for reason in found.reasons:

@@ -29,6 +29,7 @@ from search.strategies import Bench, NamedStrategy
 from search.strategies.one_shot import one_shot_config, open_ranker, stopping, train_run
 from search.training.training import Stopped
 from shared.errors import CorruptFile, InvalidValue, WrongUse
+from shared.spaces import Genotype, Space
 from shared.tables.table import LatencyTable
 from shared.wire import content_hash, from_wire, to_wire
 
@@ -101,7 +102,7 @@ class Comparison:
         """
         folder = self.path / "units" / named.folder_name / f"seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        if (found := find_unit(folder, self.setting)) is not None:
+        if (found := find_unit(folder, self.setting, self.table.parsed_space)) is not None:
             return found
         self.progress.line(f"{named.text}, seed {seed}")
         bench = self.bench(folder, seed)
@@ -112,7 +113,8 @@ class Comparison:
         with _timed(folder):
             outcome = named.strategy.search(bench)
         unit = Unit(named.text, seed, self.setting, outcome, shared_s + _seconds(folder))
-        write_atomically(folder / UNIT_FILE, json.dumps(to_wire(unit), indent=1).encode() + b"\n")
+        written = to_wire(unit, {Genotype: self.table.parsed_space.format})
+        write_atomically(folder / UNIT_FILE, json.dumps(written, indent=1).encode() + b"\n")
         return unit
 
     def judged(self, units: Sequence[Unit]) -> list[Result]:
@@ -125,12 +127,11 @@ class Comparison:
         config = one_shot_config(self.config, JUDGE_SEED)
         self.progress.line("the judge: a supernet that no strategy trained")
         run = train_run(folder, config, self.table, self.images, self.progress, self.stopped)
-        bench, names = self.bench(folder, JUDGE_SEED), proposed(units)
-        genotypes = [bench.space.parse(name) for name in names]
-        with self.progress.phase("scoring networks of all strategies", len(names)) as phase:
+        bench, genotypes = self.bench(folder, JUDGE_SEED), proposed(units)
+        with self.progress.phase("scoring networks of all strategies", len(genotypes)) as phase:
             members: list[Member] = open_ranker(bench, run).rank(genotypes, stopping(bench, phase.advance))
         range_ms = bench.decoder.smallest_ms, bench.decoder.largest_ms
-        return judge(units, dict(zip(names, members, strict=True)), self.budgets_ms, range_ms)
+        return judge(units, dict(zip(genotypes, members, strict=True)), self.budgets_ms, range_ms)
 
     def bench(self, folder: Path, seed: int) -> Bench:
         """Of one search."""
@@ -162,7 +163,7 @@ class Comparison:
         return run, _seconds(folder)
 
 
-def find_unit(folder: Path, setting: str) -> Unit | None:
+def find_unit(folder: Path, setting: str, space: Space) -> Unit | None:
     """A finished unit; None if there is none yet.
 
     Raises:
@@ -171,7 +172,7 @@ def find_unit(folder: Path, setting: str) -> Unit | None:
     """
     path = folder / UNIT_FILE
     try:
-        unit = from_wire(Unit, json.loads(path.read_bytes()))
+        unit = from_wire(Unit, json.loads(path.read_bytes()), texts={Genotype: space.parse})
     except FileNotFoundError:
         return None
     except (ValueError, InvalidValue) as error:

@@ -17,6 +17,7 @@ from statistics import fmean, stdev
 
 from search.family.candidates import Member
 from search.strategies import Outcome
+from shared.spaces import Genotype
 
 CLOSE = 1 + 1e-9
 """A bound that is a budget meets it, however it was rounded on the way."""
@@ -45,7 +46,7 @@ class Unit:
 class Judged:
     """A network of a unit, as the judge sees it. `score` as above; `accuracy` is inherited, in percent."""
 
-    genotype: str
+    genotype: Genotype
     budget_ms: float | None
     derived: bool
     predicted_ms: float
@@ -97,13 +98,13 @@ def summarise(values: Iterable[float]) -> Spread:
     return Spread(fmean(listed), stdev(listed) if len(listed) > 1 else None)
 
 
-def proposed(units: Sequence[Unit]) -> list[str]:
+def proposed(units: Sequence[Unit]) -> list[Genotype]:
     """Every distinct network that any unit handed over, sorted, so that the order of the units changes nothing."""
     return sorted({proposal.genotype for unit in units for proposal in unit.outcome.proposals})
 
 
 def judge(
-    units: Sequence[Unit], ranked: Mapping[str, Member], budgets_ms: Sequence[float], range_ms: tuple[float, float]
+    units: Sequence[Unit], ranked: Mapping[Genotype, Member], budgets_ms: Sequence[float], range_ms: tuple[float, float]
 ) -> list[Result]:
     """Figures in the order of the units.
 
@@ -127,7 +128,7 @@ def hypervolume(points: Iterable[tuple[float, float]]) -> float:
     return area
 
 
-def _judged(unit: Unit, ranked: Mapping[str, Member]) -> tuple[Judged, ...]:
+def _judged(unit: Unit, ranked: Mapping[Genotype, Member]) -> tuple[Judged, ...]:
     found = []
     for proposal in unit.outcome.proposals:
         member = ranked[proposal.genotype]

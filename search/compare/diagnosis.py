@@ -21,6 +21,7 @@ from scipy.stats import kendalltau
 from search.family.candidates import Member
 from search.process.atomic_files import write_atomically
 from shared.errors import CorruptFile, InvalidValue
+from shared.spaces import Genotype, Space
 from shared.wire import from_wire, to_wire
 
 FILE_NAME = "diagnosis.json"
@@ -87,12 +88,13 @@ def diagnose(members: Sequence[RetrainedMember], accuracy_kind: str) -> Diagnosi
     return Diagnosis(accuracy_kind, tuple(members), agreement, statistics.fmean(pairs) if pairs else None)
 
 
-def write_diagnosis(folder: Path, diagnosis: Diagnosis) -> None:
+def write_diagnosis(folder: Path, diagnosis: Diagnosis, space: Space) -> None:
     """Into a run's folder."""
-    write_atomically(folder / FILE_NAME, json.dumps(to_wire(diagnosis), indent=1).encode() + b"\n")
+    content = json.dumps(to_wire(diagnosis, {Genotype: space.format}), indent=1)
+    write_atomically(folder / FILE_NAME, content.encode() + b"\n")
 
 
-def find_diagnosis(folder: Path) -> Diagnosis | None:
+def find_diagnosis(folder: Path, space: Space) -> Diagnosis | None:
     """The one of a run's folder, if it was made.
 
     Raises:
@@ -100,7 +102,7 @@ def find_diagnosis(folder: Path) -> Diagnosis | None:
     """
     path = folder / FILE_NAME
     try:
-        return from_wire(Diagnosis, json.loads(path.read_bytes()))
+        return from_wire(Diagnosis, json.loads(path.read_bytes()), texts={Genotype: space.parse})
     except FileNotFoundError:
         return None
     except (ValueError, InvalidValue) as error:

@@ -22,10 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from search.decoding.decoder import Band, Decoded
+from search.decoding.decoding import Band, Decoded, require_budget
 from search.genotypes.constrained_argmax import NONE, best_choices
 from search.latency.latency_model import LatencyModel, deviations
-from shared.errors import BudgetTooSmall, InvalidValue
 from shared.spaces import Genotype
 from shared.tables.table import CONFIDENCE
 
@@ -38,8 +37,6 @@ MOST_TANGENTS = 30
 ROUNDS_OF_DRAWS = 40
 DRAWN_AT_ONCE = 512
 """Near the smallest budget most of what the programme draws lies just above it."""
-ROUNDING = 1e-12
-"""A bound that is computed beside others may differ in its last digits."""
 ALPHAS_IN_MEMORY = 64
 
 
@@ -81,7 +78,7 @@ class Found:
 
 
 class KnapsackDecoder:
-    """`search.decoding.decoder.Decoder` for spaces whose chosen ops all reach the output."""
+    """`search.decoding.decoding.Decoder` for spaces whose chosen ops all reach the output."""
 
     def __init__(self, model: LatencyModel, confidence: float = CONFIDENCE) -> None:
         self._model = model
@@ -100,9 +97,9 @@ class KnapsackDecoder:
         self._known: dict[tuple[bytes, int], Found] = {}
 
     def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
-        """See `search.decoding.decoder.Decoder.decode`."""
+        """See `search.decoding.decoding.Decoder.decode`."""
         for band in bands:
-            self._require(band.budget_ms)
+            require_budget(band.budget_ms, self.smallest_ms, self._model.table.device)
         found = self._find(log_probabilities, count)
         decoded = []
         for band in bands:
@@ -114,8 +111,8 @@ class KnapsackDecoder:
         """See `Decoder.find_all`: these spaces are never listed."""
 
     def draw(self, budget_ms: float, count: int, draws: random.Random) -> list[Genotype]:
-        """See `search.decoding.decoder.Decoder.draw`: uniform over the networks that meet the budget."""
-        self._require(budget_ms)
+        """See `search.decoding.decoding.Decoder.draw`: uniform over the networks that meet the budget."""
+        require_budget(budget_ms, self.smallest_ms, self._model.table.device)
         generator = np.random.default_rng(draws.getrandbits(64))
         drawn: dict[tuple[int, ...], None] = {}
         for _ in range(ROUNDS_OF_DRAWS):
@@ -289,9 +286,3 @@ class KnapsackDecoder:
     def _decoded(self, found: Found, index: int) -> Decoded:
         known = (found.log_probability, found.mean_ms, found.upper_ms)
         return Decoded(self._genotype(found.columns[index]), *(float(values[index]) for values in known))
-
-    def _require(self, budget_ms: float) -> None:
-        if not (math.isfinite(budget_ms) and budget_ms > 0):
-            raise InvalidValue("max-latency-ms", f"{budget_ms:g} is not a positive time")
-        if budget_ms < self.smallest_ms * (1 - ROUNDING):
-            raise BudgetTooSmall(budget_ms, self.smallest_ms, self._model.table.device)

@@ -13,12 +13,13 @@ import onnx
 import torch
 
 from search.data import ImageSet
-from search.family.candidates import Offer
+from search.family.candidates import Candidate
 from search.supernet import Network, Supernet, recompute_statistics
 from shared import __version__
 from shared.errors import LutnasError
 from shared.graphs import build_network
 from shared.runtime import silence_onnxruntime
+from shared.spaces import Genotype
 from shared.tables.table import LatencyTable
 
 if TYPE_CHECKING:
@@ -48,12 +49,12 @@ def build_onnx(network: Network, metadata: Mapping[str, str] | None = None) -> b
     return build_network(network.space, network.genotype, weights=weights, metadata=metadata or {})
 
 
-def untuned_onnx(supernet: Supernet, genotype: str) -> bytes:
+def untuned_onnx(supernet: Supernet, genotype: Genotype) -> bytes:
     """ONNX bytes of a member with inherited weights: enough to measure its latency, where values do not matter.
 
     Batch norms get the statistics of random images: the supernet keeps none, and without them a network may overflow.
     """
-    network = supernet.derive(supernet.space.parse(genotype))
+    network = supernet.derive(genotype)
     image = supernet.space.input_shape
     noise = torch.randn(16, image.channels, image.height, image.width, generator=torch.Generator().manual_seed(0))
     recompute_statistics(network, [noise])
@@ -62,7 +63,7 @@ def untuned_onnx(supernet: Supernet, genotype: str) -> bytes:
 
 def export(
     network: Network,
-    offer: Offer,
+    candidate: Candidate,
     table: LatencyTable,
     image_set: ImageSet,
     torch_accuracy: float,
@@ -73,7 +74,7 @@ def export(
 
     Args:
         network: with the weights to ship.
-        offer: what the table predicts of it.
+        candidate: what the table predicts of it.
         table: that predicted.
         image_set: at the network's resolution; all its test images are classified.
         torch_accuracy: percent, on the same images.
@@ -83,23 +84,23 @@ def export(
     Raises:
         LutnasError: the two accuracies differ by more than 0.1 point.
     """
-    plain = build_onnx(network)
+    plain, genotype = build_onnx(network), network.space.format(candidate.genotype)
     accuracy = onnx_accuracy(plain, image_set, threads)
     if abs(accuracy - torch_accuracy) > LARGEST_DIFFERENCE:
         raise LutnasError(
-            f"the exported file of {offer.genotype} gives {accuracy:.2f} % where torch gives {torch_accuracy:.2f} %;"
+            f"the exported file of {genotype} gives {accuracy:.2f} % where torch gives {torch_accuracy:.2f} %;"
             " nothing was written"
         )
     metadata = {
         **image_set.preprocessing.describe(),
-        "genotype": offer.genotype,
+        "genotype": genotype,
         "space": table.space,
         "device": table.device,
         "runtime": str(table.runtime),
         "table_hash": table.hash,
-        "predicted_ms": f"{offer.predicted_ms:.6g}",
-        "upper_ms": f"{offer.upper_ms:.6g}",
-        "parameters": str(offer.parameters),
+        "predicted_ms": f"{candidate.predicted_ms:.6g}",
+        "upper_ms": f"{candidate.upper_ms:.6g}",
+        "parameters": str(candidate.parameters),
         "dataset": image_set.title,
         "accuracy": f"{accuracy:.2f}",
         "accuracy_kind": accuracy_kind,

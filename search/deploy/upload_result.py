@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 
 from search.deploy.ladder import Rung
 from search.device.lut_client import LutClient
-from search.family.candidates import Member
 from search.family.family import load_family
-from search.runs.run_directory import RunDirectory
+from search.runs.device_run import DeviceRun
 from shared.errors import LutnasError
 from shared.search_result import ClimbedRung, FoundNetwork, SearchResult
-from shared.wire import content_hash
+from shared.spaces import Genotype
+from shared.wire import content_hash, from_wire, to_wire
 
 
-def post_result(client: LutClient, run: RunDirectory, rungs: Sequence[Rung], say: Callable[[str], None]) -> bool:
+def post_result(client: LutClient, run: DeviceRun, rungs: Sequence[Rung], say: Callable[[str], None]) -> bool:
     """Post the family of a run, with a ladder where there is one, and say where to look, or why it failed.
 
     Returns:
@@ -30,7 +30,7 @@ def post_result(client: LutClient, run: RunDirectory, rungs: Sequence[Rung], say
     return True
 
 
-def make_result(run: RunDirectory, rungs: Sequence[Rung] = ()) -> SearchResult:
+def make_result(run: DeviceRun, rungs: Sequence[Rung] = ()) -> SearchResult:
     """What the run found for the view's device. No path of this machine is in it.
 
     The hash of the settings tells searches apart, with the table's where a run has several.
@@ -39,6 +39,8 @@ def make_result(run: RunDirectory, rungs: Sequence[Rung] = ()) -> SearchResult:
         WrongUse, CorruptFile: the run has no family, or a damaged one.
     """
     family, config, table = load_family(run), run.config, run.table
+    # What is posted has some of the fields of what is kept.
+    texts: dict[type, Callable[[Genotype], str]] = {Genotype: run.space.format}
     return SearchResult(
         search=run.config_hash if run.folder == run.path else content_hash([run.config_hash, table.hash]),
         device=table.device,
@@ -47,25 +49,7 @@ def make_result(run: RunDirectory, rungs: Sequence[Rung] = ()) -> SearchResult:
         dataset=config.dataset,
         accuracy_kind=family.accuracy_kind,
         seconds=family.seconds,
-        members=tuple(map(_network, family.members)),
-        random=tuple(map(_network, family.random)),
-        ladder=tuple(map(_rung, rungs)),
-    )
-
-
-def _network(member: Member) -> FoundNetwork:
-    return FoundNetwork(member.genotype, member.predicted_ms, member.upper_ms, member.parameters, member.accuracy)
-
-
-def _rung(rung: Rung) -> ClimbedRung:
-    return ClimbedRung(
-        rung.target_ms,
-        rung.predicted_ms,
-        rung.upper_ms,
-        rung.measured_ms,
-        rung.met,
-        rung.genotype,
-        rung.parameters,
-        rung.accuracy,
-        rung.accuracy_kind,
+        members=tuple(from_wire(FoundNetwork, to_wire(member, texts)) for member in family.members),
+        random=tuple(from_wire(FoundNetwork, to_wire(member, texts)) for member in family.random),
+        ladder=tuple(from_wire(ClimbedRung, to_wire(rung, texts)) for rung in rungs),
     )

@@ -1,85 +1,128 @@
-"""Which kernels the device executes for a network: what the server knows, and what the device is asked for, once."""
+"""Which kernels the device executes for a network: kept with the run, known to the server, or counted by the device.
+
+What was fetched once is kept in `kernel_counts.json`, so the same question has the same answer with the server away.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from search.device.lut_client import LutClient
-from shared.errors import LutnasError
+from search.process.atomic_files import write_atomically
+from search.runs.device_run import DeviceRun
+from shared.errors import InvalidValue, LutnasError
 from shared.jobs import NewJob
-from shared.tables.table import LatencyTable
+from shared.spaces import Genotype
+from shared.wire import from_wire, to_wire
 
 ANSWER_S = 5.0
 """How long an agent may take to begin; one that works asks for jobs every second or two."""
 DONE_S = 120.0
+COUNTS_FILE = "kernel_counts.json"
+COUNTS_SCHEMA = 1
 
-Counts = Mapping[str, Mapping[str, int]]
-Counter = Callable[[Sequence[str]], Counts]
+Counts = Mapping[Genotype, Mapping[str, int]]
+CountKernels = Callable[[Sequence[Genotype]], Counts]
 """Kernel counts by genotype, of those networks whose kernels are known."""
 
 
-def no_counts(_: Sequence[str]) -> Counts:
-    """A counter that knows nothing: predictions are made from op prices."""
+@dataclass(frozen=True)
+class _Kept:
+    schema: int
+    table_hash: str
+    counts: dict[str, dict[str, int]]
+
+
+def no_counts(_: Sequence[Genotype]) -> Counts:
+    """Knows no kernels: bounds are made from op prices."""
     return {}
 
 
 class KernelCounter:
-    """Asks a server, and through it the device. Without an answer it knows less; it never fails.
+    """Looks into the run's folder, then asks the server, and through it the device. A missing answer is no failure.
 
     Args:
-        client: of the table server.
-        table: that the search used.
+        run: its table says whether kernels are priced.
+        connect: opens the client of the table server; called when something is not in the folder.
+        say: told once, in one line, what could not be asked.
         clock, sleep: a test passes its own.
     """
 
     def __init__(
         self,
-        client: LutClient,
-        table: LatencyTable,
+        run: DeviceRun,
+        connect: Callable[[], LutClient],
+        say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._client = client
-        self._table = table
-        self._clock = clock
-        self._sleep = sleep
-        self._may_ask = table.kernels is not None
-        self._known: dict[str, Mapping[str, int]] | None = None
+        self._table, self._space = run.table, run.space
+        self._path = run.folder / COUNTS_FILE
+        self._connect, self._say = connect, say
+        self._clock, self._sleep = clock, sleep
+        self._may_ask = True
+        self._known = self._load()
 
-    def __call__(self, genotypes: Sequence[str]) -> Counts:
+    def __call__(self, genotypes: Sequence[Genotype]) -> Counts:
         """Counts of the genotypes, as far as they can be had."""
-        if self._table.kernels is None:
-            return {}
-        if self._known is None:
-            self._known = self._fetch()
-        missing = [genotype for genotype in genotypes if genotype not in self._known]
+        names = [self._space.format(genotype) for genotype in genotypes]
+        missing = [name for name in names if name not in self._known]
         if missing and self._may_ask:
-            self._may_ask = self._ask(missing)
-            self._known |= self._fetch()
-        return {genotype: self._known[genotype] for genotype in genotypes if genotype in self._known}
+            why = self._learn(missing)
+            left = sum(name not in self._known for name in missing)
+            if left:
+                self._may_ask = False
+                self._say(f"kernels of {left} of {len(names)} networks are unknown, op prices bound them: {why}")
+        return {
+            genotype: self._known[name] for genotype, name in zip(genotypes, names, strict=True) if name in self._known
+        }
 
-    def _fetch(self) -> dict[str, Mapping[str, int]]:
-        table = self._table
+    def _learn(self, names: Sequence[str]) -> str:
+        """Fetch what the server knows; have the device count the rest. Says what was in the way."""
         try:
-            return dict(self._client.get_kernel_counts(table.device, table.space, str(table.runtime)))
-        except LutnasError:
-            self._may_ask = False
+            with self._connect() as client:
+                self._fetch(client)
+                missing = [name for name in names if name not in self._known]
+                why = self._have_counted(client, missing) if missing else ""
+        except LutnasError as error:
+            return str(error)
+        return why
+
+    def _fetch(self, client: LutClient) -> None:
+        table = self._table
+        fetched = client.get_kernel_counts(table.device, table.space, str(table.runtime))
+        if fetched.keys() - self._known.keys():
+            self._known |= fetched
+            kept = _Kept(COUNTS_SCHEMA, table.hash, self._known)
+            write_atomically(self._path, json.dumps(to_wire(kept), sort_keys=True).encode() + b"\n")
+
+    def _have_counted(self, client: LutClient, names: Sequence[str]) -> str:
+        """Have the device count; says why it did not."""
+        table = self._table
+        job = client.queue_job(
+            NewJob(table.device, "count", table.runtime, table.canary, table.space, genotypes=tuple(names))
+        )
+        for patience_s, waiting in ((ANSWER_S, "queued"), (DONE_S, "leased")):
+            end_s = self._clock() + patience_s
+            while job.state == waiting and self._clock() < end_s:
+                self._sleep(0.25)
+                job = client.get_job(job.id)
+        self._fetch(client)
+        if job.state == "queued":
+            client.cancel_job(job.id)
+            return f"no agent of {table.device} answered within {ANSWER_S:g} s"
+        if job.state == "leased":
+            client.cancel_job(job.id)
+            return f"the agent of {table.device} did not count them within {DONE_S:g} s"
+        return f"job {job.id} of {table.device} is {job.state} ({job.reason or 'no reason'})"
+
+    def _load(self) -> dict[str, dict[str, int]]:
+        """What was fetched for this very table; anything else is fetched anew."""
+        try:
+            kept = from_wire(_Kept, json.loads(self._path.read_bytes()))
+        except (FileNotFoundError, ValueError, InvalidValue):
             return {}
-
-    def _ask(self, genotypes: Sequence[str]) -> bool:
-        """Have the device count; whether it did."""
-        table = self._table
-        wanted = NewJob(table.device, "count", table.runtime, table.canary, table.space, genotypes=tuple(genotypes))
-        try:
-            job = self._client.queue_job(wanted)
-            for patience_s, waiting in ((ANSWER_S, "queued"), (DONE_S, "leased")):
-                end_s = self._clock() + patience_s
-                while job.state == waiting and self._clock() < end_s:
-                    self._sleep(0.25)
-                    job = self._client.get_job(job.id)
-            if job.state in ("queued", "leased"):
-                self._client.cancel_job(job.id)
-            return job.state == "done"
-        except LutnasError:
-            return False
+        return kept.counts if (kept.schema, kept.table_hash) == (COUNTS_SCHEMA, self._table.hash) else {}

@@ -81,7 +81,7 @@ def _verification(job: Job, url: str, device: str, timeout_s: float) -> Verifica
     if job.state == "queued":
         raise LutnasError(
             f"no agent of {device} took the verification within {timeout_s:g} s; start one on the device:"
-            f" profiler-agent work --server {url} --device {device} --token TOKEN"
+            f" profiler-agent work --lut-url {url} --device {device} --token TOKEN"
         )
     if job.state == "leased":
         raise LutnasError(

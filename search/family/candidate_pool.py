@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 
-import numpy as np
-import numpy.typing as npt
-
-from search.decoding.decoder import Band, Decoder
+from search.decoding.decoding import Band, Decoder, in_turn
 from search.latency.latency_model import LatencyModel
 from shared.spaces import Genotype
-
-Floats = npt.NDArray[np.float64]
 
 
 class DeviceQueues:
@@ -86,32 +81,6 @@ def bands_between(budgets_ms: Sequence[float]) -> list[Band]:
     return [Band(high, low) for low, high in pairwise([0.0, *budgets_ms])]
 
 
-def decode_queues(
-    decoder: Decoder, log_probabilities: Sequence[Floats], bands: Sequence[Band], per_band: int
-) -> list[list[Genotype]]:
-    """For each band the networks decoded in it, those first that most alphas and best places agree on.
-
-    Args:
-        decoder: of the device.
-        log_probabilities: one (slots, primitives) for each alpha.
-        bands: of budgets.
-        per_band: most probable networks taken for one alpha in one band.
-    """
-    votes: list[Counter[Genotype]] = [Counter() for _ in bands]
-    for one in log_probabilities:
-        for ballot, decoded in zip(votes, decoder.decode(one, bands, per_band), strict=True):
-            for place, network in enumerate(decoded):
-                ballot[network.genotype] += per_band - place
-    return [[genotype for genotype, _ in ballot.most_common()] for ballot in votes]
-
-
-def decode_pool(
-    decoder: Decoder, log_probabilities: Sequence[Floats], bands: Sequence[Band], per_band: int, most: int
-) -> list[Genotype]:
-    """Distinct networks of one device, at most so many, taken from the bands in turn."""
-    return in_turn(decode_queues(decoder, log_probabilities, bands, per_band), most)
-
-
 def draw_pool(decoder: Decoder, budgets_ms: Sequence[float], count: int, draws: random.Random) -> list[Genotype]:
     """Distinct random networks under the budgets in turn, uniform over those that meet the budget."""
     return in_turn([decoder.draw(budget_ms, count, draws) for budget_ms in budgets_ms], count)
@@ -135,13 +104,3 @@ def draw_pool_of_all(
 def led_by(first: Sequence[Genotype], pool: Sequence[Genotype]) -> list[Genotype]:
     """The pool, led by each device's fastest network: a missing cheap one costs most accuracy at the low end."""
     return list(dict.fromkeys([*first, *pool]))
-
-
-def in_turn(queues: Sequence[Sequence[Genotype]], count: int) -> list[Genotype]:
-    """The first of each queue, then the second of each, and so on: distinct ones until there are enough."""
-    taken: dict[Genotype, None] = {}
-    for place in range(max(map(len, queues), default=0)):
-        for queue in queues:
-            if place < len(queue) and len(taken) < count:
-                taken.setdefault(queue[place])
-    return list(taken)

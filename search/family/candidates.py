@@ -1,54 +1,46 @@
-"""Networks with what is known of them: what the table says (an offer), and their rank among others (a member)."""
+"""Networks with what is known of them: what the table says (a candidate), and its rank among others (a member)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
 
-from search.family.pareto import thin
 from search.latency.latency_model import LatencyModel
-from search.ranking.rank_aggregation import rank_all
-from search.ranking.scoring import Scorer
+from search.ranking.scoring import Scorer, rank_all
 from shared.spaces import Genotype
-
-WIDEST_GAP = 1 / 6
-"""Of the family's range of latencies: wider gaps between neighbours get a member, if any candidate lies there."""
-FEWEST_TO_SPREAD = 12
-"""So many members can stand so close."""
 
 
 @dataclass(frozen=True)
-class Offer:
-    """A network, in its space's string form, and what the table says of it."""
+class Candidate:
+    """A network, and what the table says of it.
 
-    genotype: str
+    `by` says what latency and bound were made from: "ops", or "kernels" where the device said which it executes.
+    """
+
+    genotype: Genotype
     predicted_ms: float
     upper_ms: float
     parameters: int
     multiply_adds: int
+    by: str = field(default="ops", kw_only=True)
 
 
 @dataclass(frozen=True)
-class Member(Offer):
-    """An offer with what its rank is made of (`search.ranking.scoring.Score`).
+class Member(Candidate):
+    """A candidate with what its rank is made of (`search.ranking.scoring.Score`).
 
-    `rank` is its place among the candidates that it was ranked with
-    (`search.ranking.rank_aggregation`), 1 is best. `accuracy` is inherited, in percent, on the
-    ranking images at the search's resolution. `by` says what latency and bound were made from:
-    "ops", or "kernels" where the device said which it executes.
+    `rank` is its place among the candidates that it was ranked with (`search.ranking.scoring`), 1
+    is best. `accuracy` is inherited, in percent, on the ranking images at the search's resolution.
     """
 
     nll: float
     expressivity: float
     rank: float
     accuracy: float
-    by: str = "ops"
 
 
-def make_offers(model: LatencyModel, genotypes: Sequence[Genotype], confidence: float) -> list[Offer]:
-    """Offers in the order of the connected genotypes.
+def make_candidates(model: LatencyModel, genotypes: Sequence[Genotype], confidence: float) -> list[Candidate]:
+    """Candidates in the order of the connected genotypes.
 
     Raises:
         InvalidValue: the confidence is not within 0.5 and 1.
@@ -57,7 +49,7 @@ def make_offers(model: LatencyModel, genotypes: Sequence[Genotype], confidence: 
     mean_ms, _ = model.mean_and_sd_ms(genotypes)
     upper_ms = model.upper_ms(genotypes, confidence)
     return [
-        Offer(space.format(genotype), mean, upper, space.parameter_count(genotype), space.multiply_adds(genotype))
+        Candidate(genotype, mean, upper, space.parameter_count(genotype), space.multiply_adds(genotype))
         for genotype, mean, upper in zip(genotypes, mean_ms.tolist(), upper_ms.tolist(), strict=True)
     ]
 
@@ -67,122 +59,16 @@ class Ranker:
 
     def __init__(self, model: LatencyModel, scorer: Scorer, confidence: float) -> None:
         self._model = model
-        self._scorer = scorer
+        self.scorer = scorer
         self._confidence = confidence
 
     def rank(self, genotypes: Sequence[Genotype], advance: Callable[[int], None] = lambda n: None) -> list[Member]:
         """Members in the order of the genotypes, ranked among one another."""
-        offers = make_offers(self._model, genotypes, self._confidence)
-        scores = self._scorer.score(genotypes, advance)
+        candidates = make_candidates(self._model, genotypes, self._confidence)
+        scores = self.scorer.score(genotypes, advance)
         return [
-            Member(**vars(offer), nll=score.nll, expressivity=score.expressivity, rank=rank, accuracy=score.accuracy)
-            for offer, score, rank in zip(offers, scores, rank_all(scores).tolist(), strict=True)
+            Member(
+                **vars(candidate), nll=score.nll, expressivity=score.expressivity, rank=rank, accuracy=score.accuracy
+            )
+            for candidate, score, rank in zip(candidates, scores, rank_all(scores).tolist(), strict=True)
         ]
-
-
-def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
-    """At most `most` of the candidates, latency rising: their front, and as far as there is room what only it beats.
-
-    A front that is too long is thinned (`search.family.pareto`). One that is too short leaves
-    places, which go to the front of the other candidates, and so on: ranks are proxies and
-    latencies predictions, so the best network of a budget is often one that seems to be beaten by a
-    hair. The network with the smallest bound is always among them. Wide gaps in latency are closed
-    (`close_gaps`).
-    """
-    if not candidates:
-        return []
-    surest = min(candidates, key=lambda member: (member.upper_ms, member.rank))
-    chosen = [] if surest in find_front(candidates) else [surest]
-    left = [one for one in candidates if one not in chosen]
-    while left and len(chosen) < most:
-        front = find_front(left)
-        kept = thin([one.predicted_ms for one in front], [one.rank for one in front], most - len(chosen))
-        chosen += [front[index] for index in kept]
-        of_front = {one.genotype for one in front}
-        left = [one for one in left if one.genotype not in of_front]
-    chosen = close_gaps(chosen, candidates, most, surest) if most >= FEWEST_TO_SPREAD else chosen
-    return sorted(chosen, key=_by_latency)
-
-
-def close_gaps(chosen: Sequence[Member], candidates: Sequence[Member], most: int, surest: Member) -> list[Member]:
-    """Members between which no gap in latency is wider than `WIDEST_GAP` of their range, if there are candidates in it.
-
-    Somebody's budget lies in such a gap, and would go to the member before it. The best-ranked candidate of the gap's
-    middle half joins; where that makes too many, one leaves that others beat: the one whose neighbours are closest to
-    each other. Where nobody beats any, the one leaves that dominates the smallest area of its own. Nobody leaves whose
-    place would be the next gap.
-
-    Args:
-        chosen: the family as its front gave it.
-        candidates: to choose from.
-        most: members.
-        surest: the member with the smallest bound, which stays.
-    """
-    members = sorted(chosen, key=_by_latency)
-    for _ in range(most):
-        joining = _for_widest_gap(members, candidates)
-        if joining is None:
-            break
-        members = sorted([*members, joining], key=_by_latency)
-        if len(members) > most:
-            del members[_least_missed(members, (joining, surest))]
-    return members
-
-
-def _least_missed(members: Sequence[Member], staying: Sequence[Member]) -> int:
-    """The place of the member that the others miss least, of those between the first and the last."""
-    unbeaten = find_front(members)
-    inner = [place for place in range(1, len(members) - 1) if members[place] not in staying]
-    widest_ms = _widest_ms(members)
-    inner = [place for place in inner if _gap_without_ms(members, place) <= widest_ms] or inner
-    beaten = [place for place in inner if members[place] not in unbeaten]
-    if beaten:
-        return min(beaten, key=lambda place: _gap_without_ms(members, place))
-    before = {after: one for one, after in pairwise(unbeaten)}
-    after = dict(pairwise(unbeaten))
-
-    def own_area(place: int) -> float:
-        one = members[place]
-        if one not in before or one not in after:
-            return math.inf
-        return (after[one].predicted_ms - one.predicted_ms) * (before[one].rank - one.rank)
-
-    return min(inner, key=own_area)
-
-
-def _widest_ms(members: Sequence[Member]) -> float:
-    return WIDEST_GAP * (members[-1].predicted_ms - members[0].predicted_ms)
-
-
-def _gap_without_ms(members: Sequence[Member], place: int) -> float:
-    return members[place + 1].predicted_ms - members[place - 1].predicted_ms
-
-
-def _for_widest_gap(members: Sequence[Member], candidates: Sequence[Member]) -> Member | None:
-    """Who should stand in the widest gap that is too wide and has a candidate in its middle half."""
-    widest_ms = _widest_ms(members)
-    gaps = ((after.predicted_ms - before.predicted_ms, before) for before, after in pairwise(members))
-    for gap_ms, before in sorted(gaps, key=lambda gap: -gap[0]):
-        if gap_ms <= widest_ms:
-            return None
-        inside = [one for one in candidates if 0.25 <= (one.predicted_ms - before.predicted_ms) / gap_ms <= 0.75]
-        if inside:
-            return min(inside, key=lambda member: member.rank)
-    return None
-
-
-def _by_latency(member: Member) -> tuple[float, float]:
-    return member.predicted_ms, member.rank
-
-
-def find_front(candidates: Sequence[Member]) -> list[Member]:
-    """Those that no other candidate beats in both predicted latency and rank, latency rising.
-
-    The prediction is what a network will most likely take; its bound is for who promises a budget
-    (`search.family.picking`).
-    """
-    front: list[Member] = []
-    for candidate in sorted(candidates, key=lambda member: (member.predicted_ms, member.rank)):
-        if not front or (candidate.rank < front[-1].rank and candidate.predicted_ms > front[-1].predicted_ms):
-            front.append(candidate)
-    return front

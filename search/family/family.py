@@ -4,9 +4,8 @@
       -> for each, the most probable networks between each two of a series of budgets
          (`search.decoding.decoding`); the best under a budget is always among them
       -> one pool of candidates for all devices, about as many for each budget of each
-         (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`,
-         `search.ranking.rank_aggregation`), and neighbours of its fronts
-         (`search.family.local_search`); of a small space every network instead
+         (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`), and
+         neighbours of its fronts (`search.family.local_search`); of a small space every network
       -> the members that no other one beats in both predicted latency and rank, the fastest network always among them
 
 The baseline `random` is the same with random networks under the same budgets in the place of decoded ones, and with as
@@ -26,31 +25,23 @@ import numpy.typing as npt
 
 from search.alphas.hypernetwork import Hypernetwork
 from search.alphas.trade_offs import TradeOff, describe_trade_off, trade_off_log_probabilities
-from search.decoding.decoder import Decoder
-from search.decoding.decoding import make_decoder
-from search.family.candidate_pool import (
-    DeviceQueues,
-    bands_between,
-    decode_queues,
-    draw_pool_of_all,
-    led_by,
-    serve_alike,
-)
-from search.family.candidates import Member, Ranker, find_front, select_members
-from search.family.local_search import refine
+from search.decoding.decoding import Decoder, decode_queues, make_decoder
+from search.family.candidate_pool import DeviceQueues, bands_between, draw_pool_of_all, led_by, serve_alike
+from search.family.candidates import Member, Ranker
+from search.family.local_search import score_with_neighbours
+from search.family.pareto import select_members
 from search.latency.latency_model import LatencyModel
 from search.process.atomic_files import write_atomically
 from search.process.progress import Progress
 from search.ranking.scoring import Scorer, ScoringSettings, open_scorer
+from search.runs.device_run import DeviceRun, on_every_device
 from search.runs.run_directory import RunDirectory
-from shared.errors import CorruptFile, InvalidValue, SchemaTooNew, WrongUse
+from shared.errors import CorruptFile, InvalidValue, WrongUse
 from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire
 
 Floats = npt.NDArray[np.float64]
 
-FAMILY_SCHEMA = 2
-"""2 differs from 1 by what ranks are made of: `expressivity` in the place of `naswot`."""
 INHERITED = "inherited from the supernet, batch-norm statistics of the ranking images"
 
 
@@ -85,7 +76,7 @@ class FamilySettings:
 
 @dataclass(frozen=True)
 class Family:
-    """What `family.json` holds."""
+    """What `family.json` holds. `is_whole`: the candidates are all networks of the space."""
 
     device: str
     space: str
@@ -99,15 +90,15 @@ class Family:
     candidates: tuple[Member, ...]
     random_candidates: tuple[Member, ...]
     trade_offs: tuple[TradeOff, ...]
+    is_whole: bool
     seconds: float
-    schema: int = FAMILY_SCHEMA
 
 
 @dataclass(frozen=True, eq=False)
 class _Proposals:
     """What the alphas propose for the device of a view."""
 
-    view: RunDirectory
+    view: DeviceRun
     model: LatencyModel
     decoder: Decoder
     budgets_ms: Sequence[float]
@@ -126,10 +117,10 @@ def build_families(
     Raises:
         WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
     """
-    return _build(run.views(), progress, settings or default_settings(run), scoring=scoring)
+    return _build(on_every_device(run), progress, settings or default_settings(run), scoring=scoring)
 
 
-def build_family(view: RunDirectory, progress: Progress, settings: FamilySettings | None = None) -> Family:
+def build_family(view: DeviceRun, progress: Progress, settings: FamilySettings | None = None) -> Family:
     """Likewise for the device of one view alone."""
     return _build([view], progress, settings or default_settings(view))[0]
 
@@ -139,7 +130,7 @@ def default_settings(run: RunDirectory) -> FamilySettings:
     return FamilySettings(whole_space=run.config.whole_space)
 
 
-def build_unseen_family(view: RunDirectory, progress: Progress, scoring: ScoringSettings | None = None) -> Family:
+def build_unseen_family(view: DeviceRun, progress: Progress, scoring: ScoringSettings | None = None) -> Family:
     """Build and write the family of a device that was not in the search, from its table alone.
 
     Its condition, its alphas and their candidates are its own; the candidates of the run's devices, which were scored
@@ -148,19 +139,19 @@ def build_unseen_family(view: RunDirectory, progress: Progress, scoring: Scoring
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
     """
-    known = load_family(view.views()[0])
+    known = load_family(on_every_device(view)[0])
     return _build([view], progress, known.settings, known, scoring)[0]
 
 
 def _build(
-    views: Sequence[RunDirectory],
+    views: Sequence[DeviceRun],
     progress: Progress,
     settings: FamilySettings,
     known: Family | None = None,
     scoring: ScoringSettings | None = None,
 ) -> list[Family]:
     started = time.monotonic()
-    hypernetwork, scorer, space = views[0].hypernetwork(), open_scorer(views[0], scoring), views[0].space
+    hypernetwork, scorer = views[0].hypernetwork(), open_scorer(views[0], scoring)
     devices = [_propose(view, hypernetwork, settings) for view in views]
     fastest = [one.decoder.fastest for one in devices]
     everything = devices[0].decoder.find_all(settings.whole_space)
@@ -170,13 +161,12 @@ def _build(
         drawn = draw_pool_of_all([(one.decoder, one.budgets_ms) for one in devices], min(count, len(pool)), seed)
         drawn = led_by(fastest, drawn)[: len(pool)]
     else:
-        drawn = led_by(fastest, [space.parse(one.genotype) for one in known.random_candidates])
+        drawn = led_by(fastest, [candidate.genotype for candidate in known.random_candidates])
     with progress.phase("ranking random networks", len(drawn)) as phase:
         scorer.score(drawn, phase.advance)
     families = [_chosen(one, settings, scorer, pool, drawn, time.monotonic() - started) for one in devices]
     for one, family in zip(devices, families, strict=True):
-        one.view.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(one.view.family_path, json.dumps(to_wire(family), indent=1).encode() + b"\n")
+        _write_family(one.view, family)
     return families
 
 
@@ -199,28 +189,17 @@ def _pool(
     """What alphas propose, and neighbours of the devices' fronts; all scored, with what the run knew before."""
     space, config = devices[0].view.space, devices[0].view.config
     count = settings.pool_size(len(devices))
-    first = count - round(settings.refined * count)
+    refined = round(settings.refined * count)
     fastest = [one.decoder.fastest for one in devices]
-    pool = led_by(fastest, serve_alike([one.queues for one in devices], first))[:first]
+    pool = led_by(fastest, serve_alike([one.queues for one in devices], count - refined))[: count - refined]
     if known is not None:
-        pool = led_by(pool, [space.parse(one.genotype) for one in known.candidates])
-    with progress.phase("ranking candidates", len(pool) + count - first) as phase:
-        scorer.score(pool, phase.advance)
-        rankers = [Ranker(one.model, scorer, config.confidence) for one in devices]
-        done = len(pool)
-
-        def find_fronts(networks: Sequence[Genotype]) -> list[list[Genotype]]:
-            nonlocal done
-            scorer.score(networks[done:], phase.advance)
-            done = len(networks)
-            return [[space.parse(one.genotype) for one in find_front(ranker.rank(networks))] for ranker in rankers]
-
-        refined = refine(space, pool, len(pool) + count - first, find_fronts, config.seed)
-        scorer.score(refined[done:], phase.advance)
-    return refined
+        pool = led_by(pool, [candidate.genotype for candidate in known.candidates])
+    rankers = [Ranker(one.model, scorer, config.confidence) for one in devices]
+    with progress.phase("ranking candidates", len(pool) + refined) as phase:
+        return score_with_neighbours(space, pool, refined, rankers, config.seed, phase.advance)
 
 
-def _propose(view: RunDirectory, hypernetwork: Hypernetwork, settings: FamilySettings) -> _Proposals:
+def _propose(view: DeviceRun, hypernetwork: Hypernetwork, settings: FamilySettings) -> _Proposals:
     model, confidence = LatencyModel(view.table), view.config.confidence
     decoder = make_decoder(model, confidence)
     budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, settings.budgets)
@@ -255,25 +234,26 @@ def _chosen(
         candidates=tuple(candidates),
         random_candidates=tuple(random_candidates),
         trade_offs=tuple(describe_trade_off(device.model, *item) for item in device.alphas.items()),
+        is_whole=everything is not None,
         seconds=seconds,
     )
 
 
-def load_family(run: RunDirectory) -> Family:
+def _write_family(run: DeviceRun, family: Family) -> None:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(to_wire(family, {Genotype: run.space.format}), indent=1)
+    write_atomically(run.family_path, content.encode() + b"\n")
+
+
+def load_family(run: DeviceRun) -> Family:
     """Read `family.json`.
 
     Raises:
         WrongUse: it has not been built.
         CorruptFile: it is damaged, or was built from another table.
-        SchemaTooNew: a newer lutnas wrote it.
     """
     try:
-        data = json.loads(run.family_path.read_bytes())
-        if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > FAMILY_SCHEMA:
-            raise SchemaTooNew(str(run.family_path), data["schema"], FAMILY_SCHEMA)
-        if isinstance(data, dict) and data.get("schema") == 1:
-            raise WrongUse(f"{run.family_path} was ranked by an earlier lutnas: search --resume ranks it anew")
-        family = from_wire(Family, data)
+        family = from_wire(Family, json.loads(run.family_path.read_bytes()), texts={Genotype: run.space.parse})
     except FileNotFoundError as error:
         raise WrongUse(f"{run.path} has no family yet: the search has to finish first (--resume)") from error
     except (InvalidValue, ValueError) as error:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from search.family.candidate_pool import in_turn
+from search.decoding.decoding import in_turn
+from search.family.candidates import Ranker
+from search.family.pareto import find_front
 from search.genotypes.enumeration import representative
 from search.genotypes.genotype_operators import GenotypeOperators
 from shared.spaces import Genotype, Space
@@ -25,7 +27,41 @@ FindFronts = Callable[[Sequence[Genotype]], Sequence[Sequence[Genotype]]]
 """The front of each device among networks, all of which have to be scored for it."""
 
 
-def refine(space: Space, pool: Sequence[Genotype], most: int, find_fronts: FindFronts, seed: int) -> list[Genotype]:
+def score_with_neighbours(
+    space: Space,
+    pool: Sequence[Genotype],
+    more: int,
+    rankers: Sequence[Ranker],
+    seed: int,
+    advance: Callable[[int], None],
+) -> list[Genotype]:
+    """Score the pool, then `more` neighbours of its fronts as they move; the pool comes first in the result.
+
+    Args:
+        space: of the networks.
+        pool: where to begin, distinct.
+        more: neighbours to score.
+        rankers: one for each device; all score with the same scorer.
+        seed: of the mutations.
+        advance: told how many networks are scored, as they are.
+    """
+    scorer = rankers[0].scorer
+
+    def find_fronts(networks: Sequence[Genotype]) -> list[list[Genotype]]:
+        return [[member.genotype for member in find_front(ranker.rank(networks))] for ranker in rankers]
+
+    scorer.score(pool, advance)
+    return refine(space, pool, len(pool) + more, find_fronts, seed, lambda found: scorer.score(found, advance))
+
+
+def refine(
+    space: Space,
+    pool: Sequence[Genotype],
+    most: int,
+    find_fronts: FindFronts,
+    seed: int,
+    on_found: Callable[[Sequence[Genotype]], object] = lambda found: None,
+) -> list[Genotype]:
     """The pool, and neighbours of its fronts as they move: distinct networks, at most so many.
 
     Args:
@@ -34,6 +70,7 @@ def refine(space: Space, pool: Sequence[Genotype], most: int, find_fronts: FindF
         most: networks in all.
         find_fronts: asked once a round.
         seed: of the mutations.
+        on_found: told the new networks of each round.
     """
     operators = GenotypeOperators(space, np.random.default_rng(seed))
     networks, known = list(pool), {representative(space, one) for one in pool}
@@ -41,7 +78,9 @@ def refine(space: Space, pool: Sequence[Genotype], most: int, find_fronts: FindF
         room = -(-(most - len(networks)) // left)
         if room <= 0:
             break
-        networks += _neighbours(operators, find_fronts(networks), known, room)
+        found = _neighbours(operators, find_fronts(networks), known, room)
+        on_found(found)
+        networks += found
     return networks
 
 

@@ -1,23 +1,26 @@
-"""The best member for a budget, and those that come next should the device not keep the promise."""
+"""Which network for this budget: the only answer, for every command.
+
+A network meets a budget by its upper bound: from its kernels where these are known and priced, else from its ops.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from search.alphas.trade_offs import trade_off_log_probabilities
-from search.decoding.decoder import Band
-from search.decoding.decoding import make_decoder
-from search.device.kernel_counts import Counter, no_counts
-from search.family.candidate_pool import decode_pool
-from search.family.candidates import Member, Ranker
+import numpy as np
+
+from search.decoding.decoding import Band, decode_pool, make_decoder, require_budget
+from search.device.kernel_counts import CountKernels, no_counts
+from search.family.candidates import Candidate, Member, Ranker, make_candidates
 from search.family.family import load_family
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress, SilentProgress
 from search.ranking.scoring import open_scorer
-from search.runs.run_directory import RunDirectory
+from search.runs.device_run import DeviceRun
 from shared.errors import BudgetTooSmall, MissingKernel
+from shared.spaces import Genotype
 from shared.tables.table import LatencyTable
 
 USED_UP = 0.06
@@ -26,6 +29,10 @@ NARROWER_BY_KERNELS = 0.04
 """And, where kernels are priced, at those whose bound from ops is so much too large: that from kernels may not be."""
 MOST_DECODED = 32
 """Networks that a pick looks at beyond the family's candidates."""
+MOST_COUNTED = 256
+"""Networks whose kernels a pick asks for, best-ranked first: of a space scored whole there are thousands."""
+
+Priced = TypeVar("Priced", bound=Candidate)
 
 
 @dataclass(frozen=True)
@@ -44,26 +51,30 @@ class Picker:
     Args:
         run: trained, its family built.
         confidence: of the bounds; None takes the run's.
-        counter: says which kernels networks consist of; what it knows is predicted from those, the rest from ops.
+        count_kernels: says which kernels networks consist of.
 
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
         InvalidValue: the confidence is not within 0.5 and 1.
     """
 
-    def __init__(self, run: RunDirectory, confidence: float | None = None, counter: Counter = no_counts) -> None:
-        self._counter = counter
-        family = load_family(run)
+    def __init__(
+        self, run: DeviceRun, confidence: float | None = None, count_kernels: CountKernels = no_counts
+    ) -> None:
         self.confidence = run.config.confidence if confidence is None else confidence
-        self._per_budget = family.settings.per_budget
-        self._model = LatencyModel(run.table)
-        self._decoder = make_decoder(self._model, self.confidence)
-        self._ranker = Ranker(self._model, open_scorer(run), self.confidence)
-        alphas = trade_off_log_probabilities(run.hypernetwork(), run.table, family.settings.trade_offs)
-        self._alphas = list(alphas.values())
-        self._candidates = family.candidates
-        self._known = [self._model.space.parse(candidate.genotype) for candidate in family.candidates]
-        self.smallest_ms = self._decoder.smallest_ms
+        self._table, self._count_kernels = run.table, count_kernels
+        self._family = load_family(run)
+        model = LatencyModel(run.table)
+        genotypes = [candidate.genotype for candidate in self._family.candidates]
+        bounded = make_candidates(model, genotypes, self.confidence)
+        self._known = [
+            replace(member, upper_ms=candidate.upper_ms)
+            for member, candidate in zip(self._family.candidates, bounded, strict=True)
+        ]
+        if not self._family.is_whole:
+            self._decoder = make_decoder(model, self.confidence)
+            self._ranker = Ranker(model, open_scorer(run), self.confidence)
+            self._alphas = [np.array(trade_off.log_probabilities) for trade_off in self._family.trade_offs]
 
     def pick(self, budget_ms: float, progress: Progress | None = None) -> Pick:
         """The best-ranked network within a budget, of all candidates and what the alphas say at this very budget.
@@ -73,50 +84,71 @@ class Picker:
             progress: told how many candidates are ranked, as they are.
 
         Raises:
+            InvalidValue: the budget is no positive time.
             BudgetTooSmall: no network meets the budget; the message says which one the fastest does.
         """
-        beyond = 1.0 if self._model.table.kernels is None else 1.0 + NARROWER_BY_KERNELS
-        bands = [Band(budget_ms), Band(beyond * budget_ms, (1 - USED_UP) * budget_ms)]
-        if 0 < budget_ms < self.smallest_ms:  # by op prices; kernels may know better
-            self._require_known(budget_ms)
-            decoded = []
-        else:
-            decoded = decode_pool(self._decoder, self._alphas, bands, self._per_budget, MOST_DECODED)
-        candidates = list(dict.fromkeys([*self._known, *decoded]))
-        with (progress or SilentProgress()).phase("ranking candidates", len(candidates)) as phase:
-            ranked = self._ranker.rank(candidates, phase.advance)
-        ranked = by_kernels(self._model.table, ranked, self.confidence, self._counter)
+        require_budget(budget_ms, 0.0, self._table.device)
+        # Below the smallest bound by ops nothing can be decoded; kernels may know better of what is known.
+        nothing_to_decode = self._family.is_whole or budget_ms < self._decoder.smallest_ms
+        ranked = self._known if nothing_to_decode else self._rank(budget_ms, progress or SilentProgress())
+        ranked = self._by_kernels(ranked, budget_ms)
         best_first = sorted(
             (member for member in ranked if member.upper_ms <= budget_ms),
             key=lambda member: (member.rank, member.upper_ms),
         )
         if not best_first:
-            raise BudgetTooSmall(budget_ms, min(member.upper_ms for member in ranked), self._model.table.device)
+            raise BudgetTooSmall(budget_ms, min(member.upper_ms for member in ranked), self._table.device)
         return Pick(budget_ms, self.confidence, best_first[0], tuple(best_first[1:]))
 
-    def _require_known(self, budget_ms: float) -> None:
-        """Raise BudgetTooSmall unless one of the family's candidates meets the budget."""
-        table, bounds_ms = self._model.table, self._model.upper_ms(self._known, self.confidence).tolist()
-        members = [dataclasses.replace(one, upper_ms=ms) for one, ms in zip(self._candidates, bounds_ms, strict=True)]
-        smallest_ms = min(one.upper_ms for one in by_kernels(table, members, self.confidence, self._counter))
-        if budget_ms < smallest_ms:
-            raise BudgetTooSmall(budget_ms, smallest_ms, table.device)
+    def _by_kernels(self, ranked: Sequence[Member], budget_ms: float) -> list[Member]:
+        """The members, those that may be the answer bounded by their kernels."""
+        widened_ms = self._widened(budget_ms)
+        likely_first = sorted(ranked, key=lambda member: (member.upper_ms > widened_ms, member.rank))
+        asked, others = likely_first[:MOST_COUNTED], likely_first[MOST_COUNTED:]
+        return [*by_kernels(self._table, asked, self.confidence, self._count_kernels), *others]
+
+    def _widened(self, budget_ms: float) -> float:
+        return budget_ms if self._table.kernels is None else (1 + NARROWER_BY_KERNELS) * budget_ms
+
+    def _rank(self, budget_ms: float, progress: Progress) -> list[Member]:
+        """The family's candidates and what the alphas say at the budget, ranked among one another."""
+        bands = [Band(budget_ms), Band(self._widened(budget_ms), (1 - USED_UP) * budget_ms)]
+        per_budget = self._family.settings.per_budget
+        decoded = decode_pool(self._decoder, self._alphas, bands, per_budget, MOST_DECODED)
+        networks = list(dict.fromkeys([*(member.genotype for member in self._known), *decoded]))
+        with progress.phase("ranking candidates", len(networks)) as phase:
+            return self._ranker.rank(networks, phase.advance)
+
+
+def price_network(
+    run: DeviceRun, genotype: Genotype, confidence: float | None = None, count_kernels: CountKernels = no_counts
+) -> Candidate:
+    """What the table says of one connected network, bounded as a pick bounds it.
+
+    Raises:
+        InvalidValue: the confidence is not within 0.5 and 1.
+    """
+    confidence = run.config.confidence if confidence is None else confidence
+    (candidate,) = make_candidates(LatencyModel(run.table), [genotype], confidence)
+    return by_kernels(run.table, [candidate], confidence, count_kernels)[0]
 
 
 def by_kernels(
-    table: LatencyTable, members: Sequence[Member], confidence: float, counter: Counter = no_counts
-) -> list[Member]:
-    """Members with latency and bound from their kernels, where those are known and priced."""
-    counts = counter([member.genotype for member in members])
-    return [
-        _refined(one, table, counts[one.genotype], confidence) if one.genotype in counts else one for one in members
-    ]
+    table: LatencyTable, candidates: Sequence[Priced], confidence: float, count_kernels: CountKernels = no_counts
+) -> list[Priced]:
+    """Candidates with latency and bound from their kernels, where those are known and priced."""
+    if table.kernels is None:
+        return list(candidates)
+    counts = count_kernels([candidate.genotype for candidate in candidates])
+    return [_by_kernels(table, one, confidence, counts.get(one.genotype)) for one in candidates]
 
 
-def _refined(member: Member, table: LatencyTable, counts: Mapping[str, int], confidence: float) -> Member:
+def _by_kernels(table: LatencyTable, candidate: Priced, confidence: float, counts: Mapping[str, int] | None) -> Priced:
+    if counts is None:
+        return candidate
     try:
         prediction = table.predict_kernels(counts, guess=True)
     except MissingKernel:
-        return member
+        return candidate
     upper_ms = prediction.upper_ms(confidence)
-    return dataclasses.replace(member, predicted_ms=prediction.mean_ms, upper_ms=upper_ms, by="kernels")
+    return replace(candidate, predicted_ms=prediction.mean_ms, upper_ms=upper_ms, by="kernels")

@@ -12,14 +12,14 @@ from search.device.lut_client import LutClient
 from search.family.family import build_unseen_family, load_family
 from search.process.atomic_files import read_json
 from search.process.progress import Progress
-from search.runs.run_directory import DEVICES_FOLDER, RunDirectory
-from search.runs.run_tables import read_kept_table, require_fp32, write_table
+from search.runs.device_run import DEVICES_FOLDER, DeviceRun, on_every_device
+from search.runs.run_directory import RunDirectory, read_kept_table, require_fp32, write_table
 from shared.errors import CorruptFile, NotFound, ServerAway
 from shared.measurements.measurement import check_device_name
 from shared.tables.table import LatencyTable
 
 
-def find_unseen(run: RunDirectory, device: str) -> RunDirectory | None:
+def find_unseen(run: RunDirectory, device: str) -> DeviceRun | None:
     """The view of a device that the run was asked about before; None if it was not.
 
     Raises:
@@ -33,10 +33,10 @@ def find_unseen(run: RunDirectory, device: str) -> RunDirectory | None:
     family = read_json(path)
     if not (isinstance(family, dict) and isinstance(family.get("table_hash"), str)):
         raise CorruptFile(f"{path} is damaged: it names no table")
-    return run.on_table(read_kept_table(run.path, TableReference(device, family["table_hash"])))
+    return DeviceRun(run, read_kept_table(run.path, TableReference(device, family["table_hash"])))
 
 
-def ask_about_unseen(run: RunDirectory, device: str, client: LutClient, progress: Progress) -> RunDirectory:
+def ask_about_unseen(run: RunDirectory, device: str, client: LutClient, progress: Progress) -> DeviceRun:
     """The view of a device that is new to the run, its family built from the table that the server has of it.
 
     Raises:
@@ -45,13 +45,13 @@ def ask_about_unseen(run: RunDirectory, device: str, client: LutClient, progress
         MissingPrice: the table lacks op keys.
         WrongUse, CorruptFile: the run is not finished, or damaged.
     """
-    load_family(run.views()[0])  # an unfinished run says so before anything is asked for or written
+    load_family(on_every_device(run)[0])  # an unfinished run says so before anything is asked for or written
     own = ", ".join(run.config.devices)
     try:
         table = _newest_table(run, device, client)
     except ServerAway as error:
         raise ServerAway(f"the run has no device {device} (it has: {own}), and {error}") from error
-    view = run.on_table(table)
+    view = DeviceRun(run, table)
     require_fp32(table)
     device_simplex(table)
     progress.line(

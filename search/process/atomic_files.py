@@ -89,3 +89,17 @@ def append_line(path: Path, text: str) -> None:
             file.write(text + "\n")
     except OSError as error:
         raise LutnasError(f"{path} cannot be written: {error.strerror}; what was there before stays") from error
+
+
+def drop_lines_after(path: Path, step: int) -> None:
+    """Forget the lines of JSON that were written after a step, and those that a crash cut; the file may be missing."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        write_atomically(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step).encode())
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

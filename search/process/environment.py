@@ -66,7 +66,7 @@ def record_environment(folder: Path, step: int, processes: int = 1) -> list[str]
 
 
 def load_environments(folder: Path) -> list[Environment]:
-    """Every start that was noted, the first one first; none of a run of earlier revisions.
+    """Every start that was noted, the first one first; none before the first one.
 
     Raises:
         CorruptFile: the file is damaged.

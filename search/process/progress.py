@@ -51,7 +51,7 @@ class BarProgress:
             yield _BarPhase(bars, name, total)
 
     def line(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class _BarPhase:

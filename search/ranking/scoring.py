@@ -1,4 +1,4 @@
-"""What a candidate's rank is made of: the supernet's judgement, expressivity, parameter count; kept in `scores.json`.
+"""Scores and ranks of candidates: the supernet's judgement, expressivity, parameter count; kept in `scores.json`.
 
 Scores depend on nothing but the network, the supernet's weights and the images, so each network is
 scored once per run directory, whoever asks: building the family, the random baseline, or a later
@@ -11,12 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,7 +35,6 @@ from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 from shared.wire import from_wire, to_wire
 
-SCORES_SCHEMA = 3
 SAVE_EVERY = 200
 
 
@@ -54,9 +56,28 @@ class Score:
     parameters: int
 
 
+def rank_all(scores: Sequence[Score]) -> npt.NDArray[np.float64]:
+    """Ranks (scores,) among one another; 1 is best, ties share their mean rank.
+
+    Three orders are made one as AZ-NAS does it (Lee and Ham, 2024): by likelihood, expressivity and parameter count.
+
+        score = sum over the three of log(place / networks)       place 1 is the worst
+
+    The logarithm lets a network that is among the worst by any of the three not make up for it by the others. Each
+    order alone, and their plain mean, rank worse (docs/method.md gives the figures).
+    """
+    if not scores:
+        return np.zeros(0)
+    columns = np.array([(-score.nll, score.expressivity, score.parameters) for score in scores])
+    # A network that diverged has no likelihood: it comes last.
+    columns = np.where(np.isfinite(columns), columns, -np.inf)
+    places = rankdata(columns, axis=0)
+    # Rounded, so that equal products of places tie whatever the order of summation.
+    return np.asarray(rankdata(-np.log(places).sum(axis=1).round(9)), dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class _Stored:
-    schema: int
     fingerprint: str
     scores: dict[str, Score]
 
@@ -127,10 +148,9 @@ class Judge:
         self._own = threading.local()  # a thread's shared paths, since these keep values as they go
 
     @torch.no_grad()
-    def score(self, name: str) -> Score:
-        """The score of a connected network, by its string form."""
+    def score(self, genotype: Genotype) -> Score:
+        """The score of a connected network."""
         trained, untrained = self._paths()
-        genotype = self._space.parse(name)
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16, cache_enabled=False):
             logits = trained.evaluate(self._space.wiring(genotype))[0].float()
         correct = (logits.argmax(dim=1) == self._images.labels).double().mean()
@@ -153,35 +173,21 @@ class Scorer:
     """Scores networks, each once.
 
     Args:
-        supernet: where weights come from.
-        images: makes the images when the first network is scored: a pick among known ones needs none.
+        space: of the networks.
         path: of the file that keeps the scores.
-        seed: of the untrained networks.
-        identity: what else a score depends on (the data set, numbers of images), for the file's fingerprint.
+        fingerprint: of all that a score depends on but the network (`fingerprint_of`).
+        make_judge: called when the first network is scored: a pick among known ones needs neither weights nor images.
         workers: networks scored side by side, each with one thread; scores do not depend on it.
-        precision: "fp32" or "bf16", of the likelihood.
-        untrained_space: of the untrained networks; None: the supernet's.
     """
 
     def __init__(
-        self,
-        supernet: Supernet,
-        images: Callable[[], ScoringImages],
-        path: Path,
-        seed: int,
-        identity: str = "",
-        workers: int = 1,
-        precision: str = "fp32",
-        untrained_space: Space | None = None,
+        self, space: Space, path: Path, fingerprint: str, make_judge: Callable[[], Judge], workers: int = 1
     ) -> None:
-        self._supernet = supernet
-        self._untrained_space = untrained_space or supernet.space
-        self._make_images = images
+        self._space = space
         self._path = path
-        self._seed = seed
+        self._fingerprint = fingerprint
+        self._make_judge = make_judge
         self._workers = workers
-        self._precision = precision
-        self._fingerprint = _fingerprint(supernet, f"{seed} {identity} {precision}")
         self._scores = self._load()
 
     def score(self, genotypes: Iterable[Genotype], advance: Callable[[int], None] = lambda n: None) -> list[Score]:
@@ -191,41 +197,40 @@ class Scorer:
             genotypes: connected; what computes the same is scored once.
             advance: told how many genotypes are done, as they are.
         """
-        names = [self._name(genotype) for genotype in genotypes]
-        missing = sorted({name for name in names if name not in self._scores}, key=self._supernet.space.parse)
-        advance(len(names) - len(missing))
+        forms = [representative(self._space, genotype) for genotype in genotypes]
+        missing = sorted({form for form in forms if form not in self._scores})
+        advance(len(forms) - len(missing))
         if missing:
             self._score(missing, advance)
-        return [self._scores[name] for name in names]
+        return [self._scores[form] for form in forms]
 
-    def _score(self, names: Sequence[str], advance: Callable[[int], None]) -> None:
+    def _score(self, genotypes: Sequence[Genotype], advance: Callable[[int], None]) -> None:
         judge = self._judge
         with single_threaded_workers(self._workers) as pool:
-            for count, (name, score) in enumerate(zip(names, pool.map(judge.score, names), strict=True), start=1):
-                self._scores[name] = score
+            scores = zip(genotypes, pool.map(judge.score, genotypes), strict=True)
+            for count, (genotype, score) in enumerate(scores, start=1):
+                self._scores[genotype] = score
                 advance(1)
-                if count % SAVE_EVERY == 0 or count == len(names):
+                if count % SAVE_EVERY == 0 or count == len(genotypes):
                     self._save()
 
     @cached_property
     def _judge(self) -> Judge:
-        untrained = UntrainedSupernet(self._untrained_space, self._seed)
-        return Judge(self._supernet, self._make_images(), untrained, self._untrained_space, self._precision)
+        return self._make_judge()
 
-    def _name(self, genotype: Genotype) -> str:
-        space = self._supernet.space
-        return space.format(representative(space, genotype))
-
-    def _load(self) -> dict[str, Score]:
+    def _load(self) -> dict[Genotype, Score]:
         """What was scored before, if by the same supernet; anything else is scored anew."""
         try:
             stored = from_wire(_Stored, json.loads(self._path.read_text(encoding="utf-8")))
+            if stored.fingerprint != self._fingerprint:
+                return {}
+            return {self._space.parse(name): score for name, score in stored.scores.items()}
         except (FileNotFoundError, ValueError, InvalidValue):
             return {}
-        return dict(stored.scores) if (stored.schema, stored.fingerprint) == (SCORES_SCHEMA, self._fingerprint) else {}
 
     def _save(self) -> None:
-        text = json.dumps(to_wire(_Stored(SCORES_SCHEMA, self._fingerprint, self._scores)), indent=1, sort_keys=True)
+        scores = {self._space.format(genotype): score for genotype, score in self._scores.items()}
+        text = json.dumps(to_wire(_Stored(self._fingerprint, scores)), indent=1, sort_keys=True)
         write_atomically(self._path, text.encode() + b"\n")
 
 
@@ -241,22 +246,26 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
         WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
     """
     config, settings = run.config, settings or ScoringSettings()
-    supernet = run.supernet()
-    return Scorer(
-        supernet,
-        lambda: scoring_images(run.load_images(), config.seed, config.search_resolution, settings),
-        path or run.path / "scores.json",
-        config.seed,
-        f"{config.data_fingerprint} {config.search_resolution} {settings}",
-        config.threads,
-        config.precision,
-        settings.untrained_space(supernet.space),
-    )
+
+    def make_judge() -> Judge:
+        untrained_space = settings.untrained_space(run.space)
+        return Judge(
+            run.supernet(),
+            scoring_images(run.load_images(), config.seed, config.search_resolution, settings),
+            UntrainedSupernet(untrained_space, config.seed),
+            untrained_space,
+            config.precision,
+        )
+
+    identity = f"{config.seed} {config.data_fingerprint} {config.search_resolution} {settings} {config.precision}"
+    fingerprint = fingerprint_of(run.space, run.load_checkpoint().supernet, identity)
+    return Scorer(run.space, path or run.path / "scores.json", fingerprint, make_judge, config.threads)
 
 
-def _fingerprint(supernet: Supernet, identity: str) -> str:
-    digest = hashlib.sha256(f"{supernet.space} {identity}".encode())
-    for name, tensor in sorted(supernet.state_dict().items()):
+def fingerprint_of(space: Space, weights: Mapping[str, Tensor], identity: str) -> str:
+    """SHA-256 of the supernet's weights and of what else scores depend on: the seed, the images and how many."""
+    digest = hashlib.sha256(f"{space} {identity}".encode())
+    for name, tensor in sorted(weights.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -50,7 +50,7 @@ def predicted_against_measured(table: LatencyTable, rungs: Sequence[Rung]) -> st
             [rung.measured_ms for rung in rungs],
             [rung.predicted_ms for rung in rungs],
             [rung.upper_ms for rung in rungs],
-            [rung.genotype for rung in rungs],
+            [table.parsed_space.format(rung.genotype) for rung in rungs],
             "ladder",
             LADDER,
             size=10,
@@ -64,47 +64,42 @@ def predicted_against_measured(table: LatencyTable, rungs: Sequence[Rung]) -> st
     return chart_html(figure, "predicted", "measured on the device, ms", "predicted, bound above, ms")
 
 
-def accuracy_against_latency(family: Family) -> str:
+def accuracy_against_latency(family: Family, space: Space) -> str:
     """Family and baseline, both with inherited accuracy; hollow: candidates that are no members."""
     figure = go.Figure()
     for members, candidates, name, colour in (
         (family.random, family.random_candidates, "random", RANDOM),
         (family.members, family.candidates, "family", FAMILY),
     ):
-        figure.add_trace(
-            go.Scatter(
-                x=[one.predicted_ms for one in candidates],
-                y=[one.accuracy for one in candidates],
-                text=[_hover(one) for one in candidates],
-                mode="markers",
-                marker={"color": colour, "size": 5, "opacity": 0.35, "symbol": "circle-open"},
-                name=f"{name}: other candidates",
-                hovertemplate="%{text}<extra></extra>",
+        for points, kind, mode, marker in (
+            (candidates, "other candidates", "markers", {"size": 5, "opacity": 0.35, "symbol": "circle-open"}),
+            (members, "members", "lines+markers", {"size": 9}),
+        ):
+            figure.add_trace(
+                go.Scatter(
+                    x=[point.predicted_ms for point in points],
+                    y=[point.accuracy for point in points],
+                    text=[_hover(point, space) for point in points],
+                    mode=mode,
+                    marker={"color": colour, **marker},
+                    line={"color": colour, "width": 1.5},
+                    name=f"{name}: {kind}",
+                    hovertemplate="%{text}<extra></extra>",
+                )
             )
-        )
-        figure.add_trace(
-            go.Scatter(
-                x=[one.predicted_ms for one in members],
-                y=[one.accuracy for one in members],
-                text=[_hover(one) for one in members],
-                mode="lines+markers",
-                marker={"color": colour, "size": 9},
-                line={"color": colour, "width": 1.5},
-                name=f"{name}: members",
-                hovertemplate="%{text}<extra></extra>",
-            )
-        )
     return chart_html(figure, "accuracy", "predicted latency, ms", "inherited accuracy on the ranking images, %")
 
 
-def expected_against_derived(family: Family) -> str:
+def expected_against_derived(family: Family, space: Space) -> str:
     """Latency that the search's relaxation expected, and that of its most probable choices, over the trade-offs."""
     connected = [one for one in family.trade_offs if one.derived_ms is not None]
     figure = go.Figure(
         go.Scatter(
             x=[one.expected_ms for one in connected],
             y=[one.derived_ms for one in connected],
-            text=[f"λ {one.u_lambda:g}, κ {one.u_kappa:g}<br>{escape(one.genotype)}" for one in connected],
+            text=[
+                f"λ {one.u_lambda:g}, κ {one.u_kappa:g}<br>{escape(space.format(one.genotype))}" for one in connected
+            ],
             mode="markers",
             marker={
                 "color": [one.u_kappa for one in connected],
@@ -137,9 +132,8 @@ def choices_by_budget(family: Family, space: Space) -> str:
 
 def primitive_share(space: Space, member: Member, *primitives: str) -> float:
     """Share of one or more primitives among a member's live slots."""
-    genotype = space.parse(member.genotype)
-    live = space.live_slots(genotype)
-    return sum(genotype.choices[slot] in primitives for slot in live) / len(live)
+    live = space.live_slots(member.genotype)
+    return sum(member.genotype.choices[slot] in primitives for slot in live) / len(live)
 
 
 def _bounded(
@@ -164,9 +158,9 @@ def _bounded(
     )
 
 
-def _hover(member: Member) -> str:
+def _hover(member: Member, space: Space) -> str:
     return (
-        f"{escape(member.genotype)}<br>{member.predicted_ms:.3g} ms (bound {member.upper_ms:.3g}),"
+        f"{escape(space.format(member.genotype))}<br>{member.predicted_ms:.3g} ms (bound {member.upper_ms:.3g}),"
         f" {member.accuracy:.1f} %, {member.parameters:,} parameters, rank {member.rank:.1f}"
     )
 

@@ -13,6 +13,7 @@ from search.compare.comparison import Comparison
 from search.compare.comparison_figures import Result, Spread
 from search.report.charts import chart_html
 from search.report.style import STYLE
+from shared.spaces import Space
 
 FIGURES = {
     "hypervolume": "hypervolume over (bound, score)",
@@ -40,7 +41,7 @@ def build_comparison_page(
     """
     title = f"lutnas: strategies on {comparison.table.device}, {comparison.images.title}"
     colours = dict(zip(summaries, qualitative.Dark24 * 4, strict=False))
-    charts = [_section("Networks", _networks(results, colours), NOTE)]
+    charts = [_section("Networks", _networks(results, colours, comparison.table.parsed_space), NOTE)]
     charts += [
         _section(heading[:1].upper() + heading[1:], _by_strategy(field, heading, results, colours))
         for field, heading in FIGURES.items()
@@ -64,7 +65,7 @@ def _setting(comparison: Comparison) -> str:
     )
 
 
-def _networks(results: Sequence[Result], colours: Mapping[str, str]) -> str:
+def _networks(results: Sequence[Result], colours: Mapping[str, str], space: Space) -> str:
     figure = go.Figure()
     for name, colour in colours.items():
         networks = [one for result in results if result.strategy == name for one in result.networks]
@@ -72,7 +73,7 @@ def _networks(results: Sequence[Result], colours: Mapping[str, str]) -> str:
             go.Scatter(
                 x=[one.upper_ms for one in networks],
                 y=[one.score for one in networks],
-                text=[f"{escape(one.genotype)}<br>{one.parameters:,} parameters" for one in networks],
+                text=[f"{escape(space.format(one.genotype))}<br>{one.parameters:,} parameters" for one in networks],
                 mode="markers",
                 marker={"color": colour, "size": 7, "opacity": 0.7},
                 name=escape(name),

@@ -26,12 +26,13 @@ from search.report.charts import (
     primitive_share,
 )
 from search.report.style import STYLE
-from search.runs.run_directory import RunDirectory
+from search.runs.device_run import DeviceRun
+from shared.spaces import Space
 from shared.tables.table import LatencyTable
 from shared.wire import to_wire
 
 
-def build_report(run: RunDirectory, ladder: Path | None = None) -> str:
+def build_report(run: DeviceRun, ladder: Path | None = None) -> str:
     """The report of a finished run as one HTML page.
 
     Args:
@@ -41,12 +42,12 @@ def build_report(run: RunDirectory, ladder: Path | None = None) -> str:
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
     """
-    family, rungs = load_family(run), find_ladder(ladder or run.folder / LADDER_FILE) or []
+    family, rungs = load_family(run), find_ladder(ladder or run.folder / LADDER_FILE, run.space) or []
     title = f"lutnas: {run.config.dataset} on {run.table.device}"
     sections = (
         _headline(title, run, family, rungs),
-        _ladder(rungs),
-        _section("Accuracy against latency", accuracy_against_latency(family), _accuracy_note(family)),
+        _ladder(rungs, run.space),
+        _section("Accuracy against latency", accuracy_against_latency(family, run.space), _accuracy_note(family)),
         _section(
             "Predicted against measured",
             predicted_against_measured(run.table, rungs),
@@ -68,7 +69,7 @@ def build_report(run: RunDirectory, ladder: Path | None = None) -> str:
     )
 
 
-def _headline(title: str, run: RunDirectory, family: Family, rungs: Sequence[Rung]) -> str:
+def _headline(title: str, run: DeviceRun, family: Family, rungs: Sequence[Rung]) -> str:
     members = family.members
     facts = [
         ("members", str(len(members))),
@@ -83,7 +84,7 @@ def _headline(title: str, run: RunDirectory, family: Family, rungs: Sequence[Run
     return f'<h1>{escape(title)}</h1>\n<div class="facts">{cards}</div>'
 
 
-def _ladder(rungs: Sequence[Rung]) -> str:
+def _ladder(rungs: Sequence[Rung], space: Space) -> str:
     if not rungs:
         return _section("The ladder", "", "Nothing was measured on the device yet: search ladder does that.")
     header = "target ms", "predicted", "bound", "measured", "met", "accuracy", "how it came about", "parameters", "file"
@@ -98,7 +99,7 @@ def _ladder(rungs: Sequence[Rung]) -> str:
         (
             f"{rung.target_ms:.3f}",
             one.step,
-            one.genotype,
+            space.format(one.genotype),
             f"{one.measured_ms:.3f} ({one.low_ms:.3f} to {one.high_ms:.3f})",
             f"{one.raw_ms:.3f}",
             f"{one.canary_drift:.3f}",
@@ -127,7 +128,7 @@ def _accuracy_note(family: Family) -> str:
     )
 
 
-def _members(run: RunDirectory, family: Family) -> str:
+def _members(run: DeviceRun, family: Family) -> str:
     space = run.space
     cards = []
     for member in family.members:
@@ -137,7 +138,7 @@ def _members(run: RunDirectory, family: Family) -> str:
             f"rank {member.rank:.1f}, NLL {member.nll:.3f}, expressivity {member.expressivity:.2f}",
         )
         lines = "".join(f"<p>{escape(fact)}</p>" for fact in facts)
-        picture = cell_svg(space, space.parse(member.genotype))
+        picture = cell_svg(space, member.genotype)
         cards.append(f"<figure>{picture}<figcaption>{lines}</figcaption></figure>")
     note = "One cell each, edges that do not reach the output left out. A node adds up what comes in."
     if space.name != "nas-bench-201":
@@ -162,7 +163,7 @@ def _table_error(table: LatencyTable) -> str:
     return _section("The latency table's own error", _pairs(rows))
 
 
-def _diagnostics(run: RunDirectory, family: Family) -> str:
+def _diagnostics(run: DeviceRun, family: Family) -> str:
     space = run.space
     members: Sequence[Member] = family.members
     disconnected = sum(one.derived_ms is None for one in family.trade_offs)
@@ -185,7 +186,7 @@ def _diagnostics(run: RunDirectory, family: Family) -> str:
         + "<h3>What the members are made of</h3>"
         + choices_by_budget(family, space)
         + "<h3>Expected against derived latency</h3>"
-        + expected_against_derived(family)
+        + expected_against_derived(family, space)
         + _agreement(run)
     )
     note = (
@@ -195,8 +196,8 @@ def _diagnostics(run: RunDirectory, family: Family) -> str:
     return _section("Diagnostics", body, note)
 
 
-def _agreement(run: RunDirectory) -> str:
-    diagnosis = find_diagnosis(run.folder)
+def _agreement(run: DeviceRun) -> str:
+    diagnosis = find_diagnosis(run.folder, run.space)
     if diagnosis is None:
         return "<p>How well the search ranked, by networks trained to the end: search diagnose says so.</p>"
     header = ("predicted ms", "parameters", "rank", "test accuracy, mean", "by seed")
@@ -215,7 +216,7 @@ def _agreement(run: RunDirectory) -> str:
     return f"<h3>Rank against retrained accuracy</h3><p>{kind}:</p>{taus}{_rows(header, rows)}"
 
 
-def _provenance(run: RunDirectory, family: Family) -> str:
+def _provenance(run: DeviceRun, family: Family) -> str:
     config, table = run.config, run.table
     rows = [
         ("device", table.device),
@@ -235,7 +236,7 @@ def _provenance(run: RunDirectory, family: Family) -> str:
     return _section("Where this comes from", _pairs(rows) + every)
 
 
-def _durations(run: RunDirectory) -> list[tuple[str, float]]:
+def _durations(run: DeviceRun) -> list[tuple[str, float]]:
     """Seconds per phase of the training, from the metrics."""
     seconds: dict[str, float] = {}
     if run.metrics_path.exists():
@@ -248,7 +249,7 @@ def _durations(run: RunDirectory) -> list[tuple[str, float]]:
     return list(seconds.items())
 
 
-def _environment(run: RunDirectory) -> list[tuple[str, str]]:
+def _environment(run: DeviceRun) -> list[tuple[str, str]]:
     """Of every start of the search: where and with what it ran."""
     rows = []
     for one in load_environments(run.path):

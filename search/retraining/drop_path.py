@@ -20,13 +20,13 @@ class DropPath:
     """Hooks on the ops of a network; they add no tensors to it and do nothing in evaluation mode.
 
     Attributes:
-        probability: that one op is left out for one image.
+        drop_path_prob: that one op is left out for one image.
         generator: draws what is left out.
         places: how many ops can be left out.
     """
 
     def __init__(self, network: Network) -> None:
-        self.probability = 0.0
+        self.drop_path_prob = 0.0
         self.generator = torch.Generator()
         self.places = 0
         for addend in _addends(network):
@@ -34,9 +34,9 @@ class DropPath:
             self.places += 1
 
     def _drop(self, op: nn.Module, inputs: tuple[Any, ...], y: Tensor) -> Tensor:
-        if not op.training or self.probability == 0:
+        if not op.training or self.drop_path_prob == 0:
             return y
-        kept = 1 - self.probability
+        kept = 1 - self.drop_path_prob
         mask = torch.rand((len(y), 1, 1, 1), generator=self.generator) < kept
         return y * (mask.to(y.dtype) / kept)
 

@@ -14,13 +14,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from search.config import Domains, check_domains, setting
 from search.data import ImageSet
 from search.data.augmentation import cutout
 from search.data.stream import Stream
@@ -42,36 +43,28 @@ INHERITED_WARMUP = 0.05
 """Share of the updates, where no other was asked for."""
 
 
-def _setting(default: Any, help_text: str) -> Any:
-    return field(default=default, metadata={"help": help_text})
-
-
 @dataclass(frozen=True)
 class RetrainingSettings:
     """The recipe. Defaults are those of DARTS but for the epochs (600) and the side of the cutout (16 of 32 pixels)."""
 
-    epochs: int = _setting(100, "times that each training image is seen")
-    batch_size: int = _setting(96, "images per update")
-    learning_rate: float = _setting(0.025, "the first one; falls to 0 as a cosine")
-    momentum: float = _setting(0.9, "of SGD")
-    weight_decay: float = _setting(3e-4, "on weights of convolutions and linear layers")
-    gradient_clip: float = _setting(5.0, "largest norm of an update's gradient")
-    label_smoothing: float = _setting(0.0, "share of the target that is spread over all classes")
-    cutout: float = _setting(0.5, "side of the square that is cut out of an image, as a share of its side; 0: none")
-    drop_path: float = _setting(0.2, "probability at the end that an op is left out for an image; 0: never")
-    auxiliary_weight: float = _setting(0.4, "of the auxiliary classifier's loss; 0: no such classifier")
-    warmup: float = _setting(0.0, "share of the updates over which the learning rate rises to the first one")
-    half_size: float = _setting(0.0, "share of the epochs, the first ones, with images of half the side")
+    epochs: int = setting(100, "times that each training image is seen")
+    batch_size: int = setting(96, "images per update")
+    learning_rate: float = setting(0.025, "the first one; falls to 0 as a cosine")
+    momentum: float = setting(0.9, "of SGD")
+    weight_decay: float = setting(3e-4, "on weights of convolutions and linear layers")
+    gradient_clip: float = setting(5.0, "largest norm of an update's gradient")
+    label_smoothing: float = setting(0.0, "share of the target that is spread over all classes")
+    cutout: float = setting(0.5, "side of the square that is cut out of an image, as a share of its side; 0: none")
+    drop_path_prob: float = setting(0.2, "probability at the end that an op is left out for an image; 0: never")
+    auxiliary_weight: float = setting(0.4, "of the auxiliary classifier's loss; 0: no such classifier")
+    warmup: float = setting(0.0, "share of the updates over which the learning rate rises to the first one")
+    half_size: float = setting(0.0, "share of the epochs, the first ones, with images of half the side")
     seed: int = 0
     inherit: bool = False
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        for names, holds, domain in _DOMAINS:
-            for name in names.split():
-                value = getattr(self, name)
-                if not (math.isfinite(value) and holds(value)):
-                    raise InvalidValue(name.replace("_", "-"), f"{value} is not {domain}")
+        check_domains(self, _DOMAINS)
 
     @property
     def accuracy_kind(self) -> str:
@@ -80,11 +73,11 @@ class RetrainingSettings:
         return f"trained for {self.epochs} epoch{'' if self.epochs == 1 else 's'}{start}"
 
 
-_DOMAINS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+_DOMAINS: Domains = (
     ("epochs batch_size", lambda value: value >= 1, "1 or more"),
     ("learning_rate gradient_clip", lambda value: value > 0, "above 0"),
     ("weight_decay auxiliary_weight", lambda value: value >= 0, "0 or more"),
-    ("momentum label_smoothing drop_path", lambda value: 0 <= value < 1, "from 0 to below 1"),
+    ("momentum label_smoothing drop_path_prob", lambda value: 0 <= value < 1, "from 0 to below 1"),
     ("cutout warmup half_size", lambda value: 0 <= value <= 1, "from 0 to 1"),
 )
 RECIPES: Mapping[str, Mapping[str, float]] = {
@@ -94,7 +87,7 @@ RECIPES: Mapping[str, Mapping[str, float]] = {
         "learning_rate": 0.1,
         "warmup": 0.2,
         "cutout": 0.0,
-        "drop_path": 0.0,
+        "drop_path_prob": 0.0,
         "auxiliary_weight": 0.0,
     },
 }
@@ -200,7 +193,7 @@ class Retraining:
             "loss": sum(losses) / len(losses),
             "accuracy": 100 * sum(right) / len(right),
             "learning_rate": self._learning_rate(self.step - 1),
-            "drop_path": self._drop_path(self.step - 1),
+            "drop_path_prob": self._drop_path_prob(self.step - 1),
             "seconds": round(seconds, 3),
             "images_per_s": round(images / seconds, 1) if seconds else 0.0,
         }
@@ -227,7 +220,7 @@ class Retraining:
         random = generator(settings.seed, "retraining", number)
         images = cutout(images, random, round(settings.cutout * images.shape[-1]))
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16", cache_enabled=False):
-            logits, auxiliary = self._shards[index](images, self._drop_path(self.step), random)
+            logits, auxiliary = self._shards[index](images, self._drop_path_prob(self.step), random)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
         right = (logits.argmax(dim=1) == labels).double().mean().item()
         total = loss
@@ -248,8 +241,8 @@ class Retraining:
         warmup = max(1, int(share * self.total_steps))
         return self.settings.learning_rate * learning_rate_share(step, self.total_steps, warmup)
 
-    def _drop_path(self, step: int) -> float:
-        return self.settings.drop_path * (step // self.steps_per_epoch) / self.settings.epochs
+    def _drop_path_prob(self, step: int) -> float:
+        return self.settings.drop_path_prob * (step // self.steps_per_epoch) / self.settings.epochs
 
 
 def half_side(space: Space) -> int:
@@ -274,7 +267,7 @@ class _Shard(nn.Module):
         self.auxiliary = AuxiliaryHead(network) if auxiliary_weight else None
         self._paths = DropPath(network)
 
-    def forward(self, images: Tensor, drop_path: float, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        self._paths.probability, self._paths.generator = drop_path, random
+    def forward(self, images: Tensor, drop_path_prob: float, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        self._paths.drop_path_prob, self._paths.generator = drop_path_prob, random
         logits = self.network(images)
         return logits, None if self.auxiliary is None else self.auxiliary.logits()

@@ -19,17 +19,16 @@ from typing import Any
 from torch import Tensor
 
 from search.data import ImageSet
-from search.process.atomic_files import append_line, read_torch, write_atomically, write_torch
+from search.process.atomic_files import append_line, drop_lines_after, read_torch, write_atomically, write_torch
 from search.retraining.retrain import Retraining, RetrainingSettings
 from search.runs.run_directory import RunDirectory
 from search.supernet import Network
-from shared.errors import CorruptFile, InvalidValue, SchemaTooNew, WrongUse
+from shared.errors import CorruptFile, InvalidValue, UnknownName, WrongUse
+from shared.schemas import RUN_DIRECTORY_SCHEMA, require_schema
+from shared.spaces import Genotype, parse_space
 from shared.wire import from_wire
 
-SCHEMA = 1
 FOLDER = "trained"
-LATER_SETTINGS = ("warmup", "half_size")
-"""Where they are 0 they do not count for the name: trainings of earlier revisions are found again."""
 
 
 class TrainedNetwork:
@@ -37,7 +36,8 @@ class TrainedNetwork:
 
     Attributes:
         path: of the folder.
-        space, genotype: of the network, in their string forms.
+        space: of the network, in its string form.
+        genotype: of the network.
         settings: the recipe.
         data_fingerprint: of the images.
         test_accuracy: percent; None until training is done.
@@ -46,21 +46,21 @@ class TrainedNetwork:
     def __init__(self, path: Path, description: dict[str, Any]) -> None:
         self.path = path
         try:
-            if description["schema"] > SCHEMA:
-                raise SchemaTooNew(str(path), description["schema"], SCHEMA)
-            self.space, self.genotype = str(description["space"]), str(description["genotype"])
+            require_schema(str(path / "training.json"), description["schema"], RUN_DIRECTORY_SCHEMA)
+            self.space = str(description["space"])
+            self.genotype = parse_space(self.space).parse(str(description["genotype"]))
             self.settings = from_wire(RetrainingSettings, description["settings"])
             self.data_fingerprint = str(description["data_fingerprint"])
             self.test_accuracy: float | None = description.get("test_accuracy")
-        except (KeyError, TypeError, InvalidValue) as error:
+        except (KeyError, TypeError, InvalidValue, UnknownName) as error:
             raise CorruptFile(f"{path / 'training.json'} does not describe a training: {error}") from error
         self._description = description
 
     @classmethod
-    def begin(cls, run: RunDirectory, genotype: str, settings: RetrainingSettings) -> TrainedNetwork:
+    def begin(cls, run: RunDirectory, genotype: Genotype, settings: RetrainingSettings) -> TrainedNetwork:
         """The folder in a run for a network, a recipe and its seed: found, or made."""
-        named = {k: v for k, v in asdict(replace(settings, seed=0)).items() if v or k not in LATER_SETTINGS}
-        recipe = json.dumps([run.config.space, genotype, named], sort_keys=True)
+        written = run.space.format(genotype)
+        recipe = json.dumps([run.config.space, written, asdict(replace(settings, seed=0))], sort_keys=True)
         name = hashlib.sha256(recipe.encode()).hexdigest()[:12]
         path = run.path / FOLDER / name / f"seed-{settings.seed}"
         if (path / "training.json").exists():
@@ -69,9 +69,9 @@ class TrainedNetwork:
         trained = cls(
             path,
             {
-                "schema": SCHEMA,
+                "schema": RUN_DIRECTORY_SCHEMA,
                 "space": run.config.space,
-                "genotype": genotype,
+                "genotype": written,
                 "settings": asdict(settings),
                 "dataset": run.config.dataset,
                 "data_fingerprint": run.config.data_fingerprint,
@@ -88,6 +88,7 @@ class TrainedNetwork:
         Raises:
             WrongUse: it holds no training.
             CorruptFile: its description is damaged.
+            OtherSchema: another lutnas wrote it.
         """
         try:
             description = json.loads((path / "training.json").read_text(encoding="utf-8"))
@@ -112,10 +113,7 @@ class TrainedNetwork:
             except (KeyError, RuntimeError, TypeError, ValueError) as error:
                 problem = str(error).splitlines()[0][:160]
                 raise CorruptFile(f"{self._checkpoint} is no checkpoint of this training: {problem}") from error
-        if self._metrics.exists():
-            lines = self._metrics.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= training.step]
-            write_atomically(self._metrics, "".join(f"{line}\n" for line in kept).encode())
+        drop_lines_after(self._metrics, training.step)
 
     def keep(self, training: Retraining, metrics: dict[str, float] | None = None) -> None:
         """Write the checkpoint, and the metrics of an epoch."""
@@ -144,13 +142,12 @@ class TrainedNetwork:
             raise WrongUse(f"{self.path} is of the space {self.space}, the run is of {run.config.space}")
         if self.data_fingerprint != images.fingerprint:
             raise WrongUse(f"{self.path} was trained on other images than those of {run.path}")
-        space = run.space
-        network = Network(space, space.parse(self.genotype))
+        network = Network(run.space, self.genotype)
         weights: dict[str, Tensor] = read_torch(self.path / "weights.pt")
         try:
             network.load_state_dict(weights)
         except (RuntimeError, TypeError, AttributeError) as error:
-            raise CorruptFile(f"{self.path / 'weights.pt'} does not hold the weights of {self.genotype}") from error
+            raise CorruptFile(f"{self.path / 'weights.pt'} does not hold the weights of its network") from error
         return network.eval()
 
     @property

@@ -1,13 +1,13 @@
 """A search's folder: what was asked, the tables it used, where training stands, and what came of it.
 
     config.json      search.config.Config
-    tables/          the exact bytes of each device's latency table (`search.runs.run_tables`)
+    tables/          the exact bytes of each device's latency table, HASH.json
     environment.json versions and processor of every start (`search.process.environment`)
     data.json        what was found out about the images: classes, normalisation, split, what was left out
     checkpoint.pt    weights, alphas and optimisers after some step
     metrics.jsonl    one JSON object per line, written while training
     scores.json      what candidates were scored with, whichever device they are for (`search.ranking.scoring`)
-    family.json      the family of networks; beside it ladder.json, models/ and report.html
+    family.json      the family of networks; beside it kernel_counts.json, ladder.json, models/ and report.html
     trained/         networks trained to the end (`search.retraining.retrain_directory`)
     devices/NAME/    family.json and what stands beside it, of each device where the run has several
 
@@ -16,7 +16,7 @@ Files are replaced at once (written beside, synced, renamed), so that a crash le
 
 from __future__ import annotations
 
-import copy
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,18 +29,23 @@ from torch import Tensor
 
 from search.alphas.condition import device_simplex
 from search.alphas.hypernetwork import HYPERNETWORK_BUILDERS, Hypernetwork
-from search.config import Config, read_config, references
+from search.config import Config, TableReference, references
 from search.data import ImageSet, load_images
-from search.process.atomic_files import append_line, read_json, read_torch, write_atomically, write_torch
-from search.runs.run_tables import read_kept_table, require_one_space, write_table
+from search.process.atomic_files import (
+    append_line,
+    drop_lines_after,
+    read_json,
+    read_torch,
+    write_atomically,
+    write_torch,
+)
 from search.supernet import Supernet
-from shared.errors import CorruptFile, InvalidValue, LutnasError, SchemaTooNew, UnknownName, WrongUse
+from shared.errors import CorruptFile, InvalidValue, LutnasError, WrongUse
 from shared.spaces import Space
-from shared.tables.table import LatencyTable
-from shared.wire import content_hash, to_wire
+from shared.tables.table import LatencyTable, profile_command, read_table
+from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
-CHECKPOINT_SCHEMA = 1
-DEVICES_FOLDER = "devices"
+TABLES_FOLDER = "tables"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +60,10 @@ class Checkpoint:
 
 
 class RunDirectory:
-    """A run's folder; its files are read when asked for.
-
-    What belongs to one device (`table`, `folder`, `family_path`) is that of the device whose view this is: `on(device)`
-    gives the view of one. A run of one device is its own view.
-    """
+    """A run's folder; its files are read when asked for. What belongs to one device is a `DeviceRun`'s."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._viewed: LatencyTable | None = None
 
     @classmethod
     def create(cls, path: Path, config: Config, *tables: LatencyTable, images: ImageSet | None = None) -> RunDirectory:
@@ -94,7 +94,7 @@ class RunDirectory:
         Raises:
             WrongUse: the folder holds no run.
             CorruptFile: config or table are not what they should be.
-            SchemaTooNew: a newer lutnas wrote them.
+            OtherSchema: another lutnas wrote them.
         """
         if not (path / "config.json").is_file():
             raise WrongUse(
@@ -107,15 +107,16 @@ class RunDirectory:
     @cached_property
     def config(self) -> Config:
         """What was asked."""
+        path = self.path / "config.json"
         try:
-            return read_config(read_json(self.path / "config.json"))
+            return from_wire(Config, read_json(path), str(path))
         except InvalidValue as error:
-            raise CorruptFile(f"{self.path / 'config.json'} is not a run's config: {error}") from error
+            raise CorruptFile(f"this is not a run's config: {error}") from error
 
     @cached_property
     def config_hash(self) -> str:
-        """Of the config as it was written: settings that later revisions add do not change it."""
-        return content_hash(read_json(self.path / "config.json"))
+        """Of the config."""
+        return content_hash(self.config)
 
     @cached_property
     def tables(self) -> tuple[LatencyTable, ...]:
@@ -129,62 +130,10 @@ class RunDirectory:
         """The space that was searched."""
         return self.tables[0].parsed_space
 
-    def on(self, device: str | None = None) -> RunDirectory:
-        """The run as one of its devices sees it; None means the only one.
-
-        Raises:
-            WrongUse: the run has several, and none was named.
-            UnknownName: it has no such device.
-        """
-        device = device or self.table.device
-        if device not in self.config.devices:
-            raise UnknownName("device of the run", device, self.config.devices)
-        return self.on_table(self.tables[self.config.devices.index(device)])
-
-    def on_table(self, table: LatencyTable) -> RunDirectory:
-        """The run as a device sees it whose table may not have been in the search.
-
-        Raises:
-            InvalidValue: the table is of another space.
-        """
-        require_one_space([*self.tables, table])
-        view = copy.copy(self)
-        view._viewed = table
-        return view
-
-    def views(self) -> list[RunDirectory]:
-        """The run as each of its devices sees it."""
-        return [self.on_table(table) for table in self.tables]
-
-    @property
-    def table(self) -> LatencyTable:
-        """The table of this view's device.
-
-        Raises:
-            WrongUse: the run has several devices, and this is the view of none.
-        """
-        if self._viewed is not None:
-            return self._viewed
-        if len(self.tables) > 1:
-            raise WrongUse(f"{self.path} has several devices, say which: --device {' | '.join(self.config.devices)}")
-        return self.tables[0]
-
-    @property
-    def folder(self) -> Path:
-        """Of what belongs to this view's device: the run's own if that is its only device."""
-        if self.tables == (self.table,):
-            return self.path
-        return self.path / DEVICES_FOLDER / self.table.device
-
     @property
     def metrics_path(self) -> Path:
         """Lines of JSON."""
         return self.path / "metrics.jsonl"
-
-    @property
-    def family_path(self) -> Path:
-        """Written by `search.family.family`."""
-        return self.folder / "family.json"
 
     @property
     def checkpoint_path(self) -> Path:
@@ -210,7 +159,7 @@ class RunDirectory:
         return images
 
     def _skips_broken(self) -> bool:
-        """Runs of earlier revisions have no data.json and left nothing out."""
+        """Whether images that cannot be read were left out."""
         found = read_json(self.path / "data.json") if (self.path / "data.json").exists() else {}
         return isinstance(found, dict) and bool(found.get("skip_broken"))
 
@@ -220,17 +169,13 @@ class RunDirectory:
 
     def drop_metrics_after(self, step: int) -> None:
         """Forget what an interrupted run wrote after its last checkpoint."""
-        if self.metrics_path.exists():
-            lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _step_of(line) <= step]
-            write_atomically(self.metrics_path, "".join(f"{line}\n" for line in kept).encode())
+        drop_lines_after(self.metrics_path, step)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint."""
         write_torch(
             self.checkpoint_path,
             {
-                "schema": CHECKPOINT_SCHEMA,
                 "config_hash": self.config_hash,
                 "table_hash": self.config.table_hash,
                 "data_fingerprint": self.config.data_fingerprint,
@@ -244,7 +189,6 @@ class RunDirectory:
         Raises:
             WrongUse: there is none yet.
             CorruptFile: it is damaged, or belongs to another table, data or config.
-            SchemaTooNew: a newer lutnas wrote it.
         """
         if not self.checkpoint_path.exists():
             raise WrongUse(f"{self.path} has no checkpoint yet: the search has to run first (--resume)")
@@ -277,11 +221,9 @@ class RunDirectory:
 
     def _read_checkpoint(self) -> dict[str, Any]:
         content = read_torch(self.checkpoint_path)
-        if isinstance(content, dict) and isinstance(content.get("schema"), int):
-            if content["schema"] > CHECKPOINT_SCHEMA:
-                raise SchemaTooNew(str(self.checkpoint_path), content["schema"], CHECKPOINT_SCHEMA)
-            if {"config_hash", "table_hash", "data_fingerprint", *Checkpoint.__dataclass_fields__} <= content.keys():
-                return content
+        names = {"config_hash", "table_hash", "data_fingerprint", *Checkpoint.__dataclass_fields__}
+        if isinstance(content, dict) and names <= content.keys():
+            return content
         raise CorruptFile(f"{self.checkpoint_path} is damaged: it is no checkpoint of a search")
 
 
@@ -291,8 +233,49 @@ def new_hypernetwork(config: Config, tables: Sequence[LatencyTable]) -> Hypernet
     return HYPERNETWORK_BUILDERS[config.hypernetwork](slots, devices, config.bandwidth)
 
 
-def _step_of(line: str) -> float:
+def write_table(folder: Path, table: LatencyTable) -> None:
+    """Keep a table in a run's folder."""
+    (folder / TABLES_FOLDER).mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / TABLES_FOLDER / f"{table.hash}.json", canonical_json(table))
+
+
+def read_kept_table(folder: Path, reference: TableReference) -> LatencyTable:
+    """A table that a run's folder keeps.
+
+    Raises:
+        CorruptFile: it is not there, or not the very bytes, or of another device.
+        OtherSchema: another lutnas wrote it.
+    """
+    path = folder / TABLES_FOLDER / f"{reference.hash}.json"
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+        content = path.read_bytes()
+    except OSError as error:
+        raise CorruptFile(f"{path}, the table of {reference.device}, cannot be read: {error.strerror}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != reference.hash:
+        raise CorruptFile(f"{path} has hash {found[:12]}…, the search used {reference.hash[:12]}…")
+    table = read_table(json.loads(content), str(path))
+    if table.device != reference.device:
+        raise CorruptFile(f"{path} is a table of {table.device}, the run has it for {reference.device}")
+    return table
+
+
+def require_one_space(tables: Sequence[LatencyTable]) -> None:
+    """Raise InvalidValue unless all tables are of the same space; two that differ are named."""
+    for table in tables[1:]:
+        if table.space != tables[0].space:
+            raise InvalidValue(
+                "device",
+                f"one run is of one space, but the table of {tables[0].device} is of {tables[0].space}, that of"
+                f" {table.device} of {table.space}; measure the one on the other device:"
+                f" {profile_command(table.device, tables[0].parsed_space)}",
+            )
+
+
+def require_fp32(table: LatencyTable) -> None:
+    """Raise InvalidValue unless the table is of fp32, in which networks are exported."""
+    if table.runtime.precision != "fp32":
+        raise InvalidValue(
+            "--runtime",
+            f"is of {table.runtime.precision} on {table.device}; networks are exported in fp32, take a table of fp32",
+        )

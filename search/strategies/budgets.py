@@ -18,7 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from search.decoding.decoder import Band
+from search.decoding.decoding import Band
 from search.strategies.context import Bench, Proposal
 from shared.errors import InvalidValue
 from shared.spaces import Genotype

@@ -20,8 +20,7 @@ from search.alphas.expected_cost import Objective, make_objective
 from search.config import Config
 from search.data import ImageSet, Splits, splits
 from search.data.stream import Stream
-from search.decoding.decoder import Decoder
-from search.decoding.decoding import make_decoder
+from search.decoding.decoding import Decoder, make_decoder
 from search.family.candidates import Member
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress
@@ -43,13 +42,13 @@ class Proposal:
     """A network that a strategy hands over.
 
     Attributes:
-        genotype: in the space's string form, connected.
+        genotype: connected.
         budget_ms: that the network was searched for; None where the strategy knows no budgets.
         derived: by the method's own rule from its alphas; False where the bound of the table had a say in it (decoded
             under the budget, or chosen by its bound).
     """
 
-    genotype: str
+    genotype: Genotype
     budget_ms: float | None = None
     derived: bool = True
 
@@ -176,11 +175,11 @@ class Bench:
 
     def propose(self, genotype: Genotype, budget_ms: float | None = None, derived: bool = True) -> Proposal:
         """A proposal of a connected network."""
-        return Proposal(self.space.format(self.space.canonical(genotype)), budget_ms, derived)
+        return Proposal(self.space.canonical(genotype), budget_ms, derived)
 
     def propose_members(self, members: Iterable[Member]) -> tuple[Proposal, ...]:
         """Proposals of networks that were chosen by bound and rank."""
-        return tuple(self.propose(self.space.parse(member.genotype), derived=False) for member in members)
+        return tuple(self.propose(member.genotype, derived=False) for member in members)
 
     def _stream(self, indices: Tensor, size: int, name: str) -> Stream:
         return Stream(self.images, indices, self.config.search_resolution, size, self.config.seed, name)

@@ -8,20 +8,19 @@ where `search` scores a small space whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from search.alphas.trade_offs import trade_off_log_probabilities
 from search.config import HYPERNETWORKS
-from search.family.candidate_pool import bands_between, decode_pool, led_by
-from search.family.candidates import Member, find_front, select_members
+from search.decoding.decoding import decode_pool
+from search.family.candidate_pool import bands_between, led_by
 from search.family.family import FamilySettings, spread
-from search.family.local_search import refine
+from search.family.local_search import score_with_neighbours
+from search.family.pareto import select_members
 from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import open_ranker, stopping, train_run
 from shared.errors import UnknownName
-from shared.spaces import Genotype
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,11 @@ class DartsCC:
         first = settings.candidates - round(settings.refined * settings.candidates)
         pool = decode_pool(bench.decoder, list(alphas.values()), bands, settings.per_budget, first)
         pool = led_by([bench.decoder.fastest], pool)[:first]
-        ranker, ranked = open_ranker(bench, run), list[Member]()
+        ranker, refined = open_ranker(bench, run), settings.candidates - first
         with bench.progress.phase("scoring candidates", settings.candidates) as phase:
-
-            def find_fronts(networks: Sequence[Genotype]) -> list[list[Genotype]]:
-                known = len(ranked)
-                ranked[:] = ranker.rank(networks, stopping(bench, lambda count: None))
-                phase.advance(len(ranked) - known)
-                return [[bench.space.parse(one.genotype) for one in find_front(ranked)]]
-
-            pool = refine(bench.space, pool, settings.candidates, find_fronts, config.seed)
-            find_fronts(pool)
+            advance = stopping(bench, phase.advance)
+            pool = score_with_neighbours(bench.space, pool, refined, [ranker], config.seed, advance)
+        ranked = ranker.rank(pool)
         chosen = select_members(ranked, self.members)
         images = config.total_steps * bench.batch_size
         return Outcome(bench.propose_members(chosen), images, len(pool))

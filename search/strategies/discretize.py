@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from search.genotypes.constrained_argmax import NONE, to_genotype
+from search.strategies.context import Bench, Outcome
 from shared.spaces import Genotype, Space
+
+
+def propose_strongest(bench: Bench, alphas: Tensor, training_images: int) -> Outcome:
+    """What a method that knows no budget hands over: the strongest network, or nothing and why."""
+    genotype = strongest(bench.space, alphas)
+    if bench.space.is_connected(genotype):
+        return Outcome((bench.propose(genotype),), training_images)
+    note = f"{bench.space.format(genotype)} does not connect input and output"
+    return Outcome((), training_images, notes=(note,))
 
 
 @torch.no_grad()

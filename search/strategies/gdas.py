@@ -26,7 +26,7 @@ from search.genotypes.constrained_argmax import to_genotype
 from search.process.randomness import generator, gumbel
 from search.strategies.bilevel_loop import Stateful, cosine, descend, run_updates, set_learning_rate
 from search.strategies.context import Bench, Outcome
-from search.strategies.discretize import strongest
+from search.strategies.discretize import propose_strongest
 from shared.errors import InvalidValue
 from shared.spaces import Space
 
@@ -57,11 +57,7 @@ class Gdas:
         updates = GdasUpdates(self, bench)
         steps = bench.config.total_steps
         run_updates(bench, "gdas", steps, updates.state, updates.update)
-        genotype = strongest(bench.space, updates.alphas())
-        images = steps * bench.weight_batches.batch_size
-        if not bench.space.is_connected(genotype):
-            return Outcome((), images, notes=(f"{bench.space.format(genotype)} does not connect input and output",))
-        return Outcome((bench.propose(genotype),), images)
+        return propose_strongest(bench, updates.alphas(), steps * bench.weight_batches.batch_size)
 
 
 class GdasUpdates:

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from search.family.candidate_pool import draw_pool, led_by
-from search.family.candidates import Member, select_members
+from search.family.candidates import Member
 from search.family.family import FamilySettings, spread
+from search.family.pareto import select_members
 from search.genotypes.genotype_operators import GenotypeOperators
 from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import open_ranker, stopping

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from search.family.candidate_pool import draw_pool, led_by
-from search.family.candidates import select_members
 from search.family.family import FamilySettings, spread
+from search.family.pareto import select_members
 from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import open_ranker, stopping
 from shared.errors import InvalidValue

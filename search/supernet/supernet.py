@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from search.supernet.batch_norm import BatchNorm
 from search.supernet.depthwise_primitives import FactorizedReduction
+from search.supernet.mixed_op import MixedOp
 from search.supernet.network import Network
 from search.supernet.primitives import build_op
-from search.supernet.straight_through import gated
 from search.supernet.wiring import execute, plant
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
@@ -50,7 +50,7 @@ class Supernet(nn.Module):
         self._columns = [{name: i for i, name in enumerate(slot.primitives)} for slot in space.slots]
         # Fixed ops draw their first weights before the candidates: seeds then mean what they meant before.
         fixed_first = sorted(self._steps, key=lambda step: step.slot is not None)
-        self._ops = {step.name: _build(step) for step in fixed_first if step.join is None}
+        self._ops = {step.name: self._build(step) for step in fixed_first if step.join is None}
         plant(self, ((step.name, self._ops[step.name]) for step in self._steps if step.join is None))
         for module in self.modules():
             if isinstance(module, BatchNorm):
@@ -108,12 +108,8 @@ class Supernet(nn.Module):
         def run(step: Step, features: Tensor) -> Tensor:
             if step.slot is None:
                 return self._ops[step.name](features)  # type: ignore[no-any-return]
-            columns, values = [], []
-            for name, op in self._ops[step.name].items():  # type: ignore[operator]
-                columns.append(self._columns[step.slot][name])
-                with torch.set_grad_enabled(columns[-1] == chosen[step.slot]):
-                    values.append(op(features))
-            return gated(rows[step.slot], columns, values, chosen[step.slot])
+            mixed: MixedOp = self._ops[step.name]  # type: ignore[assignment]
+            return mixed.straight_through(features, rows[step.slot], chosen[step.slot])
 
         return execute(self._steps, x, _with_skip(run, auxiliary_skip))
 
@@ -142,29 +138,23 @@ class Supernet(nn.Module):
             op = op[step.key.primitive]  # type: ignore[index]
         return op(x)  # type: ignore[no-any-return]
 
+    def _build(self, step: Step) -> nn.Module:
+        if step.key is not None:
+            return build_op(step.key)
+        assert step.slot is not None
+        return MixedOp(step.candidates, self._columns[step.slot])
+
     def _mixture(self, step: Step, x: Tensor, gates: Tensor, columns: Sequence[Sequence[int]] | None) -> Tensor:
-        """Run a fixed op, or candidates of a slot: their sum, each times its gate. "none" adds nothing."""
+        """Run a fixed op, or the mixed op of a slot."""
         if step.slot is None:
             return self._ops[step.name](x)  # type: ignore[no-any-return]
-        total: Tensor | None = None
-        for name, op in self._ops[step.name].items():  # type: ignore[operator]
-            column = self._columns[step.slot][name]
-            if columns is None or column in columns[step.slot]:
-                gate, y = gates[step.slot, column], op(x)
-                total = y * gate if total is None else torch.addcmul(total, y, gate)
-        return _nothing(step, x) if total is None else total
+        return self._ops[step.name](x, gates[step.slot], columns and columns[step.slot])  # type: ignore[no-any-return]
 
     def _checked(self, gates: Tensor) -> Tensor:
         expected = (len(self.space.slots), len(self.space.slots[0].primitives))
         if tuple(gates.shape) != expected:
             raise InvalidValue("gates", f"shape {tuple(gates.shape)}, the space needs {expected}")
         return gates
-
-
-def _build(step: Step) -> nn.Module:
-    if step.key is not None:
-        return build_op(step.key)
-    return nn.ModuleDict({key.primitive: build_op(key) for key in step.candidates})
 
 
 def _shared_prefix(step: Step) -> str:
@@ -183,12 +173,6 @@ def _with_skip(run: Callable[[Step, Tensor], Tensor], weight: float) -> Callable
         return y + weight * x if step.slot is not None and key.keeps_shape else y
 
     return run_beside_skip
-
-
-def _nothing(step: Step, x: Tensor) -> Tensor:
-    """Zeros in the shape that the candidates of a slot give."""
-    key = step.candidates[0]
-    return x.new_zeros(len(x), key.output.channels, *(side // key.stride for side in x.shape[2:]))
 
 
 @torch.no_grad()

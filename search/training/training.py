@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,6 @@ from search.process.threads_and_memory import single_threaded_workers
 from search.runs.run_directory import Checkpoint, RunDirectory, new_hypernetwork
 from search.supernet import Supernet
 from search.training.gradients import ALONE, set_mean_gradients
-from search.training.meter import Meter
 from search.training.tensorboard import TensorBoardLog
 from shared.errors import LutnasError, WrongUse
 from shared.spaces import Genotype, Space
@@ -68,7 +68,7 @@ class Trainer:
         self.supernet = new_supernet(config, run.space).to(self.place)
         self.hypernetwork = new_hypernetwork(config, run.tables)
         self.parameters = list(self.supernet.parameters())
-        self.references = list(self.hypernetwork.parameters())
+        self.arch_parameters = list(self.hypernetwork.parameters())
         self.weight_optimizer = torch.optim.SGD(
             self.parameters,
             lr=config.weight_lr,
@@ -80,7 +80,7 @@ class Trainer:
         if config.weight_momentum:
             for parameter in self.parameters:  # torch makes all of them or none; here an op may wait for its first path
                 self.weight_optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        self.alpha_optimizer = torch.optim.Adam(self.references, lr=config.alpha_lr, fused=True)
+        self.alpha_optimizer = torch.optim.Adam(self.arch_parameters, lr=config.alpha_lr, fused=True)
         self.objectives = [make_objective(table) for table in run.tables]
         self.fixed_paths = SAMPLER_BUILDERS[config.path_sampler](self.space, config.seed)
         split, side = splits(images, config.seed), config.search_resolution
@@ -150,7 +150,7 @@ class Trainer:
                 if name == "search" and (self.step - self.config.warmup_steps + 1) % self.config.alpha_every == 0:
                     meter.alpha_losses.append(self._alpha_step(pool))
                 self.step += 1
-                phase.advance(1, **meter.shown())
+                phase.advance(1, **meter.shown)
                 if (self.step % METRICS_EVERY == 0 or self.step == end) and self.ranks.is_first:
                     self._report(name, meter, log)
                 if self.step % self.config.checkpoint_every == 0:
@@ -207,7 +207,7 @@ class Trainer:
         numbers = self.ranks.share(range(index * count, (index + 1) * count))
         losses, gradients = zip(*pool.map(self._condition_gradients, numbers), strict=True)
         loss = self.ranks.sum([sum(losses)])[0] / count
-        self._apply(self.alpha_optimizer, self.references, gradients, loss)
+        self._apply(self.alpha_optimizer, self.arch_parameters, gradients, loss)
         return loss
 
     def _condition_gradients(self, number: int) -> tuple[float, Sequence[Tensor | None]]:
@@ -222,7 +222,7 @@ class Trainer:
             logits = self.supernet.straight_through(images, gates.to(self.place), self._auxiliary_skip())
         loss = F.cross_entropy(logits.float(), labels).to(alpha.device) + objective.penalty(alpha, condition)
         # Only the hypernetwork's gradient is asked for: torch then skips those of the supernet's weights.
-        return loss.item(), torch.autograd.grad(loss, self.references, allow_unused=True)
+        return loss.item(), torch.autograd.grad(loss, self.arch_parameters, allow_unused=True)
 
     def _drawn_objective(self, what: str, number: int) -> Objective:
         """That of the device that path or condition `number` is for: each is equally likely."""
@@ -294,3 +294,39 @@ def new_supernet(config: Config, space: Space) -> Supernet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return Supernet(space).train()
+
+
+class Meter:
+    """Running means of what training reports: losses and accuracies since the last flush.
+
+    Args:
+        now_s: time of a steady clock.
+        images: per update of the weights.
+
+    Attributes:
+        shown: means of the last full interval, for the progress bar.
+    """
+
+    def __init__(self, now_s: float, images: int) -> None:
+        self._since_s, self._images = now_s, images
+        self._losses: list[float] = []
+        self._accuracies: list[float] = []
+        self.alpha_losses: list[float] = []
+        self.shown: dict[str, float] = {}
+
+    def add(self, loss: float, accuracy: float) -> None:
+        """One update of the weights."""
+        self._losses.append(loss)
+        self._accuracies.append(accuracy)
+
+    def flush(self, now_s: float) -> dict[str, float]:
+        """Means since the last flush, accuracy in percent, and begin anew."""
+        means = {"loss": fmean(self._losses), "accuracy": 100 * fmean(self._accuracies)}
+        if self.alpha_losses:
+            means["alpha_loss"] = fmean(self.alpha_losses)
+        elapsed_s = now_s - self._since_s
+        if elapsed_s > 0:
+            means["images_per_second"] = round(self._images * len(self._losses) / elapsed_s, 1)
+        self.shown = means
+        self._since_s, self._losses, self._accuracies, self.alpha_losses = now_s, [], [], []
+        return {**means, "elapsed_s": round(elapsed_s, 3)}

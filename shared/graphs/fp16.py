@@ -27,14 +27,14 @@ def halve(model: bytes) -> bytes:
     for value in graph.value_info:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             value.type.tensor_type.elem_type = TensorProto.FLOAT16
-    inside = {one.name: f"{one.name}.fp16" for one in (*graph.input, *graph.output)}
+    inside = {tensor.name: f"{tensor.name}.fp16" for tensor in (*graph.input, *graph.output)}
     for node in graph.node:
         node.input[:] = [inside.get(name, name) for name in node.input]
         node.output[:] = [inside.get(name, name) for name in node.output]
-    for position, one in enumerate(graph.input):
-        graph.node.insert(position, _cast(one.name, inside[one.name], TensorProto.FLOAT16))
-    for one in graph.output:
-        graph.node.append(_cast(inside[one.name], one.name, TensorProto.FLOAT))
+    for position, tensor in enumerate(graph.input):
+        graph.node.insert(position, _cast(tensor.name, inside[tensor.name], TensorProto.FLOAT16))
+    for tensor in graph.output:
+        graph.node.append(_cast(inside[tensor.name], tensor.name, TensorProto.FLOAT))
     onnx.checker.check_model(parsed)
     return bytes(parsed.SerializeToString())
 

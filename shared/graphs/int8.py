@@ -93,7 +93,7 @@ def activation_names(model: bytes) -> tuple[str, ...]:
 
 
 def _activations(graph: onnx.GraphProto) -> tuple[str, ...]:
-    return (*(one.name for one in graph.input), *(name for node in graph.node for name in node.output))
+    return (*(tensor.name for tensor in graph.input), *(name for node in graph.node for name in node.output))
 
 
 def _settings(node: onnx.NodeProto) -> dict[str, Any]:
@@ -125,14 +125,14 @@ class _Quantiser:
         graph = self.source.graph
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         self.readers = Counter(name for node in graph.node for name in node.input)
-        self.readers.update(one.name for one in graph.output)
+        self.readers.update(tensor.name for tensor in graph.output)
         self.reader = {name: node for node in graph.node for name in node.input}
         self.output = graph.output[0].name
 
     def model(self) -> bytes:
         """The bytes of the quantised model."""
-        for one in self.source.graph.input:
-            self._enter(one)
+        for tensor in self.source.graph.input:
+            self._enter(tensor)
         for node in self.source.graph.node:
             self._convert(node)
         output = self.output
@@ -305,14 +305,14 @@ class _Quantiser:
         graph = self.source.graph
         made = helper.make_graph(self.nodes, graph.name, graph.input, graph.output, list(self.initializers.values()))
         if self.channels_last:
-            for one in filter(self._is_map, (*made.input, *made.output)):
-                sides = one.type.tensor_type.shape.dim
+            for tensor in filter(self._is_map, (*made.input, *made.output)):
+                sides = tensor.type.tensor_type.shape.dim
                 last = [sides[axis].dim_value for axis in _TO_CHANNELS_LAST]
                 for side, value in zip(sides, last, strict=True):
                     side.dim_value = value
         if self.integer_inputs:
-            for one in made.input:
-                one.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(ACTIVATION))
+            for tensor in made.input:
+                tensor.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(ACTIVATION))
         model = onnx.ModelProto()
         model.CopyFrom(self.source)
         model.graph.CopyFrom(made)

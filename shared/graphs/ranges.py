@@ -35,7 +35,7 @@ def random_ranges(graph: onnx.GraphProto) -> dict[str, Range]:
     """
     random = np.random.default_rng(_SEED)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    values: dict[str, Floats] = {one.name: _image(one, random) for one in graph.input}
+    values: dict[str, Floats] = {tensor.name: _image(tensor, random) for tensor in graph.input}
     ranges = {name: _range(value) for name, value in values.items()}
     unread = Counter(name for node in graph.node for name in node.input)
     for node in graph.node:

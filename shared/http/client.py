@@ -94,7 +94,7 @@ class HttpClient:
         Raises:
             NotFound: unknown device, or no such table; the server's message lists what exists.
             CorruptFile: the content is not what its ETag says.
-            SchemaTooNew: a newer lutnas wrote the table.
+            OtherSchema: the table bears another schema number.
         """
         return self._table("devices", device, "table", query={"space": space, "runtime": runtime})
 

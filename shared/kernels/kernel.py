@@ -62,8 +62,8 @@ class Kernel:
     details: str = ""
 
     def __str__(self) -> str:
-        values = (",".join("_" if one is None else str(one) for one in side) for side in (self.inputs, self.outputs))
-        return "/".join((self.op, *values, *([self.details] if self.details else [])))
+        sides = (",".join(str(value or "_") for value in values) for values in (self.inputs, self.outputs))
+        return "/".join((self.op, *sides, *([self.details] if self.details else [])))
 
     @property
     def family(self) -> str:
@@ -83,7 +83,7 @@ class Kernel:
 
     def multiply_adds(self) -> int:
         """Multiply-accumulate operations of one execution: convolutions, matrix products, recurrent layers; else 0."""
-        present = [one for one in self.inputs if one is not None]
+        present = [value for value in self.inputs if value is not None]
         if self.is_convolution:
             positions = self._first(self.inputs if self.op.endswith("Transpose") else self.outputs).size
             return positions * math.prod(self._filter().sides[1:])
@@ -96,18 +96,18 @@ class Kernel:
 
     def elements(self) -> int:
         """Numbers read and written in one execution, weights included."""
-        return sum(one.size for one in (*self.inputs, *self.outputs) if one is not None)
+        return sum(value.size for value in (*self.inputs, *self.outputs) if value is not None)
 
     def weights(self) -> int:
         """Numbers that it keeps."""
-        return sum(one.size for one in self.inputs if one is not None and one.constant)
+        return sum(value.size for value in self.inputs if value is not None and value.constant)
 
     def _filter(self) -> Value:
         """A convolution's weights: (outputs, inputs per group, *window)."""
         sides = self._first(self.inputs).sides
-        for one in self.inputs[1:]:
-            if one is not None and len(one.sides) == len(sides) > 2:
-                return one
+        for value in self.inputs[1:]:
+            if value is not None and len(value.sides) == len(sides) > 2:
+                return value
         raise InvalidValue("kernel", f"{str(self)[:120]} has no weights")
 
     def _first(self, values: tuple[Value | None, ...]) -> Value:
@@ -140,7 +140,7 @@ def parse_kernel(text: str) -> Kernel:
 
 
 def _values(text: str) -> tuple[Value | None, ...]:
-    return tuple(None if one == "_" else _value(one) for one in text.split(",")) if text else ()
+    return tuple(None if value == "_" else _value(value) for value in text.split(",")) if text else ()
 
 
 def _value(text: str) -> Value:

@@ -22,6 +22,11 @@ CANARIES = ("conv-v1",)
 LONGEST_CHAIN = 64
 
 
+def _check_copies(kind: str, copies: int) -> None:
+    if not 1 <= copies <= LONGEST_CHAIN:
+        raise InvalidValue(kind, f"{copies} copies are not within 1 to {LONGEST_CHAIN}")
+
+
 @dataclass(frozen=True)
 class CanaryGraph:
     """The reference op."""
@@ -44,8 +49,7 @@ class ChainGraph:
     key: OpKey
 
     def __post_init__(self) -> None:
-        if not 1 <= self.copies <= LONGEST_CHAIN:
-            raise InvalidValue("chain", f"{self.copies} copies are not within 1 to {LONGEST_CHAIN}")
+        _check_copies("chain", self.copies)
         if not self.key.keeps_shape and self.copies > 1:
             raise InvalidValue("chain", f"{self.key} changes its shape and cannot be chained")
 
@@ -64,8 +68,7 @@ class ParallelGraph:
     key: OpKey
 
     def __post_init__(self) -> None:
-        if not 1 <= self.copies <= LONGEST_CHAIN:
-            raise InvalidValue("parallel", f"{self.copies} copies are not within 1 to {LONGEST_CHAIN}")
+        _check_copies("parallel", self.copies)
 
     def __str__(self) -> str:
         return f"parallel:{self.copies}:{self.key}"
@@ -79,8 +82,7 @@ class KernelGraph:
     kernel: Kernel
 
     def __post_init__(self) -> None:
-        if not 1 <= self.copies <= LONGEST_CHAIN:
-            raise InvalidValue("kernel", f"{self.copies} copies are not within 1 to {LONGEST_CHAIN}")
+        _check_copies("kernel", self.copies)
 
     def __str__(self) -> str:
         return f"kernel:{self.copies}:{self.kernel}"

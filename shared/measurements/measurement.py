@@ -11,13 +11,12 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import median, stdev
 
 from shared.errors import InvalidValue
-from shared.measurements.plan import ROLES
+from shared.measurements.plan import ROLES, Task
 from shared.runtime import Runtime
-from shared.wire import LEFT_OUT_IF_NONE
 
 QUANTILE = 0.05
 """Of the repeats of a round. With 8 to 20 repeats that lies just above the fastest; networks left out of a fit were
@@ -49,7 +48,7 @@ class Round:
     graph_ms: tuple[float, ...]
     canary_ms: tuple[float, ...]
     minus_ms: tuple[float, ...] = ()
-    at_s: float | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    at_s: float | None = None
 
     def __post_init__(self) -> None:
         for name, values in (("graph_ms", self.graph_ms), ("canary_ms", self.canary_ms)):
@@ -89,6 +88,9 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
+STABLE = Verdict(True)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What the rounds of a task agree on, as a ratio to the canary, with its 95 % confidence interval."""
@@ -125,8 +127,13 @@ class Measurement:
             raise InvalidValue("measurement.divisor", f"is not within 1 to {MOST_COPIES}")
         if not 1 <= len(self.rounds) <= MOST_ROUNDS:
             raise InvalidValue("measurement.rounds", f"{len(self.rounds)} are not within 1 to {MOST_ROUNDS}")
-        if any(bool(one.minus_ms) != (self.minus is not None) for one in self.rounds):
+        if any(bool(timed.minus_ms) != (self.minus is not None) for timed in self.rounds):
             raise InvalidValue("measurement.rounds", "minus_ms has to be there where a graph is subtracted, only there")
+
+    @classmethod
+    def of_task(cls, identity: str, task: Task, rounds: Sequence[Round], verdict: Verdict = STABLE) -> Measurement:
+        """What the rounds of a task are together."""
+        return cls(identity, task.subject, task.role, task.graph, task.minus, task.divisor, tuple(rounds), verdict)
 
     def estimate(self) -> Estimate:
         """Time of the subject in canaries."""
@@ -134,7 +141,7 @@ class Measurement:
 
     def graph_ratio(self) -> float:
         """Time of the graph in canaries, nothing subtracted."""
-        return quiet_mean([one.graph_ratio() for one in self.rounds])
+        return quiet_mean([timed.graph_ratio() for timed in self.rounds])
 
     def minus_ratio(self) -> float:
         """Time of the subtracted graph in canaries.
@@ -144,19 +151,19 @@ class Measurement:
         """
         if self.minus is None:
             raise InvalidValue("measurement.minus", f"nothing is subtracted from {self.graph}")
-        return quiet_mean([quantile(one.minus_ms) / quantile(one.canary_ms) for one in self.rounds])
+        return quiet_mean([quantile(timed.minus_ms) / quantile(timed.canary_ms) for timed in self.rounds])
 
     def without_raw(self) -> Measurement:
         """The measurement without its repeats: its rounds, and so every statistic, are those that it had."""
-        return replace(self, rounds=tuple(one.without_raw() for one in self.rounds))
+        return replace(self, rounds=tuple(timed.without_raw() for timed in self.rounds))
 
     def canary_ms(self) -> float:
         """Median over rounds of the canary's time."""
-        return median(quantile(one.canary_ms) for one in self.rounds)
+        return median(quantile(timed.canary_ms) for timed in self.rounds)
 
     def raw_ms(self) -> float:
         """The subject's time as the clock showed it, drift of the machine included, over rounds as in the estimate."""
-        values_ms = [one.ratio(self.divisor) * quantile(one.canary_ms) for one in self.rounds]
+        values_ms = [timed.ratio(self.divisor) * quantile(timed.canary_ms) for timed in self.rounds]
         return median(values_ms) if self.rounds[0].minus_ms else quiet_mean(values_ms)
 
 
@@ -216,7 +223,7 @@ def estimate_rounds(rounds: Sequence[Round], divisor: int) -> Estimate:
 
     Noise makes a graph slower, but a difference smaller as often as larger.
     """
-    values = [one.ratio(divisor) for one in rounds]
+    values = [timed.ratio(divisor) for timed in rounds]
     return estimate_median(values) if rounds[0].minus_ms else estimate_quiet_mean(values)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from shared.errors import InvalidValue, SchemaTooNew
+from shared.errors import InvalidValue
 from shared.measurements.graph_spec import CanaryGraph, ChainGraph, NetworkGraph, ParallelGraph, parse_graph_spec
+from shared.schemas import PLAN_SCHEMA
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey
 from shared.wire import content_hash
 
-PLAN_SCHEMA = 1
 ROLES = ("marginal", "isolated", "calibration", "held_out", "verification", "kernel")
 OP_ROLES = ("marginal", "isolated")
 LONG_CHAIN, SHORT_CHAIN = 8, 2
@@ -62,8 +62,6 @@ class Plan:
     schema: int = PLAN_SCHEMA
 
     def __post_init__(self) -> None:
-        if self.schema > PLAN_SCHEMA:
-            raise SchemaTooNew("the plan", self.schema, PLAN_SCHEMA)
         parse_space(self.space)
         parse_graph_spec(self.canary)
 
@@ -85,7 +83,7 @@ def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int
         calibration: networks measured whole for the fit, the fastest network among them.
         held_out: networks measured whole and never used in a fit.
         seed: of the sampled networks. Held-out networks never occur among the calibration networks.
-        isolated: time each op alone too. Agents that do not know that role do not ask for it.
+        isolated: time each op alone too.
 
     Raises:
         InvalidValue: a count outside its domain.

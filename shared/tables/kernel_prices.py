@@ -104,7 +104,7 @@ class KernelPrices:
             InvalidValue: a text is not a kernel.
         """
         missing = self.unmeasured(counts)
-        strangers = [one for one in missing if not guess or parse_kernel(one).family not in self.family_index]
+        strangers = [kernel for kernel in missing if not guess or parse_kernel(kernel).family not in self.family_index]
         if strangers:
             raise MissingKernel(strangers)
         mean_ms, own_variance = self.base_ms, 0.0

@@ -53,7 +53,7 @@ class SingleKernels:
 
     def __post_init__(self) -> None:
         numbers = [self.base_ms, self.relative_spread, self.unmeasured_share]
-        numbers += [value for one in self.prices for value in (one.price_ms, one.sd_ms)]
+        numbers += [value for price in self.prices for value in (price.price_ms, price.sd_ms)]
         if not all(math.isfinite(number) and number >= 0 for number in numbers):
             raise InvalidValue("single_kernels", "holds a number that is negative or not finite")
 
@@ -110,5 +110,5 @@ class SingleKernels:
             return None
         size = family_size(kernel)
         costs = (family.overhead_ms, family.per_million_multiply_adds_ms, family.per_million_elements_ms)
-        price_ms = sum(one * cost for one, cost in zip(size, costs, strict=True))
+        price_ms = sum(amount * cost for amount, cost in zip(size, costs, strict=True))
         return price_ms, self.unmeasured_share * price_ms, True

@@ -11,18 +11,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 
-from shared.errors import InvalidValue, MissingKernel, MissingPrice, SchemaTooNew, WrongUse
+from shared.errors import InvalidValue, MissingKernel, MissingPrice, WrongUse
 from shared.runtime import Runtime
+from shared.schemas import TABLE_SCHEMA
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey, parse_op_key
 from shared.tables.kernel_prices import KernelPrices
 from shared.tables.prediction import CONFIDENCE, BaselineError, HeldOutError, Prediction
 from shared.tables.single_kernel_prices import SingleKernels
 from shared.tables.table_source import TableSource
-from shared.wire import LEFT_OUT_IF_NONE, content_hash, from_wire
+from shared.wire import content_hash, from_wire
 
 __all__ = [
     "CONFIDENCE",
@@ -36,11 +37,6 @@ __all__ = [
     "profile_command",
     "read_table",
 ]
-
-TABLE_SCHEMA = 4
-"""2 differs from 1 by `kernels` alone, 3 from 2 by `baselines` and the `isolated_ms` of its prices, 4 from 3 by
-`single_kernels`; a table without those is written as 3."""
-SCHEMA_WITHOUT_SINGLE_KERNELS = 3
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class OpPrice:
     marginal_high_ms: float
     stable: bool = True
     reasons: tuple[str, ...] = ()
-    isolated_ms: float | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    isolated_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,15 +89,13 @@ class LatencyTable:
     held_out: HeldOutError | None
     networks: tuple[NetworkCheck, ...]
     runs: tuple[str, ...]
-    schema: int = SCHEMA_WITHOUT_SINGLE_KERNELS
-    kernels: KernelPrices | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
-    baselines: tuple[BaselineError, ...] | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
-    single_kernels: SingleKernels | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
-    source: TableSource | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    schema: int = TABLE_SCHEMA
+    kernels: KernelPrices | None = None
+    baselines: tuple[BaselineError, ...] | None = None
+    single_kernels: SingleKernels | None = None
+    source: TableSource | None = None
 
     def __post_init__(self) -> None:
-        if self.schema > TABLE_SCHEMA:
-            raise SchemaTooNew("the latency table", self.schema, TABLE_SCHEMA)
         size = len(self.prices) + 1
         if len(self.covariance) != size or any(len(row) != size for row in self.covariance):
             raise InvalidValue("table.covariance", f"is not {size} x {size} for {len(self.prices)} prices and the base")
@@ -180,12 +174,8 @@ class LatencyTable:
             raise MissingKernel(counts)
         except MissingKernel as error:
             priced = {*(self.kernels.index if self.kernels else ()), *(single.index if single else ())}
-            missing = [one for one in counts if one not in priced] or error.missing
+            missing = [kernel for kernel in counts if kernel not in priced] or error.missing
             raise MissingKernel(missing, self.device, self._measure_command()) from None
-
-    def with_single_kernels(self, single: SingleKernels) -> LatencyTable:
-        """The same table with these prices of single kernels."""
-        return replace(self, schema=TABLE_SCHEMA, single_kernels=single)
 
     def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:
         missing = [str(key) for key in keys if key not in self.price_index]
@@ -202,14 +192,14 @@ class LatencyTable:
         try:
             return profile_command(self.device, self.parsed_space, self.runtime.precision)
         except WrongUse:
-            return f"profiler-agent profile --server URL --device {self.device} --space NAME"
+            return f"profiler-agent profile --lut-url URL --device {self.device} --space NAME"
 
 
 def profile_command(device: str, space: Space, precision: str = "fp32") -> str:
     """The command that measures a space on a device."""
     wanted = "" if precision == "fp32" else f" --precision {precision}"
     return (
-        f"profiler-agent profile --server URL --device {device} --space {space.name} --resolution {space.resolution}"
+        f"profiler-agent profile --lut-url URL --device {device} --space {space.name} --resolution {space.resolution}"
         f" --channels {space.channels} --depth {space.depth}"
         f" --classes {space.classes} --image-channels {space.image_channels}{wanted}"
     )
@@ -217,16 +207,14 @@ def profile_command(device: str, space: Space, precision: str = "fp32") -> str:
 
 def measure_command(device: str, space: str, files: str = "FILE.onnx") -> str:
     """The command that measures the kernels of a user's own files on a device."""
-    return f"profiler-agent measure-kernels --server URL --device {device} --space {space} {files}"
+    return f"profiler-agent measure-kernels --lut-url URL --device {device} --space {space} {files}"
 
 
-def read_table(data: object) -> LatencyTable:
-    """Read a table from parsed JSON.
+def read_table(data: object, where: str = "the latency table") -> LatencyTable:
+    """Read a table from parsed JSON; `where` names it in messages.
 
     Raises:
-        SchemaTooNew: a newer lutnas wrote it.
+        OtherSchema: it bears another schema number.
         InvalidValue: it is not a table.
     """
-    if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > TABLE_SCHEMA:
-        raise SchemaTooNew("the latency table", data["schema"], TABLE_SCHEMA)
-    return from_wire(LatencyTable, data)
+    return from_wire(LatencyTable, data, where)

@@ -62,6 +62,6 @@ def not_verifiable(device: str, source: TableSource) -> str:
     """Why nothing can be verified against an imported table, and what would help."""
     return (
         f"the table of {device} was imported from {source}: no agent serves that device, so nobody can verify a promise"
-        f" made from it; with the device at hand, measure a table of its own: profiler-agent profile --server URL"
+        f" made from it; with the device at hand, measure a table of its own: profiler-agent profile --lut-url URL"
         f" --device {device} --space NAME"
     )

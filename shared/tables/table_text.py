@@ -29,30 +29,33 @@ def describe_errors(table: LatencyTable) -> str:
         rows.append(("kernel prices", *_shares(table.kernels.held_out), *_bound(table.kernels.held_out)))
     if table.held_out is not None:
         rows.append(("op prices", *_shares(table.held_out), *_bound(table.held_out)))
-    rows += [(_UNFITTED.get(one.costs, one.costs), *_shares(one), "", "") for one in table.baselines or ()]
+    rows += [
+        (_UNFITTED.get(baseline.costs, baseline.costs), *_shares(baseline), "", "")
+        for baseline in table.baselines or ()
+    ]
     if not rows:
         return ""
     networks = (table.held_out or (table.kernels and table.kernels.held_out) or (table.baselines or ())[0]).networks
     header = ("mean error", "within 5 %", "within 10 %", "tau", "below 95 % bound", "half-width")
     lines = align((f"on {networks} held-out networks", *header), rows)
-    bases = ", ".join(f"{one.base_ms:.4g} ms ({one.costs})" for one in table.baselines or ())
+    bases = ", ".join(f"{baseline.base_ms:.4g} ms ({baseline.costs})" for baseline in table.baselines or ())
     stated = f"\nsums begin at what the fastest calibration network takes beyond its ops: {bases}" if bases else ""
     return lines + stated
 
 
 def describe_prices(table: LatencyTable, most: int | None = None) -> str:
     """Op prices, marginal costs and isolated timings side by side; only the first `most` if given."""
-    alone = any(one.isolated_ms is not None for one in table.prices)
+    alone = any(price.isolated_ms is not None for price in table.prices)
     rows = [
         (
-            one.op_key,
-            f"{one.price_ms:.5f}",
-            f"{one.sd_ms:.5f}",
-            f"{one.marginal_ms:.5f}",
-            *([_time(one.isolated_ms)] if alone else []),
-            "yes" if one.stable else f"no: {'; '.join(one.reasons)}",
+            price.op_key,
+            f"{price.price_ms:.5f}",
+            f"{price.sd_ms:.5f}",
+            f"{price.marginal_ms:.5f}",
+            *([_time(price.isolated_ms)] if alone else []),
+            "yes" if price.stable else f"no: {'; '.join(price.reasons)}",
         )
-        for one in table.prices[:most]
+        for price in table.prices[:most]
     ]
     header = ("op key", "price ms", "sd ms", "marginal ms", *(["isolated ms"] if alone else []), "stable")
     left = len(table.prices) - len(rows)

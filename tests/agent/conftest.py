@@ -22,6 +22,7 @@ from shared.jobs import Job
 from shared.measurements.graph_spec import parse_graph_spec
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import Plan, make_plan
+from shared.schemas import TABLE_SCHEMA
 from shared.spaces import make_space, parse_space
 from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
@@ -201,7 +202,7 @@ class ContractServer:
         table = {
             "device": run.device, "runtime": to_wire(run.runtime), "space": run.space, "canary": run.canary,
             "canary_nominal_ms": 1.0, "agent_version": run.agent_version, "base_ms": 1.0, "prices": [],
-            "covariance": [[0.0]], "relative_spread": 0.0, "networks": [], "runs": [run_id], "schema": 1,
+            "covariance": [[0.0]], "relative_spread": 0.0, "networks": [], "runs": [run_id], "schema": TABLE_SCHEMA,
             "held_out": None,
         }  # fmt: skip
         self.tables[run.device, run.space, str(run.runtime)] = table
@@ -247,7 +248,7 @@ def small_space():
 @pytest.fixture
 def agent(server, tmp_path):
     """What the command line needs, for a plan that takes about a second to measure."""
-    sizes = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset fast"
+    sizes = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset quick"
     folder = tmp_path / "spool"
     connection = ["--server", server.url, "--token", TOKEN, "--spool", str(folder)]
     profile = ["profile", *connection, "--device", "bench", "--space", "nas-bench-201", *sizes.split()]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from profiler_agent.cli import _parser
+from profiler_agent.cli import parser
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
-COMMANDS = next(one for one in _parser()._actions if isinstance(one, argparse._SubParsersAction)).choices
+COMMANDS = next(one for one in parser()._actions if isinstance(one, argparse._SubParsersAction)).choices
 
 
 @pytest.mark.parametrize("command", COMMANDS)

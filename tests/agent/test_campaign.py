@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from profiler_agent.ort.sessions import TimedGraph
 from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
-from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
+from profiler_agent.timing.round_timer import RoundTimer
 from profiler_agent.timing.stability import StabilityJudge, canary_drift
 from profiler_agent.timing.stopping import Preset, StoppingRule
 from shared.measurements.measurement import Round, Verdict
@@ -45,11 +46,11 @@ class FakeMachine:
         self.now_ns += round(seconds * 1e9)
 
 
-class ListJournal:
+class RunInMemory:
     def __init__(self):
         self.rounds, self.measured = [], []
 
-    def keep_round(self, task, one, disturbed):
+    def keep_round(self, task, timed, disturbed):
         self.rounds.append((task.subject, disturbed))
 
     def keep_measurement(self, task, rounds, verdict):
@@ -65,17 +66,19 @@ def task(subject):
     return Task(subject, "calibration", "canary:conv-v1")
 
 
-def campaign(machine, subjects, journal, **arguments):
+def campaign(machine, subjects, journal=None, **arguments):
     timer = RoundTimer(machine.graph("canary", CANARY_MS), machine.clock_ns)
     rule = StoppingRule(PRESET, len(subjects), machine.clock_s)
     judge = arguments.pop("judge", lambda subject: Verdict(True))
-    return Campaign(subjects, timer, rule, judge, journal, random.Random(1), machine.sleep, **arguments)
+    for subject in subjects:
+        subject.runs = [] if journal is None else [journal]
+    return Campaign(subjects, timer, rule, judge, random.Random(1), machine.sleep, **arguments)
 
 
 def test_values_are_ratios_to_the_canary_and_marginal_costs_are_differences(machine):
     marginal = Task("op", "marginal", "canary:conv-v1", "canary:conv-v1", divisor=6)
     subject = Subject(marginal, machine.graph("long", 4.0), machine.graph("short", 1.0))
-    journal = ListJournal()
+    journal = RunInMemory()
     campaign(machine, [subject], journal).run()
     assert [one.ratio(6) for one in subject.rounds] == pytest.approx([3.0 / 6 / CANARY_MS] * 6)
     assert journal.measured == [("op", 6, Verdict(True))]
@@ -92,7 +95,7 @@ def test_the_canary_stands_on_both_sides_of_the_graphs(machine):
 
 def test_rounds_go_through_the_tasks_in_ever_new_order(machine):
     subjects = [Subject(task(str(i)), machine.graph(str(i), 1.0)) for i in range(8)]
-    journal = ListJournal()
+    journal = RunInMemory()
     campaign(machine, subjects, journal).run()
     orders = {tuple(subject for subject, _ in journal.rounds[start : start + 8]) for start in range(0, 48, 8)}
     assert len(orders) == 6
@@ -101,8 +104,8 @@ def test_rounds_go_through_the_tasks_in_ever_new_order(machine):
 
 def test_networks_that_are_chosen_on_the_way_are_measured_beside_those_before_them(machine):
     first = [Subject(task(f"first {i}"), machine.graph(f"first {i}", 1.0)) for i in range(3)]
-    batches = [[Subject(task(f"chosen {i}"), machine.graph(f"chosen {i}", 1.0))] for i in range(2)]
-    asked, journal = [], ListJournal()
+    asked, journal = [], RunInMemory()
+    batches = [[Subject(task(f"chosen {i}"), machine.graph(f"chosen {i}", 1.0), runs=[journal])] for i in range(2)]
 
     def more():
         asked.append([len(one.rounds) for one in first])
@@ -130,7 +133,7 @@ def test_a_short_graph_is_looped_until_the_clock_can_tell(machine):
 def test_sessions_of_one_graph_take_turns(machine):
     lucky, unlucky = machine.graph("lucky", 1.0), machine.graph("unlucky", 1.2)
     subject = Subject(task("net"), TimedGraph("net", lucky.run, unlucky.run))
-    campaign(machine, [subject], ListJournal()).run()
+    campaign(machine, [subject]).run()
     times_ms = [one.graph_ms[0] for one in subject.rounds]
     assert len(times_ms) >= PRESET.min_rounds
     assert times_ms[::2] == pytest.approx([1.0] * len(times_ms[::2]))
@@ -139,7 +142,7 @@ def test_sessions_of_one_graph_take_turns(machine):
 
 def test_a_round_on_a_slow_machine_is_thrown_away_and_measured_again_after_a_pause(machine):
     subjects = [Subject(task(str(i)), machine.graph(str(i), 1.0)) for i in range(5)]
-    journal = ListJournal()
+    journal = RunInMemory()
     machine.slowness = lambda: 1.5 if 0.15e9 < machine.now_ns < 0.2e9 else 1.0
     campaign(machine, subjects, journal).run()
     assert sum(subject.redos for subject in subjects) >= 1
@@ -151,7 +154,7 @@ def test_a_round_on_a_slow_machine_is_thrown_away_and_measured_again_after_a_pau
 def test_a_machine_that_slows_down_for_good_is_soon_the_new_measure(machine):
     subjects = [Subject(task(str(i)), machine.graph(str(i), 1.0)) for i in range(40)]
     machine.slowness = lambda: 1.5 if machine.now_ns > 1e9 else 1.0
-    campaign(machine, subjects, ListJournal()).run()
+    campaign(machine, subjects).run()
     assert {len(subject.rounds) for subject in subjects} <= {6, 7, 8}  # those thrown away at the change are waited for
     # The ratio does not see it: graph and canary are slow alike.
     assert all(one.graph_ratio() == pytest.approx(1.0 / CANARY_MS) for s in subjects for one in s.rounds)
@@ -159,7 +162,7 @@ def test_a_machine_that_slows_down_for_good_is_soon_the_new_measure(machine):
 
 def test_redos_are_bounded_and_what_is_kept_then_says_so(machine):
     subject = Subject(task("net"), machine.graph("net", 1.0))
-    journal = ListJournal()
+    journal = RunInMemory()
     busy = CanaryWatch(usual_ms=CANARY_MS / 1.3)
     judge = StabilityJudge(PRESET)
     campaign(machine, [subject], journal, watch=busy, judge=judge.judge).run()
@@ -183,7 +186,7 @@ def test_a_round_during_which_the_clock_jumped_is_measured_again(machine, jump_s
         timer_graph()
 
     subject.graph = TimedGraph("net", run)
-    campaign(machine, [subject], ListJournal()).run()
+    campaign(machine, [subject]).run()
     assert subject.redos >= 1
     assert [one.graph_ratio() for one in subject.rounds] == pytest.approx([1.0 / CANARY_MS] * 6)
 
@@ -202,7 +205,7 @@ def test_the_garbage_collector_rests_while_timing_and_only_then(machine):
 def test_rounds_from_before_an_interruption_count(machine):
     before = [Round((1.0,), (CANARY_MS,))] * 4
     subject = Subject(task("net"), machine.graph("net", 1.0), rounds=list(before))
-    journal = ListJournal()
+    journal = RunInMemory()
     campaign(machine, [subject], journal).run()
     assert len(journal.rounds) == 2
     assert journal.measured[0][1] == 6

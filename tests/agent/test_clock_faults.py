@@ -9,9 +9,10 @@ import time
 
 import pytest
 
+from profiler_agent.ort.sessions import TimedGraph
 from profiler_agent.spool.run_file import read_run_file
 from profiler_agent.timing.campaign import MOST_TIMELESS_ROUNDS, Campaign, CanaryWatch, Subject
-from profiler_agent.timing.round_timer import RoundTimer, TimedGraph
+from profiler_agent.timing.round_timer import RoundTimer
 from profiler_agent.timing.stopping import Preset, StoppingRule
 from shared.errors import LutnasError
 from shared.measurements.measurement import Verdict
@@ -48,21 +49,21 @@ class Bench:
         return RoundTimer(self.canary(), lambda: self.now_ns, lambda: self.wall_ns)
 
     def campaign(self, journal):
-        subject = Subject(Task("net", "calibration", "canary:conv-v1"), self.graph())
+        subject = Subject(Task("net", "calibration", "canary:conv-v1"), self.graph(), runs=[journal])
         rule = StoppingRule(PRESET, 1, lambda: self.now_ns / 1e9)
         sleep = lambda seconds: self.pass_ms(seconds * 1e3)  # noqa: E731 - as short as it says
         watch = CanaryWatch()
         return subject, Campaign(
-            [subject], self.timer(), rule, lambda s: Verdict(True), journal, random.Random(0), sleep, watch=watch
+            [subject], self.timer(), rule, lambda s: Verdict(True), random.Random(0), sleep, watch=watch
         )
 
 
-class Journal:
+class RunInMemory:
     def __init__(self):
         self.rounds = []
 
-    def keep_round(self, task, one, disturbed):
-        self.rounds.append(one)
+    def keep_round(self, task, timed, disturbed):
+        self.rounds.append(timed)
 
     def keep_measurement(self, task, rounds, verdict):
         self.measured = list(rounds)
@@ -105,7 +106,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("at_run", [9, 20, 33])
 def test_a_round_with_an_impossible_time_is_redone_and_not_kept(fault, at_run):
-    bench, journal = Bench(), Journal()
+    bench, journal = Bench(), RunInMemory()
     bench.faults[at_run] = lambda: FAULTS[fault](bench)
     subject, campaign = bench.campaign(journal)
     campaign.run()
@@ -117,7 +118,7 @@ def test_a_round_with_an_impossible_time_is_redone_and_not_kept(fault, at_run):
 
 
 def test_a_quiet_campaign_redoes_nothing():
-    bench, journal = Bench(), Journal()
+    bench, journal = Bench(), RunInMemory()
     subject, campaign = bench.campaign(journal)
     campaign.run()
     assert subject.redos == 0
@@ -144,7 +145,7 @@ def test_a_slow_graph_is_not_taken_for_a_machine_that_stands_still():
 
 
 def test_interruptions_of_tenths_of_a_second_are_left_to_the_canary_and_the_quantile():
-    bench, journal = Bench(), Journal()
+    bench, journal = Bench(), RunInMemory()
     bench.faults[20] = lambda: bench.pass_ms(300)
     subject, campaign = bench.campaign(journal)
     campaign.run()
@@ -153,7 +154,7 @@ def test_interruptions_of_tenths_of_a_second_are_left_to_the_canary_and_the_quan
 
 
 def test_a_clock_that_spoils_every_round_ends_the_campaign_with_a_clear_line():
-    bench, journal = Bench(), Journal()
+    bench, journal = Bench(), RunInMemory()
     bench.timer = lambda: RoundTimer(bench.canary(), lambda: bench.now_ns, lambda: time.time_ns() * 10_000_000)
     _, campaign = bench.campaign(journal)
     with pytest.raises(LutnasError, match=r"the clock jumped.*profiler-agent doctor"):
@@ -169,7 +170,7 @@ def test_the_real_clocks_of_this_machine_agree_over_a_round():
 
 
 def test_a_real_agent_that_was_stopped_for_seconds_keeps_no_round_of_it(tmp_path):
-    sizes = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset fast"
+    sizes = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset quick"
     flags = ["--offline", "--out", str(tmp_path / "run.json"), "--spool", str(tmp_path / "spool"), "--device", "bench"]
     command = [sys.executable, "-m", "profiler_agent", "profile", *flags, "--space", "nas-bench-201", *sizes.split()]
     process = subprocess.Popen(

@@ -8,7 +8,7 @@ import pytest
 from profiler_agent.cli import main
 from profiler_agent.compare_runs import MeasuredRun, compare, comparison_lines, is_slower
 from profiler_agent.spool.run_file import write_run_file
-from profiler_agent.spool.spool import measurement_id
+from profiler_agent.spool.run_spool import measurement_id
 from shared.errors import LutnasError
 from shared.measurements.measurement import Measurement, Round, Run, Verdict
 from shared.measurements.plan import make_plan

@@ -8,8 +8,8 @@ import pytest
 from profiler_agent.cli import main
 from profiler_agent.doctor import canary_model, examine, report_lines
 from profiler_agent.host.machine import Machine
+from profiler_agent.ort.sessions import TimedGraph
 from profiler_agent.spool.spool import Spool
-from profiler_agent.timing.round_timer import TimedGraph
 from shared.graphs import build_graph
 from shared.measurements.graph_spec import CanaryGraph
 

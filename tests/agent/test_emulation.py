@@ -8,8 +8,8 @@ from profiler_agent.doctor import machine_findings
 from profiler_agent.host.emulation import find_emulator
 from profiler_agent.host.machine import Machine
 from profiler_agent.host.probe import probe
+from profiler_agent.ort.sessions import TimedGraph
 from profiler_agent.timing.campaign import Subject
-from profiler_agent.timing.round_timer import TimedGraph
 from profiler_agent.timing.stability import StabilityJudge
 from profiler_agent.timing.stopping import PRESETS
 from shared.measurements.measurement import Round

@@ -31,7 +31,7 @@ from shared.tables.table import read_table
 from shared.wire import to_wire
 
 DARTS = make_space("darts", resolution=8, channels=4, depth=3, classes=3)
-SIZES = "--resolution 8 --channels 4 --depth 3 --classes 3 --calibration 6 --held-out 2 --preset fast"
+SIZES = "--resolution 8 --channels 4 --depth 3 --classes 3 --calibration 6 --held-out 2 --preset quick"
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import pytest
 
 from profiler_agent.host.machine import CpuTimes, Machine, steal_percent
 from profiler_agent.host.probe import probe
+from profiler_agent.ort.sessions import TimedGraph
 from profiler_agent.timing.campaign import Subject
-from profiler_agent.timing.round_timer import TimedGraph
 from profiler_agent.timing.stability import StabilityJudge
 from profiler_agent.timing.stopping import PRESETS
 from shared.measurements.measurement import Round

@@ -14,12 +14,12 @@ from profiler_agent.profile.offline import upload_file
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.spool.run_file import read_run_file, write_run_file
 from profiler_agent.spool.spool import Spool
-from shared.errors import CorruptFile, SchemaTooNew
+from shared.errors import CorruptFile, OtherSchema
 from shared.measurements.measurement import Verdict
 from shared.wire import canonical_json, content_hash
 
 TOKEN = "secret-of-the-agent"
-SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset fast"
+SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset quick"
 TASKS = 29
 PROGRAM = [sys.executable, "-m", "profiler_agent"]
 
@@ -57,7 +57,7 @@ def test_a_run_without_a_server_ends_in_one_whole_file(recorded):
     assert run.missing_tasks() == []
     assert run.run.device == "bench"
     data = json.loads(recorded.read_bytes())
-    assert (data["format"], data["version"]) == ("lutnas-run", 1)
+    assert (data["format"], data["version"]) == ("lutnas-run", 10)
     assert recorded.read_bytes() == canonical_json(data)
 
 
@@ -144,17 +144,20 @@ def test_an_incomplete_run_is_handed_in_but_makes_no_table(recorded, tmp_path, s
     assert "24 of 29 tasks have no measurement" in capsys.readouterr().err
 
 
-def test_a_file_of_a_newer_version_is_refused_by_name(recorded, tmp_path, upload, capsys):
-    newer = rewrite(recorded, tmp_path / "newer.json", version=2)
-    assert upload(newer) == 1
-    said = capsys.readouterr().err
-    assert said == f"profiler-agent: {newer} has schema 2, this lutnas reads up to 1; upgrade lutnas\n"
+@pytest.mark.parametrize("found", [1, 99])
+def test_a_file_of_another_lutnas_is_refused_in_a_line(recorded, tmp_path, upload, capsys, found):
+    other = rewrite(recorded, tmp_path / "other.json", version=found)
+    assert upload(other) == 1
+    assert capsys.readouterr().err == (
+        f"profiler-agent: {other} has schema {found}, this lutnas reads schema 10: "
+        "make it anew, or use the lutnas that wrote it\n"
+    )
 
 
-def test_a_plan_of_a_newer_version_inside_is_refused_too(recorded, tmp_path):
+def test_a_plan_of_another_lutnas_inside_is_refused_too(recorded, tmp_path):
     data = json.loads(recorded.read_bytes())
     newer = rewrite(recorded, tmp_path / "newer.json", plan=data["plan"] | {"schema": 99})
-    with pytest.raises(SchemaTooNew, match="plan"):
+    with pytest.raises(OtherSchema, match="plan"):
         read_run_file(newer)
 
 
@@ -208,7 +211,7 @@ def test_measurements_that_are_not_of_the_plan_are_refused(recorded, tmp_path):
         (["--offline"], "--out: is needed with --offline"),
         (["--offline", "--out", "run.json", "--server", "http://host"], "exclude each other"),
         (["--out", "run.json", "--server", "http://host"], "--out: is for --offline alone"),
-        ([], "--server: is needed"),
+        ([], "--lut-url: is needed"),
     ],
 )
 def test_flags_that_do_not_go_together_are_named(flags, said, capsys):
@@ -245,7 +248,7 @@ def test_a_verdict_survives_the_file(recorded, tmp_path):
 
 
 def test_a_run_killed_after_its_last_round_needs_no_round_more(tmp_path):
-    command = [*offline(tmp_path), "--preset", "fast"]
+    command = [*offline(tmp_path), "--preset", "quick"]
     assert main(command) == 0
     (folder,) = (tmp_path / "spool" / "runs").iterdir()
     rounds = (folder / "rounds.jsonl").read_bytes()

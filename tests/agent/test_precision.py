@@ -99,7 +99,7 @@ def test_jobs_are_done_in_the_precision_that_they_ask_for(server, agent, small_s
     common = ("canary:conv-v1", str(small_space))
     verify = server.queue(NewJob("bench", "verify", INT8, *common, graph=graph, promise=promise))
     count = server.queue(NewJob("bench", "count", INT8, *common, genotypes=(genotype,)))
-    assert main(["work", *agent.connection, "--device", "bench", "--preset", "fast", "--once"]) == 0
+    assert main(["work", *agent.connection, "--device", "bench", "--preset", "quick", "--once"]) == 0
     assert server.results[verify]["runtime"]["precision"] == "int8"
     assert server.results[verify]["measurement"]["rounds"]
     assert any("QLinearConv" in kernel for kernel in server.results[count]["kernels"][genotype])
@@ -117,7 +117,7 @@ def test_half_precision_is_refused_where_the_runtime_would_compute_in_fp32(serve
 
 def test_a_run_without_a_server_is_made_in_int8_too(tmp_path, capsys) -> None:
     out = tmp_path / "run.json"
-    sizes = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 1 --held-out 1 --preset fast"
+    sizes = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 1 --held-out 1 --preset quick"
     flags = ["--space", "nas-bench-201", "--device", "bench", "--out", str(out), "--spool", str(tmp_path / "spool")]
     assert main(["profile", "--offline", *flags, *sizes.split(), "--precision", "int8"]) == 0
     recorded = read_run_file(out)

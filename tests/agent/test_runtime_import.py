@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from profiler_agent.interrupts import Interrupted
 from profiler_agent.ort.runtime_import import import_onnxruntime
+from shared.command_line import Interrupted
 from shared.runtime import TELEMETRY_VARIABLE
 
 PROBE = [sys.executable, "-m", "profiler_agent", "probe"]
@@ -31,8 +31,7 @@ def test_who_wants_the_reports_is_obeyed(monkeypatch):
 
 def test_a_signal_while_the_library_starts_is_still_that_signal(tmp_path, monkeypatch):
     (tmp_path / "onnxruntime.py").write_text(
-        "from profiler_agent.interrupts import Interrupted\n"
-        "raise ImportError('initialization failed') from Interrupted(15)\n"
+        "from shared.command_line import Interrupted\nraise ImportError('initialization failed') from Interrupted(15)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from profiler_agent.server.server_client import ServerClient
-from shared.errors import LutnasError, ServerAway
+from shared.errors import OtherSchema, ServerAway
 from shared.measurements.plan import make_plan
 from shared.spaces import make_space
 from shared.wire import to_wire
@@ -62,7 +62,7 @@ def test_a_connection_that_breaks_in_the_middle_of_a_graph_is_a_server_that_is_a
         client_that_gets(answer).fetch_graph("canary:conv-v1", 1)
 
 
-def test_a_plan_of_a_newer_server_says_to_upgrade():
+def test_a_plan_of_another_lutnas_is_told_as_such():
     plan = to_wire(make_plan(make_space("nas-bench-201"), 2, 1)) | {"schema": 99}
-    with pytest.raises(LutnasError, match="schema 99"):
+    with pytest.raises(OtherSchema, match="schema 99"):
         client_that_gets(httpx.Response(200, json={"plan": plan})).fetch_plan("s", 2, 1, 0)

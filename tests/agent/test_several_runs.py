@@ -12,14 +12,15 @@ import pytest
 from profiler_agent.cli import main
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.spool.run_file import read_run_file
-from profiler_agent.spool.spool import Spool, measurement_id
+from profiler_agent.spool.run_spool import measurement_id
+from profiler_agent.spool.spool import Spool
 from shared.errors import LutnasError
 from shared.measurements.measurement import Round, Run, Verdict
 from shared.measurements.plan import Plan, make_plan
 from shared.runtime import Runtime
 from shared.spaces import make_space
 
-SIZES = "--channels 4 --classes 3 --calibration 2 --held-out 1 --preset fast"
+SIZES = "--channels 4 --classes 3 --calibration 2 --held-out 1 --preset quick"
 SPACES = [make_space(name, resolution=8, channels=4, depth=3, classes=3) for name in ("nas-bench-201", "darts")]
 RESOLUTIONS = [make_space("nas-bench-201", resolution=side, channels=4, depth=1, classes=3) for side in (4, 8)]
 PLANS = {str(space): make_plan(space, 2, 1, isolated=True) for space in (*SPACES, *RESOLUTIONS)}
@@ -190,7 +191,7 @@ def offline(folder, *more):
 def test_without_a_server_each_run_ends_in_a_file_of_its_own_and_all_are_handed_in(server, tmp_path, capsys):
     assert main(offline(tmp_path)) == 0
     files = [tmp_path / "runs" / f"nas-bench-201-r{side}-c4-n1-k3-i3.json" for side in (4, 8)]
-    assert f"profiler-agent upload {files[0]} {files[1]} --server URL" in capsys.readouterr().out
+    assert f"profiler-agent upload {files[0]} {files[1]} --lut-url URL" in capsys.readouterr().out
     assert [read_run_file(file).missing_tasks() for file in files] == [[], []]
     assert main(offline(tmp_path)) == 0
     assert capsys.readouterr().out.count("holds this run already") == 2
@@ -250,7 +251,9 @@ def test_a_round_that_a_kill_kept_from_the_second_run_is_given_to_it(two_runs):
     one.keep_round(task, a_round(3.0), True)
     group = RunGroup([one, other])
     assert kept(other, task) == kept(one, task) == [(a_round(2.0), False), (a_round(3.0), True)]
-    assert list(group.kept_rounds(task)) == kept(one, task)
+    subject = group.subject(task, None, None)
+    assert [(timed, index == 1) for index, timed in enumerate(subject.rounds)] == kept(one, task)
+    assert subject.disturbed == 1
     RunGroup([one, other])
     assert len(kept(other, task)) == 2, "once is enough"
 
@@ -272,10 +275,11 @@ def test_rounds_that_a_run_measured_alone_are_not_lost_and_a_finished_measuremen
     one.keep_measurement(task, [a_round(2.0)], Verdict(True))
     other.keep_round(task, a_round(5.0), False)
     group = RunGroup([one, other])
-    assert [one for one, _ in group.kept_rounds(task)] == [a_round(2.0), a_round(5.0)]
-    group.keep_round(task, a_round(6.0), False)
+    subject = group.subject(task, None, None)
+    assert subject.rounds == [a_round(2.0), a_round(5.0)]
+    assert subject.runs == [other]
     assert len(kept(one, task)) == 1
-    assert len(kept(other, task)) == 3
+    assert len(kept(other, task)) == 2
     assert len(one.read_measurements()) == 1
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from profiler_agent.spool.atomic_files import LineLog, write_whole
-from profiler_agent.spool.spool import Spool, default_spool, measurement_id
-from shared.errors import CorruptFile, LutnasError, ServerAway
+from profiler_agent.cli import main
+from profiler_agent.spool.atomic_files import write_whole
+from profiler_agent.spool.run_spool import LineLog, measurement_id
+from profiler_agent.spool.spool import Spool, default_spool
+from shared.errors import CorruptFile, LutnasError, OtherSchema, ServerAway
 from shared.jobs import JobResult
 from shared.measurements.measurement import Round, Run, Verdict
 from shared.measurements.plan import make_plan
@@ -68,8 +70,8 @@ def test_what_one_server_has_another_still_gets(tmp_path, plan):
     spooled = new_run(Spool(tmp_path), plan)
     ids = [spooled.keep_measurement(task, [a_round(task)], Verdict(True)).id for task in plan.tasks[:3]]
     spooled.acknowledge("http://one", ids[:2])
-    assert [one.id for one in spooled.unsent("http://one")] == ids[2:]
-    assert [one.id for one in spooled.unsent("http://two")] == ids
+    assert [measurement["id"] for measurement in spooled.unsent("http://one")] == ids[2:]
+    assert [measurement["id"] for measurement in spooled.unsent("http://two")] == ids
 
 
 def test_only_an_unfinished_run_of_the_same_identity_is_resumed(tmp_path, plan):
@@ -116,6 +118,26 @@ def test_an_unreadable_run_names_its_file_and_what_to_do(tmp_path, plan):
     (spooled.folder / "run.json").write_text("{")
     with pytest.raises(CorruptFile, match=r"run\.json cannot be read"):
         Spool(tmp_path).runs()
+
+
+@pytest.mark.parametrize("folder", ["graphs", "known", "results", "runs"])
+def test_a_spool_without_a_schema_number_is_refused(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    with pytest.raises(OtherSchema, match=f"the spool {tmp_path} has no schema number, this lutnas reads schema 10"):
+        Spool(tmp_path)
+
+
+def test_a_spool_of_another_lutnas_ends_every_command_in_a_line(tmp_path, plan, capsys):
+    new_run(Spool(tmp_path), plan)
+    (tmp_path / "schema").write_text("99\n")
+    where = ("--server", "http://127.0.0.1:1", "--spool", str(tmp_path))
+    profile = ("profile", *where, "--device", "d", "--space", "darts")
+    for command in (("upload", *where), ("work", *where, "--device", "d"), profile):
+        assert main([*command]) == 1
+        assert capsys.readouterr().err == (
+            f"profiler-agent: the spool {tmp_path} has schema 99, this lutnas reads schema 10: "
+            "make it anew, or use the lutnas that wrote it\n"
+        )
 
 
 def saving(content):

@@ -169,7 +169,7 @@ def test_fleet_shows_how_far_a_real_agent_is_with_the_job_that_one_command_asked
         assert lut_server([*ask, "--database-url", real.database], environment={}) == 0
         (asked,) = json.loads(capsys.readouterr().out)["asked"]
         assert (asked["device"], asked["outcome"], asked["alive"]) == ("bench", "queued", True)
-        worker = Worker(client, Spool(tmp_path / "spool"), Progress([].append), "bench", PRESETS["fast"], lease_s=4.5)
+        worker = Worker(client, Spool(tmp_path / "spool"), Progress([].append), "bench", PRESETS["quick"], lease_s=4.5)
         thread = threading.Thread(target=worker.run, kwargs={"once": True})
         thread.start()
         doing, deadline = {"tasks": None}, time.monotonic() + 60

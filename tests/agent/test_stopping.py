@@ -78,9 +78,9 @@ def test_precision_of_a_difference_is_held_against_the_whole_graph():
 
 
 def test_presets_are_ordered_by_how_precise_they_are():
-    fast, standard, rigorous = (PRESETS[name] for name in ("fast", "standard", "rigorous"))
-    assert fast.precision > standard.precision > rigorous.precision
-    assert fast.max_rounds < standard.max_rounds < rigorous.max_rounds
+    quick, standard, thorough = (PRESETS[name] for name in ("quick", "standard", "thorough"))
+    assert quick.precision > standard.precision > thorough.precision
+    assert quick.max_rounds < standard.max_rounds < thorough.max_rounds
 
 
 def test_an_op_alone_is_done_after_a_few_rounds_however_imprecise() -> None:

@@ -1,5 +1,7 @@
 """A server whose certificate is its own: agents and searches trust it by its authority's file, or say what to do."""
 
+import argparse
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -57,7 +59,7 @@ def test_file_of_the_authority_makes_the_server_trusted(secure, monkeypatch, cap
     monkeypatch.setenv("LUTNAS_CA_FILE", authority)
     assert main(work) == 0
     runtime = str(Runtime("onnxruntime", "1.31.0"))
-    with connect(url, None) as client:
+    with connect(url, argparse.Namespace(environment=os.environ)) as client:
         assert client.get_kernel_counts("pi", "nas-bench-201/r8/c4/n1/k10/i3", runtime) == {}
 
 
@@ -71,7 +73,8 @@ def test_without_it_one_line_says_what_to_do(secure, monkeypatch, capsys):
     assert "set LUTNAS_CA_FILE or --ca-file to a copy of the ca.pem" in said
     assert "--ca-file" in said
     assert said.count("\n") == 1
-    with connect(url, None) as client, pytest.raises(UntrustedServer, match="LUTNAS_CA_FILE"):
+    nothing = argparse.Namespace(environment={})
+    with connect(url, nothing) as client, pytest.raises(UntrustedServer, match="LUTNAS_CA_FILE"):
         client.get_kernel_counts("pi", "s", "r")
 
 

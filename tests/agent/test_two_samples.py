@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from profiler_agent.two_samples import bootstrap_median_ratios, percentile_interval
+from profiler_agent.compare_runs import bootstrap_median_ratios, percentile_interval
 from shared.measurements.significance import holm, mann_whitney_p, ratio_interval, smallest_p
 
 

@@ -22,7 +22,7 @@ from shared.spaces import make_space
 from shared.wire import to_wire
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 12 --held-out 6 --preset fast"
+SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 12 --held-out 6 --preset quick"
 TASKS = 2 * 12 + 18
 
 
@@ -90,7 +90,7 @@ def test_a_verification_job_comes_back_in_the_tables_milliseconds(real, spool, p
     )  # fmt: skip
     queued = real.ask("POST", "/v1/jobs", to_wire(job))["job"]
     worked = subprocess.run(
-        agent(real, spool, "work", "--once", "--preset", "fast"),
+        agent(real, spool, "work", "--once", "--preset", "quick"),
         env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert worked.returncode == 0, worked.stderr
@@ -125,7 +125,7 @@ def test_a_file_of_ones_own_is_predicted_once_its_kernels_are_measured(real, spo
     assert "measure them with: profiler-agent measure-kernels" in asked.stderr
     assert "nchwc.Conv/1x16x8x8" in asked.stderr or "Conv/1x16x8x8" in asked.stderr
 
-    measured = ask_agent(real, spool, "measure-kernels", str(path), "--preset", "fast")
+    measured = ask_agent(real, spool, "measure-kernels", str(path), "--preset", "quick")
     assert measured.returncode == 0, measured.stderr
     assert f"{path}: " in measured.stdout
 

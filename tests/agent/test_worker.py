@@ -24,7 +24,7 @@ PROMISE = {"table_hash": "0" * 64, "predicted_ms": 1.0, "upper_ms": 1.1, "target
 
 @pytest.fixture
 def work(agent):
-    return ["work", *agent.connection, "--device", "bench", "--preset", "fast", "--once"]
+    return ["work", *agent.connection, "--device", "bench", "--preset", "quick", "--once"]
 
 
 def verification(space, **changes):
@@ -44,7 +44,7 @@ def client(server):
 
 
 def worker_of(client, agent, said, **settings):
-    return Worker(client, Spool(agent.spool), Progress(said.append), "bench", PRESETS["fast"], poll_s=0.02, **settings)
+    return Worker(client, Spool(agent.spool), Progress(said.append), "bench", PRESETS["quick"], poll_s=0.02, **settings)
 
 
 def test_a_verification_is_measured_with_this_machines_runtime(server, work, small_space):

@@ -13,12 +13,12 @@ from search.alphas.expected_cost import make_objective
 from search.cli import main
 from search.config import references
 from search.process.progress import SilentProgress
+from search.runs.device_run import on_device
 from search.runs.run_directory import RunDirectory
 from search.training.training import Trainer
-from shared.errors import CorruptFile, InvalidValue, UnknownName, WrongUse
+from shared.errors import InvalidValue, UnknownName, WrongUse
 from shared.spaces import make_space
 from shared.tables.table import LatencyTable
-from shared.wire import canonical_json, content_hash
 
 RECORDED = Path(__file__).parent / "one_device_run.json"
 SHORT = ("--dataset", "digits", "--search-resolution", "8", "--threads", "1", "--precision", "fp32")
@@ -64,29 +64,6 @@ def test_a_run_of_one_device_trains_as_it_did_before_runs_had_several(tmp_path, 
             torch.testing.assert_close(
                 trainer.hypernetwork(condition.vector()), torch.tensor(alpha), rtol=1e-3, atol=1e-4
             )
-
-
-def test_a_run_of_the_revision_before_opens_and_goes_on(tmp_path, config, table, digits):
-    run = RunDirectory.create(tmp_path / "run", config, table)
-    first = Trainer(run, digits)
-    first.train(SilentProgress(), lambda: first.step >= 9)
-    written = json.loads((run.path / "config.json").read_text())
-    (reference,) = written.pop("tables")
-    earlier = {**written, "device": reference["device"], "table_hash": reference["hash"], "schema": 1}
-    (run.path / "config.json").write_text(json.dumps(earlier))
-    (run.path / "table.json").write_bytes(canonical_json(table))
-    (run.path / "tables" / f"{table.hash}.json").unlink()
-    content = torch.load(run.checkpoint_path, weights_only=True)
-    torch.save({**content, "config_hash": content_hash(earlier)}, run.checkpoint_path)
-
-    opened = RunDirectory.open(run.path)
-    assert (opened.config, opened.table, opened.folder) == (config, table, run.path)
-    resumed = Trainer(opened, digits)
-    assert resumed.step == 9
-    assert resumed.train(SilentProgress())
-    (run.path / "table.json").write_bytes(canonical_json(replace(table, base_ms=1.0)))
-    with pytest.raises(CorruptFile, match=r"table\.json"):
-        RunDirectory.open(run.path)
 
 
 def test_the_order_of_the_devices_changes_nothing(tmp_path, config, slow_pools, slow_convolutions, digits):
@@ -140,12 +117,12 @@ def test_a_run_of_several_devices_asks_which_one_is_meant(tmp_path, config, slow
     tables = (slow_convolutions, slow_pools)
     RunDirectory.create(tmp_path / "run", replace(config, tables=references(tables)), *tables)
     run = RunDirectory.open(tmp_path / "run")
-    assert run.on("slow-pools").table == slow_pools
-    assert run.on("slow-pools").family_path == run.path / "devices" / "slow-pools" / "family.json"
+    assert on_device(run, "slow-pools").table == slow_pools
+    assert on_device(run, "slow-pools").family_path == run.path / "devices" / "slow-pools" / "family.json"
     with pytest.raises(WrongUse, match=r"--device slow-convolutions \| slow-pools"):
-        _ = run.table
+        on_device(run)
     with pytest.raises(UnknownName, match="known: slow-convolutions, slow-pools"):
-        run.on("rpi4")
+        on_device(run, "rpi4")
 
 
 def test_a_config_has_each_device_once(config, table):

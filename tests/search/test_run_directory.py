@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from search.cli import main
 from search.config import SETTINGS, Config
 from search.process.atomic_files import write_atomically
 from search.process.progress import PlainProgress, SilentProgress
 from search.runs.run_directory import Checkpoint, RunDirectory
 from search.training.training import Trainer
-from shared.errors import CorruptFile, InvalidValue, LutnasError, SchemaTooNew, UnknownName, WrongUse
+from shared.errors import CorruptFile, InvalidValue, LutnasError, OtherSchema, UnknownName, WrongUse
 
 
 @pytest.fixture
@@ -60,17 +61,18 @@ def test_a_table_that_was_changed_is_refused(run):
         RunDirectory.open(run.path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"device": 3}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 10, "device": 3}'])
 def test_a_broken_config_is_named(run, content):
     (run.path / "config.json").write_bytes(content)
     with pytest.raises(CorruptFile, match=r"config\.json"):
         RunDirectory.open(run.path)
 
 
-def test_a_config_of_a_newer_lutnas_is_refused(run):
-    content = json.loads((run.path / "config.json").read_bytes())
-    (run.path / "config.json").write_text(json.dumps({**content, "schema": 99}))
-    with pytest.raises(SchemaTooNew):
+@pytest.mark.parametrize(("found", "words"), [(1, "schema 1"), (2, "schema 2"), (99, "schema 99"), (None, "no schema")])
+def test_a_run_of_another_lutnas_is_refused(run, found, words):
+    path = run.path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "schema": found}))
+    with pytest.raises(OtherSchema, match=f"config.json has {words}.*, this lutnas reads schema 10: make it anew"):
         RunDirectory.open(run.path)
 
 
@@ -97,13 +99,6 @@ def test_a_truncated_checkpoint_is_refused(run, keep):
 def test_a_file_of_something_else_is_no_checkpoint(run):
     torch.save({"weights": torch.zeros(3)}, run.checkpoint_path)
     with pytest.raises(CorruptFile, match="no checkpoint"):
-        run.load_checkpoint()
-
-
-def test_a_checkpoint_of_a_newer_lutnas_is_refused(run):
-    content = torch.load(run.checkpoint_path, weights_only=True)
-    torch.save({**content, "schema": 99}, run.checkpoint_path)
-    with pytest.raises(SchemaTooNew):
         run.load_checkpoint()
 
 
@@ -199,3 +194,25 @@ def test_a_run_that_is_older_than_some_settings_goes_on_with_their_defaults(tmp_
     again = RunDirectory.open(directory.path)
     assert again.load_checkpoint().step == 2
     assert again.config == directory.config
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pick", "--max-latency-ms", "1"],
+        ["export", "--max-latency-ms", "1", "--out", "m.onnx"],
+        ["train", "--max-latency-ms", "1"],
+        ["diagnose"],
+        ["report"],
+        ["--resume"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_run_of_another_lutnas_ends_every_command_in_a_line(run, capsys, command):
+    path = run.path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "schema": 2}))
+    where = ["--out", str(run.path)] if command == ["--resume"] else ["--run", str(run.path)]
+    assert main([*command, *where]) == 1
+    assert capsys.readouterr().err == (
+        f"search: {path} has schema 2, this lutnas reads schema 10: make it anew, or use the lutnas that wrote it\n"
+    )

@@ -11,14 +11,14 @@ from alembic.runtime.migration import MigrationContext
 from lut_server.store.database import Database
 from lut_server.store.schema import metadata
 from lut_server.store.sql import open_store
-from shared.errors import InvalidValue, LutnasError, SchemaTooNew
+from shared.errors import InvalidValue, LutnasError, OtherSchema
 
 
-def test_migrations_end_at_the_schema_that_the_code_uses(tmp_path):
+def test_migration_makes_the_tables_that_the_code_uses(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/a.db")
     with database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    assert database.revision() == "0007"
+    assert database.revision() == "0010"
     database.close()
 
 
@@ -42,17 +42,17 @@ def test_opening_again_keeps_everything(tmp_path):
     second.close()
 
 
-def test_database_of_a_newer_lutnas_is_refused_and_left_alone(tmp_path):
+@pytest.mark.parametrize("found", ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0099", "kettle"])
+def test_database_of_another_lutnas_is_refused_and_left_alone(tmp_path, found):
     path = tmp_path / "a.db"
     open_store(f"sqlite:///{path}").close()
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0099'")
+        connection.execute("UPDATE alembic_version SET version_num = ?", [found])
     connection.close()
-    with pytest.raises(SchemaTooNew, match="has schema 99, this lutnas reads up to 7; upgrade lutnas"):
+    before = path.read_bytes()
+    with pytest.raises(OtherSchema, match=f"a.db has schema {found}, this lutnas reads schema 0010: make it anew"):
         open_store(f"sqlite:///{path}")
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0099",)]
-    connection.close()
+    assert path.read_bytes() == before
 
 
 def test_file_that_is_no_database_is_refused_in_one_line(tmp_path):
@@ -86,5 +86,5 @@ def test_servers_that_start_at_once_migrate_once(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
     with ThreadPoolExecutor(4) as pool:
         for store in pool.map(lambda _: open_store(url), range(4)):
-            assert store.revision() == "0007"
+            assert store.revision() == "0010"
             store.close()

@@ -6,7 +6,7 @@ import pytest
 
 from lut_server.auth import create_token
 from profiler_agent.cli import main
-from profiler_agent.commands.server import find_token
+from shared.command_line import find_access
 from shared.errors import InvalidValue
 from shared.runtime import Runtime
 
@@ -80,19 +80,19 @@ def test_a_token_for_another_device_is_refused_in_one_line(api, enrol, tmp_path,
     assert "bound to device 'pear'" in line
 
 
-def arguments(token=None, token_file=None):
-    return argparse.Namespace(token=token, token_file=token_file)
+def found_token(environment, token=None, token_file=None):
+    return find_access(argparse.Namespace(token=token, token_file=token_file, environment=environment))[0]
 
 
 def test_a_flag_goes_before_the_environment_and_the_variable_before_its_file(tmp_path):
     file = tmp_path / "token"
     file.write_text("  from-file\n")
     environment = {"LUTNAS_TOKEN": "from-variable", "LUTNAS_TOKEN_FILE": str(file)}
-    assert find_token(arguments("from-flag"), environment) == "from-flag"
-    assert find_token(arguments(token_file=str(file)), environment) == "from-file"
-    assert find_token(arguments(), environment) == "from-variable"
-    assert find_token(arguments(), {"LUTNAS_TOKEN_FILE": str(file)}) == "from-file"
-    assert find_token(arguments(), {}) is None
+    assert found_token(environment, "from-flag") == "from-flag"
+    assert found_token(environment, token_file=str(file)) == "from-file"
+    assert found_token(environment) == "from-variable"
+    assert found_token({"LUTNAS_TOKEN_FILE": str(file)}) == "from-file"
+    assert found_token({}) is None
 
 
 @pytest.mark.parametrize("content", [None, b"", b"two tokens", b"\xff\xfe"])
@@ -101,7 +101,7 @@ def test_a_file_without_a_token_is_named(tmp_path, content):
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(InvalidValue, match=str(file)):
-        find_token(arguments(token_file=str(file)), {})
+        found_token({}, token_file=str(file))
 
 
 def test_token_and_token_file_exclude_one_another(capsys):

@@ -216,7 +216,7 @@ def test_every_device_that_lacks_a_table_is_asked_once(any_store, clock, lab):
     assert (leased.job.kind, leased.job.space, leased.job.runtime.threads) == ("profile", str(lab.space), 1)
     assert ask()[2][1] == "was queued already"
     asked = {one.device: one for one in ask_for_missing(any_store, Wanted(), clock())}
-    assert "profiler-agent work --server URL --device phone" in asked["phone"].notice
+    assert "profiler-agent work --lut-url URL --device phone" in asked["phone"].notice
     assert asked["tablet"].notice is None
     assert len(any_store.jobs.list()) == 2
 

@@ -1,5 +1,6 @@
 """The script of `GET /agent/install.sh` before it changes anything: what it refuses, in one line each."""
 
+import argparse
 import dataclasses
 import os
 import re
@@ -13,7 +14,7 @@ import pytest
 from lut_server.auth import create_token
 from lut_server.http.routes import agent_files
 from lut_server.provisioning.release import get_release
-from profiler_agent.cli import _parser
+from profiler_agent.cli import parser
 
 TOOLS = "awk basename cat cut df dirname env getconf grep head id ls mkdir mv rm rmdir sed sh sleep tail tr uname"
 SHELLS = [["sh"], ["dash"], ["busybox", "sh"], ["bash", "--posix"]]
@@ -266,11 +267,12 @@ def test_help_lists_every_flag(board):
 def test_script_knows_every_flag_of_a_profile_and_no_other():
     script = get_release().script("http://host")
     known = set(re.findall(r"--[a-z-]+", re.search(r"--new \| --force\).*?\n {6}-\*\)", script, re.DOTALL).group(0)))
-    commands = next(one for one in _parser()._actions if hasattr(one, "choices") and one.choices)
+    commands = next(one for one in parser()._actions if isinstance(one, argparse._SubParsersAction))
     actions = commands.choices["profile"]._actions
     flags = {flag for one in actions for flag in one.option_strings if flag.startswith("--")}
     by_script = {
         "--server",
+        "--lut-url",
         "--device",
         "--token",
         "--token-file",

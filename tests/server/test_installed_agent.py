@@ -18,7 +18,7 @@ from lut_server.provisioning.release import get_release
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SIZES = ["--resolution", "8", "--channels", "4", "--depth", "1", "--preset", "fast"]
+SIZES = ["--resolution", "8", "--channels", "4", "--depth", "1", "--preset", "quick"]
 SIZES += ["--calibration", "8", "--held-out", "4"]
 CARRIED = [name for name in os.environ if name.startswith(("PIP_", "SSL_")) or name.lower().endswith("_proxy")]
 

@@ -51,7 +51,6 @@ def profiled(api, lab):
 
 
 def test_a_run_with_kernels_makes_a_table_with_kernel_prices_that_know_their_error(api, lab, profiled) -> None:
-    assert profiled.schema == 3
     assert profiled.kernels.held_out.networks == 4
     assert profiled.kernels.held_out.mape_percent < 5
     for task in lab.plan.tasks:

@@ -15,7 +15,7 @@ from lut_server.provisioning.release import get_release
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 UNIT = "lutnas-agent.service"
-SIZES = "--resolution 8 --channels 4 --depth 1 --preset fast"
+SIZES = "--resolution 8 --channels 4 --depth 1 --preset quick"
 TOOLS = ("systemd-nspawn", "debootstrap", "nsenter", "pgrep")
 
 

@@ -165,7 +165,7 @@ READ = "import { readFileSync } from 'node:fs'; const data = JSON.parse(readFile
 
 
 def test_browsers_and_agents_give_a_plan_and_a_measurement_the_same_id():
-    from profiler_agent.spool.spool import measurement_id
+    from profiler_agent.spool.run_spool import measurement_id
     from shared.wire import to_wire
 
     plans = [make_plan(make_space(name, resolution=32), 3, 2, isolated=True) for name in SPACES]

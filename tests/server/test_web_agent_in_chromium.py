@@ -31,7 +31,7 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync --host-resolver-rules=MAP+phone.test+127.0.0.1"
 )
-SIZES = "space=nas-bench-201&resolution=8&channels=4&depth=1&classes=3&calibration=6&held_out=3&preset=fast"
+SIZES = "space=nas-bench-201&resolution=8&channels=4&depth=1&classes=3&calibration=6&held_out=3&preset=quick"
 SPACE = "nas-bench-201/r8/c4/n1/k3/i3"
 TASKS = 2 * 12 + 9
 READY = "body[data-phase=waiting]"
@@ -389,7 +389,7 @@ def test_a_phone_makes_the_table_that_the_server_asks_for_and_says_why_it_cannot
 @pytest.mark.timeout(900)
 def test_search_goes_to_the_end_on_a_table_of_a_phone_and_the_phone_verifies_the_member(server, phone, tmp_path):
     window = phone()
-    sizes = "space=nas-bench-201&resolution=28&channels=8&depth=1&classes=10&image_channels=1&preset=fast"
+    sizes = "space=nas-bench-201&resolution=28&channels=8&depth=1&classes=10&image_channels=1&preset=quick"
     window.visit(f"{server.pair().group(0).partition('#')[2]}&{sizes}")
     window.page.wait_for_selector(READY)
     window.measure()
@@ -408,7 +408,7 @@ def test_search_goes_to_the_end_on_a_table_of_a_phone_and_the_phone_verifies_the
         return text
 
     run = str(tmp_path / "run")
-    search("--device", "phone", "--lut-url", server.url, "--dataset", "digits", "--preset", "quick", "--out", run)
+    search("--device", "phone", "--lut-url", server.url, "--dataset", "digits", "--preset", "smoke", "--out", run)
     table = server.get("/v1/devices/phone/table")
     budget_ms = f"{1.2 * statistics.median(one['upper_ms'] for one in table['networks']):.4f}"
     assert "best" in search("pick", "--run", run, "--max-latency-ms", budget_ms)

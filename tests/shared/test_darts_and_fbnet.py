@@ -188,8 +188,8 @@ def test_a_text_that_is_no_parallel_graph_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("sides", "plan_id"),
     [
-        ({}, "0cd56ca5f5a2fb6c38ee44116501e97f8c9680c02b7c3a4bab78f88077b37210"),
-        ({"depth": 1}, "1f2b3fecdfc5231aed4afc05ae795dfd71affd9f43ceb7566289278b1722478e"),
+        ({}, "bd7c9fd55774ede2326d9a06c380c665b7e9135e98230d8e9c26472886b7112f"),
+        ({"depth": 1}, "03ea2a0f2ebea5f2661da93e6bbe106b4087521e51ca4e4d59ccf1f51cfcc0f8"),
     ],
 )
 def test_plans_of_nas_bench_201_stay_what_they_were(sides: dict[str, int], plan_id: str) -> None:

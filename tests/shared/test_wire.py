@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from shared.errors import InvalidValue, SchemaTooNew
+from shared.errors import InvalidValue, OtherSchema
 from shared.jobs import NewJob, Promise
 from shared.measurements.measurement import Measurement, Round, Run, Verdict
 from shared.measurements.plan import Plan, make_plan
@@ -60,9 +60,11 @@ def test_a_time_that_cannot_be_is_refused(value: float) -> None:
         from_wire(Measurement, data)
 
 
-def test_a_plan_of_a_newer_server_is_told_as_such() -> None:
-    with pytest.raises(SchemaTooNew, match="upgrade lutnas"):
-        from_wire(Plan, {**to_wire(make_plan(SPACE, 3, 3)), "schema": 99})
+@pytest.mark.parametrize(("found", "words"), [(1, "schema 1"), (99, "schema 99"), (None, "no schema number")])
+def test_a_plan_of_another_lutnas_is_told_as_such(found: int | None, words: str) -> None:
+    data = {**to_wire(make_plan(SPACE, 3, 3)), "schema": found, "tasks": "in another form"}
+    with pytest.raises(OtherSchema, match=f"the plan has {words}, this lutnas reads schema 10: make it anew"):
+        from_wire(Plan, data, "the plan")
 
 
 def test_a_runtime_survives_its_string_form() -> None:

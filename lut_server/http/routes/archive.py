@@ -11,7 +11,7 @@ from lut_server.error_codes import refused
 from lut_server.http.responses import ArchiveAnswer, answer
 from lut_server.http.services import Administrator, Body, StoreHere, documented
 from lut_server.transfer.archive import GZIP_START, archive_lines, compressed, load_archive
-from shared.errors import CorruptFile, InvalidValue, SchemaTooNew
+from shared.errors import CorruptFile, InvalidValue, OtherSchema
 
 GZIP, LINES = "application/gzip", "application/x-ndjson"
 router = APIRouter(prefix="/v1/archive", tags=["archive"])
@@ -35,6 +35,6 @@ def post_archive(principal: Administrator, store: StoreHere, body: Body) -> Resp
         raise refused("unsupported_encoding", "a compressed archive is sent with Content-Encoding: gzip")
     try:
         loaded = load_archive(store, io.BytesIO(body), "body")
-    except (CorruptFile, SchemaTooNew) as error:
+    except (CorruptFile, OtherSchema) as error:
         raise InvalidValue("archive", str(error)) from error
     return answer(ArchiveAnswer(loaded.stored, loaded.known))

@@ -50,7 +50,7 @@ def ask(server: str, path: str) -> bytes:
     except urllib.error.HTTPError as error:
         with error:
             if 300 <= error.code < 400:
-                end(f"{server} sends on to {error.headers.get('Location')}; name that server with --server")
+                end(f"{server} sends on to {error.headers.get('Location')}; name that server with --lut-url")
             end(f"{server} refuses ({error.code}): {said(error)}")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error

@@ -72,13 +72,14 @@ KINDS = (
 _BY_NAME = {kind.name: kind for kind in KINDS}
 
 
-class SqlArchive:
-    """Implements `lut_server.store.store.ArchiveStore`."""
+class ArchiveStore:
+    """Everything but tokens and pairing codes, as records whose order and content are the same for the same content."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def records(self) -> Iterator[ArchiveRecord]:
+        """All records, of one moment; one of each kind refers to kinds before it only."""
         with self._database.read() as connection:
             for kind in KINDS:
                 for row in _rows(connection, kind):
@@ -86,6 +87,12 @@ class SqlArchive:
                     yield ArchiveRecord(kind.name, fields)
 
     def load(self, records: Iterable[ArchiveRecord]) -> Loaded:
+        """Store all records, or none where reading them raises; what is there already is passed over.
+
+        Raises:
+            Conflict: something else is here under a record's name. Moments, leases and a device's probe may differ.
+            CorruptFile: a record does not fit the store.
+        """
         stored: dict[str, int] = dict.fromkeys(_BY_NAME, 0)
         known: dict[str, int] = dict.fromkeys(_BY_NAME, 0)
         new_runs: set[str] = set()
@@ -131,16 +138,12 @@ def _load(connection: Connection, kind: Kind, chunk: Sequence[ArchiveRecord], ne
     if kind.name == "run":
         new_runs.update(row["id"] for row in new)
     try:
-        for _, alike in groupby(new, key=_columns):
-            connection.execute(insert(kind.table), list(alike))
+        if new:
+            connection.execute(insert(kind.table), new)
     except (IntegrityError, DataError) as error:
         said = " ".join(str(error.orig).split())[:200]
         raise CorruptFile(f"{chunk[0].where} or shortly after: a {kind.name} does not fit: {said}") from error
     return len(new)
-
-
-def _columns(row: dict[str, Any]) -> list[str]:
-    return list(row)
 
 
 def _require_same(kind: Kind, key: tuple[Any, ...], row: dict[str, Any], there: Any) -> None:
@@ -180,15 +183,12 @@ def _document(content: bytes) -> dict[str, Any] | None:
 
 
 def _to_row(kind: Kind, record: ArchiveRecord) -> dict[str, Any]:
-    """The row of a record; columns that an older store did not have are left to their defaults."""
-    strangers = sorted(set(record.fields) - {column.name for column in kind.columns})
-    if strangers:
-        raise CorruptFile(f"{record.where}: a {kind.name} has no field '{strangers[0][:40]}' here; upgrade lutnas")
-    return {
-        column.name: _to_value(kind, column, record.fields[column.name], record)
-        for column in kind.columns
-        if column.name in record.fields
-    }
+    """The row of a record."""
+    columns = {column.name for column in kind.columns}
+    for name in sorted(columns ^ set(record.fields)):
+        found = "no" if name in columns else "an unknown"
+        raise CorruptFile(f"{record.where}: a {kind.name} has {found} field '{name[:40]}'")
+    return {column.name: _to_value(kind, column, record.fields[column.name], record) for column in kind.columns}
 
 
 def _to_value(kind: Kind, column: Column[Any], value: Any, record: ArchiveRecord) -> Any:

@@ -20,14 +20,15 @@ _STATUSES = schema.device_statuses.c
 _QUERY = select(schema.devices, _STATUSES.content, _STATUSES.reported_at).outerjoin(schema.device_statuses)
 
 
-class SqlDevices:
-    """Implements `lut_server.store.store.DeviceStore`."""
+class DeviceStore:
+    """Devices by name."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def register(self, name: str, probe: dict[str, str]) -> tuple[Device, bool]:
+        """Add a device, or renew the probe of a known one. Returns it and whether it is new."""
         now, encoded = stamp(self._clock()), canonical_json(probe).decode()
         values = {"name": name, "probe": encoded, "created_at": now, "last_seen_at": now}
         with self._database.write() as connection:
@@ -40,6 +41,7 @@ class SqlDevices:
         return _device(row), is_new
 
     def get(self, name: str) -> Device:
+        """The device (unknown_device: the message lists the known ones)."""
         with self._database.read() as connection:
             require_device(connection, name)
             row = _find(connection, name)
@@ -47,10 +49,12 @@ class SqlDevices:
         return _device(row)
 
     def touch(self, name: str) -> None:
+        """Note that the device was heard of now; an unknown one is not noted."""
         with self._database.write() as connection:
             touch_device(connection, name, stamp(self._clock()))
 
     def report(self, name: str, status: DeviceStatus) -> Device:
+        """Keep what the device's agent says of it now, in place of what it said before (unknown_device)."""
         now = stamp(self._clock())
         with self._database.write() as connection:
             require_device(connection, name)
@@ -61,6 +65,7 @@ class SqlDevices:
         return _device(row)
 
     def list(self) -> tuple[Device, ...]:
+        """All devices."""
         with self._database.read() as connection:
             rows = connection.execute(_QUERY.order_by(schema.devices.c.created_at, schema.devices.c.name))
             return tuple(_device(row) for row in rows)

@@ -31,8 +31,13 @@ def _new_id() -> str:
     return uuid4().hex
 
 
-class SqlJobs:
-    """Implements `lut_server.store.store.JobStore`."""
+class JobStore:
+    """The queue. A job is queued, leased, and then done, failed, dead or cancelled.
+
+    Each lease is an attempt. A lease that ran out, or whose owner asks for work again, frees the job; after
+    `max_attempts` leases it is dead. Every method first frees the leases that have run out. However many servers and
+    threads ask, a job is leased to one owner at a time.
+    """
 
     def __init__(self, database: Database, clock: Clock, new_id: Callable[[], str] = _new_id) -> None:
         self._database = database
@@ -40,6 +45,7 @@ class SqlJobs:
         self._new_id = new_id
 
     def add(self, job: NewJob) -> Job:
+        """Queue a job (unknown_device)."""
         values = self._row_of(job)
         with self._database.write() as connection:
             require_device(connection, job.device)
@@ -47,6 +53,7 @@ class SqlJobs:
             return self._read(connection, values["id"])
 
     def add_once(self, job: NewJob) -> tuple[Job, bool]:
+        """Queue a job unless the very same one is queued or leased: the job, and whether it is new (unknown_device)."""
         values = self._row_of(job)
         same = (_JOBS.device == job.device, _JOBS.content == values["content"], _JOBS.state.in_(("queued", "leased")))
         with self._database.write() as connection:
@@ -73,11 +80,13 @@ class SqlJobs:
         }
 
     def get(self, job_id: str) -> Job:
+        """The job (unknown_job)."""
         self._free_lost_leases()
         with self._database.read() as connection:
             return self._read(connection, job_id)
 
     def list(self, device: str | None = None, state: str | None = None) -> tuple[Job, ...]:
+        """All jobs, of one device or in one state if given."""
         self._free_lost_leases()
         query = _QUERY.order_by(_JOBS.number)
         if device is not None:
@@ -88,6 +97,10 @@ class SqlJobs:
             return tuple(_job(row, self._clock()) for row in connection.execute(query))
 
     def lease(self, device: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> Job | None:
+        """The queued job of the device with the highest priority, then the oldest, leased to `owner`.
+
+        None if there is none (unknown_device). `status` is kept as the device's.
+        """
         now = self._clock()
         with self._database.write() as connection:
             require_device(connection, device)
@@ -105,6 +118,7 @@ class SqlJobs:
             return None if row is None else self._read(connection, row.id)
 
     def heartbeat(self, job_id: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> Job:
+        """Extend a lease, and keep `status` as the device's (unknown_job; conflict: it is not the owner's any more)."""
         now = self._clock()
         self._free_lost_leases()
         with self._database.write() as connection:
@@ -119,6 +133,7 @@ class SqlJobs:
             return self._read(connection, job_id)
 
     def cancel(self, job_id: str) -> Job:
+        """Cancel a job that is not over (unknown_job; conflict: it is done, failed or dead)."""
         self._free_lost_leases()
         with self._database.write() as connection:
             row = _get(connection, job_id, lock=True)
@@ -128,6 +143,7 @@ class SqlJobs:
             return self._read(connection, job_id)
 
     def requeue(self, job_id: str) -> Job:
+        """Queue a failed, dead or cancelled job again, with all its attempts (unknown_job; conflict: any other)."""
         self._free_lost_leases()
         with self._database.write() as connection:
             row = _get(connection, job_id, lock=True)
@@ -137,6 +153,10 @@ class SqlJobs:
             return self._read(connection, job_id)
 
     def complete(self, job_id: str, result: JobResult, verification: Verification | None) -> Job:
+        """Take a result, late ones too: from a lost lease, and after the attempts were used up.
+
+        The same result again changes nothing; another one is a conflict, and so is one for a cancelled job.
+        """
         content = canonical_json(result).decode()
         with self._database.write() as connection:
             row = _get(connection, job_id, lock=True)
@@ -160,6 +180,7 @@ class SqlJobs:
             return self._read(connection, job_id)
 
     def find_result(self, job_id: str) -> JobResult | None:
+        """What was handed in, raw values and all (unknown_job)."""
         with self._database.read() as connection:
             content = _get(connection, job_id).result
         return None if content is None else from_wire(JobResult, json.loads(content))
@@ -215,7 +236,7 @@ def _notice(row: Row[Any], now: datetime) -> str | None:
     asked = f"since {row.last_asked_at}" if row.last_asked_at else "yet"
     return (
         f"no agent has asked for work of '{row.device}' {asked}; "
-        f"start one there: profiler-agent work --server URL --device {row.device}"
+        f"start one there: profiler-agent work --lut-url URL --device {row.device}"
     )
 
 

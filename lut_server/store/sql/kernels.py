@@ -20,14 +20,15 @@ _KERNELS = schema.kernel_counts.c
 _MOST_AT_ONCE = 500
 
 
-class SqlKernels:
-    """Implements `lut_server.store.store.KernelStore`."""
+class KernelStore:
+    """Kernel counts of graphs, by device and runtime. The newest counts of a graph hold: a device may be replaced."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def put(self, device: str, runtime: str, counts: Counts) -> Stored:
+        """Store counts by graph reference (unknown_device)."""
         now = stamp(self._clock())
         rows = [
             {
@@ -58,6 +59,7 @@ class SqlKernels:
             return Stored(stored, len(rows) - stored)
 
     def of_graphs(self, device: str, runtime: str, graphs: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Counts by graph reference, of those graphs that are known."""
         found: dict[str, dict[str, int]] = {}
         with self._database.read() as connection:
             for start in range(0, len(graphs), _MOST_AT_ONCE):
@@ -69,6 +71,7 @@ class SqlKernels:
         return found
 
     def of_space(self, device: str, runtime: str, space: str) -> dict[str, dict[str, int]]:
+        """Counts of the known networks of a space, by genotype."""
         query = select(_KERNELS.graph, _KERNELS.counts).where(
             _KERNELS.device == device, _KERNELS.runtime == runtime, _KERNELS.space == space
         )

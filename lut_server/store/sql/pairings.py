@@ -18,14 +18,15 @@ _KEPT = timedelta(days=1)
 """After its end: whoever comes late, or second, hears why."""
 
 
-class SqlPairings:
-    """Implements `lut_server.store.store.PairingStore`."""
+class PairingStore:
+    """One-time codes, one a device. A day after their end they are cleared, used ones too."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def put(self, pairing: Pairing, digest: bytes) -> None:
+        """Store a device's code in place of the one before it."""
         values = {**vars(pairing), "digest": digest}
         with self._database.write() as connection:
             self._clear(connection)
@@ -33,11 +34,16 @@ class SqlPairings:
                 connection.execute(update(schema.pairings).where(_PAIRINGS.device == pairing.device).values(values))
 
     def find(self, device: str) -> PairingRecord | None:
+        """The device's last code, used or not."""
         with self._database.read() as connection:
             row = connection.execute(select(schema.pairings).where(_PAIRINGS.device == device)).one_or_none()
         return None if row is None else PairingRecord(_pairing(row), row.digest)
 
     def redeem(self, device: str, digest: bytes, token: TokenRecord) -> bool:
+        """Use the code up and store the token that is given for it; False where it is used, ended or another one.
+
+        However many come at once with the same code, one of them is served.
+        """
         unused = (_PAIRINGS.device == device, _PAIRINGS.digest == digest, _PAIRINGS.token.is_(None))
         with self._database.write() as connection:
             # One statement looks and takes: of two at once the second finds it taken.
@@ -52,6 +58,7 @@ class SqlPairings:
         return True
 
     def end(self, device: str) -> bool:
+        """End the device's code; False where there is no unused one."""
         with self._database.write() as connection:
             ended = connection.execute(
                 delete(schema.pairings).where(_PAIRINGS.device == device, _PAIRINGS.token.is_(None))
@@ -59,6 +66,7 @@ class SqlPairings:
         return ended.rowcount > 0
 
     def list(self) -> tuple[Pairing, ...]:
+        """All codes."""
         with self._database.write() as connection:
             self._clear(connection)
             rows = connection.execute(select(schema.pairings).order_by(_PAIRINGS.created_at, _PAIRINGS.device))

@@ -8,8 +8,9 @@ from sqlalchemy import insert
 
 from lut_server.error_codes import refused
 from lut_server.store import schema
-from lut_server.store.database import Database, newest_revision
+from lut_server.store.database import Database
 from lut_server.store.database_errors import RETRY_AFTER_S
+from shared.schemas import DATABASE_REVISION
 
 LEAST_FREE_BYTES = 16 << 20
 _PROBE = {"sha256": "readiness probe", "created_at": "", "content": bytes(1 << 16)}
@@ -22,12 +23,9 @@ def check_ready(database: Database) -> str:
         ServerRefused: 503 unavailable, the schema is not this server's, or its disk is nearly full.
         DBAPIError: the database itself says what is wrong.
     """
-    found, needed = database.revision(), newest_revision()
-    if found < needed:
-        problem = f"the database is at schema {found}, this server needs {needed}: restart it"
-        raise refused("unavailable", problem, RETRY_AFTER_S)
-    if found > needed:
-        problem = f"the database is at schema {found}, this server knows up to {needed}: upgrade it"
+    found = database.revision()
+    if found != DATABASE_REVISION:
+        problem = f"the database has schema {found}, this server needs {DATABASE_REVISION}: restart it on another one"
         raise refused("unavailable", problem, RETRY_AFTER_S)
     if database.path is not None:
         free_bytes = _free_bytes(database)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 from sqlalchemy.sql.functions import count
 
 from lut_server import error_codes
@@ -26,14 +26,15 @@ _RUNS, _MEASUREMENTS, _NOMINALS = schema.runs.c, schema.measurements.c, schema.c
 _MOST_AT_ONCE = 500
 
 
-class SqlRuns:
-    """Implements `lut_server.store.store.RunStore`."""
+class RunStore:
+    """Runs with their measurements."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def put(self, run: Run) -> bool:
+        """Store a run; False if it was there already (unknown_device, conflict)."""
         now, content = stamp(self._clock()), canonical_json(run).decode()
         with self._database.write() as connection:
             require_device(connection, run.device)
@@ -45,14 +46,17 @@ class SqlRuns:
             return is_new
 
     def get(self, run_id: str) -> StoredRun:
+        """The run (unknown_run)."""
         with self._database.read() as connection:
             return _stored(connection, _get(connection, run_id))
 
     def get_run(self, run_id: str) -> Run:
+        """The run without what became of it (unknown_run): counting its measurements takes time."""
         with self._database.read() as connection:
             return from_wire(Run, json.loads(_get(connection, run_id).content))
 
     def list(self, device: str | None = None) -> tuple[StoredRun, ...]:
+        """All runs, of one device if given."""
         query = select(schema.runs).order_by(_RUNS.number)
         if device is not None:
             query = query.where(_RUNS.device == device)
@@ -60,16 +64,22 @@ class SqlRuns:
             return tuple(_stored(connection, row) for row in connection.execute(query).all())
 
     def find_newest(self, device: str) -> StoredRun | None:
+        """The run of the device that was stored last."""
         query = select(schema.runs).where(_RUNS.device == device).order_by(_RUNS.number.desc()).limit(1)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
             return None if row is None else _stored(connection, row)
 
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
+        """Store a batch (unknown_run; conflict: known id with other content, or a new id in a finished run)."""
         return self.add_written(run_id, [write_measurement(measurement) for measurement in batch])
 
     def add_written(self, run_id: str, batch: Sequence[WrittenMeasurement]) -> Stored:
-        rows = [{"run": run_id, "id": one.id, "content_hash": one.digest, "content": one.content} for one in batch]
+        """As `add_measurements`, of measurements that are JSON already; their content is compared by its value."""
+        rows = [
+            {"run": run_id, "id": each.id, "role": each.role, "content_hash": each.digest, "content": each.content}
+            for each in batch
+        ]
         with self._database.write() as connection:
             run = _get(connection, run_id, lock=True)
             stored = insert_missing(connection, schema.measurements, rows) if rows else 0
@@ -81,6 +91,10 @@ class SqlRuns:
             return Stored(stored, len(rows) - stored)
 
     def drop_raw(self, finished_before: str) -> tuple[int, int]:
+        """Give up the raw repeats of runs that were finished and started before a moment: runs and measurements.
+
+        One value a round stays, the quantile that every statistic and every table is made of: both come out the same.
+        """
         due = select(_RUNS.id).where(
             _RUNS.table_hash.is_not(None), _RUNS.created_at < finished_before, _RUNS.raw_dropped_at.is_(None)
         )
@@ -104,6 +118,7 @@ class SqlRuns:
             return len(rows)
 
     def measurements(self, run_id: str) -> tuple[Measurement, ...]:
+        """Every measurement of the run with its raw values (unknown_run)."""
         with self._database.read() as connection:
             _get(connection, run_id)
             query = select(_MEASUREMENTS.content).where(_MEASUREMENTS.run == run_id).order_by(_MEASUREMENTS.number)
@@ -111,28 +126,36 @@ class SqlRuns:
         return tuple(map(read_measurement, contents))
 
     def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
-        of_run = (_MEASUREMENTS.run == run_id) & _MEASUREMENTS.content.contains('"role":"kernel"')
-        query = select(_MEASUREMENTS.content).where(of_run).order_by(_MEASUREMENTS.number)
+        """Those of the run's measurements that are of single kernels."""
+        of_run = (_MEASUREMENTS.run == run_id, _MEASUREMENTS.role == "kernel")
+        query = select(_MEASUREMENTS.content).where(*of_run).order_by(_MEASUREMENTS.number)
         with self._database.read() as connection:
             contents = connection.scalars(query).all()
-        found = tuple(map(read_measurement, contents))
-        return tuple(one for one in found if one.role == "kernel")
+        return tuple(map(read_measurement, contents))
 
     def count_roles(self, run_id: str) -> dict[str, int]:
-        # Canonical JSON: in a text these quotation marks would be escaped.
-        is_of = {role: _MEASUREMENTS.content.contains(f'"role":"{role}"') for role in ROLES}
-        counts = (func.sum(case((condition, 1), else_=0)).label(role) for role, condition in is_of.items())
-        query = select(*counts).where(_MEASUREMENTS.run == run_id)
+        """How many measurements of each role the run has, roles without any too (unknown_run)."""
+        query = (
+            select(_MEASUREMENTS.role, count().label("measurements"))
+            .where(_MEASUREMENTS.run == run_id)
+            .group_by(_MEASUREMENTS.role)
+        )
         with self._database.read() as connection:
             _get(connection, run_id)
-            row = connection.execute(query).one()
-        return {role: int(getattr(row, role) or 0) for role in ROLES}
+            counts = {row.role: row.measurements for row in connection.execute(query)}
+        return {role: counts.get(role, 0) for role in ROLES}
 
     def find_canary_nominal(self, device: str, runtime: str, canary: str) -> float | None:
+        """The unit of the device's milliseconds, if a finished run has set it."""
         with self._database.read() as connection:
             return _find_nominal(connection, device, runtime, canary)
 
     def finish(self, run_id: str, table: LatencyTable) -> TableSummary:
+        """Store the run's table and, with a device's first one, the canary's nominal time.
+
+        A run that is finished already keeps the table it has. Conflict: the table was made with another nominal time
+        than the one that another run has set meanwhile.
+        """
         now = stamp(self._clock())
         with self._database.write() as connection:
             run = _get(connection, run_id, lock=True)
@@ -155,7 +178,7 @@ def _get(connection: Connection, run_id: str, lock: bool = False) -> Row[Any]:
 def write_measurement(measurement: Measurement) -> WrittenMeasurement:
     """The measurement as it is stored."""
     content = canonical_json(measurement)
-    return WrittenMeasurement(measurement.id, content.decode(), hashlib.sha256(content).hexdigest())
+    return WrittenMeasurement(measurement.id, measurement.role, content.decode(), hashlib.sha256(content).hexdigest())
 
 
 def _require_same(connection: Connection, run_id: str, batch: Sequence[WrittenMeasurement]) -> None:

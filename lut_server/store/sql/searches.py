@@ -20,14 +20,15 @@ from shared.wire import canonical_json, content_hash, from_wire
 _SEARCHES = schema.searches.c
 
 
-class SqlSearches:
-    """Implements `lut_server.store.store.SearchStore`."""
+class SearchStore:
+    """What searches found. A search may be posted again, with its ladder: the newest posting stands for it."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def put(self, result: SearchResult) -> bool:
+        """Store a posting; False if the same one was there already (unknown_device)."""
         values = {
             "id": content_hash(result),
             "search": result.search,
@@ -40,6 +41,7 @@ class SqlSearches:
             return insert_missing(connection, schema.searches, values) > 0
 
     def get(self, search: str) -> StoredSearch:
+        """The newest posting of a search (unknown_search)."""
         query = select(schema.searches).where(_SEARCHES.search == search).order_by(_SEARCHES.number.desc()).limit(1)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
@@ -48,6 +50,7 @@ class SqlSearches:
         return _stored(row)
 
     def list(self, device: str | None = None) -> tuple[StoredSearch, ...]:
+        """The newest posting of each search, of one device if given."""
         newest: Select[Any] = select(newest_of(_SEARCHES.number)).group_by(_SEARCHES.search)
         query = select(schema.searches).where(_SEARCHES.number.in_(newest)).order_by(_SEARCHES.number)
         if device is not None:

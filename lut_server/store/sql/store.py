@@ -7,34 +7,34 @@ from dataclasses import dataclass
 from lut_server.clock import Clock, utc_now
 from lut_server.store.database import Database
 from lut_server.store.engines import BUSY_TIMEOUT_S
-from lut_server.store.sql.archive import SqlArchive
-from lut_server.store.sql.devices import SqlDevices
-from lut_server.store.sql.jobs import SqlJobs
-from lut_server.store.sql.kernels import SqlKernels
-from lut_server.store.sql.models import SqlModels
-from lut_server.store.sql.pairings import SqlPairings
+from lut_server.store.sql.archive import ArchiveStore
+from lut_server.store.sql.devices import DeviceStore
+from lut_server.store.sql.jobs import JobStore
+from lut_server.store.sql.kernels import KernelStore
+from lut_server.store.sql.models import ModelStore
+from lut_server.store.sql.pairings import PairingStore
 from lut_server.store.sql.readiness import check_ready
-from lut_server.store.sql.runs import SqlRuns
-from lut_server.store.sql.searches import SqlSearches
-from lut_server.store.sql.tables import SqlTables
-from lut_server.store.sql.tokens import SqlTokens
+from lut_server.store.sql.runs import RunStore
+from lut_server.store.sql.searches import SearchStore
+from lut_server.store.sql.tables import TableStore
+from lut_server.store.sql.tokens import TokenStore
 
 
 @dataclass(frozen=True)
-class SqlStore:
-    """Implements `lut_server.store.store.Store`."""
+class Store:
+    """Everything that the server keeps."""
 
     database: Database
-    devices: SqlDevices
-    runs: SqlRuns
-    kernels: SqlKernels
-    tables: SqlTables
-    models: SqlModels
-    jobs: SqlJobs
-    searches: SqlSearches
-    tokens: SqlTokens
-    pairings: SqlPairings
-    archive: SqlArchive
+    devices: DeviceStore
+    runs: RunStore
+    kernels: KernelStore
+    tables: TableStore
+    models: ModelStore
+    jobs: JobStore
+    searches: SearchStore
+    tokens: TokenStore
+    pairings: PairingStore
+    archive: ArchiveStore
 
     def revision(self) -> str:
         """Schema revision of the store."""
@@ -53,25 +53,25 @@ class SqlStore:
         self.database.close()
 
 
-def open_store(url: str, clock: Clock = utc_now, busy_timeout_s: float = BUSY_TIMEOUT_S) -> SqlStore:
-    """Open the database and migrate it to this code's schema.
+def open_store(url: str, clock: Clock = utc_now, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Store:
+    """Open the database; the tables of a new one are made.
 
     Raises:
         InvalidValue: the URL is not one.
-        SchemaTooNew: a newer lutnas migrated the database.
+        OtherSchema: another lutnas made its tables.
         LutnasError: it cannot be opened.
     """
     database = Database(url, busy_timeout_s)
-    return SqlStore(
+    return Store(
         database,
-        SqlDevices(database, clock),
-        SqlRuns(database, clock),
-        SqlKernels(database, clock),
-        SqlTables(database, clock),
-        SqlModels(database, clock),
-        SqlJobs(database, clock),
-        SqlSearches(database, clock),
-        SqlTokens(database, clock),
-        SqlPairings(database, clock),
-        SqlArchive(database),
+        DeviceStore(database, clock),
+        RunStore(database, clock),
+        KernelStore(database, clock),
+        TableStore(database, clock),
+        ModelStore(database, clock),
+        JobStore(database, clock),
+        SearchStore(database, clock),
+        TokenStore(database, clock),
+        PairingStore(database, clock),
+        ArchiveStore(database),
     )

@@ -21,14 +21,15 @@ _TABLES = schema.latency_tables.c
 _SUMMARY = [column for column in _TABLES if column.name != "content"]
 
 
-class SqlTables:
-    """Implements `lut_server.store.store.TableStore`."""
+class TableStore:
+    """Latency tables: the same hash always means the same bytes."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def get_bytes(self, table_hash: str) -> bytes:
+        """Canonical JSON of the table (no_table)."""
         with self._database.read() as connection:
             content = connection.scalar(select(_TABLES.content).where(_TABLES.hash == table_hash))
         if content is None:
@@ -36,6 +37,7 @@ class SqlTables:
         return bytes(content)
 
     def put_imported(self, table: LatencyTable) -> bool:
+        """Store a table that no run made, and its device where that is unknown; False if it was there already."""
         now = stamp(self._clock())
         with self._database.write() as connection:
             probe = canonical_json({"imported": str(table.source)}).decode()
@@ -44,6 +46,11 @@ class SqlTables:
             return add_table(connection, table, now)
 
     def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
+        """The newest table of the device whose space is `space` or begins with its parts.
+
+        A measured table goes before every imported one.
+        Without a runtime a table of fp32 goes before those of other precisions: who says nothing means plain networks.
+        """
         imported = case((_TABLES.runtime.startswith(f"{IMPORTED_ENGINE}-"), 1), else_=0)
         other = case((_TABLES.runtime.contains("/fp32/", autoescape=True), 0), else_=1)
         query = _of_device(device).order_by(imported, other, _TABLES.number.desc()).limit(1)
@@ -57,6 +64,7 @@ class SqlTables:
         return None if row is None else _summary(row)
 
     def list(self, device: str | None = None) -> tuple[TableSummary, ...]:
+        """All tables, of one device if given."""
         query = select(*_SUMMARY) if device is None else _of_device(device)
         with self._database.read() as connection:
             return tuple(_summary(row) for row in connection.execute(query.order_by(_TABLES.number)))

@@ -18,29 +18,33 @@ from shared.errors import LutnasError
 _TOKENS = schema.tokens.c
 
 
-class SqlTokens:
-    """Implements `lut_server.store.store.TokenStore`."""
+class TokenStore:
+    """Tokens by id. A secret is never stored, only what it is checked against."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def add(self, record: TokenRecord) -> None:
+        """Store a token."""
         with self._database.write() as connection:
             connection.execute(insert(schema.tokens).values(token_values(record)))
 
     def find(self, token_id: str) -> TokenRecord | None:
+        """The token, revoked or not."""
         with self._database.read() as connection:
             row = connection.execute(select(schema.tokens).where(_TOKENS.id == token_id)).one_or_none()
         return None if row is None else TokenRecord(_summary(row), row.salt, row.digest)
 
     def touch(self, token_id: str) -> None:
+        """Note that the token was used now."""
         # Reading goes on where nothing can be written any more.
         with suppress(SQLAlchemyError, LutnasError), self._database.write() as connection:
             now = stamp(self._clock())
             connection.execute(update(schema.tokens).where(_TOKENS.id == token_id).values(last_used_at=now))
 
     def revoke(self, token_id: str) -> TokenSummary:
+        """Revoke a token; again changes nothing (not_found)."""
         with self._database.write() as connection:
             connection.execute(
                 update(schema.tokens)
@@ -55,6 +59,7 @@ class SqlTokens:
         return _summary(row)
 
     def list(self) -> tuple[TokenSummary, ...]:
+        """All tokens, revoked ones too."""
         with self._database.read() as connection:
             rows = connection.execute(select(schema.tokens).order_by(_TOKENS.created_at, _TOKENS.id))
             return tuple(_summary(row) for row in rows)

@@ -10,7 +10,7 @@
 import { measurementId } from "./names.js";
 
 const NAME = "lutnas-agent";
-const VERSION = 1;
+const SCHEMA = 10; // of shared/schemas.py
 
 function create(database) {
   database.createObjectStore("runs", { keyPath: "id" });
@@ -30,9 +30,19 @@ function settled(request) {
 
 export class Spool {
   static async open() {
-    const request = indexedDB.open(NAME, VERSION);
-    request.onupgradeneeded = () => create(request.result);
-    return new Spool(await settled(request));
+    const request = indexedDB.open(NAME, SCHEMA);
+    let found = 0;
+    request.onupgradeneeded = ({ oldVersion }) => {
+      found = oldVersion;
+      if (found) request.transaction.abort();
+      else create(request.result);
+    };
+    try {
+      return new Spool(await settled(request));
+    } catch (error) {
+      if (!found) throw error;
+      throw new Error(`this browser keeps data of schema ${found}, this page reads schema ${SCHEMA}: clear this site's data`);
+    }
   }
 
   constructor(database) {

@@ -12,7 +12,7 @@ export function judge({ task, rounds, disturbed }, preset) {
   const precision = precisionReached(rounds, task.divisor);
   if (precision > preset.precision && task.role !== "isolated") {
     reasons.push(`precise to ${percent(precision)} after ${rounds.length} rounds, ${percent(preset.precision)} wanted:`
-      + " close other apps and tabs, or take the preset rigorous");
+      + " close other apps and tabs, or take the preset thorough");
   }
   const drift = canaryDrift(rounds);
   if (drift > LARGEST_DRIFT) {

@@ -9,9 +9,9 @@ const ISOLATED_ROUNDS = 6;
 const LONGEST_STEP_S = 60;
 
 export const PRESETS = {
-  fast: { name: "fast", precision: 0.02, minRounds: 6, maxRounds: 10, secondsPerTask: 1.0 },
+  quick: { name: "quick", precision: 0.02, minRounds: 6, maxRounds: 10, secondsPerTask: 1.0 },
   standard: { name: "standard", precision: 0.01, minRounds: 16, maxRounds: 30, secondsPerTask: 2.6 },
-  rigorous: { name: "rigorous", precision: 0.005, minRounds: 24, maxRounds: 80, secondsPerTask: 10.0 },
+  thorough: { name: "thorough", precision: 0.005, minRounds: 24, maxRounds: 80, secondsPerTask: 10.0 },
 };
 
 export class StoppingRule {

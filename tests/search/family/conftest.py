@@ -9,6 +9,7 @@ from search.config import Config, references
 from search.data import load_images
 from search.family.family import FamilySettings, build_family
 from search.process.progress import SilentProgress
+from search.runs.device_run import on_device
 from search.runs.run_directory import RunDirectory
 from search.training.training import Trainer
 from shared.runtime import Runtime
@@ -103,7 +104,7 @@ def finished(table, digits, tmp_path_factory):
     )
     run = RunDirectory.create(tmp_path_factory.mktemp("finished") / "run", config, table)
     assert Trainer(run, digits).train(SilentProgress())
-    build_family(run, SilentProgress(), SETTINGS)
+    build_family(on_device(run), SilentProgress(), SETTINGS)
     return run.path
 
 
@@ -111,10 +112,10 @@ def finished(table, digits, tmp_path_factory):
 def run(finished, tmp_path):
     """A finished run of the test's own."""
     shutil.copytree(finished, tmp_path / "run")
-    return RunDirectory.open(tmp_path / "run")
+    return on_device(RunDirectory.open(tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")
 def reading(finished):
     """A finished run that is only read."""
-    return RunDirectory.open(finished)
+    return on_device(RunDirectory.open(finished))

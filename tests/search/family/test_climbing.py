@@ -10,10 +10,9 @@ import onnxruntime
 import pytest
 
 from search.commands.ladder import default_budgets
-from search.deploy.climbing import Climb
 from search.deploy.export import build_onnx, export, onnx_accuracy, untuned_onnx
-from search.deploy.ladder import NOT_TUNED_YET, find_ladder
-from search.family.candidates import make_offers
+from search.deploy.ladder import NOT_TUNED_YET, LadderBuilder, find_ladder
+from search.family.candidates import make_candidates
 from search.latency.latency_model import LatencyModel
 from search.process.progress import SilentProgress
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
@@ -46,7 +45,7 @@ class Device:
 
 
 def climb(run, device, budgets_ms, tuning=SHORT):
-    return Climb(run, device, tuning, SilentProgress()).climb(budgets_ms)
+    return LadderBuilder(run, device, tuning, SilentProgress()).build(budgets_ms)
 
 
 def test_every_rung_promises_bounds_measures_and_ships_a_file_of_that_accuracy(run, digits):
@@ -64,13 +63,13 @@ def test_every_rung_promises_bounds_measures_and_ships_a_file_of_that_accuracy(r
     written = json.loads((run.path / "ladder.json").read_bytes())
     promised = {"target_ms", "predicted_ms", "upper_ms", "measured_ms", "met"}
     assert all(promised | {"genotype", "accuracy", "accuracy_kind", "onnx"} <= one.keys() for one in written)
-    assert find_ladder(run.path / "ladder.json") == rungs
+    assert find_ladder(run.path / "ladder.json", run.space) == rungs
 
 
 def test_network_that_misses_its_budget_is_replaced_before_it_is_tuned(run):
     (budget_ms,) = default_budgets(run, 1)
     first = climb(run, Device(), [budget_ms])[0].genotype
-    device = Device(lambda promise, before: 1.3 if promise.genotype == first else 1.0)
+    device = Device(lambda promise, before: 1.3 if promise.genotype == run.space.format(first) else 1.0)
     (rung,) = climb(run, device, [budget_ms])
     assert rung.met
     assert rung.genotype != first
@@ -100,7 +99,7 @@ def test_shipped_file_that_misses_once_is_measured_again(run):
 def test_shipped_file_that_misses_twice_is_replaced_by_the_next_network(run):
     budgets_ms = default_budgets(run, 3)[1:2]
     (before,) = climb(run, Device(), budgets_ms)
-    slow = Device(lambda promise, seen: 1.5 if promise.genotype == before.genotype and seen else 1.0)
+    slow = Device(lambda promise, seen: 1.5 if promise.genotype == run.space.format(before.genotype) and seen else 1.0)
     (rung,) = climb(run, slow, budgets_ms)
     assert rung.met
     assert rung.genotype != before.genotype
@@ -125,7 +124,7 @@ def test_what_was_measured_stays_when_the_server_goes_away(run):
 
     with pytest.raises(ServerAway):
         climb(run, measure, budgets_ms)
-    kept = find_ladder(run.path / "ladder.json")
+    kept = find_ladder(run.path / "ladder.json", run.space)
     assert [rung.target_ms for rung in kept] == budgets_ms[:2]
     assert all(rung.met and rung.onnx is None and rung.accuracy_kind == NOT_TUNED_YET for rung in kept)
 
@@ -135,7 +134,7 @@ def test_budget_that_no_network_meets_is_refused_before_anything_is_measured(run
     with pytest.raises(BudgetTooSmall):
         climb(run, device, [0.01, 5.0])
     assert device.promises == []
-    assert find_ladder(run.path / "ladder.json") is None
+    assert find_ladder(run.path / "ladder.json", run.space) is None
 
 
 class Impatient(SilentProgress):
@@ -167,15 +166,15 @@ def interruptible():
 def test_interrupted_tuning_stops_within_an_update_and_keeps_what_was_measured(run):
     budgets_ms = default_budgets(run, 2)
     with pytest.raises(KeyboardInterrupt):
-        Climb(run, Device(), TuningSettings(epochs=1000), Impatient()).climb(budgets_ms)
+        LadderBuilder(run, Device(), TuningSettings(epochs=1000), Impatient()).build(budgets_ms)
     assert threading.active_count() == 1
-    assert [rung.target_ms for rung in find_ladder(run.path / "ladder.json")] == budgets_ms
+    assert [rung.target_ms for rung in find_ladder(run.path / "ladder.json", run.space)] == budgets_ms
 
 
 def test_damaged_ladder_is_named(run):
     (run.path / "ladder.json").write_text('[{"target_ms": 1}]')
     with pytest.raises(CorruptFile, match=r"ladder\.json is damaged"):
-        find_ladder(run.path / "ladder.json")
+        find_ladder(run.path / "ladder.json", run.space)
 
 
 def tuned(run, images, genotype, settings):
@@ -214,18 +213,18 @@ def test_number_of_epochs_that_is_none_is_refused(epochs):
 def test_exported_file_says_what_it_takes_what_it_is_and_what_was_promised(reading, digits):
     table = reading.table
     genotype = table.parsed_space.parse("|nor_conv_3x3~0|+|none~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|")
-    (offer,) = make_offers(LatencyModel(table), [genotype], 0.99)
+    (candidate,) = make_candidates(LatencyModel(table), [genotype], 0.99)
     network = tuned(reading, digits, genotype, TuningSettings(epochs=0))
     accuracy = accuracy_on_test_images(network, digits)
-    model = export(network, offer, table, digits, accuracy, "inherited")
+    model = export(network, candidate, table, digits, accuracy, "inherited")
     said = {entry.key: entry.value for entry in onnx.load_from_string(model.content).metadata_props}
     assert said["input_layout"] == "NCHW"
     assert said["input_size"] == "16"
     assert json.loads(said["class_names"]) == [str(digit) for digit in range(10)]
     assert {"mean", "std"} <= said.keys()
-    assert said["genotype"] == offer.genotype
+    assert said["genotype"] == table.parsed_space.format(genotype)
     assert (said["space"], said["device"], said["table_hash"]) == (table.space, "testbed", table.hash)
-    assert float(said["upper_ms"]) == pytest.approx(offer.upper_ms, rel=1e-4)
+    assert float(said["upper_ms"]) == pytest.approx(candidate.upper_ms, rel=1e-4)
     assert float(said["accuracy"]) == pytest.approx(model.accuracy, abs=0.01)
     assert said["accuracy_kind"] == model.accuracy_kind == "inherited"
 
@@ -242,16 +241,16 @@ def test_accuracy_of_a_file_is_that_of_running_it_one_image_at_a_time(reading, d
 
 def test_file_that_does_not_classify_as_torch_did_is_not_written(reading, digits):
     genotype = reading.table.parsed_space.fastest()
-    (offer,) = make_offers(LatencyModel(reading.table), [genotype], 0.99)
+    (candidate,) = make_candidates(LatencyModel(reading.table), [genotype], 0.99)
     network = tuned(reading, digits, genotype, TuningSettings(epochs=0))
     wrong = accuracy_on_test_images(network, digits) + 0.2
     with pytest.raises(LutnasError, match="nothing was written"):
-        export(network, offer, reading.table, digits, wrong, "inherited")
+        export(network, candidate, reading.table, digits, wrong, "inherited")
 
 
 def test_untuned_network_computes_finite_numbers(reading):
     space = reading.table.parsed_space
-    content = untuned_onnx(reading.supernet(), space.format(space.fastest()))
+    content = untuned_onnx(reading.supernet(), space.fastest())
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     image = np.random.default_rng(0).standard_normal((1, 1, 16, 16), dtype=np.float32)
     assert np.isfinite(session.run(None, {"input": image})[0]).all()

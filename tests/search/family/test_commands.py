@@ -11,7 +11,8 @@ from search.cli import main
 from search.commands.ladder import default_budgets
 from search.family.family import build_unseen_family, load_family
 from search.process.progress import SilentProgress
-from search.runs.run_tables import write_table
+from search.runs.device_run import DeviceRun
+from search.runs.run_directory import write_table
 from shared.jobs import Job, NewJob, Verification
 from shared.search_result import SearchResult
 from shared.wire import from_wire, to_wire
@@ -150,7 +151,7 @@ def test_ladder_and_report_land_where_they_were_asked_for(run, desk, at_desk, tm
 def test_what_is_measured_for_another_device_is_measured_there_and_kept_beside_its_family(
     run, budget_ms, desk, at_desk
 ):
-    view = run.on_table(replace(run.table, device="elsewhere"))
+    view = DeviceRun(run, replace(run.table, device="elsewhere"))
     write_table(run.path, view.table)
     build_unseen_family(view, SilentProgress())
     asked = ["--run", str(run.path), "--device", "elsewhere", "--max-latency-ms", str(budget_ms)]

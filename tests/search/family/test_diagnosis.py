@@ -9,12 +9,13 @@ from search.family.candidates import Member
 from search.family.family import load_family
 from search.runs.run_directory import RunDirectory
 from shared.errors import CorruptFile, InvalidValue
+from shared.spaces import Genotype
 
 
 def member(place: int) -> Member:
     """Rank and likelihood say 0, 1, 2, ...; expressivity says the reverse; the inherited accuracy says nothing."""
     return Member(
-        genotype=f"g{place}",
+        genotype=Genotype((f"g{place}",)),
         predicted_ms=1.0 + place,
         upper_ms=1.1 + place,
         parameters=100 * (place + 1),
@@ -46,7 +47,7 @@ def test_tau_between_two_seeds_says_what_a_perfect_rank_could_reach():
 
 def test_members_are_taken_evenly_with_both_ends():
     family = [member(i) for i in range(9)]
-    assert [one.genotype for one in spread_members(family, 3)] == ["g0", "g4", "g8"]
+    assert spread_members(family, 3) == [family[0], family[4], family[8]]
     with pytest.raises(InvalidValue, match="members: 10 were asked for, the family has 9"):
         spread_members(family, 10)
     with pytest.raises(InvalidValue, match="members: 2 is not 3 or more"):
@@ -59,7 +60,7 @@ def test_diagnose_trains_members_with_each_seed_once_and_tells_in_file_page_and_
     said = capfd.readouterr().out
     assert "Kendall's tau with the test accuracy of 3 members, trained for 1 epoch" in said
     assert "two seeds of the retraining with one another" in said
-    found = find_diagnosis(run.path)
+    found = find_diagnosis(run.path, run.space)
     assert found is not None
     assert [len(one.test_accuracies) for one in found.members] == [2, 2, 2]
     assert [one.member for one in found.members] == spread_members(load_family(run).members, 3)
@@ -71,7 +72,7 @@ def test_diagnose_trains_members_with_each_seed_once_and_tells_in_file_page_and_
 
 
 def test_a_damaged_diagnosis_is_named(run: RunDirectory):
-    assert find_diagnosis(run.path) is None
+    assert find_diagnosis(run.path, run.space) is None
     (run.path / FILE_NAME).write_text(json.dumps({"members": 3}))
     with pytest.raises(CorruptFile, match=r"diagnosis\.json is damaged"):
-        find_diagnosis(run.path)
+        find_diagnosis(run.path, run.space)

@@ -1,4 +1,4 @@
-"""Counts from a server that knows some, asks a device for others, or does not answer."""
+"""Kernel counts: kept in the run's folder, known to the server, or counted by the device."""
 
 import dataclasses
 import json
@@ -6,8 +6,10 @@ import json
 import httpx
 import pytest
 
-from search.device.kernel_counts import KernelCounter
+from search.device.kernel_counts import COUNTS_FILE, KernelCounter
 from search.device.lut_client import LutClient
+from search.runs.device_run import DeviceRun, on_device
+from search.runs.run_directory import RunDirectory
 from shared.jobs import Job, NewJob
 from shared.tables.kernel_prices import FamilyCost, KernelPrice, KernelPrices
 from shared.wire import from_wire, to_wire
@@ -50,46 +52,93 @@ class Clock:
         self.now += seconds
 
 
-def counter(server, table):
-    clock = Clock()
-    client = LutClient("http://lut", transport=httpx.MockTransport(server))
-    return KernelCounter(client, table, clock, clock.sleep), clock
+def counter(server, run, said, clock=None):
+    clock = clock or Clock()
+
+    def connect():
+        return LutClient("http://lut", transport=httpx.MockTransport(server))
+
+    return KernelCounter(run, connect, said.append, clock, clock.sleep)
+
+
+def unexpected(request):
+    raise AssertionError(request.url)
+
+
+def away(request):
+    raise httpx.ConnectError("no")
 
 
 @pytest.fixture
-def priced(table):
-    return dataclasses.replace(table, kernels=PRICES)
+def priced(run):
+    view = DeviceRun(run, dataclasses.replace(run.table, device="elsewhere", kernels=PRICES))
+    view.folder.mkdir(parents=True)
+    return view
 
 
-def test_what_the_server_does_not_know_the_device_is_asked_for_once(priced) -> None:
-    server = Server({"a": {ADD: 1}})
-    count, _ = counter(server, priced)
-    assert count(["a", "b"]) == {"a": {ADD: 1}, "b": {ADD: 2}}
-    assert count(["b", "a"]) == {"a": {ADD: 1}, "b": {ADD: 2}}
-    assert server.asked == [("b",)]
+@pytest.fixture
+def networks(space):
+    fastest = space.fastest()
+    other = space.parse("|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|")
+    third = space.parse("|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|")
+    return fastest, other, third
 
 
-def test_without_an_agent_the_job_is_taken_back_after_seconds_and_nobody_is_asked_again(priced) -> None:
-    server = Server({"a": {ADD: 1}}, agent=False)
-    count, clock = counter(server, priced)
-    assert count(["a", "b"]) == {"a": {ADD: 1}}
+def test_what_the_server_does_not_know_the_device_is_asked_for_once(priced, networks, space) -> None:
+    a, b, _ = networks
+    server, said = Server({space.format(a): {ADD: 1}}), []
+    count = counter(server, priced, said)
+    assert count([a, b]) == {a: {ADD: 1}, b: {ADD: 2}}
+    assert count([b, a]) == {a: {ADD: 1}, b: {ADD: 2}}
+    assert server.asked == [(space.format(b),)]
+    assert said == []
+
+
+def test_what_was_fetched_is_known_with_the_server_away(priced, networks, space) -> None:
+    a, b, c = networks
+    said = []
+    before = counter(Server({space.format(a): {ADD: 1}}), priced, said)([a, b])
+    assert counter(unexpected, priced, said)([b, a]) == before
+    assert said == []
+    assert counter(away, priced, said)([a, b, c]) == before
+    (line,) = said
+    assert line.startswith(
+        "kernels of 1 of 3 networks are unknown, op prices bound them: the table server at http://lut"
+    )
+    assert "\n" not in line
+
+
+def test_counts_of_another_table_or_a_damaged_file_are_fetched_anew(priced, networks, space) -> None:
+    a, _, _ = networks
+    counter(Server({space.format(a): {ADD: 1}}), priced, [])([a])
+    other = DeviceRun(priced, dataclasses.replace(priced.table, base_ms=0.3))
+    assert counter(away, other, [])([a]) == {}
+    (priced.folder / COUNTS_FILE).write_text("{")
+    assert counter(Server({space.format(a): {ADD: 3}}), priced, [])([a]) == {a: {ADD: 3}}
+
+
+def test_without_an_agent_the_job_is_taken_back_after_seconds_and_nobody_is_asked_again(
+    priced, networks, space
+) -> None:
+    a, b, c = networks
+    server, said, clock = Server({space.format(a): {ADD: 1}}, agent=False), [], Clock()
+    count = counter(server, priced, said, clock)
+    assert count([a, b]) == {a: {ADD: 1}}
     assert 4 < clock.now < 10
-    assert count(["a", "c"]) == {"a": {ADD: 1}}
+    assert count([a, c]) == {a: {ADD: 1}}
     assert (len(server.asked), server.cancelled) == (1, 1)
+    (line,) = said
+    assert "no agent of elsewhere answered within 5 s" in line
 
 
-def test_a_server_that_is_away_or_older_leaves_the_op_prices(priced) -> None:
-    def away(request):
-        raise httpx.ConnectError("no")
-
+def test_a_server_that_is_away_or_older_leaves_the_op_prices(priced, networks) -> None:
     for transport in (away, lambda request: httpx.Response(404, json={"error": {"code": "not_found", "message": "x"}})):
-        count, _ = counter(transport, priced)
-        assert count(["a"]) == {}
+        said = []
+        assert counter(transport, priced, said)(networks) == {}
+        assert len(said) == 1
 
 
-def test_a_table_without_kernel_prices_asks_nobody(table) -> None:
-    def unexpected(request):
-        raise AssertionError(request.url)
-
-    count, _ = counter(unexpected, table)
-    assert count(["a"]) == {}
+def test_counts_lie_beside_the_family_of_their_device(finished) -> None:
+    run = on_device(RunDirectory.open(finished))
+    assert run.folder == run.path
+    assert DeviceRun(run, dataclasses.replace(run.table, device="x")).folder == run.path / "devices" / "x"

@@ -7,7 +7,7 @@ import pytest
 
 from search.device.lut_client import LutClient
 from search.device.verification import Patience, request_verification
-from shared.errors import CorruptFile, LutnasError, SchemaTooNew, ServerAway
+from shared.errors import CorruptFile, LutnasError, OtherSchema, ServerAway
 from shared.jobs import Job, NewJob, Promise, Verification
 from shared.wire import canonical_json, from_wire, to_wire
 
@@ -44,10 +44,10 @@ def test_table_that_is_not_what_its_etag_names_is_refused(table):
         client(lambda request: table_response(table, etag="0" * 64)).get_table("testbed")
 
 
-def test_table_of_a_newer_schema_says_so(table):
-    newer = {**to_wire(table), "schema": 99}
-    with pytest.raises(SchemaTooNew, match="upgrade lutnas"):
-        client(lambda request: httpx.Response(200, json=newer)).get_table("testbed")
+def test_table_of_another_lutnas_says_so(table):
+    other = {**to_wire(table), "schema": 99}
+    with pytest.raises(OtherSchema, match="schema 99, this lutnas reads schema 10"):
+        client(lambda request: httpx.Response(200, json=other)).get_table("testbed")
 
 
 def test_nobody_listening_on_the_port_is_a_server_away():
@@ -123,7 +123,7 @@ def test_verification_uploads_the_file_queues_it_with_the_promise_and_waits(tabl
 
 def test_without_an_agent_the_message_says_how_to_start_one_and_the_job_is_taken_back(table):
     server, asking = ask(["queued"], table)
-    with pytest.raises(LutnasError, match=rf"no agent of testbed .* 10 s.*profiler-agent work --server {URL}"):
+    with pytest.raises(LutnasError, match=rf"no agent of testbed .* 10 s.*profiler-agent work --lut-url {URL}"):
         asking()
     assert server.requests[-1] == "POST /v1/jobs/job-1/cancel"
 

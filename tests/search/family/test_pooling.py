@@ -18,10 +18,11 @@ from search.family.candidate_pool import (
     in_turn,
     serve_alike,
 )
-from search.family.candidates import select_members
 from search.family.family import FamilySettings, build_families, build_unseen_family, load_family, spread
+from search.family.pareto import select_members
 from search.latency.latency_model import LatencyModel
 from search.process.progress import SilentProgress
+from search.runs.device_run import DeviceRun, on_every_device
 from search.runs.run_directory import RunDirectory
 from search.training.training import Trainer
 
@@ -99,17 +100,16 @@ def several(reading, digits, tmp_path_factory):
 
 
 def test_networks_are_scored_once_and_each_device_chooses_by_its_own_bounds(several):
-    families = [load_family(view) for view in several.views()]
+    families = [load_family(view) for view in on_every_device(several)]
     pools = [{one.genotype for one in family.candidates} for family in families]
     assert pools[0] == pools[1] == pools[2]
     assert len(pools[0]) == 24 + 2 * 3
     drawn = {one.genotype for one in families[0].random_candidates}
     assert len(drawn) == len(pools[0])
     assert len(json.loads((several.path / "scores.json").read_text())["scores"]) == len(pools[0] | drawn)
-    for view, family in zip(several.views(), families, strict=True):
-        space = several.space
+    for view, family in zip(on_every_device(several), families, strict=True):
         bounds_ms = LatencyModel(view.table).upper_ms(
-            [space.parse(one.genotype) for one in family.members], several.config.confidence
+            [one.genotype for one in family.members], several.config.confidence
         )
         assert [one.upper_ms for one in family.members] == pytest.approx(bounds_ms.tolist())
         assert list(family.members) == select_members(family.candidates, family.settings.members)
@@ -119,7 +119,7 @@ def test_networks_are_scored_once_and_each_device_chooses_by_its_own_bounds(seve
 
 def test_a_table_that_was_in_the_run_under_another_name_gives_the_same_candidates_and_what_lies_beside_them(run):
     known = load_family(run)
-    view = run.on_table(replace(run.table, device="elsewhere"))
+    view = DeviceRun(run, replace(run.table, device="elsewhere"))
     unseen = build_unseen_family(view, SilentProgress())
     before, after = ({one.genotype: one.upper_ms for one in family.candidates} for family in (known, unseen))
     assert unseen.device == "elsewhere"
@@ -131,8 +131,8 @@ def test_a_table_that_was_in_the_run_under_another_name_gives_the_same_candidate
 
 
 def test_an_unseen_device_has_candidates_of_its_own_beside_those_of_the_run(several):
-    view = several.on_table(priced(several.tables[0], "unseen", 99))
-    known = {one.genotype for one in load_family(several.views()[0]).candidates}
+    view = DeviceRun(several, priced(several.tables[0], "unseen", 99))
+    known = {one.genotype for one in load_family(on_every_device(several)[0]).candidates}
     unseen = build_unseen_family(view, SilentProgress())
     found = {one.genotype for one in unseen.candidates}
     assert found > known

@@ -22,7 +22,7 @@ def metadata(content: bytes) -> dict[str, str]:
 def model(space, digits: ImageSet) -> ExportedModel:
     torch.manual_seed(0)
     networks = [Network(space, space.parse(GENOTYPE)) for _ in range(2)]
-    plain = {"cutout": 0.0, "drop_path": 0.0, "auxiliary_weight": 0.0}
+    plain = {"cutout": 0.0, "drop_path_prob": 0.0, "auxiliary_weight": 0.0}
     training = Retraining(networks, digits, RetrainingSettings(epochs=3, batch_size=16, learning_rate=0.1, **plain))
     training.train()
     accuracy = accuracy_on_test_images(training.network, digits)

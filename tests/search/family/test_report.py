@@ -10,6 +10,7 @@ from search.family.family import load_family
 from search.process.environment import record_environment
 from search.report import build_report
 from search.report.cells import cell_svg
+from search.runs.device_run import on_device
 from search.runs.run_directory import RunDirectory
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -71,7 +72,7 @@ def make_rung(member, met=True, onnx="models/member-01.onnx"):
 def rungs(run):
     members = load_family(run).members
     rungs = [make_rung(members[0]), make_rung(members[3], met=False), make_rung(members[-1])]
-    write_ladder(run.path / "ladder.json", rungs)
+    write_ladder(run.path / "ladder.json", rungs, run.space)
     return rungs
 
 
@@ -132,14 +133,16 @@ def test_run_without_a_ladder_has_a_report_too(run):
 
 def test_values_from_outside_are_escaped(run, rungs):
     hostile = "</script><script>alert(1)</script><b>"
-    write_ladder(run.path / "ladder.json", [dataclasses.replace(rungs[0], accuracy_kind=hostile, onnx=hostile)])
-    text = build_report(RunDirectory.open(run.path))
+    write_ladder(
+        run.path / "ladder.json", [dataclasses.replace(rungs[0], accuracy_kind=hostile, onnx=hostile)], run.space
+    )
+    text = build_report(on_device(RunDirectory.open(run.path)))
     assert "<script>alert(1)" not in text
     assert Page(text).open == []
 
 
 def test_report_of_the_same_run_is_the_same_page(run, rungs):
-    assert build_report(run) == build_report(RunDirectory.open(run.path))
+    assert build_report(run) == build_report(on_device(RunDirectory.open(run.path)))
 
 
 def test_page_says_with_which_versions_the_search_was_started_each_time(run):

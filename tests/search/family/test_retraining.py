@@ -56,7 +56,7 @@ def test_drop_path_leaves_out_whole_ops_of_single_images_while_training_only(spa
     paths = DropPath(network)
     # Of six slots two are skips and one alone reaches its node; three cells.
     assert paths.places == 3 * 3
-    paths.probability, paths.generator = 0.5, torch.Generator().manual_seed(0)
+    paths.drop_path_prob, paths.generator = 0.5, torch.Generator().manual_seed(0)
     cell = network.get_submodule("stages.0.0")
     images = torch.ones(64, 1, 16, 16)
     seen = []
@@ -80,7 +80,7 @@ def test_blocks_with_a_shortcut_drop_what_stands_beside_it():
     network.block, network.narrowing = block, narrowing
     paths = DropPath(network)
     assert paths.places == places + 1
-    paths.probability, paths.generator = 0.999999, torch.Generator().manual_seed(0)
+    paths.drop_path_prob, paths.generator = 0.999999, torch.Generator().manual_seed(0)
     images = torch.randn(4, 8, 4, 4)
     assert torch.equal(block(images), images)
     assert not torch.equal(block.eval()(images), images)
@@ -106,8 +106,8 @@ def test_training_learns_and_goes_on_bit_equal_wherever_it_was_stopped(space, fe
     assert whole.train(metrics.append)
     assert [line["epoch"] for line in metrics] == [1, 2]
     assert metrics[1]["loss"] < metrics[0]["loss"]
-    assert metrics[0]["drop_path"] == 0
-    assert metrics[1]["drop_path"] == 0.1
+    assert metrics[0]["drop_path_prob"] == 0
+    assert metrics[1]["drop_path_prob"] == 0.1
     part = Retraining(networks(space), few, SHORT, threads=1)
     assert not part.train(stopped=lambda: part.step == 11)
     state = {**part.state()}
@@ -156,7 +156,7 @@ def test_few_epochs_are_trained_by_the_short_recipe_unless_another_is_asked_for(
     assert settings() == RetrainingSettings()
     assert settings("--epochs", "5", "--recipe", "darts") == RetrainingSettings(epochs=5)
     short = settings("--epochs", "5", "--cutout", "0.25")
-    assert (short.epochs, short.cutout, short.drop_path) == (5, 0.25, RECIPES["short"]["drop_path"])
+    assert (short.epochs, short.cutout, short.drop_path_prob) == (5, 0.25, RECIPES["short"]["drop_path_prob"])
     assert settings("--recipe", "short").learning_rate == RECIPES["short"]["learning_rate"]
 
 
@@ -166,7 +166,9 @@ def test_training_that_diverges_says_where(space, digits):
         training.train()
 
 
-@pytest.mark.parametrize("change", [{"epochs": 0}, {"drop_path": 1.0}, {"cutout": 1.5}, {"learning_rate": math.nan}])
+@pytest.mark.parametrize(
+    "change", [{"epochs": 0}, {"drop_path_prob": 1.0}, {"cutout": 1.5}, {"learning_rate": math.nan}]
+)
 def test_a_recipe_that_cannot_be_names_the_setting(change):
     with pytest.raises(InvalidValue, match=next(iter(change)).replace("_", "-")):
         RetrainingSettings(**change)
@@ -174,13 +176,13 @@ def test_a_recipe_that_cannot_be_names_the_setting(change):
 
 def test_inherited_weights_are_those_of_the_supernet_in_every_shard(reading, digits, tmp_path):
     run = RunDirectory.open(shutil.copytree(reading.path, tmp_path / "run"))
-    trained = TrainedNetwork.begin(run, GENOTYPE, replace(SHORT, inherit=True))
+    trained = TrainedNetwork.begin(run, run.space.parse(GENOTYPE), replace(SHORT, inherit=True))
     one, other = first_networks(run, digits, trained)
     expected = run.supernet().state_dict()["stem.conv.weight"]
     assert torch.equal(one.stem.conv.weight, expected)
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
     assert accuracy_on_test_images(one, digits) > 12
-    cold = first_networks(run, digits, TrainedNetwork.begin(run, GENOTYPE, SHORT))
+    cold = first_networks(run, digits, TrainedNetwork.begin(run, run.space.parse(GENOTYPE), SHORT))
     assert not torch.equal(cold[0].stem.conv.weight, expected)
 
 
@@ -194,7 +196,7 @@ def test_a_member_is_trained_with_two_seeds_shipped_and_found_again(run, tmp_pat
     folders = sorted(run.path.glob("trained/*/seed-*"))
     assert [folder.name for folder in folders] == ["seed-0", "seed-1"]
     first = json.loads((folders[0] / "training.json").read_text())
-    assert first["settings"]["drop_path"] == RECIPES["short"]["drop_path"]
+    assert first["settings"]["drop_path_prob"] == RECIPES["short"]["drop_path_prob"]
     assert len((folders[0] / "metrics.jsonl").read_text().splitlines()) == 1
     assert not (folders[0] / "checkpoint.pt").exists()
 
@@ -218,16 +220,16 @@ def test_a_member_is_trained_with_two_seeds_shipped_and_found_again(run, tmp_pat
 
 def test_stopped_in_its_second_epoch_a_training_goes_on_from_its_folder_bit_equal(run, few):
     steps = iter(range(1000))
-    whole = TrainedNetwork.begin(run, GENOTYPE, SHORT)
+    whole = TrainedNetwork.begin(run, run.space.parse(GENOTYPE), SHORT)
     train(whole, run, few, SilentProgress(), lambda: False)
     shutil.copytree(whole.path, run.path / "kept")
     shutil.rmtree(whole.path)
-    stopped = TrainedNetwork.begin(run, GENOTYPE, SHORT)
+    stopped = TrainedNetwork.begin(run, run.space.parse(GENOTYPE), SHORT)
     with pytest.raises(LutnasError, match=r"stopped after step 11 of 16, everything is saved in .*seed-0"):
         train(stopped, run, few, SilentProgress(), lambda: next(steps) == 11)
     with (stopped.path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 2, "step": 16}\n')  # as if killed between the line and the checkpoint
-    again = TrainedNetwork.begin(run, GENOTYPE, SHORT)
+    again = TrainedNetwork.begin(run, run.space.parse(GENOTYPE), SHORT)
     train(again, run, few, SilentProgress(), lambda: False)
     kept = TrainedNetwork.open(run.path / "kept")
     assert again.test_accuracy == kept.test_accuracy
@@ -239,7 +241,7 @@ def test_stopped_in_its_second_epoch_a_training_goes_on_from_its_folder_bit_equa
 def test_folders_that_hold_no_finished_training_of_the_run_are_refused(run, digits, tmp_path, capsys):
     assert main(["export", "--run", str(run.path), "--trained", str(tmp_path), "--out", str(tmp_path / "x.onnx")]) == 2
     assert "holds no trained network" in capsys.readouterr().err
-    trained = TrainedNetwork.begin(run, GENOTYPE, SHORT)
+    trained = TrainedNetwork.begin(run, run.space.parse(GENOTYPE), SHORT)
     with pytest.raises(WrongUse, match="is not done"):
         trained.network(run, digits)
     trained.finish(networks(digits_space(run))[0], 50.0)

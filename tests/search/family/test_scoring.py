@@ -9,8 +9,7 @@ import torch
 from search.data import load_images
 from search.genotypes.enumeration import representative
 from search.ranking.expressivity import UntrainedSupernet, entropy, expressivity
-from search.ranking.rank_aggregation import rank_all
-from search.ranking.scoring import Score, Scorer, ScoringSettings, scoring_images
+from search.ranking.scoring import Judge, Score, Scorer, ScoringSettings, fingerprint_of, rank_all, scoring_images
 from search.supernet import Supernet
 
 SETTINGS = ScoringSettings(ranking_images=60, untrained_images=32)
@@ -34,8 +33,16 @@ def genotypes(space):
     return [space.fastest(), *(space.sample(draws) for _ in range(6))]
 
 
-def scorer(supernet, images, path, **options):
-    return Scorer(supernet, lambda: images, path, seed=0, **options)
+def scorer(supernet, images, path, workers=1, untrained_space=None):
+    def make_judge():
+        space = untrained_space or supernet.space
+        return Judge(supernet, images, UntrainedSupernet(space, 0), space, "fp32")
+
+    return Scorer(supernet.space, path, fingerprint(supernet), make_judge, workers)
+
+
+def fingerprint(supernet):
+    return fingerprint_of(supernet.space, supernet.state_dict(), "seed 0")
 
 
 def test_score_does_not_depend_on_company_order_or_number_of_workers(supernet, images, genotypes, tmp_path):
@@ -47,10 +54,11 @@ def test_score_does_not_depend_on_company_order_or_number_of_workers(supernet, i
 def test_what_was_scored_is_read_back_and_no_image_is_needed(supernet, images, genotypes, tmp_path):
     first = scorer(supernet, images, tmp_path / "scores.json").score(genotypes)
 
-    def no_images():
+    def no_judge():
         raise AssertionError("nothing is left to score")
 
-    assert Scorer(supernet, no_images, tmp_path / "scores.json", seed=0).score(genotypes) == first
+    again = Scorer(supernet.space, tmp_path / "scores.json", fingerprint(supernet), no_judge)
+    assert again.score(genotypes) == first
 
 
 def test_scores_of_another_supernet_are_not_believed(supernet, images, genotypes, space, tmp_path):

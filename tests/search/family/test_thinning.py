@@ -3,8 +3,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from search.family.candidates import Member, select_members
-from search.family.pareto import thin
+from search.family.candidates import Member
+from search.family.pareto import select_members, thin
+from shared.spaces import Genotype
 
 
 def area(points):
@@ -45,9 +46,9 @@ def test_small_front_stays_whole_and_both_ends_always_stay():
 def test_members_are_taken_where_the_rank_falls_not_evenly(most):
     ranks = [600.0, 300.0, 200.0, 150.0, 130.0, 120.0, *np.linspace(119.0, 110.0, 34)]
     front = [
-        Member(str(i), 1.0 + i, 1.1 + i, 10, 10, nll=1.0, expressivity=1.0, rank=rank, accuracy=50.0)
+        Member(Genotype((str(i),)), 1.0 + i, 1.1 + i, 10, 10, nll=1.0, expressivity=1.0, rank=rank, accuracy=50.0)
         for i, rank in enumerate(ranks)
     ]
-    names = [int(one.genotype) for one in select_members(front, most)]
+    names = [int(one.genotype.choices[0]) for one in select_members(front, most)]
     assert (names[0], names[-1], len(names)) == (0, 39, most)
     assert sum(name <= 5 for name in names) >= min(most - 1, 4)

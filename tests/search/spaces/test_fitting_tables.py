@@ -62,5 +62,5 @@ def test_missing_entries_are_listed_with_the_command_that_measures_them(space, t
     said = capsys.readouterr().err
     assert table.prices[0].op_key in said
     assert table.prices[1].op_key in said
-    assert f"profiler-agent profile --server URL --device testbed --space {space.name}" in said
+    assert f"profiler-agent profile --lut-url URL --device testbed --space {space.name}" in said
     assert not (tmp_path / "run").exists()

@@ -10,8 +10,7 @@ import torch
 from search.alphas.condition import Condition, device_simplex
 from search.alphas.expected_cost import make_objective
 from search.alphas.path_sampling import largest_genotype
-from search.decoding.decoder import Band
-from search.decoding.decoding import make_decoder
+from search.decoding.decoding import Band, make_decoder
 from search.genotypes.constrained_argmax import best_choices, choice_probabilities, to_genotype
 from search.latency.latency_model import LatencyModel
 from shared.errors import BudgetTooSmall, MissingPrice

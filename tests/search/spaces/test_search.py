@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from search.deploy.export import export, onnx_accuracy
-from search.family.candidates import find_front
 from search.family.family import FamilySettings, build_family
+from search.family.pareto import find_front
 from search.family.picking import Picker
 from search.process.progress import SilentProgress
 from search.report import build_report
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune
+from search.runs.device_run import on_device
 from search.runs.run_directory import RunDirectory
 from search.training.training import Trainer
 from shared.errors import BudgetTooSmall
@@ -49,12 +50,12 @@ def test_a_search_ends_in_a_family_a_pick_and_a_file_that_does_what_torch_does(
     tmp_path, space, table_of, config_of, digits
 ):
     table = table_of(space)
-    run = RunDirectory.create(tmp_path / "run", config_of(table, digits), table)
+    run = on_device(RunDirectory.create(tmp_path / "run", config_of(table, digits), table))
     trainer = Trainer(run, digits)
     trainer.train(SilentProgress())
     family = build_family(run, SilentProgress(), FamilySettings(trade_offs=2, budgets=16, candidates=48))
     smallest = min(family.members, key=lambda one: one.upper_ms)
-    fastest = table.parsed_space.parse(smallest.genotype)
+    fastest = smallest.genotype
     assert smallest.upper_ms == pytest.approx(min(one.upper_ms for one in family.candidates))
     assert len({one.genotype for one in family.candidates}) == 48
     assert len(family.random_candidates) == 48
@@ -69,7 +70,7 @@ def test_a_search_ends_in_a_family_a_pick_and_a_file_that_does_what_torch_does(
     with pytest.raises(BudgetTooSmall):
         picker.pick(0.9 * family.budgets_ms[0])
     member = picker.pick(budget_ms).best
-    network = run.supernet().derive(space.parse(member.genotype))
+    network = run.supernet().derive(member.genotype)
     settings = TuningSettings(0.1)
     tune(network, TuningImages(digits, settings), settings, 3)
     accuracy = accuracy_on_test_images(network, digits)

@@ -93,7 +93,7 @@ def test_sigterm_keeps_what_was_done_and_the_same_command_goes_on(server, tmp_pa
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1, errors
+    assert process.returncode == 130, errors
     assert b"the same command goes on" in errors
     assert b"Traceback" not in errors
     assert main(command) == 0

@@ -6,10 +6,11 @@ import pytest
 from search.compare.comparison_figures import Unit, hypervolume, judge, proposed, summarise
 from search.family.candidates import Member
 from search.strategies import Outcome, Proposal
+from shared.spaces import Genotype
 
 
-def member(name: str, upper_ms: float, rank: float) -> Member:
-    return Member(name, 0.9 * upper_ms, upper_ms, 1000, 10_000, nll=1.0, expressivity=1.0, rank=rank, accuracy=50.0)
+def member(genotype: Genotype, upper_ms: float, rank: float) -> Member:
+    return Member(genotype, 0.9 * upper_ms, upper_ms, 1000, 10_000, nll=1.0, expressivity=1.0, rank=rank, accuracy=50.0)
 
 
 def unit(strategy: str, *proposals: Proposal, seed: int = 0, notes: tuple[str, ...] = ()) -> Unit:
@@ -27,12 +28,13 @@ def test_hypervolume_is_the_share_of_random_points_that_are_dominated():
     assert hypervolume([(0.5, 0.5), (0.7, 0.4)]) == hypervolume([(0.5, 0.5)]) == 0.25
 
 
-RANKED = {"a": member("a", 1.0, 3.0), "b": member("b", 2.0, 2.0), "c": member("c", 4.0, 1.0)}
+a, b, c = (Genotype((name,)) for name in "abc")
+RANKED = {a: member(a, 1.0, 3.0), b: member(b, 2.0, 2.0), c: member(c, 4.0, 1.0)}
 BUDGETS_MS, RANGE_MS = (1.0, 3.0), (1.0, 5.0)
 
 
 def test_a_family_is_measured_against_every_budget():
-    found = judge([unit("x", Proposal("a", None, False), Proposal("c", None, False))], RANKED, BUDGETS_MS, RANGE_MS)[0]
+    found = judge([unit("x", Proposal(a, None, False), Proposal(c, None, False))], RANKED, BUDGETS_MS, RANGE_MS)[0]
     assert [one.score for one in found.networks] == [0.0, 1.0]
     assert found.hypervolume == pytest.approx(0.25 * 1.0)  # c's bound is at 3/4 of the range; a scores 0
     assert found.distinct == 2
@@ -43,9 +45,9 @@ def test_a_family_is_measured_against_every_budget():
 
 
 def test_a_network_of_a_budget_counts_for_that_budget_alone():
-    meets, misses = Proposal("b", 3.0), Proposal("b", 1.0)
+    meets, misses = Proposal(b, 3.0), Proposal(b, 1.0)
     found = judge(
-        [unit("x", meets), unit("y", misses), unit("z", misses, Proposal("a", 1.0, False))],
+        [unit("x", meets), unit("y", misses), unit("z", misses, Proposal(a, 1.0, False))],
         RANKED,
         BUDGETS_MS,
         RANGE_MS,
@@ -62,8 +64,8 @@ def test_a_strategy_without_a_connected_network_has_nothing_and_says_why():
 
 
 def test_networks_are_ranked_in_an_order_that_the_units_do_not_change():
-    units = [unit("x", Proposal("c"), Proposal("a")), unit("y", Proposal("b"), Proposal("c"))]
-    assert proposed(units) == proposed(units[::-1]) == ["a", "b", "c"]
+    units = [unit("x", Proposal(c), Proposal(a)), unit("y", Proposal(b), Proposal(c))]
+    assert proposed(units) == proposed(units[::-1]) == [a, b, c]
 
 
 def test_a_single_seed_has_no_deviation():

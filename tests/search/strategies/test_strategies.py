@@ -47,7 +47,7 @@ def test_an_interrupted_search_goes_on_and_ends_with_the_same_networks(text, mak
     assert strategy.search(bench_of("parts")) == whole
     assert whole.training_images > 0
     for proposal in whole.proposals:
-        assert space.is_connected(space.parse(proposal.genotype))
+        assert space.is_connected(proposal.genotype)
         assert proposal.budget_ms is None or proposal.budget_ms in bench.budgets_ms
 
 

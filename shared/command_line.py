@@ -1,0 +1,250 @@
+"""What the three command lines share: look, exit codes, options of a server, completion scripts.
+
+Exit codes: 0 done, 1 it failed, 2 wrong use, 130 interrupted (SIGINT or SIGTERM).
+Standard library only. Where `rich-argparse` is installed it colours the help, and `shtab` writes
+the completion scripts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import math
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, NoReturn
+
+from shared import __version__
+from shared.errors import InvalidValue, LutnasError
+from shared.http.trust import CA_FILE_VARIABLE
+
+INTERRUPTED = 130
+MOST_COLUMNS = 100
+Run = Callable[[argparse.Namespace], int | None]
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM: someone wants this program to end."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, the two signals raise Interrupted. Only a main thread can ask for that; elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signal_number: int, frame: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(signal_number).name)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Parser(argparse.ArgumentParser):
+    """Help starts with what the command does. A mistake is said in one line."""
+
+    def format_help(self) -> str:
+        """Description and example, short usage, options by group."""
+        formatter = _help_formatter(self.prog)
+        formatter.add_text(self.description)
+        needed = [group for group in self._mutually_exclusive_groups if group.required]
+        shown = [
+            action
+            for action in self._actions
+            if action.required or not action.option_strings or any(action in group._group_actions for group in needed)
+        ]
+        if len(shown) < len(self._actions) and self._subparsers is None:
+            shown.append(argparse.Action((), dest="", metavar="[option ...]"))
+        formatter.add_usage(self.usage, shown, needed)
+        for group in self._action_groups:
+            formatter.start_section(group.title)
+            formatter.add_arguments(group._group_actions)
+            formatter.end_section()
+        return formatter.format_help()
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+Commands = argparse._SubParsersAction  # what `add_subparsers` returns
+
+
+def make_parser(name: str, text: str, usage: str | None = None) -> tuple[Parser, Commands[Parser]]:
+    """The parser of a program, and what its commands are added to."""
+    parser = Parser(prog=name, description=_description(text), usage=usage)
+    parser.add_argument("--version", action="version", version=f"{name} {__version__}")
+    parser.add_argument(
+        "--print-completion", action=_PrintCompletion, choices=("bash", "zsh"), help="print a script for the shell"
+    )
+    return parser, parser.add_subparsers(required=True, metavar="COMMAND", title="commands", prog=name)
+
+
+def add_command(commands: Commands[Parser], name: str, run: Run, text: str | None = None) -> Parser:
+    """Add a command.
+
+    Args:
+        run: takes the parsed arguments and returns the exit code; None is 0.
+        text: what it does in a line, an example, more (default: the docstring of `run`).
+    """
+    text = _description(text or run.__doc__ or "")
+    parser = commands.add_parser(name, help=text.splitlines()[0].rstrip("."), description=text)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def add_actions(commands: Commands[Parser], name: str, text: str) -> Commands[Parser]:
+    """Add a command that has commands of its own."""
+    parser = commands.add_parser(name, help=text.splitlines()[0].rstrip("."), description=_description(text))
+    return parser.add_subparsers(required=True, metavar="ACTION", title="actions")
+
+
+def run_program(
+    name: str, build: Callable[[], Parser], argv: Sequence[str] | None, environment: Mapping[str, str] | None = None
+) -> int:
+    """Run the command that `argv` names; returns the exit code.
+
+    A command may set the default `when_interrupted`: what to say then, made from its arguments.
+    """
+    arguments = argparse.Namespace(environment=os.environ if environment is None else environment)
+    try:
+        with interruptible():
+            build().parse_args(argv, arguments)
+            run: Run = arguments.command
+            return run(arguments) or 0
+    except LutnasError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt as error:
+        by = f" by {error}" if str(error) else ""
+        advice = arguments.when_interrupted(arguments) if hasattr(arguments, "when_interrupted") else ""
+        print(f"{name}: stopped{by}{advice}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`| head`). What Python flushes at exit must not complain about that.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def add_server(parser: Parser, role: str, required: bool = True, default: str = "") -> None:
+    """--lut-url, --token, --token-file, --ca-file.
+
+    Args:
+        role: that the token needs.
+        default: where the URL comes from if it is not given.
+    """
+    group = parser.add_argument_group("lut-server")
+    group.add_argument(
+        "--lut-url",
+        "--server",
+        required=required,
+        metavar="URL",
+        help="of the lut-server, for example http://host:8700" + (f" (default: {default})" if default else ""),
+    )
+    token = group.add_mutually_exclusive_group()
+    token.add_argument("--token", metavar="T", help=f"of the role {role} (or LUTNAS_TOKEN)")
+    token.add_argument("--token-file", metavar="FILE", help="that holds the token alone (or LUTNAS_TOKEN_FILE)")
+    group.add_argument(
+        "--ca-file",
+        metavar="FILE",
+        help=f"certificates to trust, for a server that made its own (or {CA_FILE_VARIABLE})",
+    )
+
+
+def find_access(arguments: argparse.Namespace) -> tuple[str | None, str | None]:
+    """The token and the file of trusted certificates, from the options or the environment.
+
+    What stands on a command line, everybody on the machine may read. A file or the environment, nobody else may.
+
+    Raises:
+        InvalidValue: the token's file cannot be read, or holds no token.
+    """
+    environment, given = arguments.environment, vars(arguments)
+    ca_file = given.get("ca_file") or environment.get(CA_FILE_VARIABLE) or None
+    if given.get("token"):
+        return str(arguments.token), ca_file
+    if not given.get("token_file") and environment.get("LUTNAS_TOKEN"):
+        return environment["LUTNAS_TOKEN"], ca_file
+    file = given.get("token_file") or environment.get("LUTNAS_TOKEN_FILE")
+    return (_read_token(Path(file)) if file else None), ca_file
+
+
+def within(least: float, most: float = math.inf, kind: type[float] | type[int] = float) -> Callable[[str], float]:
+    """Reads a number from `least` to `most`, for the `type` of an option."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not least <= value <= most or value == math.inf:
+            domain = f"{least:g} or more" if most == math.inf else f"within {least:g} to {most:g}"
+            raise argparse.ArgumentTypeError(f"{text} is not {domain}")
+        return value
+
+    return number
+
+
+def _description(text: str) -> str:
+    """A docstring whose third line, the example, stands out."""
+    lines = inspect.cleandoc(text).splitlines()
+    return "\n".join(f"    {line.lstrip()}" if number == 2 else line for number, line in enumerate(lines))
+
+
+def _read_token(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is no text"
+        raise InvalidValue("token-file", f"{path}: {reason}") from error
+    if not token or len(token.split()) > 1:
+        raise InvalidValue("token-file", f"{path} does not hold one token and nothing else")
+    return token
+
+
+class _PrintCompletion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, shell: Any, option: str | None = None) -> None:
+        shtab = _find_module("shtab")
+        if shtab is None:
+            raise LutnasError(f"{option} needs shtab: pip install shtab")
+        _shorten(parser, shtab)
+        print(shtab.complete(parser, shell))
+        parser.exit()
+
+
+def _shorten(parser: argparse.ArgumentParser, shtab: ModuleType) -> None:
+    """Say of a command a line; complete names of files and folders where an option takes them."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                command.description = (command.description or "").partition("\n")[0]
+                _shorten(command, shtab)
+        elif str(action.metavar).startswith(("FILE", "DIR")):
+            action.complete = shtab.FILE if str(action.metavar).startswith("FILE") else shtab.DIRECTORY  # type: ignore[attr-defined]
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    width = min(shutil.get_terminal_size().columns, MOST_COLUMNS)
+    rich = _find_module("rich_argparse")
+    if rich is None:
+        return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=width)
+    own = {"text_markup": False, "help_markup": False, "group_name_formatter": str}
+    formatter = type("Help", (rich.RawDescriptionRichHelpFormatter,), own)
+    return formatter(prog, max_help_position=30, width=width)  # type: ignore[no-any-return]
+
+
+def _find_module(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
