@@ -7,11 +7,12 @@ BIN    := $(VENV)/bin
 # Touched last, so that an interrupted installation is done again.
 INSTALLED := $(VENV)/.installed
 DATA      := $(VENV)/.data
+DOCS      := $(VENV)/.docs
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check docs bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,11 +32,14 @@ check: install ## lint, format, types, who may import what, and the wheel per ex
 	$(BIN)/lint-imports
 	scripts/check-wheels $(BIN)/python
 
+docs: install $(DOCS) ## the documentation as a site, in site/; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: install ## every benchmark; rewrites the tables of docs/results.md
 	$(BIN)/python -m benchmarks all
 
 clean: ## removes .venv, caches and build results; keeps runs/
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -46,6 +50,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing lutnas and its pinned dependencies into $(VENV): torch is large, this takes minutes the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[agent,server,search,dev]'
+	@touch $@
+
+# What builds the site, for `make docs` alone.
+$(DOCS): $(INSTALLED)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
 # Fashion-MNIST from Debian's package where that costs nobody a question. Tried once per installation: without it `search`

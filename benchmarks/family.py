@@ -37,16 +37,16 @@ class Bars:
 
 
 def run(progress: Progress) -> dict[str, Figure]:
-    """Figures `search.family.family.*` of the space that the demo searches."""
+    """Figures `search.family.*` of the space that the demo searches."""
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
-        return searched(progress, stack, "search.family.family", SPACE, bars=Bars(distinct=8, params_ratio=5))
+        return searched(progress, stack, "search.family", SPACE, bars=Bars(distinct=8, params_ratio=5))
 
 
 def run_other(name: str, progress: Progress) -> dict[str, Figure]:
-    """Figures `search.family.family.NAME.*` of one of `OTHER_SPACES`."""
+    """Figures `search.family.NAME.*` of one of `OTHER_SPACES`."""
     bars = Bars(distinct=10, largest_gap=0.2)
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
-        return searched(progress, stack, f"search.family.family.{name}", OTHER_SPACES[name], bars=bars)
+        return searched(progress, stack, f"search.family.{name}", OTHER_SPACES[name], bars=bars)
 
 
 def searched(

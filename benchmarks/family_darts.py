@@ -8,5 +8,5 @@ from benchmarks.report import Figure
 
 
 def run(progress: Progress) -> dict[str, Figure]:
-    """Figures `search.family.family.darts.*`; takes some minutes."""
+    """Figures `search.family.darts.*`; takes some minutes."""
     return run_other("darts", progress)

@@ -8,5 +8,5 @@ from benchmarks.report import Figure
 
 
 def run(progress: Progress) -> dict[str, Figure]:
-    """Figures `search.family.family.fbnet.*`; takes some minutes."""
+    """Figures `search.family.fbnet.*`; takes some minutes."""
     return run_other("fbnet", progress)

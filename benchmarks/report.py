@@ -185,7 +185,7 @@ def read(path: Path) -> Report:
 
 
 def render(report: Report) -> str:
-    """The report as one line of circumstances and a markdown table."""
+    """The report's circumstances, in two lines, and a markdown table."""
     versions = [f"Python {report.python}", f"ONNX Runtime {report.onnxruntime}"]
     if report.torch is not None:
         versions.append(f"torch {report.torch}")
@@ -202,7 +202,8 @@ def render(report: Report) -> str:
     ]
     return "\n".join(
         [
-            f"{report.date}, commit `{report.commit}`, {report.hardware}; {', '.join(versions)}.",
+            f"{report.date}, commit `{report.commit}`, {report.hardware};",
+            f"{', '.join(versions)}.",
             "",
             *_table(("figure", "value", "n", "spread", "bar", "reached"), rows),
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.types import ASGIApp
 
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
@@ -37,11 +36,9 @@ from lut_server.http.services import Services
 from lut_server.pages import access
 from lut_server.pages import routes as pages
 from lut_server.pairing.codes import PairRequest
-from lut_server.quick_tables import QuickTables
 from lut_server.runs.kernel_plans import MissingKernelsRequest
 from lut_server.settings import Settings
 from lut_server.store.sql import Store, open_store
-from lut_server.table_shelf import TableShelf
 from lut_server.tables.predict import PredictionRequest
 from lut_server.web_agent import routes as web_agent
 from shared import __version__
@@ -99,16 +96,16 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         separate_input_output_schemas=False,
         redirect_slashes=False,
     )
-    shelf = app.state.shelf = TableShelf(kept)
     authenticator = Authenticator(kept.tokens, clock=clock)
     app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), clock)
+    # The framework tries one after the other: what is asked for most often comes first.
     for module in (
+        tables,
         health,
         tokens,
         devices,
         plans,
         runs,
-        tables,
         kernels,
         jobs,
         searches,
@@ -125,12 +122,10 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         GZipMiddleware, compresslevel=5, exclude_content_types=(plans.ONNX, archive.GZIP, web_agent.WASM)
     )
 
-    def build(framework: Callable[[], ASGIApp] = app.build_middleware_stack) -> ASGIApp:
-        return framework() if settings.reads == "closed" else QuickTables(framework(), shelf)
-
+    framework = app.build_middleware_stack
     # The outermost of all: what the framework itself answers to an unforeseen error passes through it too.
     app.build_middleware_stack = lambda: Watch(  # type: ignore[method-assign]
-        build(), metrics, audit, secure=bool(settings.tls_cert), log_format=settings.log_format
+        framework(), metrics, audit, secure=bool(settings.tls_cert), log_format=settings.log_format
     )
     app.openapi = lambda: _openapi(app, settings.reads)  # type: ignore[method-assign]
     return app

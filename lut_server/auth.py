@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from lut_server.clock import Clock, stamp, utc_now
 from lut_server.error_codes import refused
 from lut_server.store.sql.tokens import TokenStore
-from lut_server.store.store import TokenRecord, TokenSummary
+from lut_server.store.values import TokenRecord, TokenSummary
 from shared.errors import InvalidValue
 from shared.measurements.measurement import check_device_name
 
@@ -85,15 +85,10 @@ def create_token(
     name: str = "",
     device: str | None = None,
     clock: Clock = utc_now,
-    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     days: float | None = None,
 ) -> str:
-    """Make a token, store it and return it: the only moment at which its secret can be read.
-
-    Raises:
-        InvalidValue: no such role, a name that no device can have, or no such number of days.
-    """
-    made = make_token(role, name, device, clock, random_bytes, days)
+    """Make a token as `make_token` does, store it and return it: the only moment at which its secret can be read."""
+    made = make_token(role, name, device, clock, days=days)
     tokens.add(made.record)
     return made.text
 

@@ -1,4 +1,4 @@
-"""Every setting of the server, once: its name gives the flag, the environment variable and the line in docs/api.md.
+"""Every setting of the server, once: its name gives the flag, the environment variable and the line in docs/server.md.
 
 A flag wins over the environment, the environment over the default.
 """

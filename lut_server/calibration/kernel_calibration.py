@@ -25,6 +25,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import stdtrit
 
 from lut_server.calibration.kernel_model import (
     SMALLEST_PRICE,
@@ -39,8 +40,8 @@ from lut_server.calibration.kernel_model import (
     relative_noise,
     rows_of,
 )
-from lut_server.calibration.op_calibration import student_95
 from shared.tables.kernel_prices import FamilyCost, KernelPrice, KernelPrices
+from shared.tables.prediction import NORMAL_95
 
 TAU_GRID = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 REL_GRID = (0.003, 0.006, 0.01, 0.015, 0.025, 0.05)
@@ -61,7 +62,6 @@ CONFORMAL_SHARE = 0.96
 one may stray, or the bound of all would be as wide as one network out of the ordinary makes it (35 % instead of 2)."""
 UNMEASURED_SHARE = 0.5
 """Standard deviation of a never-measured kernel's price around its family's, at least."""
-_Z95 = 1.6448536269514722
 
 
 def fit_kernel_prices(graphs: Sequence[MeasuredGraph]) -> KernelPrices | None:
@@ -174,8 +174,8 @@ def _relative_spread(prior: Prior, tau: float, noise: Array) -> float:
     y, e, known = _held_back(prior, tau, noise)
     left_out = np.maximum(y - e, 0.1 * y)
     n = len(y)
-    spread = _honest_spread(e / left_out, known / left_out**2) * student_95(n) / _Z95
-    reach = np.where(e > 0, np.sqrt(np.maximum((e / _Z95) ** 2 - known, 0.0)) / left_out, 0.0)
+    spread = _honest_spread(e / left_out, known / left_out**2) * float(stdtrit(n, 0.95)) / NORMAL_95
+    reach = np.where(e > 0, np.sqrt(np.maximum((e / NORMAL_95) ** 2 - known, 0.0)) / left_out, 0.0)
     rank = min(math.ceil(CONFORMAL_SHARE * (n + 1)), n) - 1
     return max(spread, float(np.sort(reach)[rank]), LEAST_SPREAD)
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
-from lut_server.calibration.op_calibration import non_negative_least_squares
 from shared.errors import InvalidValue
 from shared.kernels.kernel import parse_kernel
 from shared.tables.kernel_prices import family_size
@@ -136,8 +136,7 @@ def _family_costs(model: Model, chain: float) -> Array:
     x = np.column_stack([np.ones(len(model.y)), model.counts @ model.phi])
     weight = np.where(model.is_network, 1.0, TYPICAL_REL / math.hypot(TYPICAL_REL, chain)) / model.measured
     scale = np.maximum(np.linalg.norm(x * weight[:, None], axis=0), 1e-300)
-    found: Array = non_negative_least_squares(x * weight[:, None] / scale, model.y * weight) / scale
-    return found
+    return np.asarray(nnls(x * weight[:, None] / scale, model.y * weight)[0] / scale)
 
 
 def make_prior(model: Model, setting: ChainSetting) -> Prior:

@@ -29,8 +29,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
+from scipy.special import stdtrit
 
 from shared.errors import InvalidValue
+from shared.tables.prediction import NORMAL_95
 
 Array = NDArray[np.float64]
 
@@ -45,8 +48,6 @@ REL_PRIOR = (math.log(0.03), 1.0)
 
 SPREAD_PRIOR = 0.05
 """Relative spread that is assumed before anything was measured, with the weight of one network."""
-
-_Z95 = 1.6448536269514722
 
 
 @dataclass(frozen=True)
@@ -173,54 +174,7 @@ def _non_negative_mode(x: Array, y: Array, noise_sd: Array, prior_mean: Array, s
     a = np.vstack([x * sd / noise_sd[:, None], np.eye(len(sd))])
     b = np.concatenate([y / noise_sd, prior_mean / sd])
     q, r = np.linalg.qr(a)  # |a z - b| and |r z - q'b| differ by a constant
-    return non_negative_least_squares(r, q.T @ b, has_full_rank=True) * sd
-
-
-def non_negative_least_squares(a: Array, b: Array, has_full_rank: bool = False) -> Array:
-    """Lawson and Hanson's algorithm: argmin over z >= 0 of |a z - b|.
-
-    Args:
-        has_full_rank: the columns are independent, so that there is one minimum, and it does not matter where the
-            search begins: near it then, with all that the unlimited minimum has above 0, and not with nothing.
-    """
-    size = a.shape[1]
-    z, free = np.zeros(size), np.zeros(size, dtype=bool)
-    if has_full_rank:
-        z, free = _first_guess(a, b)
-    # Below this, a gradient is rounding: freeing for its sake could go on for ever.
-    tolerance = 1e-10 * float(np.linalg.norm(a, axis=0).max() * max(np.linalg.norm(b), 1e-300))
-    for _ in range(10 * size):
-        gradient = np.where(free, -math.inf, a.T @ (b - a @ z))
-        enters = int(np.argmax(gradient))
-        if gradient[enters] <= tolerance:
-            break
-        free[enters] = True
-        while True:
-            target = np.zeros(size)
-            target[free] = np.linalg.lstsq(a[:, free], b, rcond=None)[0]
-            below = free & (target <= 0)
-            if not below.any():
-                z = target
-                break
-            steps = z[below] / np.maximum(z[below] - target[below], 1e-300)
-            z = z + min(1.0, float(steps.min())) * (target - z)
-            free &= z > 1e-14
-            z[~free] = 0.0
-            if not free.any():
-                break
-    return np.maximum(z, 0.0)
-
-
-def _first_guess(a: Array, b: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """A least-squares solution that is above 0 where it is free, and which that is; 0 elsewhere."""
-    free = np.ones(a.shape[1], dtype=bool)
-    while free.any():
-        z = np.zeros(a.shape[1])
-        z[free] = np.linalg.lstsq(a[:, free], b, rcond=None)[0]
-        if (z[free] > 0).all():
-            return z, free
-        free &= z > 0
-    return np.zeros(a.shape[1]), free
+    return np.asarray(nnls(r, q.T @ b)[0] * sd)
 
 
 def _relative_spread(x: Array, y: Array, rel: float, mean: Array, sd: Array, covariance: Array) -> float:
@@ -251,20 +205,8 @@ def _relative_spread(x: Array, y: Array, rel: float, mean: Array, sd: Array, cov
     excess = float(np.sum((error**2 - known) / left_out**2))
     n = len(y)
     estimated = max(rel, math.sqrt((SPREAD_PRIOR**2 + max(excess, 0.0)) / (n + 1)))
-    spread = estimated * student_95(max(1, math.floor(n + 1 - float(leverage.sum())))) / _Z95
+    freedom = max(1, math.floor(n + 1 - float(leverage.sum())))
+    spread = estimated * float(stdtrit(freedom, 0.95)) / NORMAL_95
     rank = min(math.ceil(0.95 * (n + 1)), n) - 1
-    reach = np.where(error > 0, np.sqrt(np.maximum((error / _Z95) ** 2 - known, 0.0)) / left_out, 0.0)
+    reach = np.where(error > 0, np.sqrt(np.maximum((error / NORMAL_95) ** 2 - known, 0.0)) / left_out, 0.0)
     return max(spread, float(np.sort(reach)[rank]))
-
-
-def student_95(degrees: int) -> float:
-    """95 % quantile of Student's t: exact for 1 and 2 degrees of freedom, Cornish-Fisher expansion beyond."""
-    if degrees <= 2:
-        return (math.tan(0.45 * math.pi), 0.9 * math.sqrt(2 / 0.19))[degrees - 1]
-    z, n = _Z95, degrees
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-    )

@@ -14,8 +14,8 @@ from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
-from lut_server.calibration.op_calibration import non_negative_least_squares
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.measurement import Measurement
 from shared.tables.kernel_prices import FamilyCost, family_size
@@ -107,8 +107,7 @@ def _family_costs(x: Array, y: Array) -> Array:
     """Non-negative least squares on relative errors."""
     weight = 1 / y
     scale = np.maximum(np.linalg.norm(x * weight[:, None], axis=0), 1e-300)
-    found: Array = non_negative_least_squares(x * weight[:, None] / scale, y * weight) / scale
-    return found
+    return np.asarray(nnls(x * weight[:, None] / scale, y * weight)[0] / scale)
 
 
 def _posterior(rows: Sequence[_Row], expected_ms: float) -> tuple[float, float]:

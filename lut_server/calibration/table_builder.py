@@ -24,10 +24,9 @@ from shared.measurements.plan import OP_ROLES, Plan
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import parse_op_key
 from shared.tables.kernel_prices import KernelPrices
-from shared.tables.prediction import BaselineError
+from shared.tables.prediction import NORMAL_975, BaselineError
 from shared.tables.table import LatencyTable, NetworkCheck, OpPrice
 
-_Z975 = 1.959963984540054
 FEWEST_CHOSEN = 5
 """Calibration networks that a run has to have that chose them on the way."""
 KernelCounts = Mapping[str, Mapping[str, int]]
@@ -179,7 +178,7 @@ def calibrate(
         np.array([[counts[key] for key in keys] for counts in op_counts], dtype=float).reshape(-1, len(keys)),
         np.array([one.measured_ms for one in calibration], dtype=float),
         np.array([costs[key].cost_ms for key in keys]),
-        np.array([(costs[key].high_ms - costs[key].low_ms) / (2 * _Z975) for key in keys]),
+        np.array([(costs[key].high_ms - costs[key].low_ms) / (2 * NORMAL_975) for key in keys]),
     )
     sd_ms = np.sqrt(np.diag(fit.covariance))
     table = LatencyTable(

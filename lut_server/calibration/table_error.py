@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,10 +33,8 @@ def held_out_error(predictions: Sequence[Prediction], measured_ms: Sequence[floa
 
 
 def kendall_tau(one: Sequence[float], other: Sequence[float]) -> float:
-    """Kendall's tau-b (1945): rank agreement from -1 to 1, corrected for ties; 0 where one of the two is constant."""
-    first, second = np.asarray(one), np.asarray(other)
-    signs = np.sign(first[:, None] - first), np.sign(second[:, None] - second)
-    untied = [float(np.abs(sign).sum()) for sign in signs]
-    if min(untied, default=0.0) == 0:
-        return 0.0
-    return float((signs[0] * signs[1]).sum() / np.sqrt(untied[0] * untied[1]))
+    """Kendall's tau-b: rank agreement from -1 to 1, corrected for ties; 0 where one of the two is constant."""
+    from scipy.stats import kendalltau  # it takes most of a second to load, and only a new table needs it
+
+    tau = float(kendalltau(one, other).statistic) if len(one) > 1 else 0.0
+    return 0.0 if math.isnan(tau) else tau

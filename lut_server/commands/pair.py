@@ -14,7 +14,7 @@ from lut_server.commands.options import add_settings, add_store_command, chosen_
 from lut_server.pairing.codes import NewCode, create_code
 from lut_server.pairing.qr_code import qr_lines
 from lut_server.pairing.reachable_urls import Reach, find_reach
-from lut_server.store.store import Pairing
+from lut_server.store.values import Pairing
 from shared.command_line import Commands, Parser
 from shared.errors import WrongUse
 from shared.tables.table_text import align

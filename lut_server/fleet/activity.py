@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lut_server.store.store import Device, StoredRun
+from lut_server.store.values import Device, StoredRun
 from shared.device_status import CampaignProgress
 from shared.jobs import Job
 

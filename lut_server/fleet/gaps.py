@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from lut_server.store.sql import Store
-from lut_server.store.store import StoredRun, TableSummary
+from lut_server.store.values import StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
 from shared.errors import WrongUse
 from shared.runtime import Runtime, parse_runtime

@@ -9,7 +9,7 @@ from datetime import datetime
 from lut_server.fleet.activity import find_health
 from lut_server.fleet.gaps import any_version, is_measured
 from lut_server.store.sql import Store
-from lut_server.store.store import Device, TableSummary
+from lut_server.store.values import Device, TableSummary
 from lut_server.tables.table_lookup import whole_space
 from shared.errors import WrongUse
 from shared.jobs import NewJob

@@ -10,7 +10,7 @@ from datetime import datetime
 from lut_server.fleet.activity import ALIVE_S, Activity, age_s, find_activity, find_health
 from lut_server.fleet.gaps import Gap, GapFinder
 from lut_server.store.sql import Store
-from lut_server.store.store import Device, StoredRun, TableSummary
+from lut_server.store.values import Device, StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
 from shared.jobs import Job
 from shared.spaces import make_space

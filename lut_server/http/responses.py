@@ -8,14 +8,12 @@ from typing import Any
 
 from fastapi import Response
 
-from lut_server.store.store import Device, ModelSummary, StoredRun, StoredSearch, TableSummary
+from lut_server.store.values import Device, ModelSummary, StoredRun, StoredSearch, TableSummary
 from shared.device_status import DeviceStatus
 from shared.jobs import Job, JobResult
 from shared.measurements.measurement import Measurement
 from shared.measurements.plan import Plan
 from shared.wire import canonical_json
-
-Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
@@ -209,16 +207,6 @@ def answer_bytes(
 def not_modified(etag: str) -> Response:
     """The client has what the ETag names."""
     return Response(status_code=304, headers=_named(etag))
-
-
-def raw_headers(etag: str, compressed: bool, length: int) -> Headers:
-    """Headers of a JSON document that an ETag names, as they go out; of a 304 where the length is negative."""
-    named = [(b"etag", f'"{etag}"'.encode()), (b"cache-control", b"no-cache")]
-    if length < 0:
-        return named
-    content = [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
-    packed = [(b"content-encoding", b"gzip")] if compressed else []
-    return [*content, *named, *packed, (b"vary", b"Accept-Encoding")]
 
 
 def _named(etag: str, more: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -37,16 +37,21 @@ class Services:
     clock: Clock = utc_now
 
 
-async def get_services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
     """The app's services."""
     services = request.app.state.services
     assert isinstance(services, Services)
     return services
 
 
+async def get_services(request: Request) -> Services:
+    """The same, for the framework: what is not a coroutine it would give to a thread."""
+    return services_of(request)
+
+
 async def get_store(request: Request) -> Store:
     """The app's store."""
-    return (await get_services(request)).store
+    return services_of(request).store
 
 
 ServicesHere = Annotated[Services, Depends(get_services)]
@@ -55,7 +60,8 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
 
 
 def _require(role: str) -> Callable[..., Awaitable[Principal]]:
-    async def check(services: ServicesHere, credentials: Credentials, request: Request) -> Principal:
+    async def check(credentials: Credentials, request: Request) -> Principal:
+        services = services_of(request)
         if credentials is None and "authorization" in request.headers:
             raise refused("unauthorized", "the Authorization header does not read: Bearer TOKEN")
         if credentials is None and role == "read" and services.settings.reads == "open":
@@ -113,8 +119,8 @@ Agent = Annotated[Principal, Depends(AGENT)]
 Administrator = Annotated[Principal, Depends(ADMIN)]
 
 
-async def _body(request: Request, services: ServicesHere) -> bytes:
-    settings = services.settings
+async def _body(request: Request) -> bytes:
+    settings = services_of(request).settings
     return await read_body(request, settings.max_body_bytes, settings.max_body_s)
 
 

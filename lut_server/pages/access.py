@@ -36,7 +36,7 @@ async def require_viewer(request: Request, services: ServicesHere, credentials: 
     """
     token = request.cookies.get(COOKIE)
     if services.settings.reads == "open" or "authorization" in request.headers or token is None:
-        (await READ(services, credentials, request)).require_any_device()
+        (await READ(credentials, request)).require_any_device()
         return
     principal = await run_in_threadpool(authenticate, services, token, request)
     principal.require("read")

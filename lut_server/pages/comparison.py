@@ -16,12 +16,13 @@ from statistics import median
 
 from lut_server.pages.paging import Paging, part
 from lut_server.store.sql import Store
-from lut_server.store.store import StoredRun, TableSummary
+from lut_server.store.values import StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
 from shared.errors import InvalidValue
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.significance import holm, mann_whitney_p, ratio_interval
 from shared.runtime import Runtime, parse_runtime
+from shared.tables.prediction import NORMAL_975
 from shared.tables.table import OpPrice
 
 SIGNIFICANT = 0.05
@@ -31,7 +32,6 @@ MOST_CHOICES = 100
 MOST_PLOTTED = 30
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NETWORKS = ("calibration", "held_out", "verification")
-_NORMAL_975 = 1.959963984540054
 
 
 Values = Mapping[tuple[str, str], Sequence[float]]
@@ -172,7 +172,7 @@ def _compare_price(old: OpPrice, new: OpPrice) -> Change:
         return replace(change, p=_two_sided(abs(new.price_ms - old.price_ms), sd))
     log_ratio = math.log(new.price_ms / old.price_ms)
     sd = math.hypot(old.sd_ms / old.price_ms, new.sd_ms / new.price_ms)
-    low, high = (math.exp(min(log_ratio + sign * _NORMAL_975 * sd, 700.0)) for sign in (-1, 1))
+    low, high = (math.exp(min(log_ratio + sign * NORMAL_975 * sd, 700.0)) for sign in (-1, 1))
     return replace(change, ratio=math.exp(log_ratio), low=low, high=high, p=_two_sided(abs(log_ratio), sd))
 
 

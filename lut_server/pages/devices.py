@@ -8,7 +8,7 @@ from datetime import datetime
 from lut_server.fleet.rows import DeviceRow, Fleet
 from lut_server.pages.paging import Paging, part
 from lut_server.store.sql import Store
-from lut_server.store.store import StoredRun, TableSummary
+from lut_server.store.values import StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader
 
 DEVICES = 20

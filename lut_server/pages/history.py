@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from lut_server.store.sql import Store
-from lut_server.store.store import TableSummary
+from lut_server.store.values import TableSummary
 from lut_server.tables.table_facts import FactsReader
 from shared.runtime import Runtime
 from shared.tables.table import OpPrice

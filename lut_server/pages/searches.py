@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lut_server.pages.paging import Paging, part
 from lut_server.store.sql import Store
-from lut_server.store.store import StoredSearch
+from lut_server.store.values import StoredSearch
 
 
 @dataclass(frozen=True)

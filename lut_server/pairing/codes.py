@@ -18,7 +18,7 @@ from lut_server.auth import check_days, make_token
 from lut_server.clock import Clock, stamp, utc_now
 from lut_server.error_codes import refused
 from lut_server.store.sql.pairings import PairingStore
-from lut_server.store.store import Pairing
+from lut_server.store.values import Pairing
 from shared.errors import InvalidValue, ServerRefused
 from shared.measurements.measurement import check_device_name
 

@@ -37,13 +37,13 @@ from shared.measurements.measurement import Run
 from shared.measurements.plan import Plan, Task
 from shared.spaces import Genotype, Space, parse_space
 from shared.tables.kernel_prices import KernelPrices
+from shared.tables.prediction import NORMAL_95
 from shared.tables.table import LatencyTable
 
 Array = NDArray[np.float64]
 POOL = 120
 KEPT_BY = 0.9
 """Share of the pool whose bound has to be narrow enough."""
-_Z95 = 1.6448536269514722
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Outlook:
     def half_width_percent(self) -> float:
         """Half-width of the 95 % bound, in percent of the prediction, that nine of ten networks keep."""
         sd = np.sqrt(np.diag(self.covariance) / self.mean_ms**2 + self.relative_spread**2)
-        return float(100 * _Z95 * np.quantile(sd, KEPT_BY))
+        return float(100 * NORMAL_95 * np.quantile(sd, KEPT_BY))
 
     def most_telling(self, batch: int) -> list[int]:
         """Positions of the networks to measure, the most telling first."""

@@ -10,7 +10,7 @@ from lut_server.calibration.table_builder import build_table, canary_nominal_ms
 from lut_server.runs.kernel_plans import is_kernel_plan
 from lut_server.runs.single_kernel_tables import add_single_kernels
 from lut_server.store.sql import Store
-from lut_server.store.store import TableSummary
+from lut_server.store.values import TableSummary
 from lut_server.tables.table_lookup import get_table
 from shared.errors import Conflict, InvalidValue
 from shared.measurements.graph_spec import CanaryGraph, KernelGraph, parse_graph_spec
@@ -51,13 +51,6 @@ def check_subject(space_name: str, role: str, subject: str, graph: str, minus: s
             raise InvalidValue("measurement.subject", f"{subject} is no op key of {space}")
     elif not space.is_connected(space.parse(subject)):
         raise InvalidValue("measurement.subject", f"{subject} does not connect input and output")
-
-
-@lru_cache(maxsize=16_384)
-def check_texts(space_name: str, role: bytes, subject: bytes, graph: bytes, minus: bytes | None) -> None:
-    """As `check_subject`, of ASCII texts."""
-    texts = (role.decode(), subject.decode(), graph.decode())
-    check_subject(space_name, *texts, None if minus is None else minus.decode())
 
 
 def finish_run(store: Store, run: Run, plan: Plan, chosen: bool = False) -> TableSummary:

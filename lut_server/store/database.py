@@ -9,6 +9,7 @@ inserts what another may be inserting right now with `insert_missing`.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,12 +51,12 @@ class Database:
         # PostgreSQL's default lets every statement see another state; SQLite's reads are snapshots anyway.
         snapshots = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reading = self.engine.execution_options(**snapshots)
-        self._writing = self.engine.execution_options(writes=True)
         self._busy_timeout_s = busy_timeout_s
-        # Threads of this process wait for each other in turn; SQLite's own way is to sleep and try again.
-        self._turn = threading.Lock() if self.is_sqlite else None
+        self._count = itertools.count(1)
         self._watch: sqlite3.Connection | None = None
         self._watch_lock = threading.Lock()
+        # Threads of this process wait for each other in turn; SQLite's own way is to sleep and try again.
+        self._turn = threading.Lock() if self.is_sqlite else None
         try:
             self._migrate()
         except (LutnasError, DBAPIError) as error:
@@ -84,6 +85,8 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads: one consistent state."""
         with self._reading.connect() as connection, connection.begin():
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN")
             yield connection
 
     @contextmanager
@@ -92,7 +95,9 @@ class Database:
         # Whoever waited in vain for a turn hears from SQLite itself that the database is locked.
         has_turn = self._turn is not None and self._turn.acquire(timeout=self._busy_timeout_s)
         try:
-            with self._writing.connect() as connection, connection.begin():
+            with self.engine.connect() as connection, connection.begin():
+                if self.is_sqlite:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
         finally:
             if has_turn and self._turn is not None:
@@ -103,19 +108,18 @@ class Database:
         with self.read() as connection:
             return _revision(connection) or "none"
 
-    def find_version(self) -> int | None:
-        """SQLite's count of the changes by any connection but the one that asks; None for PostgreSQL."""
+    def version(self) -> int:
+        """A number that changes when anything is written. PostgreSQL does not say so: there it changes each time."""
         if not self.is_sqlite:
-            return None
+            return next(self._count)
         with self._watch_lock:
             if self._watch is None:
-                # It waits for no lock: whoever asks may be the one thread that serves all requests.
+                # It waits for no lock: the question takes microseconds.
                 self._watch = sqlite3.connect(str(self.path), 0, isolation_level=None, check_same_thread=False)
             try:
-                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+                return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
             except sqlite3.Error:
-                return None  # whoever reads next says what is wrong
-            return int(version)
+                return -next(self._count)  # the next read says what is wrong
 
     def vacuum(self) -> None:
         """Give the room of what was deleted back to the disk; waits for nobody's transaction in between."""

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import NoSuchModuleError
 
@@ -46,13 +46,12 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
     engine = create_engine(url, pool_size=8, max_overflow=40, connect_args={"timeout": busy_timeout_s})
 
     def set_up(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver opens no transactions of its own; _begin_sqlite does
+        connection.isolation_level = None  # the driver opens no transactions of its own; `Database` does
         _keep_write_ahead_log(connection, busy_timeout_s)
         for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     event.listen(engine, "connect", set_up)
-    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -67,11 +66,6 @@ def _keep_write_ahead_log(connection: Any, busy_timeout_s: float) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
                 raise
             time.sleep(WAL_RETRY_S)
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _postgresql(url: URL, busy_timeout_s: float) -> Engine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lut_server.error_codes import refused
 from lut_server.store.sql import Store
-from lut_server.store.store import TableSummary
+from lut_server.store.values import TableSummary
 from shared.errors import WrongUse
 from shared.runtime import PRECISIONS, runtime_parts
 from shared.spaces import Space, make_space, parse_space
@@ -24,11 +24,11 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
     Raises:
         NotFound: unknown_device; or no_table, naming what exists and the command that would measure the rest.
     """
-    store.devices.get(device)
     wanted = space.strip("/")
     table = store.tables.find(device, wanted, runtime)
     if table is not None:
         return table
+    store.devices.get(device)
     existing = store.tables.list(device)
     parts = set((runtime or "").strip("/").split("/"))
     newest_first = tuple(reversed(existing))

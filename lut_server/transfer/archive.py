@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any, cast
 
 from lut_server.store.sql import Store
-from lut_server.store.store import ArchiveRecord, Loaded
+from lut_server.store.values import ArchiveRecord, Loaded
 from lut_server.transfer.record_checks import check_record
 from shared.errors import CorruptFile, InvalidValue
 from shared.schemas import DATABASE_REVISION, require_schema

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shared.errors import InvalidValue
 from shared.measurements.measurement import LONGEST_MS, check_device_name
 from shared.spaces.op_key import OpKey
+from shared.tables.prediction import NORMAL_975
 from shared.tables.table import LatencyTable, OpPrice
 from shared.tables.table_source import IMPORTER_VERSION, NO_CANARY, TableSource
 
@@ -18,7 +19,6 @@ ASSUMED_SPREAD = 0.1
 """Relative spread of single networks around a table whose additive error nobody measured: among the additive fits to
 the 14 columns of measured NAS-Bench-201 latencies the worst are about that far off."""
 
-_Z975 = 1.959963984540054
 Array = NDArray[np.float64]
 
 
@@ -94,5 +94,5 @@ def read_ms(text: str, where: str, *, least: float = 0.0) -> float:
 
 
 def _row(op: PricedOp) -> OpPrice:
-    half_ms = _Z975 * op.sd_ms
+    half_ms = NORMAL_975 * op.sd_ms
     return OpPrice(str(op.key), op.price_ms, op.sd_ms, op.price_ms, op.price_ms - half_ms, op.price_ms + half_ms)

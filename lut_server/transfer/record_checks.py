@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lut_server.store.store import ArchiveRecord
+from lut_server.store.values import ArchiveRecord
 from shared.errors import InvalidValue
 from shared.jobs import JobResult, NewJob, Verification
 from shared.kernels.kernel_counts import check_counts

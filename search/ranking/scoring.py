@@ -64,7 +64,7 @@ def rank_all(scores: Sequence[Score]) -> npt.NDArray[np.float64]:
         score = sum over the three of log(place / networks)       place 1 is the worst
 
     The logarithm lets a network that is among the worst by any of the three not make up for it by the others. Each
-    order alone, and their plain mean, rank worse (docs/method.md gives the figures).
+    order alone, and their plain mean, rank worse (docs/notes/search.md gives the figures).
     """
     if not scores:
         return np.zeros(0)

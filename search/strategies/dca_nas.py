@@ -14,8 +14,8 @@ with less to compute (`search.strategies.slim_supernet`). The search-time budget
 look-up graph (`search.strategies.look_up_graph`), which costs a few whole searches; then each budget has one search.
 The derived network's own latency is what it is.
 
-The paper's abstract and introduction were all that could be read again when this was written; docs/method.md says what
-was decided without the rest.
+Only the paper's abstract and introduction could be read again when this was written.
+docs/strategies.md says what was decided without the rest.
 """
 
 from __future__ import annotations

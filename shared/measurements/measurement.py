@@ -51,14 +51,13 @@ class Round:
     at_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name, values in (("graph_ms", self.graph_ms), ("canary_ms", self.canary_ms)):
-            if not values:
-                raise InvalidValue(name, "has no values")
+        if not (self.graph_ms and self.canary_ms):
+            raise InvalidValue("canary_ms" if self.graph_ms else "graph_ms", "has no values")
         for values in (self.graph_ms, self.canary_ms, self.minus_ms):
             if len(values) > MOST_REPEATS:
                 raise InvalidValue("round", f"{len(values)} repeats are more than {MOST_REPEATS}")
             for value in values:
-                if not (math.isfinite(value) and 0 < value <= LONGEST_MS):
+                if not 0 < value <= LONGEST_MS:
                     raise InvalidValue("round", f"{value} is not a time in ms (above 0, up to {LONGEST_MS:g}, finite)")
         if self.at_s is not None and not 0 <= self.at_s < LATEST_S:
             raise InvalidValue("round.at_s", f"{self.at_s} is not within 0 to {LATEST_S:g} seconds since 1970")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shared.errors import InvalidValue
 from shared.measurements.graph_spec import CanaryGraph, ChainGraph, NetworkGraph, ParallelGraph, parse_graph_spec
-from shared.schemas import PLAN_SCHEMA
+from shared.schemas import PLAN_SCHEMA, require_schema
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey
 from shared.wire import content_hash
@@ -62,6 +62,7 @@ class Plan:
     schema: int = PLAN_SCHEMA
 
     def __post_init__(self) -> None:
+        require_schema("the plan", self.schema, PLAN_SCHEMA)
         parse_space(self.space)
         parse_graph_spec(self.canary)
 

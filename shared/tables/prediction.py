@@ -12,6 +12,7 @@ CONFIDENCE = 0.99
 
 
 NORMAL_95 = 1.6448536269514722
+NORMAL_975 = 1.959963984540054
 """The 95 % bound lies so many standard deviations above the mean; that is what the spread of a fit is made for."""
 
 

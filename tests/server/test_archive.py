@@ -18,7 +18,7 @@ from lut_server.cli import main
 from lut_server.store import schema
 from lut_server.store.sql import open_store
 from lut_server.store.sql.archive import KINDS, LEFT_OUT
-from lut_server.store.store import ArchiveRecord
+from lut_server.store.values import ArchiveRecord
 from lut_server.transfer.archive import archive_lines, compressed, load_archive
 from shared.errors import Conflict, CorruptFile, OtherSchema
 from shared.jobs import JobResult

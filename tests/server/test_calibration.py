@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lut_server.calibration.op_calibration import fit_prices, non_negative_least_squares
+from lut_server.calibration.op_calibration import fit_prices
 from lut_server.calibration.table_builder import MarginalCost, MeasuredNetwork, calibrate
 from lut_server.calibration.table_error import kendall_tau
 from shared.errors import InvalidValue
@@ -151,13 +151,7 @@ def test_kendall_tau_agrees_with_hand_counted_pairs():
     assert kendall_tau([1, 2, 3], [1, 3, 2]) == pytest.approx(1 / 3)
     assert kendall_tau([1, 1, 2], [1, 2, 3]) == pytest.approx(2 / (2 * 3) ** 0.5)  # tau-b: one tie in the first
     assert kendall_tau([1, 1], [1, 2]) == 0
-
-
-def test_kendall_tau_agrees_with_scipy_on_ties():
-    scipy_stats = pytest.importorskip("scipy.stats")
-    rng = np.random.default_rng(0)
-    one, other = rng.integers(0, 10, 60), rng.integers(0, 10, 60)
-    assert kendall_tau(one.tolist(), other.tolist()) == pytest.approx(scipy_stats.kendalltau(one, other).statistic)
+    assert kendall_tau([1], [2]) == 0
 
 
 def make_table(networks=40, held_out=40, noise=0.02):
@@ -231,16 +225,3 @@ def test_sixty_raspberry_pi_latencies_predict_a_thousand_others():
     for primitive in guess:  # equal counts in all stages: the data cannot tell them apart, so the prior's ratio stays
         prices = [price.price_ms for price in table.prices if price.op_key.startswith(primitive)]
         assert prices == pytest.approx([prices[0]] * 3, rel=1e-6)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_non_negative_minimum_is_the_same_wherever_the_search_begins(seed):
-    rng = np.random.default_rng(seed)
-    size = int(rng.integers(1, 40))
-    a, b = np.vstack([rng.normal(0, 1, (30, size)), np.eye(size)]), rng.normal(0, 1, 30 + size)
-    far, near = non_negative_least_squares(a, b), non_negative_least_squares(a, b, has_full_rank=True)
-    assert near == pytest.approx(far, abs=1e-9)
-    assert (near >= 0).all()
-    slope = a.T @ (a @ near - b)
-    assert slope[near > 0] == pytest.approx(0, abs=1e-9)
-    assert (slope[near == 0] >= -1e-9).all()

@@ -1,4 +1,4 @@
-"""docs/api.md and the OpenAPI document say all that there is, and nothing that there is not."""
+"""docs/api.md, docs/server.md and the OpenAPI document say all that there is, and nothing that there is not."""
 
 import dataclasses
 import re
@@ -10,7 +10,9 @@ from lut_server.app import BODIES, create_app
 from lut_server.error_codes import STATUS_OF_CODE
 from lut_server.settings import SETTINGS, Settings, read_settings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "api.md").read_text(encoding="utf-8")
+SERVER_PAGE = (DOCS / "server.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def test_page_lists_every_status_of_every_route(document):
 def test_page_lists_every_setting_with_flag_variable_and_default():
     for setting in SETTINGS:
         row = f"| `{setting.name}` | `{setting.flag}` | `{setting.variable}` | `{setting.default}` | {setting.help} |"
-        assert row in PAGE
+        assert row in SERVER_PAGE
 
 
 def test_page_lists_every_error_code_with_its_status():

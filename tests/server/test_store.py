@@ -1,4 +1,4 @@
-"""The contract of `lut_server.store.store`, held over SQLite and over a real PostgreSQL, with two
+"""The contract of `lut_server.store.values`, held over SQLite and over a real PostgreSQL, with two
 servers on one database.
 """
 
@@ -13,7 +13,7 @@ from lut_server.calibration.table_builder import build_table
 from lut_server.clock import stamp
 from lut_server.runs.finish_run import finish_run
 from lut_server.store.sql import open_store
-from lut_server.store.store import Pairing
+from lut_server.store.values import Pairing
 from shared.errors import Conflict, NotFound
 from shared.jobs import JobResult, NewJob
 from shared.wire import to_wire

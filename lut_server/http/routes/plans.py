@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from lut_server.http.responses import ModelAnswer, PlanAnswer, answer, answer_bytes
 from lut_server.http.services import READ, Body, Searcher, ServicesHere, StoreHere, documented
 from lut_server.runs.served_graphs import check_model, check_size
-from lut_server.store.store import ModelSummary
+from lut_server.store.values import ModelSummary
 from shared.errors import InvalidValue
 from shared.graphs import build_graph
 from shared.measurements.graph_spec import UploadedModel, parse_graph_spec

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from fastapi import APIRouter, Response
 
-from lut_server.canonical_batch import find_rewritten, find_written
 from lut_server.http.requests import FinishRun, KernelBatch, MeasurementBatch, parse_body
 from lut_server.http.responses import MeasurementsAnswer, RunsAnswer, TableAnswer, answer
 from lut_server.http.services import Agent, Body, Reader, StoreHere, documented
 from lut_server.runs.active_selection import choose_networks
-from lut_server.runs.finish_run import check_run, check_subject, check_texts, finish_run
-from lut_server.store.store import Stored, StoredRun
+from lut_server.runs.finish_run import check_run, check_subject, finish_run
+from lut_server.store.values import Stored, StoredRun
 from shared.errors import InvalidValue
 from shared.measurements.active_selection import Choice, ChoiceRequest
 from shared.measurements.measurement import Run
@@ -59,10 +56,6 @@ def get_run(run_id: str, principal: Reader, store: StoreHere) -> Response:
 def add_measurements(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Response:
     run = store.runs.get_run(run_id)
     principal.require_device(run.device)
-    check = partial(check_texts, run.space)
-    written = find_written(body, check) or find_rewritten(body, check)
-    if written is not None:
-        return answer(store.runs.add_written(run_id, written))
     batch = parse_body(MeasurementBatch, body).measurements
     for one in batch:
         check_subject(run.space, one.role, one.subject, one.graph, one.minus)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from lut_server.http.requests import parse_body
 from lut_server.http.responses import SearchesAnswer, answer
 from lut_server.http.services import Body, Reader, Searcher, StoreHere, documented
-from lut_server.store.store import StoredSearch
+from lut_server.store.values import StoredSearch
 from shared.search_result import SearchResult
 
 router = APIRouter(prefix="/v1/searches", tags=["searches"])

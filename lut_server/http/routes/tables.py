@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request, Response
-from starlette.concurrency import run_in_threadpool
+from fastapi import APIRouter, Request, Response
 
 from lut_server.http.responses import ImportedAnswer, TablesAnswer, answer, answer_bytes, matches, not_modified
-from lut_server.http.services import READ, Agent, Body, Reader, StoreHere, documented
-from lut_server.table_shelf import TableShelf
+from lut_server.http.services import Agent, Body, Reader, StoreHere, documented
+from lut_server.tables.table_lookup import get_table
 from lut_server.transfer.importing import ImportRequest, read_tables
 from shared.tables.table import LatencyTable
 
 JSON = "application/json"
 FILE = "application/octet-stream"
-router = APIRouter(prefix="/v1", tags=["tables"], dependencies=[Depends(READ)])
+router = APIRouter(prefix="/v1", tags=["tables"])
 
 
 @router.get("/tables", summary="All tables", **documented({200: TablesAnswer}))
@@ -53,16 +52,11 @@ def import_tables(
     summary="A table by its hash: the same bytes for ever",
     **documented({200: LatencyTable, 304: None}, "no_table"),
 )
-async def get_table_by_hash(request: Request, principal: Reader, store: StoreHere, table_hash: str) -> Response:
-    shelf = request.app.state.shelf
-    assert isinstance(shelf, TableShelf)
-    if shelf.find_bytes(table_hash) is None:
-        await run_in_threadpool(shelf.get_bytes, table_hash)
-    if principal.device is not None:
-        own = await run_in_threadpool(store.tables.list, principal.device)
-        if table_hash not in {one.hash for one in own}:
-            principal.require_any_device()
-    return await _served(request, shelf, table_hash)
+def get_table_by_hash(request: Request, principal: Reader, store: StoreHere, table_hash: str) -> Response:
+    content = store.tables.get_bytes(table_hash)
+    if principal.device is not None and table_hash not in {one.hash for one in store.tables.list(principal.device)}:
+        principal.require_any_device()
+    return answer_bytes(content, table_hash, JSON, request.headers.get("if-none-match"))
 
 
 @router.get(
@@ -70,26 +64,12 @@ async def get_table_by_hash(request: Request, principal: Reader, store: StoreHer
     summary="A device's newest table of a space",
     **documented({200: LatencyTable, 304: None}, "unknown_device", "no_table"),
 )
-async def get_device_table(
-    request: Request, principal: Reader, name: str, space: str = "", runtime: str | None = None
+def get_device_table(
+    request: Request, principal: Reader, store: StoreHere, name: str, space: str = "", runtime: str | None = None
 ) -> Response:
     principal.require_device(name)
-    shelf = request.app.state.shelf
-    assert isinstance(shelf, TableShelf)
-    question = (name, space, runtime or None, (request.scope["path"], request.scope["query_string"]))
-    table_hash = shelf.find_newest(*question)
-    if table_hash is None:
-        table_hash = await run_in_threadpool(shelf.newest, *question)
-    return await _served(request, shelf, table_hash)
-
-
-async def _served(request: Request, shelf: TableShelf, table_hash: str) -> Response:
+    table_hash = get_table(store, name, space, runtime or None).hash
     if_none_match = request.headers.get("if-none-match")
     if matches(table_hash, if_none_match):
         return not_modified(table_hash)
-    compressed = "gzip" in request.headers.get("accept-encoding", "")
-    content = shelf.find_bytes(table_hash, compressed)
-    if content is None:
-        content = await run_in_threadpool(shelf.get_bytes, table_hash, compressed)
-    headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"} if compressed else {}
-    return answer_bytes(content, table_hash, JSON, None, headers)
+    return answer_bytes(store.tables.get_bytes(table_hash), table_hash, JSON, None)

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from lut_server import error_codes
 from lut_server.store import schema
 from lut_server.store.database import Database
-from lut_server.store.store import ArchiveRecord, Loaded
+from lut_server.store.values import ArchiveRecord, Loaded
 from shared.errors import CorruptFile
 from shared.wire import canonical_json
 

@@ -12,7 +12,7 @@ from lut_server import error_codes
 from lut_server.clock import Clock, stamp
 from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
-from lut_server.store.store import Device
+from lut_server.store.values import Device
 from shared.device_status import DeviceStatus
 from shared.wire import canonical_json, from_wire
 

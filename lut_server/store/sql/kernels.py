@@ -12,7 +12,7 @@ from lut_server.clock import Clock, stamp
 from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
 from lut_server.store.sql.devices import require_device
-from lut_server.store.store import Stored
+from lut_server.store.values import Stored
 from shared.measurements.graph_spec import NetworkGraph, parse_graph_spec
 
 Counts = Mapping[str, Mapping[str, int]]

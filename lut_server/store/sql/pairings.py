@@ -11,7 +11,7 @@ from lut_server.clock import Clock, stamp
 from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
 from lut_server.store.sql.tokens import token_values
-from lut_server.store.store import Pairing, PairingRecord, TokenRecord
+from lut_server.store.values import Pairing, PairingRecord, TokenRecord
 
 _PAIRINGS = schema.pairings.c
 _KEPT = timedelta(days=1)

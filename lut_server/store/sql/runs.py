@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, bindparam, select, update
 from sqlalchemy.sql.functions import count
 
@@ -16,7 +17,7 @@ from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
 from lut_server.store.sql.devices import require_device, touch_device
 from lut_server.store.sql.tables import add_table, get_summary
-from lut_server.store.store import Stored, StoredRun, TableSummary, WrittenMeasurement
+from lut_server.store.values import Stored, StoredRun, TableSummary
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import ROLES
 from shared.tables.table import LatencyTable
@@ -24,6 +25,7 @@ from shared.wire import canonical_json, from_wire
 
 _RUNS, _MEASUREMENTS, _NOMINALS = schema.runs.c, schema.measurements.c, schema.canary_nominals.c
 _MOST_AT_ONCE = 500
+_DECODER = msgspec.json.Decoder(Measurement)
 
 
 class RunStore:
@@ -72,19 +74,12 @@ class RunStore:
 
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
         """Store a batch (unknown_run; conflict: known id with other content, or a new id in a finished run)."""
-        return self.add_written(run_id, [write_measurement(measurement) for measurement in batch])
-
-    def add_written(self, run_id: str, batch: Sequence[WrittenMeasurement]) -> Stored:
-        """As `add_measurements`, of measurements that are JSON already; their content is compared by its value."""
-        rows = [
-            {"run": run_id, "id": each.id, "role": each.role, "content_hash": each.digest, "content": each.content}
-            for each in batch
-        ]
+        rows = [_row(run_id, measurement) for measurement in batch]
         with self._database.write() as connection:
             run = _get(connection, run_id, lock=True)
             stored = insert_missing(connection, schema.measurements, rows) if rows else 0
             if stored < len(rows):
-                _require_same(connection, run_id, batch)
+                _require_same(connection, run_id, rows)
             if stored and run.table_hash is not None:
                 raise error_codes.refused("conflict", f"run '{run_id}' is finished: it takes no new measurements")
             touch_device(connection, run.device, stamp(self._clock()))
@@ -107,7 +102,7 @@ class RunStore:
         with self._database.write() as connection:
             _get(connection, run_id, lock=True)
             rows = [
-                {"of_number": row.number, "kept": canonical_json(read_measurement(row.content).without_raw()).decode()}
+                {"of_number": row.number, "kept": _write(read_measurement(row.content).without_raw()).decode()}
                 for row in connection.execute(query)
             ]
             reduced = update(schema.measurements).where(_MEASUREMENTS.number == bindparam("of_number"))
@@ -175,37 +170,41 @@ def _get(connection: Connection, run_id: str, lock: bool = False) -> Row[Any]:
     return row
 
 
-def write_measurement(measurement: Measurement) -> WrittenMeasurement:
-    """The measurement as it is stored."""
-    content = canonical_json(measurement)
-    return WrittenMeasurement(measurement.id, measurement.role, content.decode(), hashlib.sha256(content).hexdigest())
+def _row(run_id: str, measurement: Measurement) -> dict[str, str]:
+    """The measurement as it is stored; the hash is of its content, and stays when the raw repeats go."""
+    content = _write(measurement)
+    digest = hashlib.sha256(content).hexdigest()
+    return {
+        "run": run_id,
+        "id": measurement.id,
+        "role": measurement.role,
+        "content_hash": digest,
+        "content": content.decode(),
+    }
 
 
-def _require_same(connection: Connection, run_id: str, batch: Sequence[WrittenMeasurement]) -> None:
-    """Raise Conflict unless every measurement of a batch is the one that is stored under its id."""
-    known: dict[str, Row[Any]] = {}
-    for start in range(0, len(batch), _MOST_AT_ONCE):
-        ids = [one.id for one in batch[start : start + _MOST_AT_ONCE]]
-        query = select(_MEASUREMENTS.id, _MEASUREMENTS.content_hash, _MEASUREMENTS.content)
-        found = connection.execute(query.where(_MEASUREMENTS.run == run_id, _MEASUREMENTS.id.in_(ids)))
-        known.update({row.id: row for row in found})
-    for one in batch:
-        if not _is_same(one, known[one.id]):
-            problem = f"measurement '{one.id}' of run '{run_id}' was uploaded before with other content"
-            raise error_codes.refused("conflict", problem)
-
-
-def _is_same(written: WrittenMeasurement, row: Row[Any]) -> bool:
-    """Whether both are one measurement; only then may their texts differ (1.0 or 1.00)."""
-    if written.digest == row.content_hash:
-        return True
-    canonical = write_measurement(read_measurement(written.content))
-    return canonical.digest in (row.content_hash, write_measurement(read_measurement(row.content)).digest)
+def _write(measurement: Measurement) -> bytes:
+    """JSON with sorted keys: the same measurement always means the same text."""
+    return msgspec.json.encode(measurement, order="sorted")
 
 
 def read_measurement(content: str) -> Measurement:
     """A measurement from how it is stored."""
-    return from_wire(Measurement, json.loads(content))
+    return _DECODER.decode(content)
+
+
+def _require_same(connection: Connection, run_id: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Raise Conflict unless every row of a batch is the one that is stored under its id."""
+    known: dict[str, str] = {}
+    for start in range(0, len(rows), _MOST_AT_ONCE):
+        ids = [row["id"] for row in rows[start : start + _MOST_AT_ONCE]]
+        query = select(_MEASUREMENTS.id, _MEASUREMENTS.content_hash)
+        found = connection.execute(query.where(_MEASUREMENTS.run == run_id, _MEASUREMENTS.id.in_(ids)))
+        known.update({row.id: row.content_hash for row in found})
+    for row in rows:
+        if row["content_hash"] != known[row["id"]]:
+            problem = f"measurement '{row['id']}' of run '{run_id}' was uploaded before with other content"
+            raise error_codes.refused("conflict", problem)
 
 
 def _stored(connection: Connection, row: Row[Any]) -> StoredRun:

@@ -13,7 +13,7 @@ from lut_server.clock import Clock, stamp
 from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
 from lut_server.store.sql.devices import require_device
-from lut_server.store.store import StoredSearch
+from lut_server.store.values import StoredSearch
 from shared.search_result import SearchResult
 from shared.wire import canonical_json, content_hash, from_wire
 

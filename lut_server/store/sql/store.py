@@ -40,10 +40,6 @@ class Store:
         """Schema revision of the store."""
         return self.database.revision()
 
-    def find_version(self) -> int | None:
-        """A number that is another one after every change; None on PostgreSQL."""
-        return self.database.find_version()
-
     def check_ready(self) -> str:
         """Schema revision of a store that takes writes right now."""
         return check_ready(self.database)

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-import json
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, or_, select
+import msgspec
+from sqlalchemy import Connection, Integer, Row, Select, String, bindparam, case, or_, select
 from sqlalchemy.sql.functions import func
 
 from lut_server import error_codes
 from lut_server.clock import Clock, stamp
 from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
-from lut_server.store.store import TableSummary
+from lut_server.store.values import TableSummary
 from shared.tables.table import HeldOutError, LatencyTable
 from shared.tables.table_source import IMPORTED_ENGINE
-from shared.wire import canonical_json, from_wire
+from shared.wire import canonical_json
 
 _TABLES = schema.latency_tables.c
 _SUMMARY = [column for column in _TABLES if column.name != "content"]
+# Built once: that takes longer than the database's answer.
+_NEWEST = (
+    select(*_SUMMARY)
+    .where(
+        _TABLES.device == bindparam("device"),
+        or_(
+            bindparam("space", type_=String) == "",
+            _TABLES.space == bindparam("space"),
+            func.substr(_TABLES.space, 1, bindparam("length", type_=Integer)) == bindparam("below"),
+        ),
+    )
+    .order_by(
+        case((_TABLES.runtime.startswith(f"{IMPORTED_ENGINE}-"), 1), else_=0),
+        case((_TABLES.runtime.contains("/fp32/", autoescape=True), 0), else_=1),
+        _TABLES.number.desc(),
+    )
+    .limit(1)
+)
+_NEWEST_OF_RUNTIME = _NEWEST.where(_TABLES.runtime == bindparam("runtime"))
 
 
 class TableStore:
@@ -27,9 +47,15 @@ class TableStore:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        # The same hash always means the same bytes, and the newest table is the same until something is written.
+        self._kept = lru_cache(maxsize=8)(self._read_bytes)
+        self._newest = lru_cache(maxsize=256)(self._find_newest)
 
     def get_bytes(self, table_hash: str) -> bytes:
         """Canonical JSON of the table (no_table)."""
+        return self._kept(table_hash)
+
+    def _read_bytes(self, table_hash: str) -> bytes:
         with self._database.read() as connection:
             content = connection.scalar(select(_TABLES.content).where(_TABLES.hash == table_hash))
         if content is None:
@@ -51,16 +77,12 @@ class TableStore:
         A measured table goes before every imported one.
         Without a runtime a table of fp32 goes before those of other precisions: who says nothing means plain networks.
         """
-        imported = case((_TABLES.runtime.startswith(f"{IMPORTED_ENGINE}-"), 1), else_=0)
-        other = case((_TABLES.runtime.contains("/fp32/", autoescape=True), 0), else_=1)
-        query = _of_device(device).order_by(imported, other, _TABLES.number.desc()).limit(1)
-        if space:
-            begins = func.substr(_TABLES.space, 1, len(space) + 1) == f"{space}/"
-            query = query.where(or_(_TABLES.space == space, begins))
-        if runtime is not None:
-            query = query.where(_TABLES.runtime == runtime)
+        return self._newest(self._database.version(), device, space, runtime)
+
+    def _find_newest(self, _: int, device: str, space: str, runtime: str | None) -> TableSummary | None:
+        values = {"device": device, "space": space, "length": len(space) + 1, "below": f"{space}/", "runtime": runtime}
         with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_NEWEST if runtime is None else _NEWEST_OF_RUNTIME, values).one_or_none()
         return None if row is None else _summary(row)
 
     def list(self, device: str | None = None) -> tuple[TableSummary, ...]:
@@ -95,5 +117,5 @@ def _of_device(device: str) -> Select[Any]:
 
 
 def _summary(row: Row[Any]) -> TableSummary:
-    held_out = None if row.held_out is None else from_wire(HeldOutError, json.loads(row.held_out))
+    held_out = None if row.held_out is None else msgspec.json.decode(row.held_out, type=HeldOutError)
     return TableSummary(row.device, row.space, row.runtime, row.hash, row.created_at, row.canary_nominal_ms, held_out)

@@ -12,7 +12,7 @@ from lut_server import error_codes
 from lut_server.clock import Clock, stamp
 from lut_server.store import schema
 from lut_server.store.database import Database
-from lut_server.store.store import TokenRecord, TokenSummary
+from lut_server.store.values import TokenRecord, TokenSummary
 from shared.errors import LutnasError
 
 _TOKENS = schema.tokens.c

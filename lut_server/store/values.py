@@ -57,16 +57,6 @@ class StoredRun:
     raw_dropped_at: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenMeasurement:
-    """A valid measurement as JSON, with the SHA-256 of that text."""
-
-    id: str
-    role: str
-    content: str
-    digest: str
-
-
 @dataclass(frozen=True)
 class Stored:
     """What became of a batch: how many measurements were new and how many were there already."""

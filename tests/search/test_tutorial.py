@@ -1,0 +1,30 @@
+"""The code of docs/tutorials/training-code.md runs as it stands there."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from shared.tables.prediction import HeldOutError
+
+PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "training-code.md"
+HELD_OUT = HeldOutError(
+    networks=40,
+    mape_percent=1.5,
+    within_5_percent=100.0,
+    within_10_percent=100.0,
+    kendall_tau=0.97,
+    bound_coverage=95.0,
+    bound_half_width_percent=3.0,
+)
+
+
+def test_the_blocks_of_the_page_run_one_after_the_other(serve, table, capsys):
+    server = serve(dataclasses.replace(table, device="rpi4", held_out=HELD_OUT))
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) >= 4
+    names = {}
+    exec("\n".join(blocks).replace("http://127.0.0.1:8700", server.url), names)
+    out = capsys.readouterr().out
+    assert "off by 1.5 %" in out
+    assert names["alpha"].grad.abs().sum() > 0
+    assert names["bounds_ms"].min() >= names["prediction"].upper_ms(0.99) - 1e-9
