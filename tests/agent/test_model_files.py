@@ -1,5 +1,10 @@
 """A user's own ONNX files: which are counted, and what is said of the others."""
 
+import os
+import shutil
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -98,6 +103,7 @@ def test_weights_in_another_file_are_read(tmp_path, folder):
         (b"<html>", "not an ONNX model"),
         (b"", "not an ONNX model"),
         (model().SerializeToString()[:200], "not an ONNX model"),
+        (model(opset=99), "Current official support for domain ai.onnx is till opset"),
         (model(shape=(1, 16, "height", 8)), "has free sides (1,16,height,8): say which with --shape image0=1,16,N,8"),
     ],
 )
@@ -106,6 +112,16 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(tmp_path, made, problem
     assert found.counts is None
     assert problem in found.problem
     assert "\n" not in found.problem
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are texts there")
+def test_weights_in_a_folder_whose_name_is_no_text_are_refused_in_one_line(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    onnx.save(model(), tmp_path / "own.onnx", save_as_external_data=True, location="own.data", size_threshold=0)
+    for name in ("own.onnx", "own.data"):
+        shutil.move(tmp_path / name, folder / name)
+    assert "whose name is no text" in count_files([folder / "own.onnx"], RUNTIME, {})[0].problem
 
 
 def test_a_missing_file_is_named_and_does_not_hold_up_the_others(tmp_path):
