@@ -60,6 +60,12 @@ def measured_ranges(model: bytes, images: int = 4) -> dict[str, tuple[float, flo
     }
 
 
+@pytest.fixture(scope="session")
+def weight_limit(saturates) -> int:
+    """Of the weights that this processor computes exactly."""
+    return 64 if saturates else 127
+
+
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_whole_networks_run_in_integer_kernels_between_one_quantise_and_one_dequantise(space, tmp_path) -> None:
     rng = random.Random(5)
@@ -85,11 +91,11 @@ def test_the_marginal_cost_of_an_op_holds_its_integer_kernels_and_nothing_of_the
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-def test_with_measured_ranges_the_output_is_near_that_of_fp32_on_other_images(space) -> None:
+def test_with_measured_ranges_the_output_is_near_that_of_fp32_on_other_images(space, weight_limit) -> None:
     rng = random.Random(6)
     for _ in range(2):
         model = build_network(space, space.sample(rng))
-        integer = quantise(model, measured_ranges(model))
+        integer = quantise(model, measured_ranges(model), weight_limit)
         exact, near = run(model)["output"], run(integer)["output"]
         assert np.linalg.norm(near - exact) <= 0.1 * np.linalg.norm(exact)
 
@@ -114,7 +120,9 @@ def network(nodes, constants, channels=4) -> bytes:
 
 
 @pytest.mark.parametrize("readers", [1, 2])
-def test_an_activation_with_bounds_is_exact_whether_or_not_others_read_what_it_reads(readers, tmp_path) -> None:
+def test_an_activation_with_bounds_is_exact_whether_or_not_others_read_what_it_reads(
+    readers, weight_limit, tmp_path
+) -> None:
     weight = np.random.default_rng(0).standard_normal((4, 4, 1, 1)) * 4
     nodes = [
         helper.make_node("Conv", ["input", "w"], ["a"]),
@@ -122,10 +130,10 @@ def test_an_activation_with_bounds_is_exact_whether_or_not_others_read_what_it_r
         helper.make_node("Add", ["b", "a" if readers == 2 else "b"], ["output"]),
     ]
     model = network(nodes, {"w": weight, "low": 0.0, "high": 6.0})
-    integer = quantise(model, measured_ranges(model))
+    integer = quantise(model, measured_ranges(model), weight_limit)
     assert optimised(integer, tmp_path)["Clip"] == readers - 1
     exact, near = run(model)["output"], run(integer)["output"]
-    assert np.abs(near - exact).max() <= 0.03 * np.abs(exact).max()
+    assert np.abs(near - exact).max() <= 0.03 * 127 / weight_limit * np.abs(exact).max()  # fewer bits, coarser steps
     if readers == 1:
         assert near.min() == 0
         assert near.max() == pytest.approx(12, rel=0.01)

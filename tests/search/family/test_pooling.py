@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 
 from search.config import references
-from search.decoding.decoding import make_decoder
+from search.decoding.decoding import decode_queues, in_turn, make_decoder
 from search.family.candidate_pool import (
     DeviceQueues,
     bands_between,
-    decode_queues,
     draw_pool,
     draw_pool_of_all,
-    in_turn,
     serve_alike,
 )
 from search.family.family import FamilySettings, build_families, build_unseen_family, load_family, spread
