@@ -33,6 +33,7 @@ from shared.measurements.kernel_plan import count_copies
 SLOW_MS = 50.0
 """From here on a kernel is timed by itself: a call costs a few microseconds."""
 MOST_WEIGHTS = 500_000_000
+"""Of a kernel that is cut out: a file of protocol buffers holds 2 GB."""
 _FLOATS = ("", "f16", "f64")
 
 
@@ -104,7 +105,7 @@ class _Cutter:
         if kernel.weights() > MOST_WEIGHTS:
             raise ModelRefused(f"{kernel}: cannot be cut out: its constants do not fit into a file of 2 GB")
         self._stored = {name: tensors[name] for name in read if name in tensors}
-        self._own = {name for name in self._stored if self._is_own(name, kernel)}
+        self._own = [name for name in self._stored if self._is_own(name, kernel)]
         self.chained_input = self._find_chained(kernel)
 
     def build(self, copies: int, chained: bool) -> bytes:
@@ -115,7 +116,7 @@ class _Cutter:
             inputs = [self._name(name, copy) for name in self._node.inputs]
             if chained and copy and self.chained_input is not None:
                 inputs[self.chained_input] = before
-            outputs = [f"{name}.{copy}" if name else "" for name in self._node.outputs]
+            outputs = [f"copy{copy}:{index}" if name else "" for index, name in enumerate(self._node.outputs)]
             made += [self._tensor(name, copy) for name in self._own if copy]
             made.append(write_node(self._node, f"kernel.{copy}", inputs, outputs))
             before = outputs[0]
@@ -136,7 +137,7 @@ class _Cutter:
         return alike[-1] if alike else None
 
     def _name(self, name: str, copy: int) -> str:
-        return f"{name}.copy{copy}" if copy and name in self._own else name
+        return f"copy{copy}:{name}" if copy and name in self._own else name
 
     def _shared(self) -> Iterator[bytes]:
         for name, value in self._observed.items():

@@ -26,7 +26,7 @@ from shared.errors import LutnasError
 from shared.kernels.kernel import Kernel, Value
 from shared.runtime import Runtime
 
-RESULT_BYTES = 64_000_000
+RESULT_BYTES = 16_000_000
 """Intermediate results to be kept at a time: of a large network not all fit into memory."""
 _UNKNOWN_SHARE = 8
 """A result whose size is not known before it is there counts as this part of them."""
