@@ -625,14 +625,15 @@ def export(folder: Path) -> dict[str, Path]:
         example = torch.randint(0, 1000, shape) if name == "lstm" else torch.randn(shape)
         for exporter in EXPORTERS:
             path = paths[f"{name}_{exporter}"] = folder / f"{name}_{exporter}.onnx"
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's own, about its older exporter and about its newer one
-                _export(model, example, path, exporter == "dynamo")
+            write(model, example, path, exporter)
     return paths
 
 
-def _export(model: nn.Module, example: Tensor, path: Path, dynamo: bool) -> None:
-    if dynamo:
-        torch.onnx.export(model, (example,), str(path), dynamo=True, external_data=False, verbose=False)
-    else:
-        torch.onnx.export(model, (example,), str(path), opset_version=17, dynamo=False)
+def write(model: nn.Module, example: Tensor, path: Path, exporter: str) -> None:
+    """Write a network with an exporter of torch.onnx."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about both exporters
+        if exporter == "dynamo":
+            torch.onnx.export(model, (example,), str(path), dynamo=True, external_data=False, verbose=False)
+        else:
+            torch.onnx.export(model, (example,), str(path), opset_version=17, dynamo=False)
