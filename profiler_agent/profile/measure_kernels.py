@@ -82,6 +82,8 @@ def measure_kernels(profiler: Profiler, request: KernelRequest) -> KernelOutcome
         profiler.progress.say(f"{len(tasks)} kernels are to be measured for the table of {space}")
         plan = Plan(space, tuple(sorted(tasks, key=lambda task: task.subject)), canary)
         run = profiler.carry_out(plan, request.device, request.runtime, request.preset, request.new)
+        if run.table is not None:
+            _forget(profiler.spool, request.runtime, tasks)
     found = tuple(predict_counted(client, request.device, file, space, runtime) for file in files)
     return KernelOutcome(found, tuple(refused), len(tasks), run)
 
@@ -120,3 +122,11 @@ def _keep(spool: Spool, runtime: Runtime, cut: CutKernel) -> Task:
 
         spool.keep_graph(reference, runtime.batch, save)
     return task
+
+
+def _forget(spool: Spool, runtime: Runtime, tasks: Sequence[Task]) -> None:
+    """Give back the disk: whatever needs these graphs again cuts them anew."""
+    for reference in {reference for task in tasks for reference in task.graphs}:
+        kept = spool.find_graph(reference, runtime.batch)
+        if kept is not None:
+            kept[1].unlink(missing_ok=True)

@@ -109,7 +109,7 @@ def test_the_advice_can_be_pasted_and_names_what_can_be_measured_alone(there, ca
 
 def test_kernels_of_operators_that_nobody_foresaw_are_measured_and_predicted(there, capsys, tmp_path) -> None:
     """Two inputs, one of them of integers with a free side; sides that are broadcast; a convolution of sequences."""
-    _, connection, _ = there
+    _, connection, folder = there
     path = tmp_path / "own.onnx"
     weight = numpy_helper.from_array(np.ones((8, 4, 3), np.float32), "w")
     table = numpy_helper.from_array(np.ones((10, 1), np.float32), "table")
@@ -132,6 +132,8 @@ def test_kernels_of_operators_that_nobody_foresaw_are_measured_and_predicted(the
     assert main(["predict", *connection, *given, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out.split("\n", 2)[2])["files"]
     assert (found["missing"], found["problem"], found["note"]) == ([], None, "its free batch is taken as 1")
+    kept = Spool(folder / "spool").find_graph("kernel:8:Erf/1x8x14/1x8x14", 1)
+    assert kept is None, "a cut graph goes when its kernel has a price"
     assert main(["measure-kernels", *connection, *given]) == 0
     assert "nothing was left to measure" in capsys.readouterr().out
     for wrong in ("words=0,8", "words", "=1", "words=1,x"):
