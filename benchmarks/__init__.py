@@ -1,48 +1,53 @@
-"""The benchmarks behind docs/results.md: `python -m benchmarks NAME --json FILE`, or `make bench` for all of them.
+"""The benchmarks of docs/results.md: `python -m benchmarks NAME`, or `make bench` for all.
 
-A benchmark is a module with `run(progress: Progress) -> dict[str, Figure]`; `REGISTRY` says which there are.
+A benchmark is a function `run(progress: Progress) -> dict[str, Figure]` that `REGISTRY` names. The
+rooms are `latency`, `search`, `server` and `devices`.
 """
 
 from collections.abc import Callable
 
 Progress = Callable[[str], None]
-"""Takes one line about what is being done; a benchmark that runs for minutes calls it often enough to show life."""
+"""Takes a line about the current step. A long benchmark calls it often."""
 
 
 class DataMissing(Exception):
-    """A benchmark needs published data that is not on this machine: it is left out."""
+    """A benchmark needs published data that is not on this machine. It is left out."""
 
 
-# Paths, not modules: asking for one benchmark must not import what only another one needs. The order is that of `all`.
+# Text, not modules, so that a benchmark does not import what only another needs. `all` keeps the
+# order.
 REGISTRY: dict[str, str] = {
-    "demo": "benchmarks.demo",
-    "tables": "benchmarks.tables",
-    "fbnet": "benchmarks.fbnet",
-    "repeat": "benchmarks.repeat",
-    "foreign": "benchmarks.foreign",
-    "memory": "benchmarks.memory",
-    "fixed_runs": "benchmarks.fixed_runs",
-    "carriers": "benchmarks.carriers",
-    "active": "benchmarks.calibration",
-    "family": "benchmarks.family",
-    "family_darts": "benchmarks.family_darts",
-    "family_fbnet": "benchmarks.family_fbnet",
-    "verify": "benchmarks.verify",
-    "speed": "benchmarks.speed",
-    "several_devices": "benchmarks.several_devices",
-    "fmnist": "benchmarks.fmnist",
-    "ablations": "benchmarks.ablations",
-    "inherit": "benchmarks.inherit",
-    "nas_bench_201": "benchmarks.nas_bench_201",
-    "imported": "benchmarks.imported",
-    "server": "benchmarks.server",
-    "devices_install": "benchmarks.devices_install",
-    "devices_web": "benchmarks.devices_web",
+    "demo": "benchmarks.demo:run",
+    "tables": "benchmarks.latency.tables:run",
+    "fbnet": "benchmarks.latency.tables:run_fbnet",
+    "repeat": "benchmarks.latency.repeat:run",
+    "foreign": "benchmarks.foreign:run",
+    "memory": "benchmarks.latency.memory:run",
+    "fixed_runs": "benchmarks.latency.fixed_runs:run",
+    "carriers": "benchmarks.latency.carriers:run",
+    "active": "benchmarks.latency.calibration:run",
+    "family": "benchmarks.search.family:run",
+    "family_darts": "benchmarks.search.family:run_darts",
+    "family_fbnet": "benchmarks.search.family:run_fbnet",
+    "verify": "benchmarks.search.verify:run",
+    "speed": "benchmarks.search.speed:run",
+    "several_devices": "benchmarks.search.several_devices:run",
+    "fmnist": "benchmarks.search.fmnist:run",
+    "ablations": "benchmarks.search.ablations:run",
+    "inherit": "benchmarks.search.inherit:run",
+    "nas_bench_201": "benchmarks.search.nas_bench_201:run",
+    "imported": "benchmarks.latency.imported:run",
+    "server": "benchmarks.server.server:run",
+    "devices_install": "benchmarks.devices.install:run",
+    "devices_web": "benchmarks.devices.web:run",
 }
 
-COMPOSED: dict[str, str] = {
-    "profiling": "benchmarks.profiling",
-    "search": "benchmarks.search",
-    "devices": "benchmarks.devices",
+COMPOSED: dict[str, tuple[str, ...]] = {
+    "profiling": ("tables", "fbnet", "repeat", "foreign", "memory", "fixed_runs", "carriers", "active"),
+    "search": (
+        *("family", "family_darts", "family_fbnet", "verify", "speed"),
+        *("several_devices", "fmnist", "ablations", "inherit"),
+    ),
+    "devices": ("devices_install", "devices_web"),
 }
-"""Several of these under one name, for one file of figures; `all` runs the parts."""
+"""Several benchmarks under a name, with a single file of figures."""

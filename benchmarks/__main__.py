@@ -1,8 +1,9 @@
-"""`python -m benchmarks NAME --json FILE` runs one benchmark; `python -m benchmarks all` runs every registered one.
+"""`python -m benchmarks NAME [--json FILE]` runs a benchmark; NAME `all` runs all of them.
 
-One benchmark prints its table, and writes the file where one is named. With `--page`, and for each one with `all`, it
-writes benchmarks/results/NAME.json and rewrites its table in docs/results.md. `all` goes one after the other: what is
-finished stays when a later one fails. A figure below its bar is a result, not a failure: the exit code is 0.
+A benchmark prints its table, and writes its figures into FILE. `--page` writes
+benchmarks/results/NAME.json and the table in docs/results.md; `all` does so for each benchmark. If
+a benchmark fails, the results before it stay. A figure below its bar is a result: the exit code is
+0.
 """
 
 import argparse
@@ -39,28 +40,32 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Wrong use ends here, with exit code 2."""
+    """The parsed arguments. Wrong use exits with code 2."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Runs benchmarks.")
     names = [*REGISTRY, *COMPOSED, "all"]
     parser.add_argument("name", metavar="NAME", choices=names, help=", ".join(names))
-    parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the figures (not with `all`)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures into FILE (not with `all`)")
     parser.add_argument("--page", action="store_true", help="keep its figures and rewrite its table in docs/results.md")
     arguments = parser.parse_args(argv)
     if arguments.page and arguments.name in COMPOSED:
         parser.error(f"{arguments.name} has no table of its own; its parts have: {', '.join(REGISTRY)}")
     if arguments.name == "all" and arguments.json is not None:
-        parser.error(f"`all` writes one file per benchmark into {RESULTS.relative_to(ROOT)}: leave --json out")
+        parser.error(f"`all` writes a file per benchmark into {RESULTS.relative_to(ROOT)}: leave --json out")
     return arguments
 
 
 def run(name: str) -> report.Report:
-    """Runs one registered benchmark; its progress goes to stderr."""
-    module = importlib.import_module({**REGISTRY, **COMPOSED}[name])
-    return report.measured_here(name, module.run(lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True)))
+    """Runs a benchmark, or all parts of a composed benchmark; progress goes to stderr."""
+    figures: dict[str, report.Figure] = {}
+    for part in COMPOSED.get(name, (name,)):
+        module, _, function = REGISTRY[part].partition(":")
+        measure = getattr(importlib.import_module(module), function)
+        figures |= measure(lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True))
+    return report.measured_here(name, figures)
 
 
 def run_into_page(name: str, results: Path, page: Path) -> report.Report:
-    """Runs one benchmark, keeps its figures in `results` and puts its table into `page`."""
+    """Runs a benchmark, writes its figures into `results` and its table into `page`."""
     measured = run(name)
     report.write(measured, results / f"{name}.json")
     page.write_text(report.replace_table(page.read_text(encoding="utf-8"), measured), encoding="utf-8")

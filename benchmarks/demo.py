@@ -1,7 +1,8 @@
 """The main job from end to end on this machine: `make demo`.
 
-Starts a server, profiles this machine, searches on Fashion-MNIST, takes members for six budgets, has the agent measure
-them, prints the ladder and writes runs/demo/report.html. A second run finds the table and the data of the first.
+The demo starts a server, profiles this machine, searches on Fashion-MNIST, takes members for six
+budgets, has the agent measure them, prints the ladder and writes runs/demo/report.html. A second
+run finds the table and the data of the first.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ FOLDER = Path("runs/demo")
 SPACE = ("--space", "nas-bench-201", "--resolution", "32", "--channels", "16", "--cells-per-stage", "2")
 BUDGETS = 6
 TUNE_EPOCHS = 0.15
-"""Less than the ladder's own default: a busy machine shall keep the ten minutes too."""
+"""Less than the ladder's default, so that a busy machine keeps the ten minutes."""
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything goes (default: %(default)s)")
-    parser.add_argument("--device", default=this_device(), help="what this machine is called (default: %(default)s)")
-    parser.add_argument("--data-dir", help="where the Fashion-MNIST files are, if not at their usual place")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="for all files (default: %(default)s)")
+    parser.add_argument("--device", default=this_device(), help="name of this machine (default: %(default)s)")
+    parser.add_argument("--data-dir", help="folder of the Fashion-MNIST files, if not the usual one")
     parser.add_argument("--preset", default="quick", help="length of the search (default: %(default)s)")
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"demo: interrupted; what was measured is in {arguments.folder}, `make demo` goes on", file=sys.stderr)
+        print(f"demo: interrupted; the measurements are in {arguments.folder}, `make demo` continues", file=sys.stderr)
         return 130
     seconds = time.monotonic() - started_s
     (arguments.folder / "demo.json").write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n")
@@ -55,7 +56,7 @@ def run(progress: Progress) -> dict[str, Figure]:
     """Figures `demo.*` of a demo that starts from nothing.
 
     Raises:
-        StackError: it did not come to its end.
+        StackError: the demo failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         progress("the demo, from an empty folder")

@@ -1,10 +1,10 @@
-"""What a benchmark found: its figures, where and when they were measured, as JSON and as a table of docs/results.md.
+"""The report of a benchmark: figures, place and date, as JSON and as a table of docs/results.md.
 
 The JSON form:
 
     {"benchmark": "profiling", "date": "2026-01-31T12:00:00+00:00", "commit": "1a2b3c4d5e6f",
-     "hardware": "...", "python": "3.11.7", "onnxruntime": "1.31.1", "torch": "2.13.0",
-     "figures": {"profiling.nb201.kendall_tau": {"value": 0.95, "n": 40, "spread": 0.01, "bar": ">= 0.90"}}}
+     "hardware": "...", "python": "3.11.7", "onnxruntime": "1.31.1", "torch": "2.13.0", "figures":
+     {"profiling.nb201.kendall_tau": {"value": 0.95, "n": 40, "spread": 0.01, "bar": ">= 0.90"}}}
 """
 
 import dataclasses
@@ -26,15 +26,17 @@ COMPARISONS = {"<=": operator.le, ">=": operator.ge}
 
 
 class ReportError(ValueError):
-    """A result file or a results page is not in the form that this module writes."""
+    """A result file or a results page has another form than this module writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One number.
+    """A number.
 
-    `n` is the number of runs, networks or seeds behind it, and `spread` how far those lie apart: a standard deviation
-    in the figure's own unit, or words ("1.9 to 2.4"). `bar` is what it should reach: "<= 3" or ">= 0.9".
+    Attributes:
+        n: number of runs, networks or seeds behind it.
+        spread: of these, a standard deviation in the figure's unit, or words ("1.9 to 2.4").
+        bar: "<= 3" or ">= 0.9".
     """
 
     value: float
@@ -60,7 +62,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The figures of one run of one benchmark, and what they depend on."""
+    """The figures of a run of a benchmark, with its circumstances."""
 
     benchmark: str
     date: str  # ISO 8601, UTC
@@ -83,11 +85,11 @@ def parse_bar(bar: str) -> tuple[str, float]:
         raise ReportError(f"a bar reads '<= 3' or '>= 0.9', not {bar!r}") from None
 
 
-# --- where and when ---------------------------------------------------------------------------------------------------
+# --- where and when
 
 
 def measured_here(benchmark: str, figures: Mapping[str, Figure]) -> Report:
-    """The report of figures that were measured just now, by this interpreter, on this machine."""
+    """The report of figures that this machine measured just now."""
     return Report(
         benchmark=benchmark,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -101,7 +103,7 @@ def measured_here(benchmark: str, figures: Mapping[str, Figure]) -> Report:
 
 
 def find_version(distribution: str) -> str | None:
-    """The installed version without importing anything (importing torch takes seconds)."""
+    """The installed version, without an import (that of torch takes seconds)."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -109,11 +111,11 @@ def find_version(distribution: str) -> str | None:
 
 
 def describe_commit() -> str:
-    """The commit of the sources, with "+" where tracked files differ from it; "unknown" outside a git checkout."""
+    """The commit of the sources, with "+" if tracked files differ; "unknown" outside of git."""
     here = Path(__file__).parent
     try:
         commit = _git("rev-parse", "--short=12", "HEAD", cwd=here)
-        # `all` rewrites its own results as it goes: those are no change to what is measured.
+        # `all` rewrites its results as it goes. They do not change the measured code.
         results = (":(top,exclude)docs/results.md", ":(top,exclude)benchmarks/results")
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *results, cwd=here)
     except (OSError, subprocess.CalledProcessError):
@@ -126,7 +128,7 @@ def _git(*arguments: str, cwd: Path) -> str:
 
 
 def describe_hardware() -> str:
-    """Processor, cores this process may use, memory."""
+    """Processor, usable cores, memory."""
     parts = [_cpu_model() or platform.processor() or platform.machine(), f"{len(os.sched_getaffinity(0))} cores"]
     if "SC_PHYS_PAGES" in os.sysconf_names:
         parts.append(f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB")
@@ -139,15 +141,15 @@ def _cpu_model() -> str | None:
     except OSError:
         return None
     fields = [[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]
-    # Boards without a "model name" (Raspberry Pi) name themselves in "Model".
+    # Boards without a "model name" (Raspberry Pi) have their name in "Model".
     return next((value for wanted in ("model name", "Model") for key, value in fields if key == wanted), None)
 
 
-# --- JSON -------------------------------------------------------------------------------------------------------------
+# --- JSON
 
 
 def to_json(report: Report) -> str:
-    """The report as text; what is None is left out."""
+    """The report as text, without fields that are None."""
     return json.dumps(_without_none(dataclasses.asdict(report)), indent=2, allow_nan=False) + "\n"
 
 
@@ -168,24 +170,24 @@ def from_json(text: str) -> Report:
 
 
 def write(report: Report, path: Path) -> None:
-    """Writes the JSON form, making the folder where it is missing."""
+    """Writes the JSON form; makes a missing folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(to_json(report), encoding="utf-8")
 
 
 def read(path: Path) -> Report:
-    """Reads what `write` wrote."""
+    """Reads the JSON form."""
     try:
         return from_json(path.read_text(encoding="utf-8"))
     except ReportError as error:
         raise ReportError(f"{path}: {error}") from error
 
 
-# --- markdown ---------------------------------------------------------------------------------------------------------
+# --- markdown
 
 
 def render(report: Report) -> str:
-    """The report's circumstances, in two lines, and a markdown table."""
+    """The circumstances of the report in two lines, and a markdown table."""
     versions = [f"Python {report.python}", f"ONNX Runtime {report.onnxruntime}"]
     if report.torch is not None:
         versions.append(f"torch {report.torch}")
@@ -225,7 +227,7 @@ def format_number(value: float | None) -> str:
 
 
 def replace_table(page: str, report: Report) -> str:
-    """The page with what stands between the report's two markers replaced by its table."""
+    """The page with the report's table between its two markers."""
     begin, end = f"<!-- benchmark:{report.benchmark} -->", f"<!-- /benchmark:{report.benchmark} -->"
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)

@@ -1,6 +1,7 @@
-"""A whole lutnas on this machine for a while: a server on loopback, tokens, and the agent's and the search's commands.
+"""A whole lutnas on this machine: a server on loopback, tokens, commands of agent and search.
 
-Everything runs as a user would run it: the console scripts, in processes of their own. What was started is stopped.
+Everything runs as a user would run it: console scripts in processes. The stack stops all its
+processes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def this_device() -> str:
 
 @dataclass
 class Stack:
-    """Where the server of the stack listens, with a token for the agent and one for the search."""
+    """The URL of the server, with tokens for the agent and the search."""
 
     folder: Path
     url: str
@@ -56,7 +57,7 @@ class Stack:
 
     @contextmanager
     def working_agent(self, device: str) -> Iterator[None]:
-        """An agent that waits for jobs of `device`; its words go to a log file."""
+        """An agent that waits for jobs of `device`; its output goes to a log file."""
         command = ["profiler-agent", "work", "--lut-url", self.url, "--device", device, "--poll-s", "1"]
         with (self.folder / "agent.log").open("a") as log:
             process = subprocess.Popen(
@@ -70,13 +71,13 @@ class Stack:
                 yield
 
     def environment(self, token: str) -> dict[str, str]:
-        """The environment of a command that acts with `token`."""
+        """The environment of a command with `token`."""
         return {**os.environ, "LUTNAS_TOKEN": token, "LUTNAS_SPOOL": str(self.folder / "spool")}
 
 
 @contextmanager
 def running_stack(folder: Path) -> Iterator[Stack]:
-    """Start a server with its database in `folder` (kept, so that a second start finds its tables)."""
+    """Start a server with its database in `folder`. A second start finds its tables."""
     folder.mkdir(parents=True, exist_ok=True)
     database = database_url(folder)
     environment = {**os.environ, "LUTNAS_DATABASE_URL": database}
@@ -96,12 +97,12 @@ def running_stack(folder: Path) -> Iterator[Stack]:
 
 
 def database_url(folder: Path) -> str:
-    """Of the stack's database in a folder."""
+    """URL of the stack's database in a folder."""
     return f"sqlite:///{(folder / 'lutnas.db').resolve()}"
 
 
 def run(command: list[str], environment: dict[str, str]) -> None:
-    """Run a command to its end, its words on this terminal.
+    """Run a command to its end, with its output on this terminal.
 
     Raises:
         StackError: it failed.
@@ -112,13 +113,13 @@ def run(command: list[str], environment: dict[str, str]) -> None:
 
 
 def script(command: list[str]) -> list[str]:
-    """The command with its console script spelt out, from the environment that runs this module."""
+    """The command with the path of its console script in this environment."""
     return [str(SCRIPTS / command[0]), *command[1:]]
 
 
 @contextmanager
 def stopping(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> Iterator[None]:
-    """End a process that we started, gently first."""
+    """End a process: SIGTERM first, SIGKILL after a while."""
     try:
         yield
     finally:
@@ -137,7 +138,7 @@ def _listening_url(process: subprocess.Popen[str], folder: Path) -> str:
         match = re.search(r"listening on (http://\S+)", line)
         if match:
             return match.group(1)
-    raise StackError(f"the server did not start; its last words are in {folder / 'server.log'}")
+    raise StackError(f"the server did not start; its log is {folder / 'server.log'}")
 
 
 def _create_token(role: str, database: str, environment: dict[str, str]) -> str:

@@ -1,1 +1,1 @@
-"""The lookup-table server: keeps devices, runs, latency tables and jobs, and serves them over HTTP."""
+"""The lookup-table server: keeps devices, runs, tables and jobs, and serves them over HTTP."""

@@ -17,7 +17,8 @@ _INNER = ("docker", "br-", "veth", "virbr", "lxc", "cni", "flannel", "podman")
 
 
 def network_addresses() -> tuple[Address, ...]:
-    """This machine's addresses but loopback and link-local: IPv4 first, that of the default route before the others.
+    """This machine's addresses but loopback and link-local: IPv4 first, that of the default route
+    before the others.
 
     Those of networks inside the machine (containers) come last.
     """
@@ -32,8 +33,12 @@ def network_addresses() -> tuple[Address, ...]:
 def order_addresses(found: Iterable[tuple[str, str]], default: str | None) -> tuple[Address, ...]:
     """As `network_addresses`, of (address, name of its interface)."""
     inner = {ipaddress.ip_address(text): name.startswith(_INNER) for text, name in found}
-    usable = [one for one in inner if not (one.is_loopback or one.is_link_local or one.is_unspecified)]
-    return tuple(sorted(usable, key=lambda one: (one.version, inner[one], str(one) != default, one.packed)))
+    usable = [
+        address for address in inner if not (address.is_loopback or address.is_link_local or address.is_unspecified)
+    ]
+    return tuple(
+        sorted(usable, key=lambda address: (address.version, inner[address], str(address) != default, address.packed))
+    )
 
 
 def _default_source() -> str | None:

@@ -13,7 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
-from lut_server.http import error_handlers, requests
+from lut_server.http import error_handlers
 from lut_server.http.audit import AuditLog
 from lut_server.http.failure_limit import FailureLimit
 from lut_server.http.metrics import Metrics
@@ -32,39 +32,14 @@ from lut_server.http.routes import (
     tables,
     tokens,
 )
-from lut_server.http.services import Services
+from lut_server.http.services import BEARER, BODIES, Services
 from lut_server.pages import access
 from lut_server.pages import routes as pages
-from lut_server.pairing.codes import PairRequest
-from lut_server.runs.kernel_plans import MissingKernelsRequest
 from lut_server.settings import Settings
 from lut_server.store.sql import Store, open_store
-from lut_server.tables.predict import PredictionRequest
 from lut_server.web_agent import routes as web_agent
 from shared import __version__
-from shared.device_status import DeviceStatus
-from shared.jobs import NewJob
-from shared.measurements.active_selection import ChoiceRequest
-from shared.measurements.measurement import Run
-from shared.search_result import SearchResult
 
-BODIES = (
-    requests.NewDevice,
-    requests.MeasurementBatch,
-    requests.KernelBatch,
-    requests.FinishRun,
-    requests.LeaseRequest,
-    requests.Heartbeat,
-    requests.HandIn,
-    PredictionRequest,
-    MissingKernelsRequest,
-    DeviceStatus,
-    ChoiceRequest,
-    NewJob,
-    PairRequest,
-    Run,
-    SearchResult,
-)
 _DESCRIPTION = "Latency tables measured on devices. docs/api.md says what each route takes and gives."
 
 
@@ -99,20 +74,8 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
     authenticator = Authenticator(kept.tokens, clock=clock)
     app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), clock)
     # The framework tries one after the other: what is asked for most often comes first.
-    for module in (
-        tables,
-        health,
-        tokens,
-        devices,
-        plans,
-        runs,
-        kernels,
-        jobs,
-        searches,
-        archive,
-        pairing,
-        agent_files,
-    ):
+    api = tables, health, tokens, devices, plans, runs, kernels, jobs, searches, archive, pairing, agent_files
+    for module in api:
         app.include_router(module.router)
     for router in (access.router, pages.router, web_agent.router):
         app.include_router(router, include_in_schema=False)
@@ -123,7 +86,8 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
     )
 
     framework = app.build_middleware_stack
-    # The outermost of all: what the framework itself answers to an unforeseen error passes through it too.
+    # The outermost of all: what the framework itself answers to an unforeseen error passes through
+    # it too.
     app.build_middleware_stack = lambda: Watch(  # type: ignore[method-assign]
         framework(), metrics, audit, secure=bool(settings.tls_cert), log_format=settings.log_format
     )
@@ -132,19 +96,22 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
 
 
 def _openapi(app: FastAPI, reads: str) -> dict[str, Any]:
-    """FastAPI's document, with the bodies that the routes read themselves, and no error shape but ours."""
+    """FastAPI's document, with the bodies that the routes read themselves."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document["components"]["schemas"]
+        scheme = BEARER.model.model_dump(mode="json", by_alias=True, exclude_none=True)
+        document["components"]["securitySchemes"] = {BEARER.scheme_name: scheme}
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
-        for operation in (one for path in document["paths"].values() for one in path.values()):
-            # FastAPI adds it to every route with a parameter; ours are text, always valid, or say so themselves.
+        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+            # FastAPI adds it to every route with a parameter; ours are text, always valid, or say
+            # so themselves.
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
             if operation.get("x-role") == "read" and reads == "open":
                 operation["security"] = [*operation.get("security", []), {}]
-        for kind in BODIES:
+        for kind in sorted(BODIES, key=lambda kind: kind.__name__):
             schema = TypeAdapter(kind).json_schema(ref_template="#/components/schemas/{model}")
             for name, definition in schema.pop("$defs", {}).items():
                 schemas.setdefault(name, definition)

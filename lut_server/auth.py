@@ -1,13 +1,12 @@
 """Tokens and roles: who may do what, and on which device.
 
-A token reads `lut_ID_SECRET`. The id finds the record; the secret is checked against its scrypt digest. That is slow on
-purpose, so a checked token is remembered by a fast digest: only its first request pays. Revoking works at once, because
-the record is read on every request.
+A token reads `lut_ID_SECRET`. The id finds the record; the secret is checked against its scrypt
+digest. That is slow on purpose, so a checked token is remembered by a fast digest: only its first
+request pays. Revoking works at once, because the record is read on every request.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import re
@@ -37,7 +36,7 @@ USE_NOTED_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class Principal:
-    """Who makes a request: a role, the one device it may act for and see (None: every device), and the token's id."""
+    """Who makes a request. A principal with a `device` sees it alone and acts for it alone."""
 
     role: str
     device: str | None = None
@@ -56,10 +55,11 @@ class Principal:
             )
 
     def which_device(self, asked: str | None) -> str | None:
-        """The device of which a list shall be: the one that is asked for, else the only one to be seen; None: all.
+        """The device whose things to list: the asked one, else the principal's own; None: all.
 
         Raises:
-            AccessDenied: 403, another device is asked for than the one that the principal is bound to.
+            AccessDenied: 403, another device is asked for than the one that the principal is bound
+                to.
         """
         if asked:
             self.require_device(asked)
@@ -87,7 +87,7 @@ def create_token(
     clock: Clock = utc_now,
     days: float | None = None,
 ) -> str:
-    """Make a token as `make_token` does, store it and return it: the only moment at which its secret can be read."""
+    """Make a token, store it and return it. Its secret is shown this once."""
     made = make_token(role, name, device, clock, days=days)
     tokens.add(made.record)
     return made.text
@@ -98,7 +98,6 @@ def make_token(
     name: str = "",
     device: str | None = None,
     clock: Clock = utc_now,
-    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     days: float | None = None,
 ) -> NewToken:
     """Make a token that is to be stored.
@@ -115,8 +114,8 @@ def make_token(
         check_device_name(device)
     if days is not None:
         check_days("days", days)
-    token_id, salt = random_bytes(6).hex(), random_bytes(16)
-    secret = base64.urlsafe_b64encode(random_bytes(32)).decode().rstrip("=")
+    token_id, salt = secrets.token_hex(6), secrets.token_bytes(16)
+    secret = secrets.token_urlsafe(32)
     now = clock()
     ends = None if days is None else stamp(now + timedelta(days=days))
     summary = TokenSummary(token_id, role, name[:200], device, stamp(now), None, ends)
@@ -130,7 +129,7 @@ def check_days(field: str, days: float) -> None:
 
 
 class Authenticator:
-    """Checks tokens, from any thread; one slow check runs at a time, so that a flood cannot take the memory."""
+    """Checks tokens from any thread. Slow checks run in turn: a flood cannot take the memory."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The command line of the server: serve the lookup tables, and look after tokens, devices and tables."""
+"""The command line of the server: serves latency tables, looks after devices and tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ABOUT = """Serve latency tables, and look after devices, tokens, jobs and the da
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run a command; returns the exit code."""
     return run_program("lut-server", parser, argv, environment)
 
 

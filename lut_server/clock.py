@@ -1,4 +1,4 @@
-"""Time as an argument: everything that depends on it takes a `Clock`, so that a test can turn the hands."""
+"""Time as an argument: code that depends on it takes a `Clock`, and tests set it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a request is refused: every code of the one error shape, its HTTP status, and the errors that carry it."""
+"""Codes of refused requests, their HTTP status, and the errors that carry them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refused(code: str, message: str, retry_after_s: int | None = None) -> Server
 
 
 def unknown_device(name: str, known: Iterable[str]) -> ServerRefused:
-    """The device was never registered; the message lists the known ones and the command that would add this one."""
+    """The device was never registered. The message names the known devices and the next command."""
     listed = ", ".join(sorted(known)) or "none yet"
     return refused(
         "unknown_device",

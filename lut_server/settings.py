@@ -1,4 +1,5 @@
-"""Every setting of the server, once: its name gives the flag, the environment variable and the line in docs/server.md.
+"""Every setting of the server, once: its name gives the flag, the environment variable and the line
+in docs/server.md.
 
 A flag wins over the environment, the environment over the default.
 """
@@ -6,7 +7,7 @@ A flag wins over the environment, the environment over the default.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lut_server.addresses import is_address, is_host_name
@@ -38,53 +39,36 @@ class Setting:
         return type(self.default)
 
 
-SETTINGS: tuple[Setting, ...] = (
-    Setting("host", "127.0.0.1", "address to listen on"),
-    Setting("port", 8700, "port to listen on; 0 takes a free one and prints it"),
-    Setting("database_url", "sqlite:///lutnas.db", "SQLAlchemy URL of the database"),
-    Setting("reads", "open", "whether reading needs a token (writing always does)", ("open", "closed")),
-    Setting("max_body_mb", 64, "largest request body in MiB, after decompression"),
-    Setting("max_body_s", 60, "longest time in s that a request's body may take to arrive"),
-    Setting("max_graph_mb", 256, "largest weights in MiB of a graph that the server builds"),
-    Setting("audit_log", "", "file for the audit log of writes; without one they go to stderr"),
-    Setting("log_format", "text", "one line per request, as text or as JSON", ("text", "json")),
-    Setting(
-        "tls",
-        "off",
-        "`self-signed`: HTTPS with a certificate that the server makes itself (extra `tls`)",
-        ("off", "self-signed"),
-    ),
-    Setting("tls_dir", "", "folder of that certificate; without one it is kept beside the SQLite database"),
-    Setting("tls_names", "", "more host names and addresses for it, separated by commas"),
-    Setting("tls_cert", "", "PEM file of the certificate chain, for HTTPS"),
-    Setting("tls_key", "", "PEM file of the certificate's private key"),
-    Setting(
-        "first_token", "no", "whether a server without tokens makes one of role admin and prints it", ("no", "yes")
-    ),
-    Setting("web_runtime", "", "folder of onnxruntime-web; without one `web-runtime` beside an SQLite database"),
-)
+def _setting(default: Any, help_text: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help_text, "choices": choices})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Values of all settings. Field names and defaults are those of `SETTINGS`."""
+    """Values of all settings."""
 
-    host: str = "127.0.0.1"
-    port: int = 8700
-    database_url: str = "sqlite:///lutnas.db"
-    reads: str = "open"
-    max_body_mb: int = 64
-    max_body_s: int = 60
-    max_graph_mb: int = 256
-    audit_log: str = ""
-    log_format: str = "text"
-    tls: str = "off"
-    tls_dir: str = ""
-    tls_names: str = ""
-    tls_cert: str = ""
-    tls_key: str = ""
-    first_token: str = "no"
-    web_runtime: str = ""
+    host: str = _setting("127.0.0.1", "address to listen on")
+    port: int = _setting(8700, "port to listen on; 0 takes a free one and prints it")
+    database_url: str = _setting("sqlite:///lutnas.db", "SQLAlchemy URL of the database")
+    reads: str = _setting("open", "whether reading needs a token (writing always does)", ("open", "closed"))
+    max_body_mb: int = _setting(64, "largest request body in MiB, after decompression")
+    max_body_s: int = _setting(60, "longest time in s that a request's body may take to arrive")
+    max_graph_mb: int = _setting(256, "largest weights in MiB of a graph that the server builds")
+    audit_log: str = _setting("", "file for the audit log of writes; without one they go to stderr")
+    log_format: str = _setting("text", "one line per request, as text or as JSON", ("text", "json"))
+    tls: str = _setting(
+        "off",
+        "`self-signed`: HTTPS with a certificate that the server makes itself (extra `tls`)",
+        ("off", "self-signed"),
+    )
+    tls_dir: str = _setting("", "folder of that certificate; without one it is kept beside the SQLite database")
+    tls_names: str = _setting("", "more host names and addresses for it, separated by commas")
+    tls_cert: str = _setting("", "PEM file of the certificate chain, for HTTPS")
+    tls_key: str = _setting("", "PEM file of the certificate's private key")
+    first_token: str = _setting(
+        "no", "whether a server without tokens makes one of role admin and prints it", ("no", "yes")
+    )
+    web_runtime: str = _setting("", "folder of onnxruntime-web; without one `web-runtime` beside an SQLite database")
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -97,16 +81,16 @@ class Settings:
             raise InvalidValue("tls_cert", "needs tls_key beside it, and the other way round")
         if self.tls != "off" and self.tls_cert:
             raise InvalidValue(
-                "tls", f"{self.tls} makes a certificate, and tls_cert names another one; take one of them"
+                "tls", f"{self.tls} makes a certificate, and tls_cert names another; give only one of the two"
             )
         for name in self.more_names:
             if not is_address(name) and not is_host_name(name):
                 raise InvalidValue("tls_names", f"'{name[:80]}' is neither a host name nor an address")
         if not 1 <= self.max_body_s <= 3600:
             raise InvalidValue("max_body_s", f"{self.max_body_s} is not within 1 to 3600 s")
-        for field in ("max_body_mb", "max_graph_mb"):
-            if not 1 <= getattr(self, field) <= 4096:
-                raise InvalidValue(field, f"{getattr(self, field)} is not within 1 to 4096 MiB")
+        for name in ("max_body_mb", "max_graph_mb"):
+            if not 1 <= getattr(self, name) <= 4096:
+                raise InvalidValue(name, f"{getattr(self, name)} is not within 1 to 4096 MiB")
 
     @property
     def scheme(self) -> str:
@@ -122,6 +106,9 @@ class Settings:
     def max_body_bytes(self) -> int:
         """Largest request body in bytes."""
         return self.max_body_mb << 20
+
+
+SETTINGS = tuple(Setting(each.name, getattr(Settings, each.name), **each.metadata) for each in fields(Settings))
 
 
 def read_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:

@@ -1,1 +1,1 @@
-"""Runs on the device that is measured: times the graphs that the server plans, and hands in the raw values."""
+"""Runs on the measured device: times the graphs of a plan and hands in the raw values."""

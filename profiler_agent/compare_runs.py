@@ -1,8 +1,8 @@
 """What changed between two runs: op by op, network by network, and over all whole networks.
 
-Compared are ratios to the canary, round by round, so that a machine that was busier on one day than on the other does
-not count as changed. A change that hits everything alike, the canary too, is not in the ratios: the canary's own time
-stands beside them.
+Ratios to the canary are compared, round by round. So a machine that was busier on the second day
+does not count as changed. A change that also hits the canary is not in the ratios. The canary's own
+time is therefore shown beside them.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from shared.measurements.significance import holm, mann_whitney_p, smallest_p
 
 SIGNIFICANT = 0.05
 SMALLEST_EFFECT = 0.01
-"""One file loaded twice differs by up to a percent: less is not called a change, however significant."""
+"""Two loads of a file differ by up to a percent. A smaller effect counts as none."""
 RESAMPLES = 1000
-"""Of the percentile bootstrap (Efron, 1979)."""
+"""Resamples of the percentile bootstrap (Efron, 1979)."""
 NETWORK_ROLES = ("calibration", "held_out", "verification")
 
 
 @dataclass(frozen=True)
 class Change:
-    """One subject in both runs.
+    """A subject in both runs.
 
     Attributes:
-        ratio: median after over median before; above 1 is slower. None where it means nothing: a marginal cost is a
-            difference, and noise can make it zero or negative.
+        ratio: median after over median before; above 1 is slower. None for a marginal cost near
+            zero.
+        low, high: 95 % interval of the ratio.
         p: of the rank test, corrected for the number of subjects.
         verdict: "slower", "faster", "same", or "changed" where there is no ratio.
     """
@@ -65,11 +66,11 @@ class Comparison:
     Attributes:
         unit: of `before` and `after`: "canaries" or "ms".
         changes: the largest effect first.
-        whole: None where the runs have no network in common.
-        canary_ratio: the canary's own time by the clock, after over before; the machine's drift is in it.
-        differences: what is not the same of device and software, before and after.
-        only_before, only_after: how many subjects one run has alone.
-        too_few_rounds: subjects that could not have been found changed, however much they are.
+        whole: None if the runs have no network in common.
+        canary_ratio: the canary's own time, after over before. The machine's drift is in it.
+        differences: what differs in device and software, before and after.
+        only_before, only_after: number of subjects of one run alone.
+        too_few_rounds: subjects with too few rounds to be ever called changed.
     """
 
     before: str
@@ -86,20 +87,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """What a comparison needs of a run."""
+    """A run with its measurements."""
 
     run: Run
     measurements: tuple[Measurement, ...]
 
 
-def compare(before: MeasuredRun, after: MeasuredRun, raw: bool = False, seed: int = 0) -> Comparison:
+def compare(before: MeasuredRun, after: MeasuredRun, raw: bool = False) -> Comparison:
     """Compare two runs.
 
     Args:
-        before: the run to compare with.
-        after: the run that may be slower or faster.
-        raw: compare ms as the clock showed them, drift of the machine included, instead of ratios to the canary.
-        seed: of the bootstrap.
+        raw: compare ms by the clock, with the machine's drift, instead of ratios to the canary.
 
     Raises:
         LutnasError: there is nothing to compare.
@@ -113,21 +111,23 @@ def compare(before: MeasuredRun, after: MeasuredRun, raw: bool = False, seed: in
     common = [key for key in old if key in new]
     if not common:
         raise LutnasError("the two runs have no op and no network in common: nothing to compare")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     samples = [(_sample(old[key], raw), _sample(new[key], raw)) for key in common]
-    draws = [bootstrap_median_ratios(a, b, rng, RESAMPLES) if _is_ratio_scale(a, b) else None for a, b in samples]
     p_values = holm([mann_whitney_p(a.tolist(), b.tolist()) for a, b in samples])
-    changes = [
-        _judge(new[key], a, b, drawn, p) for key, (a, b), drawn, p in zip(common, samples, draws, p_values, strict=True)
-    ]
-    networks = [index for index, key in enumerate(common) if key[0] == "network" and draws[index] is not None]
-    whole = _whole([changes[i] for i in networks], [drawn for i in networks if (drawn := draws[i]) is not None], rng)
+    changes, networks, draws = [], [], []
+    for key, (a, b), p in zip(common, samples, p_values, strict=True):
+        # With all values above zero, every ratio of resampled medians is defined.
+        drawn = bootstrap_median_ratios(a, b, rng, RESAMPLES) if min(a.min(), b.min()) > 0 else None
+        changes.append(_judge(new[key], float(np.median(a)), float(np.median(b)), drawn, p))
+        if key[0] == "network" and drawn is not None:
+            networks.append(changes[-1])
+            draws.append(drawn)
     return Comparison(
         before.run.id,
         after.run.id,
         "ms" if raw else "canaries",
         tuple(sorted(changes, key=_effect, reverse=True)),
-        whole,
+        _whole(networks, draws, rng),
         _usual_canary_ms(after.measurements) / _usual_canary_ms(before.measurements),
         _differences(before.run, after.run),
         len(old) - len(common),
@@ -150,7 +150,7 @@ def is_slower(comparison: Comparison, threshold: float) -> bool:
 def bootstrap_median_ratios(
     before: NDArray[np.float64], after: NDArray[np.float64], rng: np.random.Generator, resamples: int
 ) -> NDArray[np.float64]:
-    """(resamples,) ratios of the medians, after over before, each of both samples drawn anew."""
+    """(resamples,) ratios of medians, after over before, with both samples drawn anew."""
     drawn_before = np.median(before[rng.integers(len(before), size=(resamples, len(before)))], axis=1)
     drawn_after = np.median(after[rng.integers(len(after), size=(resamples, len(after)))], axis=1)
     ratios: NDArray[np.float64] = drawn_after / drawn_before
@@ -167,9 +167,9 @@ _Key = tuple[str, str, str, str | None, int]
 
 
 def _by_subject(measurements: Sequence[Measurement]) -> dict[_Key, Measurement]:
-    """A network may be of the fit in one run and held out in the other: it is the same network.
+    """Measurements by subject. A network counts as the same in the fit and held out.
 
-    Ops alone are left out: they are timed a few times only, and no table is made of them.
+    Ops timed alone are left out: they have few rounds and are in no table.
     """
     return {
         (
@@ -192,34 +192,23 @@ def _sample(measurement: Measurement, raw: bool) -> NDArray[np.float64]:
     return np.array(ratios)
 
 
-def _is_ratio_scale(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
-    """A resampled median is one of the values or between two: with all above zero every ratio of medians is defined."""
-    return bool(before.min() > 0 and after.min() > 0)
-
-
 def _judge(
-    measurement: Measurement,
-    before: NDArray[np.float64],
-    after: NDArray[np.float64],
-    drawn: NDArray[np.float64] | None,
-    p: float,
+    measurement: Measurement, before: float, after: float, drawn: NDArray[np.float64] | None, p: float
 ) -> Change:
-    old, new = float(np.median(before)), float(np.median(after))
+    subject, role = measurement.subject, measurement.role
     if drawn is None:
-        verdict = "changed" if p < SIGNIFICANT else "same"
-        return Change(measurement.subject, measurement.role, old, new, None, None, None, p, verdict)
-    ratio = new / old
-    low, high = percentile_interval(drawn)
+        return Change(subject, role, before, after, None, None, None, p, "changed" if p < SIGNIFICANT else "same")
+    ratio = after / before
     verdict = "same"
     if p < SIGNIFICANT and abs(math.log(ratio)) > math.log1p(SMALLEST_EFFECT):
         verdict = "slower" if ratio > 1 else "faster"
-    return Change(measurement.subject, measurement.role, old, new, ratio, low, high, p, verdict)
+    return Change(subject, role, before, after, ratio, *percentile_interval(drawn), p, verdict)
 
 
 def _whole(
     changes: Sequence[Change], draws: Sequence[NDArray[np.float64]], rng: np.random.Generator
 ) -> WholeNetworks | None:
-    """Networks are drawn anew as well as their rounds: the interval speaks of networks like these."""
+    """Networks are resampled like their rounds: the interval holds for networks like these."""
     if not changes:
         return None
     logs = np.log(np.stack(draws))  # (networks, resamples)
@@ -231,17 +220,17 @@ def _whole(
 
 
 def _effect(change: Change) -> float:
-    """What cannot be told as a ratio comes last."""
+    """Size of the change. Changes without a ratio come last."""
     return -1.0 if change.ratio is None else abs(math.log(change.ratio))
 
 
 def _usual_canary_ms(measurements: Sequence[Measurement]) -> float:
-    """The canary on the quiet fifth of the run's rounds."""
+    """The canary in the quiet fifth of the run's rounds."""
     return quantile(tuple(quantile(timed.canary_ms) for measurement in measurements for timed in measurement.rounds))
 
 
 def _differences(before: Run, after: Run) -> dict[str, tuple[str, str]]:
-    """What of device and software is not the same; what changes by the minute is left out."""
+    """What differs in device and software, without what changes by the minute."""
     fleeting = {"frequency_mhz", "temperature_c", "memory_mb", "load", "steal_percent", "onnxruntime", "agent"}
     found = {
         "device": (before.device, after.device),

@@ -1,7 +1,7 @@
-"""How far to trust numbers from this machine: one minute of the canary, timed as a campaign times its graphs.
+"""How far to trust numbers from this machine: it times the canary for a minute as a campaign would.
 
-The canary is timed against itself, loaded three times: one is the canary, two stand for graphs of a table. What a table
-entry would vary by on a machine as busy as this one is read off these two.
+The canary is loaded three times: as the canary, and as two graphs that are timed against it. Their
+spread tells by how much a table entry would vary on a machine as busy as this.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from profiler_agent.host.machine import Machine, steal_percent
 from profiler_agent.ort.sessions import TimedGraph, load_graph, local_runtime
 from profiler_agent.timing.campaign import CanaryWatch
 from profiler_agent.timing.round_timer import RoundTimer
-from profiler_agent.timing.stability import LARGEST_DRIFT, LARGEST_STEAL_PERCENT, SET_GOVERNOR
+from profiler_agent.timing.stability import LARGEST_DRIFT, LARGEST_STEAL_PERCENT, SET_GOVERNOR, drift_factor
 from profiler_agent.timing.stopping import PRESETS
 from shared.device_status import HIGHEST_TEMPERATURE_C
 from shared.measurements.measurement import quantile
 from shared.runtime import Runtime
 
 LEVELS = ("good", "usable", "poor")
-SECONDS = 60.0
 WINDOWS = 30
 ENTRIES = 10
-"""Parts of the time, each of which gives one table entry per loaded graph."""
+"""Parts of the time. Each gives one table entry per graph."""
 ENTRY_ROUNDS = PRESETS["standard"].min_rounds
 CLOCK_READINGS = 20_000
 FEWEST_ROUNDS = 3 * ENTRIES
@@ -37,7 +36,7 @@ FEWEST_ROUNDS = 3 * ENTRIES
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `advice` says what to change, and is empty where nothing is to be changed."""
+    """One judged fact; `advice` says what to change and may be empty."""
 
     name: str
     level: str
@@ -47,7 +46,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What the examination found. `numbers` has its figures by name, those that could be read."""
+    """The result; `numbers` has the figures that could be read, by name."""
 
     verdict: str
     seconds: float
@@ -58,11 +57,11 @@ class Report:
 
 @dataclass
 class Observations:
-    """Raw material of the report.
+    """What was timed.
 
     Attributes:
-        canary_ms: per window, all repeats of the canary.
-        ratios: per loaded graph, per part of the time, the ratios to the canary of its undisturbed rounds.
+        canary_ms: all repeats of the canary, per window.
+        ratios: ratios to the canary of the undisturbed rounds, per graph and part of the time.
     """
 
     canary_ms: list[list[float]] = field(default_factory=list)
@@ -74,19 +73,19 @@ class Observations:
 
 
 def canary_model() -> bytes:
-    """The canary's ONNX bytes, shipped with the agent: the examination needs neither server nor onnx."""
+    """The canary's ONNX bytes, shipped with the agent: neither server nor onnx is needed."""
     return (files("profiler_agent") / "canary-conv-v1.onnx").read_bytes()
 
 
 def load_canaries(runtime: Runtime | None = None) -> tuple[TimedGraph, TimedGraph, TimedGraph]:
-    """The canary, and twice the same graph to be timed against it; without a runtime, on the CPU with one thread."""
+    """The canary, and two more copies to time against it (default: on the CPU, one thread)."""
     model, runtime = canary_model(), runtime or local_runtime()
     first, second, third = (load_graph(f"canary {i}", model, runtime, sessions=1) for i in range(3))
     return first, second, third
 
 
 def examine(
-    seconds: float = SECONDS,
+    seconds: float,
     machine: Machine | None = None,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
     graphs: tuple[TimedGraph, TimedGraph, TimedGraph] | None = None,
@@ -105,7 +104,7 @@ def examine(
     numbers |= figures(seen)
     findings = (
         *clock_findings(numbers, seen),
-        *canary_findings(numbers, seen),
+        *canary_findings(numbers),
         *machine_findings(machine, load, memory_mb, temperature_c, steal, seen.throttled),
     )
     verdict = max((finding.level for finding in findings), key=LEVELS.index)
@@ -126,7 +125,7 @@ def observe(
     clock_ns: Callable[[], int],
     graphs: tuple[TimedGraph, TimedGraph, TimedGraph],
 ) -> Observations:
-    """Time the two graphs against the canary, turn by turn, until the time is up."""
+    """Time the two graphs against the canary in turns until the time is up."""
     canary, *timed_graphs = graphs
     timer, watch, seen = RoundTimer(canary, clock_ns), CanaryWatch(), Observations()
     seen.canary_ms = [[] for _ in range(WINDOWS)]
@@ -144,7 +143,7 @@ def observe(
                 continue
             seen.canary_ms[min(int(share * WINDOWS), WINDOWS - 1)].extend(timed.round.canary_ms)
             seen.rounds += 1
-            if watch.is_off(timed):
+            if watch.is_disturbed(timed):
                 seen.disturbed += 1
             else:
                 seen.ratios[index][min(int(share * ENTRIES), ENTRIES - 1)].append(timed.round.ratio(1))
@@ -154,20 +153,18 @@ def observe(
 
 
 def figures(seen: Observations) -> dict[str, float]:
-    """The numbers that the findings are judged by; those that too few rounds give are left out."""
+    """The numbers to judge by, without those that too few rounds give."""
     numbers = {}
     windows = [tuple(values) for values in seen.canary_ms if values]
     if windows:
         lows = [quantile(values) for values in windows]
-        third = max(len(lows) // 3, 1)
-        ends = sorted((median(lows[:third]), median(lows[-third:])))
         everything = tuple(value for values in windows for value in values)
         numbers["canary_ms"] = quantile(everything)
         numbers["spread_within_percent"] = 100 * median(
             (quantile(values, 0.9) - quantile(values, 0.1)) / quantile(values, 0.5) for values in windows
         )
         numbers["spread_between_percent"] = _variation_percent(lows)
-        numbers["drift"] = ends[1] / ends[0]
+        numbers["drift"] = drift_factor(lows)
         numbers["tail"] = quantile(everything, 0.99) / quantile(everything, 0.5)
     if seen.rounds:
         numbers["disturbed_percent"] = 100 * seen.disturbed / seen.rounds
@@ -180,49 +177,37 @@ def figures(seen: Observations) -> dict[str, float]:
 
 
 def clock_findings(numbers: dict[str, float], seen: Observations) -> list[Finding]:
-    """Whether the clock can tell times of 0.1 ms apart, and runs on steadily."""
+    """Whether the clock tells times of 0.1 ms apart and runs steadily."""
     step_ns, cost_ns = numbers["clock_step_ns"], numbers["clock_cost_ns"]
     found = f"steps of {step_ns:.0f} ns, {cost_ns:.0f} ns a reading"
-    level = _level(max(step_ns, cost_ns), 1_000, 10_000)
-    advice = (
+    source = (
         "take a faster clock source: echo tsc | sudo tee /sys/devices/system/clocksource/clocksource0/*_clocksource"
     )
-    findings = [Finding("clock", level, found, "" if level == "good" else advice)]
+    findings = [_judge("clock", found, max(step_ns, cost_ns), 1_000, 10_000, source)]
     if seen.clock_jumps:
-        level = "usable" if seen.clock_jumps <= 3 else "poor"
         found = f"jumped, or the machine stood still, in {seen.clock_jumps} rounds"
         advice = "switch off suspend, and whatever sets the clock in steps, while profiling"
-        findings.append(Finding("clock jumps", level, found, advice))
+        findings.append(_judge("clock jumps", found, seen.clock_jumps, 0, 3, advice))
     return findings
 
 
-def canary_findings(numbers: dict[str, float], seen: Observations) -> list[Finding]:
+def canary_findings(numbers: dict[str, float]) -> list[Finding]:
     """What the canary's times say of the machine."""
-    stop_others = "stop what else is running (see `top`)"
+    stop = "stop what else is running (see `top`)"
     judged = (
-        ("short-term spread", "spread_within_percent", "{:.1f} %", 15.0, 100.0, stop_others),
-        ("long-term spread", "spread_between_percent", "{:.1f} %", 3.0, 15.0, f"{stop_others}; fix the frequency"),
+        ("short-term spread", "spread_within_percent", "{:.1f} %", 15.0, 100.0, stop),
+        ("long-term spread", "spread_between_percent", "{:.1f} %", 3.0, 15.0, f"{stop}; fix the frequency"),
         ("drift", "drift", "{:.3f}", 1.05, LARGEST_DRIFT, "let the device warm up or cool down first, and cool it"),
-        (
-            "slowest 1 %",
-            "tail",
-            "{:.2f} times the median",
-            1.5,
-            math.inf,
-            f"{stop_others}, above all what wakes up often",
-        ),
-        ("disturbed rounds", "disturbed_percent", "{:.0f} %", 10.0, 50.0, f"{stop_others}; campaigns take longer"),
+        ("slowest 1 %", "tail", "{:.2f} times the median", 1.5, math.inf, f"{stop}, above all what wakes up often"),
+        ("disturbed rounds", "disturbed_percent", "{:.0f} %", 10.0, 50.0, f"{stop}; campaigns take longer"),
         ("table entry", "entry_variation_percent", "repeats to {:.2f} %", 1.0, 4.0, "take --preset thorough"),
     )
-    findings = []
-    for name, figure, text, usable, poor, advice in judged:
-        if figure not in numbers:
-            advice = "too few undisturbed rounds to tell: " + stop_others
-            findings.append(Finding(name, "poor", "unknown", advice))
-            continue
-        level = _level(numbers[figure], usable, poor)
-        findings.append(Finding(name, level, text.format(numbers[figure]), "" if level == "good" else advice))
-    return findings
+    return [
+        _judge(name, text.format(numbers[figure]), numbers[figure], usable, poor, advice)
+        if figure in numbers
+        else Finding(name, "poor", "unknown", f"too few undisturbed rounds to tell: {stop}")
+        for name, figure, text, usable, poor, advice in judged
+    ]
 
 
 def machine_findings(
@@ -233,42 +218,39 @@ def machine_findings(
     steal: float | None,
     throttled: set[str],
 ) -> list[Finding]:
-    """What the operating system says; what cannot be read is left out, and is no fault."""
+    """What the operating system says. What cannot be read is left out, and is no fault."""
     findings = []
     if machine.emulator is not None:
         findings.append(Finding("emulated", "poor", f"by {machine.emulator}", NOT_THE_DEVICE))
     governors = machine.governors()
     if governors:
-        slow = [governor for governor in governors if governor != "performance"]
-        advice = f"set the governor to performance: {SET_GOVERNOR}" if slow else ""
-        findings.append(Finding("governor", "usable" if slow else "good", ", ".join(governors), advice))
+        slow = sum(governor != "performance" for governor in governors)
+        advice = f"set the governor to performance: {SET_GOVERNOR}"
+        findings.append(_judge("governor", ", ".join(governors), slow, 0, math.inf, advice))
     after_c = machine.temperature_c()
     if temperature_before_c is not None and after_c is not None:
-        level = _level(after_c, HIGHEST_TEMPERATURE_C - 10, HIGHEST_TEMPERATURE_C, inclusive=True)
         found = f"{temperature_before_c:.0f} before, {after_c:.0f} after, degrees Celsius"
-        findings.append(Finding("temperature", level, found, "" if level == "good" else "add a heat sink or a fan"))
+        hot_c = math.nextafter(HIGHEST_TEMPERATURE_C, 0)
+        findings.append(_judge("temperature", found, after_c, hot_c - 10, hot_c, "add a heat sink or a fan"))
     if machine.throttling() is not None or throttled:
         found, advice = ", ".join(sorted(throttled)) or "none", "take a stronger power supply, and cool the board"
-        findings.append(Finding("held back", "poor" if throttled else "good", found, advice if throttled else ""))
+        findings.append(_judge("held back", found, len(throttled), 0, 0, advice))
     if steal is not None:
-        level = _level(steal, 1.0, LARGEST_STEAL_PERCENT)
-        advice = "" if level == "good" else "other virtual machines share the processor: use one with cores of its own"
-        findings.append(Finding("steal", level, f"{steal:.1f} % of the time", advice))
-    first_load, cores = _first_number(load), _first_number(machine.cores())
-    if first_load is not None and cores:
-        level = "good" if first_load <= 0.5 * cores else "usable"
-        advice = "" if level == "good" else "wait until the machine is idle: its load was there before the examination"
-        findings.append(Finding("load before", level, f"{first_load:g} on {cores:g} cores", advice))
+        advice = "other virtual machines share the processor: use one with cores of its own"
+        findings.append(_judge("steal", f"{steal:.1f} % of the time", steal, 1.0, LARGEST_STEAL_PERCENT, advice))
+    load_1, cores = _first_number(load), _first_number(machine.cores())
+    if load_1 is not None and cores:
+        advice = "wait until the machine is idle: its load was there before the examination"
+        findings.append(_judge("load before", f"{load_1:g} on {cores:g} cores", load_1, 0.5 * cores, math.inf, advice))
     free_mb = _first_number(memory_mb)
     if free_mb is not None:
-        level = _level(-free_mb, -1000.0, -300.0)
-        advice = "" if level == "good" else "free some memory: a large network needs five times its file"
-        findings.append(Finding("memory", level, f"{free_mb:g} MB free", advice))
+        advice = "free some memory: a large network needs five times its file"
+        findings.append(_judge("memory", f"{free_mb:g} MB free", -free_mb, -1000.0, -300.0, advice))
     return findings
 
 
 def report_lines(report: Report) -> list[str]:
-    """The report for people: one line per finding, advice below it."""
+    """The report for people: a line per finding, advice below it."""
     lines = []
     for finding in report.findings:
         lines.append(f"{finding.name:18s} {finding.level:7s} {finding.found}")
@@ -279,15 +261,14 @@ def report_lines(report: Report) -> list[str]:
     return [*lines, f"{'verdict':18s} {report.verdict}{trust}"]
 
 
-def _level(value: float, usable: float, poor: float, inclusive: bool = False) -> str:
-    """Above which value it is only usable, and above which poor."""
-    if value > poor or (inclusive and value == poor):
-        return "poor"
-    return "usable" if value > usable or (inclusive and value == usable) else "good"
+def _judge(name: str, found: str, value: float, usable: float, poor: float, advice: str) -> Finding:
+    """A finding that is only usable above the first limit, and poor above the second."""
+    level = "poor" if value > poor else "usable" if value > usable else "good"
+    return Finding(name, level, found, "" if level == "good" else advice)
 
 
 def _spread_out(ratios: Sequence[float]) -> Sequence[float]:
-    """As many as a campaign takes of a task, from all over the part."""
+    """As many rounds as a campaign takes of a task, evenly spread."""
     return ratios[:: max(len(ratios) // ENTRY_ROUNDS, 1)][:ENTRY_ROUNDS]
 
 
@@ -300,5 +281,5 @@ def _first_number(text: str) -> float | None:
 
 
 def _variation_percent(values: Sequence[float]) -> float:
-    """Coefficient of variation, with the sample's standard deviation."""
+    """Coefficient of variation."""
     return 100 * stdev(values) / fmean(values) if len(values) > 1 else 0.0

@@ -1,6 +1,6 @@
-"""Shows how far a campaign is: a bar on a terminal that has rich, plain lines everywhere else.
+"""Shows the progress of a campaign: a bar on a terminal with rich, plain lines elsewhere.
 
-The bar is drawn between rounds only: a thread that redraws would be timed along with the graphs.
+The bar is drawn between rounds only. A thread that redraws would be timed along with the graphs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LINE_EVERY_S = 5.0
 
 
 class Progress:
-    """Says lines through `say`; draws a bar where `terminal` is true and rich is there."""
+    """Says lines through `say`, and draws a bar if `terminal` is true and rich is installed."""
 
     def __init__(
         self, say: Callable[[str], None], terminal: bool = False, clock_s: Callable[[], float] = time.monotonic
@@ -59,11 +59,11 @@ class Progress:
                 self._bar = None
 
     def counted(self, done: int, total: int) -> None:
-        """So many of so many are done."""
+        """Show how many are done."""
         self._show(done / max(total, 1), f"{self._title}: {done} of {total}", last=done == total)
 
     def measured(self, subjects: Sequence[Subject], max_rounds: int) -> None:
-        """How far the subjects of a campaign are; a task that is precise early skips the rest of its rounds."""
+        """Show how far a campaign is. A precise task skips the rest of its rounds."""
         if self._clock_s() < self._next_s:
             return
         done = sum(subject.done for subject in subjects)

@@ -1,4 +1,4 @@
-"""Does the jobs that a server has for this device, one after the other, for as long as it is wanted."""
+"""Does the jobs that a server has for this device, one after the other."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ LEASE_S = 60.0
 
 
 class JobOver(LutnasError):
-    """Nobody waits for the job any more."""
+    """The job is done, cancelled or forgotten."""
 
 
 @dataclass
 class Worker:
-    """One agent that works for one server.
+    """An agent that works for a server.
 
     Attributes:
         poll_s: pause when there is nothing to do.
@@ -60,7 +60,7 @@ class Worker:
         """Work until nothing is queued (`once`), until nothing came for `idle_exit_s`, or for ever.
 
         Raises:
-            LutnasError: the server refuses in a way that waiting does not help.
+            LutnasError: the server refuses, and waiting does not help.
         """
         registered = False
         away = pauses_s()
@@ -71,13 +71,13 @@ class Worker:
                     self.client.register_device(self.device, probe())
                     registered = True
                 self._upload_results()
-                self.board.look()
+                self.board.sample()
                 job = self.client.lease_job(self.device, self.owner, self.lease_s, self.board.status())
                 away = pauses_s()
                 pause_s = self.poll_s
             except (ServerAway, ServerRefused) as error:
                 if isinstance(error, NotFound):
-                    registered = False  # the server lost its database, or another one took its place
+                    registered = False  # the server lost its database, or was replaced
                 elif not is_passing(error):
                     raise
                 job, pause_s = None, next(away)
@@ -95,7 +95,7 @@ class Worker:
         over = threading.Event()
 
         def check() -> None:
-            self.board.look()
+            self.board.sample()
             if over.is_set():
                 raise JobOver(f"job {job.id} is over")
 
@@ -104,14 +104,14 @@ class Worker:
                 work = {"verify": self._measure_model, "profile": self._profile, "count": self._count}
                 result = work[job.job.kind](job, check)
         except (JobOver, ServerAway) as error:
-            # What is measured is spooled; the job comes back when its lease runs out, and goes on from there.
+            # The rounds are spooled. The job comes back when its lease runs out, and goes on from there.
             self.progress.say(f"job {job.id}: left, {error}")
             return
         except LutnasError as error:
             self.progress.say(f"job {job.id}: failed, {error}")
             result = JobResult(error=str(error))
         finally:
-            self.board.rest()
+            self.board.clear_progress()
         self.spool.keep_result(job.id, result)
         try:
             self._upload_results()
@@ -132,7 +132,7 @@ class Worker:
         task = Task(wanted.promise.genotype, "verification", wanted.graph)
         canary, model = store.read(wanted.canary), store.read(wanted.graph)
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, wanted.canary))
-        with self.spool.measuring(wait=True):
+        with self.spool.measuring_lock(wait=True):
             measurement = measure_model(job.id, task, model, canary, runtime, self.preset, watch, check, self.sleep)
         self.spool.keep_usual_canary(runtime, wanted.canary, watch.usual_ms())
         return JobResult(measurement=measurement, runtime=runtime)
@@ -144,17 +144,9 @@ class Worker:
         return JobResult(runtime=runtime, kernels=counts)
 
     def _profile(self, job: Job, check: Callable[[], None]) -> JobResult:
-        wanted = job.job.runtime
-        request = ProfileRequest(
-            self.device,
-            (parse_space(job.job.space),),
-            threads=wanted.threads,
-            batch=wanted.batch,
-            precision=wanted.precision,
-            preset=self.preset,
-            provider=wanted.provider,
-            optimisation=wanted.optimisation,
-        )
+        names = ("threads", "batch", "precision", "provider", "optimisation")
+        wanted = {name: getattr(job.job.runtime, name) for name in names}
+        request = ProfileRequest(self.device, (parse_space(job.job.space),), preset=self.preset, **wanted)
         profiler = Profiler(
             self.client, self.spool, self.progress, self.sleep, check=check, wait_for_others=True, board=self.board
         )
@@ -166,13 +158,13 @@ class Worker:
         return JobResult(run=outcome.run_id)
 
     def _beat(self, job: Job, over: threading.Event) -> bool:
-        """Keep the lease; False where that is of no use any more."""
+        """Keep the lease; returns whether to go on with that."""
         try:
             self.client.heartbeat(job.id, self.owner, self.lease_s, self.board.status())
         except (Conflict, NotFound):
             if self._is_over(job.id):
                 over.set()
-            return False  # a lost lease is no reason to stop: a late result still counts
+            return False  # a late result still counts: the job goes on without its lease
         except LutnasError:
             pass  # the server is away: the lease may outlast that
         return True

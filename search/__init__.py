@@ -1,1 +1,1 @@
-"""The search: one run per device table gives a family of networks, and a budget picks its member."""
+"""The search: a run gives a family of networks for each device, and a budget picks a member."""

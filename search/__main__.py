@@ -1,4 +1,4 @@
-"""`python -m search` is `search`; `torchrun --nproc-per-node N -m search` shares it among N processes."""
+"""`python -m search` is `search`; `torchrun --nproc-per-node N -m search` runs N processes."""
 
 import sys
 

@@ -12,8 +12,8 @@ ABOUT = """Search networks for a device and a latency budget, then pick, train, 
 
     search --device rpi4 --lut-url http://server:8700
 
-That is `search run`, whose options `search run --help` lists. It makes one folder for a run; the
-other commands work with it.
+That is `search run`; `search run --help` lists its options. It makes a folder for the run. The
+other commands work with that folder.
 """
 USAGE = """search --device NAME --lut-url URL [option ...]
        search COMMAND [option ...]"""
@@ -44,9 +44,9 @@ def parser(imported: Collection[str] = COMMANDS, with_run: bool = False) -> Pars
     """The parser of all commands.
 
     Args:
-        imported: commands that get their options. Of the others only the name is needed, and torch
+        imported: commands that get their options; the others get their names alone, since torch
             takes seconds to import.
-        with_run: the options of `run` stand before the commands, too, as a shell completes them.
+        with_run: add the options of `run` to `search` itself, for shell completion.
     """
     made, commands = make_parser("search", ABOUT, USAGE)
     for name, text in COMMANDS.items():

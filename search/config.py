@@ -1,6 +1,6 @@
-"""Everything that decides what a search does: one frozen value, written to `config.json` and never changed after.
+"""Settings of a search: a frozen value, written to `config.json` and never changed after.
 
-Each setting's help text stands beside its default; the command line is made from the same list.
+Each setting's help text stands beside its default. The command line is made from the same list.
 """
 
 from __future__ import annotations
@@ -9,42 +9,40 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any
 
 from shared.errors import InvalidValue, UnknownName
-from shared.measurements.measurement import check_device_name
 from shared.schemas import RUN_DIRECTORY_SCHEMA
 from shared.spaces import parse_space
-from shared.tables.table import CONFIDENCE, LatencyTable
+from shared.tables.prediction import CONFIDENCE
+from shared.tables.table import LatencyTable
 from shared.wire import content_hash
 
 HYPERNETWORKS = ("rbf", "piecewise-linear", "mlp")
-PRECISIONS = ("fp32", "bf16")
-PATH_SAMPLERS = ("fair", "uniform")
-PROCESSORS = ("cpu", "cuda")
-KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "hypernetwork": HYPERNETWORKS,
-        "path_sampler": PATH_SAMPLERS,
-        "precision": PRECISIONS,
-        "processor": PROCESSORS,
-    }
-)
-"""Settings that are one of several names."""
-
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "hypernetwork": HYPERNETWORKS,
+    "path_sampler": ("fair", "uniform"),
+    "precision": ("fp32", "bf16"),
+    "processor": ("cpu", "cuda"),
+}
+"""Names that a setting may have."""
 
 Domains = Sequence[tuple[str, Callable[[float], bool], str]]
-"""Names of settings, what holds for their values, and how a message says it."""
+"""Names of settings, a test of their values, and the domain in words."""
 
 
 def setting(default: Any, help_text: str) -> Any:
-    """A field of a frozen dataclass that a user sets: its default, and what it means."""
+    """A field of a frozen dataclass that a user sets."""
     return field(default=default, metadata={"help": help_text})
 
 
+def list_settings(kind: Any) -> Mapping[str, tuple[Any, str]]:
+    """Default and help text of every setting of a dataclass, by name."""
+    return {entry.name: (entry.default, entry.metadata["help"]) for entry in fields(kind) if entry.metadata}
+
+
 def check_domains(settings: Any, domains: Domains) -> None:
-    """Raise InvalidValue, named as the option is, unless every number lies in its domain."""
+    """Raise InvalidValue, named like the option, unless every number lies in its domain."""
     for names, holds, domain in domains:
         for name in names.split():
             value = getattr(settings, name)
@@ -54,29 +52,26 @@ def check_domains(settings: Any, domains: Domains) -> None:
 
 @dataclass(frozen=True)
 class TableReference:
-    """Whose table, and exactly which bytes (SHA-256)."""
+    """A device, and the SHA-256 of its table's bytes."""
 
     device: str
     hash: str
 
-    def __post_init__(self) -> None:
-        check_device_name(self.device)
-
 
 def references(tables: Iterable[LatencyTable]) -> tuple[TableReference, ...]:
-    """As a config names tables: by device, so that the order in which they were asked for changes nothing."""
-    return tuple(sorted((TableReference(one.device, one.hash) for one in tables), key=lambda one: one.device))
+    """Tables as a config names them, ordered by the devices' names."""
+    return tuple(sorted((TableReference(table.device, table.hash) for table in tables), key=lambda table: table.device))
 
 
 @dataclass(frozen=True)
 class Config:
-    """What was asked, with every default filled in.
+    """All settings, with every default filled in.
 
     Attributes:
-        tables: one for each device of the run, ordered by the devices' names, all of the same space.
-        lut_url, space: where the tables came from, and which space they are of.
-        dataset, data_dir, data_fingerprint: which images, from which folder, and exactly which bytes.
-        search_resolution: side that images are pooled to while the supernet is trained and evaluated.
+        tables: of the run's devices, ordered by the devices' names, all of the same space.
+        lut_url: of the server that the tables came from.
+        data_dir, data_fingerprint: folder of the images, and SHA-256 of their values.
+        search_resolution: side of the images in the training and evaluation of the supernet.
     """
 
     tables: tuple[TableReference, ...]
@@ -100,7 +95,7 @@ class Config:
     gradient_clip: float = setting(5.0, "largest norm of an update's gradient")
     alpha_lr: float = setting(0.05, "learning rate of the hypernetwork (Adam)")
     exploration: float = setting(0.5, "share of fairly sampled paths once alpha moves")
-    path_sampler: str = setting("fair", f"of paths that ask no alpha: {', '.join(PATH_SAMPLERS)}")
+    path_sampler: str = setting("fair", f"of paths that ask no alpha: {', '.join(KINDS['path_sampler'])}")
     exploration_floor: float = setting(0.0, "share of even odds in the odds that paths and gates are drawn with")
     auxiliary_skip: float = setting(0.0, "first weight of a skip beside every op; falls to 0 over the search")
     hypernetwork: str = setting("rbf", f"kind of the hypernetwork: {', '.join(HYPERNETWORKS)}")
@@ -108,8 +103,8 @@ class Config:
     temperature_start: float = setting(5.0, "first temperature of the Gumbel-Softmax gates")
     temperature_end: float = setting(0.5, "last temperature of the gates; falls geometrically")
     device_share: float = setting(0.5, "share of conditions with exactly the device's prices; others lie around them")
-    precision: str = setting("fp32", f"of training: {', '.join(PRECISIONS)} (autocast)")
-    processor: str = setting("cpu", f"of training: {', '.join(PROCESSORS)} (cuda is untested)")
+    precision: str = setting("fp32", f"of training: {', '.join(KINDS['precision'])} (autocast)")
+    processor: str = setting("cpu", f"of training: {', '.join(KINDS['processor'])} (cuda is untested)")
     threads: int = setting(2, "paths computed at the same time; changes no number")
     confidence: float = setting(CONFIDENCE, "of the latency bound")
     whole_space: int = setting(
@@ -129,23 +124,21 @@ class Config:
         resolution = parse_space(self.space).resolution
         if self.search_resolution < 4 or self.search_resolution % 4 or resolution % self.search_resolution:
             raise InvalidValue(
-                "search_resolution", f"{self.search_resolution} is not a multiple of 4 that divides {resolution}"
+                "search-resolution", f"{self.search_resolution} is not a multiple of 4 that divides {resolution}"
             )
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Names of the run's devices, in order."""
-        return tuple(one.device for one in self.tables)
+        return tuple(table.device for table in self.tables)
 
     @property
     def table_hash(self) -> str:
-        """The one table's hash; of several tables, the hash of their hashes."""
-        hashes = [one.hash for one in self.tables]
+        """The hash of the only table; the hash of their hashes where there are several."""
+        hashes = [table.hash for table in self.tables]
         return hashes[0] if len(hashes) == 1 else content_hash(hashes)
 
     @property
     def total_steps(self) -> int:
-        """Updates of the weights."""
         return self.warmup_steps + self.search_steps
 
 
@@ -166,23 +159,16 @@ _DOMAINS: Domains = (
     ("confidence", lambda value: 0.5 <= value < 1, "from 0.5 to below 1"),
 )
 
-SETTINGS: Mapping[str, tuple[Any, str]] = MappingProxyType(
-    {one.name: (one.default, one.metadata["help"]) for one in fields(Config) if "help" in one.metadata}
-)
-"""Default and help text of every setting, by name."""
+SETTINGS = list_settings(Config)
 
-PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
-    {
-        "smoke": MappingProxyType(
-            {"warmup_steps": 40, "search_steps": 60, "alpha_every": 3, "checkpoint_every": 20, "whole_space": 0}
-        ),
-        "quick": MappingProxyType({"warmup_steps": 1500, "search_steps": 2700, "whole_space": 0}),
-        "standard": MappingProxyType({"warmup_steps": 20_000, "search_steps": 30_000, "checkpoint_every": 500}),
-    }
-)
-"""Settings by name: smoke shows that all works, quick takes three minutes on two cores, standard an hour."""
+PRESETS: Mapping[str, Mapping[str, int]] = {
+    "smoke": {"warmup_steps": 40, "search_steps": 60, "alpha_every": 3, "checkpoint_every": 20, "whole_space": 0},
+    "quick": {"warmup_steps": 1500, "search_steps": 2700, "whole_space": 0},
+    "standard": {"warmup_steps": 20_000, "search_steps": 30_000, "checkpoint_every": 500},
+}
+"""`smoke` shows that all works; on two cores `quick` takes three minutes, `standard` an hour."""
 
 
 def default_search_resolution(resolution: int) -> int:
-    """Half the resolution from 32 pixels on (a quarter of the cost), if two more halvings still leave whole pixels."""
+    """Half the resolution from 32 pixels on (a quarter of the cost), if 8 divides it."""
     return resolution // 2 if resolution >= 32 and resolution % 8 == 0 else resolution

@@ -1,3 +1,3 @@
-"""What the three programs have in common: names, keys and values. Standard library only, `shared.graphs` apart."""
+"""Names, keys and values of the three programs. Standard library only, except `shared.graphs`."""
 
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
-"""What the three command lines share: look, exit codes, options of a server, completion scripts.
+"""The base of the three command lines: look, exit codes, options of a server, completion scripts.
 
 Exit codes: 0 done, 1 it failed, 2 wrong use, 130 interrupted (SIGINT or SIGTERM).
-Standard library only. Where `rich-argparse` is installed it colours the help, and `shtab` writes
-the completion scripts.
+Standard library only. If installed, `rich-argparse` colours the help and `shtab` writes the
+completion scripts.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Run = Callable[[argparse.Namespace], int | None]
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM: someone wants this program to end."""
+    """SIGINT or SIGTERM came."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, the two signals raise Interrupted. Only a main thread can ask for that; elsewhere nothing changes."""
+    """Inside, the two signals raise Interrupted (in the main thread only)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -54,7 +54,7 @@ def interruptible() -> Iterator[None]:
 
 
 class Parser(argparse.ArgumentParser):
-    """Help starts with what the command does. A mistake is said in one line."""
+    """A parser whose help starts with the description. A mistake takes a line on stderr."""
 
     def format_help(self) -> str:
         """Description and example, short usage, options by group."""
@@ -80,11 +80,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-Commands = argparse._SubParsersAction  # what `add_subparsers` returns
+Commands = argparse._SubParsersAction  # the type of `add_subparsers`
 
 
 def make_parser(name: str, text: str, usage: str | None = None) -> tuple[Parser, Commands[Parser]]:
-    """The parser of a program, and what its commands are added to."""
+    """The parser of a program, and the action that takes its commands."""
     parser = Parser(prog=name, description=_description(text), usage=usage)
     parser.add_argument("--version", action="version", version=f"{name} {__version__}")
     parser.add_argument(
@@ -98,7 +98,7 @@ def add_command(commands: Commands[Parser], name: str, run: Run, text: str | Non
 
     Args:
         run: takes the parsed arguments and returns the exit code; None is 0.
-        text: what it does in a line, an example, more (default: the docstring of `run`).
+        text: a line that says what it does, an example, more (default: the docstring of `run`).
     """
     text = _description(text or run.__doc__ or "")
     parser = commands.add_parser(name, help=text.splitlines()[0].rstrip("."), description=text)
@@ -117,7 +117,8 @@ def run_program(
 ) -> int:
     """Run the command that `argv` names; returns the exit code.
 
-    A command may set the default `when_interrupted`: what to say then, made from its arguments.
+    A command may set the default `when_interrupted`: a function from its arguments to the advice
+    that follows an interruption.
     """
     arguments = argparse.Namespace(environment=os.environ if environment is None else environment)
     try:
@@ -134,7 +135,7 @@ def run_program(
         print(f"{name}: stopped{by}{advice}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader went away (`| head`). What Python flushes at exit must not complain about that.
+        # The reader went away (`| head`). Python's flush at exit must not complain about that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -143,8 +144,8 @@ def add_server(parser: Parser, role: str, required: bool = True, default: str = 
     """--lut-url, --token, --token-file, --ca-file.
 
     Args:
-        role: that the token needs.
-        default: where the URL comes from if it is not given.
+        role: of the token.
+        default: source of the URL without the option.
     """
     group = parser.add_argument_group("lut-server")
     group.add_argument(
@@ -167,7 +168,8 @@ def add_server(parser: Parser, role: str, required: bool = True, default: str = 
 def find_access(arguments: argparse.Namespace) -> tuple[str | None, str | None]:
     """The token and the file of trusted certificates, from the options or the environment.
 
-    What stands on a command line, everybody on the machine may read. A file or the environment, nobody else may.
+    Every user of the machine can read a command line. Nobody else can read a file or the
+    environment.
 
     Raises:
         InvalidValue: the token's file cannot be read, or holds no token.
@@ -183,7 +185,7 @@ def find_access(arguments: argparse.Namespace) -> tuple[str | None, str | None]:
 
 
 def within(least: float, most: float = math.inf, kind: type[float] | type[int] = float) -> Callable[[str], float]:
-    """Reads a number from `least` to `most`, for the `type` of an option."""
+    """The `type` of an option that is a number from `least` to `most`."""
 
     def number(text: str) -> float:
         value = kind(text)
@@ -196,7 +198,7 @@ def within(least: float, most: float = math.inf, kind: type[float] | type[int] =
 
 
 def _description(text: str) -> str:
-    """A docstring whose third line, the example, stands out."""
+    """The text of a docstring with its third line, the example, indented."""
     lines = inspect.cleandoc(text).splitlines()
     return "\n".join(f"    {line.lstrip()}" if number == 2 else line for number, line in enumerate(lines))
 
@@ -207,8 +209,8 @@ def _read_token(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no text"
         raise InvalidValue("token-file", f"{path}: {reason}") from error
-    if not token or len(token.split()) > 1:
-        raise InvalidValue("token-file", f"{path} does not hold one token and nothing else")
+    if len(token.split()) != 1:
+        raise InvalidValue("token-file", f"{path} does not hold a token and nothing else")
     return token
 
 
@@ -223,7 +225,7 @@ class _PrintCompletion(argparse.Action):
 
 
 def _shorten(parser: argparse.ArgumentParser, shtab: ModuleType) -> None:
-    """Say of a command a line; complete names of files and folders where an option takes them."""
+    """Keep a line of each command's description; complete file and folder names of options."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

@@ -1,4 +1,4 @@
-"""What an agent says of its device while it works there: how hot it is, what holds it back, how far a campaign is."""
+"""The state of a device while its agent works: temperature, throttling, progress of a campaign."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shared.errors import InvalidValue
 
 HIGHEST_TEMPERATURE_C = 80.0
-"""Above it most boards slow down, whether they say so or not."""
+"""Most boards slow down above it, with or without a notice."""
 _COLDEST_C, _HOTTEST_C = -100.0, 250.0
 _MOST = 20
 _LONGEST = 200
@@ -16,7 +16,7 @@ _LONGEST = 200
 
 @dataclass(frozen=True)
 class CampaignProgress:
-    """How many of a campaign's tasks are measured, for which runs and spaces."""
+    """The number of a campaign's tasks that are measured, for which runs and spaces."""
 
     runs: tuple[str, ...]
     spaces: tuple[str, ...]
@@ -32,12 +32,12 @@ class CampaignProgress:
 
 @dataclass(frozen=True)
 class DeviceStatus:
-    """A device at one moment.
+    """The state of a device.
 
     Attributes:
-        temperature_c: of the hottest sensor; None where there is none that can be read.
-        throttling: what holds the device back right now; None where it does not tell.
-        campaign: what is being measured; None: nothing, or a single network.
+        temperature_c: of the hottest sensor; None without a readable sensor.
+        throttling: causes of throttling at the moment; None if the device does not tell.
+        campaign: None while nothing, or a single network, is measured.
     """
 
     temperature_c: float | None = None
@@ -52,7 +52,7 @@ class DeviceStatus:
         _check_texts("status.throttling", self.throttling or ())
 
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with measuring right now, for people."""
+        """Reasons against a measurement at the moment, for people."""
         held = (f"held back ({', '.join(self.throttling)})",) if self.throttling else ()
         hot = self.temperature_c is not None and self.temperature_c >= HIGHEST_TEMPERATURE_C
         return held + ((f"{self.temperature_c:.0f} degrees Celsius",) if hot else ())

@@ -1,17 +1,17 @@
-"""Every error that a user can meet, and the exit code it ends a program with.
+"""Every error that a user can meet, with the exit code of the program.
 
 LutnasError                    exit 1: something failed
-├── WrongUse                   exit 2: what was asked for cannot be
+├── WrongUse                   exit 2: the request is invalid
 │   ├── InvalidValue           a value outside its domain; names the field
-│   ├── UnknownName            a name that nobody knows; lists the known ones
+│   ├── UnknownName            an unknown name; lists the known names
 │   └── BudgetTooSmall         a budget below the fastest network
 ├── OtherSchema                data of a form that this lutnas does not read
-├── Stopped                    exit 130: a signal came, what was done is saved
+├── Stopped                    exit 130: a signal came, the work so far is saved
 ├── MissingPrice               an op key that a table lacks
 ├── MissingKernel              a kernel that a table lacks
-├── CorruptFile                a file whose content is not what it should be
+├── CorruptFile                a file with damaged content
 ├── ServerAway                 the server does not answer
-│   └── UntrustedServer        or nobody vouches that it is the server
+│   └── UntrustedServer        its certificate is not trusted
 └── ServerRefused              the server answered with an error
     ├── AccessDenied           401 or 403
     ├── NotFound               404
@@ -27,13 +27,13 @@ MOST_LISTED = 20
 
 
 class LutnasError(Exception):
-    """Base of all errors whose message is meant for a user: one line that says what, where, and what to do."""
+    """Base of all errors for users. The message is a line that says what, where, and what to do."""
 
     exit_code = 1
 
 
 class WrongUse(LutnasError):
-    """What was asked for cannot be; asking again in the same words is of no use."""
+    """An invalid request. The same request fails again."""
 
     exit_code = 2
 
@@ -48,13 +48,11 @@ class InvalidValue(WrongUse, ValueError):
 
 
 class UnknownName(WrongUse):
-    """A name that nobody knows."""
+    """An unknown name. The message lists the known names."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
         listed = ", ".join(sorted(known)) or "none yet"
         super().__init__(f"unknown {kind} '{name}' (known: {listed})" + (f"; {advice}" if advice else ""))
-        self.kind = kind
-        self.name = name
 
 
 class BudgetTooSmall(WrongUse):
@@ -62,23 +60,21 @@ class BudgetTooSmall(WrongUse):
 
     def __init__(self, budget_ms: float, smallest_ms: float, device: str) -> None:
         digits = 2 - math.floor(math.log10(smallest_ms))
-        enough_ms = math.ceil(smallest_ms * 10**digits) / 10**digits  # rounded up: asking for it has to be enough
+        enough_ms = math.ceil(smallest_ms * 10**digits) / 10**digits  # rounded up, so that this budget is enough
         super().__init__(
-            f"no network meets {budget_ms:g} ms on {device}: the fastest one needs {enough_ms:.3g} ms;"
-            " ask for that or more"
+            f"no network meets {budget_ms:g} ms on {device}: the fastest needs {enough_ms:.3g} ms; ask for that or more"
         )
-        self.budget_ms = budget_ms
         self.smallest_ms = smallest_ms
 
 
 class Stopped(LutnasError):
-    """SIGINT or SIGTERM came; all is saved, and the same command goes on."""
+    """SIGINT or SIGTERM came. All is saved, and the same command continues."""
 
     exit_code = 130
 
 
 class OtherSchema(LutnasError):
-    """Data of a form that another lutnas wrote and this one does not read (`shared.schemas`)."""
+    """Data with the schema number of another lutnas (`shared.schemas`)."""
 
     def __init__(self, what: str, found: object, needed: int | str) -> None:
         number = "no schema number" if found is None else f"schema {str(found)[:20]}"
@@ -99,7 +95,7 @@ class MissingPrice(LutnasError):
 
 
 class MissingKernel(LutnasError):
-    """Kernels that a network executes and a table has no price for."""
+    """Kernels that a network executes and a table lacks."""
 
     def __init__(self, kernels: Iterable[str], device: str = "the device", command: str = "") -> None:
         missing = sorted(kernels)
@@ -110,7 +106,7 @@ class MissingKernel(LutnasError):
 
 
 class CorruptFile(LutnasError):
-    """A file whose content is not what it should be."""
+    """A file with damaged content."""
 
 
 class ServerAway(LutnasError):
@@ -118,11 +114,11 @@ class ServerAway(LutnasError):
 
 
 class UntrustedServer(ServerAway):
-    """The server's certificate is of nobody whom this machine trusts."""
+    """This machine does not trust the server's certificate."""
 
 
 class ServerRefused(LutnasError):
-    """The server answered with an error in its one error shape; `retry_after_s` where it says when to come back."""
+    """The server answered with an error. `retry_after_s`: the pause that it asks for."""
 
     def __init__(
         self,
@@ -144,8 +140,8 @@ class AccessDenied(ServerRefused):
 
 
 class NotFound(ServerRefused):
-    """The server has no such thing."""
+    """The server does not have it."""
 
 
 class Conflict(ServerRefused):
-    """The same identity was uploaded before with other content."""
+    """The same id was uploaded before with other content."""

@@ -1,4 +1,4 @@
-"""What a server asks of a device: verify one network, or profile a space."""
+"""Jobs that a server gives to a device: verify a network, profile a space, count kernels."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from shared.runtime import Runtime
 JOB_KINDS = ("verify", "profile", "count")
 MOST_GENOTYPES = 2000
 JOB_STATES = ("queued", "leased", "done", "failed", "dead", "cancelled")
-"""failed: an agent said why it cannot be done; dead: given up, for every agent that took it went away."""
+"""failed: an agent said why the job is impossible; dead: every agent that took the job went away.
+"""
 OVER = ("done", "failed", "dead", "cancelled")
-"""States in which nobody works on a job any more."""
+"""Final states."""
 LARGEST_PRIORITY = 100
 
 
 @dataclass(frozen=True)
 class Promise:
-    """What a search promised of a network: the table it used, its prediction and bound, and the budget to meet."""
+    """A search's promise for a network: its table, prediction, bound, and the budget to meet."""
 
     table_hash: str
     genotype: str
@@ -40,16 +41,16 @@ class NewJob:
     """A job to queue.
 
     Attributes:
-        device: that shall do it.
-        kind: "verify": measure `graph` and compare with `promise`; "profile": make the table of `space`;
-            "count": say which kernels the runtime executes for each of `genotypes`.
-        runtime: to measure with; its version may differ from the device's, which the result then says.
+        device: name of the device.
+        kind: "verify": measure `graph` and compare with `promise`; "profile": make the table of the
+            space; "count": list the kernels that the runtime executes for each of `genotypes`.
+        runtime: to measure with. Its version may differ from the device's; the result then says so.
         canary: reference of the canary graph.
         space: string form of the space.
         graph: reference of the graph ("verify").
-        promise: what the measured time is held against ("verify").
+        promise: the measured time is compared with it ("verify").
         genotypes: of the space, in its string form ("count").
-        priority: from -100 to 100; of a device's jobs the one with the highest is leased first, then the oldest.
+        priority: from -100 to 100. The highest is leased first, among equals the oldest job.
     """
 
     device: str
@@ -77,12 +78,12 @@ class NewJob:
 
 @dataclass(frozen=True)
 class Verification:
-    """What the device measured, in milliseconds of the table's canary, and as its clock showed it.
+    """A measured network, in milliseconds of the table's canary and in those of the device's clock.
 
     Attributes:
         measured_ms: ratio to the canary times the canary's nominal time.
         low_ms, high_ms: 95 % confidence interval of `measured_ms`.
-        raw_ms: as the clock showed it.
+        raw_ms: by the device's clock.
         canary_drift: canary's time now over its nominal time.
         met: whether measured_ms <= target_ms.
     """
@@ -99,11 +100,11 @@ class Verification:
 
 @dataclass(frozen=True)
 class Job:
-    """A queued job and what became of it.
+    """A job with its state and result.
 
     Attributes:
         reason: why it failed or is dead.
-        notice: what keeps a queued job from being done, for people: that no agent asks for the device's work.
+        notice: why a queued job waits, for people: no agent asks for the device's work.
     """
 
     id: str
@@ -122,7 +123,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What an agent hands in, by the kind of the job: a measurement, a run's id, kernels by genotype; or an error."""
+    """An agent's result: a measurement, a run's id or kernels by genotype; or an error."""
 
     measurement: Measurement | None = None
     run: str | None = None

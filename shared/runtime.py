@@ -1,4 +1,4 @@
-"""The whole runtime as part of a table's identity: everything about the software that changes a latency."""
+"""The runtime: everything about the software that changes a latency. A table's hash holds it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ TELEMETRY_VARIABLE = "ORT_DISABLE_TELEMETRY"
 
 
 def silence_onnxruntime(environment: MutableMapping[str, str]) -> None:
-    """Keep ONNX Runtime, once it is imported, from reporting to its maker.
+    """Switch ONNX Runtime's telemetry off. Call it before the library is imported.
 
-    From 1.29 on its packages for Linux send what they are used for over the network, keep a database for that in the
-    home folder, and have a thread for it, which is not to run beside a measurement. The variable that switches this off
-    is read when the library is loaded; who sets it himself is obeyed.
+    Since 1.29 the packages for Linux send usage data, keep a database in the home folder and run a
+    thread, which would disturb a measurement. A value that the user set stays.
     """
     environment.setdefault(TELEMETRY_VARIABLE, "1")
 
 
 @dataclass(frozen=True, order=True)
 class Runtime:
-    """What executed a graph.
+    """The software that executed a graph.
 
     Attributes:
         engine: "onnxruntime", or "onnxruntime-web" in a browser.
         version: of the engine, for example "1.31.0".
-        provider: ONNX Runtime's name of the execution provider; in a browser "wasm/simd" or "webgpu".
+        provider: ONNX Runtime's name of the execution provider; in a browser "wasm/simd" or
+            "webgpu".
         threads: intra-op threads.
-        precision: of weights and activations: "fp32", "fp16", or "int8" (static, weights per channel).
+        precision: of weights and activations: "fp32", "fp16", or "int8" (static, weights per
+            channel).
         optimisation: ONNX Runtime's graph optimisation level.
         batch: images per inference.
     """
@@ -62,7 +63,7 @@ class Runtime:
 
     @property
     def of_canary(self) -> Runtime:
-        """What executes the canary, which is fp32 whatever the precision of the graphs beside it."""
+        """The runtime of the canary, which is always fp32."""
         return dataclasses.replace(self, precision="fp32")
 
     def __str__(self) -> str:
@@ -73,7 +74,7 @@ class Runtime:
 
 
 def check_precision(precision: str, name: str = "precision") -> None:
-    """Raise InvalidValue unless it is a precision; `name` is what the message calls it."""
+    """Raise InvalidValue unless it is a precision; `name` stands in the message."""
     if precision not in PRECISIONS:
         raise InvalidValue(name, f"'{precision}' is none of {', '.join(PRECISIONS)}")
 
@@ -84,7 +85,7 @@ _RUNTIME = re.compile(
 
 
 def runtime_parts(text: str) -> frozenset[str]:
-    """What a runtime may be asked for by: the parts of its string form, and its engine without the version."""
+    """The words that select a runtime: parts of its string form, and its engine alone."""
     runtime = parse_runtime(text)
     return frozenset((*text.split("/"), runtime.engine))
 

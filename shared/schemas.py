@@ -1,12 +1,12 @@
-"""The schema number of every form that lutnas keeps or sends, and the refusal of any other number.
+"""The schema number of every form that lutnas keeps or sends.
 
-The rule: what is kept or handed over as a whole bears a single number, and readers take that number alone. The first
-number is 10: forms of the time before the first release bore smaller numbers, or none. Whoever changes the fields of a
-form, or what they mean, adds 1 to its number here.
+Each form has a single number, and readers accept that number alone. The first number is 10: forms
+before the first release had smaller numbers, or none. Add 1 to the number here with every change to
+the fields of a form or to their meaning.
 
-    form                      where its number stands
+    form                      place of its number
     latency table, plan       `schema` of the JSON
-    run directory             `schema` of config.json, for every file of the folder; `schema` of training.json
+    run directory             `schema` of config.json, for all files; `schema` of training.json
     comparison                `schema` of comparison.json; its folder begins with a run directory
     run file                  `version` of the JSON
     spool of an agent         the file `schema`, for every file of the folder
@@ -29,6 +29,6 @@ DATABASE_REVISION = "0010"
 
 
 def require_schema(what: str, found: object, needed: int | str) -> None:
-    """Raise OtherSchema unless a form bears the number that this lutnas reads; None stands for no number."""
+    """Raise OtherSchema unless a form has the number that this lutnas reads."""
     if found != needed:
         raise OtherSchema(what, found, needed)

@@ -1,4 +1,4 @@
-"""What a search found, as it is posted to the table server: the family, and the ladder where one was climbed."""
+"""The result of a search as it is uploaded: the family, and the ladder if there is any."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_TEXT = 2000
 
 @dataclass(frozen=True)
 class FoundNetwork:
-    """A network of a family. `accuracy` in percent, of the kind that the result says."""
+    """A network of a family. `accuracy` is in percent; the result names its kind."""
 
     genotype: str
     predicted_ms: float
@@ -31,7 +31,7 @@ class FoundNetwork:
 
 @dataclass(frozen=True)
 class ClimbedRung:
-    """One budget of a ladder: what was promised, and what the device measured. `accuracy` in percent."""
+    """A budget of a ladder with its promised and its measured latency. `accuracy` is in percent."""
 
     target_ms: float
     predicted_ms: float
@@ -54,11 +54,12 @@ class SearchResult:
     """A finished search.
 
     Attributes:
-        search: hash of the search's settings, table and data: what is posted of it later has the same.
-        accuracy_kind: what the accuracies of `members` and `random` mean.
+        search: hash of the search's settings, table and data; every upload of the search has the
+            same.
+        accuracy_kind: meaning of the accuracies of `members` and `random`.
         members: the family.
         random: the baseline, random networks under the same budgets.
-        ladder: empty while none was climbed.
+        ladder: empty without a ladder.
     """
 
     search: str

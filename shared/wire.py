@@ -1,8 +1,8 @@
 """Values to JSON and back, without pydantic (the agent runs where pydantic has no wheels).
 
-A value is a frozen dataclass that validates itself. Its wire form is a JSON object with the same field names. Unknown
-fields are ignored, a missing field without a default is an error. A value with a field `schema` is read where that
-field has the value's own number.
+A value is a frozen dataclass that validates itself. Its wire form is a JSON object with the same
+field names. Unknown fields are ignored. A missing field without a default is an error. A field
+`schema` must have the number of the value's class.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from shared.schemas import require_schema
 T = TypeVar("T")
 
 
+Texts = Mapping[type, Callable[[str], Any]]
+
+
 def to_wire(value: Any, texts: Mapping[type, Callable[[Any], str]] | None = None) -> Any:
-    """Turn a value into what `json.dumps` takes: dataclasses to objects, tuples to lists.
+    """A value in the types that `json.dumps` takes: dataclasses as dicts, tuples as lists.
 
     Args:
         value: of dataclasses, tuples, dictionaries and scalars.
-        texts: writes values of these types as text, for example a genotype in its space's string form.
+        texts: formats values of these types as text, for example genotypes.
     """
     if texts and type(value) in texts:
         return texts[type(value)](value)
@@ -39,27 +42,24 @@ def to_wire(value: Any, texts: Mapping[type, Callable[[Any], str]] | None = None
     return value
 
 
-Texts = Mapping[type, Callable[[str], Any]]
-
-
 def from_wire(kind: type[T], data: Any, where: str = "", texts: Texts | None = None) -> T:
-    """Build a value of type `kind` from parsed JSON.
+    """A value of type `kind` from parsed JSON.
 
     Args:
         kind: of the value.
         data: parsed JSON.
-        where: names the value in messages; by default its type does.
-        texts: reads values of these types from text, the inverse of what `to_wire` was given.
+        where: name of the value in messages; by default its type.
+        texts: parses values of these types from text, as the inverse of `to_wire`.
 
     Raises:
         InvalidValue: the data does not fit; the message names the field by its path.
-        OtherSchema: the data, or a part of it, bears another schema number.
+        OtherSchema: the data, or a part of it, has another schema number.
     """
     return _read(kind, data, where or kind.__name__, texts or {})  # type: ignore[no-any-return]
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte form of a value: sorted keys, no spaces, no NaN. The same value always means the same bytes."""
+    """The canonical bytes of a value: sorted keys, no spaces, no NaN."""
     return json.dumps(to_wire(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -93,7 +93,7 @@ def _read_tuple(arguments: tuple[Any, ...], data: Any, where: str, texts: Texts)
     _require(isinstance(data, list), where, "a list", data)
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         if arguments[0] is float and set(map(type, data)) <= {float}:
-            return tuple(data)  # raw values are most of what is read
+            return tuple(data)  # most data are raw values
         return tuple(_read(arguments[0], item, f"{where}[{i}]", texts) for i, item in enumerate(data))
     _require(len(data) == len(arguments), where, f"a list of {len(arguments)}", data)
     pairs = enumerate(zip(arguments, data, strict=True))
@@ -115,7 +115,7 @@ def _read_dataclass(kind: Any, data: Any, where: str, texts: Texts) -> Any:
 
 @functools.cache
 def _fields(kind: type) -> tuple[tuple[str, Any, bool], ...]:
-    """Name, type and whether it has to be there, of each field; resolving types takes longer than reading values."""
+    """(name, type, whether required) of each field. Cached, because `get_type_hints` is slow."""
     hints, missing = get_type_hints(kind), dataclasses.MISSING
     return tuple(
         (field.name, hints[field.name], field.default is missing and field.default_factory is missing)

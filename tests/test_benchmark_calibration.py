@@ -1,8 +1,8 @@
-"""The benchmark that replays a campaign: on a made-up device whose latencies are known."""
+"""The benchmark that replays a campaign, on a simulated device with known latencies."""
 
 import random
 
-from benchmarks.calibration import Recorded, baseline_figures, plain_median_ms, replay
+from benchmarks.latency.calibration import Recorded, baseline_figures, plain_median_ms, replay
 from shared.measurements.graph_spec import NetworkGraph, parse_graph_spec
 from shared.measurements.measurement import Measurement, Round, Verdict
 from shared.measurements.plan import make_plan
@@ -22,7 +22,7 @@ def kernel(key):
 
 
 def recorded():
-    """Every time is what the prices say, but for 0.3 % of noise; an op alone takes a call more."""
+    """Times are sums of the prices with 0.3 % of noise; an op alone takes a call more."""
     rng, counts, measurements = random.Random(1), {}, []
     for number, task in enumerate(make_plan(SPACE, 24, 12, isolated=True).tasks):
         spec = parse_graph_spec(task.graph)
@@ -53,8 +53,8 @@ def test_isolated_sums_are_further_off_than_marginal_ones_and_no_network_is_fitt
 
 def test_a_plain_median_knows_no_canary_and_no_quantile() -> None:
     rounds = (Round((9.0, 8.0), (1.0,), (2.0,)), Round((7.0,), (3.0,), (4.0, 2.0)))
-    one = Measurement("m", "op", "marginal", "long", "short", 6, rounds, Verdict(True))
-    assert plain_median_ms(one) == 1.0
+    measurement = Measurement("m", "op", "marginal", "long", "short", 6, rounds, Verdict(True))
+    assert plain_median_ms(measurement) == 1.0
 
 
 def test_chosen_and_drawn_networks_are_scored_on_the_same_held_out_ones() -> None:

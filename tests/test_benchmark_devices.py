@@ -1,7 +1,7 @@
 import pytest
 
-from benchmarks.clean_debian import CleanDebian
-from benchmarks.devices_install import Installation, figures, follow
+from benchmarks.devices.clean_debian import CleanDebian
+from benchmarks.devices.install import Installation, figures, follow
 from benchmarks.stack import StackError
 
 HERE = CleanDebian("here", (), {"SAID": "by the environment"})

@@ -4,9 +4,9 @@ import random
 import numpy as np
 import pytest
 
-from benchmarks.ablations import VARIANTS, Outcome, figures_of
-from benchmarks.fmnist import SEEDS, SIZES, parameters_as_prices, trainings
-from benchmarks.speed import nominal_table
+from benchmarks.search.ablations import VARIANTS, Outcome, figures_of
+from benchmarks.search.fmnist import SEEDS, SIZES, parameters_as_prices, trainings
+from benchmarks.search.speed import nominal_table
 from search.config import SETTINGS
 from search.latency.latency_model import LatencyModel
 from shared.spaces import make_space
@@ -18,7 +18,7 @@ def test_parameters_in_the_place_of_prices_predict_every_networks_count_exactly(
     networks = [space.fastest(), *(space.sample(draws) for _ in range(20))]
     model = LatencyModel(parameters_as_prices(nominal_table(space)))
     mean, sd = model.mean_and_sd_ms(networks)
-    np.testing.assert_allclose(1000 * mean, [space.parameter_count(one) for one in networks], rtol=1e-9)
+    np.testing.assert_allclose(1000 * mean, [space.parameter_count(network) for network in networks], rtol=1e-9)
     assert sd.max() == 0
 
 
@@ -40,7 +40,7 @@ def test_unfinished_trainings_do_not_count(tmp_path):
         folder = tmp_path / "trained" / "abc" / f"seed-{seed}"
         folder.mkdir(parents=True)
         (folder / "training.json").write_text(json.dumps({"test_accuracy": accuracy, "seed": seed}))
-    assert [one["seed"] for one in trainings(tmp_path)] == [0, 2]
+    assert [training["seed"] for training in trainings(tmp_path)] == [0, 2]
     assert SEEDS == 3
 
 

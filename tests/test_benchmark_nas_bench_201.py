@@ -13,10 +13,18 @@ import torch
 from PIL import Image
 
 from benchmarks import DataMissing
-from benchmarks.cifar10_jpeg import write_cifar10
-from benchmarks.nas_bench_201 import figures, judge_family, picked, unseen_gap
-from benchmarks.nas_bench_201_search import SCORING, SPACE, STRATEGIES, TRAINING, Found, forget_scores_of, identify
-from benchmarks.nas_bench_201_truth import (
+from benchmarks.search.cifar10_jpeg import write_cifar10
+from benchmarks.search.nas_bench_201 import figures, judge_family, picked, unseen_gap
+from benchmarks.search.nas_bench_201_search import (
+    SCORING,
+    SPACE,
+    STRATEGIES,
+    TRAINING,
+    Found,
+    forget_scores_of,
+    identify,
+)
+from benchmarks.search.nas_bench_201_truth import (
     budgets_ms,
     has_whole_milliseconds,
     hypervolume,
@@ -24,7 +32,7 @@ from benchmarks.nas_bench_201_truth import (
     load_truth,
     relative_hypervolume,
 )
-from benchmarks.stopwatch import Stopwatch, read_minutes, write_minutes
+from benchmarks.search.stopwatch import Stopwatch, read_minutes, write_minutes
 from search.data import load_images
 from search.family.candidates import Member
 
@@ -167,7 +175,7 @@ def test_bar_of_a_margin_is_its_spread_over_seeds(truth):
 
 
 def test_unseen_devices_lose_what_the_same_devices_have_in_the_run(truth):
-    better, worse = (judge_family(truth, "board", Found(7, one, one)) for one in (BOTH, BOTH[:1]))
+    better, worse = (judge_family(truth, "board", Found(7, members, members)) for members in (BOTH, BOTH[:1]))
     gap = unseen_gap({"board": worse}, {"board": better, "phone": better})
     assert gap.value == pytest.approx(better.hypervolume - worse.hypervolume)
     assert gap.n == 1
@@ -200,7 +208,7 @@ import sys
 opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
 from pathlib import Path
-import benchmarks.nas_bench_201_search as searching
+import benchmarks.search.nas_bench_201_search as searching
 from search.family.family import FamilySettings
 from search.process.progress import SilentProgress
 from shared.spaces import make_space
@@ -212,8 +220,8 @@ settings = {**searching.SETTINGS, "search_resolution": 8, "precision": "fp32", *
 run = searching.train(tables, folder, folder / "run", 0, SilentProgress(), settings)
 found = searching.search_families(run, FamilySettings(trade_offs=2, budgets=6, candidates=24))
 for device, strategies in found.items():
-    for strategy, one in strategies.items():
-        print("found", device, strategy, one.evaluations, len(one.members), len(one.front))
+    for strategy, found in strategies.items():
+        print("found", device, strategy, found.evaluations, len(found.members), len(found.front))
 assert any(name.endswith("latency_ms.csv") for name in opened)
 print("accuracies", *(name for name in opened if "accuracy" in name))
 print("judges", *(name for name in sys.modules if "truth" in name))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import REGISTRY, report
+from benchmarks import COMPOSED, REGISTRY, report
 from benchmarks.__main__ import PAGE, RESULTS, main, run_into_page
 from benchmarks.report import Figure, Report, ReportError
 
@@ -38,7 +38,7 @@ def kettle(monkeypatch):
     module = types.ModuleType("kettle_benchmark")
     module.run = run
     monkeypatch.setitem(sys.modules, "kettle_benchmark", module)
-    monkeypatch.setitem(REGISTRY, "kettle", "kettle_benchmark")
+    monkeypatch.setitem(REGISTRY, "kettle", "kettle_benchmark:run")
 
 
 def test_json_form_leaves_out_what_is_unknown_and_reads_back_equal():
@@ -123,7 +123,7 @@ def test_report_of_this_machine_names_what_the_figures_depend_on():
 
 
 @pytest.mark.usefixtures("kettle")
-def test_one_benchmark_writes_its_file_and_prints_its_table(tmp_path, capsys):
+def test_a_benchmark_writes_its_file_and_prints_its_table(tmp_path, capsys):
     path = tmp_path / "new" / "kettle.json"
     assert main(["kettle", "--json", str(path)]) == 0
     assert report.read(path).figures == FIGURES
@@ -152,6 +152,18 @@ def test_wrong_use_exits_with_2(arguments, capsys):
 @pytest.mark.parametrize("name", REGISTRY)
 def test_results_page_has_a_place_for_every_benchmark(name):
     assert report.replace_table(Path(PAGE).read_text(encoding="utf-8"), dataclasses.replace(REPORT, benchmark=name))
+
+
+@pytest.mark.parametrize("place", REGISTRY.values())
+def test_every_registered_benchmark_is_a_function_of_its_module(place):
+    module, _, function = place.partition(":")
+    source = Path(PAGE).parents[1].joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    assert f"\ndef {function}(progress" in source
+
+
+@pytest.mark.parametrize("parts", COMPOSED.values())
+def test_parts_of_a_composed_benchmark_are_registered(parts):
+    assert set(parts) <= set(REGISTRY)
 
 
 @pytest.mark.parametrize("name", REGISTRY)

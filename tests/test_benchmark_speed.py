@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks import speed
+from benchmarks.search import speed
 from shared.spaces import make_space
 
 RATES = {

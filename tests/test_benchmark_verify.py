@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.verify import BUDGETS, figures, series_ms
+from benchmarks.search.verify import BUDGETS, figures, series_ms
 
 
 def rung(target_ms, measured_ms, attempts=(True,), genotype="a"):

@@ -1,10 +1,10 @@
-"""The parts of the benchmarks that set one way of measuring against another."""
+"""The benchmarks that compare ways of measuring."""
 
 import pytest
 
-from benchmarks.carriers import COPIES, build_carrier
-from benchmarks.fixed_runs import add_up, fit_line, fixed_runs_ms, mape_percent
-from benchmarks.in_process import build_models, measure_tasks
+from benchmarks.latency.carriers import COPIES, build_carrier
+from benchmarks.latency.fixed_runs import add_up, fit_line, fixed_runs_ms, mape_percent
+from benchmarks.latency.in_process import build_models, measure_tasks
 from profiler_agent.kernels.kernels import count_kernels
 from profiler_agent.ort.sessions import local_runtime
 from profiler_agent.timing.stopping import Preset
@@ -44,7 +44,7 @@ def test_carriers_differ_by_the_ops_that_they_carry():
 def test_tasks_measured_in_this_process_come_back_in_their_order():
     tasks = make_plan(SPACE, 1, 1).tasks[-3:]
     measured = measure_tasks(tasks, build_models(tasks), preset=Preset("test", 1.0, 2, 2, 1.0))
-    assert [(one.subject, one.role) for one in measured] == [(task.subject, task.role) for task in tasks]
-    assert all(len(one.rounds) == 2 and one.estimate().ratio > 0 for one in measured)
+    assert [(each.subject, each.role) for each in measured] == [(task.subject, task.role) for task in tasks]
+    assert all(len(each.rounds) == 2 and each.estimate().ratio > 0 for each in measured)
     again = measure_tasks(tasks[:1], build_models(tasks[:1]), preset=Preset("test", 1.0, 2, 2, 1.0))
-    assert len({one.id for one in (*measured, *again)}) == len(measured) + 1, "levels go by these names"
+    assert len({each.id for each in (*measured, *again)}) == len(measured) + 1, "levels go by these names"

@@ -61,7 +61,8 @@ def test_help_of_the_search_shows_its_own_usage_and_says_each_command_as_the_com
     assert "usage: search --device NAME --lut-url URL" in search.cli.parser(()).format_help()
     unloaded, loaded = (parser._subparsers._group_actions[0]._choices_actions for parser in (
         search.cli.parser(()), search.cli.parser()))  # fmt: skip
-    assert [(one.dest, one.help) for one in unloaded] == [(one.dest, one.help) for one in loaded]
+    shown, true = ([(command.dest, command.help) for command in commands] for commands in (unloaded, loaded))
+    assert shown == true
 
 
 @every_parser

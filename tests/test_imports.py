@@ -1,4 +1,4 @@
-"""Each program starts without the others' dependencies: a fresh interpreter imports it and looks at what came along."""
+"""Each program starts without the others' dependencies, checked in a fresh interpreter."""
 
 import subprocess
 import sys

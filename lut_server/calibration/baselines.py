@@ -1,7 +1,8 @@
-"""How far simpler predictors are off on the same held-out networks: sums of op costs, fitted to no whole network.
+"""How far simpler predictors are off on the same held-out networks: sums of op costs, fitted to no
+whole network.
 
-Their base is not fitted either: it is what the fastest calibration network takes beyond its own ops, at least 0, so
-that stem, reductions and head, which no op key stands for, are in it.
+Their base is not fitted either: it is what the fastest calibration network takes beyond its own
+ops, at least 0, so that stem, reductions and head, which no op key stands for, are in it.
 """
 
 from __future__ import annotations
@@ -28,24 +29,25 @@ def baseline_errors(
     calibration: Sequence[CountedNetwork],
     held_out: Sequence[CountedNetwork],
 ) -> tuple[BaselineError, ...]:
-    """The held-out error of each list of costs that has one for every op.
+    """The held-out error of each list of costs that covers every op.
 
     Args:
-        costs_ms: op costs by what they are ("isolated", "marginal"); noise may have made them negative.
+        costs_ms: op costs by what they are ("isolated", "marginal"); noise may have made them
+            negative.
         calibration: the fastest of them sets the base.
         held_out: what is predicted.
     """
-    fastest = min(calibration, key=lambda one: one.measured_ms, default=None)
+    fastest = min(calibration, key=lambda network: network.measured_ms, default=None)
     if fastest is None or not held_out:
         return ()
-    needed = {key for one in (fastest, *held_out) for key in one.counts}
+    needed = {key for network in (fastest, *held_out) for key in network.counts}
     found = []
     for name, costs in costs_ms.items():
         if not needed.issubset(costs):
             continue
         base_ms = max(fastest.measured_ms - _sum(fastest, costs), 0.0)
-        predictions = [Prediction(base_ms + _sum(one, costs), 0.0) for one in held_out]
-        error = held_out_error(predictions, [one.measured_ms for one in held_out])
+        predictions = [Prediction(base_ms + _sum(network, costs), 0.0) for network in held_out]
+        error = held_out_error(predictions, [network.measured_ms for network in held_out])
         found.append(
             BaselineError(
                 name,

@@ -1,19 +1,19 @@
-"""Whole networks without what the machine's state of the moment did to all of them.
+"""Network latencies without the drift that the machine's state adds to all of them.
 
-Other programs take caches and memory, for a tenth of a second or for minutes. The small canary does not see that, and a
-network whose weights fill the caches does: it varies by 5 to 10 % between rounds, and most of it is shared with
-whatever network was timed just before and after. So, over all rounds of all networks in the order in which they were
-timed, with y the logarithm of a round's ratio to the canary,
+Other programs take caches and memory, for a tenth of a second or for minutes. The small canary does
+not see that. A network whose weights fill the caches varies by 5 to 10 % between rounds and shares
+most of that with the networks timed just before and after. All rounds of all networks, in the order
+of their timing, follow
 
     y(network, t) = level(network) + share x state(t) + noise
 
-`state(t)` is what the rounds of other networks around t lie off their own levels (weights exp(-distance / reach), in
-rounds). Reach and share are those that explain most of the rounds; the share is nothing where networks do not agree, as
-those that fit into the caches. A level is the mean of the faster half of a network's rounds, as in every estimate
-(`shared.measurements.measurement`), once the state is taken out, at the state of the faster half of all rounds.
+y is the logarithm of a round's ratio to the canary. `state(t)` is how far the other networks'
+rounds around t lie off their own levels (weights exp(-distance / reach), in rounds). Reach and
+share explain the rounds best. The share is 0 where networks do not agree. A level is the mean of
+the faster half of a network's rounds (as in `shared.measurements.measurement`) without the state.
 
-Held-out networks take part in the state, not in any price: the state is common to all, and a round says nothing of its
-own network's.
+Held-out networks take part in the state, not in any price. No round tells of its own network's
+state.
 """
 
 from __future__ import annotations
@@ -36,22 +36,23 @@ _TAIL = 5
 def levels(networks: Sequence[Measurement]) -> dict[str, float]:
     """Each network's time in canaries, by the id of its measurement.
 
-    Where rounds do not say when they were timed, or networks are few, it is each measurement's own estimate.
+    Where rounds do not say when they were timed, or networks are few, it is each measurement's own
+    estimate.
     """
-    own = {one.id: one.estimate().ratio for one in networks}
-    rounds = [(one.at_s, i, one.ratio(1)) for i, each in enumerate(networks) for one in each.rounds]
+    own = {network.id: network.estimate().ratio for network in networks}
+    rounds = [(round_.at_s, i, round_.ratio(1)) for i, each in enumerate(networks) for round_ in each.rounds]
     if len(networks) < FEWEST_NETWORKS or any(at_s is None or ratio <= 0 for at_s, _, ratio in rounds):
         return own
-    rounds.sort(key=lambda one: one[0] or 0.0)
+    rounds.sort(key=lambda round_: round_[0] or 0.0)
     network = np.array([i for _, i, _ in rounds])
     y = np.log([ratio for _, _, ratio in rounds])
     state = min((_settle(network, y, reach) for reach in REACHES), key=lambda found: _unexplained(network, y, found))
     settled = _levels(network, y - state + quiet_mean(state.tolist()))
-    return {one.id: float(np.exp(settled[i])) for i, one in enumerate(networks)}
+    return {network.id: float(np.exp(settled[i])) for i, network in enumerate(networks)}
 
 
 def _settle(network: NDArray[np.int_], y: Array, reach: float) -> Array:
-    """`share x state` of each round: levels and state are found from one another in turns (backfitting)."""
+    """`share x state` of each round; levels and state settle in turns (backfitting)."""
     state = np.zeros(len(y))
     for _ in range(ITERATIONS):
         off = y - _levels(network, y - state)[network]

@@ -1,21 +1,26 @@
-"""Kernel prices with their covariance, from every measured graph of a run: chains, ops side by side, whole networks.
+"""Kernel prices with their covariance, from every measured graph of a run: chains, ops side by
+side, whole networks.
 
     y_i = base + sum_k n_ik p_k + noise_i,      p_k = phi_k . w_family(k) + d_k,     p >= 0
 
-* **Family model** phi . w: a family's kernels cost an overhead, so much per multiply-add and so much per element.
-  w >= 0 by least squares on relative errors over all rows; its prior standard deviation is `FAMILY_SHARE` of it.
-* **Deviations** d_k ~ N(0, (tau m_k)^2), m_k = phi_k . w: how far single kernels stray from their family.
+* **Family model** phi . w: a family's kernels cost an overhead, so much per multiply-add and so
+  much per element. w >= 0 by least squares on relative errors over all rows; its prior standard
+  deviation is `FAMILY_SHARE` of it.
+* **Deviations** d_k ~ N(0, (tau m_k)^2), m_k = phi_k . w: how far single kernels stray from their
+  family.
 * **Noise** is relative: rel for whole networks, and rel together with `noise` for chains, which are
-  no networks and only hint at one: their few weights stay in the cache. So a kernel takes `share`
-  of its price in them, and they lack what `cold` weights cost
-  (`lut_server.calibration.kernel_model`). tau, rel and these three, on a grid, are those under
-  which each network is likeliest given all other rows (leave one out: Rasmussen and Williams, 2006,
-  5.4.2): it is networks that are asked for, and where chains mislead they are left out by that.
+  no networks: their few weights stay in the cache. So a kernel takes `share` of its price in them,
+  and they lack what `cold` weights cost (`lut_server.calibration.kernel_model`). tau, rel and these
+  three, on a grid, are those under which each network is likeliest given all other rows (leave one
+  out: Rasmussen and Williams, 2006, 5.4.2): it is networks that are asked for, and where chains
+  mislead they are left out by that.
 * **Mean**: the non-negative posterior mode, by an active set on the normal equations.
-* **Covariance** of the parameters theta = [base, w, d], independent a priori, with standard deviations L: with
-  W = X L / noise = P s Q', it is L (I - Q diag(s^2 / (1 + s^2)) Q') L, so V = Q diag(s / sqrt(1 + s^2)) is kept.
-  It is the covariance without the limit at 0, which bounds the true one from above (Brascamp and Lieb, 1976).
-* **Relative spread** of single networks from the residuals of networks that the whole fit did without, fold by fold.
+* **Covariance** of the parameters theta = [base, w, d], independent a priori, with standard
+  deviations L: with W = X L / noise = P s Q', it is L (I - Q diag(s^2 / (1 + s^2)) Q') L, so V = Q
+  diag(s / sqrt(1 + s^2)) is kept. It is the covariance without the limit at 0, which bounds the
+  true one from above (Brascamp and Lieb, 1976).
+* **Relative spread** of single networks from the residuals of networks that the whole fit did
+  without, fold by fold.
 """
 
 from __future__ import annotations
@@ -54,24 +59,24 @@ NO_CHAINS = ChainSetting(1.0, 3.0, 0.0)
 FEWEST_NETWORKS = 5
 FOLDS = 10
 LEAST_SPREAD = 0.01
-"""By how much one and the same network differs from loading to loading. However well a campaign's own networks fit, the
-next time that somebody measures one it is another loading."""
+"""How far a network's latency differs between two loadings, however well a campaign fits."""
 SPREAD_PRIOR = 0.03
 CONFORMAL_SHARE = 0.96
-"""More than the 95 % of the bound: the residuals also chose the hyperparameters, which flatters them. With 60 networks
-one may stray, or the bound of all would be as wide as one network out of the ordinary makes it (35 % instead of 2)."""
+"""More than the bound's 95 %: the residuals also chose the hyperparameters. Of 60 networks a single
+outlier may stray; else it would widen the bound of all (35 % instead of 2)."""
 UNMEASURED_SHARE = 0.5
 """Standard deviation of a never-measured kernel's price around its family's, at least."""
 
 
 def fit_kernel_prices(graphs: Sequence[MeasuredGraph]) -> KernelPrices | None:
-    """Fit prices to measured graphs; None where there are too few networks among them to say how good they are.
+    """Fit prices to measured graphs; None where there are too few networks among them to say how
+    good they are.
 
     Raises:
         InvalidValue: a latency is not a positive time.
     """
-    graphs = [one for one in graphs if one.counts]
-    if sum(one.is_network for one in graphs) < FEWEST_NETWORKS:
+    graphs = [graph for graph in graphs if graph.counts]
+    if sum(graph.is_network for graph in graphs) < FEWEST_NETWORKS:
         return None
     prior, tau, noise = _likeliest_of_all(make_model(graphs))
     model, prices = prior.model, prior.prices
@@ -99,19 +104,16 @@ def fit_kernel_prices(graphs: Sequence[MeasuredGraph]) -> KernelPrices | None:
 
 
 def _likeliest_of_all(model: Model) -> tuple[Prior, float, Array]:
-    """The setting under which networks are likeliest: share and cold together, then share and noise."""
+    """The likeliest setting: first share and cold together, then share and noise."""
     coarse = [ChainSetting(share, USUAL_CHAIN, cold) for share in CHAIN_SHARE_GRID for cold in COLD_GRID]
-    cold = max((_likeliest(make_prior(model, one))[0], one.cold) for one in coarse)[1]
+    cold = max((_likeliest(make_prior(model, setting))[0], setting.cold) for setting in coarse)[1]
     fine = [ChainSetting(share, noise, cold) for share in CHAIN_SHARE_GRID for noise in CHAIN_GRID]
-    return max((_likeliest(make_prior(model, one)) for one in (NO_CHAINS, *fine)), key=_score)[1:]
-
-
-def _score(found: tuple[float, Prior, float, Array]) -> float:
-    return found[0]
+    found = [_likeliest(make_prior(model, setting)) for setting in (NO_CHAINS, *fine)]
+    return max(found, key=lambda likeliest: likeliest[0])[1:]
 
 
 def _likeliest(prior: Prior) -> tuple[float, Prior, float, Array]:
-    """(score, prior, tau, noise of each row): the log probability of each network given all others, at its largest."""
+    """(score, prior, tau, noise per row) at the largest leave-one-out probability of networks."""
     model, residual = prior.model, prior.residual
     fixed = model.features[:, : len(prior.fixed_sd)] * prior.fixed_sd
     fixed_part, networks = fixed @ fixed.T, model.is_network
@@ -134,7 +136,8 @@ def _likeliest(prior: Prior) -> tuple[float, Prior, float, Array]:
 def _non_negative_mode(
     model: Model, family_cost: Array, prices: Array, sd: Array, noise: Array
 ) -> tuple[float, Array, Array]:
-    """Base, family coefficients and prices at the mode of the posterior truncated to non-negative values.
+    """Base, family coefficients and prices at the mode of the posterior truncated to non-negative
+    values.
 
     In z = theta deviations over their standard deviation the mode is ridge regression; a price that comes out negative
     is held at 0 and the rest solved again, until none is negative. Price k is then 0 exactly: its deviation takes the
@@ -167,9 +170,9 @@ def _non_negative_mode(
 def _relative_spread(prior: Prior, tau: float, noise: Array) -> float:
     """Standard deviation of a single network around its prediction, as a share of the latency.
 
-    `LEAST_SPREAD`, or the larger of two from the residuals e of networks that were held back: their root mean square
-    beyond what the parameters' uncertainty explains (times t / z of Student's t), and what the conformal rule (Vovk et
-    al., 2005) needs for a one-sided 95 % bound.
+    `LEAST_SPREAD`, or the larger of two from the residuals e of networks that were held back: their
+    root mean square beyond what the parameters' uncertainty explains (times t / z of Student's t),
+    and what the conformal rule (Vovk et al., 2005) needs for a one-sided 95 % bound.
     """
     y, e, known = _held_back(prior, tau, noise)
     left_out = np.maximum(y - e, 0.1 * y)
@@ -181,9 +184,11 @@ def _relative_spread(prior: Prior, tau: float, noise: Array) -> float:
 
 
 def _held_back(prior: Prior, tau: float, noise: Array) -> tuple[Array, Array, Array]:
-    """(measured, residual, variance that the parameters explain) of each network, from a fit without its fold.
+    """(measured, residual, variance that the parameters explain) of each network, from a fit
+    without its fold.
 
-    The family model is fitted anew each time: with few networks it would have seen the one that it is to be judged by.
+    The family model is fitted anew each time: with few networks it would have seen the one that it
+    is to be judged by.
     """
     model = prior.model
     position = np.cumsum(model.is_network) - 1
@@ -207,10 +212,12 @@ def _held_back(prior: Prior, tau: float, noise: Array) -> tuple[Array, Array, Ar
 
 
 def _honest_spread(error: Array, known: Array) -> float:
-    """The spread s at which the residuals are as large as expected: mean of error^2 / (known + s^2) is 1.
+    """The spread s at which the residuals are as large as expected: mean of error^2 / (known + s^2)
+    is 1.
 
-    Each residual is judged by its own variance: a network far from the others, of which little is known, must not hide
-    that the others scatter. `SPREAD_PRIOR` counts as one more network. All are shares of the latency.
+    Each residual is judged by its own variance: a network far from the others, of which little is
+    known, must not hide that the others scatter. `SPREAD_PRIOR` counts as one more network. All are
+    shares of the latency.
     """
     low, high = 0.0, max(SPREAD_PRIOR, float(np.abs(error).max())) * math.sqrt(len(error) + 1)
     for _ in range(60):

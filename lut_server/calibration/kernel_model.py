@@ -1,12 +1,14 @@
-"""The model behind kernel prices: what a graph's measured time is made of, and what is believed before the fit.
+"""The model behind kernel prices: what a graph's measured time is made of, and what is believed
+before the fit.
 
     y_i = base + sum_k n_ik p_k + noise_i,      p_k = phi_k . w_family(k) + d_k
 
-A chain's few weights stay in the cache, a network's do not. So a kernel takes only a `share` of its price in a chain,
-and a chain lacks what its weights would cost to read from farther away: `cold`, the share of a mean network's latency
-that goes into that, is spread over graphs by their weights,
+A chain's few weights stay in the cache, a network's do not. So a kernel takes only a `share` of its
+price in a chain, and a chain lacks what its weights would cost to read from farther away: `cold`,
+the share of a mean network's latency that goes into that, is spread over graphs by their weights,
 
-    y_chain = measured + cold x mean latency of networks x (weights of the chain / mean weights of networks)
+    y_chain = measured
+        + cold x mean latency of networks x (weights of the chain / mean weights of networks)
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ SMALLEST_PRICE = 1e-5
 
 @dataclass(frozen=True)
 class MeasuredGraph:
-    """One graph measured whole: a network of the fit, or a chain."""
+    """A graph measured whole: a network of the fit, or a chain."""
 
     counts: Mapping[str, int]
     measured_ms: float
@@ -44,7 +46,8 @@ class MeasuredGraph:
 
 @dataclass(frozen=True)
 class Model:
-    """The regression in units of the mean latency. Columns of `features`: base, three per family, one per kernel.
+    """The regression in units of the mean latency. Columns of `features`: base, three per family,
+    one column per kernel.
 
     Attributes:
         measured: latency of each graph.
@@ -74,7 +77,8 @@ class ChainSetting:
     Attributes:
         share: of a kernel's price that it takes in a chain.
         noise: of chains beyond that of networks, as a share.
-        cold: share of a mean network's latency that goes into reading weights which a chain has in the cache.
+        cold: share of a mean network's latency that goes into reading weights which a chain has in
+            the cache.
     """
 
     share: float
@@ -110,19 +114,19 @@ def make_model(graphs: Sequence[MeasuredGraph]) -> Model:
     Raises:
         InvalidValue: a latency is not a positive time.
     """
-    y = np.array([one.measured_ms for one in graphs], dtype=float)
+    y = np.array([graph.measured_ms for graph in graphs], dtype=float)
     if not (np.isfinite(y).all() and (y > 0).all()):
         raise InvalidValue("calibration", "a graph's latency is not a positive time")
     unit = float(np.exp(np.mean(np.log(y))))
-    kernels = tuple(sorted({kernel for one in graphs for kernel in one.counts}))
+    kernels = tuple(sorted({kernel for graph in graphs for kernel in graph.counts}))
     parsed = [parse_kernel(kernel) for kernel in kernels]
     families = tuple(sorted({kernel.family for kernel in parsed}))
     phi = np.zeros((len(kernels), 3 * len(families)))
     for row, kernel in zip(phi, parsed, strict=True):
         place = 3 * families.index(kernel.family)
         row[place : place + 3] = family_size(kernel)
-    counts = np.array([[one.counts.get(kernel, 0) for kernel in kernels] for one in graphs], dtype=float)
-    is_network = np.array([one.is_network for one in graphs])
+    counts = np.array([[graph.counts.get(kernel, 0) for kernel in kernels] for graph in graphs], dtype=float)
+    is_network = np.array([graph.is_network for graph in graphs])
     weights = counts @ np.array([kernel.weights() for kernel in parsed], dtype=float)
     of_networks = float(weights[is_network].mean()) if is_network.any() else 0.0
     lacking = np.zeros(len(y))
@@ -132,7 +136,7 @@ def make_model(graphs: Sequence[MeasuredGraph]) -> Model:
 
 
 def _family_costs(model: Model, chain: float) -> Array:
-    """Base and family coefficients by non-negative least squares on relative errors; networks count most."""
+    """Base and family coefficients: non-negative least squares on relative errors."""
     x = np.column_stack([np.ones(len(model.y)), model.counts @ model.phi])
     weight = np.where(model.is_network, 1.0, TYPICAL_REL / math.hypot(TYPICAL_REL, chain)) / model.measured
     scale = np.maximum(np.linalg.norm(x * weight[:, None], axis=0), 1e-300)

@@ -1,25 +1,29 @@
-"""Op prices with their covariance from marginal costs and whole networks: Bayesian linear regression.
+"""Op prices with their covariance from marginal costs and whole networks: Bayesian linear
+regression.
 
     y_i = x_i . theta + noise_i,   noise_i ~ N(0, (rel y_i)^2),   theta ~ N(m, S),   theta >= 0
 
 x_i = [1, counts per op key], y_i the measured latency in ms, theta = [base, prices].
 
-* **Prior.** A price's mean is its measured marginal cost (at least 0: noise can make a difference of two times
-  negative), its variance (tau max(m_k, SMALL_SHARE median(m)))^2 plus that of the measurement itself: a marginal cost
-  is right up to a factor, and an op that costs nothing alone may cost a little in a network. The base's mean is what
-  the fastest network takes beyond its ops, and its standard deviation that network's whole time, so it says little.
-  Data that cannot tell two prices apart (equal counts in every network) leave their ratio to the prior.
-* **tau and rel** are averaged over their posterior on a grid: evidence (MacKay, 1992) times weak log-normal
-  hyperpriors; with few networks the likeliest noise alone would be far too small. Written in
-  whitened coordinates theta = m + L z, L = sqrt(S), one singular value decomposition per tau gives the evidence for
-  every rel in closed form, and no matrix that could be singular is ever inverted.
-* **theta >= 0.** The published means are the mode of the posterior truncated to non-negative values, by the active
-  set method of Lawson and Hanson (1974) on the whitened least-squares form. The published covariance is that of the
-  posterior *without* truncation: truncating a Gaussian to a convex set never increases its covariance (Brascamp and
-  Lieb, 1976), so it bounds the true one from above, is positive semi-definite, and does not shrink because noise
-  pushed a price to its limit.
-* **Relative spread**: how far single networks lie from the additive model, from leave-one-out residuals, so that the
-  fit's own freedom does not flatter it; see `_relative_spread`.
+* **Prior.** A price's mean is its measured marginal cost (at least 0: noise can make a difference
+  of two times negative), its variance (tau max(m_k, SMALL_SHARE median(m)))^2 plus that of the
+  measurement itself: a marginal cost is right up to a factor, and an op that costs nothing alone
+  may cost a little in a network. The base's mean is what the fastest network takes beyond its ops,
+  and its standard deviation that network's whole time, so it says little. Data that cannot tell two
+  prices apart (equal counts in every network) leave their ratio to the prior.
+* **tau and rel** are averaged over their posterior on a grid: evidence (MacKay, 1992) times weak
+  log-normal hyperpriors; with few networks the likeliest noise alone would be far too small.
+  Written in whitened coordinates theta = m + L z, L = sqrt(S), one singular value decomposition per
+  tau gives the evidence for every rel in closed form, and no matrix that could be singular is ever
+  inverted.
+* **theta >= 0.** The published means are the mode of the posterior truncated to non-negative
+  values, by the active set method of Lawson and Hanson (1974) on the whitened least-squares form.
+  The published covariance is that of the posterior *without* truncation: truncating a Gaussian to a
+  convex set never increases its covariance (Brascamp and Lieb, 1976), so it bounds the true one
+  from above, is positive semi-definite, and does not shrink because noise pushed a price to its
+  limit.
+* **Relative spread**: how far single networks lie from the additive model, from leave-one-out
+  residuals, so that the fit's own freedom does not flatter it; see `_relative_spread`.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ from shared.tables.prediction import NORMAL_95
 Array = NDArray[np.float64]
 
 SMALL_SHARE = 0.25
-"""An op's price may differ from its marginal cost by tau times at least this share of the median marginal cost."""
+"""A price may stray from its marginal cost by tau times this share of the median cost, at least."""
 
 TAU_GRID = np.geomspace(0.02, 4.0, 61)
 REL_GRID = np.geomspace(0.002, 0.5, 141)
@@ -52,12 +56,14 @@ SPREAD_PRIOR = 0.05
 
 @dataclass(frozen=True)
 class Fit:
-    """What the regression found, in ms; index 0 is the base, then the prices in the order of the marginal costs.
+    """What the regression found, in ms; index 0 is the base, then the prices in the order of the
+    marginal costs.
 
     Attributes:
         mean: (1 + ops,), at least 0 everywhere.
         covariance: (1 + ops, 1 + ops), symmetric, positive semi-definite.
-        relative_spread: standard deviation of a single network around its prediction, as a share of the latency.
+        relative_spread: standard deviation of a single network around its prediction, as a share of
+            the latency.
         tau: how far prices stray from marginal costs, as a share of these.
         rel: noise of the regression as a share of the latency.
     """
@@ -120,7 +126,8 @@ def _prior(counts: Array, y: Array, marginal: Array, marginal_sd: Array) -> _Pri
     price = np.maximum(marginal, 0.0)
     positive = price[price > 0]
     fastest = int(np.argmin(y))
-    # Without any positive marginal cost, the fastest network shared out over the ops of the largest one.
+    # Without any positive marginal cost, the fastest network shared out over the ops of the largest
+    # one.
     typical = float(np.median(positive)) if positive.size else float(y[fastest] / max(1.0, counts.sum(axis=1).max()))
     typical = max(typical, 1e-6 * float(y[fastest]))
     base = max(float(y[fastest] - counts[fastest] @ price), 0.0)
@@ -132,7 +139,7 @@ def _prior(counts: Array, y: Array, marginal: Array, marginal_sd: Array) -> _Pri
 
 
 def _hyperparameters(x: Array, y: Array, prior: _Prior) -> tuple[float, float]:
-    """(tau, rel) under the posterior on the grid: the geometric mean of tau, the root mean square of rel."""
+    """(tau, rel) from the posterior on the grid: geometric mean, root mean square."""
     residual = (y - x @ prior.mean) / y
     rel2 = REL_GRID[:, None] ** 2
     # x = q r serves every tau: only the small triangle is decomposed for each.
@@ -159,7 +166,7 @@ def _log_prior(value: Array | float, prior: tuple[float, float]) -> Array:
 
 
 def _posterior_covariance(x: Array, noise_sd: Array, sd: Array) -> Array:
-    """L (I + W'W)^-1 L with W = X L / noise, through the singular values of W: exactly symmetric."""
+    """L (I + W'W)^-1 L with W = X L / noise, by the singular values of W; exactly symmetric."""
     triangle = np.linalg.qr(x * sd / noise_sd[:, None], mode="r")  # same W'W, at most as many rows as parameters
     _, s, vt = np.linalg.svd(triangle, full_matrices=True)
     shrink = np.ones(len(sd))
@@ -170,7 +177,7 @@ def _posterior_covariance(x: Array, noise_sd: Array, sd: Array) -> Array:
 
 
 def _non_negative_mode(x: Array, y: Array, noise_sd: Array, prior_mean: Array, sd: Array) -> Array:
-    """argmin over theta >= 0 of |(y - X theta) / noise|^2 + |(theta - m) / sd|^2, in units of the prior's sd."""
+    """argmin over theta >= 0 of |(y - X theta) / noise|^2 + |(theta - m) / sd|^2."""
     a = np.vstack([x * sd / noise_sd[:, None], np.eye(len(sd))])
     b = np.concatenate([y / noise_sd, prior_mean / sd])
     q, r = np.linalg.qr(a)  # |a z - b| and |r z - q'b| differ by a constant
@@ -180,16 +187,19 @@ def _non_negative_mode(x: Array, y: Array, noise_sd: Array, prior_mean: Array, s
 def _relative_spread(x: Array, y: Array, rel: float, mean: Array, sd: Array, covariance: Array) -> float:
     """Standard deviation of a single network around its prediction, as a share of the latency.
 
-    The largest of three, from the leave-one-out residuals e_i (closed form, the prices at 0 held there):
+    The largest of three, from the leave-one-out residuals e_i (closed form, the prices at 0 held
+    there):
 
-    * the root mean square of e_i / prediction_i, less what the prices' own uncertainty explains, with `SPREAD_PRIOR`
-      counted as one more network;
-    * `rel`, the noise that the regression itself found: with few networks the first can vanish by chance;
-    * what the conformal rule (Vovk et al., 2005) needs: the 95 % bound lies above the ceil(0.95 (n + 1))-th smallest
-      of n residuals, or above all of them where n is too small.
+    * the root mean square of e_i / prediction_i, less what the prices' own uncertainty explains,
+      with `SPREAD_PRIOR` counted as one more network;
+    * `rel`, the noise that the regression itself found: with few networks the first can vanish by
+      chance;
+    * what the conformal rule (Vovk et al., 2005) needs: the 95 % bound lies above the ceil(0.95 (n
+      + 1))-th smallest of n residuals, or above all of them where n is too small.
 
-    The first two are estimates, so they are multiplied by t_95 / z_95 of Student's t for as many degrees of freedom
-    as there are networks less the effective number of parameters (the sum of the leverages).
+    The first two are estimates, so they are multiplied by t_95 / z_95 of Student's t for as many
+    degrees of freedom as there are networks less the effective number of parameters (the sum of the
+    leverages).
     """
     free = mean > 0
     noise2 = (rel * y) ** 2

@@ -1,4 +1,4 @@
-"""From a finished run to its latency table: which measurements the plan asked for, and what they say together."""
+"""From a finished run to its latency table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class MarginalCost:
 
 @dataclass(frozen=True)
 class MeasuredNetwork:
-    """One network measured whole; `role` is "calibration" or "held_out"."""
+    """A network measured whole; `role` is "calibration" or "held_out"."""
 
     genotype: Genotype
     role: str
@@ -54,8 +54,8 @@ class MeasuredNetwork:
 
 
 def canary_nominal_ms(measurements: Iterable[Measurement]) -> float:
-    """Median over all rounds of a run of the canary's time: what the run's first table sets as its unit."""
-    return median(quantile(one.canary_ms) for measurement in measurements for one in measurement.rounds)
+    """Median canary time over all rounds of a run: the unit that the first table sets."""
+    return median(quantile(round_.canary_ms) for measurement in measurements for round_ in measurement.rounds)
 
 
 def build_table(
@@ -66,7 +66,8 @@ def build_table(
     kernel_counts: KernelCounts = MappingProxyType({}),
     chosen: bool = False,
 ) -> LatencyTable:
-    """Calibrate a run's table; with kernel counts of its graphs, by reference, it gets kernel prices too.
+    """Calibrate a run's table; with kernel counts of its graphs, by reference, it gets kernel
+    prices too.
 
     Args:
         run: whose measurements they are.
@@ -74,16 +75,18 @@ def build_table(
         measurements: of the run.
         nominal_ms: what a canary's time counts as.
         kernel_counts: by graph reference.
-        chosen: calibration networks were chosen on the way: those of the plan need not all be there.
+        chosen: calibration networks were chosen on the way: those of the plan need not all be
+            there.
 
     Raises:
-        InvalidValue: the plan is not the run's, a task of it has no measurement, or the run has no price for an op.
+        InvalidValue: the plan is not the run's, a task of it has no measurement, or the run has no
+            price for an op.
     """
     check_plan(run, plan)
     marginals, isolated, networks = [], {}, []
     space = parse_space(run.space)
     of_plan = _of_plan(plan, measurements, chosen)
-    level = levels([one for one in of_plan if one.role not in OP_ROLES])
+    level = levels([measurement for measurement in of_plan if measurement.role not in OP_ROLES])
     for measurement in of_plan:
         if measurement.role == "marginal":
             marginals.append(_marginal(measurement, nominal_ms))
@@ -95,7 +98,7 @@ def build_table(
     table = calibrate(run, nominal_ms, space, marginals, networks)
     return dataclasses.replace(
         table,
-        prices=tuple(dataclasses.replace(one, isolated_ms=isolated.get(one.op_key)) for one in table.prices),
+        prices=tuple(dataclasses.replace(price, isolated_ms=isolated.get(price.op_key)) for price in table.prices),
         kernels=_kernel_prices(of_plan, nominal_ms, kernel_counts, level),
         baselines=_baselines(space, marginals, isolated, networks) or None,
     )
@@ -108,39 +111,42 @@ def check_plan(run: Run, plan: Plan) -> None:
 
 
 def calibration_measurements(plan: Plan, measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The calibration networks of a run, those of its plan first; none that computes what a held-out network does."""
+    """A run's calibration networks, its plan's first; none equals a held-out network."""
     space = parse_space(plan.space)
     held_out = {space.signature(space.parse(task.subject)) for task in plan.tasks if task.role == "held_out"}
     order = {task.graph: place for place, task in enumerate(plan.tasks) if task.role == "calibration"}
     found = {
-        one.graph: one
-        for one in measurements
-        if one.role == "calibration"
-        and one.minus is None
-        and one.divisor == 1
-        and (one.graph in order or _may_join(one, space, held_out))
+        measurement.graph: measurement
+        for measurement in measurements
+        if measurement.role == "calibration"
+        and measurement.minus is None
+        and measurement.divisor == 1
+        and (measurement.graph in order or _may_join(measurement, space, held_out))
     }
-    return sorted(found.values(), key=lambda one: order.get(one.graph, len(order)))
+    return sorted(found.values(), key=lambda measurement: order.get(measurement.graph, len(order)))
 
 
-def _may_join(one: Measurement, space: Space, held_out: set[str]) -> bool:
-    genotype = space.parse(one.subject)
-    return one.graph == str(NetworkGraph(space, genotype)) and space.signature(genotype) not in held_out
+def _may_join(measurement: Measurement, space: Space, held_out: set[str]) -> bool:
+    genotype = space.parse(measurement.subject)
+    return measurement.graph == str(NetworkGraph(space, genotype)) and space.signature(genotype) not in held_out
 
 
 def table_of_ops(run: Run, nominal_ms: float, space: Space, measurements: Sequence[Measurement]) -> LatencyTable:
     """Op prices alone, from marginal costs and calibration networks."""
-    marginals = [_marginal(one, nominal_ms) for one in measurements if one.role == "marginal"]
-    calibration = [one for one in measurements if one.role == "calibration"]
+    marginals = [_marginal(measurement, nominal_ms) for measurement in measurements if measurement.role == "marginal"]
+    calibration = [measurement for measurement in measurements if measurement.role == "calibration"]
     level = levels(calibration)
-    networks = [MeasuredNetwork(space.parse(one.subject), one.role, nominal_ms * level[one.id]) for one in calibration]
+    networks = [
+        MeasuredNetwork(space.parse(measurement.subject), measurement.role, nominal_ms * level[measurement.id])
+        for measurement in calibration
+    ]
     return calibrate(run, nominal_ms, space, marginals, networks)
 
 
-def _marginal(one: Measurement, nominal_ms: float) -> MarginalCost:
-    estimate = one.estimate()
+def _marginal(measurement: Measurement, nominal_ms: float) -> MarginalCost:
+    estimate = measurement.estimate()
     low, middle, high = (nominal_ms * ratio for ratio in (estimate.low, estimate.ratio, estimate.high))
-    return MarginalCost(one.subject, middle, low, high, one.verdict.stable, one.verdict.reasons)
+    return MarginalCost(measurement.subject, middle, low, high, measurement.verdict.stable, measurement.verdict.reasons)
 
 
 def _baselines(
@@ -150,33 +156,37 @@ def _baselines(
     networks: Sequence[MeasuredNetwork],
 ) -> tuple[BaselineError, ...]:
     costs = {
-        "marginal": {parse_op_key(one.op_key): one.cost_ms for one in marginals},
+        "marginal": {parse_op_key(marginal.op_key): marginal.cost_ms for marginal in marginals},
         "isolated": {parse_op_key(key): ms for key, ms in isolated.items()},
     }
     by_role: dict[str, list[CountedNetwork]] = {"calibration": [], "held_out": []}
-    for one in networks:
-        by_role.setdefault(one.role, []).append(CountedNetwork(space.op_counts(one.genotype), one.measured_ms))
+    for network in networks:
+        by_role.setdefault(network.role, []).append(
+            CountedNetwork(space.op_counts(network.genotype), network.measured_ms)
+        )
     return baseline_errors(costs, by_role["calibration"], by_role["held_out"])
 
 
 def calibrate(
     run: Run, nominal_ms: float, space: Space, marginals: Sequence[MarginalCost], networks: Sequence[MeasuredNetwork]
 ) -> LatencyTable:
-    """The table that measured marginal costs and whole networks make together. Held-out networks only score it.
+    """The table that measured marginal costs and whole networks make together. Held-out networks
+    only score it.
 
     Raises:
-        InvalidValue: no calibration network, an op key without a marginal cost, or a number that is not finite.
+        InvalidValue: no calibration network, an op key without a marginal cost, or a number that is
+            not finite.
     """
-    costs = {parse_op_key(one.op_key): one for one in marginals}
+    costs = {parse_op_key(marginal.op_key): marginal for marginal in marginals}
     keys = space.op_keys()
     missing = [str(key) for key in keys if key not in costs]
     if missing:
         raise InvalidValue("plan", f"measures no marginal cost of {missing[0]} and {len(missing) - 1} more op keys")
-    calibration = [one for one in networks if one.role == "calibration"]
-    op_counts = [space.op_counts(one.genotype) for one in calibration]
+    calibration = [network for network in networks if network.role == "calibration"]
+    op_counts = [space.op_counts(network.genotype) for network in calibration]
     fit = fit_prices(
         np.array([[counts[key] for key in keys] for counts in op_counts], dtype=float).reshape(-1, len(keys)),
-        np.array([one.measured_ms for one in calibration], dtype=float),
+        np.array([network.measured_ms for network in calibration], dtype=float),
         np.array([costs[key].cost_ms for key in keys]),
         np.array([(costs[key].high_ms - costs[key].low_ms) / (2 * NORMAL_975) for key in keys]),
     )
@@ -208,50 +218,58 @@ def _kernel_prices(
     """Kernel prices from every graph whose kernels are known, scored on the held-out networks."""
     prices = fit_kernel_prices(measured_graphs(measurements, nominal_ms, counts, level))
     held_out = [
-        (counts[one.graph], nominal_ms * level[one.id])
-        for one in measurements
-        if one.role == "held_out" and one.graph in counts
+        (counts[measurement.graph], nominal_ms * level[measurement.id])
+        for measurement in measurements
+        if measurement.role == "held_out" and measurement.graph in counts
     ]
     if prices is None or not held_out:
         return prices
-    predictions = [prices.predict(kernels, guess=True) for kernels, _ in held_out if _can_predict(prices, kernels)]
-    measured = [ms for kernels, ms in held_out if _can_predict(prices, kernels)]
+    predictions = [prices.predict(kernels, guess=True) for kernels, _ in held_out if can_predict(prices, kernels)]
+    measured = [ms for kernels, ms in held_out if can_predict(prices, kernels)]
     return dataclasses.replace(prices, held_out=held_out_error(predictions, measured)) if measured else prices
 
 
 def measured_graphs(
     measurements: Sequence[Measurement], nominal_ms: float, counts: KernelCounts, level: Mapping[str, float]
 ) -> list[MeasuredGraph]:
-    """The rows of the kernel fit: calibration networks and chains, long and short, whose kernels are known.
+    """The rows of the kernel fit: calibration networks and chains, long and short, whose kernels
+    are known.
 
-    No held-out network is among them, and no op alone: at a graph's edges layouts change, and no price is like that.
-    `level` has the networks' times in canaries (`lut_server.calibration.drift_correction`).
+    No held-out network is among them, and no op alone: at a graph's edges layouts change, and no
+    price is like that. `level` has the networks' times in canaries
+    (`lut_server.calibration.drift_correction`).
     """
     graphs: dict[str, MeasuredGraph] = {}
-    for one in measurements:
-        if one.role not in ("marginal", "calibration"):
+    for measurement in measurements:
+        if measurement.role not in ("marginal", "calibration"):
             continue
-        if one.graph in counts:
-            ms = nominal_ms * level.get(one.id, one.graph_ratio())
-            graphs[one.graph] = MeasuredGraph(counts[one.graph], ms, one.role == "calibration")
-        if one.minus is not None and one.minus in counts:
-            graphs[one.minus] = MeasuredGraph(counts[one.minus], nominal_ms * one.minus_ratio(), False)
+        if measurement.graph in counts:
+            ms = nominal_ms * level.get(measurement.id, measurement.graph_ratio())
+            graphs[measurement.graph] = MeasuredGraph(counts[measurement.graph], ms, measurement.role == "calibration")
+        if measurement.minus is not None and measurement.minus in counts:
+            graphs[measurement.minus] = MeasuredGraph(
+                counts[measurement.minus], nominal_ms * measurement.minus_ratio(), False
+            )
     return list(graphs.values())
 
 
-def _can_predict(prices: KernelPrices, kernels: Mapping[str, int]) -> bool:
-    return all(parse_kernel(one).family in prices.family_index for one in kernels)
+def can_predict(prices: KernelPrices, kernels: Mapping[str, int]) -> bool:
+    """Whether each kernel's family has a price."""
+    return all(parse_kernel(kernel).family in prices.family_index for kernel in kernels)
 
 
 def _of_plan(plan: Plan, measurements: Sequence[Measurement], chosen: bool) -> list[Measurement]:
-    """One measurement per task, in the plan's order, and then those calibration networks that it does not name."""
+    """A measurement per task in the plan's order, then the further calibration networks."""
     taken: dict[tuple[object, ...], Measurement] = {}
-    for one in measurements:
-        taken.setdefault((one.subject, one.role, one.graph, one.minus, one.divisor), one)
+    for measurement in measurements:
+        taken.setdefault(
+            (measurement.subject, measurement.role, measurement.graph, measurement.minus, measurement.divisor),
+            measurement,
+        )
     calibration = calibration_measurements(plan, measurements)
     wanted = [task for task in plan.tasks if not (chosen and task.role == "calibration")]
     found = [taken.get((task.subject, task.role, task.graph, task.minus, task.divisor)) for task in wanted]
-    missing = [task for task, one in zip(wanted, found, strict=True) if one is None]
+    missing = [task for task, measurement in zip(wanted, found, strict=True) if measurement is None]
     if missing:
         raise InvalidValue(
             "run",
@@ -260,8 +278,8 @@ def _of_plan(plan: Plan, measurements: Sequence[Measurement], chosen: bool) -> l
         )
     if chosen and len(calibration) < FEWEST_CHOSEN:
         raise InvalidValue("run", f"{len(calibration)} calibration networks are measured, {FEWEST_CHOSEN} are needed")
-    ops = [one for one in found if one is not None and one.role in OP_ROLES]
-    held_out = [one for one in found if one is not None and one.role == "held_out"]
+    ops = [measurement for measurement in found if measurement is not None and measurement.role in OP_ROLES]
+    held_out = [measurement for measurement in found if measurement is not None and measurement.role == "held_out"]
     return [*ops, *calibration, *held_out]
 
 
@@ -270,15 +288,19 @@ def _price(cost: MarginalCost, price_ms: float, sd_ms: float) -> OpPrice:
 
 
 def with_checks(table: LatencyTable, space: Space, networks: Sequence[MeasuredNetwork]) -> LatencyTable:
-    """The table with what it predicts of measured networks beside them, and its error on the held-out ones."""
+    """The table with its predictions of measured networks and its held-out error."""
     checks = []
-    for one in networks:
-        prediction = table.predict(one.genotype)
+    for network in networks:
+        prediction = table.predict(network.genotype)
         upper_ms = prediction.upper_ms(BOUND_CONFIDENCE)
-        checks.append(NetworkCheck(space.format(one.genotype), one.role, one.measured_ms, prediction.mean_ms, upper_ms))
-    held_out = [one for one in networks if one.role == "held_out"]
+        checks.append(
+            NetworkCheck(
+                space.format(network.genotype), network.role, network.measured_ms, prediction.mean_ms, upper_ms
+            )
+        )
+    held_out = [network for network in networks if network.role == "held_out"]
     error = None
     if held_out:
-        predictions = [table.predict(one.genotype) for one in held_out]
-        error = held_out_error(predictions, [one.measured_ms for one in held_out])
+        predictions = [table.predict(network.genotype) for network in held_out]
+        error = held_out_error(predictions, [network.measured_ms for network in held_out])
     return dataclasses.replace(table, held_out=error, networks=tuple(checks))

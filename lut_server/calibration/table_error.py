@@ -19,7 +19,8 @@ def held_out_error(predictions: Sequence[Prediction], measured_ms: Sequence[floa
     upper = np.array([prediction.upper_ms(BOUND_CONFIDENCE) for prediction in predictions])
     measured = np.array(measured_ms)
     error = 100 * np.abs(mean - measured) / measured
-    # A prediction of 0 ms (every price at its limit) has no relative width; its bound then counts as all of it.
+    # A prediction of 0 ms (every price at its limit) has no relative width; its bound then counts
+    # as all of it.
     width = 100 * (upper - mean) / np.where(mean > 0, mean, np.maximum(upper, 1e-300))
     return HeldOutError(
         networks=len(measured),
@@ -32,9 +33,9 @@ def held_out_error(predictions: Sequence[Prediction], measured_ms: Sequence[floa
     )
 
 
-def kendall_tau(one: Sequence[float], other: Sequence[float]) -> float:
-    """Kendall's tau-b: rank agreement from -1 to 1, corrected for ties; 0 where one of the two is constant."""
+def kendall_tau(predicted: Sequence[float], other: Sequence[float]) -> float:
+    """Kendall's tau-b from -1 to 1, corrected for ties; 0 where either side is constant."""
     from scipy.stats import kendalltau  # it takes most of a second to load, and only a new table needs it
 
-    tau = float(kendalltau(one, other).statistic) if len(one) > 1 else 0.0
+    tau = float(kendalltau(predicted, other).statistic) if len(predicted) > 1 else 0.0
     return 0.0 if math.isnan(tau) else tau

@@ -49,7 +49,7 @@ def restore_database(arguments: argparse.Namespace) -> None:
     """
     restore_sqlite(check_backup(arguments.file), _path_of(chosen_settings(arguments)), arguments.force)
     with opened_store(arguments) as store:
-        print(f"{store.database.name} is what {arguments.file} holds, at schema {store.revision()}")
+        print(f"{store.database.name} is what {arguments.file} holds, at schema {store.database.revision()}")
 
 
 def drop_raw(arguments: argparse.Namespace) -> None:
@@ -71,7 +71,7 @@ def migrate(arguments: argparse.Namespace) -> None:
     lut-server migrate
     """
     with opened_store(arguments) as store:
-        print(f"{store.database.name} is at schema {store.revision()}")
+        print(f"{store.database.name} is at schema {store.database.revision()}")
 
 
 def _path_of(settings: Settings) -> Path:

@@ -1,1 +1,1 @@
-"""All devices at once: who is alive, what each is doing, how it is, what it lacks, and how to ask for that."""
+"""All devices at once: their health, what they do, what they lack, and how to ask for it."""

@@ -1,8 +1,7 @@
-"""Whether anybody works on a device, and at what."""
+"""Whether an agent works on a device, and at what."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +10,7 @@ from shared.device_status import CampaignProgress
 from shared.jobs import Job
 
 ALIVE_S = 60.0
-"""Agents ask for work every few seconds, and a busy one is heard of three times a minute."""
+"""Agents ask for work every few seconds; a busy agent reports three times a minute."""
 RECENT_S = 86_400.0
 
 
@@ -21,9 +20,9 @@ class Activity:
 
     Attributes:
         says: for people.
-        job: that an agent holds; None: none.
+        job: leased by an agent.
         attempt, max_attempts: of the job.
-        measured, tasks: of a campaign whose agent says how far it is.
+        measured, tasks: progress of a campaign, if its agent reports it.
     """
 
     says: str
@@ -35,12 +34,12 @@ class Activity:
 
 
 def age_s(moment: str | None, now: datetime) -> float:
-    """Seconds since a moment; infinite where there was none."""
+    """Seconds since a moment; infinite for None."""
     return float("inf") if moment is None else (now - datetime.fromisoformat(moment)).total_seconds()
 
 
-def find_health(device: Device, imported: bool, now: datetime) -> str:
-    """`alive` (its agent was heard of within a minute), `seen` (within a day), `silent`, or `imported` (no agent)."""
+def get_health(device: Device, imported: bool, now: datetime) -> str:
+    """`alive` (seen within a minute), `seen` (within a day), `silent`, or `imported` (no agent)."""
     if imported and device.last_asked_at is None:
         return "imported"
     since_s = age_s(device.last_seen_at, now)
@@ -49,15 +48,12 @@ def find_health(device: Device, imported: bool, now: datetime) -> str:
     return "seen" if since_s <= RECENT_S else "silent"
 
 
-def find_activity(
-    device: Device, health: str, leased: Sequence[Job], newest_run: StoredRun | None, now: datetime
-) -> Activity:
-    """What a device is doing, by the jobs that its agents hold, by what they say, and by what they upload."""
-    campaign = _campaign(device, newest_run, now)
+def get_activity(device: Device, health: str, job: Job | None, newest_run: StoredRun | None, now: datetime) -> Activity:
+    """What a device is doing, by its leased job, its status reports, and its uploads."""
+    campaign = _find_campaign(device, newest_run, now)
     far = f": {campaign.measured} of {campaign.tasks} measured" if campaign else ""
     measured, tasks = (campaign.measured, campaign.tasks) if campaign else (None, None)
-    if leased:
-        job = leased[-1]
+    if job is not None:
         says = f"job {job.id[:8]}, {job.job.kind} of {job.job.space}, attempt {job.attempts} of {job.max_attempts}{far}"
         return Activity(says, job.id, job.attempts, job.max_attempts, measured, tasks)
     if campaign is not None:
@@ -66,11 +62,11 @@ def find_activity(
         return Activity(f"run {newest_run.run.id}: {newest_run.measurements} measurements so far")
     if health == "alive":
         return Activity("idle")
-    return Activity("nothing: no agent" if health == "imported" else "not heard of")
+    return Activity("nothing: no agent" if health == "imported" else "unknown")
 
 
-def _campaign(device: Device, newest_run: StoredRun | None, now: datetime) -> CampaignProgress | None:
-    """That which is under way: said a moment ago, and not finished since."""
+def _find_campaign(device: Device, newest_run: StoredRun | None, now: datetime) -> CampaignProgress | None:
+    """The campaign under way: reported within a minute, and not finished since."""
     campaign = device.status.campaign if device.status else None
     if campaign is None or age_s(device.status_at, now) > ALIVE_S:
         return None

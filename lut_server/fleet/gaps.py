@@ -15,7 +15,7 @@ from shared.spaces import parse_space
 from shared.tables.table_source import IMPORTED_ENGINE
 
 SHOWS_GRAPHS = "onnxruntime"
-"""The engine that says which kernels it executes; a browser's does not."""
+"""The engine that tells which kernels it executes; that of a browser does not."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Gap:
 
     Attributes:
         table: hash of the table; None: there is none.
-        run: the run that would make it, where that is not finished.
+        run: the unfinished run that would make it.
         ops: op keys of the space without a measurement.
-        networks: whole networks are missing, so that nobody knows how well the table predicts any.
-        kernel_prices: these are missing, though the runtime shows its graphs.
-        kernels: networks of the table whose kernels nobody counted.
+        networks: whole networks are missing, so that the error of the table is unknown.
+        kernel_prices: kernel prices are missing, though the runtime shows its kernels.
+        kernels: networks of the table whose kernels were not counted.
         says: all of that, for people.
     """
 
@@ -44,7 +44,7 @@ class Gap:
 
 
 class GapFinder:
-    """Finds the gaps of one device after another, of a fleet whose tables are known."""
+    """Finds the gaps of devices, in a fleet whose tables are known."""
 
     def __init__(self, store: Store, facts: FactsReader, tables: Iterable[TableSummary]) -> None:
         self._store = store
@@ -55,15 +55,10 @@ class GapFinder:
                 self._owners.setdefault(table.space, set()).add(table.device)
 
     def find(self, device: str, tables: Sequence[TableSummary], newest_run: StoredRun | None) -> tuple[Gap, ...]:
-        """The gaps of a device.
-
-        Args:
-            tables: its own, the oldest first.
-            newest_run: of the device.
-        """
-        # A table of an older version of the runtime is no table to complete.
-        newest = {(one.space, any_version(one.runtime)): one for one in tables if is_measured(one)}
-        found = [self._of_table(one) for one in newest.values()]
+        """The gaps of a device, by its own tables (the oldest first) and its newest run."""
+        # Of several versions of the runtime, only the newest table is worth completing.
+        newest = {(table.space, any_version(table.runtime)): table for table in tables if is_measured(table)}
+        found = [self._of_table(table) for table in newest.values()]
         unfinished = newest_run if newest_run is not None and not newest_run.finished else None
         if unfinished is not None:
             found.append(self._of_run(unfinished))
@@ -77,11 +72,11 @@ class GapFinder:
         networks = facts.held_out is None
         kernel_prices = facts.kernels is None and facts.runtime.engine == SHOWS_GRAPHS
         kernels = self._uncounted(table, facts) if kernel_prices else 0
-        uncounted = f" (the kernels of {kernels} networks were never counted)" if kernels else ""
+        uncounted = f" (the kernels of {kernels} networks are not counted)" if kernels else ""
         parts = [
             f"{ops} ops without a price" if ops else "",
-            "no held-out error: nobody knows how well it predicts networks" if networks else "",
-            f"no kernel prices{uncounted}: bounds are made of op prices, and wider" if kernel_prices else "",
+            "no held-out error: how well it predicts networks is unknown" if networks else "",
+            f"no kernel prices{uncounted}: bounds come from op prices and are wider" if kernel_prices else "",
         ]
         says = "; ".join(filter(None, parts))
         if not says:
@@ -91,11 +86,11 @@ class GapFinder:
 
     def _uncounted(self, table: TableSummary, facts: TableFacts) -> int:
         counted = self._store.kernels.of_space(table.device, table.runtime, table.space)
-        return len({one.genotype for one in facts.networks} - counted.keys())
+        return len({network.genotype for network in facts.networks} - counted.keys())
 
     def _of_run(self, stored: StoredRun) -> Gap:
         run, roles = stored.run, self._store.runs.count_roles(stored.run.id)
-        if roles["kernel"]:  # of a user's own files: it makes no table of its own
+        if roles["kernel"]:  # of a user's own files: it makes no table
             says = f"run {run.id} of single kernels is not finished: it has {stored.measurements} measurements"
             return Gap(run.space, str(run.runtime), None, run.id, 0, False, False, 0, says)
         ops = max(len(_op_keys(run.space)) - roles["marginal"], 0)
@@ -118,18 +113,18 @@ class GapFinder:
 
 
 def any_version(runtime: str) -> Runtime:
-    """A runtime but for its version, which the device decides about."""
+    """A runtime without its version, which the device decides about."""
     return replace(parse_runtime(runtime), version="any")
 
 
 def is_measured(table: TableSummary) -> bool:
-    """Whether a run made the table; imported ones say what somebody else measured."""
+    """Whether a run made the table; others are imported."""
     return not table.runtime.startswith(f"{IMPORTED_ENGINE}-")
 
 
 @lru_cache(maxsize=64)
 def _op_keys(space: str) -> frozenset[str]:
-    """Op keys of a space; none of one that this version does not know."""
+    """Op keys of a space; none if this version does not know the space."""
     try:
         return frozenset(str(key) for key in parse_space(space).op_keys())
     except WrongUse:

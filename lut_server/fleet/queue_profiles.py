@@ -1,4 +1,4 @@
-"""Asks devices for tables that they lack: a profile job for each that has none queued."""
+"""Queues a profile job for each table that a device lacks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lut_server.fleet.activity import find_health
+from lut_server.fleet.activity import get_health
 from lut_server.fleet.gaps import any_version, is_measured
 from lut_server.store.sql import Store
 from lut_server.store.values import Device, TableSummary
@@ -21,11 +21,11 @@ QUEUED, WAITING, HAS_IT, NOBODY = "queued", "was queued already", "has it", "imp
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which tables: of what spaces, and how measured where that shall not be as the device's newest table was.
+    """Which tables to ask for; without threads or precision, as the device's newest table.
 
     Attributes:
-        spaces: each whole, or its first parts; none: every space that any device has a table of.
-        devices: that are asked; none: all.
+        spaces: whole names, or their first parts; none: every space that a device has a table of.
+        devices: none: all.
     """
 
     spaces: tuple[str, ...] = ()
@@ -36,12 +36,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Asked:
-    """What became of the wish for one table.
+    """The answer for one table.
 
     Attributes:
         outcome: "queued", "was queued already", "has it", or "imported: no agent".
-        job: that makes the table; None: none does.
-        notice: what keeps the job from being done: the device is not alive.
+        job: makes the table.
+        notice: why the job waits: the device is not alive.
     """
 
     device: str
@@ -54,26 +54,26 @@ class Asked:
 
 
 def ask_for_missing(store: Store, wanted: Wanted, now: datetime) -> tuple[Asked, ...]:
-    """Queue a profile job for each table that is wanted and missing, once, however often it is asked for.
+    """Queue a profile job for each wanted table that is missing; asking again queues no second job.
 
     Raises:
         NotFound: unknown_device.
-        WrongUse: no such space, or none is named and no device has a table yet.
+        WrongUse: no such space; or no space is named, and no device has a table yet.
     """
     devices = [store.devices.get(name) for name in wanted.devices] or list(store.devices.list())
-    tables = [one for one in store.tables.list() if is_measured(one)]
+    tables = [table for table in store.tables.list() if is_measured(table)]
     spaces = _spaces(wanted.spaces, tables)
-    imported = {one.device for one in store.tables.list()} - {one.device for one in tables}
+    imported = {table.device for table in store.tables.list()} - {table.device for table in tables}
     return tuple(
-        _ask(store, device, space, [one for one in tables if one.device == device.name], wanted, imported, now)
-        for device in sorted(devices, key=lambda one: one.name)
+        _ask(store, device, space, [table for table in tables if table.device == device.name], wanted, imported, now)
+        for device in sorted(devices, key=lambda device: device.name)
         for space in spaces
     )
 
 
 def _spaces(asked: Sequence[str], tables: Sequence[TableSummary]) -> list[str]:
-    """Whole spaces: those of the fleet's tables that begin with what is asked for, or the one that it means."""
-    measured = sorted({one.space for one in tables})
+    """Whole spaces: those of the tables that begin with the text, else the space that it names."""
+    measured = sorted({table.space for table in tables})
     if not asked:
         if not measured:
             raise WrongUse("no device has a table yet: name a space with --space, for example nas-bench-201")
@@ -95,20 +95,20 @@ def _ask(
     imported: set[str],
     now: datetime,
 ) -> Asked:
-    health = find_health(device, device.name in imported, now)
+    health = get_health(device, device.name in imported, now)
     runtime = _runtime(device, tables, wanted)
     asked = Asked(device.name, space, str(runtime), NOBODY, None, health == "alive", None)
     if health == "imported":
         return asked
-    if any(one.space == space and any_version(one.runtime) == runtime for one in tables):
+    if any(table.space == space and any_version(table.runtime) == runtime for table in tables):
         return replace(asked, outcome=HAS_IT)
     job, is_new = store.jobs.add_once(NewJob(device.name, "profile", runtime, str(CanaryGraph()), space))
     return replace(asked, outcome=QUEUED if is_new else WAITING, job=job.id, notice=None if asked.alive else job.notice)
 
 
 def _runtime(device: Device, tables: Sequence[TableSummary], wanted: Wanted) -> Runtime:
-    """As the device's newest table was measured, else ONNX Runtime on one thread; but for what is wanted otherwise."""
-    # Which version is there, the agent knows: without it the wish stays the same when that changes.
+    """That of the device's newest table, else ONNX Runtime on one thread; then what is wanted."""
+    # Without a version, the job stays the same when the device's version changes.
     runtime = any_version(tables[-1].runtime) if tables else Runtime("onnxruntime", "any")
     threads = runtime.threads if wanted.threads is None else wanted.threads
     return replace(runtime, threads=threads, precision=wanted.precision or runtime.precision)

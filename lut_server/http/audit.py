@@ -1,4 +1,4 @@
-"""The audit log: one JSON line per request that writes, with the token that it came with; never a secret."""
+"""The audit log: a JSON line per write, with the id of its token and no secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from shared.errors import LutnasError
 
 
 class AuditLog:
-    """Appends lines to a file, or to stderr. A line is one write, so several processes can share the file.
+    """Appends lines to a file, or to stderr. A line is one write, so several processes can share
+    the file.
 
     Args:
         path: empty for stderr.

@@ -1,7 +1,8 @@
-"""The one error shape: every answer that is an error reads {"error": {"code", "message", "detail"}}.
+"""The one error shape: every answer that is an error reads {"error": {"code", "message",
+"detail"}}.
 
-Below the routes, errors are those of `shared.errors`; `install` translates them, the framework's own and the
-unforeseen ones, here and nowhere else.
+Below the routes, errors are those of `shared.errors`; `install` translates them, the framework's
+own and the unforeseen ones, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def error_answer(
     detail: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """An error in the one shape."""
+    """An error in this shape."""
     line = " ".join(message.split())
     body = canonical_json({"error": {"code": code, "message": line, "detail": dict(detail or {})}})
     extra = dict(headers or {})
@@ -44,7 +45,7 @@ def error_answer(
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error in the one shape."""
+    """Answer every error in this shape."""
     app.add_exception_handler(LutnasError, _lutnas_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -77,20 +78,22 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """Methods of every route at this path: the framework names those of the first one alone."""
+    """Methods of every route at this path: the framework names those of the first alone."""
     documented = request.app.openapi()["paths"].get(request.url.path)
-    if documented:  # by name: /v1/jobs/lease is no job, though a route of jobs would take it for one
+    if documented:  # by name: /v1/jobs/lease is no job, though a route of jobs matches it
         return ", ".join(sorted(method.upper() for method in documented))
     asked = ({**request.scope, "method": method} for method in _METHODS)
     return ", ".join(
-        scope["method"] for scope in asked if any(one.matches(scope)[0] is Match.FULL for one in request.app.routes)
+        scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
     )
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = [{"field": ".".join(map(str, one["loc"])), "problem": str(one["msg"])} for one in error.errors()]
-    message = "; ".join(f"{one['field']}: {one['problem']}" for one in problems)
+    problems = [
+        {"field": ".".join(map(str, problem["loc"])), "problem": str(problem["msg"])} for problem in error.errors()
+    ]
+    message = "; ".join(f"{problem['field']}: {problem['problem']}" for problem in problems)
     return error_answer(422, "invalid", message, {"problems": problems})
 
 

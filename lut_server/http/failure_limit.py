@@ -1,4 +1,4 @@
-"""A limit on failed authentications per client: guessing tokens gets slow, whoever has one notices nothing."""
+"""A limit on failed authentications per client: guessing tokens gets slow."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ class FailureLimit:
 
     def _recent(self, client: str) -> list[float]:
         oldest_s = self._clock_s() - self._window_s
-        return [one for one in self._failures.get(client, ()) if one > oldest_s]
+        return [failed_s for failed_s in self._failures.get(client, ()) if failed_s > oldest_s]

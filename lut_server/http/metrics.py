@@ -1,4 +1,4 @@
-"""What an operator watches, in Prometheus' text format: requests, durations, refused tokens, sizes of the store."""
+"""Metrics in Prometheus' text format: requests, durations, refused tokens, store sizes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Metrics:
         self._jobs = Gauge("lutnas_jobs", "Jobs by state.", ("state",), registry=self.registry)
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """One request was answered. `route` is its template: its parameters would make a series each."""
+        """A request was answered. `route` is its template: parameters would make a series each."""
         key = (method, route, status)
         found = self._kept.get(key)
         if found is None:

@@ -1,7 +1,8 @@
-"""Around every request: an id, a duration, security headers, one log line, and an audit entry where it writes.
+"""Around every request: an id, a duration, security headers, one log line, and an audit entry where
+it writes.
 
-Plain ASGI: Starlette's own base class for middleware runs each request in a task of its own and takes half of the
-throughput of a small GET.
+Plain ASGI: Starlette's own base class for middleware runs each request in a task of its own and
+takes half of the throughput of a small GET.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,13 +48,11 @@ class Watch:
         audit: AuditLog,
         secure: bool = False,
         log_format: str = "text",
-        clock_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._audit = audit
         self._json = log_format == "json"
-        self._clock_s = clock_s
         transport = ((b"strict-transport-security", b"max-age=31536000"),) if secure else ()
         self._headers = (*HEADERS, *transport)
 
@@ -61,7 +60,7 @@ class Watch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_s = self._clock_s()
+        started_s = time.perf_counter()
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 500
@@ -71,14 +70,14 @@ class Watch:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 given = {name.lower() for name, _ in message["headers"]}
-                extra = [one for one in self._headers if one[0] not in given]
+                extra = [header for header in self._headers if header[0] not in given]
                 message["headers"] = [*message["headers"], *extra, (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
-            self._note(scope, status, self._clock_s() - started_s, request_id)
+            self._note(scope, status, time.perf_counter() - started_s, request_id)
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         method, path = str(scope["method"]), str(scope["path"])
@@ -110,7 +109,7 @@ class Watch:
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's own id where it sent a harmless one: a request can be followed through several services."""
+    """The caller's own id where it is harmless: it follows a request through services."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())

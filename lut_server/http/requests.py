@@ -1,4 +1,4 @@
-"""Request bodies: read within a limit, inflated, parsed strictly, and turned into values that validate themselves."""
+"""Request bodies: read within a limit, inflated, and decoded into checked values."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class KernelBatch:
 
 @dataclass(frozen=True)
 class FinishRun:
-    """The plan that the run carried out; `chosen`: but for its calibration networks, which were chosen on the way."""
+    """The run's plan. `chosen`: its calibration networks were chosen on the way instead."""
 
     plan: Plan
     chosen: bool = False
@@ -100,7 +100,8 @@ class HandIn:
 
 
 async def read_body(request: Request, limit_bytes: int, limit_s: float) -> bytes:
-    """The whole body, inflated if it came as gzip. It is given up as soon as it is known to be too long or too slow.
+    """The whole body, inflated if it came as gzip. It is given up as soon as it is known to be too
+    long or too slow.
 
     Raises:
         ServerRefused: 408 too slow, 413 too long, 415 an unknown encoding, 400 damaged or cut off.

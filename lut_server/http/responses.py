@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Response
 
 from lut_server.store.values import Device, ModelSummary, StoredRun, StoredSearch, TableSummary
-from shared.device_status import DeviceStatus
 from shared.jobs import Job, JobResult
 from shared.measurements.measurement import Measurement
 from shared.measurements.plan import Plan
@@ -33,7 +31,7 @@ class Readiness:
 
 @dataclass(frozen=True)
 class TokenAnswer:
-    """What the caller may do: a role, and the one device that it is bound to."""
+    """What the caller may do: a role, and the only device that it sees."""
 
     role: str
     device: str | None
@@ -47,17 +45,10 @@ class DeviceAnswer:
 
 
 @dataclass(frozen=True)
-class DeviceWithTables:
-    """One device and the tables that there are of it."""
+class DeviceWithTables(Device):
+    """A device and its tables."""
 
-    name: str
-    probe: dict[str, str]
-    created_at: str
-    last_seen_at: str
-    last_asked_at: str | None
-    status: DeviceStatus | None
-    status_at: str | None
-    tables: tuple[TableSummary, ...]
+    tables: tuple[TableSummary, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,18 +116,10 @@ class TablesAnswer:
 
 @dataclass(frozen=True)
 class ImportedAnswer:
-    """What became of an imported file: its tables, the new ones and those that were there already."""
+    """The tables of an imported file: the new, and those that were there already."""
 
     imported: tuple[TableSummary, ...]
     known: tuple[TableSummary, ...]
-
-
-@dataclass(frozen=True)
-class ArchiveAnswer:
-    """How many things of an archive were new, and how many were there already, by kind."""
-
-    stored: dict[str, int]
-    known: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -185,7 +168,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class ErrorAnswer:
-    """The one shape of every error."""
+    """The shape of every error."""
 
     error: Problem
 
@@ -195,25 +178,10 @@ def answer(value: object, status: int = 200) -> Response:
     return Response(canonical_json(value), status_code=status, media_type="application/json")
 
 
-def answer_bytes(
-    content: bytes, etag: str, media_type: str, if_none_match: str | None, more: Mapping[str, str] | None = None
-) -> Response:
+def answer_bytes(content: bytes, etag: str, media_type: str, if_none_match: str | None) -> Response:
     """Bytes that an ETag names; 304 without them where the client has them already."""
-    if matches(etag, if_none_match):
-        return not_modified(etag)
-    return Response(content, media_type=media_type, headers=_named(etag, more))
-
-
-def not_modified(etag: str) -> Response:
-    """The client has what the ETag names."""
-    return Response(status_code=304, headers=_named(etag))
-
-
-def _named(etag: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    return {"ETag": f'"{etag}"', "Cache-Control": "no-cache", **(more or {})}
-
-
-def matches(etag: str, if_none_match: str | None) -> bool:
-    """Whether an If-None-Match header names the ETag."""
-    offered: Sequence[str] = [one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")]
-    return "*" in offered or f'"{etag}"' in offered
+    headers = {"ETag": f'"{etag}"', "Cache-Control": "no-cache"}
+    offered = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    if "*" in offered or headers["ETag"] in offered:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)

@@ -1,7 +1,7 @@
-"""Who may see the pages: everybody where reads are open, else whoever signs in with a token.
+"""Who may see the pages: everybody if reads are open, else whoever signs in with a token.
 
-The token itself is the session, in a cookie that no script can read and that no other site can make a browser send. The
-API takes no cookies, and pages write nothing: there is nothing to forge a request for.
+The token itself is the session. Its cookie is hidden from scripts and from other sites. The API
+takes no cookies and pages write nothing, so that a forged request achieves nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse
 
 from lut_server.error_codes import refused
 from lut_server.http.requests import read_body
-from lut_server.http.services import READ, Credentials, ServicesHere, authenticate
+from lut_server.http.services import READ, ServicesHere, authenticate
 from lut_server.pages.rendering import render
 from shared.errors import ServerRefused
 
@@ -25,10 +25,10 @@ _LONGEST_FORM_S = 10.0
 router = APIRouter()
 
 
-async def require_viewer(request: Request, services: ServicesHere, credentials: Credentials) -> None:
+async def require_viewer(request: Request, services: ServicesHere) -> None:
     """Let a viewer pass: reads are open, or the request carries a token, as a cookie or as the API takes it.
 
-    Pages compare devices: a token that is bound to one sees that one through the API.
+    Pages show all devices, so a token that is bound to one device does not open them.
 
     Raises:
         AccessDenied: 401 or 403.
@@ -36,7 +36,7 @@ async def require_viewer(request: Request, services: ServicesHere, credentials: 
     """
     token = request.cookies.get(COOKIE)
     if services.settings.reads == "open" or "authorization" in request.headers or token is None:
-        (await READ(credentials, request)).require_any_device()
+        (await READ(request)).require_any_device()
         return
     principal = await run_in_threadpool(authenticate, services, token, request)
     principal.require("read")
@@ -84,12 +84,12 @@ def logout(request: Request) -> Response:
 
 
 def own_path(target: str) -> str:
-    """A path of this server; anything that a browser could take for another one becomes the first page."""
+    """A path of this server; "/" for anything that a browser could take for another server."""
     is_own = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
     return target if is_own and "\\" not in target else "/"
 
 
 def _require_own_form(request: Request) -> None:
-    """Browsers say where a form was filled in; a client that says nothing is no browser that was lured."""
+    """Refuse a form of another site. Browsers name the site; other clients cannot be lured."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise refused("forbidden", "this form was sent from another site")
+        raise refused("forbidden", "this form came from another site")

@@ -1,6 +1,7 @@
-"""The files that pages load: a style sheet, a script, an icon, and plotly.js from the installed package.
+"""The files that pages load: style sheet, scripts, icon, and plotly.js from the installed package.
 
-Nothing comes from another server. plotly.js carries its version in its name, so that a browser may keep it for ever.
+Nothing comes from another server. The name of plotly.js holds its version, so that a browser may
+keep it for ever.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ import functools
 import gzip
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from shared.errors import LutnasError
+from fastapi import Request, Response
 
+from shared.errors import LutnasError, NotFound
+
+FOR_EVER = "public, max-age=31536000, immutable"
 _FOLDER = Path(__file__).parent / "static"
 _MEDIA_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _OWN = ("style.css", "theme.js", "page.js", "icon.svg")
@@ -23,17 +28,41 @@ _OWN = ("style.css", "theme.js", "page.js", "icon.svg")
 
 @dataclass(frozen=True)
 class Asset:
-    """A file, and the same compressed once for everybody."""
+    """A file, as it is and compressed."""
 
     content: bytes
     compressed: bytes
     media_type: str
     etag: str
-    is_for_ever: bool
+    cache_control: str
+
+
+def read_asset(path: Path, cache_control: str = "no-cache") -> Asset:
+    """A file of the package; its suffix gives the media type."""
+    content = path.read_bytes()
+    compressed = gzip.compress(content, 9, mtime=0)
+    etag = f'"{hashlib.sha256(content).hexdigest()}"'
+    return Asset(content, compressed, _MEDIA_TYPES[path.suffix], etag, cache_control)
+
+
+def send_asset(asset: Asset | None, name: str, request: Request, extra: Mapping[str, str] | None = None) -> Response:
+    """The file, compressed if the browser reads that; 304 if the browser has it.
+
+    Raises:
+        NotFound: there is no such file.
+    """
+    if asset is None:
+        raise NotFound(f"there is no file {name[:80]}", 404, "not_found")
+    headers = {"ETag": asset.etag, "Cache-Control": asset.cache_control, "Vary": "Accept-Encoding", **(extra or {})}
+    if asset.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(asset.content, media_type=asset.media_type, headers=headers)
+    headers["Content-Encoding"] = "gzip"
+    return Response(asset.compressed, media_type=asset.media_type, headers=headers)
 
 
 def plotly_name() -> str:
-    """The name that plotly.js is served under."""
     return f"plotly-{version('plotly')}.min.js"
 
 
@@ -45,24 +74,16 @@ def find_asset(name: str) -> Asset | None:
         LutnasError: the installed plotly has no plotly.js.
     """
     if name == plotly_name():
-        return read_asset(_plotly_path(), is_for_ever=True)
-    return read_asset(_FOLDER / name, is_for_ever=False) if name in _OWN else None
-
-
-@functools.cache
-def weights_kb() -> tuple[int, int]:
-    """What a page's own files, and what plotly.js weigh on the wire, in kB."""
-    own = [asset for name in _OWN if (asset := find_asset(name)) is not None]
-    plotly = find_asset(plotly_name())
-    return sum(len(one.compressed) for one in own) // 1000 + 1, len(plotly.compressed if plotly else b"") // 1000
+        return read_asset(_plotly_path(), FOR_EVER)
+    return read_asset(_FOLDER / name) if name in _OWN else None
 
 
 @functools.cache
 def style_ids() -> tuple[str, ...]:
-    """Elements that plotly.js looks for before it writes styles into the page, which the page's policy forbids."""
+    """Elements that keep plotly.js from writing styles, which the page's policy forbids."""
     plotly = find_asset(plotly_name())
     found = re.findall(rb'getElementById\("([0-9a-f]{64})"\)', plotly.content if plotly else b"")
-    return tuple(sorted({one.decode() for one in found}))
+    return tuple(sorted({id_.decode() for id_ in found}))
 
 
 def _plotly_path() -> Path:
@@ -71,11 +92,4 @@ def _plotly_path() -> Path:
         path = Path(folder) / "package_data" / "plotly.min.js"
         if path.is_file():
             return path
-    raise LutnasError("the installed plotly brings no plotly.min.js; install the extra `server` again")
-
-
-def read_asset(path: Path, is_for_ever: bool) -> Asset:
-    """A file of the package; its name's end says what it is."""
-    content = path.read_bytes()
-    compressed = gzip.compress(content, 9, mtime=0)
-    return Asset(content, compressed, _MEDIA_TYPES[path.suffix], hashlib.sha256(content).hexdigest(), is_for_ever)
+    raise LutnasError("the installed plotly has no plotly.min.js; install the extra `server` again")

@@ -1,8 +1,8 @@
-"""Two runs or two tables beside each other, of one device or of two: which ops and networks changed, and by how much.
+"""Compares two runs or two tables: which ops and networks changed, and how much.
 
-Two runs are compared by their raw values, round by round, with a rank test. Tables have no raw values: their prices are
-compared by their standard deviations. Times are in ms of the canary's nominal time, so that a machine that was busier
-on one day than on the other does not count as changed.
+Runs are compared by their raw values, round by round, with a rank test. Tables have no raw values:
+their prices are compared by their standard deviations. Times are in ms of the canary's nominal
+time, so that a busier day is no change.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from lut_server.pages.paging import Paging, part
+from lut_server.pages.paging import Paging, paginate
 from lut_server.store.sql import Store
 from lut_server.store.values import StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
@@ -27,12 +27,11 @@ from shared.tables.table import OpPrice
 
 SIGNIFICANT = 0.05
 SMALLEST_EFFECT = 0.01
-"""One file loaded twice differs by up to a percent: less is not called a change, however significant."""
+"""One file loaded twice differs by up to a percent: less is no change, however significant."""
 MOST_CHOICES = 100
 MOST_PLOTTED = 30
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NETWORKS = ("calibration", "held_out", "verification")
-
 
 Values = Mapping[tuple[str, str], Sequence[float]]
 """Times in ms by kind ("op" or "network") and subject."""
@@ -48,7 +47,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Side:
-    """What is compared: a run, by its id, or a table, by its hash."""
+    """A run, by its id, or a table, by its hash."""
 
     id: str
     device: str
@@ -62,9 +61,10 @@ class Change:
     """One op or network on both sides.
 
     Attributes:
-        ratio: after over before, above 1 is slower, with its 95 % interval; None where a value is not above zero.
+        ratio: after over before, above 1 is slower, with its 95 % interval; None if a value is not
+            above zero.
         p: corrected for the number of subjects (Holm, 1979).
-        verdict: "slower", "faster", "same", or "changed" where there is no ratio.
+        verdict: "slower", "faster", "same", or "changed" if there is no ratio.
     """
 
     subject: str
@@ -83,10 +83,10 @@ class ComparisonView:
     """A comparison, the largest effect first.
 
     Attributes:
-        by: "raw values" or "prices"; None where nothing was chosen yet.
+        by: "raw values" or "prices"; None while nothing is chosen.
         largest: what the plot shows.
-        differences: what of device and software is not the same, before and after.
-        only_before, only_after: how many subjects one side has alone.
+        differences: differing facts of device and software, before and after.
+        only_before, only_after: number of subjects that only one side has.
     """
 
     choices: tuple[Choice, ...]
@@ -112,15 +112,15 @@ class _Judged:
 def view_comparison(
     store: Store, facts: FactsReader, before: str | None, after: str | None, page: int
 ) -> ComparisonView:
-    """One page of a comparison; without both sides, what there is to choose from.
+    """One page of a comparison. Without both sides: what there is to choose from.
 
     Raises:
         NotFound: unknown_run or no_table.
-        InvalidValue: a run without a table is to be compared with a table, or nothing is common.
+        InvalidValue: a run without a table is compared with a table, or nothing is common.
     """
     choices = _choices(store)
     if not before or not after:
-        _, paging = part((), 1)
+        _, paging = paginate((), 1)
         return ComparisonView(choices, None, None, None, {}, (), (), paging, {}, 0, 0)
     old, new = _side(store, facts, before), _side(store, facts, after)
     is_raw = _HASH.fullmatch(before) is None and _HASH.fullmatch(after) is None
@@ -130,14 +130,14 @@ def view_comparison(
         judged = compare_prices(_facts_of(facts, old).prices, _facts_of(facts, new).prices)
     if not judged.changes:
         raise InvalidValue("before, after", "have no op and no network in common: nothing to compare")
-    shown, paging = part(judged.changes, page)
+    shown, paging = paginate(judged.changes, page)
     return ComparisonView(
         choices,
         old,
         new,
         "raw values" if is_raw else "prices",
-        dict(Counter(one.verdict for one in judged.changes)),
-        tuple(one for one in judged.changes if one.ratio is not None)[:MOST_PLOTTED],
+        dict(Counter(change.verdict for change in judged.changes)),
+        tuple(change for change in judged.changes if change.ratio is not None)[:MOST_PLOTTED],
         shown,
         paging,
         _differences(store, old, new),
@@ -147,7 +147,7 @@ def view_comparison(
 
 
 def compare_runs(before: Values, after: Values) -> _Judged:
-    """Compare values by kind and subject: a rank test of each, and the interval that belongs to it."""
+    """Compare values by kind and subject: a rank test of each, and its interval."""
     common = [key for key in before if key in after]
     changes = []
     for kind, subject in common:
@@ -160,8 +160,8 @@ def compare_runs(before: Values, after: Values) -> _Judged:
 
 def compare_prices(before: Sequence[OpPrice], after: Sequence[OpPrice]) -> _Judged:
     """Compare prices by their standard deviations, on a logarithmic scale."""
-    old, new = {one.op_key: one for one in before}, {one.op_key: one for one in after}
-    changes = [_compare_price(one, new[key]) for key, one in old.items() if key in new]
+    old, new = {price.op_key: price for price in before}, {price.op_key: price for price in after}
+    changes = [_compare_price(price, new[key]) for key, price in old.items() if key in new]
     return _judged(changes, len(old) - len(changes), len(new) - len(changes))
 
 
@@ -183,10 +183,12 @@ def _two_sided(distance: float, sd: float) -> float:
 
 
 def _judged(changes: Sequence[Change], only_before: int, only_after: int) -> _Judged:
-    corrected = holm([one.p for one in changes])
-    judged = [replace(one, p=p, verdict=_verdict(one.ratio, p)) for one, p in zip(changes, corrected, strict=True)]
-    # The largest effect first among what changed, then the rest; what has no ratio comes last of each.
-    judged.sort(key=lambda one: (one.verdict == "same", -abs(math.log(one.ratio)) if one.ratio else 1.0))
+    corrected = holm([change.p for change in changes])
+    judged = [
+        replace(change, p=p, verdict=_verdict(change.ratio, p)) for change, p in zip(changes, corrected, strict=True)
+    ]
+    # Changes come first, then the rest. The largest effect leads each; a missing ratio comes last.
+    judged.sort(key=lambda change: (change.verdict == "same", -abs(math.log(change.ratio)) if change.ratio else 1.0))
     return _Judged(tuple(judged), only_before, only_after)
 
 
@@ -201,22 +203,22 @@ def _verdict(ratio: float | None, p: float) -> str:
 
 
 def _values(store: Store, run_id: str) -> dict[tuple[str, str], list[float]]:
-    """Times of a run's rounds in ms, by kind and subject. Ops alone are left out: they are timed a few times only."""
+    """Times of a run's rounds in ms. Isolated ops are left out: they have few rounds."""
     run, measurements = store.runs.get(run_id).run, store.runs.measurements(run_id)
     nominal_ms = _nominal_ms(store, run, measurements)
     return {
-        ("network" if one.role in _NETWORKS else "op", one.subject): [
-            nominal_ms * round_.ratio(one.divisor) for round_ in one.rounds
+        ("network" if measurement.role in _NETWORKS else "op", measurement.subject): [
+            nominal_ms * round_.ratio(measurement.divisor) for round_ in measurement.rounds
         ]
-        for one in measurements
-        if one.role != "isolated"
+        for measurement in measurements
+        if measurement.role != "isolated"
     }
 
 
 def _nominal_ms(store: Store, run: Run, measurements: Sequence[Measurement]) -> float:
-    """The canary's nominal time; while no run of the device is finished, its usual time in this one."""
+    """The canary's nominal time; its usual time in this run while no run is finished."""
     known = store.runs.find_canary_nominal(run.device, str(run.runtime), run.canary)
-    return known or (median([one.canary_ms() for one in measurements]) if measurements else 1.0)
+    return known or (median([measurement.canary_ms() for measurement in measurements]) if measurements else 1.0)
 
 
 def _side(store: Store, facts: FactsReader, text: str) -> Side:
@@ -242,8 +244,8 @@ def _differences(store: Store, old: Side, new: Side) -> dict[str, tuple[str, str
 
 
 def _choices(store: Store) -> tuple[Choice, ...]:
-    tables = [Choice(one.hash, _table_label(one)) for one in reversed(store.tables.list()[-MOST_CHOICES:])]
-    runs = [Choice(one.run.id, _run_label(one)) for one in reversed(store.runs.list()[-MOST_CHOICES:])]
+    tables = [Choice(table.hash, _table_label(table)) for table in reversed(store.tables.list()[-MOST_CHOICES:])]
+    runs = [Choice(run.run.id, _run_label(run)) for run in reversed(store.runs.list()[-MOST_CHOICES:])]
     return (*runs, *tables)
 
 

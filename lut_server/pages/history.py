@@ -1,9 +1,10 @@
-"""What one op cost over the versions of the runtime: every table of a device that has its key."""
+"""The price of an op over the versions of the runtime: every table of a device that has its key."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from lut_server.store.sql import Store
 from lut_server.store.values import TableSummary
@@ -20,8 +21,9 @@ class HistoryEntry:
 
     Attributes:
         version: of the runtime, with its engine.
-        setting: everything else of the runtime, and the space: entries of one setting differ by version and time alone.
-        change: price over that of the entry before of the same setting; None for the first.
+        setting: the rest of the runtime, and the space. Entries of one setting differ by version
+            and time alone.
+        change: price over that of the entry before, of the same setting; None for the first.
     """
 
     table: str
@@ -32,7 +34,7 @@ class HistoryEntry:
     price_ms: float
     sd_ms: float
     stable: bool
-    change: float | None
+    change: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,38 +44,40 @@ class HistoryView:
     Attributes:
         devices, op_keys: what can be asked for.
         entries: by setting, then by version, then by age.
-        skipped: older tables that were not looked into.
+        skipped: older tables that were not read.
     """
 
     device: str | None
     op_key: str | None
     devices: tuple[str, ...]
-    op_keys: tuple[str, ...]
-    entries: tuple[HistoryEntry, ...]
-    skipped: int
+    op_keys: tuple[str, ...] = ()
+    entries: tuple[HistoryEntry, ...] = ()
+    skipped: int = 0
 
 
 def view_history(store: Store, facts: FactsReader, device: str | None, op_key: str | None) -> HistoryView:
-    """The history of an op; without a device or an op, what there is to choose from.
+    """The history of an op. Without a device or an op: what there is to choose from.
 
     Raises:
         NotFound: unknown_device.
     """
-    every = store.tables.list()
-    devices = tuple(sorted({one.device for one in every}))
+    tables = store.tables.list()
+    devices = tuple(sorted({table.device for table in tables}))
     if not device:
-        return HistoryView(None, None, devices, (), (), 0)
+        return HistoryView(None, None, devices)
     store.devices.get(device)
-    tables = [one for one in every if one.device == device]
-    shown = tables[-MOST_TABLES:]
-    op_keys = sorted({price.op_key for one in shown for price in facts.get(one.hash).prices})
-    chosen = op_key or (op_keys[0] if op_keys else None)
-    found = [(one, facts.get(one.hash)) for one in shown]
+    own = [table for table in tables if table.device == device]
+    shown = [(table, facts.get(table.hash)) for table in own[-MOST_TABLES:]]
+    op_keys = tuple(sorted({price.op_key for _, known in shown for price in known.prices}))
+    chosen = op_key or next(iter(op_keys), None)
     entries = [
-        _entry(one, known.runtime, price) for one, known in found for price in known.prices if price.op_key == chosen
+        _entry(table, known.runtime, price)
+        for table, known in shown
+        for price in known.prices
+        if price.op_key == chosen
     ]
     entries.sort(key=lambda entry: (entry.setting, entry.version_order, entry.created_at))
-    return HistoryView(device, chosen, devices, tuple(op_keys), _with_changes(entries), len(tables) - len(shown))
+    return HistoryView(device, chosen, devices, op_keys, _with_changes(entries), len(own) - len(shown))
 
 
 def version_order(version: str) -> tuple[int, ...]:
@@ -82,23 +86,17 @@ def version_order(version: str) -> tuple[int, ...]:
 
 
 def _entry(table: TableSummary, runtime: Runtime, price: OpPrice) -> HistoryEntry:
+    version = f"{runtime.engine} {runtime.version}"
+    setting = f"{str(runtime).partition('/')[2]}, {table.space}"
+    order = version_order(runtime.version)
     return HistoryEntry(
-        table.hash,
-        table.created_at,
-        f"{runtime.engine} {runtime.version}",
-        version_order(runtime.version),
-        f"{str(runtime).partition('/')[2]}, {table.space}",
-        price.price_ms,
-        price.sd_ms,
-        price.stable,
-        None,
+        table.hash, table.created_at, version, order, setting, price.price_ms, price.sd_ms, price.stable
     )
 
 
 def _with_changes(entries: list[HistoryEntry]) -> tuple[HistoryEntry, ...]:
-    changed = []
-    for index, entry in enumerate(entries):
-        before = entries[index - 1] if index and entries[index - 1].setting == entry.setting else None
-        change = entry.price_ms / before.price_ms if before and before.price_ms > 0 else None
-        changed.append(HistoryEntry(**{**vars(entry), "change": change}))
+    changed = entries[:1]
+    for before, entry in pairwise(entries):
+        comparable = before.setting == entry.setting and before.price_ms > 0
+        changed.append(replace(entry, change=entry.price_ms / before.price_ms) if comparable else entry)
     return tuple(changed)

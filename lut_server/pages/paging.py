@@ -1,4 +1,4 @@
-"""A part of a long list: no page gets longer with what is stored."""
+"""One page of a long list: no page gets longer with what is stored."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ ROWS = 50
 
 @dataclass(frozen=True)
 class Paging:
-    """Which part is shown: page `number` of `pages`, of `total` rows in all."""
+    """Page `number` of `pages` is shown, of `total` rows in all."""
 
     number: int
     pages: int
     total: int
 
 
-def part(rows: Sequence[T], number: int, size: int = ROWS) -> tuple[tuple[T, ...], Paging]:
-    """One page of the rows; a number beyond the last page means the last one."""
+def paginate(rows: Sequence[T], number: int, size: int = ROWS) -> tuple[tuple[T, ...], Paging]:
+    """The rows of a page; a number beyond the last page means the last page."""
     pages = max(1, -(-len(rows) // size))
     shown = min(max(number, 1), pages)
     return tuple(rows[(shown - 1) * size : shown * size]), Paging(shown, pages, len(rows))

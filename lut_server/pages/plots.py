@@ -1,4 +1,4 @@
-"""What plotly draws, from views. A colour is the name of one in the style sheet: the script looks it up."""
+"""What plotly draws of the views. A colour is a name of the style sheet; the script looks it up."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ ACCENT, SECOND, GOOD, BAD = "--accent", "--second", "--good", "--bad"
 MUTED, TEXT = "--muted", "--text"
 _ROW_PX = 24
 _SCALE = [[index / 4, f"--heat-{index}"] for index in range(5)]
+_NAMES_DOWN = {"type": "category", "autorange": "reversed", "dtick": 1}
 
 
 def heat_map(view: TableView) -> Plot:
     """Price by op (primitive and channels) and resolution, on a logarithmic scale."""
     grid = view.heat_map
-    prices = [[None if one is None else one.price_ms for one in row] for row in grid.cells]
-    logs = [[None if value is None or value <= 0 else math.log10(value) for value in row] for row in prices]
+    logs = [
+        [None if price is None or price.price_ms <= 0 else math.log10(price.price_ms) for price in row]
+        for row in grid.cells
+    ]
     known = [value for row in logs for value in row if value is not None]
     ticks = _log_ticks(min(known), max(known)) if known else []
     trace = {
@@ -33,9 +36,9 @@ def heat_map(view: TableView) -> Plot:
         "x": list(grid.columns),
         "y": list(grid.rows),
         "z": logs,
-        "text": [["" if one is None else f"{one.price_ms:.3g}" for one in row] for row in grid.cells],
+        "text": [["" if price is None else f"{price.price_ms:.3g}" for price in row] for row in grid.cells],
         "texttemplate": "%{text}",
-        "customdata": [["" if one is None else _price_text(one) for one in row] for row in grid.cells],
+        "customdata": [["" if price is None else _price_text(price) for price in row] for row in grid.cells],
         "hovertemplate": "%{y}<br>at %{x}<br>%{customdata}<extra></extra>",
         "hoverongaps": False,
         "colorscale": _SCALE,
@@ -49,59 +52,46 @@ def heat_map(view: TableView) -> Plot:
             "outlinewidth": 0,
         },
     }
-    height = 90 + _ROW_PX * len(grid.rows)
     layout = {
-        "height": height,
+        "height": 90 + _ROW_PX * len(grid.rows),
         "xaxis": {"title": {"text": "resolution"}, "type": "category", "showgrid": False},
-        "yaxis": {"type": "category", "autorange": "reversed", "automargin": True, "showgrid": False, "dtick": 1},
+        "yaxis": {**_NAMES_DOWN, "showgrid": False},
     }
     return {"id": "heat-map", "traces": [trace], "layout": layout}
 
 
 def kinds_of_cost(view: TableView) -> Plot | None:
-    """Isolated beside marginal cost and price, the dearest ops; None where nothing was timed alone."""
-    shown = [one for one in view.dearest if one.isolated_ms is not None]
+    """Isolated cost, marginal cost and price of the dearest ops; None if no op was timed alone."""
+    shown = [price for price in view.dearest if price.isolated_ms is not None]
     if not shown:
         return None
-    names = [one.op_key for one in shown]
+    names = [price.op_key for price in shown]
     series = (
-        ("alone", [one.isolated_ms for one in shown], MUTED, "diamond-open"),
-        ("marginal", [one.marginal_ms for one in shown], SECOND, "circle-open"),
-        ("price", [one.price_ms for one in shown], ACCENT, "circle"),
+        ("alone", [price.isolated_ms for price in shown], MUTED, "diamond-open"),
+        ("marginal", [price.marginal_ms for price in shown], SECOND, "circle-open"),
+        ("price", [price.price_ms for price in shown], ACCENT, "circle"),
     )
     traces = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": name,
-            "x": values,
-            "y": names,
-            "marker": {"color": colour, "symbol": symbol, "size": 9},
-            "hovertemplate": "%{y}<br>" + name + " %{x:.4g} ms<extra></extra>",
-        }
+        _scatter(name, values, names, "%{y}<br>" + name + " %{x:.4g} ms", colour, size=9, symbol=symbol)
         for name, values, colour, symbol in series
     ]
-    layout = {
-        "height": 110 + 20 * len(shown),
-        "xaxis": {"title": {"text": "ms"}, "type": "log"},
-        "yaxis": {"type": "category", "autorange": "reversed", "automargin": True, "dtick": 1},
-    }
+    height = 110 + 20 * len(shown)
+    layout = {"height": height, "xaxis": {"title": {"text": "ms"}, "type": "log"}, "yaxis": _NAMES_DOWN}
     return {"id": "kinds-of-cost", "traces": traces, "layout": layout}
 
 
 def predicted_against_measured(view: NetworksView) -> Plot:
     """Networks with their bound above the prediction, beside the diagonal."""
+    plotted = view.plotted
     traces = [
-        _bounded([one for one in view.plotted if one.role != "held_out"], "calibration (in the fit)", MUTED, 6),
-        _bounded([one for one in view.plotted if one.role == "held_out"], "held out (never in a fit)", ACCENT, 8),
+        _bounded([check for check in plotted if check.role != "held_out"], "calibration (in the fit)", MUTED, 6),
+        _bounded([check for check in plotted if check.role == "held_out"], "held out (never in a fit)", ACCENT, 8),
     ]
-    seen = [one.measured_ms for one in view.plotted] + [one.predicted_ms for one in view.plotted]
-    if seen:
+    if plotted:
+        seen = [ms for check in plotted for ms in (check.measured_ms, check.predicted_ms)]
         ends = [0.95 * min(seen), 1.05 * max(seen)]
         line = {"color": TEXT, "dash": "dot", "width": 1}
-        traces.append(
-            {"type": "scatter", "x": ends, "y": ends, "mode": "lines", "line": line, "name": "predicted = measured"}
-        )
+        traces.append(_scatter("predicted = measured", ends, ends, "", TEXT, mode="lines", line=line))
     layout = {
         "height": 480,
         "xaxis": {"title": {"text": "measured on the device, ms"}},
@@ -114,45 +104,25 @@ def largest_changes(view: ComparisonView) -> Plot:
     """After over before with its interval, the largest effects, beside the line of no change."""
     traces = []
     for verdict, colour in (("slower", BAD), ("faster", GOOD), ("same", MUTED)):
-        shown = [one for one in view.largest if one.verdict == verdict]
+        shown = [change for change in view.largest if change.verdict == verdict]
         if not shown:
             continue
-        ratios = [one.ratio or 1.0 for one in shown]
+        ratios = [change.ratio or 1.0 for change in shown]
+        highs = [max((change.high or 1.0) - ratio, 0.0) for change, ratio in zip(shown, ratios, strict=True)]
+        lows = [max(ratio - (change.low or 1.0), 0.0) for change, ratio in zip(shown, ratios, strict=True)]
+        bars = {"type": "data", "symmetric": False, "array": highs, "arrayminus": lows, "color": colour}
+        subjects = [change.subject for change in shown]
+        hover = "%{y}<br>× %{x:.3f}"
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": verdict,
-                "x": ratios,
-                "y": [one.subject for one in shown],
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [max((one.high or 1.0) - ratio, 0.0) for one, ratio in zip(shown, ratios, strict=True)],
-                    "arrayminus": [
-                        max(ratio - (one.low or 1.0), 0.0) for one, ratio in zip(shown, ratios, strict=True)
-                    ],
-                    "color": colour,
-                    "thickness": 1.5,
-                    "width": 4,
-                },
-                "marker": {"color": colour, "size": 8},
-                "hovertemplate": "%{y}<br>× %{x:.3f}<extra></extra>",
-            }
+            _scatter(verdict, ratios, subjects, hover, colour, error_x={**bars, "thickness": 1.5, "width": 4})
         )
     line = {"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": TEXT, "dash": "dot"}}
-    order = [one.subject for one in view.largest]
+    order = [change.subject for change in view.largest]
     layout = {
         "height": 130 + 20 * len(order),
         "shapes": [line],
         "xaxis": {"title": {"text": "after / before"}, "type": "log", "tickformat": ".4~g"},
-        "yaxis": {
-            "type": "category",
-            "categoryorder": "array",
-            "categoryarray": order,
-            "autorange": "reversed",
-            "dtick": 1,
-        },
+        "yaxis": {**_NAMES_DOWN, "categoryorder": "array", "categoryarray": order},
     }
     return {"id": "changes", "traces": traces, "layout": layout}
 
@@ -162,66 +132,34 @@ def accuracy_against_latency(view: SearchView) -> Plot:
     result = view.found.result
     traces = [
         _front("random baseline", result.random, MUTED, "markers"),
-        _front("family", sorted(result.members, key=lambda one: one.predicted_ms), ACCENT, "lines+markers"),
+        _front("family", sorted(result.members, key=lambda member: member.predicted_ms), ACCENT, "lines+markers"),
     ]
-    rungs = [one for one in result.ladder if one.accuracy is not None]
+    rungs = [rung for rung in result.ladder if rung.accuracy is not None]
     if rungs:
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "ladder, measured",
-                "x": [one.measured_ms for one in rungs],
-                "y": [one.accuracy for one in rungs],
-                "text": [f"budget {one.target_ms:.4g} ms, {'met' if one.met else 'missed'}" for one in rungs],
-                "marker": {"color": SECOND, "size": 10, "symbol": "diamond"},
-                "hovertemplate": "measured %{x:.4g} ms<br>%{y:.2f} %<br>%{text}<extra></extra>",
-            }
-        )
-    layout = {
-        "height": 440,
-        "xaxis": {"title": {"text": "latency, ms"}},
-        "yaxis": {"title": {"text": "accuracy, %"}},
-    }
+        times_ms, accuracies = [rung.measured_ms for rung in rungs], [rung.accuracy for rung in rungs]
+        texts = [f"budget {rung.target_ms:.4g} ms, {'met' if rung.met else 'missed'}" for rung in rungs]
+        hover = "measured %{x:.4g} ms<br>%{y:.2f} %<br>%{text}"
+        look: Plot = {"size": 10, "symbol": "diamond"}
+        traces.append(_scatter("ladder, measured", times_ms, accuracies, hover, SECOND, text=texts, **look))
+    layout = {"height": 440, "xaxis": {"title": {"text": "latency, ms"}}, "yaxis": {"title": {"text": "accuracy, %"}}}
     return {"id": "front", "traces": traces, "layout": layout}
 
 
-def _front(name: str, networks: Sequence[FoundNetwork], colour: str, mode: str) -> Plot:
-    return {
-        "type": "scatter",
-        "mode": mode,
-        "name": name,
-        "x": [one.predicted_ms for one in networks],
-        "y": [one.accuracy for one in networks],
-        "text": [one.genotype for one in networks],
-        "line": {"color": colour, "width": 1},
-        "marker": {"color": colour, "size": 7},
-        "hovertemplate": "predicted %{x:.4g} ms<br>%{y:.2f} %<br>%{text}<extra></extra>",
-    }
-
-
 def price_history(view: HistoryView) -> Plot:
-    """An op's price over the versions of the runtime, one line for each way of running it."""
+    """An op's price over the versions of the runtime, a line for each setting."""
     traces: list[Plot] = []
     colours = (ACCENT, SECOND, GOOD, MUTED)
-    for place, setting in enumerate(dict.fromkeys(one.setting for one in view.entries)):
-        entries = [one for one in view.entries if one.setting == setting]
+    for place, setting in enumerate(dict.fromkeys(entry.setting for entry in view.entries)):
+        entries = [entry for entry in view.entries if entry.setting == setting]
         colour = colours[place % len(colours)]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": setting,
-                "x": [one.version for one in entries],
-                "y": [one.price_ms for one in entries],
-                "error_y": {"type": "data", "array": [2 * one.sd_ms for one in entries], "color": colour, "width": 4},
-                "line": {"color": colour, "width": 1},
-                "marker": {"color": colour, "size": 8},
-                "text": [f"{one.created_at[:10]}, table {one.table[:10]}" for one in entries],
-                "hovertemplate": "%{x}: %{y:.4g} ms<br>%{text}<extra></extra>",
-            }
-        )
-    versions = list(dict.fromkeys(one.version for one in sorted(view.entries, key=lambda one: one.version_order)))
+        versions, prices = [entry.version for entry in entries], [entry.price_ms for entry in entries]
+        bars = {"type": "data", "array": [2 * entry.sd_ms for entry in entries], "color": colour, "width": 4}
+        texts = [f"{entry.created_at[:10]}, table {entry.table[:10]}" for entry in entries]
+        hover = "%{x}: %{y:.4g} ms<br>%{text}"
+        look: Plot = {"mode": "lines+markers", "error_y": bars, "text": texts}
+        traces.append(_scatter(setting, versions, prices, hover, colour, **look))
+    ordered = sorted(view.entries, key=lambda entry: entry.version_order)
+    versions = list(dict.fromkeys(entry.version for entry in ordered))
     layout = {
         "height": 400,
         "xaxis": {"type": "category", "categoryorder": "array", "categoryarray": versions},
@@ -230,26 +168,38 @@ def price_history(view: HistoryView) -> Plot:
     return {"id": "history", "traces": traces, "layout": layout}
 
 
-def _bounded(points: Sequence[NetworkCheck], name: str, colour: str, size: int) -> Plot:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [one.measured_ms for one in points],
-        "y": [one.predicted_ms for one in points],
-        "text": [one.genotype for one in points],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [max(one.upper_ms - one.predicted_ms, 0.0) for one in points],
-            "arrayminus": [0.0] * len(points),
-            "color": colour,
-            "thickness": 1,
-            "width": 3,
-        },
-        "marker": {"color": colour, "size": size},
-        "hovertemplate": "measured %{x:.4g} ms<br>predicted %{y:.4g} ms<br>%{text}<extra></extra>",
-    }
+def _front(name: str, networks: Sequence[FoundNetwork], colour: str, mode: str) -> Plot:
+    times_ms, accuracies = [network.predicted_ms for network in networks], [network.accuracy for network in networks]
+    texts = [network.genotype for network in networks]
+    hover = "predicted %{x:.4g} ms<br>%{y:.2f} %<br>%{text}"
+    return _scatter(name, times_ms, accuracies, hover, colour, mode=mode, size=7, text=texts)
+
+
+def _bounded(checks: Sequence[NetworkCheck], name: str, colour: str, size: int) -> Plot:
+    measured, predicted = [check.measured_ms for check in checks], [check.predicted_ms for check in checks]
+    above = [max(check.upper_ms - check.predicted_ms, 0.0) for check in checks]
+    bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": [0.0] * len(checks), "color": colour}
+    hover = "measured %{x:.4g} ms<br>predicted %{y:.4g} ms<br>%{text}"
+    look: Plot = {"text": [check.genotype for check in checks], "error_y": {**bars, "thickness": 1, "width": 3}}
+    return _scatter(name, measured, predicted, hover, colour, size=size, **look)
+
+
+def _scatter(
+    name: str,
+    x: Sequence[Any],
+    y: Sequence[Any],
+    hover: str,
+    colour: str,
+    *,
+    mode: str = "markers",
+    size: int = 8,
+    symbol: str = "circle",
+    **more: Any,
+) -> Plot:
+    """A trace of points, joined by a line where the mode says so."""
+    look = {"line": {"color": colour, "width": 1}, "marker": {"color": colour, "size": size, "symbol": symbol}}
+    template = f"{hover}<extra></extra>" if hover else None
+    return {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, **look, "hovertemplate": template, **more}
 
 
 def _price_text(price: OpPrice) -> str:
@@ -264,5 +214,5 @@ def _price_text(price: OpPrice) -> str:
 
 def _log_ticks(low: float, high: float) -> list[float]:
     steps = [math.log10(digit) + power for power in range(-6, 5) for digit in (1, 2, 5)]
-    inside = [one for one in steps if low <= one <= high]
+    inside = [step for step in steps if low <= step <= high]
     return inside if len(inside) < 9 else inside[::3]

@@ -1,7 +1,7 @@
-"""A view becomes an answer: a page, or the same as JSON.
+"""Renders a view as a page, or as JSON.
 
-A view is a frozen dataclass; its template has the same name. Templates escape everything: names and probes come from
-agents, reasons from anywhere.
+A view is a frozen dataclass; its template has the same name. Templates escape everything: names and
+probes come from agents, reasons from anywhere.
 """
 
 from __future__ import annotations
@@ -21,23 +21,18 @@ from lut_server.pages import assets
 from shared import __version__
 
 SECURITY = {
-    # Plotly puts a heat map's cells into an image of its own, a data: address, and clears a style attribute: the hash
-    # is that of the empty one. All else comes from here.
+    # Plotly draws a heat map's cells as a data: image and clears a style attribute, which the hash
+    # (of the empty style) allows. All else comes from this server.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; img-src 'self' data:; "
     "style-src 'self' 'unsafe-hashes' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
-NAVIGATION = (
-    ("/", "Devices"),
-    ("/compare", "Compare"),
-    ("/history", "History"),
-    ("/jobs", "Jobs"),
-    ("/searches", "Searches"),
-)
+NAVIGATION = {
+    "/": "Devices", "/compare": "Compare", "/history": "History", "/jobs": "Jobs", "/searches": "Searches",
+}  # fmt: skip
 
 
 def wants_json(request: Request) -> bool:
-    """Whether the JSON twin is asked for."""
     return request.query_params.get("format") == "json"
 
 
@@ -52,30 +47,23 @@ def render(request: Request, template: str, status: int, **values: Any) -> Respo
     """A page of a template."""
     services: Services = request.app.state.services
     closed = services.settings.reads != "open"
-    own_kb, plotly_kb = assets.weights_kb()
-    html = (
-        _environment()
-        .get_template(template)
-        .render(
-            **{"plots": [], "twin": None, "view": None} | values,
-            path=request.url.path,
-            here=functools.partial(address, request),
-            now=services.clock(),
-            navigation=NAVIGATION,
-            closed=closed,
-            plotly=assets.plotly_name(),
-            style_ids=assets.style_ids(),
-            own_kb=own_kb,
-            plotly_kb=plotly_kb,
-            version=__version__,
-        )
-    )
+    html = _environment().get_template(template).render(
+        **{"plots": [], "twin": None, "view": None} | values,
+        path=request.url.path,
+        here=functools.partial(address, request),
+        now=services.clock(),
+        navigation=NAVIGATION,
+        closed=closed,
+        plotly=assets.plotly_name(),
+        style_ids=assets.style_ids(),
+        version=__version__,
+    )  # fmt: skip
     headers = SECURITY | {"Cache-Control": "no-store" if closed else "no-cache"}
     return HTMLResponse(html, status_code=status, headers=headers)
 
 
 def address(request: Request, **changes: Any) -> str:
-    """The page's own address with other parameters; None takes one away."""
+    """The page's own address with changed parameters; None removes a parameter."""
     parameters = {**request.query_params, **changes}
     query = urlencode({name: value for name, value in parameters.items() if value is not None})
     return f"{request.url.path}?{query}" if query else request.url.path
@@ -92,30 +80,22 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "ms": _ms,
-        "percent": _percent,
-        "moment": _moment,
+        "percent": lambda value: "–" if value is None else f"{value:.1f} %",
+        "moment": lambda text: f"{text[:10]} {text[11:16]}",
         "ago": _ago,
-        "short": _short,
-        "celsius": _celsius,
+        "short": lambda text: text[:10],
+        "celsius": lambda value: "not told" if value is None else f"{value:.0f} °C",
     }
     return environment
 
 
 def _ms(value: float | None) -> str:
-    """Four significant digits: a canary's interval is hardly ever narrower."""
+    """Four significant digits: an interval is hardly ever narrower."""
     return "–" if value is None else f"{value:#.4g}".rstrip(".")
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f} %"
-
-
-def _moment(text: str | None) -> str:
-    return "never" if not text else f"{text[:10]} {text[11:16]}"
-
-
 def _ago(text: str | None, now: datetime) -> str:
-    """How long ago, in the largest unit that gives a whole number above one."""
+    """The time since, in the largest unit that gives a whole number above 1."""
     if not text:
         return "never"
     try:
@@ -126,12 +106,3 @@ def _ago(text: str | None, now: datetime) -> str:
         if seconds >= 2 * size_s:
             return f"{int(seconds // size_s)} {unit} ago"
     return f"{int(seconds)} s ago" if seconds >= 5 else "now"
-
-
-def _celsius(value: float | None) -> str:
-    return "not told" if value is None else f"{value:.0f} °C"
-
-
-def _short(text: str) -> str:
-    """A hash as people read it."""
-    return text[:10]

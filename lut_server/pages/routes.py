@@ -1,4 +1,4 @@
-"""The pages. Each has a JSON twin: the same address with `format=json`."""
+"""The pages. Each has a JSON twin at the same address with `format=json`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
@@ -22,24 +22,24 @@ from lut_server.pages.rendering import address, render, show, wants_json
 from lut_server.pages.searches import view_search, view_searches
 from lut_server.pages.tables import view_networks, view_table
 from lut_server.tables.table_facts import FactsReader
-from shared.errors import LutnasError, NotFound, ServerRefused
+from shared.errors import LutnasError, ServerRefused
 
 
 class Page(APIRoute):
-    """A route whose errors are pages, too; where a token is missing, it leads to the form for one."""
+    """A route whose errors are pages. A missing token leads to the form for a token."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer = super().get_route_handler()
+        respond = super().get_route_handler()
 
-        async def answer_or_explain(request: Request) -> Response:
+        async def respond_or_explain(request: Request) -> Response:
             try:
-                return await answer(request)
+                return await respond(request)
             except (LutnasError, OperationalError, RequestValidationError) as error:
                 if wants_json(request):
                     raise
                 return _explain(request, error)
 
-        return answer_or_explain
+        return respond_or_explain
 
 
 def _explain(request: Request, error: Exception) -> Response:
@@ -50,7 +50,7 @@ def _explain(request: Request, error: Exception) -> Response:
     if isinstance(error, OperationalError):
         return render(request, "problem.html", 503, problem="the database does not answer; try again")
     if isinstance(error, RequestValidationError):
-        return render(request, "problem.html", 422, problem="the address holds a value that is none")
+        return render(request, "problem.html", 422, problem="a parameter of the address has no valid value")
     status = error.status if isinstance(error, ServerRefused) else 422
     return render(request, "problem.html", status, problem=str(error))
 
@@ -131,23 +131,8 @@ def search(request: Request, store: StoreHere, search: str) -> Response:
 
 
 @router.get("/static/{name}")
-def static(
-    name: str,
-    accept_encoding: Annotated[str, Header()] = "",
-    if_none_match: Annotated[str, Header()] = "",
-) -> Response:
-    asset = assets.find_asset(name)
-    if asset is None:
-        raise NotFound(f"there is no file {name[:80]}", 404, "not_found")
-    etag = f'"{asset.etag}"'
-    keep = "public, max-age=31536000, immutable" if asset.is_for_ever else "no-cache"
-    headers = {"ETag": etag, "Cache-Control": keep, "Vary": "Accept-Encoding"}
-    if etag in if_none_match:
-        return Response(status_code=304, headers=headers)
-    if "gzip" in accept_encoding:
-        headers["Content-Encoding"] = "gzip"
-        return Response(asset.compressed, media_type=asset.media_type, headers=headers)
-    return Response(asset.content, media_type=asset.media_type, headers=headers)
+def static(request: Request, name: str) -> Response:
+    return assets.send_asset(assets.find_asset(name), name, request)
 
 
 router.include_router(pages)

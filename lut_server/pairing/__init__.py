@@ -1,1 +1,1 @@
-"""Pairing: a phone gets a token of its own for a short-lived one-time code, by a link, a QR code or by hand."""
+"""Pairing: a phone exchanges a short-lived code (link, QR code or typed) for a token of its own."""

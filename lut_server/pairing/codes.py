@@ -1,8 +1,8 @@
-"""One-time codes: what `lut-server pair` shows, and what a phone gets for one.
+"""One-time codes: `lut-server pair` shows a code, and a phone exchanges it for a token.
 
-A code has 60 bits of chance and lives for minutes, and a client has ten tries a minute: nobody guesses it. The database
-keeps its SHA-256 alone; a slow digest, as tokens have, would protect nothing that outlives it, and would let strangers
-keep the server busy.
+A code has 60 random bits, ends after minutes, and a client has ten tries a minute: it cannot be
+guessed. The database keeps its SHA-256 only. A slow digest would protect nothing that outlives the
+code, and strangers could keep the server busy with it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shared.errors import InvalidValue, ServerRefused
 from shared.measurements.measurement import check_device_name
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""Crockford's base 32: without the letters that are taken for digits."""
+"""Crockford's base 32, without the letters that look like digits."""
 
 LONGEST_LIFE_MINUTES = 24 * 60
 _SYMBOLS, _GROUP = 12, 4
@@ -33,7 +33,7 @@ _MOST_TYPED = 100
 
 @dataclass(frozen=True)
 class PairRequest:
-    """A device's name and the code that was shown for it; small letters, O for 0 and missing hyphens are understood."""
+    """A device's name and its code. Small letters, O for 0 and missing hyphens are accepted."""
 
     device: str
     code: str
@@ -46,7 +46,7 @@ class PairRequest:
 
 @dataclass(frozen=True)
 class PairAnswer:
-    """The token of the paired device, this once, and when it ends."""
+    """The token of the paired device and its end."""
 
     token: str
     device: str
@@ -55,7 +55,7 @@ class PairAnswer:
 
 @dataclass(frozen=True)
 class NewCode:
-    """A code to show, and when it ends."""
+    """A code to show; only its digest is stored."""
 
     code: str
     pairing: Pairing
@@ -69,14 +69,14 @@ def create_code(
     clock: Clock = utc_now,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> NewCode:
-    """Make a device's code, which ends an earlier one: the only moment at which it can be read.
+    """Make a device's code; an earlier code ends.
 
     Args:
-        minutes: how long it is good for.
-        token_days: how long the token is good for that is given for it.
+        minutes: how long the code is valid.
+        token_days: how long its token is valid.
 
     Raises:
-        InvalidValue: a name that no device can have, or a time that is none.
+        InvalidValue: the name or a time is not valid.
     """
     check_device_name(device)
     if not 0 < minutes <= LONGEST_LIFE_MINUTES:
@@ -92,10 +92,10 @@ def create_code(
 def redeem_code(pairings: PairingStore, request: PairRequest, clock: Clock = utc_now) -> tuple[PairAnswer, str]:
     """A token of role agent for the right code, and the token's id.
 
-    Whoever knows the code hears what became of it, so that a theft is noticed; everybody else hears that it is wrong.
+    Whoever knows a used code is told which token it gave, so that a theft is noticed.
 
     Raises:
-        AccessDenied: 401, the code is wrong, used, or at its end.
+        AccessDenied: 401, the code is wrong, used or ended.
     """
     digest = digest_code(request.device, request.code)
     found = pairings.find(request.device)
@@ -109,7 +109,7 @@ def redeem_code(pairings: PairingStore, request: PairRequest, clock: Clock = utc
 
 
 def digest_code(device: str, code: str) -> bytes:
-    """SHA-256 of a code as it was meant; the device is part of it."""
+    """SHA-256 of device and code; what looks alike is the same code."""
     meant = code.upper().translate(_LOOK_ALIKES)
     return hashlib.sha256(f"pairing\0{device}\0{meant}".encode()).digest()
 
@@ -118,15 +118,15 @@ def _spent(pairings: PairingStore, device: str) -> ServerRefused:
     found = pairings.find(device)
     if found is not None and found.pairing.token is not None:
         return _refused(
-            f"this code was used already, for token {found.pairing.token}; if that was somebody else, end it with "
-            f"`lut-server token revoke {found.pairing.token}`",
+            f"this code was used already, for token {found.pairing.token}; if that was not you, run"
+            f" `lut-server token revoke {found.pairing.token}`",
             device,
         )
     return _refused("this code has ended", device)
 
 
 def _refused(why: str, device: str) -> ServerRefused:
-    return refused("unauthorized", f"{why}; a new one comes from: lut-server pair --device {device}")
+    return refused("unauthorized", f"{why}; make a new code: lut-server pair --device {device}")
 
 
 def _spell(chance: int) -> str:

@@ -1,4 +1,4 @@
-"""Which URL of the server a phone can open, and whether a server answers there."""
+"""Finds the URL of this server that a phone can open, and whether the server answers there."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Reach:
     """A URL of the server.
 
     Attributes:
-        warning: what stands in a phone's way there; None: nothing that can be seen from here.
-        fingerprint: SHA-256 of a certificate that browsers warn of; None: there is none.
+        warning: why a phone may not reach it, as far as this machine can see.
+        fingerprint: SHA-256 of the certificate, if browsers warn of it.
     """
 
     url: str
@@ -33,27 +33,26 @@ class Reach:
 
 
 def find_reach(
-    server_url: str | None, port: int, scheme: str, look: Callable[[], Sequence[Address]] = network_addresses
+    server_url: str | None, port: int, scheme: str, find_addresses: Callable[[], Sequence[Address]] = network_addresses
 ) -> Reach:
-    """The URL that is given, or the first of this machine's addresses at which a server answers.
+    """The URL that is given, else the first of this machine's addresses at which a server answers.
 
     Args:
-        port: at which the server listens.
+        port: of the server.
         scheme: of a server that does not answer yet.
-        look: finds this machine's addresses.
 
     Raises:
-        InvalidValue: the URL is none.
-        WrongUse: none is given, and this machine has no address in a network.
+        InvalidValue: the URL is not valid.
+        WrongUse: no URL is given, and this machine has no address in a network.
     """
     if server_url is not None:
         return check_url(server_url)
-    addresses = look()
+    addresses = find_addresses()
     if not addresses or port == 0:
         raise WrongUse(
             "no phone can reach this machine: it has no address in a network"
             if port
-            else "the port is 0, any free one: name the server's with --port, or its URL with --server-url"
+            else "port 0 means any free port: give the server's port with --port, or its URL with --server-url"
         )
     for address in addresses:
         found = find_server(str(address), port)
@@ -61,7 +60,7 @@ def find_reach(
             return Reach(_url(found.scheme, address, port), fingerprint=found.fingerprint)
     url = _url(scheme, addresses[0], port)
     if find_server("127.0.0.1", port) is not None:
-        return Reach(url, f"the server listens on 127.0.0.1 alone, where no phone can reach it; {_START}")
+        return Reach(url, f"the server listens on 127.0.0.1 only, where no phone can reach it; {_START}")
     return Reach(url, f"no server answers at {url} yet; {_START}")
 
 
@@ -69,7 +68,7 @@ def check_url(url: str) -> Reach:
     """The URL without a slash at its end, with a warning if a phone cannot reach it.
 
     Raises:
-        InvalidValue: it is none of http or https.
+        InvalidValue: it is no http or https URL.
     """
     try:
         parts = urlsplit(url)
@@ -80,7 +79,7 @@ def check_url(url: str) -> Reach:
         raise InvalidValue("server-url", f"'{url[:80]}' is no URL such as http://192.168.1.20:8700")
     whole = url.rstrip("/")
     if is_loopback(parts.hostname):
-        return Reach(whole, f"{parts.hostname} is this machine itself: no other one can open the link; {_START}")
+        return Reach(whole, f"{parts.hostname} is this machine itself: no other device can open the link; {_START}")
     found = find_server(parts.hostname, port or {"http": 80, "https": 443}[parts.scheme])
     if found is None or found.scheme != parts.scheme:
         return Reach(whole, f"no server answers at {whole} yet, as far as this machine can see")
@@ -89,38 +88,37 @@ def check_url(url: str) -> Reach:
 
 @dataclass(frozen=True)
 class Server:
-    """A lut-server that answers, and the SHA-256 of its certificate where that is not trusted here."""
+    """A lut-server that answers; the SHA-256 of its certificate if that is not trusted here."""
 
     scheme: str
     fingerprint: str | None = None
 
 
 def find_server(host: str, port: int) -> Server | None:
-    """The lut-server at an address, by whichever scheme it answers."""
-    if _answers(http.client.HTTPConnection(host, port, timeout=PATIENCE_S)):
+    """The lut-server at an address, by http or https."""
+    if _ask(http.client.HTTPConnection(host, port, timeout=PATIENCE_S)) is not None:
         return Server("http")
-    if _answers(http.client.HTTPSConnection(host, port, timeout=PATIENCE_S)):
+    if _ask(http.client.HTTPSConnection(host, port, timeout=PATIENCE_S)) is not None:
         return Server("https")
-    # Who it is does not matter here, only that it is there: nothing secret is sent.
-    anyone = ssl.create_default_context()
-    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-    certificates: list[bytes] = []
-    if _answers(http.client.HTTPSConnection(host, port, timeout=PATIENCE_S, context=anyone), certificates):
-        return Server("https", hashlib.sha256(certificates[0]).digest().hex(":").upper())
-    return None
+    # Any certificate will do: nothing secret is sent.
+    unverified = ssl.create_default_context()
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    certificate = _ask(http.client.HTTPSConnection(host, port, timeout=PATIENCE_S, context=unverified))
+    return None if certificate is None else Server("https", hashlib.sha256(certificate).digest().hex(":").upper())
 
 
-def _answers(connection: http.client.HTTPConnection, certificates: list[bytes] | None = None) -> bool:
-    """Whether a lut-server does; its certificate is added to the list."""
+def _ask(connection: http.client.HTTPConnection) -> bytes | None:
+    """The certificate of the lut-server that answers (empty with http); None if none answers."""
     with closing(connection):
         try:
             connection.connect()
-            if certificates is not None and isinstance(connection.sock, ssl.SSLSocket):
-                certificates.append(connection.sock.getpeercert(binary_form=True) or b"")
+            secured = connection.sock if isinstance(connection.sock, ssl.SSLSocket) else None
+            certificate = secured.getpeercert(binary_form=True) if secured else None
             connection.request("GET", "/healthz")
-            return bool(json.loads(connection.getresponse().read(1000)) == {"status": "ok"})
+            is_server = json.loads(connection.getresponse().read(1000)) == {"status": "ok"}
+            return certificate or b"" if is_server else None
         except (OSError, http.client.HTTPException, ValueError):
-            return False
+            return None
 
 
 def _url(scheme: str, address: Address, port: int) -> str:

@@ -1,1 +1,1 @@
-"""What a device needs to become one: the script that installs the agent, the wheel of this lutnas, tested versions."""
+"""What a device installs: the script, the wheel of this lutnas, and the tested versions."""

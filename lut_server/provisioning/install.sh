@@ -3,8 +3,8 @@
 #
 #   curl -fsS http://LUT-SERVER/agent/install.sh | sh -s -- --device NAME --token TOKEN
 #
-# Everything is checked before anything is changed. Interrupted anywhere, the same command goes on; run again, it
-# upgrades. All of it is one function that is called in the last line: of half a download, nothing is run.
+# Everything is checked before anything is changed. After an interruption the same command goes on;
+# run again, it upgrades. The last line calls main: half a download runs nothing.
 set -eu
 
 served_from=@SERVER@
@@ -16,24 +16,25 @@ unit=lutnas-agent.service
 unit_folder=/etc/systemd/system
 service_spool=/var/lib/lutnas-agent
 needs_mb=400
+changed=no
 
 usage() {
   cat <<'TEXT'
 usage: install.sh --device NAME (--token TOKEN | --token-file FILE) [OPTION...] [PROFILE FLAG...]
 
-  --device NAME         what this device is called
-  --token TOKEN         of role agent; others on this device can see it while the script runs, unlike ...
-  --token-file FILE     ... the one in a file, or in the variable LUTNAS_TOKEN; an upgrade needs none
-  --lut-url URL         the lut-server, where it is not the one that the script came from
-  --ca-file FILE        certificates to trust, of a server that made its own
+  --device NAME         name of this device
+  --token TOKEN         of role agent; other users of this device can see it while the script runs
+  --token-file FILE     the token in a file, or in the variable LUTNAS_TOKEN; an upgrade needs none
+  --lut-url URL         the lut-server, if it is not the server of this script
+  --ca-file FILE        certificates to trust, if the server made its own
   --service             start the agent with the system (as root; systemd), to do the server's jobs
   --no-profile          measure nothing now
   --prefix DIR          where to install: /opt/lutnas-agent for root, else ~/.local/share/lutnas/agent
-  --python PYTHON       which Python to use: 3.11 or newer, with venv
-  --onnxruntime WHAT    what to install in place of onnxruntime: a package or a wheel's file
-  --uninstall           remove all that was installed; --purge: the measurements on this device as well
+  --python PYTHON       Python 3.11 or newer, with venv
+  --onnxruntime WHAT    package or wheel to install instead of onnxruntime
+  --uninstall           remove the installation; --purge: the measurements on this device as well
 
-Flags of `profiler-agent profile` go to the first profile: --space (default: nas-bench-201), --resolution, --preset, ...
+Other flags are those of `profiler-agent profile`: --space (default: nas-bench-201), --preset, ...
 Exit codes: 0 done, 1 failed, 2 wrong use; else those of the profile.
 TEXT
 }
@@ -41,60 +42,57 @@ TEXT
 say() { printf '%s\n' "$*"; }
 
 fail() { # fail CODE MESSAGE: one line, then the end
+  if [ "$1" = 1 ] && [ "$changed" = no ]; then set -- 1 "$2. Nothing was changed"; fi
   printf 'install.sh: %s\n' "$2" >&2
   exit "$1"
 }
 
-# --- what is asked for ------------------------------------------------------------------------------------------------
+# --- flags --------------------------------------------------------------------------------------
 
-# Values of flags go into variables, flags of the profile stay in "$@".
+# Values of flags go into variables; flags of the profile stay in "$@".
 main() {
   device='' token=${LUTNAS_TOKEN:-} token_file='' server=$served_from prefix='' python='' ca_file='' runtime=onnxruntime
   service=no profile=yes uninstall=no purge=no preset='' spaces=no
   unset LUTNAS_TOKEN PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
-  export ORT_DISABLE_TELEMETRY=1 # ONNX Runtime's reports to its maker; the agent switches them off, too
+  export ORT_DISABLE_TELEMETRY=1 # as the agent does
   left=$# takes=''
   while [ "$left" -gt 0 ]; do
     argument=$1
     shift
     left=$((left - 1))
     case $argument in
-      --*=*) # as two words
+      --*=*) # becomes two words
         set -- "${argument#*=}" "$@"
         argument=${argument%%=*}
         left=$((left + 1))
         ;;
     esac
+    case $argument in -*) takes='' ;; esac
     case $argument in
       --device | --token | --token-file | --ca-file | --lut-url | --server | --prefix | --python | --onnxruntime)
         if [ "$left" = 0 ] || [ -z "$1" ]; then fail 2 "$argument needs a value; --help lists all"; fi
-        value=$1
+        case $argument in
+          --device) device=$1 ;;
+          --token) token=$1 ;;
+          --token-file) token_file=$1 ;;
+          --ca-file) ca_file=$1 ;;
+          --lut-url | --server) server=${1%/} ;;
+          --prefix) prefix=$1 ;;
+          --python) python=$1 ;;
+          --onnxruntime) runtime=$1 ;;
+        esac
         shift
         left=$((left - 1))
-        takes=''
-        case $argument in
-          --device) device=$value ;;
-          --token) token=$value ;;
-          --token-file) token_file=$value ;;
-          --ca-file) ca_file=$value ;;
-          --lut-url | --server) server=${value%/} ;;
-          --prefix) prefix=$value ;;
-          --python) python=$value ;;
-          --onnxruntime) runtime=$value ;;
-        esac
         ;;
-      --service) service=yes takes='' ;;
-      --no-profile) profile=no takes='' ;;
-      --uninstall) uninstall=yes takes='' ;;
-      --purge) purge=yes takes='' ;;
+      --service) service=yes ;;
+      --no-profile) profile=no ;;
+      --uninstall) uninstall=yes ;;
+      --purge) purge=yes ;;
       -h | --help)
         usage
         exit 0
         ;;
-      --new | --force)
-        set -- "$@" "$argument"
-        takes=''
-        ;;
+      --new | --force) set -- "$@" "$argument" ;;
       --space | --resolution | --channels | --depth | --cells-per-stage | --classes | --image-channels | --threads | \
         --batch | --precision | --provider | --optimisation | --calibration | --held-out | --seed | --bound-percent | \
         --preset | --memory-mb)
@@ -113,11 +111,11 @@ main() {
 
   choose_prefix
   if [ "$uninstall" = yes ]; then
-    [ $# -eq 0 ] || fail 2 "--uninstall takes --prefix and --purge alone"
+    [ $# -eq 0 ] || fail 2 "--uninstall takes only --prefix and --purge"
     uninstall_all
     exit 0
   fi
-  [ "$purge" = no ] || fail 2 "--purge goes with --uninstall alone"
+  [ "$purge" = no ] || fail 2 "--purge goes with --uninstall only"
   [ "$spaces" = yes ] || set -- "$@" --space nas-bench-201
   read_installed
   check_use "$@"
@@ -140,7 +138,7 @@ choose_prefix() {
     fi
   fi
   case $prefix in
-    *[!A-Za-z0-9/._+@-]*) fail 2 "--prefix '$prefix' has characters that a path of an environment cannot have; name another" ;;
+    *[!A-Za-z0-9/._+@-]*) fail 2 "--prefix '$prefix' has characters that no environment can have in its path" ;;
     /*) ;;
     *) prefix=$(pwd)/$prefix ;;
   esac
@@ -149,23 +147,23 @@ choose_prefix() {
   bin=$prefix/env/bin
 }
 
-# An earlier installation's own notes: NAME=VALUE lines.
+# A note of an earlier installation: the last NAME=VALUE line.
 installed() { [ ! -f "$marker" ] || sed -n "s/^$1=//p" "$marker" | tail -n 1; }
 
-# As `profiler-agent` has it.
+# The default of `profiler-agent`.
 default_spool() { say "${LUTNAS_SPOOL:-${XDG_STATE_HOME:-${HOME:-/root}/.local/state}/lutnas}"; }
 
 read_installed() {
   if [ ! -f "$marker" ] && [ -d "$prefix" ] && [ -n "$(ls -A "$prefix")" ]; then
-    fail 2 "$prefix holds other things; name a folder for the agent alone with --prefix"
+    fail 2 "$prefix holds other things; name a folder of its own with --prefix"
   fi
-  [ -z "$(installed unit)" ] || service=yes # once a service, it stays one
+  [ -z "$(installed unit)" ] || service=yes # a service stays a service
   spool=$(default_spool)
   [ "$service" = no ] || spool=$service_spool
 }
 
 check_use() { # check_use PROFILE FLAG...
-  [ -n "$device" ] || fail 2 "--device NAME says what this device is called; --help lists all flags"
+  [ -n "$device" ] || fail 2 "--device NAME is missing: the name of this device; --help lists all flags"
   case $device in
     *[!A-Za-z0-9._-]* | [!A-Za-z0-9]*) fail 2 "--device '$device' is not a name of letters, digits, dots, _ and -" ;;
   esac
@@ -181,9 +179,10 @@ check_use() { # check_use PROFILE FLAG...
   elif [ -z "$token" ] && [ -f "$prefix/token" ]; then
     token=$(cat "$prefix/token")
   fi
+  make_token="make a token: lut-server token create --role agent --device $device"
   case $token in
-    '') fail 2 "--token, --token-file or LUTNAS_TOKEN: on the server, \`lut-server token create --role agent --device $device\` makes one" ;;
-    *[!A-Za-z0-9_-]*) fail 2 "the token holds characters that no token has; copy it again" ;;
+    '') fail 2 "--token, --token-file or LUTNAS_TOKEN is missing; on the server, $make_token" ;;
+    *[!A-Za-z0-9_-]*) fail 2 "the token has characters that no token has; copy it again" ;;
   esac
   if [ -n "$ca_file" ]; then
     [ -r "$ca_file" ] || fail 2 "--ca-file $ca_file cannot be read"
@@ -194,34 +193,37 @@ check_use() { # check_use PROFILE FLAG...
 }
 
 check_service_use() {
-  [ "$(id -u)" = 0 ] || fail 2 "--service installs a systemd unit, which takes root: curl ... | sudo sh -s -- ..."
+  [ "$(id -u)" = 0 ] || fail 2 "--service installs a systemd unit and needs root: curl ... | sudo sh -s -- ..."
   for argument; do
     case $argument in
       --calibration | --held-out | --seed | --bound-percent | --memory-mb | --new | --force)
-        fail 2 "$argument does not go with --service, whose first profile is a job of the server; leave it out" ;;
+        fail 2 "$argument does not go with --service: a job of the server cannot carry it; leave it out" ;;
     esac
   done
   systemd_version=$(systemctl show --property=Version 2>/dev/null | sed -n 's/^Version=[^0-9]*\([0-9]*\).*/\1/p')
-  [ -n "$systemd_version" ] || fail 1 "--service needs systemd, which does not run here; leave it out and start \`profiler-agent work\` by your own means. Nothing was changed"
-  [ "$systemd_version" -ge 247 ] || fail 1 "--service needs systemd 247 or newer, here is $systemd_version; leave it out. Nothing was changed"
+  [ -n "$systemd_version" ] ||
+    fail 1 "--service needs systemd, which does not run here; leave it out and start \`profiler-agent work\`"
+  [ "$systemd_version" -ge 247 ] || fail 1 "--service needs systemd 247 or newer, here is $systemd_version; leave it out"
   if [ -f "$unit_folder/$unit" ] && ! grep -q "^ExecStart=$bin/" "$unit_folder/$unit"; then
-    fail 1 "$unit is there already, of another installation: name its folder with --prefix, or uninstall it. Nothing was changed"
+    fail 1 "$unit is there already, of another installation: name its folder with --prefix, or uninstall it"
   fi
 }
 
-# --- what is here -----------------------------------------------------------------------------------------------------
+# --- checks -------------------------------------------------------------------------------------
 
 no_32_bit() {
-  fail 1 "$1, and there is no ONNX Runtime for 32-bit systems: install a 64-bit system (Raspberry Pi OS has one for the Pi 3, 4, 5 and Zero 2 W). Nothing was changed"
+  fail 1 "$1, and ONNX Runtime needs 64 bits: install a 64-bit system (on a Raspberry Pi 3, 4, 5 or Zero 2 W)"
 }
 
 check_machine() {
-  [ "$(uname -s)" = Linux ] || fail 1 "this is $(uname -s); the agent's script is for Linux. Nothing was changed"
+  [ "$(uname -s)" = Linux ] || fail 1 "this is $(uname -s); the script is for Linux"
   machine=$(uname -m)
   case $machine in
     x86_64 | amd64 | aarch64 | arm64) ;;
     armv[0-9]* | arm | i[3-6]86) no_32_bit "this is a 32-bit system ($machine)" ;;
-    *) [ "$runtime" != onnxruntime ] || fail 1 "there is no ONNX Runtime package for $machine; build one and name its wheel with --onnxruntime. Nothing was changed" ;;
+    *)
+      [ "$runtime" != onnxruntime ] ||
+        fail 1 "there is no ONNX Runtime package for $machine; build a wheel and name it with --onnxruntime" ;;
   esac
   if [ "$(getconf LONG_BIT 2>/dev/null || say 64)" = 32 ]; then
     no_32_bit "the kernel is 64-bit ($machine), the system on it is 32-bit"
@@ -233,7 +235,7 @@ choose_python() {
   if [ -n "$python" ]; then
     python=$(command -v "$python") || fail 2 "--python: there is no such program"
     oldest=$("$python" -V 2>&1 || :)
-    "$python" -I -c "$is_new" 2>/dev/null || fail 1 "$python is ${oldest:-no Python}, the agent needs Python 3.11 or newer. Nothing was changed"
+    "$python" -I -c "$is_new" 2>/dev/null || fail 1 "$python is ${oldest:-no Python}, the agent needs Python 3.11 or newer"
     return
   fi
   oldest=''
@@ -245,10 +247,10 @@ choose_python() {
     fi
     oldest=${oldest:-$("$found" -V 2>&1 || :)}
   done
-  fail 1 "${oldest:-no Python} is here, the agent needs Python 3.11 or newer: Debian 12, Raspberry Pi OS Bookworm and Ubuntu 24.04 have it (apt-get install python3 python3-venv), Ubuntu 22.04 beside its own (apt-get install python3.11 python3.11-venv); or name one with --python. Nothing was changed"
+  oldest="${oldest:-no Python} is here, the agent needs Python 3.11 or newer (--python names it)"
+  fail 1 "$oldest: apt-get install python3 python3-venv; on Ubuntu 22.04: apt-get install python3.11 python3.11-venv"
 }
 
-# What only Python can tell: its own word size, the C library that wheels are built for, and whether it has venv.
 check_python() {
   found=$("$python" -I - <<'END_OF_PYTHON'
 @INCLUDE check_python.py@
@@ -257,25 +259,25 @@ END_OF_PYTHON
   case $found in
     fine) ;;
     32-bit) no_32_bit "$python is a 32-bit program" ;;
-    no-venv)
-      fail 1 "$python cannot make virtual environments: apt-get install $(basename "$python")-venv (as root), then run this again. Nothing was changed" ;;
+    no-venv) fail 1 "$python has no venv: apt-get install $(basename "$python")-venv (as root), then run this again" ;;
     *)
       [ "$runtime" = onnxruntime ] || return 0
       [ "$found" != no-glibc ] || found='no glibc'
-      fail 1 "this system has $found, and ONNX Runtime's packages need glibc 2.28 or newer; use another system, or name a wheel that fits with --onnxruntime. Nothing was changed" ;;
+      fail 1 "this system has $found, ONNX Runtime needs glibc 2.28 or newer; name a wheel that fits with --onnxruntime" ;;
   esac
 }
 
 check_disk() {
   folder=$prefix
   while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
-  [ -w "$folder" ] || fail 1 "$folder cannot be written to: name another folder with --prefix, or run this as root. Nothing was changed"
-  [ ! -f "$prefix/installed" ] || needs_mb=100 # what is there is replaced piece by piece
+  [ -w "$folder" ] || fail 1 "$folder cannot be written: name another folder with --prefix, or run this as root"
+  [ ! -f "$prefix/installed" ] || needs_mb=100 # an upgrade replaces files one after the other
   free_mb=$(($(df -Pk "$folder" | awk 'NR == 2 { print $4 }') / 1024))
-  [ "$free_mb" -ge "$needs_mb" ] || fail 1 "$folder has $free_mb MB left, the agent needs $needs_mb: free some, or name another folder with --prefix. Nothing was changed"
+  [ "$free_mb" -ge "$needs_mb" ] ||
+    fail 1 "$folder has $free_mb MB left, the agent needs $needs_mb: free some, or name another folder with --prefix"
 }
 
-# ask PATH [FILE SHA256]: one GET with the token, which stays out of every command line.
+# ask PATH [FILE SHA256]: a GET with the token, which stays out of every command line.
 ask() {
   LUTNAS_TOKEN=$token LUTNAS_CA_FILE=$ca_file "$python" -I - "$server" "$@" <<'END_OF_PYTHON'
 @INCLUDE ask.py@
@@ -288,21 +290,25 @@ check_server() {
     *'"status":"ok"'*) ;;
     *) fail 1 "$server answers, but is no lut-server; name it with --lut-url" ;;
   esac
-  may=$(ask /v1/token) || exit 1
-  problem=$("$python" -I - "$device" "$may" <<'END_OF_PYTHON'
-@INCLUDE check_token.py@
-END_OF_PYTHON
-  ) || fail 1 "$server does not say what a token may do; is it older than this script?"
-  [ -z "$problem" ] || fail 1 "the token $problem; on the server, \`lut-server token create --role agent --device $device\` makes one that fits. Nothing was changed"
+  token_is=$(ask /v1/token) || exit 1
+  role=$(token_field role) owner=$(token_field device)
+  case $role in
+    agent | admin) ;;
+    *) fail 1 "the token has the role ${role:-unknown}; on the server, $make_token" ;;
+  esac
+  [ "${owner:-$device}" = "$device" ] || fail 1 "the token is bound to the device $owner; on the server, $make_token"
 }
 
-# --- the installation -------------------------------------------------------------------------------------------------
+token_field() { printf '%s' "$token_is" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; } # none of null
+
+# --- installation -------------------------------------------------------------------------------
 
 install_all() {
   umask 022
   mkdir -p "$prefix"
-  # The first thing made and the last one removed: from here on the folder is ours.
+  # Made first and removed last: the folder is the agent's as long as it has its marker.
   [ -f "$marker" ] || : >"$marker"
+  changed=yes
   lock
   tmp=$prefix/tmp
   trap 'rm -rf "$tmp" "$lock"' EXIT
@@ -313,8 +319,9 @@ install_all() {
   mkdir "$tmp"
   note spool "$spool"
   keep_token
-  # The same wheel, constraints, Python and runtime: nothing to install.
-  wanted="$wheel_sha256 $constraints_sha256 $("$python" -I -c 'import sys; print(sys.version.split()[0], sys.base_prefix)') $runtime"
+  # With the same wheel, constraints, Python and runtime there is nothing to install.
+  this=$("$python" -I -c 'import sys; print(sys.version.split()[0], sys.base_prefix)')
+  wanted="$wheel_sha256 $constraints_sha256 $this $runtime"
   if [ "$(cat "$prefix/installed" 2>/dev/null)" = "$wanted" ] && works; then
     say "lutnas $version is installed in $prefix"
   else
@@ -323,16 +330,19 @@ install_all() {
     rm -f "$prefix/installed"
     make_environment
     install_packages
-    works || fail 1 "ONNX Runtime does not start on this processor: $(tail -n 1 "$tmp/log"). \`--onnxruntime\` takes another build of it"
+    works || fail 1 "ONNX Runtime does not start here: $(tail -n 1 "$tmp/log"); name another build with --onnxruntime"
     printf '%s\n' "$wanted" >"$prefix/installed"
     say "lutnas $version is installed in $prefix ($(du -sm "$prefix/env" | cut -f 1) MB)"
   fi
 }
 
-note() { # note NAME VALUE: into the marker, whole or not at all
-  grep -v "^$1=" "$marker" >"$marker.new" || :
-  printf '%s=%s\n' "$1" "$2" >>"$marker.new"
-  mv -f "$marker.new" "$marker"
+replace() { # replace FILE: by standard input, whole or not at all
+  cat >"$1.new"
+  mv -f "$1.new" "$1"
+}
+
+note() { # note NAME VALUE: in the marker
+  { grep -v "^$1=" "$marker" || :; printf '%s=%s\n' "$1" "$2"; } | replace "$marker"
 }
 
 lock() {
@@ -340,7 +350,7 @@ lock() {
   if ! mkdir "$lock" 2>/dev/null; then
     other=$(cat "$lock/process" 2>/dev/null || :)
     if [ -n "$other" ] && kill -0 "$other" 2>/dev/null; then
-      fail 1 "process $other installs into $prefix right now; wait for it, or remove $lock if that is something else"
+      fail 1 "process $other installs into $prefix now; wait for it, or remove $lock if it does something else"
     fi
     mkdir -p "$lock"
   fi
@@ -348,54 +358,52 @@ lock() {
 }
 
 keep_token() {
-  if [ -n "$ca_file" ] && [ "$ca_file" != "$prefix/ca.pem" ]; then
-    cat "$ca_file" >"$prefix/ca.pem.new"
-    mv -f "$prefix/ca.pem.new" "$prefix/ca.pem"
-  fi
-  old=$(umask)
-  umask 077
-  printf '%s\n' "$token" >"$prefix/token.new"
-  umask "$old"
-  mv -f "$prefix/token.new" "$prefix/token"
+  case $ca_file in
+    '' | "$prefix/ca.pem") ;;
+    *) replace "$prefix/ca.pem" <"$ca_file" ;;
+  esac
+  (umask 077 && printf '%s\n' "$token" | replace "$prefix/token")
 }
 
-# The agent, and what it needs beyond Python, start.
+# Whether the agent and its packages start.
 works() {
   { "$bin/profiler-agent" --version && "$bin/python" -c 'import httpx, numpy, onnxruntime, rich'; } >"$tmp/log" 2>&1
 }
 
 make_environment() {
-  # An environment of another Python than this one is of no use; one that a killed pip left can be gone on with.
-  of_this='import sys, pip; sys.exit(f"{sys.version_info[:2]} {sys.base_prefix}" != sys.argv[1])'
-  this=$("$python" -I -c 'import sys; print(sys.version_info[:2], sys.base_prefix)')
-  "$bin/python" -I -c "$of_this" "$this" 2>/dev/null && return
+  # An environment of the same Python is kept, also after a killed pip.
+  which='import sys; print(sys.version_info[:2], sys.base_prefix)'
+  [ "$("$bin/python" -I -c "import pip; $which" 2>/dev/null)" != "$("$python" -I -c "$which")" ] || return 0
   rm -rf "$prefix/env"
   say "making a virtual environment in $prefix/env"
   "$python" -I -m venv "$prefix/env" >"$tmp/log" 2>&1 || fail 1 "$python -m venv $prefix/env failed: $(tail -n 1 "$tmp/log")"
 }
 
-pip() { # in the disk's own folder for what is unpacked: /tmp is memory on many boards
+pip() { # unpacks on the disk: /tmp is memory on many boards
   TMPDIR=$tmp "$bin/python" -m pip --disable-pip-version-check --no-input "$@" >"$tmp/log" 2>&1
 }
 
 pip_says() { grep -i '^ *error' "$tmp/log" | tail -n 1 | cut -c 1-300; }
 
 install_packages() {
-  find_requirements >"$tmp/requirements.txt" || fail 1 "the wheel from $server does not say what the agent needs; upgrade the server"
+  find_requirements >"$tmp/requirements.txt" || fail 1 "the wheel of $server does not name the agent's packages; upgrade the server"
   say "installing $(sed 's/[^A-Za-z0-9_-].*//' "$tmp/requirements.txt" | tr '\n' ' ')(some 50 MB; minutes on a small board)"
-  # Wheels alone: a board that begins to compile numpy is at it for hours.
+  # Wheels only: a board compiles numpy for hours.
   set -- install --only-binary :all: --upgrade-strategy only-if-needed -r "$tmp/requirements.txt"
   if ! pip "$@" -c "$tmp/constraints.txt"; then
     problem=$(pip_says)
-    pip "$@" || fail 1 "pip cannot install what the agent needs: ${problem:-$(tail -n 1 "$tmp/log")}"
-    say "the versions that lutnas $version was tested with are not to be had here; these are installed instead: $(pip_lists)"
+    pip "$@" || fail 1 "pip cannot install the agent's packages: ${problem:-$(tail -n 1 "$tmp/log")}"
+    say "the tested versions are not available here; installed instead: $(pip_lists)"
   fi
-  # Two builds of ONNX Runtime lie in one folder: the newer one alone stays.
+  # Two builds of ONNX Runtime would share a folder.
   [ "$runtime" = onnxruntime ] || pip uninstall --yes onnxruntime || :
   pip install --no-deps --force-reinstall "$tmp/$wheel" || fail 1 "pip cannot install $wheel: $(pip_says)"
 }
 
-pip_lists() { "$bin/python" -m pip --disable-pip-version-check list --format freeze 2>/dev/null | grep -E '^(httpx|numpy|onnxruntime[a-z-]*|rich)=' | tr '\n' ' '; }
+pip_lists() {
+  "$bin/python" -m pip --disable-pip-version-check list --format freeze 2>/dev/null |
+    grep -E '^(httpx|numpy|onnxruntime[a-z-]*|rich)=' | tr '\n' ' '
+}
 
 find_requirements() {
   "$bin/python" -I - "$tmp/$wheel" "$runtime" <<'END_OF_PYTHON'
@@ -403,7 +411,7 @@ find_requirements() {
 END_OF_PYTHON
 }
 
-# --- what comes after -------------------------------------------------------------------------------------------------
+# --- the first profile, or the service ----------------------------------------------------------
 
 start() { # start PROFILE FLAG...
   if [ "$service" = yes ]; then
@@ -414,10 +422,10 @@ start() { # start PROFILE FLAG...
   [ -z "$ca_file" ] || by_hand="$by_hand --ca-file $prefix/ca.pem"
   if [ "$profile" = no ]; then
     agent enrol --lut-url "$server" --device "$device" || exit $?
-    say "to make its table: $by_hand $*"
+    say "to measure: $by_hand $*"
     return
   fi
-  say "starting the profile; stopped anywhere, this goes on: $by_hand $*"
+  say "starting the profile; after an interruption go on with: $by_hand $*"
   release
   code=0
   agent profile --lut-url "$server" --device "$device" "$@" || code=$?
@@ -434,24 +442,20 @@ release() {
 }
 
 start_service() {
-  if [ "$profile" = yes ]; then
-    keep_arguments "$@" # without --preset, which is the service's
-    # shellcheck disable=SC2086 # words of names and numbers, one flag or value each
-    agent enrol --lut-url "$server" --device "$device" $kept || exit $?
-  else
-    agent enrol --lut-url "$server" --device "$device" || exit $?
-  fi
+  [ "$profile" = yes ] || set --
+  keep_arguments "$@"
+  # shellcheck disable=SC2086 # flags and values without spaces
+  agent enrol --lut-url "$server" --device "$device" $kept || exit $?
   note unit "$unit_folder/$unit"
-  write_unit >"$unit_folder/$unit.new"
-  mv -f "$unit_folder/$unit.new" "$unit_folder/$unit"
+  write_unit | replace "$unit_folder/$unit"
   { systemctl daemon-reload && systemctl --quiet enable "$unit" && systemctl restart "$unit"; } ||
     fail 1 "systemd does not start $unit; \`systemctl status $unit\` and \`journalctl -u $unit\` say why"
   sleep 2
   systemctl --quiet is-active "$unit" || fail 1 "$unit ended at once; \`journalctl -u $unit\` says why"
-  say "$unit works for $server as $device: \`journalctl -fu $unit\` shows it, and $server/devices/$device its table"
+  say "$unit works for $server as $device; its log: journalctl -fu $unit; its table: $server/devices/$device"
 }
 
-keep_arguments() {
+keep_arguments() { # all but --preset, which is a flag of the service
   kept='' skip=no
   for argument; do
     case $argument in
@@ -462,7 +466,7 @@ keep_arguments() {
   done
 }
 
-# Read: the device's own sensors, firmware included where there is one. Write: its state, and nothing else.
+# The service reads the device's sensors and firmware, and writes its state only.
 write_unit() {
   home=yes
   case $prefix in /home/* | /root/*) home=read-only ;; esac
@@ -516,31 +520,27 @@ UNIT
   printf '\n[Install]\nWantedBy=multi-user.target\n'
 }
 
-# vcgencmd asks a Raspberry Pi's firmware through a device of its own; a GPU's runtime needs more than can be listed here.
+# A Raspberry Pi's firmware answers through a device file; a GPU's runtime needs devices unknown here.
 unit_devices() {
-  groups=''
+  groups=SupplementaryGroups= allowed=''
   for group in video render; do
-    ! getent group "$group" >/dev/null 2>&1 || groups="$groups $group"
+    ! getent group "$group" >/dev/null 2>&1 || groups="$groups$group "
   done
-  if [ "$runtime" != onnxruntime ]; then
-    printf 'SupplementaryGroups=%s\n' "${groups# }"
-    return
-  fi
-  printf '%s\n' MemoryDenyWriteExecute=yes
-  allowed=''
   for file in /dev/vcio /dev/vchiq; do
     [ ! -c "$file" ] || allowed="$allowed $file"
   done
-  if [ -z "$allowed" ]; then
-    printf '%s\n' PrivateDevices=yes
-    return
+  if [ "$runtime" != onnxruntime ]; then
+    say "${groups% }"
+  elif [ -z "$allowed" ]; then
+    printf '%s\n' MemoryDenyWriteExecute=yes PrivateDevices=yes
+  else
+    printf '%s\n' MemoryDenyWriteExecute=yes DevicePolicy=closed "${groups% }"
+    # shellcheck disable=SC2086 # paths without spaces
+    printf 'DeviceAllow=%s rw\n' $allowed
   fi
-  printf '%s\n' DevicePolicy=closed "SupplementaryGroups=${groups# }"
-  # shellcheck disable=SC2086 # paths without spaces
-  printf 'DeviceAllow=%s rw\n' $allowed
 }
 
-# --- the way back -----------------------------------------------------------------------------------------------------
+# --- uninstalling -------------------------------------------------------------------------------
 
 uninstall_all() {
   if [ ! -f "$marker" ]; then
@@ -554,20 +554,19 @@ uninstall_all() {
   unit_file=$(installed unit)
   spool=$(installed spool)
   if [ -n "$unit_file" ]; then
-    [ "$(id -u)" = 0 ] || fail 2 "removing $unit_file takes root: curl ... | sudo sh -s -- --uninstall"
+    [ "$(id -u)" = 0 ] || fail 2 "removing $unit_file needs root: curl ... | sudo sh -s -- --uninstall"
     systemctl --quiet disable --now "$unit" 2>/dev/null || :
     rm -f "$unit_file" "$unit_file.new"
     systemctl daemon-reload 2>/dev/null || :
-    systemctl reset-failed "$unit" 2>/dev/null || : # stopped while it was starting
+    systemctl reset-failed "$unit" 2>/dev/null || : # if it was stopped while it started
   fi
-  rm -rf "$prefix/env" "$prefix/tmp"
-  rm -f "$prefix/token" "$prefix/token.new" "$prefix/ca.pem" "$prefix/ca.pem.new" "$prefix/installed"
+  for file in env tmp token token.new ca.pem ca.pem.new installed; do rm -rf "${prefix:?}/$file"; done
   forget_measurements "$spool"
   rm -rf "$marker.new" "$lock" "$marker"
   if rmdir "$prefix" 2>/dev/null; then
     say "removed $prefix"
   else
-    say "removed the agent from $prefix; what else is in that folder is not its own"
+    say "removed the agent from $prefix; the other files there are not its own"
   fi
 }
 
@@ -575,13 +574,13 @@ forget_measurements() { # forget_measurements SPOOL
   if [ -z "$1" ] || [ ! -d "$1" ]; then
     return 0
   elif [ "$purge" = no ]; then
-    say "kept $1: what was measured here, some of it perhaps not handed in. Installed again, the agent goes on from there; \`--uninstall --purge\` removes it as well"
+    say "kept the measurements in $1, perhaps not uploaded yet; \`--uninstall --purge\` removes them"
     return 0
   fi
   where=$1
-  [ ! -L "$1" ] || where=$(readlink -f "$1") # the state of a dynamic user
+  [ ! -L "$1" ] || where=$(readlink -f "$1") # the state of a dynamic user is a link
   for part in graphs known runs results measuring.lock; do rm -rf "${where:?}/$part"; done
-  [ "$1" != "$service_spool" ] || rm -rf "${where:?}" # which nobody else has a use for
+  [ "$1" != "$service_spool" ] || rm -rf "${where:?}" # the service's own
   rmdir "$where" 2>/dev/null || [ ! -d "$where" ] || say "kept what is in $where besides measurements"
   [ ! -L "$1" ] || rm -f "$1"
   say "removed the measurements in $1"

@@ -1,4 +1,4 @@
-"""What the server hands to a device: the wheel, the versions it was tested with, and the script that installs both."""
+"""What a device gets: the wheel, the tested versions, and the script that installs them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _URL = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(
 
 @dataclass(frozen=True)
 class Release:
-    """Everything of one version. The script names the SHA-256 of the two files that it fetches."""
+    """The files of a version. The script holds the SHA-256 of the other two."""
 
     wheel: Wheel
     constraints: bytes
@@ -29,7 +29,7 @@ class Release:
         """The script for a device that reaches the server at `url`.
 
         Raises:
-            InvalidValue: the URL holds what no server's address has; it comes from a request's header.
+            InvalidValue: `url`, from a request's header, is no plain address.
         """
         values = {
             "SERVER": check_url(url),
@@ -42,7 +42,7 @@ class Release:
 
 
 def read_template() -> str:
-    """install.sh with the programs that it hands to the device's Python."""
+    """install.sh with its programs for the device's Python."""
 
     def read(found: re.Match[str]) -> str:
         return (_FOLDER / "on_device" / found.group(1)).read_text(encoding="utf-8")
@@ -55,17 +55,17 @@ def check_url(url: str) -> str:
     """The URL without a slash at its end.
 
     Raises:
-        InvalidValue: it is not a plain address of a server.
+        InvalidValue: it is no plain address.
     """
     plain = url.rstrip("/")
     if not _URL.fullmatch(plain):
-        raise InvalidValue("host", f"'{plain[:100]}' is no address that a device could be given for this server")
+        raise InvalidValue("host", f"'{plain[:100]}' is no address of a server")
     return plain
 
 
 @functools.cache
 def get_release() -> Release:
-    """This server's release, put together when it is first asked for.
+    """This server's release, made at the first request.
 
     Raises:
         LutnasError: lutnas is not installed here, so there is no wheel.

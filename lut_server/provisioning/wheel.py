@@ -1,7 +1,7 @@
-"""The wheel of the lutnas that runs here, made from the installed files: an agent gets the version that the server has.
+"""The wheel of this lutnas, made from its installed files: an agent gets the server's version.
 
-The same files always make the same bytes, whether lutnas came as a wheel or is a checkout (`pip install -e`): names in
-order, one date, one mode, nothing compressed (what zlib makes differs between its versions).
+The same files always make the same bytes, from a wheel or a checkout (`pip install -e`): names are
+sorted, dates and modes fixed, and nothing is compressed (versions of zlib differ).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WHEEL = f"Wheel-Version: 1.0\nGenerator: {NAME}\nRoot-Is-Purelib: true\nTag: py
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel: its file name, its bytes, and their SHA-256."""
+    """File name, bytes, and their SHA-256."""
 
     name: str
     content: bytes
@@ -39,7 +39,7 @@ def build_wheel() -> Wheel:
     """The wheel of the installed lutnas.
 
     Raises:
-        LutnasError: lutnas runs from a folder without being installed, or its metadata is that of another version.
+        LutnasError: lutnas is not installed, or another version is.
     """
     files = dict(_metadata_files(_distribution()))
     for package in PACKAGES:
@@ -52,7 +52,7 @@ def _distribution() -> Distribution:
     try:
         found = distribution(NAME)
     except PackageNotFoundError as error:
-        raise LutnasError(f"{NAME} is not installed here, so there is no wheel of it; install it with pip") from error
+        raise LutnasError(f"{NAME} is not installed here, so it has no wheel; install it with pip") from error
     if found.version != __version__:
         raise LutnasError(
             f"{NAME} {__version__} runs here, but {found.version} is installed; install it again with pip"
@@ -61,7 +61,7 @@ def _distribution() -> Distribution:
 
 
 def _metadata_files(installed: Distribution) -> Iterator[tuple[str, bytes]]:
-    """What of the installed metadata speaks of lutnas, and not of how it was installed."""
+    """The installed metadata of lutnas, without those of its installation."""
     folder = f"{NAME}-{__version__}.dist-info"
     for path in installed.files or ():
         if path.parts[0] == folder and (path.name in ("METADATA", "entry_points.txt") or path.parts[1] == "licenses"):
@@ -70,7 +70,7 @@ def _metadata_files(installed: Distribution) -> Iterator[tuple[str, bytes]]:
 
 
 def _package_files(package: str) -> Iterator[tuple[str, bytes]]:
-    """Every file of a package but compiled ones. It is looked for, not imported."""
+    """The files of a package but compiled ones, without importing it."""
     spec = find_spec(package)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for path in Path(folder).rglob("*"):
@@ -81,13 +81,13 @@ def _package_files(package: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _archive(files: dict[str, bytes]) -> bytes:
-    """A zip file of all, its RECORD last, as the wheel format wants it."""
+    """A zip file, its RECORD last as the wheel format says."""
     record = f"{NAME}-{__version__}.dist-info/RECORD"
     lines = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in sorted(files.items())]
     content = "\n".join([*lines, f"{record},,", ""]).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        # Packages first, metadata at the end: tools read that end.
+        # Packages first: tools read metadata at the end.
         for name in sorted(files, key=lambda name: (".dist-info/" in name, name)):
             _write(archive, name, files[name])
         _write(archive, record, content)

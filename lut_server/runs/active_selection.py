@@ -1,13 +1,13 @@
 """Which whole networks a run should measure next: those whose latency the prices know least of.
 
-The pool is drawn once per plan: its own calibration networks first, then others of the space; never a held-out network,
-nor one that computes the same. From prices that were calibrated on what is measured so far,
+A plan has a pool: its own calibration networks, then others of the space. No network of the pool
+computes what a held-out network does. Prices calibrated on what is measured so far give
 
     score(i) = variance of the predicted latency of network i / prediction^2
 
-picks the first network; what measuring it would say of the others is then subtracted (the covariance of a Gaussian
-given one more observation), and the next one is picked, so that a batch is not several times the same question (active
-learning by the largest predictive variance: MacKay, 1992). Held-out networks take no part in any of it.
+The largest score is picked first (active learning by predictive variance: MacKay, 1992).
+What its measurement would tell of the others is subtracted (a Gaussian given an observation) before
+the next pick: a batch does not ask the same question several times.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lut_server.calibration.drift_correction import levels
 from lut_server.calibration.kernel_calibration import fit_kernel_prices
 from lut_server.calibration.table_builder import (
     calibration_measurements,
+    can_predict,
     canary_nominal_ms,
     check_plan,
     measured_graphs,
@@ -30,7 +31,6 @@ from lut_server.calibration.table_builder import (
 )
 from lut_server.store.sql import Store
 from shared.errors import InvalidValue
-from shared.kernels.kernel import parse_kernel
 from shared.measurements.active_selection import Choice, ChoiceRequest
 from shared.measurements.graph_spec import NetworkGraph
 from shared.measurements.measurement import Run
@@ -61,7 +61,7 @@ class Outlook:
     relative_spread: float
 
     def half_width_percent(self) -> float:
-        """Half-width of the 95 % bound, in percent of the prediction, that nine of ten networks keep."""
+        """Half-width of the 95 % bound that nine of ten networks keep, in percent."""
         sd = np.sqrt(np.diag(self.covariance) / self.mean_ms**2 + self.relative_spread**2)
         return float(100 * NORMAL_95 * np.quantile(sd, KEPT_BY))
 
@@ -90,27 +90,29 @@ def choose_networks(store: Store, run: Run, request: ChoiceRequest) -> Choice:
     check_plan(run, plan)
     space = parse_space(run.space)
     stored = store.runs.measurements(run.id)
-    known_ids = {one.id for one in stored}
-    measurements = [*stored, *(one for one in request.so_far if one.id not in known_ids)]
+    known_ids = {measurement.id for measurement in stored}
+    measurements = [*stored, *(measurement for measurement in request.so_far if measurement.id not in known_ids)]
     done = calibration_measurements(plan, measurements)
     if not done:
         raise InvalidValue("run", f"'{run.id}' has no calibration network yet: measure some of its plan first")
-    told = {space.signature(space.parse(one.subject)) for one in done}
-    pool = [one for one in draw_pool(space, plan) if space.signature(one) not in told]
-    names = [str(NetworkGraph(space, one)) for one in pool]
-    graphs = [graph for one in measurements for graph in (one.graph, one.minus) if graph is not None]
+    told = {space.signature(space.parse(measurement.subject)) for measurement in done}
+    pool = [genotype for genotype in draw_pool(space, plan) if space.signature(genotype) not in told]
+    names = [str(NetworkGraph(space, genotype)) for genotype in pool]
+    graphs = [
+        graph for measurement in measurements for graph in (measurement.graph, measurement.minus) if graph is not None
+    ]
     counts = store.kernels.of_graphs(run.device, str(run.runtime), [*dict.fromkeys([*graphs, *names])])
     uncounted = tuple(name for name in names if name not in counts)
     if uncounted and not request.counted and len(done) < request.most:
         return Choice(count=uncounted)
     nominal_ms = canary_nominal_ms(measurements)
-    of_fit = [one for one in measurements if one.role == "marginal"] + done
+    of_fit = [measurement for measurement in measurements if measurement.role == "marginal"] + done
     prices = fit_kernel_prices(measured_graphs(of_fit, nominal_ms, counts, levels(done)))
     known = [i for i, name in enumerate(names) if name in counts]
     if prices is None or not known:
         outlook = outlook_by_ops(table_of_ops(run, nominal_ms, space, of_fit), space, pool)
         return _choice(outlook, space, pool, request, len(done), "ops") if pool else Choice(by="ops", enough=True)
-    chosen_first = [i for i in known if not _can_price(prices, counts[names[i]])]
+    chosen_first = [i for i in known if not can_predict(prices, counts[names[i]])]
     priced = [i for i in known if i not in set(chosen_first)]
     if chosen_first or not priced:  # kernels of a kind that no price is known of
         tasks = [_task(space, pool[i]) for i in chosen_first[: _room(request, len(done))]]
@@ -120,13 +122,16 @@ def choose_networks(store: Store, run: Run, request: ChoiceRequest) -> Choice:
 
 
 def draw_pool(space: Space, plan: Plan, size: int = POOL) -> list[Genotype]:
-    """The plan's calibration networks and others of the space; none that computes what a held-out network does.
+    """The plan's calibration networks and others of the space; none that computes what a held-out
+    network does.
 
     The same plan always has the same pool.
     """
-    subjects = {role: [space.parse(task.subject) for task in plan.tasks if task.role == role] for role in _NETWORKS}
-    held_out = {space.signature(one) for one in subjects["held_out"]}
-    pool = {space.signature(one): one for one in subjects["calibration"] if space.signature(one) not in held_out}
+    of_networks = [task for task in plan.tasks if task.role in ("calibration", "held_out")]
+    networks = [(task.role, space.parse(task.subject)) for task in of_networks]
+    held_out = {space.signature(genotype) for role, genotype in networks if role == "held_out"}
+    calibration = {space.signature(genotype): genotype for role, genotype in networks if role == "calibration"}
+    pool = {signature: genotype for signature, genotype in calibration.items() if signature not in held_out}
     rng = random.Random(f"pool of {plan.id}")
     for _ in range(20 * size):
         if len(pool) >= size:
@@ -139,17 +144,17 @@ def draw_pool(space: Space, plan: Plan, size: int = POOL) -> list[Genotype]:
 
 
 def outlook_by_kernels(prices: KernelPrices, counts: Sequence[Mapping[str, int]]) -> Outlook:
-    """What kernel prices say of networks. Kernels without a price are uncertain together: one network tells of all."""
-    guessed = sorted({kernel for one in counts for kernel in prices.unmeasured(one)})
+    """What kernel prices say of networks. Kernels without a price share their uncertainty."""
+    guessed = sorted({kernel for count in counts for kernel in prices.unmeasured(count)})
     size = len(prices.prior_sd_ms)
     features = np.zeros((len(counts), size + len(guessed)))
-    for row, one in zip(features, counts, strict=True):
-        for place, value in prices.features(one).items():
+    for row, count in zip(features, counts, strict=True):
+        for place, value in prices.features(count).items():
             row[place] = value * prices.prior_sd_ms[place]
         for place, kernel in enumerate(guessed, size):
-            row[place] = one.get(kernel, 0) * prices.unmeasured_share * prices.family_price_ms(kernel)
+            row[place] = count.get(kernel, 0) * prices.unmeasured_share * prices.family_price_ms(kernel)
     explained = features[:, :size] @ np.array(prices.known)
-    mean_ms = np.array([prices.predict(one, guess=True).mean_ms for one in counts])
+    mean_ms = np.array([prices.predict(count, guess=True).mean_ms for count in counts])
     return Outlook(mean_ms, features @ features.T - explained @ explained.T, prices.relative_spread)
 
 
@@ -162,9 +167,6 @@ def outlook_by_ops(table: LatencyTable, space: Space, genotypes: Sequence[Genoty
             row[1 + table.price_index[key]] = n
     mean_ms = features @ np.array([table.base_ms, *(price.price_ms for price in table.prices)])
     return Outlook(mean_ms, features @ np.array(table.covariance) @ features.T, table.relative_spread)
-
-
-_NETWORKS = ("calibration", "held_out")
 
 
 def _choice(
@@ -182,7 +184,3 @@ def _room(request: ChoiceRequest, done: int) -> int:
 
 def _task(space: Space, genotype: Genotype) -> Task:
     return Task(space.format(genotype), "calibration", str(NetworkGraph(space, genotype)))
-
-
-def _can_price(prices: KernelPrices, counts: Mapping[str, int]) -> bool:
-    return all(parse_kernel(kernel).family in prices.family_index for kernel in counts)

@@ -22,7 +22,7 @@ from shared.tables.table import LatencyTable, read_table
 
 
 def check_run(run: Run) -> None:
-    """Raise InvalidValue or UnknownName unless the run speaks of a space, a canary and a time that exist."""
+    """Raise InvalidValue or UnknownName unless the run's space, canary and time exist."""
     parse_space(run.space)
     if not isinstance(parse_graph_spec(run.canary), CanaryGraph):
         raise InvalidValue("run.canary", f"'{run.canary[:80]}' is not a canary")
@@ -75,7 +75,7 @@ def _finish_once(store: Store, run: Run, plan: Plan, chosen: bool) -> TableSumma
         nominal_ms = canary_nominal_ms(measurements)
     if is_kernel_plan(plan):
         return store.runs.finish(run.id, add_single_kernels(store, _table_of(store, run), run, nominal_ms or 1.0))
-    graphs = [*dict.fromkeys([*plan.graphs(), *(one.graph for one in measurements)])]
+    graphs = [*dict.fromkeys([*plan.graphs(), *(measurement.graph for measurement in measurements)])]
     kernel_counts = store.kernels.of_graphs(run.device, str(run.runtime), graphs)
     table = build_table(run, plan, measurements, nominal_ms or 1.0, kernel_counts, chosen)
     return store.runs.finish(run.id, add_single_kernels(store, table, run, nominal_ms or 1.0))

@@ -20,7 +20,8 @@ def check_job(store: Store, job: NewJob) -> None:
 
     Raises:
         NotFound: unknown_device, unknown_model or no_table.
-        InvalidValue: a reference that cannot be read, or a promise made for another device or canary.
+        InvalidValue: a reference that cannot be read, or a promise made for another device or
+            canary.
     """
     store.devices.get(job.device)
     space = parse_space(job.space)

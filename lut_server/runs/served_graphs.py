@@ -13,7 +13,7 @@ _BYTES_PER_WEIGHT = 4
 
 
 def check_size(reference: GraphSpec, limit_mb: int) -> None:
-    """Raise InvalidValue if the graph's weights exceed the limit: a reference of 60 letters can name terabytes."""
+    """Raise InvalidValue above the limit: a reference of 60 letters can name terabytes."""
     size_mb = _weights(reference) * _BYTES_PER_WEIGHT / 2**20
     if size_mb > limit_mb:
         raise InvalidValue(
@@ -22,7 +22,7 @@ def check_size(reference: GraphSpec, limit_mb: int) -> None:
 
 
 def check_model(content: bytes) -> None:
-    """Raise InvalidValue unless the bytes are one self-contained, valid ONNX model."""
+    """Raise InvalidValue unless the bytes are a self-contained, valid ONNX model."""
     try:
         model = onnx.load_model_from_string(content)
         if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):

@@ -1,4 +1,4 @@
-"""Whether a network kept its promise: what the device measured, in the milliseconds of the table that promised."""
+"""Whether a network kept its promise, in the milliseconds of the table that promised."""
 
 from __future__ import annotations
 

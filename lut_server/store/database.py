@@ -1,10 +1,10 @@
-"""Connections, transactions and the tables' making, for SQLite and for PostgreSQL.
+"""Connections, transactions and the making of tables, for SQLite and for PostgreSQL.
 
-Both give the code above the same promises: a read sees one consistent state, a write happens whole or not at all. How
-two writers meet differs. SQLite has one writer at a time: a transaction that will write takes the write lock at its
-start, for one that reads first and upgrades later fails at once when another wrote in between. PostgreSQL has many:
-there a method locks the rows that its decision rests on (`with_for_update`, which SQLite's dialect leaves out), and
-inserts what another may be inserting right now with `insert_missing`.
+Both promise the same: a read sees a single consistent state, a write happens whole or not at all.
+SQLite has a single writer. A writing transaction takes the write lock at its start: a transaction
+that reads first and upgrades later fails as soon as another wrote in between. PostgreSQL has many
+writers. A method locks the rows that its decision rests on (`with_for_update`; SQLite's dialect
+leaves it out) and inserts with `insert_missing` what another may be inserting right now.
 """
 
 from __future__ import annotations
@@ -48,14 +48,16 @@ class Database:
     def __init__(self, url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self._url = _parse(url)
         self.engine = make_engine(self._url, busy_timeout_s)
-        # PostgreSQL's default lets every statement see another state; SQLite's reads are snapshots anyway.
+        # PostgreSQL's default lets every statement see another state; SQLite's reads are snapshots
+        # anyway.
         snapshots = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reading = self.engine.execution_options(**snapshots)
         self._busy_timeout_s = busy_timeout_s
         self._count = itertools.count(1)
         self._watch: sqlite3.Connection | None = None
         self._watch_lock = threading.Lock()
-        # Threads of this process wait for each other in turn; SQLite's own way is to sleep and try again.
+        # Threads of this process wait for each other in turn; SQLite's own way is to sleep and try
+        # again.
         self._turn = threading.Lock() if self.is_sqlite else None
         try:
             self._migrate()
@@ -109,7 +111,7 @@ class Database:
             return _revision(connection) or "none"
 
     def version(self) -> int:
-        """A number that changes when anything is written. PostgreSQL does not say so: there it changes each time."""
+        """A number that changes with each write; on PostgreSQL it changes at each call."""
         if not self.is_sqlite:
             return next(self._count)
         with self._watch_lock:
@@ -122,7 +124,7 @@ class Database:
                 return -next(self._count)  # the next read says what is wrong
 
     def vacuum(self) -> None:
-        """Give the room of what was deleted back to the disk; waits for nobody's transaction in between."""
+        """Give the room of deleted rows back to the disk."""
         autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         with autocommit.connect() as connection:
             raw = connection.connection.dbapi_connection
@@ -162,14 +164,16 @@ class Database:
 def insert_missing(connection: Connection, table: Table, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
     """Insert the rows whose unique keys are free, and return how many were.
 
-    A row that another transaction is inserting right now is waited for: afterwards it is there, whoever won.
+    A row that another transaction is inserting right now is waited for: afterwards it is there,
+    whoever won.
     """
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(table).on_conflict_do_nothing()
     options = {"preserve_rowcount": True}
     if isinstance(rows, Mapping) or dialect is postgresql:
         return connection.execute(statement.execution_options(**options), rows).rowcount
-    # Straight to the driver: what SQLAlchemy does to each row of plain values takes as long as storing it.
+    # Straight to the driver: what SQLAlchemy does to each row of plain values takes as long as
+    # storing it.
     compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
     values = [tuple(map(row.__getitem__, compiled.positiontup or ())) for row in rows]
     return connection.exec_driver_sql(compiled.string, values, execution_options=options).rowcount

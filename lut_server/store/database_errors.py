@@ -1,4 +1,4 @@
-"""When the database cannot serve right now: which of its errors say so, in words for whoever asked."""
+"""Which database errors mean that it cannot serve right now, and what to tell the client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PERMANENT = ("syntax error",)
 
 
 def describe_outage(error: SQLAlchemyError) -> str | None:
-    """One line about an error that is the database's present state; None for one that is a fault of this program."""
+    """A line about the database's present state; None for a fault of this program."""
     if isinstance(error, PoolTimeout):
         return "every connection to the database is in use; try again"
     if not isinstance(error, DBAPIError):

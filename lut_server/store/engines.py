@@ -1,4 +1,4 @@
-"""SQLAlchemy engines as this server needs them: SQLite in WAL mode, PostgreSQL that may go away and come back."""
+"""SQLAlchemy engines: SQLite in WAL mode, PostgreSQL that may go away and come back."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
 
 
 def _keep_write_ahead_log(connection: Any, busy_timeout_s: float) -> None:
-    """Wait for servers that start at the same time: SQLite refuses at once while another one is about to write."""
+    """Wait for servers that start at the same time: SQLite refuses at once."""
     end_s = time.monotonic() + busy_timeout_s
     while True:
         try:
@@ -86,7 +86,7 @@ def _postgresql(url: URL, busy_timeout_s: float) -> Engine:
         from psycopg.types.string import StrDumper
 
         class NulFreeDumper(StrDumper):
-            """PostgreSQL's text holds no NUL; what contains one finds nothing, and is stored with a mark instead."""
+            """PostgreSQL's text holds no NUL: it is stored as a mark."""
 
             def dump(self, obj: str) -> Any:
                 return super().dump(obj.replace("\0", "�") if "\0" in obj else obj)

@@ -8,7 +8,7 @@ from typing import Any
 from shared.device_status import DeviceStatus
 from shared.measurements.measurement import Run
 from shared.search_result import SearchResult
-from shared.tables.table import HeldOutError
+from shared.tables.prediction import HeldOutError
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,11 @@ class TableSummary:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run, how many measurements it has, and the hash of the table that came of it once it is finished.
+    """A run, how many measurements it has, and the hash of the table that came of it once it is
+    finished.
 
-    `raw_dropped_at` says when its raw repeats were given up (`lut-server vacuum`); the quantile of each round stays.
+    `raw_dropped_at` says when its raw repeats were given up (`lut-server vacuum`); the quantile of
+    each round stays.
     """
 
     run: Run
@@ -106,7 +108,7 @@ class TokenRecord:
 
 @dataclass(frozen=True)
 class Pairing:
-    """A one-time code without the code; `token` is the id of the token that was given for it, once it was used."""
+    """A one-time code's facts without the code; `token` is the id of the token it gave."""
 
     device: str
     created_at: str
@@ -125,7 +127,7 @@ class PairingRecord:
 
 @dataclass(frozen=True)
 class ArchiveRecord:
-    """One thing of a store as JSON values; `where` names its place in the file that it was read from."""
+    """A stored thing as JSON values; `where` names its place in the file it was read from."""
 
     kind: str
     fields: dict[str, Any]

@@ -1,11 +1,10 @@
-"""What pages show of a table: all but its covariances, which are most of its bytes and which no page shows."""
+"""What pages show of a table: all but its covariances, which are most of its bytes."""
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from dataclasses import dataclass
-from threading import Lock
+from functools import lru_cache
 
 from lut_server.store.sql.tables import TableStore
 from shared.runtime import Runtime
@@ -15,7 +14,6 @@ from shared.tables.table import NetworkCheck, OpPrice
 from shared.tables.table_source import TableSource
 from shared.wire import from_wire
 
-_REMEMBERED = 128
 # A table is canonical JSON: in a text these quotation marks would be escaped.
 _MATRICES = (b'"covariance":[[', b'"known":[[')
 
@@ -50,12 +48,10 @@ class TableFacts:
 
 
 class FactsReader:
-    """Reads facts, from any thread, and remembers those of the tables shown last: a table never changes."""
+    """Reads facts from any thread, and keeps those of the tables shown last."""
 
     def __init__(self, tables: TableStore) -> None:
-        self._tables = tables
-        self._known: OrderedDict[str, TableFacts] = OrderedDict()
-        self._lock = Lock()
+        self._kept = lru_cache(maxsize=128)(lambda table_hash: read_facts(tables.get_bytes(table_hash)))
 
     def get(self, table_hash: str) -> TableFacts:
         """The facts of a table.
@@ -63,16 +59,7 @@ class FactsReader:
         Raises:
             NotFound: no_table.
         """
-        with self._lock:
-            if table_hash in self._known:
-                self._known.move_to_end(table_hash)
-                return self._known[table_hash]
-        facts = read_facts(self._tables.get_bytes(table_hash))
-        with self._lock:
-            self._known[table_hash] = facts
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-        return facts
+        return self._kept(table_hash)
 
 
 def read_facts(content: bytes) -> TableFacts:

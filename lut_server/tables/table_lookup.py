@@ -1,4 +1,4 @@
-"""Which table is meant by a device, a space and perhaps a runtime, and what to say where there is none."""
+"""Which table a device, a space and perhaps a runtime mean, and what to say without a table."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from shared.tables.table import profile_command
 
 
 def get_table(store: Store, device: str, space: str = "", runtime: str | None = None) -> TableSummary:
-    """The newest table of the device whose space is `space` or begins with its parts, and whose runtime fits.
+    """The newest table of the device whose space is `space` or begins with its parts, and whose
+    runtime fits.
 
     Args:
         store: of the tables.
         device: name of the device.
         space: a space, or its first parts; empty takes any.
-        runtime: a runtime, or some of its parts in any order (`CUDAExecutionProvider/threads=1`); None takes any. What
-            says nothing of the precision gets fp32 first.
+        runtime: a runtime, or some of its parts in any order (`CUDAExecutionProvider/threads=1`);
+            None takes any. What says nothing of the precision gets fp32 first.
 
     Raises:
-        NotFound: unknown_device; or no_table, naming what exists and the command that would measure the rest.
+        NotFound: unknown_device; or no_table, naming what exists and the command that would measure
+            the rest.
     """
     wanted = space.strip("/")
     table = store.tables.find(device, wanted, runtime)
@@ -32,10 +34,10 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
     existing = store.tables.list(device)
     parts = set((runtime or "").strip("/").split("/"))
     newest_first = tuple(reversed(existing))
-    for one in sorted(newest_first, key=lambda one: "/fp32/" not in one.runtime):
-        if f"{one.space}/".startswith(f"{wanted}/" if wanted else "") and parts <= runtime_parts(one.runtime):
-            return one
-    there = sorted({f"{one.space} on {one.runtime}" for one in existing})
+    for table in sorted(newest_first, key=lambda table: "/fp32/" not in table.runtime):
+        if f"{table.space}/".startswith(f"{wanted}/" if wanted else "") and parts <= runtime_parts(table.runtime):
+            return table
+    there = sorted({f"{table.space} on {table.runtime}" for table in existing})
     of_runtime = f" on {runtime}" if runtime else ""
     raise refused(
         "no_table",
@@ -46,7 +48,7 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
 
 def _command(device: str, space: str, runtime: str | None) -> str:
     """The profile command of a space whose trailing parts may be missing."""
-    precision = next((one for one in (runtime or "").split("/") if one in PRECISIONS), "fp32")
+    precision = next((part for part in (runtime or "").split("/") if part in PRECISIONS), "fp32")
     try:
         whole = whole_space(space)
     except WrongUse:

@@ -1,1 +1,1 @@
-"""A certificate that the server makes itself (`serve --tls self-signed`), for networks where nobody signs one."""
+"""A certificate that the server makes itself (`serve --tls self-signed`)."""

@@ -1,8 +1,8 @@
 """The server's own certificate on disk: made once, renewed when it is due.
 
-The authority that signs it lives for years and is what agents trust (`--ca-file`): the certificate is renewed before it
-ends, and when this machine has other addresses, and nobody who trusts the authority notices. Both keys are for their
-owner's eyes only.
+Agents trust the authority that signs it (`--ca-file`), which is valid for years. The certificate is
+renewed before it ends, and when this machine has other addresses; whoever trusts the authority
+trusts the new certificate. Only their owner can read the two keys.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AUTHORITY, AUTHORITY_KEY, SERVED = "ca.pem", "ca-key.pem", "server.pem"
 
 @dataclass(frozen=True)
 class ServedCertificate:
-    """A PEM file with key and chain, that of the authority, and the SHA-256 that browsers show."""
+    """PEM files: of key and chain, and of the authority; and the SHA-256 that browsers show."""
 
     path: Path
     authority: Path
@@ -44,9 +44,8 @@ class OwnCertificate:
     """The certificate of one folder.
 
     Args:
-        folder: made where there is none.
-        more_names: host names and addresses beside those that this machine knows of itself.
-        look: finds the latter.
+        folder: made if there is none.
+        more_names: host names and addresses beside those that `find_names` returns.
     """
 
     def __init__(
@@ -54,21 +53,21 @@ class OwnCertificate:
         folder: Path,
         more_names: Iterable[str] = (),
         clock: Clock = utc_now,
-        look: Callable[[], Sequence[str]] | None = None,
+        find_names: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         self._folder = folder
         self._more = tuple(more_names)
         self._clock = clock
-        self._look = look or own_names
+        self._find_names = find_names or own_names
 
     def ensure(self) -> ServedCertificate:
-        """The certificate, made or renewed where that is due.
+        """The certificate, made or renewed if that is due.
 
         Raises:
             LutnasError: the folder cannot be written.
             CorruptFile: the folder holds something else.
         """
-        names = tuple(dict.fromkeys((*self._look(), *self._more)))
+        names = tuple(dict.fromkeys((*self._find_names(), *self._more)))
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             authority = self._authority()
@@ -78,14 +77,14 @@ class OwnCertificate:
         return ServedCertificate(self._folder / SERVED, self._folder / AUTHORITY, signer.fingerprint())
 
     def _authority(self) -> Signer:
-        """That of the folder, made where there is none or where it ends before what it would sign."""
+        """The folder's authority, made anew if it would end before its certificates."""
         path = self._folder / AUTHORITY_KEY
         signer = _read_signer(path)
         if signer is not None and signer.certificate.not_valid_after_utc < self._clock() + CERTIFICATE_LIFE:
             path.unlink()
             signer = None
         if signer is None:
-            # Of two servers that start at once on one folder, the second takes the authority of the first.
+            # If two servers start at once on one folder, both take the authority that is first.
             _write_first(path, make_authority(f"lutnas on {socket.gethostname()}", self._clock()).pem())
             signer = _read_signer(path)
             assert signer is not None
@@ -95,7 +94,7 @@ class OwnCertificate:
         return signer
 
     def _find(self, authority: Signer, names: Sequence[str]) -> Signer | None:
-        """The certificate that is there, if it will do for another while."""
+        """The certificate of the folder, if it is valid for these names and for a month."""
         signer = _read_signer(self._folder / SERVED)
         if signer is None or signer.certificate.not_valid_after_utc < self._clock() + RENEWED_BEFORE_END:
             return None
@@ -104,19 +103,16 @@ class OwnCertificate:
     def _issue(self, authority: Signer, names: Sequence[str]) -> Signer:
         made = make_certificate(authority, names, self._clock())
         path = self._folder / SERVED
-        # Key and chain are one file: whoever reads it gets two that fit.
+        # Key and chain in one file always fit each other.
         _written(path, made.pem() + authority.certificate_pem(), 0o600).replace(path)
         return made
 
 
 def own_names() -> tuple[str, ...]:
-    """Names and addresses at which this machine may be asked for.
-
-    IPv6 addresses are among them only where it has no other: they come and go by the day.
-    """
+    """This machine's names and addresses. IPv6 only if there is no IPv4: it changes by the day."""
     host, addresses = socket.gethostname(), network_addresses()
     hosts = (host,) if "." in host else (host, f"{host}.local")
-    lasting = [str(one) for one in addresses if one.version == 4] or [str(one) for one in addresses]
+    lasting = [str(address) for address in addresses if address.version == 4] or [str(address) for address in addresses]
     return ("localhost", *filter(is_host_name, hosts), "127.0.0.1", "::1", *lasting)
 
 
@@ -126,11 +122,11 @@ def _read_signer(path: Path) -> Signer | None:
     try:
         return read_signer(path.read_bytes())
     except ValueError as error:
-        raise CorruptFile(f"{path} is no key with its certificate; move it away, and a new one is made") from error
+        raise CorruptFile(f"{path} is no key with its certificate; move it away, then a new key is made") from error
 
 
 def _write_first(path: Path, content: bytes) -> None:
-    """Write a file that its owner alone can read, unless somebody else was first."""
+    """Write a file for its owner only, unless there is one."""
     partial = _written(path, content, 0o600)
     try:
         os.link(partial, path)
@@ -141,7 +137,7 @@ def _write_first(path: Path, content: bytes) -> None:
 
 
 def _written(path: Path, content: bytes, mode: int) -> Path:
-    """The content in a file beside `path`, to take its place at once."""
+    """Write a file beside `path`, to be renamed."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)

@@ -1,4 +1,4 @@
-"""Keys and certificates: a small authority, and the server certificates that it signs. EC P-256 throughout."""
+"""Keys and certificates (EC P-256): an authority, and the server certificates that it signs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CERTIFICATE_LIFE = timedelta(days=365)
-"""Phones take no certificate of more than 825 days."""
+"""Phones refuse certificates of more than 825 days."""
 AUTHORITY_LIFE = timedelta(days=3650)
 _CLOCKS_DIFFER = timedelta(days=1)
-"""A board without a battery wakes up in the past."""
+"""A board without a battery starts with a past date."""
 _LONGEST_NAME = 64
 
 
@@ -30,11 +30,10 @@ class Signer:
     certificate: x509.Certificate
 
     def certificate_pem(self) -> bytes:
-        """The certificate alone."""
         return self.certificate.public_bytes(Encoding.PEM)
 
     def pem(self) -> bytes:
-        """Both, the key first."""
+        """Key and certificate."""
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + self.certificate_pem()
 
     def fingerprint(self) -> str:
@@ -43,7 +42,7 @@ class Signer:
 
 
 def read_signer(content: bytes) -> Signer:
-    """What `Signer.pem` wrote; certificates after the first are passed over.
+    """Read what `Signer.pem` wrote; certificates after the first are ignored.
 
     Raises:
         ValueError: it is something else.
@@ -59,7 +58,7 @@ def read_signer(content: bytes) -> Signer:
 
 
 def make_authority(name: str, now: datetime) -> Signer:
-    """An authority whose certificate is signed by itself and signs certificates of servers alone."""
+    """A self-signed authority, for server certificates only."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(key, key, now, AUTHORITY_LIFE).subject_name(_name(name)).issuer_name(_name(name))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -75,18 +74,18 @@ def make_certificate(authority: Signer, names: Sequence[str], now: datetime) -> 
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(one) for one in names]), critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
     return Signer(key, builder.sign(authority.key, hashes.SHA256()))
 
 
 def is_certificate_for(certificate: x509.Certificate, authority: Signer, names: Sequence[str]) -> bool:
-    """Whether the authority signed it, and it has all the names."""
+    """Whether the authority signed it and it has all the names."""
     try:
         certificate.verify_directly_issued_by(authority.certificate)
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
         return False
-    return {_alternative(one) for one in names} <= set(found)
+    return {_alternative(name) for name in names} <= set(found)
 
 
 def _builder(
@@ -100,16 +99,12 @@ def _builder(
 
 
 def _usage(signs_certificates: bool) -> x509.KeyUsage:
+    names = "content_commitment key_encipherment data_encipherment key_agreement encipher_only decipher_only"
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,
         crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
+        **dict.fromkeys(names.split(), False),
     )
 
 

@@ -1,1 +1,1 @@
-"""What comes in from elsewhere and what goes out: others' tables, archives of everything, files for notebooks."""
+"""Import and export: tables of others, archives of a store, files for notebooks."""

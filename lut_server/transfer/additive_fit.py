@@ -1,15 +1,15 @@
-"""The additive table that explains published latencies of whole architectures best, and how wrong it is.
+"""Fits an additive table to published latencies of whole architectures, and measures its error.
 
     latency(network) = base + sum over op keys of count x price          (ops that reach the output only)
 
-Architectures that compute the same network stand on one side of the split only. Op keys that occur equally often in
-every network cannot be told apart by whole networks (NAS-Bench-201 has every edge in all three stages): their common
-price is fitted and shared out equally, which changes no prediction; their covariance says that they are one.
+Architectures that compute the same network are on the same side of the split. Op keys with the same
+count in every network cannot be told apart (NAS-Bench-201 has every edge in all three stages): each
+gets an equal share of their fitted price. This changes no prediction.
 
-A slot without an op may have cost something where latencies were measured: PyTorch runs NAS-Bench-201's "none" as a
-multiplication by zero, which on GPUs takes longer than a skip. That price is fitted, too. A table has no row for it: as
-every network has the same number of slots, the base takes what all of them would cost empty, and each op's price is
-what it costs beyond an empty slot, which is negative for a skip on these devices.
+An empty slot may have a cost, too: PyTorch runs NAS-Bench-201's "none" as a multiplication by zero,
+which takes longer than a skip on GPUs. A table has no row for it. Every network has the same number
+of slots, so the base takes the cost of all slots empty, and an op's price is its cost beyond an
+empty slot. This is negative for a skip on these devices.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MOST_HELD_OUT = 5_000
 
 @dataclass(frozen=True)
 class Split:
-    """How many networks make the prices, how many score them, and the seed of who is who."""
+    """How many networks are fitted, how many are held out, and the seed of the draw."""
 
     fit: int = 500
     held_out: int = 1000
@@ -51,20 +51,20 @@ class Split:
 
 
 def fit_table(target: Target, source: TableSource, space: Space, column: TimedColumn, split: Split) -> LatencyTable:
-    """Fit on one part of the column, score on another.
+    """Fit on a part of the column, measure the error on another.
 
     Raises:
-        InvalidValue: too few architectures, or an op that none of the fitted ones has.
+        InvalidValue: too few architectures, or an op that no fitted architecture has.
     """
     fitted, held_out, notes = _split(space, column, split)
     keys = space.op_keys()
-    counts = np.array([[space.op_counts(one.genotype)[key] for key in keys] for one in fitted], dtype=float)
+    counts = np.array([[space.op_counts(network.genotype)[key] for key in keys] for network in fitted], dtype=float)
     groups = _groups(keys, counts, source)
     columns = np.column_stack([counts[:, group[0]] for group in groups])
-    empty = np.array([len(space.slots) - len(space.live_slots(one.genotype)) for one in fitted], dtype=float)
-    is_priced = bool(np.ptp(empty))  # else every network has as many: the base holds them
+    empty = np.array([len(space.slots) - len(space.live_slots(network.genotype)) for network in fitted], dtype=float)
+    is_priced = bool(np.ptp(empty))  # else the base holds them
     columns = np.column_stack([columns, empty]) if is_priced else columns
-    latency_ms = np.array([one.ms for one in fitted])
+    latency_ms = np.array([network.ms for network in fitted])
     # No marginal cost is known: a price lies anywhere up to a whole network's time.
     wide = np.full(columns.shape[1], float(latency_ms.max()))
     fit = fit_prices(columns, latency_ms, np.zeros(columns.shape[1]), wide)
@@ -78,8 +78,9 @@ def fit_table(target: Target, source: TableSource, space: Space, column: TimedCo
         source, fitted_networks=len(fitted), held_out_networks=len(held_out), notes=(*source.notes, *notes)
     )
     table = make_table(target, source, str(space), float(mean[0]), ops, covariance, fit.relative_spread)
-    networks = [MeasuredNetwork(one.genotype, "calibration", one.ms) for one in fitted]
-    return with_checks(table, space, [*networks, *(MeasuredNetwork(o.genotype, "held_out", o.ms) for o in held_out)])
+    parts = (("calibration", fitted), ("held_out", held_out))
+    networks = [MeasuredNetwork(network.genotype, role, network.ms) for role, part in parts for network in part]
+    return with_checks(table, space, networks)
 
 
 def _split(
@@ -87,26 +88,26 @@ def _split(
 ) -> tuple[list[TimedNetwork], list[TimedNetwork], tuple[str, ...]]:
     rng = random.Random(split.seed)
     distinct: dict[Genotype, TimedNetwork] = {}
-    for one in rng.sample(column.networks, len(column.networks)):
-        if space.is_connected(one.genotype):
-            network = space.canonical(one.genotype)
-            distinct.setdefault(network, one)
-            if one.genotype == network:  # without dead ops, for which some devices were charged
-                distinct[network] = one
+    for timed in rng.sample(column.networks, len(column.networks)):
+        if space.is_connected(timed.genotype):
+            network = space.canonical(timed.genotype)
+            distinct.setdefault(network, timed)
+            if timed.genotype == network:  # no dead ops, whose time some devices include
+                distinct[network] = timed
     networks = list(distinct.values())
-    # Drawn again: small networks have many names, so they would stand first and make up most of the fitted part.
+    # Small networks have many names and would come first: shuffle again.
     rng.shuffle(networks)
     if len(networks) < FEWEST_NETWORKS:
         raise InvalidValue(
-            "architectures", f"{len(networks)} distinct connected ones are too few: {FEWEST_NETWORKS} are the least"
+            "architectures", f"{len(networks)} distinct connected architectures are too few: at least {FEWEST_NETWORKS}"
         )
     fit = min(split.fit, max(2, len(networks) * 4 // 5))
     held_out = networks[fit : fit + split.held_out]
-    disconnected = sum(not space.is_connected(one.genotype) for one in column.networks)
+    disconnected = sum(not space.is_connected(network.genotype) for network in column.networks)
     parts = f"{fit} fitted, {len(held_out)} held out (seed {split.seed})"
     notes = [
         f"of {len(column.networks)} architectures {len(networks)} are distinct connected networks: {parts}",
-        "op keys that always occur together share one price equally",
+        "op keys that always occur together share a price equally",
     ]
     if disconnected:
         notes.append(f"{disconnected} architectures that do not connect input and output were left out")
@@ -114,10 +115,11 @@ def _split(
 
 
 def _beyond_empty_slots(columns: Array, slots: int) -> Array:
-    """From (base, prices of groups, price of an empty slot) to (base, prices of groups) that predict the same.
+    """From (base, prices of groups, price of an empty slot) to (base, prices of groups) that
+    predict the same.
 
     Args:
-        columns: (networks, groups + 1), the last one of empty slots.
+        columns: (networks, groups + 1), empty slots last.
         slots: of the space. Each is empty or holds an op: slots = empty + columns . slots that an op fills
     """
     counts, empty = columns[:, :-1], columns[:, -1]

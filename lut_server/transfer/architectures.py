@@ -1,6 +1,7 @@
-"""Latencies of whole architectures as HW-NAS-Bench and HELP publish them: CSV, one architecture a row.
+"""Latencies of whole architectures as HW-NAS-Bench and HELP publish them: CSV, an architecture a
+row.
 
-architecture,raspi4,pixel3          the space's own strings; or indices, with a file that lists them in order
+architecture,raspi4,pixel3          strings of the space; or indices into the lines of another file
 |avg_pool_3x3~0|+|…|+|…|,10.482,3.60585
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lut_server.transfer.csv_rows import CsvRow, read_header, read_rows, require_column
+from lut_server.transfer.csv_rows import CsvRow, read_csv
 from lut_server.transfer.imported_table import read_ms
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
@@ -28,19 +29,19 @@ class TimedNetwork:
 
 @dataclass(frozen=True)
 class TimedColumn:
-    """One device's latencies of the file, each architecture once; `notes` say what was left out or rounded."""
+    """A device's latencies, each architecture once; `notes`: what was left out or rounded."""
 
     networks: tuple[TimedNetwork, ...]
     notes: tuple[str, ...]
 
 
 def latency_columns(content: bytes, name: str) -> tuple[str, ...]:
-    """The columns that hold latencies: all but the one of the architectures.
+    """The columns of latencies: all but that of the architectures.
 
     Raises:
-        InvalidValue: no column of architectures, or no other.
+        InvalidValue: no column of architectures, or no other column.
     """
-    header = read_header(content, name)
+    header, _ = read_csv(content, name)
     named = _naming_column(header, name)
     columns = tuple(column for column in header if column not in (named, *INDEX_COLUMNS))
     if not columns:
@@ -49,34 +50,33 @@ def latency_columns(content: bytes, name: str) -> tuple[str, ...]:
 
 
 def read_names(content: bytes, name: str) -> tuple[str, ...]:
-    """The architectures of a file in its order: what an index means.
+    """The architectures of a file in its order, which an index counts.
 
     Raises:
         InvalidValue: no column of architectures.
     """
-    column = _naming_column(read_header(content, name), name)
-    return tuple(row.cells[column] for row in read_rows(content, name))
+    header, rows = read_csv(content, name)
+    column = _naming_column(header, name)
+    return tuple(row.cells[column] for row in rows)
 
 
 def read_column(content: bytes, name: str, column: str, space: Space, indexed: Sequence[str] = ()) -> TimedColumn:
-    """One device's latencies.
+    """A device's latencies.
 
     Args:
-        content, name: of the file.
         column: of the device.
-        space: that the architectures belong to.
-        indexed: architectures by index, for a file that gives indices.
+        space: of the architectures.
+        indexed: architectures by index, for a file of indices.
 
     Raises:
-        InvalidValue: a row that cannot be read, an unknown architecture, one with two different latencies, or a
-            column that says nothing; the message names the line.
+        InvalidValue: a row is not valid, its architecture is unknown or has two different
+            latencies, or all latencies are the same; the message names the line.
     """
-    header = read_header(content, name)
-    require_column(header, column, name)
+    header, rows = read_csv(content, name, column)
     named = _naming_column(header, name)
     seen: dict[Genotype, tuple[float, str]] = {}
     repeated = 0
-    for row in read_rows(content, name):
+    for row in rows:
         genotype = _genotype(row, named, space, indexed)
         ms = read_ms(row.cells[column], f"{row.where}, column {column}")
         if genotype in seen and seen[genotype][0] != ms:
@@ -100,9 +100,9 @@ def _notes(networks: Sequence[TimedNetwork], repeated: int, where: str) -> tuple
     if repeated:
         notes.append(f"{repeated} repeated rows with the same latency were counted once")
     if all(value == round(value) for value in values):
-        notes.append("latencies are rounded to whole ms: up to 0.5 ms of every error is rounding")
+        notes.append("latencies are rounded to whole ms: up to 0.5 ms of each error is rounding")
     elif len(values) <= len(networks) // 50:
-        notes.append(f"only {len(values)} distinct latencies: an analytical model, a good fit proves nothing")
+        notes.append(f"only {len(values)} distinct latencies: an analytical model, so that a good fit proves nothing")
     return tuple(notes)
 
 
@@ -122,7 +122,7 @@ def _genotype(row: CsvRow, named: str, space: Space, indexed: Sequence[str]) -> 
 
 def _naming_column(header: Sequence[str], name: str) -> str:
     found = [column for column in header if column.lower() in (*ARCHITECTURE_COLUMNS, *INDEX_COLUMNS)]
-    # Where a file has both, the string says more than the index.
+    # A string says more than an index.
     found.sort(key=lambda column: column.lower() in INDEX_COLUMNS)
     if not found:
         known = ", ".join((*ARCHITECTURE_COLUMNS, *INDEX_COLUMNS))

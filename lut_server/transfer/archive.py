@@ -1,13 +1,13 @@
-"""Everything that a store keeps as one file: JSON Lines, plain or gzip.
+"""A whole store as a file: JSON Lines, plain or gzip.
 
     {"format": "lutnas-archive", "schema": "0010"}
-    {"kind": "device", "name": "pi", …}            what the store's columns are called, one row a line
+    {"kind": "device", "name": "pi", …}            a row of the store a line, by its columns
     …
     {"counts": {"device": 1, …}, "kind": "end", "sha256": "…"}
 
-Lines are canonical JSON in the order in which a store gives them, so that the same content always makes the same bytes.
-The last line counts the others and hashes all bytes before it: a file that was cut off or altered is refused before its
-transaction ends. Tokens are not in it: their secrets belong to one server.
+Lines are canonical JSON in the store's order, so that the same content always makes the same bytes.
+The last line counts the others and hashes all bytes before it: a damaged file is refused before its
+transaction ends. Tokens are left out: their secrets belong to their server.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _END = "end"
 
 
 def archive_lines(store: Store) -> Iterator[bytes]:
-    """The lines of an archive of the store as it is at one moment."""
+    """The lines of an archive; the store is read at a single moment."""
     digest, counts = hashlib.sha256(), Counter[str]()
     header = {"format": FORMAT, "schema": DATABASE_REVISION}
     for line in _lines(header, store.archive.records(), counts):
@@ -44,7 +44,7 @@ def archive_lines(store: Store) -> Iterator[bytes]:
 
 
 def compressed(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The same as gzip, without a time: the same lines always make the same bytes."""
+    """The lines as gzip, without a time: the same lines always make the same bytes."""
     packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
     for line in lines:
         if packed := packer.compress(line):
@@ -53,7 +53,7 @@ def compressed(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def load_archive(store: Store, file: IO[bytes], name: str) -> Loaded:
-    """Store everything that an archive holds, or nothing; what is there already is passed over.
+    """Store all of an archive, or nothing; what the store has already is skipped.
 
     Args:
         store: to load into.
@@ -61,15 +61,15 @@ def load_archive(store: Store, file: IO[bytes], name: str) -> Loaded:
         name: of the file, for messages.
 
     Raises:
-        CorruptFile: it is no archive, or was cut off or altered; the message names the line.
+        CorruptFile: the file is no archive, cut off or altered; the message names the line.
         OtherSchema: it bears another schema number.
-        Conflict: the store holds something else under a name of the archive.
+        Conflict: the store has other content under a name of the archive.
     """
     return store.archive.load(_records(_opened(file), name))
 
 
 def is_archive(start: bytes, name: str) -> bool:
-    """Whether a file is meant as an archive, by its first bytes and its name."""
+    """Whether a file is an archive, by its first bytes or its name."""
     return start.startswith((b'{"', GZIP_START)) or name.endswith((".jsonl", ".jsonl.gz"))
 
 
@@ -146,7 +146,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
 
 def _check_header(data: dict[str, Any], where: str) -> None:
     if data.get("format") != FORMAT:
-        raise CorruptFile(f"{where}: this is no archive of lutnas (its first line would say {FORMAT})")
+        raise CorruptFile(f"{where}: this is no archive of lutnas (its first line does not say {FORMAT})")
     require_schema(f"{where}: the archive", data.get("schema"), DATABASE_REVISION)
 
 

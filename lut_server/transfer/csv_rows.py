@@ -1,4 +1,4 @@
-"""CSV files of other people: rows by column name, each with its line."""
+"""CSV files of others: rows by column name, each with its line."""
 
 from __future__ import annotations
 
@@ -12,55 +12,45 @@ from shared.errors import InvalidValue
 
 @dataclass(frozen=True)
 class CsvRow:
-    """One row; `where` names file and line."""
+    """A row; `where` names file and line."""
 
     where: str
     cells: dict[str, str]
 
 
-def read_header(content: bytes, name: str) -> tuple[str, ...]:
-    """The column names.
+def read_csv(content: bytes, name: str, *needed: str) -> tuple[tuple[str, ...], Iterator[CsvRow]]:
+    """The column names, `needed` among them, and the rows as they are read; empty lines are
+    ignored.
 
     Raises:
-        InvalidValue: the file is empty, no text, or names a column twice.
+        InvalidValue: the file or a row is not valid; the message names the line.
     """
-    return _open(content, name)[0]
+    lines = _read_lines(content, name)
+    where, header = next(lines, (f"{name}, line 1", []))
+    if not header or not all(header):
+        raise InvalidValue(where, "has a column without a name" if any(header) else "names no columns")
+    twice = [column for column in header if header.count(column) > 1]
+    if twice:
+        raise InvalidValue(where, f"names the column '{twice[0][:60]}' twice")
+    for column in needed:
+        require_column(header, column, name)
+    return tuple(header), (_row(where, header, cells) for where, cells in lines if cells)
 
 
-def read_rows(content: bytes, name: str) -> Iterator[CsvRow]:
-    """Every row with as many cells as there are columns; empty lines are passed over.
-
-    Raises:
-        InvalidValue: as `read_header`, or a row that does not fit; the message names the line.
-    """
-    header, reader = _open(content, name)
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise InvalidValue(f"{name}, line {reader.line_num}", str(error)) from error
-        if cells is None:
-            return
-        where = f"{name}, line {reader.line_num}"
-        if not cells:
-            continue
-        if len(cells) != len(header):
-            raise InvalidValue(where, f"has {len(cells)} cells, the header names {len(header)} columns")
-        yield CsvRow(where, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
-
-
-def require_column(header: Sequence[str], column: str, name: str) -> str:
-    """The column, if the file has it.
-
-    Raises:
-        InvalidValue: it has not; the message lists those that it has.
-    """
+def require_column(header: Sequence[str], column: str, name: str) -> None:
+    """Raise InvalidValue unless the file has the column; the message lists its columns."""
     if column not in header:
         raise InvalidValue(name, f"has no column '{column[:60]}' (it has: {', '.join(header)[:300]})")
-    return column
 
 
-def _open(content: bytes, name: str) -> tuple[tuple[str, ...], csv._reader]:  # type: ignore[name-defined]
+def _row(where: str, header: Sequence[str], cells: Sequence[str]) -> CsvRow:
+    if len(cells) != len(header):
+        raise InvalidValue(where, f"has {len(cells)} cells, the header names {len(header)} columns")
+    return CsvRow(where, dict(zip(header, cells, strict=True)))
+
+
+def _read_lines(content: bytes, name: str) -> Iterator[tuple[str, list[str]]]:
+    """File and line, and the cells."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -68,12 +58,7 @@ def _open(content: bytes, name: str) -> tuple[tuple[str, ...], csv._reader]:  # 
         raise InvalidValue(f"{name}, line {line}", "is no UTF-8 text") from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header = tuple(cell.strip() for cell in next(reader, []))
+        for cells in reader:
+            yield f"{name}, line {reader.line_num}", [cell.strip() for cell in cells]
     except csv.Error as error:
-        raise InvalidValue(f"{name}, line 1", str(error)) from error
-    if not header or not all(header):
-        raise InvalidValue(f"{name}, line 1", "names no columns" if not any(header) else "has a column without a name")
-    twice = [column for column in header if header.count(column) > 1]
-    if twice:
-        raise InvalidValue(f"{name}, line 1", f"names the column '{twice[0][:60]}' twice")
-    return header, reader
+        raise InvalidValue(f"{name}, line {reader.line_num}", str(error)) from error

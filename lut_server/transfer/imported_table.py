@@ -1,4 +1,4 @@
-"""A latency table of numbers that others published, marked as such."""
+"""Makes a latency table of published numbers, marked as imported."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from shared.tables.table import LatencyTable, OpPrice
 from shared.tables.table_source import IMPORTER_VERSION, NO_CANARY, TableSource
 
 ASSUMED_SPREAD = 0.1
-"""Relative spread of single networks around a table whose additive error nobody measured: among the additive fits to
-the 14 columns of measured NAS-Bench-201 latencies the worst are about that far off."""
+"""Relative spread of single networks around a table of unknown additive error. The worst of the
+additive fits to 14 columns of measured NAS-Bench-201 latencies have about this spread."""
+NOT_MEASURED = "how additive this device is was not measured: the spread of single networks is assumed"
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What the table shall be of: a device's name here, and images per inference."""
+    """The table's device, and its images per inference."""
 
     device: str
     batch: int = 1
@@ -51,12 +52,12 @@ def make_table(
     covariance: Array | None = None,
     relative_spread: float = ASSUMED_SPREAD,
 ) -> LatencyTable:
-    """A table of prices; without a covariance they are independent and the base is exact.
+    """A table of prices. Without a covariance they are independent and the base is exact.
 
-    Its `marginal_*` repeat price and interval: nothing was measured alone.
+    Its `marginal_*` repeat price and interval: no op was measured alone.
 
     Raises:
-        InvalidValue: a number that is not finite.
+        InvalidValue: a number is not finite.
     """
     if covariance is None:
         covariance = np.diag([0.0, *(op.sd_ms**2 for op in ops)])
@@ -79,10 +80,10 @@ def make_table(
 
 
 def read_ms(text: str, where: str, *, least: float = 0.0) -> float:
-    """A time in ms above 0, or from `least` on where that is negative.
+    """A time in ms above 0, or of at least `least` if that is negative.
 
     Raises:
-        InvalidValue: it is none; the message begins with `where`.
+        InvalidValue: the text is no such time; the message begins with `where`.
     """
     try:
         value = float(text)

@@ -1,4 +1,4 @@
-"""Somebody else's file to latency tables: what it is, which devices it speaks of, and what is made of it."""
+"""Reads a published file as latency tables: finds its kind and its devices, and makes the tables."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from lut_server.tables.table_lookup import whole_space
 from lut_server.transfer.additive_fit import Split, fit_table
 from lut_server.transfer.architectures import ARCHITECTURE_COLUMNS, INDEX_COLUMNS, latency_columns, read_column
-from lut_server.transfer.csv_rows import read_header
+from lut_server.transfer.csv_rows import read_csv
 from lut_server.transfer.imported_table import Target
 from lut_server.transfer.layer_tables import layer_devices, layer_table
-from lut_server.transfer.op_tables import dialect, op_table
+from lut_server.transfer.op_tables import get_dialect, op_table
 from shared.errors import InvalidValue
-from shared.spaces import Space, make_space, parse_space
 from shared.tables.table import LatencyTable
 from shared.tables.table_source import FORMATS, ONCE_FOR_ALL, PER_ARCHITECTURE, PER_LAYER, PROXYLESSNAS, TableSource
 
@@ -25,11 +25,11 @@ class ImportRequest:
     """How to read a file.
 
     Attributes:
-        device: name that the table's device gets; "" takes the file's own names, one table each.
-        column: the file's own name for the device; "" takes `device`, or the only one.
-        kind: one of `shared.tables.table_source.FORMATS`; "" finds out.
-        space: of the architectures or layers; "" takes the usual one of the kind.
-        batch: images per inference of the published latencies.
+        device: name of the table's device; "" makes a table of each device, named as in the file.
+        column: the file's name of the device; "" takes `device`, or the only name.
+        kind: of `shared.tables.table_source.FORMATS`; "" finds it.
+        space: of the architectures or layers; "" takes the usual space of the kind.
+        batch: images per inference.
         split: of architectures.
         indexed: architectures by index.
     """
@@ -48,19 +48,19 @@ class ImportRequest:
 
 
 def read_tables(content: bytes, name: str, request: ImportRequest) -> tuple[LatencyTable, ...]:
-    """Every table that is asked for; nothing is stored.
+    """The tables of a file; nothing is stored.
 
     Raises:
-        InvalidValue: the file cannot be read, or lacks what is asked for; the message names line and reason.
+        InvalidValue: the file is not valid or lacks what is asked for; the message names the line.
     """
-    kind = request.kind or find_kind(content, name)
+    kind = request.kind or get_kind(content, name)
     digest = hashlib.sha256(content).hexdigest()
     if kind in (ONCE_FOR_ALL, PROXYLESSNAS):
         if not request.device:
             raise InvalidValue("device", f"{name} does not name its device: give --device NAME")
         return (op_table(Target(request.device, request.batch), TableSource(kind, name, digest), content),)
     subjects = latency_columns(content, name) if kind == PER_ARCHITECTURE else layer_devices(content, name)
-    space = _space(request.space or DEFAULT_SPACE[kind])
+    space = whole_space(request.space or DEFAULT_SPACE[kind])
     tables = []
     for device, subject in _wanted(request, subjects, name):
         target, source = Target(device, request.batch), TableSource(kind, name, digest, subject)
@@ -72,15 +72,15 @@ def read_tables(content: bytes, name: str, request: ImportRequest) -> tuple[Late
     return tuple(tables)
 
 
-def find_kind(content: bytes, name: str) -> str:
-    """What a file is, by its name's ending and its header.
+def get_kind(content: bytes, name: str) -> str:
+    """The kind of a file, by its suffix and its header.
 
     Raises:
-        InvalidValue: none of the known.
+        InvalidValue: the kind is unknown.
     """
     if name.lower().endswith((".yaml", ".yml")):
-        return dialect(content, name)
-    header = {column.lower() for column in read_header(content, name)}
+        return get_dialect(content, name)
+    header = {column.lower() for column in read_csv(content, name)[0]}
     if {"layer", "op"} <= header:
         return PER_LAYER
     if header & {*ARCHITECTURE_COLUMNS, *INDEX_COLUMNS}:
@@ -103,7 +103,3 @@ def _wanted(request: ImportRequest, subjects: Sequence[str], name: str) -> list[
     if column not in subjects:
         raise InvalidValue(name, f"knows no device '{column[:60]}' (it has: {', '.join(subjects)[:300]})")
     return [(request.device or column, column)]
-
-
-def _space(text: str) -> Space:
-    return parse_space(text) if "/" in text else make_space(text)

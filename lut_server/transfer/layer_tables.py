@@ -1,10 +1,10 @@
-"""Per-layer tables of the FBNet space: CSV, one op of one layer a row, relative to that layer's skip.
+"""Per-layer tables of the FBNet space: CSV, an op of a layer a row, relative to the layer's skip.
 
     device,layer,op,latency_ms_rel_to_skip
-    raspi4,-1,base_all_skip,7.798          what the network of skips takes
+    raspi4,-1,base_all_skip,7.798          the network of skips
     raspi4,0,k3_e1,0.595
 
-The skips' own time is in the base, so a skip costs 0 here even where it changes the shape.
+The base holds the time of the skips, so that a skip costs 0, also where it changes the shape.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
 
-from lut_server.transfer.csv_rows import CsvRow, read_header, read_rows, require_column
-from lut_server.transfer.imported_table import PricedOp, Target, make_table, read_ms
+from lut_server.transfer.csv_rows import CsvRow, read_csv, require_column
+from lut_server.transfer.imported_table import NOT_MEASURED, PricedOp, Target, make_table, read_ms
 from shared.errors import InvalidValue
 from shared.measurements.measurement import LONGEST_MS
 from shared.spaces import Space
@@ -25,21 +25,21 @@ from shared.tables.table_source import TableSource
 
 BASE_LAYER = -1
 SAME_SHARE = 1e-3
-"""Prices of one op key in two layers that differ by less, as a share of the larger, are told apart by no note."""
+"""Prices of an op key in two layers are the same up to this share of the larger."""
 
 
 def layer_devices(content: bytes, name: str) -> tuple[str, ...]:
-    """The devices of the file, as its column `device` names them."""
-    require_column(read_header(content, name), "device", name)
-    return tuple(dict.fromkeys(row.cells["device"] for row in read_rows(content, name)))
+    """The devices that the file names."""
+    _, rows = read_csv(content, name, "device")
+    return tuple(dict.fromkeys(row.cells["device"] for row in rows))
 
 
 def layer_table(target: Target, source: TableSource, space: Space, content: bytes) -> LatencyTable:
-    """The prices of `source.subject`, mapped to the op keys of the space's own layers.
+    """The prices of `source.subject`, by the op keys of the space's layers.
 
     Raises:
-        InvalidValue: a row that cannot be read or belongs to no layer of the space, one that is there twice, or
-            one that is missing; the message names the line.
+        InvalidValue: a row is not valid, belongs to no layer, is there twice or is missing; the
+            message names the line.
     """
     base_ms, prices = _read(source, space, content)
     by_key: dict[OpKey, list[float]] = defaultdict(list)
@@ -54,13 +54,11 @@ def layer_table(target: Target, source: TableSource, space: Space, content: byte
 
 
 def _read(source: TableSource, space: Space, content: bytes) -> tuple[float, Mapping[tuple[int, str], float]]:
-    header = read_header(content, source.file)
-    for column in ("device", "layer", "op"):
-        require_column(header, column, source.file)
+    header, rows = read_csv(content, source.file, "device", "layer", "op")
     latency = next((column for column in header if column.lower().startswith("latency")), "latency_ms_rel_to_skip")
     require_column(header, latency, source.file)
     found: dict[tuple[int, str], float] = {}
-    for row in read_rows(content, source.file):
+    for row in rows:
         if row.cells["device"] != source.subject:
             continue
         layer, op = _place(row, space)
@@ -100,8 +98,8 @@ def _with_notes(source: TableSource, by_key: Mapping[OpKey, Sequence[float]]) ->
     if differing:
         worst = max(differing, key=lambda key: differing[key])
         notes.append(
-            f"{len(differing)} op keys stand in several layers at different prices, their mean was taken;"
+            f"{len(differing)} op keys have different prices in several layers, their mean is taken;"
             f" {worst} differs by {differing[worst]:.3g} ms"
         )
-    notes.append("nobody measured how additive this device is: the spread of single networks is an assumption")
+    notes.append(NOT_MEASURED)
     return dataclasses.replace(source, notes=(*source.notes, *notes))

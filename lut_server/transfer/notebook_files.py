@@ -1,8 +1,8 @@
-"""What a table says and rests on as flat files for notebooks: CSV and Parquet, with the same columns.
+"""A table and its measurements as flat files for notebooks: CSV and Parquet, with the same columns.
 
-prices     op prices, the base as a row of its own
-networks   networks measured whole, beside what the table predicts of them
-raw        every single time of the runs that made the table, one a row
+prices     op prices, and the base as a row
+networks   networks, measured and predicted
+raw        every time of the runs that made the table
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ ROWS_AT_ONCE = 20_000
 
 @dataclass(frozen=True)
 class Sheet:
-    """Named columns, each with the type of its values (any may be None), and rows that are made as they are read."""
+    """Columns with the type of their values (any may be None), and rows made as they are read."""
 
     columns: Mapping[str, type]
     rows: Iterable[Row]
 
 
 def make_sheet(what: str, table: LatencyTable, store: Store) -> Sheet:
-    """One of `SHEETS` of a table; `raw` reads the runs that made it from the store."""
+    """A sheet of `SHEETS`; `raw` reads the table's runs from the store."""
     return SHEETS[what](table, store)
 
 
 def csv_lines(sheet: Sheet) -> Iterator[bytes]:
-    """The sheet as CSV, a part at a time; None is an empty cell."""
+    """The sheet as CSV, in parts; None is an empty cell."""
     rows = iter([tuple(sheet.columns)])
     body = iter(sheet.rows)
     while part := list(islice(rows, ROWS_AT_ONCE)):
@@ -50,7 +50,7 @@ def csv_lines(sheet: Sheet) -> Iterator[bytes]:
 
 
 def write_parquet(sheet: Sheet, path: Path, about: Mapping[str, str]) -> None:
-    """The sheet as Parquet, a row group at a time; `about` stands in the schema's metadata.
+    """Write the sheet as Parquet; `about` becomes the schema's metadata.
 
     Raises:
         WrongUse: pyarrow is not installed.
@@ -72,7 +72,7 @@ def write_parquet(sheet: Sheet, path: Path, about: Mapping[str, str]) -> None:
 
 
 def about_table(table: LatencyTable) -> dict[str, str]:
-    """Whose numbers these are."""
+    """The origin of the numbers."""
     said = {"device": table.device, "space": table.space, "runtime": str(table.runtime), "table": table.hash}
     return said if table.source is None else {**said, "imported_from": str(table.source)}
 
@@ -88,16 +88,10 @@ def _prices(table: LatencyTable, _: Store) -> Sheet:
 def _networks(table: LatencyTable, _: Store) -> Sheet:
     columns: dict[str, type] = {"genotype": str, "role": str}
     columns |= dict.fromkeys(("measured_ms", "predicted_ms", "upper_ms", "error_percent"), float)
+    names = tuple(columns)[:-1]
     rows = (
-        (
-            one.genotype,
-            one.role,
-            one.measured_ms,
-            one.predicted_ms,
-            one.upper_ms,
-            100 * (one.predicted_ms / one.measured_ms - 1),
-        )
-        for one in table.networks
+        (*(getattr(check, name) for name in names), 100 * (check.predicted_ms / check.measured_ms - 1))
+        for check in table.networks
     )
     return Sheet(columns, rows)
 
@@ -108,15 +102,25 @@ def _raw(table: LatencyTable, store: Store) -> Sheet:
 
     def rows() -> Iterator[Row]:
         for run in table.runs:
-            for one in store.runs.measurements(run):
-                for number, round_ in enumerate(one.rounds):
+            for measurement in store.runs.measurements(run):
+                for number, round_ in enumerate(measurement.rounds):
                     for part, graph, values in (
-                        ("graph", one.graph, round_.graph_ms),
-                        ("minus", one.minus, round_.minus_ms),
+                        ("graph", measurement.graph, round_.graph_ms),
+                        ("minus", measurement.minus, round_.minus_ms),
                         ("canary", table.canary, round_.canary_ms),
                     ):
                         for repeat, ms in enumerate(values):
-                            yield run, one.id, one.role, one.subject, graph, part, number, repeat, ms
+                            yield (
+                                run,
+                                measurement.id,
+                                measurement.role,
+                                measurement.subject,
+                                graph,
+                                part,
+                                number,
+                                repeat,
+                                ms,
+                            )
 
     return Sheet(columns, rows())
 

@@ -1,13 +1,15 @@
-"""Per-op tables of Once-for-All and ProxylessNAS: YAML, one op a key.
+"""Per-op tables of Once-for-All and ProxylessNAS: YAML, an op a key.
 
     expanded_conv-input:14x14x80-output:14x14x80-expand:6-kernel:3-stride:1-idskip:1:
       {mean: 2.1, std: 0.03, count: 100}
 
-ProxylessNAS' `expand` is the ratio, Once-for-All's the number of mid channels; its keys also have `se` (squeeze and
-excitation) and `hs` (hard swish). Only the document's nodes are read: no tag of a YAML file makes an object.
+ProxylessNAS' `expand` is a ratio, Once-for-All's the number of mid channels. Once-for-All's keys
+also have `se` (squeeze and excitation) and `hs` (hard swish). Only nodes are read: no tag of a YAML
+file makes an object.
 
-A block gets the primitive of our own inverted residual where it is one (k3_e6), and else a name that says how it
-differs: k7_e6, k3_e6_se_hs, k3_m100 (mid channels that are no multiple), dw_k3 (nothing is expanded), ..._noskip.
+A block that is an inverted residual of ours gets its primitive (k3_e6). Other blocks get a name of
+their own: k7_e6, k3_e6_se_hs, k3_m100 (mid channels are no multiple), dw_k3 (not expanded),
+..._noskip.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from lut_server.transfer.imported_table import PricedOp, Target, make_table, read_ms
+from lut_server.transfer.imported_table import NOT_MEASURED, PricedOp, Target, make_table, read_ms
 from shared.errors import InvalidValue
 from shared.spaces.op_key import OpKey, Shape
 from shared.tables.table import LatencyTable
@@ -36,10 +38,10 @@ _ERRORS = (yaml.YAMLError, RecursionError, ValueError)
 
 
 def op_table(target: Target, source: TableSource, content: bytes) -> LatencyTable:
-    """A table of op prices without a space: `predict_counts` prices what consists of its op keys.
+    """A table of op prices without a space: `predict_counts` prices networks of its op keys.
 
     Raises:
-        InvalidValue: it is not such a file; the message names line and reason.
+        InvalidValue: the file is not valid; the message names the line.
     """
     ops, side = [], 1
     seen: dict[OpKey, str] = {}
@@ -49,31 +51,30 @@ def op_table(target: Target, source: TableSource, content: bytes) -> LatencyTabl
             raise InvalidValue(where, f"{name[:120]} is the op of {seen[key]} again")
         seen[key] = where
         side = max(side, key.input.height)
-        mean_ms = read_ms(_required(values, "mean", where), f"{where}, mean")
+        if "mean" not in values:
+            raise InvalidValue(where, "the op has no mean")
+        mean_ms = read_ms(values["mean"], f"{where}, mean")
         ops.append(PricedOp(key, mean_ms, _standard_error(values, where)))
     if not ops:
         raise InvalidValue(source.file, "names no op")
-    notes = (
-        "a list of op prices: a network costs their sum, no space says which networks there are",
-        "nobody measured how additive this device is: the spread of single networks is an assumption",
-    )
-    source = dataclasses.replace(source, notes=(*source.notes, *notes))
+    note = "a list of op prices without a space: a network costs the sum of its ops"
+    source = dataclasses.replace(source, notes=(*source.notes, note, NOT_MEASURED))
     space = f"ops/{source.format}/r{side}"
     return make_table(target, source, space, 0.0, sorted(ops, key=lambda op: op.key))
 
 
-def dialect(content: bytes, name: str) -> str:
-    """Which project wrote the file: Once-for-All's blocks have `se` and `hs`.
+def get_dialect(content: bytes, name: str) -> str:
+    """The project that wrote the file: only Once-for-All's blocks have `se`.
 
     Raises:
-        InvalidValue: it is no YAML mapping.
+        InvalidValue: the file is no YAML mapping.
     """
     first = next((key for _, key, _ in _entries(content, name) if key.startswith(_BLOCK)), "")
     return ONCE_FOR_ALL if "-se:" in first else PROXYLESSNAS
 
 
 def _entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """(file and line, key, values as text) of every entry."""
+    """File and line, key, and values as text."""
     try:
         root = yaml.compose(content, Loader=yaml.SafeLoader)
     except _ERRORS as error:
@@ -106,7 +107,7 @@ def _numbers(node: yaml.MappingNode, name: str) -> Iterator[tuple[str, str]]:
 def _op_key(name: str, where: str, format_: str) -> OpKey:
     match = _KEY.fullmatch(name)
     if match is None:
-        raise InvalidValue(where, f"'{name[:120]}' does not read OP-input:HxWxC-output:HxWxC-…")
+        raise InvalidValue(where, f"'{name[:120]}' is not of the form OP-input:HxWxC-output:HxWxC-…")
     op, height, width, channels, output, rest = match.groups()
     before = Shape(int(channels), int(height), int(width))
     sides = [int(side) for side in output.split("x")]
@@ -116,7 +117,7 @@ def _op_key(name: str, where: str, format_: str) -> OpKey:
         return OpKey(op.lower(), before, after, max(1, before.height // after.height) if len(sides) == 3 else 1)
     missing = [field for field in ("expand", "kernel", "stride", "idskip") if field not in fields]
     if missing:
-        raise InvalidValue(where, f"'{name[:120]}' says nothing of {missing[0]}")
+        raise InvalidValue(where, f"'{name[:120]}' has no {missing[0]}")
     return OpKey(_block(before, after, fields, where, format_), before, after, fields["stride"])
 
 
@@ -124,7 +125,7 @@ def _block(before: Shape, after: Shape, fields: dict[str, int], where: str, form
     expand, kernel = fields["expand"], fields["kernel"]
     middle = expand if format_ == ONCE_FOR_ALL else expand * before.channels
     if format_ == PROXYLESSNAS and expand > LARGEST_RATIO:
-        raise InvalidValue(where, f"expand:{expand} is no ratio; if it means mid channels: --kind {ONCE_FOR_ALL}")
+        raise InvalidValue(where, f"expand:{expand} is no ratio; for mid channels: --kind {ONCE_FOR_ALL}")
     if format_ == ONCE_FOR_ALL and expand < before.channels:
         raise InvalidValue(
             where,
@@ -138,11 +139,9 @@ def _block(before: Shape, after: Shape, fields: dict[str, int], where: str, form
 
 
 def _standard_error(values: dict[str, str], where: str) -> float:
-    """Of the mean, from std or var and count."""
-    count, spread = _number(values, "count", where, 1.0), math.sqrt(_number(values, "var", where, 0.0))
-    if "std" in values:
-        spread = _number(values, "std", where, 0.0)
-    return spread / math.sqrt(max(count, 1.0))
+    """Of the mean, from count and std or var."""
+    spread = _number(values, "std", where, math.sqrt(_number(values, "var", where, 0.0)))
+    return spread / math.sqrt(max(_number(values, "count", where, 1.0), 1.0))
 
 
 def _number(values: dict[str, str], field: str, where: str, default: float) -> float:
@@ -153,12 +152,6 @@ def _number(values: dict[str, str], field: str, where: str, default: float) -> f
     if not 0 <= value < math.inf:
         raise InvalidValue(where, f"{field} {values[field][:40]} is not a number of at least 0")
     return value
-
-
-def _required(values: dict[str, str], field: str, where: str) -> str:
-    if field not in values:
-        raise InvalidValue(where, f"the op has no {field}")
-    return values[field]
 
 
 def _where_of(error: BaseException, name: str) -> str:

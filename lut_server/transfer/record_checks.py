@@ -1,4 +1,4 @@
-"""Whether a record of an archive is what its kind says: values that validate themselves, and the keys beside them."""
+"""Checks the records of an archive: their values, and the keys beside them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Fields = Mapping[str, Any]
 
 
 def check_record(record: ArchiveRecord) -> None:
-    """Raise InvalidValue (or KeyError, of a missing field) unless the record holds what its kind says."""
+    """Raise InvalidValue, or KeyError for a missing field, unless the record is valid."""
     check = _CHECKS.get(record.kind)
     if check is None:
         raise InvalidValue("kind", f"'{record.kind[:40]}' is none of {', '.join(_CHECKS)}")
@@ -103,7 +103,7 @@ _CHECKS: Mapping[str, Callable[[Fields], None]] = {
 
 
 def _document(value: Any) -> Any:
-    """A document is there as itself, or as text where its text is not the canonical one."""
+    """A document is in the record as itself, or as text if that is not canonical."""
     if not isinstance(value, str):
         return value
     try:
@@ -120,6 +120,6 @@ def _bytes(value: Any) -> bytes:
 
 
 def _same(field: str, found: tuple[Any, ...], inside: tuple[Any, ...]) -> None:
-    for one, other in zip(found, inside, strict=True):
-        if one != str(other):
-            raise InvalidValue(field, f"says {str(one)[:80]}, its content {str(other)[:80]}")
+    for key, value in zip(found, inside, strict=True):
+        if key != str(value):
+            raise InvalidValue(field, f"says {str(key)[:80]}, its content {str(value)[:80]}")

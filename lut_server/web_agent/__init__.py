@@ -1,1 +1,1 @@
-"""The profiler agent for a browser: a page that measures the device it is open on, and onnxruntime-web beside it."""
+"""The profiler agent for a browser: a page that measures its own device, and onnxruntime-web."""

@@ -1,7 +1,7 @@
-"""onnxruntime-web on this server: fetched once from its npm package, checked, and kept in a folder of its own.
+"""onnxruntime-web on this server: fetched once from its npm package, checked, and kept in a folder.
 
-The wheel does not hold it: it is large, and not ours. The version is pinned, and so is the package's SHA-512, as npm
-writes it. Each file lies beside the same one compressed, so that no request has to compress 14 MB.
+It is too large for the wheel. The version and the SHA-512 of the package are pinned. Each file lies
+beside its compressed copy, so that no request has to compress 14 MB.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ FILES = (
     "ort-wasm-simd-threaded.asyncify.mjs",
     "ort-wasm-simd-threaded.asyncify.wasm",
 )
-"""What the package's `ort.wasm.min.mjs` and `ort.webgpu.min.mjs` load."""
+"""`ort.wasm.min.mjs` and `ort.webgpu.min.mjs` with what they load."""
 INSTALL = "lut-server web-runtime install"
 _NPM_TIMEOUT_S = 600
 
 
 def runtime_folder(settings: Settings) -> Path:
-    """Where it belongs: the setting, or beside an SQLite database, or the working folder."""
+    """The folder of the setting, else beside an SQLite database, else in the working folder."""
     if settings.web_runtime:
         return Path(settings.web_runtime)
     try:
@@ -56,15 +56,15 @@ def find_runtime(folder: Path) -> Path | None:
 
 
 def missing_line(folder: Path) -> str:
-    """What to do where it is missing."""
+    """Says that the files are missing, and what to do."""
     return f"onnxruntime-web {VERSION} is not in {folder} on the server: run `{INSTALL}` there"
 
 
 def install(folder: Path, package: Path | None = None) -> Path:
-    """Put the files into the folder, from a file of the package or by npm; returns their folder.
+    """Unpack the files from the package, a file or fetched by npm; returns their folder.
 
     Raises:
-        LutnasError: npm is not here or fails, or the folder cannot be written.
+        LutnasError: npm is missing or fails, or the folder cannot be written.
         InvalidValue: the file is not the pinned package.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -80,8 +80,8 @@ def _pack(scratch: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise LutnasError(
-            f"npm is not here (Debian: apt-get install npm); or run `npm pack {PACKAGE}` elsewhere and take"
-            f" `{INSTALL} --from onnxruntime-web-{VERSION}.tgz`"
+            f"npm is missing: install it (Debian: apt-get install npm), or run `npm pack {PACKAGE}` elsewhere,"
+            f" then `{INSTALL} --from onnxruntime-web-{VERSION}.tgz`"
         )
     command = [npm, "pack", PACKAGE, "--silent", "--ignore-scripts", "--pack-destination", str(scratch)]
     try:
@@ -96,19 +96,17 @@ def _pack(scratch: Path) -> Path:
 
 
 def _check(archive: Path) -> None:
-    digest = hashlib.sha512()
     try:
         with archive.open("rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
+            digest = hashlib.file_digest(file, "sha512").digest()
     except OSError as error:
         raise InvalidValue("from", f"{archive} cannot be read: {error.strerror}") from error
-    if f"sha512-{base64.b64encode(digest.digest()).decode()}" != INTEGRITY:
-        raise InvalidValue("from", f"{archive} is not the package {PACKAGE}: its SHA-512 is another one")
+    if f"sha512-{base64.b64encode(digest).decode()}" != INTEGRITY:
+        raise InvalidValue("from", f"{archive} is not the package {PACKAGE}: its SHA-512 differs")
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
-    """All files or none: they are written beside their place first."""
+    """Write all files or none: a complete folder is renamed."""
     target = folder / f"onnxruntime-web-{VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as made, tarfile.open(archive) as package:

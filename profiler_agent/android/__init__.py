@@ -1,1 +1,4 @@
-"""Phones: what Android says of itself, and `profiler-agent adb`."""
+"""Phones at the end of a cable, for `profiler-agent adb`.
+
+May import profile, server, spool and host.
+"""

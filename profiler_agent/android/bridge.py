@@ -1,34 +1,29 @@
-"""adb: which phones are there, and what is run on one of them.
+"""adb: which phones are connected, and programs on one of them.
 
-What adb prints was read in its sources (platform-tools 29 to 35): `adb devices -l` pads the serial number, a state may
-have words in brackets after it, and everything that concerns the connection comes on stderr behind "error:" or "adb:".
+The forms are from adb's sources (platform-tools 29 to 35): `adb devices -l` pads the serial number,
+a state may have words in brackets after it, and connection problems are on stderr behind "error:"
+or "adb:".
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from shared.errors import InvalidValue, LutnasError
 
 TIMEOUT_S = 120.0
 READY = "device"
-WHAT_TO_DO: Mapping[str, str] = MappingProxyType(
-    {
-        "unauthorized": "unlock the phone and allow USB debugging for this computer, then run the same again",
-        "offline": "plug the phone in again, or switch USB debugging off and on",
-        "no permissions": "this user may not use the USB device: install the udev rules"
-        " (Debian: apt-get install android-sdk-platform-tools-common), then plug the phone in again",
-        "authorizing": "wait a moment, then run the same again",
-        "connecting": "wait a moment, then run the same again",
-        "recovery": "start Android on it",
-        "sideload": "start Android on it",
-        "bootloader": "start Android on it",
-    }
-)
+WHAT_TO_DO = {
+    "unauthorized": "unlock the phone and allow USB debugging for this computer, then run the same again",
+    "offline": "plug the phone in again, or switch USB debugging off and on",
+    "no permissions": "this user may not use the USB device: install the udev rules"
+    " (Debian: apt-get install android-sdk-platform-tools-common), then plug the phone in again",
+    **dict.fromkeys(("authorizing", "connecting"), "wait a moment, then run the same again"),
+    **dict.fromkeys(("recovery", "sideload", "bootloader"), "start Android on it"),
+}
 NO_PHONE = (
     "no phone is connected: plug it in with a cable that carries data, and switch USB debugging on"
     " (Settings > About phone: tap the build number seven times; then System > Developer options)"
@@ -42,12 +37,12 @@ _GONE = re.compile(
 
 
 class PhoneAway(LutnasError):
-    """The phone cannot be reached any more: the cable, or its permission. It may come back."""
+    """The phone is out of reach: the cable, or its permission. It may come back."""
 
 
 @dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
+class ProgramResult:
+    """Exit code and output of a program."""
 
     code: int
     out: bytes
@@ -55,8 +50,8 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Attached:
-    """A line of `adb devices -l`."""
+class AttachedPhone:
+    """A phone in `adb devices -l`."""
 
     serial: str
     state: str
@@ -66,68 +61,57 @@ class Attached:
         return f"{self.serial} ({self.model or self.state})"
 
 
-Run = Callable[[Sequence[str], bytes | None], Done]
-
-
-def run_program(command: Sequence[str], stdin: bytes | None = None) -> Done:
+def run_program(command: Sequence[str], stdin: bytes | None = None) -> ProgramResult:
     """Run a program to its end.
 
     Raises:
         LutnasError: it is not here, or does not end.
     """
     try:
-        done = subprocess.run(
-            command,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        done = subprocess.run(command, input=stdin or b"", capture_output=True, timeout=TIMEOUT_S, check=False)
     except FileNotFoundError as error:
         package = {"adb": "adb", "ssh": "openssh-client"}.get(command[0], command[0])
         raise LutnasError(f"{command[0]} is not here: install it (Debian: apt-get install {package})") from error
     except subprocess.TimeoutExpired as error:
         raise PhoneAway(f"{command[0]} did not end within {TIMEOUT_S:g} s") from error
-    return Done(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+    return ProgramResult(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
 
 class Adb:
     """adb, for one phone."""
 
-    def __init__(self, serial: str, run: Run = run_program) -> None:
+    def __init__(self, serial: str) -> None:
         self.serial = serial
-        self.run_program = run
 
-    def run(self, *arguments: str, stdin: bytes | None = None) -> Done:
+    def run(self, *arguments: str, stdin: bytes | None = None) -> ProgramResult:
         """Run an adb command for the phone.
 
         Raises:
             PhoneAway: it is not there, or went away meanwhile.
         """
-        done = self.run_program(["adb", "-s", self.serial, *arguments], stdin)
+        done = run_program(["adb", "-s", self.serial, *arguments], stdin)
         gone = _GONE.search(done.err) if done.code else None
         if gone:
             raise PhoneAway(f"the phone {self.serial} went away ({gone[2]})")
         return done
 
-    def shell(self, script: str, stdin: bytes | None = None) -> Done:
-        """Run a script as Android's shell user; without a terminal, so that bytes pass as they are."""
+    def shell(self, script: str, stdin: bytes | None = None) -> ProgramResult:
+        """Run a script as Android's shell user, without a terminal: bytes pass unchanged."""
         return self.run("shell", "-T", script, stdin=stdin)
 
     def read(self, script: str) -> str:
-        """What a script prints; empty where it fails."""
+        """Output of a script; empty if it fails."""
         done = self.shell(script)
         return done.out.decode(errors="replace") if done.code == 0 else ""
 
 
-def list_attached(run: Run = run_program) -> list[Attached]:
+def list_attached() -> list[AttachedPhone]:
     """Phones that adb knows of.
 
     Raises:
         LutnasError: adb is not here, or its server does not start.
     """
-    done = run(["adb", "devices", "-l"], None)
+    done = run_program(["adb", "devices", "-l"])
     _, header, listed = done.out.decode(errors="replace").replace("\r\n", "\n").partition("List of devices attached\n")
     if done.code or not header:
         problem = " ".join(done.err.split())[:200] or "no list"
@@ -135,12 +119,12 @@ def list_attached(run: Run = run_program) -> list[Attached]:
     return [found for line in listed.splitlines() if (found := _parse(line)) is not None]
 
 
-def choose_phone(attached: Sequence[Attached], serial: str | None) -> Attached:
+def choose_phone(attached: Sequence[AttachedPhone], serial: str | None) -> AttachedPhone:
     """The phone to measure.
 
     Raises:
-        InvalidValue: several are there and none is named, or the named one is not.
-        LutnasError: none is there, or it is not ready; says what to do.
+        InvalidValue: several phones and no name, or the named phone is not connected.
+        LutnasError: no phone, or it is not ready; says what to do.
     """
     if not attached:
         raise LutnasError(NO_PHONE)
@@ -156,10 +140,10 @@ def choose_phone(attached: Sequence[Attached], serial: str | None) -> Attached:
     return chosen
 
 
-def _parse(line: str) -> Attached | None:
+def _parse(line: str) -> AttachedPhone | None:
     words = line.split()
     if len(words) < 2 or line.startswith("*"):
         return None
     state = "no permissions" if words[1:3] == ["no", "permissions"] or words[2:3] == ["permissions"] else words[1]
     model = next((word.removeprefix("model:") for word in words if word.startswith("model:")), "")
-    return Attached(words[0], state, model.replace("_", " "))
+    return AttachedPhone(words[0], state, model.replace("_", " "))

@@ -1,4 +1,4 @@
-"""Files on their way to a phone and back, as tar streams: one command each, whatever shell it goes through."""
+"""Files for a phone and back, as tar streams: a single command each, in any shell."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-from profiler_agent.spool.atomic_files import read_bytes, write_whole
+from profiler_agent.spool.atomic_files import read_bytes, write_atomically
 from shared.errors import LutnasError
 
 _PULLED = ("run.json", "plan.json", "rounds.jsonl", "measurements.jsonl", "kernels.jsonl", "choice.jsonl")
-"""Of a run; what servers acknowledged is this side's to know."""
+"""Files of a run, without what servers acknowledged: the phone does not know that."""
 
 
 def agent_files() -> list[tuple[str, bytes]]:
-    """The agent itself: pure Python, so that the phone runs the very code that asks it to."""
+    """The agent's own files. It is pure Python: the phone runs the code of this agent."""
     found = []
     for package in ("profiler_agent", "shared"):
         folder = Path(str(files(package)))
@@ -48,14 +48,14 @@ def pack(entries: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def spool_files(spool: Path, folders: Sequence[str]) -> list[tuple[str, bytes]]:
-    """A spool's schema number and the files of its folders, by their names in it."""
+    """The schema number and the folders of a spool, as (name, content)."""
     paths = sorted(path for folder in folders for path in (spool / folder).glob("*") if path.name[0] != ".")
     paths.insert(0, spool / "schema")
     return [(path.relative_to(spool).as_posix(), read_bytes(path) or b"") for path in paths]
 
 
 def unpack_runs(stream: bytes, spool: Path) -> int:
-    """Write the runs of a phone's spool into this one; returns how many files. Each is whole, or as it was.
+    """Write the runs of a phone's spool into this spool; returns the number of files, each whole.
 
     Raises:
         LutnasError: the stream is cut off.
@@ -69,7 +69,7 @@ def unpack_runs(stream: bytes, spool: Path) -> int:
                     continue
                 content = tar.extractfile(member)
                 if content is not None and parts[1] not in ("..", "."):
-                    write_whole(spool / "runs" / parts[1] / parts[2], content.read())
+                    write_atomically(spool / "runs" / parts[1] / parts[2], content.read())
                     count += 1
     except (tarfile.TarError, EOFError) as error:
         raise LutnasError(f"what came from the phone is cut off ({error}); run the same again") from error

@@ -1,4 +1,4 @@
-"""From a phone at the end of a cable to a table on the server. Every step may be done again."""
+"""From a phone at the end of a cable to a table on the server. Every step may be repeated."""
 
 from __future__ import annotations
 
@@ -11,34 +11,31 @@ from typing import TypeVar
 from profiler_agent.android.bridge import PhoneAway
 from profiler_agent.android.bundle import spool_files, unpack_runs
 from profiler_agent.android.phone import PhoneAgent
-from profiler_agent.profile.profile import ProfileRequest, plan_key
+from profiler_agent.profile.profile import ProfileRequest, get_plan
 from profiler_agent.server.graph_store import GraphStore
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader, upload_everything
 from profiler_agent.spool.spool import Spool
 from shared.command_line import Interrupted
-from shared.errors import LutnasError, ServerAway
-from shared.http.retry import retry
-from shared.measurements.plan import Plan
-from shared.wire import from_wire, to_wire
+from shared.errors import LutnasError
 
 T = TypeVar("T")
 ASK_EVERY_S = 10.0
-"""Each question wakes a core of the phone; a watch file counts for a minute."""
+"""Each question wakes a core of the phone. The phone trusts a sensor file for a minute."""
 COME_BACK_S = 2.0
 
 
 @dataclass
 class PhoneCampaign:
-    """One profile on one phone.
+    """A profile on a phone.
 
     Attributes:
         agent: on the phone.
-        client: of the server that is to have the table; the phone needs no way to it.
+        client: of the server for the table. The phone needs no way to it.
         spool: of this phone, on this machine.
         say: takes lines for people.
-        pause_at: the thermal level from which on nothing is measured.
-        wait_s: how long a phone that went away is waited for.
+        pause_at: the thermal level from which nothing is measured.
+        wait_s: longest wait for a phone that went away.
     """
 
     agent: PhoneAgent
@@ -54,14 +51,11 @@ class PhoneCampaign:
         """Measure and hand in; returns the exit code.
 
         Args:
-            request: what to measure; its runtime is the phone's to find.
-            flags: the same, as the agent on the phone takes it.
+            request: what to measure; the phone finds its runtime.
+            flags: the same for the agent on the phone.
             cores: to run on; none leaves it to Android.
-
-        Raises:
-            LutnasError: as the message says; what is measured is on the phone, or here.
         """
-        self.stock(request)
+        self._stock(request)
         if self.agent.install():
             self.say("put the agent on the phone")
         graphs = self.agent.stock(spool_files(self.spool.folder, ("known", "graphs")))
@@ -72,30 +66,13 @@ class PhoneCampaign:
         self._again(self.agent.forget_campaign)
         return max(code, self._upload())
 
-    def stock(self, request: ProfileRequest) -> None:
-        """Have plans and graphs here, from the server or from before.
-
-        Raises:
-            ServerAway: neither has them.
-        """
+    def _stock(self, request: ProfileRequest) -> None:
+        """Have plans and graphs in this machine's spool, from the server or from before."""
         for space in request.spaces:
-            plan = self._plan(str(space), request)
+            plan = get_plan(self.client, self.spool, space, request, self.say)
             store = GraphStore(self.client, self.spool, request.batch, self.sleep, precision=request.precision)
             for graph in dict.fromkeys((plan.canary, *plan.graphs())):
                 store.locate(graph)
-
-    def _plan(self, space: str, request: ProfileRequest) -> Plan:
-        wanted = (space, request.calibration, request.held_out, request.seed)
-        try:
-            plan = retry(lambda: self.client.fetch_plan(*wanted), 2, self.sleep)
-        except ServerAway:
-            known = self.spool.find_known(plan_key(*wanted))
-            if known is None:
-                raise
-            self.say(f"no answer from {self.client.url}; going on with what is in {self.spool.folder}")
-            return from_wire(Plan, known)
-        self.spool.keep_known(plan_key(*wanted), to_wire(plan))
-        return plan
 
     def _start(self, command: str) -> None:
         found, known = self.agent.find_campaign()
@@ -108,7 +85,7 @@ class PhoneCampaign:
             self.agent.start(command, self.agent.health(), self.pause_at)
 
     def _follow(self) -> int:
-        """Watch the campaign to its end; returns its exit code. Stopped here, it is stopped there."""
+        """Watch the campaign; returns its exit code. An interruption stops it on the phone too."""
         seen, hot, lost = 0, False, False
         try:
             while True:
@@ -134,7 +111,7 @@ class PhoneCampaign:
             raise
 
     def _again(self, action: Callable[[], T]) -> T:
-        """Do it; while the phone is away, wait for it."""
+        """Do it, and wait for the phone while it is away."""
         start_s, said = self.clock_s(), False
         while True:
             try:
@@ -159,9 +136,6 @@ class PhoneCampaign:
         before = {spooled.run.id for spooled in self.spool.runs() if spooled.finished}
         complete = upload_everything(self.spool, Uploader(self.client, self.sleep), "adb", self.say)
         fresh = [spooled for spooled in self.spool.runs() if spooled.finished and spooled.run.id not in before]
-        answers = [
-            (f"runs/{spooled.run.id}/finished.json", (spooled.folder / "finished.json").read_bytes())
-            for spooled in fresh
-        ]
+        answers = [(f"runs/{run.run.id}/finished.json", (run.folder / "finished.json").read_bytes()) for run in fresh]
         self._again(lambda: self.agent.keep_finished(answers))
         return 0 if complete else 1

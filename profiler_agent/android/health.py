@@ -1,4 +1,4 @@
-"""How warm and how full a phone is, as Android's own services say it to adb (no app may ask them)."""
+"""How warm and how full a phone is, from Android's services through adb (no app may ask them)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import re
 from dataclasses import dataclass
 
 LEVELS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
-"""Android's thermal status, 0 to 6 (from Android 10 on): light is throttling that a user does not notice."""
+"""Android's thermal status, 0 to 6 (from Android 10 on). Users do not notice light throttling."""
 THERMAL, BATTERY = "dumpsys thermalservice", "dumpsys battery"
 _SKIN, _CPU = 3, 0
 
 
 @dataclass(frozen=True)
 class Health:
-    """A phone's state; None is what it does not tell.
+    """A phone's state; None is unknown.
 
     Attributes:
         level: index into LEVELS.
-        cpu_c, skin_c: of the hottest sensor of that kind, degrees Celsius.
+        cpu_c, skin_c: of the hottest sensor, degrees Celsius.
         battery_percent, battery_c: of the battery.
-        powered: whether it is being fed.
+        powered: whether it is charging.
     """
 
     level: int | None = None
@@ -50,7 +50,7 @@ class Health:
 
 
 def read_health(thermal: str, battery: str) -> Health:
-    """From what `dumpsys thermalservice` and `dumpsys battery` print; what is not in there stays None."""
+    """Read the output of `dumpsys thermalservice` and `dumpsys battery`."""
     status = re.search(r"^\s*Thermal Status:\s*(\d+)", thermal, re.MULTILINE)
     level = min(int(status[1]), len(LEVELS) - 1) if status else None
     # What the hardware says now stands behind what was cached; old versions have the cache alone.
@@ -67,7 +67,7 @@ def read_health(thermal: str, battery: str) -> Health:
 
 
 def _hottest(sensors: list[tuple[str, str]], kind: int) -> float | None:
-    """0 is what sensors say that are not there."""
+    """The hottest sensor of a kind. A missing sensor says 0."""
     return max((float(value) for value, type_ in sensors if int(type_) == kind and float(value) > 0), default=None)
 
 

@@ -1,8 +1,8 @@
-"""A campaign on a phone, from a desktop: what is put there, started, watched and fetched.
+"""The agent on a phone, from a desktop: install, start, watch, and fetch its runs.
 
-In Termux' home, `.lutnas` holds agent-HASH (the agent's code), spool (as on any device) and run (of the campaign that
-was started last: its command, process id, output, exit code, and the file that it watches). The agent runs on without
-the cable; who asks again finds it by these files.
+In Termux' home, `.lutnas` holds agent-HASH (the agent's code), spool (as on any device) and run (of
+the last campaign: command, process id, output, exit code, and the sensor file). The agent runs on
+without the cable. Later calls find it by these files.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from profiler_agent.android.bridge import Adb, Done, PhoneAway
+from profiler_agent.android.bridge import Adb, PhoneAway, ProgramResult
 from profiler_agent.android.bundle import agent_files, digest, pack
 from profiler_agent.android.health import BATTERY, LEVELS, THERMAL, Health, read_health
 from profiler_agent.android.termux import HOME, Shell
-from profiler_agent.host.android_properties import Phone, find_phone, read_properties
-from profiler_agent.host.clusters import Cluster, affinity_mask, find_clusters
+from profiler_agent.host.machine import Cluster, Phone, affinity_mask, find_clusters, find_phone, read_properties
 from profiler_agent.host.throttle_sensor import VARIABLE as WATCH
 from shared.errors import LutnasError
 from shared.runtime import silence_onnxruntime
@@ -39,12 +38,12 @@ _STATE = (
 
 @dataclass(frozen=True)
 class Progress:
-    """How a campaign on the phone stands.
+    """State of a campaign on the phone.
 
     Attributes:
         state: none, running, ended, or gone (ended without a word, as at a reboot).
         code: exit code, once it has ended.
-        output: what it printed since it was last asked.
+        output: what it printed since the last question.
     """
 
     state: str
@@ -59,8 +58,8 @@ class PhoneAgent:
     Attributes:
         adb: for what Android's shell user may see.
         shell: inside Termux.
-        inside: words before each command of the agent: a proot, for example.
-        python: that has numpy, ONNX Runtime and httpx.
+        inside: words before each command of the agent, for example of a proot.
+        python: with numpy, ONNX Runtime and httpx.
     """
 
     adb: Adb
@@ -89,7 +88,8 @@ class PhoneAgent:
         return read_health(self.adb.read(THERMAL), self.adb.read(BATTERY))
 
     def install(self) -> bool:
-        """Put the agent's code there, if this very code is not there yet, and see that it runs.
+        """Put the agent's code there if it is missing, and check that it runs; returns whether it
+        was missing.
 
         Raises:
             LutnasError: something that it needs is not installed; says what to type in Termux.
@@ -110,7 +110,7 @@ class PhoneAgent:
         return not there
 
     def stock(self, entries: Sequence[tuple[str, bytes]]) -> int:
-        """Put plans and graphs into the phone's spool; returns how many graphs were not there yet."""
+        """Put plans and graphs into the phone's spool; returns the number of new graphs."""
         listed = self.shell.run(f"mkdir -p {SPOOL} && ls {SPOOL}/graphs 2>/dev/null || true").out.decode().split()
         missing = [(name, content) for name, content in entries if name.rpartition("/")[2] not in listed]
         self._do("the graphs", f"tar -xf - -C {SPOOL}", pack(missing))
@@ -123,7 +123,7 @@ class PhoneAgent:
         return shlex.join([*pinned, *self._words(), *profile])
 
     def start(self, command: str, health: Health, pause_at: int) -> None:
-        """Start it; it outlives this session and the cable. The rest is as for `watch`."""
+        """Start a campaign. It outlives this session and the cable."""
         content = shlex.quote(json.dumps(watch_content(health, pause_at)))
         keep = f"{command} & echo $! >pid; wait $!; echo $? >code.new; mv code.new code"
         script = (
@@ -135,17 +135,17 @@ class PhoneAgent:
         self._do("the campaign", script)
 
     def find_campaign(self) -> tuple[Progress, str]:
-        """How the campaign stands that was started last, and its command; none where its runs were fetched."""
+        """State and command of the last campaign; no command if its runs were fetched."""
         head, _, command = self.shell.run(f"{_STATE}; cat command 2>/dev/null").out.partition(b"\n")
         return _parse_state(head), command.decode(errors="replace").strip()
 
     def watch(self, health: Health, pause_at: int, seen_bytes: int) -> tuple[Progress, int]:
-        """Tell the campaign how the phone is, and ask how far it is; returns that, and how much output was seen.
+        """Tell the campaign how the phone is; returns its state and the bytes of output seen so
+        far.
 
         Args:
-            health: that was read just now.
-            pause_at: the thermal level from which on nothing is measured.
-            seen_bytes: of its output.
+            pause_at: the thermal level from which nothing is measured.
+            seen_bytes: of its output, at the last call.
         """
         content = json.dumps(watch_content(health, pause_at))
         script = (
@@ -159,7 +159,7 @@ class PhoneAgent:
         return progress, seen_bytes + len(output)
 
     def stop(self) -> None:
-        """Stop a campaign that is under way; what it measured is in its spool."""
+        """Stop a campaign. Its measurements are in its spool."""
         self.shell.run(f'cd {BASE}/run && kill "$(cat pid)"')
 
     def fetch_runs(self) -> bytes:
@@ -167,11 +167,11 @@ class PhoneAgent:
         return self._do("the runs", f"mkdir -p {SPOOL}/runs && cd {SPOOL} && tar -cf - runs").out
 
     def forget_campaign(self) -> None:
-        """Its runs were fetched: the same command begins another one."""
+        """Its runs were fetched: let the same command begin another campaign."""
         self.shell.run(f"rm -f {BASE}/run/command")
 
     def keep_finished(self, entries: Sequence[tuple[str, bytes]]) -> None:
-        """Let the phone know of which runs a server made tables."""
+        """Tell the phone which runs have tables."""
         if entries:
             self._do("the answers", f"tar -xf - -C {SPOOL}", pack(entries))
 
@@ -180,7 +180,7 @@ class PhoneAgent:
         silence_onnxruntime(variables)
         return [*self.inside, "env", *(f"{name}={value}" for name, value in variables.items()), self.python]
 
-    def _do(self, what: str, script: str, stdin: bytes | None = None) -> Done:
+    def _do(self, what: str, script: str, stdin: bytes | None = None) -> ProgramResult:
         done = self.shell.run(script, stdin)
         if done.code:
             problem = " ".join(done.err.split())[:200] or f"exit code {done.code}"
@@ -194,7 +194,7 @@ def _parse_state(line: bytes) -> Progress:
 
 
 def watch_content(health: Health, pause_at: int) -> Mapping[str, object]:
-    """What the agent on the phone reads (`profiler_agent.host.throttle_sensor`)."""
+    """The file for the agent on the phone (`profiler_agent.host.throttle_sensor`)."""
     level = health.level or 0
     return {
         "pause": level >= pause_at,
@@ -204,5 +204,5 @@ def watch_content(health: Health, pause_at: int) -> Mapping[str, object]:
 
 
 def proot_words(name: str) -> list[str]:
-    """Before a command that shall run in a distribution of proot-distro."""
+    """Words before a command in a distribution of proot-distro."""
     return ["proot-distro", "login", name, "--bind", BASE, "--"]

@@ -1,22 +1,22 @@
 """A shell inside Termux, from a desktop and without root.
 
-Android lets nobody into another app's files, but for two ways, tried in this order:
+Android lets nobody into another app's files. There are two ways around it, tried in this order:
 
-* `run-as com.termux`, where the app is debuggable. Termux from its GitHub releases is; from F-Droid or the Play Store
-  it is not ("package not debuggable").
-* ssh to Termux' own sshd, through the cable (`adb forward`): any Termux, once its user has started sshd and put the
-  desktop's public key there.
+* `run-as com.termux` needs a debuggable app. Termux from its GitHub releases is debuggable; from
+  F-Droid or the Play Store it is not ("package not debuggable").
+* ssh to Termux' own sshd, through the cable (`adb forward`), works with any Termux. Its user has to
+  start sshd and put the desktop's public key there.
 
-Termux' RUN_COMMAND intent is no way: its permission is for apps, and neither output nor exit code come back to adb.
+Termux' RUN_COMMAND intent is no way: only apps may use it, and adb gets neither output nor exit
+code.
 """
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Protocol
 
-from profiler_agent.android.bridge import Adb, Done, PhoneAway
+from profiler_agent.android.bridge import Adb, PhoneAway, ProgramResult, run_program
 from shared.errors import LutnasError
 
 FILES = "/data/data/com.termux/files"
@@ -30,47 +30,34 @@ _ENVIRONMENT = (
 WAYS = ("run-as", "ssh")
 
 
-class Shell(Protocol):
-    """Runs scripts as Termux' user, in its home."""
-
-    def run(self, script: str, stdin: bytes | None = None) -> Done:
-        """Run a script to its end.
-
-        Raises:
-            PhoneAway: the phone cannot be reached.
-        """
-        ...
-
-
 @dataclass
 class RunAs:
     """By `run-as`. It brings no environment along."""
 
     adb: Adb
 
-    def run(self, script: str, stdin: bytes | None = None) -> Done:
-        """Run a script; see `Shell`."""
+    def run(self, script: str, stdin: bytes | None = None) -> ProgramResult:
         inside = shlex.join(["run-as", "com.termux", f"{PREFIX}/bin/sh", "-c", _ENVIRONMENT + script])
         return self.adb.shell(inside, stdin)
 
 
 @dataclass
 class Ssh:
-    """By ssh through the cable. A forwarded port goes with the cable; the next script asks for a new one."""
+    """By ssh through the cable. A lost cable loses the port; the next script asks for another."""
 
     adb: Adb
     port: str = ""
 
-    def run(self, script: str, stdin: bytes | None = None) -> Done:
-        """Run a script; see `Shell`."""
+    def run(self, script: str, stdin: bytes | None = None) -> ProgramResult:
         if not self.port:
             self.port = self.adb.run("forward", "tcp:0", f"tcp:{SSHD_PORT}").out.decode().strip()
         options = ["BatchMode=yes", "StrictHostKeyChecking=accept-new", "ConnectTimeout=20"]
-        # The port is another one each time, and the address everybody's: the phone's key goes by a name of its own.
+        # The port is another one each time, and the address everybody's: the phone's key goes by a
+        # name of its own.
         options.append(f"HostKeyAlias=lutnas-{self.adb.serial}")
         flags = [word for option in options for word in ("-o", option)]
         command = ["ssh", "-p", self.port, *flags, "127.0.0.1", shlex.join(["sh", "-c", _ENVIRONMENT + script])]
-        done = self.adb.run_program(command, stdin)
+        done = run_program(command, stdin)
         if done.code == SSH_FAILED:
             self.close()
             raise PhoneAway(f"ssh to the phone: {' '.join(done.err.split())[-200:] or 'failed'}")
@@ -80,11 +67,15 @@ class Ssh:
         """Give the port back."""
         port, self.port = self.port, ""
         if port:
-            self.adb.run_program(["adb", "-s", self.adb.serial, "forward", "--remove", f"tcp:{port}"], None)
+            run_program(["adb", "-s", self.adb.serial, "forward", "--remove", f"tcp:{port}"])
+
+
+Shell = RunAs | Ssh
+"""Runs scripts as Termux' user, in its home. Raises PhoneAway if the phone is out of reach."""
 
 
 def open_termux(adb: Adb, way: str | None = None) -> Shell:
-    """A shell inside Termux, by the first way that works, or by the one that is named.
+    """A shell inside Termux, by the first way that works, or by the named way.
 
     Raises:
         PhoneAway: the phone is not there.

@@ -1,4 +1,5 @@
-"""Commands of the agent, a module each: `add(commands)` says which flags, `run(arguments)` does it and prints.
+"""Commands of the agent, a module each: `add(commands)` adds its flags, `run(arguments)` does and
+prints it.
 
-`options` and `table_output` are what several of them share.
+May import every other room. `options` has what several commands share.
 """

@@ -99,7 +99,7 @@ def parse_cores(text: str) -> tuple[int, ...]:
 
 def _describe(agent: PhoneAgent, wanted: str | None, threads: int) -> Sequence[int]:
     """Say what the phone is; returns the cores to run on."""
-    from profiler_agent.host.clusters import fastest_cores, join_numbers
+    from profiler_agent.host.machine import fastest_cores, join_numbers
 
     phone, clusters, health = agent.describe(), agent.clusters(), agent.health()
     if phone is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,8 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare two runs; 3 if whole networks got slower beyond the threshold."""
     from profiler_agent.compare_runs import compare, comparison_lines, is_slower
 
-    with ExitStack() as stack:
-        client = _client(arguments, stack)
+    with open_client(arguments) if arguments.lut_url else nullcontext() as client:
         before, after = (_read(name, client) for name in (arguments.before, arguments.after))
     found = compare(before, after, arguments.raw)
     slower = None if arguments.threshold is None else is_slower(found, arguments.threshold)
@@ -58,12 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
         if slower is not None:
             print(f"threshold  {arguments.threshold:g}: {'exceeded' if slower else 'kept'}")
     return SLOWER if slower else 0
-
-
-def _client(arguments: argparse.Namespace, stack: ExitStack) -> ServerClient | None:
-    if not arguments.lut_url:
-        return None
-    return stack.enter_context(open_client(arguments))
 
 
 def _read(name: str, client: ServerClient | None) -> MeasuredRun:

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"looking at this machine for {arguments.seconds:g} s; leave it alone meanwhile", file=sys.stderr)
     spool = open_spool(arguments)
     # A campaign that runs at the same time would be examined with the machine, and be disturbed.
-    with spool.measuring() if spool.folder.is_dir() else nullcontext():
+    with spool.measuring_lock() if spool.folder.is_dir() else nullcontext():
         report = examine(arguments.seconds, graphs=load_canaries(runtime))
     if arguments.json:
         print(json.dumps(to_wire(report), indent=2))

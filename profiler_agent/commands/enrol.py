@@ -2,8 +2,8 @@
 
     profiler-agent enrol --device rpi4 --space nas-bench-201 --lut-url http://server:8700
 
-What is asked for is queued at the server like any other job: `profiler-agent work` makes the
-tables, now or when it comes up. Nothing is queued twice, and nothing that the server has already.
+The tables are queued as jobs at the server. `profiler-agent work` makes them, now or later. Nothing
+is queued twice, or if the server has its table.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
 def queue_profiles(
     client: ServerClient, device: str, spaces: Iterable[Space], runtime: Runtime, say: Callable[[str], None]
 ) -> None:
-    """Queue a profile of every space that the device has no table of, and no job for.
+    """Queue a profile of every space without a table of the device, and without a job.
 
     Raises:
         LutnasError: the server is away or refuses.

@@ -1,14 +1,15 @@
-"""Options that several commands have: device, space, runtime, spool; and what is made from them."""
+"""Options of several commands: device, space, runtime, spool; and what is made from them."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler_agent.spool.spool import Spool, default_spool
-from profiler_agent.timing.stopping import BOUND_PERCENT, PRESETS
+from profiler_agent.timing.stopping import PRESETS
 from shared.command_line import find_access
 from shared.errors import InvalidValue
 from shared.runtime import OPTIMISATION_LEVELS, PRECISIONS
@@ -33,7 +34,7 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
 
 
 def add_spool(parser: Any, keeps: bool = True) -> None:
-    """--spool; `keeps`: what the command measures lies there, and the same command goes on with it."""
+    """--spool; `keeps`: the command measures into it, and the same command goes on from there."""
     parser.add_argument(
         "--spool", metavar="DIR", help="where measurements are kept (or LUTNAS_SPOOL; ~/.local/state/lutnas)"
     )
@@ -78,7 +79,7 @@ def add_provider(parser: Any) -> None:
 
 
 def add_runtime(parser: Any, precision_of: str = "weights and activations", batch: bool = True) -> None:
-    """With what is measured; all of it is part of a table's identity."""
+    """Runtime settings; all of them are part of a table's identity."""
     add_provider(parser)
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one inference (1)")
     if batch:
@@ -115,22 +116,9 @@ def wanted_profile(arguments: argparse.Namespace) -> ProfileRequest:
     """The profile that `add_plan`'s options ask for."""
     from profiler_agent.profile.profile import ProfileRequest
 
-    return ProfileRequest(
-        arguments.device,
-        wanted_spaces(arguments),
-        arguments.calibration,
-        arguments.held_out,
-        arguments.seed,
-        arguments.threads,
-        arguments.batch,
-        arguments.precision,
-        PRESETS[arguments.preset],
-        arguments.new,
-        getattr(arguments, "force", False),
-        getattr(arguments, "bound_percent", BOUND_PERCENT),
-        arguments.provider,
-        arguments.optimisation,
-    )
+    names = {field.name for field in dataclasses.fields(ProfileRequest)} & vars(arguments).keys()
+    wanted = {name: getattr(arguments, name) for name in names}
+    return ProfileRequest(**{**wanted, "spaces": wanted_spaces(arguments), "preset": PRESETS[arguments.preset]})
 
 
 def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:
@@ -138,7 +126,8 @@ def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:
 
     Raises:
         UnknownName: no space has that name.
-        InvalidValue: a parameter is outside its domain; where there are several spaces, the space is named.
+        InvalidValue: a parameter is outside its domain. With several spaces the message names the
+            space.
     """
     several = len(arguments.space) > 1
     spaces: dict[Space, None] = {}
@@ -160,7 +149,7 @@ def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:
 
 
 def wanted_runtime(arguments: argparse.Namespace) -> Runtime:
-    """The runtime that `add_runtime`'s options ask for; raises where this machine does not have it."""
+    """The runtime of `add_runtime`'s options; raises if this machine does not have it."""
     from profiler_agent.ort.sessions import local_runtime
 
     batch, precision = getattr(arguments, "batch", 1), getattr(arguments, "precision", "fp32")

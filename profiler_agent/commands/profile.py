@@ -8,23 +8,24 @@ Stopped anywhere, the same command goes on: each round is on disk before the nex
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from profiler_agent.commands.options import add_plan, make_progress, open_client, open_spool, say, wanted_profile
-from profiler_agent.commands.table_output import exit_code, report_tables
-from profiler_agent.host.throttle_sensor import find_watch_file
+from profiler_agent.host.throttle_sensor import find_throttle_sensor
 from profiler_agent.timing.stopping import BOUND_PERCENT
 from shared.command_line import Commands, Parser, add_command, add_server, within
-from shared.errors import InvalidValue
+from shared.errors import InvalidValue, LutnasError
 
 if TYPE_CHECKING:
-    from profiler_agent.profile.profile import ProfileRequest
-    from profiler_agent.progress import Progress
+    from profiler_agent.profile.profile import Outcome, ProfileRequest
+    from profiler_agent.server.server_client import ServerClient
     from profiler_agent.spool.spool import Spool
 
 NOBODY = "http://127.0.0.1:9"
+MOST_PRICES = 30
+"""Rows on the terminal; `lut-server table show` lists all."""
 
 
 def add(commands: Commands[Parser]) -> None:
@@ -61,22 +62,23 @@ def add(commands: Commands[Parser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, with a server or without."""
-    request, progress, most_bytes = wanted_profile(arguments), make_progress(), arguments.memory_mb * 1_000_000
+    request, most_bytes = wanted_profile(arguments), arguments.memory_mb * 1_000_000
     _check(arguments)
+    spool = open_spool(arguments)
     if arguments.spooled:
-        return _profile_spooled(request, open_spool(arguments), progress, most_bytes)
+        return _profile_spooled(request, spool, most_bytes)
     if arguments.offline:
-        return _profile_offline(request, open_spool(arguments), arguments.out, progress, most_bytes)
+        return _profile_offline(request, spool, arguments.out, most_bytes)
 
     from profiler_agent.profile.profile import Profiler
     from profiler_agent.profile.status_report import StatusBoard, reporting
 
     board = StatusBoard()
     with open_client(arguments) as client:
-        profiler = Profiler(client, open_spool(arguments), progress, most_bytes=most_bytes, board=board)
+        profiler = Profiler(client, spool, make_progress(), most_bytes=most_bytes, board=board)
         with reporting(client, arguments.device, board):
             outcomes = profiler.profile(request)
-        return report_tables(outcomes, client, arguments.device, say)
+        return _report_tables(outcomes, client, arguments.device)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -93,15 +95,15 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InvalidValue("--lut-url", "is needed: the lut-server's URL; or --offline --out FILE to do without")
 
 
-def _profile_offline(request: ProfileRequest, spool: Spool, out: Path, progress: Progress, most_bytes: int) -> int:
-    """Write runs to files; 1 if not everything could be measured."""
+def _profile_offline(request: ProfileRequest, spool: Spool, out: Path, most_bytes: int) -> int:
+    """Write runs to files; 1 if something could not be measured."""
     from profiler_agent.profile.offline import profile_offline, run_files
 
-    outcomes = profile_offline(request, spool, out, progress, most_bytes)
+    outcomes = profile_offline(request, spool, out, make_progress(), most_bytes)
     files = run_files(request.spaces, out)
     for outcome in outcomes:
         if outcome.problem is not None:
-            print(f"profiler-agent: {outcome.problem}", file=sys.stderr)
+            say(f"profiler-agent: {outcome.problem}")
             continue
         if not outcome.measured:
             print(
@@ -111,34 +113,83 @@ def _profile_offline(request: ProfileRequest, spool: Spool, out: Path, progress:
         if len(files) > 1:
             print(f"space      {outcome.space}")
         print(f"file       {files[outcome.space]}")
-        for doubt in outcome.doubts:
-            print(f"unstable   {doubt}")
-        for problem in outcome.refused:
-            progress.say(f"could not be measured: {problem}")
+        _report_problems(outcome)
     handed_in = " ".join(str(files[outcome.space]) for outcome in outcomes if outcome.problem is None)
     if handed_in:
         print(f"upload     profiler-agent upload {handed_in} --lut-url URL")
-    return exit_code([outcome for outcome in outcomes if outcome.measured])
+    return _exit_code([outcome for outcome in outcomes if outcome.measured])
 
 
-def _profile_spooled(request: ProfileRequest, spool: Spool, progress: Progress, most_bytes: int) -> int:
-    """Plan and graphs are in the spool, put there by another program, which takes the results too.
+def _profile_spooled(request: ProfileRequest, spool: Spool, most_bytes: int) -> int:
+    """Measure what is missing into the spool; 1 if a graph could not be measured.
 
-    Measures what is missing and leaves it in the spool; 1 if a graph could not be measured.
+    Another program put plan and graphs there, and takes the results.
     """
     from profiler_agent.profile.profile import Profiler
     from profiler_agent.server.server_client import ServerClient
 
-    watch = find_watch_file(say=progress.say)
+    progress = make_progress()
+    sensor = find_throttle_sensor(say=progress.say)
     with ServerClient(NOBODY) as client:
         profiler = Profiler(client, spool, progress, most_bytes=most_bytes, asks_server=False)
-        if watch is not None:
-            profiler.check = watch.wait
+        if sensor is not None:
+            profiler.check = sensor.wait
         outcomes = profiler.profile(request)
     for outcome in outcomes:
         print(f"run        {outcome.run_id}, spooled in {spool.folder}")
+        _report_problems(outcome)
+    return _exit_code([outcome for outcome in outcomes if outcome.refused])
+
+
+def _report_problems(outcome: Outcome) -> None:
+    for doubt in outcome.doubts:
+        print(f"unstable   {doubt}")
+    for problem in outcome.refused:
+        say(f"could not be measured: {problem}")
+
+
+def _report_tables(outcomes: Sequence[Outcome], client: ServerClient, device: str) -> int:
+    """Print what became of each run; returns the exit code."""
+    for index, outcome in enumerate(outcomes):
+        if len(outcomes) > 1:
+            print(f"{'' if index == 0 else chr(10)}space      {outcome.space}")
+        if outcome.table is not None:
+            if not outcome.measured:
+                print("the server has this table already (same plan, runtime and agent version); --new measures again")
+            _print_table(outcome.table, client, device, outcome.space)
         for doubt in outcome.doubts:
             print(f"unstable   {doubt}")
-        for problem in outcome.refused:
-            progress.say(f"could not be measured: {problem}")
-    return exit_code([outcome for outcome in outcomes if outcome.refused])
+        of_space = f" of {outcome.space}" if len(outcomes) > 1 else ""
+        if outcome.refused:
+            say(f"{len(outcome.refused)} graphs{of_space} could not be measured:")
+            for problem in outcome.refused:
+                say(f"  {problem}")
+            if outcome.table is None and outcome.problem is None:
+                say("the measurements are uploaded, but without all of them the server makes no table")
+    for problem in dict.fromkeys(str(outcome.problem) for outcome in outcomes if outcome.problem is not None):
+        say(f"profiler-agent: {problem}")
+    return _exit_code(outcomes)
+
+
+def _print_table(summary: Mapping[str, Any], client: ServerClient, device: str, space: str) -> None:
+    """The table's hash, the error of each way to predict, and its prices with what was measured."""
+    from shared.tables.table_text import describe_errors, describe_prices
+
+    print(f"table      {summary['hash']}")
+    nominal_ms = summary.get("canary_nominal_ms")
+    if isinstance(nominal_ms, (int, float)):
+        print(f"canary     {nominal_ms:.4g} ms nominal")
+    print(f"at         {client.url}/v1/devices/{device}/table?space={space}")
+    try:
+        table = client.fetch_table(str(summary["hash"]))
+    except LutnasError:
+        return  # the table is made: a server that does not show it spoils nothing
+    for part in filter(None, (describe_errors(table), describe_prices(table, MOST_PRICES))):
+        print(f"\n{part}")
+
+
+def _exit_code(outcomes: Sequence[Outcome]) -> int:
+    """0 if each run made its table."""
+    problems = [outcome.problem.exit_code for outcome in outcomes if outcome.problem is not None]
+    incomplete = any(outcome.refused or outcome.table is None for outcome in outcomes)
+    return max([*problems, int(incomplete)])

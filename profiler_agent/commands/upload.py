@@ -30,7 +30,7 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Hand in; 1 if not all was complete."""
+    """Hand in; 1 if not all of it was complete."""
     from profiler_agent.server.upload import Uploader, upload_everything
 
     with open_client(arguments) as client:
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _upload_files(client: ServerClient, files: Sequence[Path], force: bool) -> int:
-    """Hand in files; 1 if one of them could not be, or gave no table. One bad file does not hold up the others."""
+    """Hand in files; 1 if a file was refused or gave no table. A bad file stops no other."""
     from profiler_agent.profile.offline import upload_file
     from profiler_agent.spool.run_file import read_run_file
 

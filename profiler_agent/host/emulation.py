@@ -1,9 +1,9 @@
-"""Whether the processor that this program was built for is only imitated: timings from there say nothing of any device.
+"""Whether the processor is only imitated: then timings say nothing of any device.
 
-An emulator of single programs (qemu-user, by itself or behind `docker run --platform`; Rosetta, FEX, box64) hides from
-the program that it runs: uname, /proc/self/exe and /proc/self/maps speak of the imitated machine. It leaves out
-/proc/thread-self, where the kernel says which file it really executes. A container of the machine's own architecture is
-no emulation, and neither is a virtual machine whose processor executes the instructions itself.
+An emulator of single programs (qemu-user, also behind `docker run --platform`; Rosetta, FEX, box64)
+hides from its program: uname, /proc/self/exe and /proc/self/maps speak of the imitated machine. It
+forgets /proc/thread-self, where the kernel names the file that it really executes. Neither a
+container of the machine's own architecture nor a virtual machine is an emulation.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from types import MappingProxyType
 NOT_THE_DEVICE = "its timings mean nothing, measure on the device itself"
 X86, ARM = "x86", "ARM"
 _FAMILIES: Mapping[int, str] = MappingProxyType({3: X86, 62: X86, 40: ARM, 183: ARM, 243: "RISC-V", 21: "POWER"})
-"""ELF's e_machine: who executes the file."""
+"""By ELF's e_machine, the processor that executes the file."""
 _EMULATORS = re.compile(r"qemu-[\w-]+|rosetta|FEX(Interpreter|Loader)?|box(64|86)", re.IGNORECASE)
 
 
 def find_emulator(root: Path, architecture: str) -> str | None:
-    """What imitates the processor, in words; None where it is real, or nothing tells.
+    """What imitates the processor, in words; None if it is real, or nothing tells.
 
     Args:
         root: of /proc.
-        architecture: as uname calls it.
+        architecture: by uname.
     """
     program, cpuinfo = root / "proc/thread-self/exe", _read(root / "proc/cpuinfo").decode(errors="replace")
     return (
@@ -38,7 +38,7 @@ def find_emulator(root: Path, architecture: str) -> str | None:
 
 
 def _by_name(program: Path) -> str | None:
-    """The kernel's own word, whatever architecture is imitated: also one's own."""
+    """The kernel's own word. It also tells of an imitation of the same architecture."""
     try:
         target = program.readlink()
     except OSError:
@@ -47,7 +47,7 @@ def _by_name(program: Path) -> str | None:
 
 
 def _by_header(program: Path, architecture: str) -> str | None:
-    """A program for another processor than uname names: an emulator that goes by another name."""
+    """A program for another processor than uname names: an emulator by another name."""
     header = _read(program, 20)
     if len(header) < 20 or header[:4] != b"\x7fELF":
         return None
@@ -57,7 +57,7 @@ def _by_header(program: Path, architecture: str) -> str | None:
 
 
 def _by_features(cpuinfo: str, architecture: str) -> str | None:
-    """/proc/cpuinfo of the real machine, which older versions of qemu-user pass on."""
+    """The real machine's /proc/cpuinfo, which older versions of qemu-user pass on."""
     if _family(architecture) == ARM and re.search(r"^(vendor_id|flags)\s*:", cpuinfo, re.MULTILINE):
         return f"an x86 processor under {architecture}"
     if _family(architecture) == X86 and re.search(r"^CPU implementer\s*:", cpuinfo, re.MULTILINE):
@@ -66,7 +66,7 @@ def _by_features(cpuinfo: str, architecture: str) -> str | None:
 
 
 def _by_processor(cpuinfo: str) -> str | None:
-    """Processors that only qemu's own translator has: a whole machine that is imitated, not a virtual one."""
+    """A processor of qemu's own translator: an imitated, not a virtual, machine."""
     # Implementer 0 and part 'Q' are what its processor `max` calls itself on ARM.
     arm = re.search(r"^CPU implementer\s*:\s*0x0+$(?s:.*?)^CPU part\s*:\s*0x0*51$", cpuinfo, re.MULTILINE)
     x86 = re.search(r"^model name\s*:.*(QEMU TCG CPU|VirtualApple)", cpuinfo, re.MULTILINE)

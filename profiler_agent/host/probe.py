@@ -1,4 +1,4 @@
-"""What this device is, for people: every field is text, and "unknown" where it cannot be read."""
+"""Describes this device for people. Every field is text, and "unknown" if it cannot be read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 
 from profiler_agent.host.machine import UNKNOWN, Machine, steal_percent
-from profiler_agent.ort.providers import describe_provider, find_available
-from profiler_agent.ort.runtime_import import import_onnxruntime
+from profiler_agent.ort.providers import describe_provider, import_onnxruntime
 from shared import __version__
 
 STEAL_WINDOW_S = 0.2
@@ -43,7 +42,7 @@ def probe(machine: Machine | None = None, sleep: Callable[[float], None] = time.
         "providers": providers,
         "agent": __version__,
         **({} if machine.phone is None else {"phone": machine.phone.model}),
-        **machine.watched_facts(),
+        **machine.sensor_facts(),
     }
 
 
@@ -58,12 +57,11 @@ def _operating_system(machine: Machine) -> str:
 
 
 def _onnxruntime() -> tuple[str, str]:
-    """Its version and its providers."""
     try:
         onnxruntime = import_onnxruntime()
     except ImportError as error:
         return UNKNOWN, f"{UNKNOWN} ({' '.join(str(error).split())[:120]})"
-    found = (describe_provider(name) for name in find_available(onnxruntime))
+    found = (describe_provider(name) for name in onnxruntime.get_available_providers())
     return str(onnxruntime.__version__), ", ".join(
         provider.name if provider.short == provider.name else f"{provider.short} ({provider.name})"
         for provider in found

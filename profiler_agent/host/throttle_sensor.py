@@ -1,8 +1,8 @@
-"""A file in which another program says what holds this machine back, where only that program can see it.
+"""A file by which another program tells what holds this machine back.
 
-On Android no app may read the thermal status; `profiler-agent adb` reads it from outside and writes it here. The file
-is JSON: {"pause": false, "held_back": ["thermal status light"], "facts": {"battery": "84 %"}}. It counts for a minute:
-a writer that is gone holds up nobody.
+On Android no app may read the thermal status. `profiler-agent adb` reads it from outside and writes
+{"pause": false, "held_back": ["thermal status light"], "facts": {"battery": "84 %"}} here. The file
+counts for a minute, so that a lost writer stops nobody.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ VARIABLE = "LUTNAS_WATCH"
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What the file says.
+class SensorReading:
+    """Content of the file.
 
     Attributes:
-        pause: nothing shall be measured now.
-        held_back: what makes measurements of this moment doubtful.
+        pause: measure nothing now.
+        held_back: what makes measurements doubtful now.
         facts: for the probe.
     """
 
@@ -34,8 +34,8 @@ class Watched:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-class WatchFile:
-    """Reads the file; one that is not there, old or garbled says nothing."""
+class ThrottleSensor:
+    """Reads the file. A missing, old or garbled file says nothing."""
 
     def __init__(
         self,
@@ -50,41 +50,39 @@ class WatchFile:
         self._say = say
         self._next_look_s = 0.0
 
-    def read(self) -> Watched:
-        """What it says now."""
+    def read(self) -> SensorReading:
         try:
             age_s = self._clock_s() - self._path.stat().st_mtime
             content = json.loads(self._path.read_bytes()) if abs(age_s) <= FRESH_S else {}
         except (OSError, ValueError):
-            return Watched()
+            return SensorReading()
         if not isinstance(content, dict):
-            return Watched()
+            return SensorReading()
         held_back, facts = content.get("held_back"), content.get("facts")
-        return Watched(
+        return SensorReading(
             content.get("pause") is True,
             tuple(map(str, held_back)) if isinstance(held_back, list) else (),
             {str(name): str(value) for name, value in facts.items()} if isinstance(facts, dict) else {},
         )
 
     def wait(self) -> None:
-        """Return when nothing asks for a pause; to be called between rounds, as often as you like."""
+        """Wait while a pause is asked for; to be called between rounds, as often as you like."""
         if self._clock_s() < self._next_look_s:
             return
-        watched, paused = self.read(), False
-        while watched.pause:
+        paused = False
+        while (reading := self.read()).pause:
             if not paused:
-                self._say(f"pausing: {', '.join(watched.held_back) or 'as asked for'}")
+                self._say(f"pausing: {', '.join(reading.held_back) or 'as asked for'}")
             paused = True
             self._sleep(LOOK_EVERY_S)
-            watched = self.read()
         if paused:
             self._say("going on")
         self._next_look_s = self._clock_s() + LOOK_EVERY_S
 
 
-def find_watch_file(
+def find_throttle_sensor(
     environment: Mapping[str, str] = os.environ, say: Callable[[str], None] = lambda line: None
-) -> WatchFile | None:
-    """The file that LUTNAS_WATCH names; None where it names none."""
+) -> ThrottleSensor | None:
+    """The file that LUTNAS_WATCH names; None if it names none."""
     path = environment.get(VARIABLE)
-    return WatchFile(Path(path), say=say) if path else None
+    return ThrottleSensor(Path(path), say=say) if path else None

@@ -1,7 +1,8 @@
-"""Which provider ran the nodes of a graph: ONNX Runtime gives what a provider lacks to another one, without a word.
+"""Which provider runs the nodes of a graph: ONNX Runtime gives unsupported nodes to another
+silently.
 
-Newer versions (from 1.24 on) record it when a session is made. Older ones show it in the profile of a single run,
-which is read for this alone: timed with the profiler on, everything takes twice as long.
+From version 1.24 on, ONNX Runtime records it when a session is made. Older versions show it in the
+profile of a run. Profiling doubles all times, so that run is for this alone.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ _MOST_NAMED = 4
 
 @dataclass(frozen=True)
 class Placement:
-    """Nodes of a graph with who ran them.
+    """Nodes of a graph with their providers.
 
     Attributes:
-        asked: ONNX Runtime's name of the provider that should have run all of them.
+        asked: ONNX Runtime's name of the wanted provider.
         nodes: (provider, operator) of each node.
     """
 
@@ -31,7 +32,7 @@ class Placement:
 
     @property
     def strays(self) -> tuple[tuple[str, str], ...]:
-        """Nodes that another provider ran."""
+        """Nodes of other providers."""
         return tuple(node for node in self.nodes if node[0] != self.asked)
 
     @property
@@ -40,7 +41,7 @@ class Placement:
         return bool(self.nodes) and len(self.strays) == len(self.nodes)
 
     def describe(self) -> str:
-        """Which nodes ran elsewhere, in words; empty where none did."""
+        """Which nodes ran elsewhere, in words; empty if none."""
         strays = self.strays
         if not strays:
             return ""
@@ -51,7 +52,7 @@ class Placement:
 
 
 def find_recorded(session: Any, asked: str) -> Placement | None:
-    """What the session recorded; None where this ONNX Runtime cannot. It has to be made with the entry `RECORD`."""
+    """The record of a session made with the entry `RECORD`; None if this version keeps none."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return None
     parts = session.get_provider_graph_assignment_info()
@@ -59,7 +60,7 @@ def find_recorded(session: Any, asked: str) -> Placement | None:
 
 
 def read_profile(profile: str | bytes, asked: str) -> Placement:
-    """The placement that the profile of one run shows.
+    """The placement from the profile of a run.
 
     Raises:
         CorruptFile: it is no profile of ONNX Runtime.

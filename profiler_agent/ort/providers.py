@@ -1,35 +1,37 @@
-"""Execution providers: their short names, what installs them, and what a session on them needs.
+"""Execution providers: short names, installation, session options, and the import of ONNX Runtime.
 
-Which of them an ONNX Runtime build offers, only that build knows (`find_available`). The table says the rest.
+Only an ONNX Runtime build knows which providers it offers. The table says the rest.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
 
+from shared.command_line import Interrupted
 from shared.errors import UnknownName, WrongUse
+from shared.runtime import silence_onnxruntime
 
 CPU = "CPUExecutionProvider"
-_NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
+_GPU_PACKAGE = "pip install onnxruntime-gpu instead of onnxruntime (Linux and Windows on x86-64)"
 _FROM_SOURCE = "no package has it: build ONNX Runtime from source with"
 
 
 @dataclass(frozen=True)
 class Provider:
-    """One execution provider.
+    """An execution provider.
 
     Attributes:
         short: name on the command line.
         name: ONNX Runtime's own.
-        install: what would install it, and where that works.
-        needs: what else has to be on the machine for it to start.
-        memory: where inputs and outputs are bound; None leaves them to `run`, which copies them in and out.
-        options: of the session, by name; "{threads}" is the runtime's.
-        own_threads: whether it computes in a pool of its own, so that ONNX Runtime's needs one thread.
+        install: what installs it, and where that works.
+        needs: what else the machine needs for it to start.
+        memory: where inputs and outputs are bound. None: `run` copies them in and out.
+        options: of the session; "{threads}" is the runtime's. With options it has its own threads,
+            and ONNX Runtime's pool needs a single thread.
     """
 
     short: str
@@ -37,16 +39,15 @@ class Provider:
     install: str
     needs: str = ""
     memory: str | None = None
-    options: Mapping[str, str] = field(default_factory=lambda: _NO_OPTIONS)
-    own_threads: bool = False
+    options: tuple[tuple[str, str], ...] = ()
 
 
-PROVIDERS: tuple[Provider, ...] = (
+PROVIDERS = (
     Provider("cpu", CPU, "pip install onnxruntime"),
     Provider(
         "cuda",
         "CUDAExecutionProvider",
-        "pip install onnxruntime-gpu instead of onnxruntime (Linux and Windows on x86-64)",
+        _GPU_PACKAGE,
         "an NVIDIA GPU with its driver, and the CUDA and cuDNN that its release names"
         " (pip install 'onnxruntime-gpu[cuda,cudnn]' brings both)",
         memory="cuda",
@@ -54,7 +55,7 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider(
         "tensorrt",
         "TensorrtExecutionProvider",
-        "pip install onnxruntime-gpu instead of onnxruntime (Linux and Windows on x86-64)",
+        _GPU_PACKAGE,
         "an NVIDIA GPU with its driver, CUDA, cuDNN and the TensorRT that its release names, in the library path",
         memory="cuda",
     ),
@@ -69,23 +70,17 @@ PROVIDERS: tuple[Provider, ...] = (
         "OpenVINOExecutionProvider",
         "pip install onnxruntime-openvino instead of onnxruntime (Linux and Windows on x86-64)",
         "an Intel CPU, GPU or NPU",
-        options={"device_type": "CPU", "num_of_threads": "{threads}"},
-        own_threads=True,
+        options=(("device_type", "CPU"), ("num_of_threads", "{threads}")),
     ),
     Provider(
         "xnnpack",
         "XnnpackExecutionProvider",
         "pkg install python-onnxruntime in Termux (Android); elsewhere no package with Python has it: build"
         " ONNX Runtime from source with --use_xnnpack (Linux, Windows)",
-        options={"intra_op_num_threads": "{threads}"},
-        own_threads=True,
+        options=(("intra_op_num_threads", "{threads}"),),
     ),
     Provider("coreml", "CoreMLExecutionProvider", "pip install onnxruntime on macOS: its package there has it"),
-    Provider(
-        "nnapi",
-        "NnapiExecutionProvider",
-        "pkg install python-onnxruntime in Termux (Android 8.1 or newer)",
-    ),
+    Provider("nnapi", "NnapiExecutionProvider", "pkg install python-onnxruntime in Termux (Android 8.1 or newer)"),
     Provider(
         "qnn",
         "QNNExecutionProvider",
@@ -110,17 +105,17 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider("vitisai", "VitisAIExecutionProvider", f"{_FROM_SOURCE} --use_vitisai (AMD Ryzen AI and Versal)"),
     Provider("rknpu", "RknpuExecutionProvider", f"{_FROM_SOURCE} --use_rknpu (Rockchip RK1808)"),
 )
-"""All that the command line knows by a short name; any other is taken by ONNX Runtime's own name for it."""
+"""Providers with a short name. Any other goes by ONNX Runtime's name."""
 
 _BY_NAME = {provider.name: provider for provider in PROVIDERS}
 _KNOWN = {text.lower(): provider.name for provider in PROVIDERS for text in (provider.short, provider.name)}
 
 
 def provider_name(text: str) -> str:
-    """ONNX Runtime's name of a provider, from that or from its short name, in any case.
+    """ONNX Runtime's name of a provider, from that or its short name, in any case.
 
     Raises:
-        UnknownName: neither a short name nor one that ends as ONNX Runtime's names do.
+        UnknownName: it is no short name, and does not end as ONNX Runtime's names do.
     """
     known = _KNOWN.get(text.lower())
     if known is not None:
@@ -136,17 +131,12 @@ def provider_name(text: str) -> str:
 
 
 def describe_provider(name: str) -> Provider:
-    """What is known of a provider by ONNX Runtime's name; a stranger gets no more than its name."""
+    """A provider by ONNX Runtime's name. An unknown provider has no more than its name."""
     return _BY_NAME.get(name) or Provider(name, name, "no package that this agent knows has it")
 
 
-def find_available(ort: Any) -> tuple[str, ...]:
-    """ONNX Runtime's names of the providers that its build offers."""
-    return tuple(ort.get_available_providers())
-
-
 def require_offered(name: str, available: Sequence[str], version: str) -> None:
-    """Raise WrongUse unless this ONNX Runtime offers the provider; the line says what would install it."""
+    """Raise WrongUse, with what installs the provider, unless this ONNX Runtime offers it."""
     if name in available:
         return
     wanted = describe_provider(name)
@@ -157,7 +147,7 @@ def require_offered(name: str, available: Sequence[str], version: str) -> None:
 
 
 def require_started(name: str, started: Sequence[str]) -> None:
-    """Raise WrongUse unless a session came up with the provider first: ONNX Runtime takes the CPU where one fails."""
+    """Raise WrongUse unless the provider is a session's first: ONNX Runtime may take the CPU."""
     if started and started[0] == name:
         return
     needs = describe_provider(name).needs or "see ONNX Runtime's page on it"
@@ -168,10 +158,28 @@ def require_started(name: str, started: Sequence[str]) -> None:
 
 
 def session_options(name: str, threads: int) -> dict[str, str]:
-    """What a session on the provider is told. ONNX Runtime itself adds the CPU for nodes that the provider lacks."""
-    return {key: value.format(threads=threads) for key, value in describe_provider(name).options.items()}
+    """Options of a session on the provider."""
+    return {key: value.format(threads=threads) for key, value in describe_provider(name).options}
 
 
 def short_names(names: Iterable[str]) -> str:
-    """Providers for people: by their short names where they have one."""
+    """Providers for people, by short name if there is one."""
     return ", ".join(describe_provider(name).short for name in names)
+
+
+def import_onnxruntime() -> ModuleType:
+    """Import ONNX Runtime, which is slow, and keep it silent.
+
+    Raises:
+        ImportError: it is not here, or does not fit this machine.
+    """
+    silence_onnxruntime(os.environ)
+    try:
+        import onnxruntime
+    except ImportError as error:
+        # A signal while the library starts comes out of it as a failed import.
+        if isinstance(error.__cause__, Interrupted):
+            raise error.__cause__ from None
+        raise
+    module: ModuleType = onnxruntime
+    return module

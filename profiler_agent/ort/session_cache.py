@@ -1,7 +1,7 @@
-"""Which graphs are open: those of the round that is timed, and as many others as memory was allowed for.
+"""Keeps graphs open: those of the timed round, and as many others as memory is allowed for.
 
-A graph that was closed is loaded again at its turn. That takes 5 to 15 ms a round, and the measurement is better for
-it: each loading puts the tensors somewhere else, so that the rounds together speak of the graph and not of one
+A closed graph is loaded again for its round. That takes 5 to 15 ms, and the measurement gets
+better: each loading puts the tensors elsewhere. So the rounds speak of the graph, not of a single
 loading.
 """
 
@@ -16,69 +16,70 @@ from collections.abc import Callable
 from profiler_agent.ort.sessions import TimedGraph
 
 SESSION_BYTES = 200_000
-"""Measured: what a session of a network of a few dozen nodes takes, weights apart."""
+"""Measured for a network of a few dozen nodes, without its weights."""
 WEIGHTS_TIMES = 5
-"""Measured: an open session of 15 MB of weights takes 60 MB (as stored and as the kernels want them, rounded up by the
-allocator), and what closed ones leave behind is not all given back."""
+"""Measured: 15 MB of weights take 60 MB in an open session (as stored and as the kernels want them,
+rounded up by the allocator). Closed sessions do not give back all of it."""
 MOST_SESSIONS = 8
-"""Of a graph that stays open: they take turns, since each has its tensors at a fixed place."""
+"""Sessions of a graph that stays open. They take turns, since each has fixed tensors."""
 ALL_SESSIONS_BYTES = 2_000_000
 
 Load = Callable[[int], TimedGraph]
 
 
-class Residence:
-    """Graphs that are open.
+class SessionCache:
+    """Open graphs.
 
     Args:
-        most_bytes: by a rough count, of graphs that stay open between their rounds; 0 closes each after its round.
+        most_bytes: by a rough count, for graphs between their rounds; 0 closes each after its
+            round.
     """
 
     def __init__(self, most_bytes: int = 0) -> None:
         self.most_bytes = most_bytes
-        self._open: OrderedDict[GuestGraph, int] = OrderedDict()
-        self._in_use: set[GuestGraph] = set()
+        self._open: OrderedDict[CachedGraph, int] = OrderedDict()
+        self._in_use: set[CachedGraph] = set()
 
     @property
     def open_bytes(self) -> int:
-        """What is open, by the rough count."""
+        """Memory of open graphs, by a rough count."""
         return sum(self._open.values())
 
-    def add(self, load: Load, file_bytes: int) -> GuestGraph:
-        """A graph that is loaded once now, to see whether it can be, and again whenever it was closed.
+    def add(self, load: Load, file_bytes: int) -> CachedGraph:
+        """A graph that is loaded now, to see whether that works, and again whenever it was closed.
 
         Args:
-            load: loads it so many times, as sessions that take turns.
+            load: loads that many sessions, which take turns.
             file_bytes: size of its file.
         """
         sessions = min(max(ALL_SESSIONS_BYTES // max(file_bytes, 1), 1), MOST_SESSIONS)
         if self.open_bytes + sessions * _session_bytes(file_bytes) > self.most_bytes:
             sessions = 1
-        graph = GuestGraph(self, load, file_bytes)
+        graph = CachedGraph(self, load, file_bytes)
         self._open_now(graph, sessions)
-        self._rest(graph)
+        self._release(graph)
         return graph
 
-    def _turn(self, graph: GuestGraph) -> None:
+    def _acquire(self, graph: CachedGraph) -> None:
         if graph in self._open:
             self._open.move_to_end(graph)
             self._in_use.add(graph)
         else:
             self._open_now(graph, 1)
 
-    def _open_now(self, graph: GuestGraph, sessions: int) -> None:
+    def _open_now(self, graph: CachedGraph, sessions: int) -> None:
         cost = sessions * _session_bytes(graph.file_bytes)
         self._make_room(cost)
         graph._open(sessions)
         self._open[graph] = cost
         self._in_use.add(graph)
 
-    def _rest(self, graph: GuestGraph) -> None:
+    def _release(self, graph: CachedGraph) -> None:
         self._in_use.discard(graph)
         self._make_room(0)
 
     def _make_room(self, cost: int) -> None:
-        """Close those used longest ago, but not what the round needs."""
+        """Close the graphs used longest ago, but none of the current round."""
         for graph in [resting for resting in self._open if resting not in self._in_use]:
             if self.open_bytes + cost <= self.most_bytes:
                 return
@@ -86,26 +87,26 @@ class Residence:
             graph._close()
 
 
-class GuestGraph(TimedGraph):
-    """A graph that a residence closes between rounds."""
+class CachedGraph(TimedGraph):
+    """A graph that the cache closes between rounds."""
 
-    def __init__(self, residence: Residence, load: Load, file_bytes: int) -> None:
+    def __init__(self, cache: SessionCache, load: Load, file_bytes: int) -> None:
         super().__init__("", _closed)
         self.file_bytes = file_bytes
-        self._residence = residence
+        self._residence = cache
         self._load = load
         self._loaded: TimedGraph | None = None
 
-    def turn(self) -> None:
-        """Let the next session be the one that runs; load the graph again where it was closed."""
-        self._residence._turn(self)
+    def acquire(self) -> None:
+        """Open the graph if it was closed, and take the next session."""
+        self._residence._acquire(self)
         if self._loaded is not None:
-            self._loaded.turn()
+            self._loaded.acquire()
             self.run = self._loaded.run
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Its round is over."""
-        self._residence._rest(self)
+        self._residence._release(self)
 
     def _open(self, sessions: int) -> None:
         self._loaded = self._load(sessions)
@@ -116,9 +117,10 @@ class GuestGraph(TimedGraph):
 
 
 def give_back_memory() -> None:
-    """Let the system have what was freed: glibc keeps it, and many graphs loaded one after another leave holes.
+    """Give freed memory back to the system: glibc keeps it, and many loaded graphs leave holes.
 
-    Android's C library has no such call; it is "linux" to Python up to 3.12, and "android" from 3.13 on.
+    Android's C library has no such call. Python calls it "linux" up to 3.12, and "android" from
+    3.13 on.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):  # another C library

@@ -1,32 +1,31 @@
-"""Loads graphs into ONNX Runtime, which is imported only when a session is wanted."""
+"""Loads graphs into ONNX Runtime, which is imported only for the first session."""
 
 from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from profiler_agent.ort.binding import BoundRun
 from profiler_agent.ort.placement import RECORD, Placement, find_recorded, read_profile
 from profiler_agent.ort.providers import (
     CPU,
     describe_provider,
-    find_available,
+    import_onnxruntime,
     provider_name,
     require_offered,
     require_started,
     session_options,
 )
-from profiler_agent.ort.runtime_import import import_onnxruntime
 from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
 
 INPUT_SEED = 0
+DEVICE = 0
 _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -53,15 +52,18 @@ class ModelRefused(LutnasError):
 
 
 class GraphHidden(LutnasError):
-    """The provider compiles graphs as a whole and shows none of their kernels."""
+    """The provider compiles whole graphs and shows none of their kernels."""
 
 
 class TimedGraph:
     """A loaded graph: calling `run` executes it once.
 
-    Where a session's tensors come to lie in memory can make a small op a third slower for as long as the session lives.
-    So a graph may be loaded several times, and the sessions take turns, round by round: what they agree on is the op.
-    `elsewhere` says which of its nodes another provider runs than the one asked for; empty where none does.
+    The place of a session's tensors in memory can make a small op a third slower, as long as the
+    session lives. So a graph may be loaded several times, and the sessions take turns, round by
+    round.
+
+    Attributes:
+        elsewhere: which nodes another provider runs than the wanted one; empty if none.
     """
 
     def __init__(self, name: str, *runs: Callable[[], object], elsewhere: str = "") -> None:
@@ -72,16 +74,51 @@ class TimedGraph:
         self.estimate_ns: float | None = None
         self._turns = itertools.cycle(runs)
 
-    def turn(self) -> None:
-        """Let the next session be the one that runs."""
+    def acquire(self) -> None:
+        """A round begins: take the next session."""
         self.run = next(self._turns)
 
-    def rest(self) -> None:
-        """Its round is over: what it holds may be let go until its next turn."""
+    def release(self) -> None:
+        """The round is over: the graph may be closed until its next round."""
+
+
+class BoundRun:
+    """Executes a session whose inputs and outputs stay in the device's memory.
+
+    A plain `run` would time the copies along. A call returns when the device is done: each run has
+    its whole time, and begins on an idle device.
+
+    Args:
+        memory: ONNX Runtime's name of it: "cuda", or "cpu", where the same calls work.
+    """
+
+    def __init__(self, ort: Any, session: Any, feeds: Mapping[str, Any], memory: str) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        # The binding does not keep the arrays of CPU values alive.
+        self._inputs = {
+            name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), memory, DEVICE)
+            for name, value in feeds.items()
+        }
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        names = [tensor.name for tensor in session.get_outputs()]
+        for name in names:
+            self._binding.bind_output(name, memory, DEVICE)
+        self._binding.synchronize_inputs()
+        self()
+        # The first run allocated the outputs. Later runs write to the same memory.
+        self._outputs = self._binding.get_outputs()
+        for name, value in zip(names, self._outputs, strict=True):
+            self._binding.bind_ortvalue_output(name, value)
+
+    def __call__(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
 
 
 def find_version() -> str:
-    """Version of the ONNX Runtime that would be used.
+    """Version of the installed ONNX Runtime.
 
     Raises:
         LutnasError: it is not installed.
@@ -94,13 +131,6 @@ def local_runtime(
     threads: int = 1, batch: int = 1, provider: str = CPU, optimisation: str = "all", precision: str = "fp32"
 ) -> Runtime:
     """The runtime of this machine with the given settings.
-
-    Args:
-        threads: of one inference.
-        batch: images per inference.
-        provider: short name, or ONNX Runtime's own.
-        optimisation: graph optimisation level.
-        precision: of weights and activations.
 
     Raises:
         WrongUse: this ONNX Runtime does not offer the provider, or a setting is outside its domain.
@@ -116,8 +146,7 @@ def local_runtime(
         optimisation=optimisation,
         batch=batch,
     )
-    if runtime.provider != CPU:  # which every build has
-        require_offered(runtime.provider, find_available(_onnxruntime()), version)
+    require_offered(runtime.provider, _onnxruntime().get_available_providers(), version)
     return runtime
 
 
@@ -126,19 +155,17 @@ def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int =
 
     Args:
         name: for messages.
-        model: ONNX bytes, or a file of them, which takes less memory.
-        runtime: of this machine.
-        sessions: how often to load it; they take turns.
+        model: ONNX bytes, or their file, which takes less memory.
+        sessions: how often to load it.
 
     Raises:
-        ModelRefused: ONNX Runtime does not load or run it, or the provider runs none of it; the message names the
-            graph.
-        WrongUse: the runtime is not one of this machine, or its provider does not start.
+        ModelRefused: ONNX Runtime does not load or run it, or the provider runs none of its nodes.
+        WrongUse: the runtime is not of this machine, or its provider does not start.
     """
     ort = _onnxruntime()
     if runtime.engine != "onnxruntime":
         raise InvalidValue("runtime", f"{runtime.engine} is not here, onnxruntime is")
-    require_offered(runtime.provider, find_available(ort), runtime.version)
+    require_offered(runtime.provider, ort.get_available_providers(), runtime.version)
     with saying_why(f"{name}: ONNX Runtime refuses it"):
         runs, placements = zip(*(_load(ort, model, runtime) for _ in range(sessions)), strict=True)
     placement: Placement | None = placements[0]
@@ -160,7 +187,7 @@ def saying_why(what: str) -> Iterator[None]:
 
 
 def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[], object], Placement | None]:
-    """What runs a session of the graph, and where its nodes run; None on the CPU, where they can run nowhere else."""
+    """(run, placement) of a new session. On the CPU, nodes run nowhere else: no placement."""
     session = _open(ort, model, _options(ort, runtime), runtime)
     feeds = make_feeds(session, runtime)
     outputs = [tensor.name for tensor in session.get_outputs()]
@@ -182,22 +209,16 @@ def _open(ort: Any, model: bytes | Path, options: Any, runtime: Runtime) -> Any:
     Raises:
         WrongUse: the provider does not start.
     """
-    if runtime.provider == CPU:
-        return ort.InferenceSession(_source(model), options, providers=[CPU], enable_fallback=0)
-    ort.set_default_logger_severity(_ONLY_FATAL)  # or it prints lines of its own about a provider that does not start
+    ort.set_default_logger_severity(_ONLY_FATAL)  # it prints lines of its own about a provider that does not start
     chosen = [(runtime.provider, session_options(runtime.provider, runtime.threads))]
-    try:
-        session = ort.InferenceSession(_source(model), options, providers=chosen, enable_fallback=0)
-    except RuntimeError as error:
-        if type(error) is RuntimeError and "Please install" in str(error):  # what TensorRT without its libraries says
-            require_started(runtime.provider, (CPU,))
-        raise
+    source = model if isinstance(model, bytes) else str(model)
+    session = ort.InferenceSession(source, options, providers=chosen, enable_fallback=0)
     require_started(runtime.provider, session.get_providers())
     return session
 
 
 def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any]) -> Placement:
-    """Where nodes run, from the profile of one run of a session made for that, as `find_recorded` tells it."""
+    """Where nodes run, from the profile of one run, for an ONNX Runtime that does not record it."""
     ort = _onnxruntime()
     with tempfile.TemporaryDirectory() as folder:
         options = _options(ort, runtime)
@@ -211,18 +232,17 @@ def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any
 def optimise(name: str, model: bytes | Path, runtime: Runtime, folder: Path, weights: Path | None = None) -> Path:
     """Have ONNX Runtime write the graph that it would execute, from a session that is never run.
 
-    A session that writes its graph keeps its weights twice; so this is not the one that is timed.
+    The timed session does not write it: a session that writes its graph keeps its weights twice.
 
     Args:
         name: for messages.
         model: ONNX bytes, or their file.
-        runtime: of this machine.
         folder: where to write the graph, with its weights in a file beside it.
         weights: folder of the files that bytes keep their weights in.
 
     Raises:
         ModelRefused: ONNX Runtime does not load the model, or cannot write the graph.
-        GraphHidden: the provider never shows one.
+        GraphHidden: the provider never shows a graph.
     """
     ort = _onnxruntime()
     path = folder / "optimised.onnx"
@@ -254,13 +274,9 @@ def make_feeds(session: Any, runtime: Runtime) -> dict[str, Any]:
     return {value.name: _input(value.name, value.type, value.shape, runtime.batch) for value in session.get_inputs()}
 
 
-def _source(model: bytes | Path) -> bytes | str:
-    return model if isinstance(model, bytes) else str(model)
-
-
 def _options(ort: Any, runtime: Runtime) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1 if describe_provider(runtime.provider).own_threads else runtime.threads
+    options.intra_op_num_threads = 1 if describe_provider(runtime.provider).options else runtime.threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[runtime.optimisation])

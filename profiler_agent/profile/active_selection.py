@@ -1,10 +1,10 @@
-"""Chooses whole networks while a campaign runs: a first part of the plan's, then those that the server knows least of.
+"""Active selection: chooses the networks of the fit while a campaign runs.
 
-The first part is a third of the plan's calibration networks. After a few rounds of them and of all ops, what there is
-goes to the server, which calibrates on it and names the next ones; those join the same rounds. That goes on until its
-bound is narrow enough or there are as many networks as the plan has, and then all are measured to the end, side by
-side: batches that were measured one after the other differed by what the machine did meanwhile. Without a server that
-can choose, the rest of the plan is measured instead.
+First come a third of the plan's calibration networks. After a few rounds of them and of all ops the
+server calibrates and names the networks that it knows least of; they join the rounds. That goes on
+until the server's bound is narrow enough, or there are as many networks as in the plan. Then all
+are measured to the end, side by side: batches measured one after the other differed by what the
+machine did meanwhile. If the server cannot choose, the rest of the plan is measured.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from shared.measurements.active_selection import Choice, ChoiceRequest
 from shared.measurements.plan import Plan, Task
 
 FEWEST_FIRST = 20
-"""With fewer networks a bound is not to be trusted, however narrow."""
+"""With fewer networks no bound is to be trusted."""
 FIRST_SHARE = 1 / 3
 BATCHES = 6
-"""A batch is the plan's number of calibration networks over this."""
+"""Batches of the plan's calibration networks."""
 
 
 def first_part(plan: Plan) -> int | None:
-    """How many of a plan's calibration networks come first; None where there is nothing left to choose."""
+    """Calibration networks to begin with; None if that leaves none to choose."""
     calibration = _calibration(plan)
     first = max(math.ceil(FIRST_SHARE * len(calibration)), FEWEST_FIRST)
     return first if first < len(calibration) else None
 
 
 @dataclass
-class NetworkChooser:
-    """Says what else a run measures, once a few rounds of what it was to measure so far are there.
+class ActiveSelection:
+    """Says what else a run measures, once there are a few rounds of its tasks so far.
 
     Attributes:
         locate: puts a graph on the disk.
@@ -56,9 +56,12 @@ class NetworkChooser:
             return ()
         try:
             choice = self._ask()
+            half_width = choice.half_width_percent
+            width = "" if half_width is None else f" the bound is {half_width:.1f} % wide"
             if not choice.tasks or (choice.enough and self.spooled.chosen_tasks()):
                 self.spooled.settle()
-                self.say(self._at_the_end(choice))
+                networks = sum(task.role == "calibration" for task in self.spooled.tasks)
+                self.say(f"{networks} calibration networks{width and ':'}{width}")
                 return ()
             for task in choice.tasks:
                 self.locate(task.graph)
@@ -67,8 +70,7 @@ class NetworkChooser:
             self.spooled.choose_all()
             return self.spooled.missing_tasks()
         self.spooled.keep_choice(choice.tasks)
-        width = "" if choice.half_width_percent is None else f", the bound is {choice.half_width_percent:.1f} % wide"
-        self.say(f"{len(choice.tasks)} more networks{width}")
+        self.say(f"{len(choice.tasks)} more networks{width and ','}{width}")
         return choice.tasks
 
     def _ask(self) -> Choice:
@@ -85,7 +87,7 @@ class NetworkChooser:
         return choice
 
     def _count(self, graphs: Sequence[str]) -> None:
-        """Tell the server the kernels of networks, as far as they can be counted."""
+        """Hand in the kernels of networks, as far as they can be counted."""
         run = self.spooled.run
         try:
             counts = count_graphs(self.client, graphs, run.runtime)
@@ -100,11 +102,6 @@ class NetworkChooser:
         if any(task.role != "calibration" or task.graph in held_out for task in choice.tasks):
             raise LutnasError("the server chose a network that is not for the fit")
         return choice
-
-    def _at_the_end(self, choice: Choice) -> str:
-        networks = sum(task.role == "calibration" for task in self.spooled.tasks)
-        width = choice.half_width_percent
-        return f"{networks} calibration networks" + (f": the bound is {width:.1f} % wide" if width is not None else "")
 
 
 def _calibration(plan: Plan) -> list[Task]:

@@ -1,4 +1,4 @@
-"""Opens the graphs of a campaign, counts the kernels of each once, and names those that the runtime refuses."""
+"""Opens the graphs of a campaign, counts the kernels of each once, and notes refused graphs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from profiler_agent.kernels.kernels import count_kernels
 from profiler_agent.ort.providers import CPU
-from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence, give_back_memory
+from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache, give_back_memory
 from profiler_agent.ort.sessions import GraphHidden, ModelRefused, TimedGraph, load_graph
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.progress import Progress
@@ -20,16 +20,16 @@ from shared.runtime import Runtime
 
 @dataclass
 class GraphLoader:
-    """Loads graphs for one group of runs.
+    """Loads graphs for a group of runs.
 
     Attributes:
-        loaded: graphs by their reference.
-        refused: why graphs are not among them.
+        loaded: graphs by reference.
+        refused: reasons why graphs could not be loaded.
     """
 
     store: GraphStore
     group: RunGroup
-    residence: Residence
+    cache: SessionCache
     progress: Progress
     check: Callable[[], None]
     loaded: dict[str, TimedGraph] = field(default_factory=dict, init=False)
@@ -38,7 +38,7 @@ class GraphLoader:
 
     @property
     def runtime(self) -> Runtime:
-        """What loads them."""
+        """The runtime of all runs."""
         return self.group.runs[0].run.runtime
 
     def _runtime_of(self, spec: str) -> Runtime:
@@ -63,7 +63,7 @@ class GraphLoader:
             self.progress.counted(index + 1, len(wanted))
 
     def keep_at_hand(self, wanted: Sequence[str]) -> None:
-        """Have these graphs on the disk, in case the server goes away, and their kernels counted."""
+        """Have these graphs on the disk, in case the server goes away, and count their kernels."""
         for spec in wanted:
             self.check()
             path = self.store.locate(spec)
@@ -85,14 +85,14 @@ class GraphLoader:
             self.progress.say(f"kernels of {spec} are not counted: {error}")
 
     def _settle(self, spec: str, path: Path) -> TimedGraph:
-        """Load a graph now, and again from the disk at its turns."""
+        """Load a graph now, and let the cache load it again for its rounds."""
 
         def load(sessions: int) -> TimedGraph:
             return load_graph(spec, path, self._runtime_of(spec), sessions if self.runtime.provider == CPU else 1)
 
         if spec.startswith("canary:"):  # in every round: never closed
             return load(MOST_SESSIONS)
-        return self.residence.add(load, path.stat().st_size)
+        return self.cache.add(load, path.stat().st_size)
 
 
 def _is_cut(spec: str) -> bool:

@@ -1,4 +1,4 @@
-"""The campaign of a group of runs: opens their graphs, measures what is missing, adds networks."""
+"""The campaign of a group of runs: opens their graphs, measures missing tasks, adds networks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from profiler_agent.host.machine import Machine
 from profiler_agent.kernels.reorders import odd_reorders
 from profiler_agent.ort.providers import CPU
-from profiler_agent.ort.session_cache import Residence
-from profiler_agent.profile.active_selection import NetworkChooser
+from profiler_agent.ort.session_cache import SessionCache
+from profiler_agent.profile.active_selection import ActiveSelection
 from profiler_agent.profile.graph_loader import GraphLoader
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.server.graph_store import GraphStore
@@ -33,13 +33,14 @@ UNKNOWN_MEMORY_BYTES = 1_000_000_000
 def measure_group(
     profiler: Profiler, group: RunGroup, preset: Preset, bound_percent: float, online: bool, begun: Set[str]
 ) -> dict[str, str]:
-    """Measure what the runs lack; returns the graphs that ONNX Runtime refuses, with its reasons.
+    """Measure the missing tasks; returns the graphs that ONNX Runtime refuses, with its reasons.
 
     Args:
-        profiler: whose server, spool and clock they are.
-        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0 measures all.
-        online: whether graphs can be asked for; without, they are on the disk.
-        begun: graphs of runs that go on with the bytes that they began with.
+        profiler: its server, spool and clock are used.
+        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0
+            measures all.
+        online: whether the server can be asked for graphs. If not, they are on the disk.
+        begun: graphs of resumed runs, which go on with the bytes on the disk.
 
     Raises:
         LutnasError: the canary cannot be loaded, or a graph cannot be fetched.
@@ -53,7 +54,7 @@ def measure_group(
     loader = _open_graphs(profiler, group, store, missing)
     uploader = Uploader(profiler.client, profiler.sleep)
     choosers = [
-        NetworkChooser(profiler.client, uploader, run, bound_percent, store.locate, profiler.progress.say)
+        ActiveSelection(profiler.client, uploader, run, bound_percent, store.locate, profiler.progress.say)
         for run in group.runs
     ]
     judge = StabilityJudge(preset, odd=odd_reorders(group.tasks(), group.kernels()))
@@ -61,7 +62,7 @@ def measure_group(
     with profiler.progress.bar("measuring"):
         Campaign(
             _subjects(missing, loader, group),
-            RoundTimer(loader.loaded[canary], profiler.clock_ns),
+            RoundTimer(loader.loaded[canary]),
             StoppingRule(preset, _number_of_tasks(group), time.monotonic),
             judge.judge,
             random.Random(" ".join(run.run.id for run in group.runs)),
@@ -70,14 +71,14 @@ def measure_group(
             watch,
             lambda: _more_subjects(choosers, loader, group),
         ).run()
-    if watch.knows:
+    if watch.has_rounds:
         profiler.spool.keep_usual_canary(runtime, canary, watch.usual_ms())
     return loader.refused
 
 
 def _open_graphs(profiler: Profiler, group: RunGroup, store: GraphStore, missing: Sequence[Task]) -> GraphLoader:
     most_bytes = profiler.most_bytes or memory_to_keep_open(group.runs[0].run.runtime)
-    loader = GraphLoader(store, group, Residence(most_bytes), profiler.progress, profiler.check)
+    loader = GraphLoader(store, group, SessionCache(most_bytes), profiler.progress, profiler.check)
     with profiler.progress.bar("graphs"):
         loader.load((group.canary, *_graphs(missing)))
         later = {graph for run in group.runs if not run.settled for graph in run.plan.graphs()}
@@ -95,9 +96,9 @@ def _after_each_round(
 
     def look(subjects: Sequence[Subject]) -> None:
         profiler.check()
-        judge.look()
-        profiler.board.look()
-        profiler.board.measuring(runs, before, subjects)
+        judge.sample()
+        profiler.board.sample()
+        profiler.board.note_progress(runs, before, subjects)
         profiler.progress.measured(subjects, preset.max_rounds)
 
     return look
@@ -106,14 +107,14 @@ def _after_each_round(
 def memory_to_keep_open(runtime: Runtime) -> int:
     """Bytes for graphs that stay open between their rounds.
 
-    None on the CPU, where loading again takes 5 to 15 ms. Other providers compile a graph when
-    they load it, some of them for minutes: half of what is available.
+    None on the CPU, where loading again takes 5 to 15 ms. Other providers compile a graph when they
+    load it, some of them for minutes: they get half of what is available.
     """
     return 0 if runtime.provider == CPU else (Machine().available_bytes() or UNKNOWN_MEMORY_BYTES) // 2
 
 
-def _more_subjects(choosers: Sequence[NetworkChooser], loader: GraphLoader, group: RunGroup) -> list[Subject]:
-    """Subjects of the networks that are chosen now, with their graphs open."""
+def _more_subjects(choosers: Sequence[ActiveSelection], loader: GraphLoader, group: RunGroup) -> list[Subject]:
+    """Subjects of newly chosen networks, with their graphs open."""
     chosen: list[Task] = []
     for chooser in choosers:
         tasks = chooser.next_tasks()
@@ -124,7 +125,7 @@ def _more_subjects(choosers: Sequence[NetworkChooser], loader: GraphLoader, grou
 
 
 def _number_of_tasks(group: RunGroup) -> int:
-    """Of all plans together; ops alone take a few rounds and do not count."""
+    """Tasks of all plans, but for ops timed alone, which take few rounds."""
     return len({task for run in group.runs for task in run.plan.tasks if task.role != "isolated"})
 
 

@@ -1,14 +1,13 @@
-"""Profiling without a server: plan and graphs are made here, and what was measured ends in a file per run.
+"""Profiling without a server: plan and graphs are made here, and each run ends in a file.
 
-To the profiler this is a server like any other, behind a transport that never leaves the process. So an interrupted
-campaign is resumed, and every byte is spooled, as with a real one.
+The profiler sees a server like any other, behind a transport that never leaves the process. So an
+interrupted campaign is resumed, and all of it is spooled.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -38,20 +37,17 @@ URL = "http://offline"
 def profile_offline(
     request: ProfileRequest, spool: Spool, out: Path, progress: Progress, most_bytes: int = 0
 ) -> tuple[Outcome, ...]:
-    """Measure what is not measured yet, and write a file for each run; returns what became of each.
+    """Measure what is missing, and write a file for each run; returns what became of each.
 
-    Files are written for incomplete runs too; the outcome then names what was refused. A file that holds the same run
-    in full is left as it is, as a server's table would be.
+    An incomplete run gets a file too, and its outcome names what was refused. A file with the whole
+    run is left as it is.
 
     Args:
-        request: what to measure.
-        spool: where it is kept until the files are written.
-        out: the file; the folder of the files where the request has several spaces.
-        progress: told how far it is.
+        out: the file; for several spaces the folder of the files.
         most_bytes: memory for graphs that stay open between their rounds.
 
     Raises:
-        LutnasError: onnx is not here, a file holds something else, or as the message says.
+        LutnasError: onnx is not here, or a file holds something else.
     """
     _require_onnx()
     files = run_files(request.spaces, out)
@@ -62,19 +58,20 @@ def profile_offline(
             outcomes[str(space)] = Outcome(existing.run.id, str(space), {}, measured=False)
     spaces = tuple(space for space in request.spaces if str(space) not in outcomes)
     if spaces:
-        with ServerClient(URL, transport=OfflineDesk(spool, files)) as client:
+        with ServerClient(URL, transport=OfflineServer(spool, files)) as client:
             profiler = Profiler(client, spool, progress, most_bytes=most_bytes)
             # bound_percent 0: nobody is there to choose networks on the way
             measured = profiler.profile(dataclasses.replace(request, spaces=spaces, bound_percent=0.0))
         outcomes |= {outcome.space: outcome for outcome in measured}
         for outcome in measured:
             if outcome.table is None and outcome.problem is None:
-                write_spooled_run(find_spooled(spool, outcome.run_id), files[outcome.space])
+                write_spooled_run(get_spooled(spool, outcome.run_id), files[outcome.space])
     return tuple(outcomes[str(space)] for space in request.spaces)
 
 
 def run_files(spaces: Sequence[Space], out: Path) -> dict[str, Path]:
-    """The file of each space's run: `out` itself, or for several `out`/SPACE.json, with - for / in the space.
+    """The file of each space's run: `out`, or `out`/SPACE.json for several, with - for / in the
+    space.
 
     Raises:
         InvalidValue: one run and a folder, or several and a file.
@@ -88,8 +85,8 @@ def run_files(spaces: Sequence[Space], out: Path) -> dict[str, Path]:
     return {str(space): out / f"{str(space).replace('/', '-')}.json" for space in spaces}
 
 
-class OfflineDesk(httpx.BaseTransport):
-    """Answers what a profile asks of a lut-server; the end of a run writes its file."""
+class OfflineServer(httpx.BaseTransport):
+    """Answers what a profile asks of a lut-server. The end of a run writes its file."""
 
     def __init__(self, spool: Spool, files: Mapping[str, Path]) -> None:
         self._spool = spool
@@ -105,14 +102,9 @@ class OfflineDesk(httpx.BaseTransport):
                 known = request.headers.get("If-None-Match")
                 return _graph(query["spec"], int(query["batch"]), query["precision"], known)
             case "POST", "runs", run_id, "finish":
-                spooled = find_spooled(self._spool, run_id)
+                spooled = get_spooled(self._spool, run_id)
                 return _answer({"table": {"hash": write_spooled_run(spooled, self._files[spooled.run.space])}})
-            case (
-                ("POST", "devices")
-                | ("PUT", "runs", _)
-                | ("PUT", "runs", _, "kernels")
-                | ("POST", "runs", _, "measurements")
-            ):
+            case ("POST", "devices") | ("PUT" | "POST", "runs", _, *_):
                 return _answer({})
         problem = f"{request.method} {request.url.path} is not answered without a server"
         return _answer({"error": {"code": "not_found", "message": problem, "detail": {}}}, 404)
@@ -130,7 +122,7 @@ def _find_recorded(request: ProfileRequest, space: Space, out: Path) -> Recorded
     return recorded
 
 
-def find_spooled(spool: Spool, run_id: str) -> RunSpool:
+def get_spooled(spool: Spool, run_id: str) -> RunSpool:
     """A run by its id.
 
     Raises:
@@ -152,13 +144,10 @@ def write_spooled_run(spooled: RunSpool, out: Path) -> str:
 def upload_file(
     client: ServerClient, recorded: RecordedRun, force: bool = False, sleep: Callable[[float], None] = time.sleep
 ) -> dict[str, Any] | None:
-    """Hand in a recorded run; again is no harm. Returns what the server says of its table.
+    """Hand in a recorded run, once or again. Returns what the server says of its table.
 
     Args:
-        client: the server.
-        recorded: what to hand in.
         force: ask for the table although tasks are not measured.
-        sleep: pauses where the server is away.
 
     Raises:
         LutnasError: the server is away or refuses.
@@ -184,12 +173,10 @@ def _graph(spec: str, batch: int, precision: str, known: str | None) -> httpx.Re
 
     model = build_graph(parse_graph_spec(spec), batch, precision)
     headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"'}
-    return (
-        httpx.Response(304, headers=headers)
-        if known == headers["ETag"]
-        else httpx.Response(200, headers=headers, content=model)
-    )
+    if known == headers["ETag"]:
+        return httpx.Response(304, headers=headers)
+    return httpx.Response(200, headers=headers, content=model)
 
 
 def _answer(value: dict[str, Any], status: int = 200) -> httpx.Response:
-    return httpx.Response(status, content=json.dumps(value).encode(), headers={"Content-Type": "application/json"})
+    return httpx.Response(status, json=value)

@@ -1,6 +1,6 @@
-"""The whole of a profile: the plans, the runs, their campaign, the uploads, the tables.
+"""A profile from its plans to its tables: runs, a campaign, uploads.
 
-A profile has one run and one table per space; the campaign serves all its runs.
+A profile has a run and a table for each space. A single campaign serves all its runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.run_spool import RunSpool
 from profiler_agent.spool.spool import Spool
-from profiler_agent.timing.stability import doubt_lines
+from profiler_agent.timing.stability import describe_unstable
 from profiler_agent.timing.stopping import BOUND_PERCENT, PRESETS, Preset
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway
@@ -40,13 +40,14 @@ from shared.wire import from_wire, to_wire
 
 @dataclass(frozen=True)
 class ProfileRequest:
-    """What tables are wanted.
+    """The wanted tables.
 
     Attributes:
-        spaces: one table for each; all are measured in one campaign.
+        spaces: a table for each; all are measured in one campaign.
         new: measure although there is an unfinished run, or a table already.
         force: ask the server for the table although some graphs could not be measured.
-        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0 measures all of the plan.
+        bound_percent: half-width of the 95 % bound at which enough networks are measured; 0
+            measures all of the plan.
         provider: execution provider, by its short name or ONNX Runtime's own.
         optimisation: graph optimisation level.
     """
@@ -73,7 +74,7 @@ class ProfileRequest:
             raise InvalidValue("space", "is none, or the same twice")
 
     def runtime(self) -> Runtime:
-        """What of this machine is to be measured.
+        """The runtime to measure.
 
         Raises:
             WrongUse: it is not here, or a setting is outside its domain.
@@ -83,16 +84,16 @@ class ProfileRequest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the run of one space.
+    """What became of the run of a space.
 
     Attributes:
         run_id: of the run that made the table.
         space: string form of the space.
-        table: what the server says of the table; None if there is none.
+        table: what the server says of it; None if there is none.
         refused: graphs that ONNX Runtime does not load, with its reasons.
         measured: whether anything had to be measured or uploaded for it.
         problem: why it could not be handed in.
-        doubts: measurements that are not to be believed as they are, alike ones in one line, for people.
+        doubts: reasons not to trust measurements, a line for each kind, for people.
     """
 
     run_id: str
@@ -106,21 +107,20 @@ class Outcome:
 
 @dataclass
 class Profiler:
-    """Does profiling runs for one server with one spool.
+    """Does profiling runs for a server with a spool.
 
     Attributes:
         check: called between rounds; raises to stop (a cancelled job).
-        most_bytes: memory for graphs that stay open between their rounds; 0 leaves it to the provider.
-        board: where it says how far it is.
-        asks_server: without, plan and graphs come from the spool, and what is measured stays there.
+        most_bytes: memory for graphs that stay open between their rounds; 0 leaves it to the
+            provider.
+        board: told how far it is.
+        asks_server: False takes plan and graphs from the spool and leaves all measurements there.
     """
 
     client: ServerClient
     spool: Spool
     progress: Progress
     sleep: Callable[[float], None] = time.sleep
-    probe: Callable[[], dict[str, str]] = probe
-    clock_ns: Callable[[], int] = time.perf_counter_ns
     check: Callable[[], None] = field(default=lambda: None)
     wait_for_others: bool = False
     most_bytes: int = 0
@@ -128,23 +128,25 @@ class Profiler:
     asks_server: bool = True
 
     def profile(self, request: ProfileRequest) -> tuple[Outcome, ...]:
-        """Measure what is not measured yet in one campaign, and have the server make each space's table.
+        """Measure what is missing in one campaign, and have the server make each space's table.
 
-        Returns one outcome per space, in the request's order.
+        Returns an outcome per space, in the request's order.
 
         Raises:
             ServerAway: the plans and graphs are not known here.
-            LutnasError: as the message says.
         """
         runtime = request.runtime()
-        description = self.probe()
-        online = self._greet(request.device, description)
-        plans = [self._plan(space, request, online) for space in request.spaces]
+        description = probe()
+        online = self._register(request.device, description)
+        client = self.client if online else None
+        away = f"no answer from {self.client.url}, and " if self.asks_server else ""
+        plans = [get_plan(client, self.spool, space, request, self.progress.say, away) for space in request.spaces]
         if runtime.precision == "fp16":
-            self._check_half_precision(plans[0], runtime, online)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        wanted = [_new_run(plan, request.device, runtime, now, description) for plan in plans]
-        with self.spool.measuring(self.wait_for_others):
+            store = GraphStore(client, self.spool, runtime.batch, self.sleep, precision="fp16")
+            network = plans[0].tasks[-1].graph
+            check_half_precision(network, store.locate(network), runtime)
+        wanted = [_new_run(plan, request.device, runtime, description) for plan in plans]
+        with self.spool.measuring_lock(self.wait_for_others):
             opened = [self._open(like, plan, request, online) for like, plan in zip(wanted, plans, strict=True)]
             runs = [found for found in opened if isinstance(found, RunSpool)]
             begun = {graph for run in runs if run.run not in wanted for graph in run.graphs}
@@ -153,8 +155,8 @@ class Profiler:
         return tuple(self._upload_runs(opened, refused, request.force))
 
     def _open(self, like: Run, plan: Plan, request: ProfileRequest, online: bool) -> RunSpool | Outcome:
-        """The run to measure: the one that was begun, or a new one; or what there is of it already."""
-        spooled = None if request.new else self.spool.find_unfinished(like)
+        """The run to measure, begun or new; or the outcome that there is already."""
+        spooled = None if request.new else self.spool.find_run(like, finished=False)
         if spooled is not None:
             if not request.bound_percent and not spooled.settled:
                 spooled.choose_all()
@@ -170,22 +172,13 @@ class Profiler:
             spooled.begin_choosing(first)
         return spooled
 
-    def _check_half_precision(self, plan: Plan, runtime: Runtime, online: bool) -> None:
-        store = GraphStore(self.client if online else None, self.spool, runtime.batch, self.sleep, precision="fp16")
-        network = plan.tasks[-1].graph
-        check_half_precision(network, store.locate(network), runtime)
-
     def carry_out(self, plan: Plan, device: str, runtime: Runtime, preset: Preset, new: bool = False) -> Outcome:
-        """Measure a plan that is at hand, or what an unfinished run of it lacks, and hand it in, complete or not.
-
-        Raises:
-            LutnasError: as the message says; what is measured is spooled.
-        """
-        description = self.probe()
-        online = self._greet(device, description)
-        like = _new_run(plan, device, runtime, datetime.now(UTC).isoformat(timespec="seconds"), description)
-        with self.spool.measuring(self.wait_for_others):
-            found = None if new else self.spool.find_unfinished(like)
+        """Measure a plan, or what an unfinished run of it lacks, and hand it in, complete or not."""
+        description = probe()
+        online = self._register(device, description)
+        like = _new_run(plan, device, runtime, description)
+        with self.spool.measuring_lock(self.wait_for_others):
+            found = None if new else self.spool.find_run(like, finished=False)
             spooled = found or self.spool.new_run(like, plan)
             begun = set(spooled.graphs) if found else set()
             refused = measure_group(self, RunGroup([spooled]), preset, BOUND_PERCENT, online, begun)
@@ -194,7 +187,7 @@ class Profiler:
             raise outcome.problem
         return outcome
 
-    def _greet(self, device: str, description: dict[str, str]) -> bool:
+    def _register(self, device: str, description: dict[str, str]) -> bool:
         if not self.asks_server:
             return False
         try:
@@ -204,23 +197,10 @@ class Profiler:
             return False
         return True
 
-    def _plan(self, space: Space, request: ProfileRequest, online: bool) -> Plan:
-        wanted = (str(space), request.calibration, request.held_out, request.seed)
-        key = plan_key(*wanted)
-        if online:
-            plan = retry(lambda: self.client.fetch_plan(*wanted), sleep=self.sleep)
-            self.spool.keep_known(key, to_wire(plan))
-            return plan
-        known = self.spool.find_known(key)
-        if known is None:
-            away = f"no answer from {self.client.url}, and " if self.asks_server else ""
-            raise ServerAway(f"{away}{self.spool.folder} has no such plan from before")
-        return from_wire(Plan, known)
-
     def _find_table(self, like: Run, online: bool) -> Outcome | None:
         """The server's table, if it was made from the same plan by the same agent version."""
         if not online:
-            finished = self.spool.find_finished(like)
+            finished = self.spool.find_run(like, finished=True)
             if finished is None or (self.asks_server and next(finished.unsent(self.client.url), None) is not None):
                 return None
             return Outcome(finished.run.id, like.space, finished.read_answer(), measured=False)
@@ -237,30 +217,27 @@ class Profiler:
     def _upload_runs(
         self, opened: Sequence[RunSpool | Outcome], refused: Mapping[str, str], force: bool
     ) -> Iterator[Outcome]:
-        """Hand in one run after the other; one that the server refuses does not hold up the others."""
+        """Hand in one run after the other. A refused run stops no other."""
         runs = [found for found in opened if isinstance(found, RunSpool)]
-        away: LutnasError | None = None
+        uploader, away = Uploader(self.client, self.sleep), None
         for found in opened:
             if isinstance(found, Outcome):
                 yield found
                 continue
-            table, problem = None, away
+            table: dict[str, Any] | None = None
+            problem: LutnasError | None = away
             if away is None and self.asks_server:
                 try:
-                    table = self._upload(found, force)
+                    uploader.upload_run(found)
+                    if force or not found.missing_tasks():
+                        table = uploader.finish_run(found)
                 except ServerAway as error:
                     problem = away = self._say_how_to_upload_later(runs, error)
                 except LutnasError as error:
                     problem = error
             of_run = tuple(reason for graph, reason in refused.items() if graph in found.graphs)
-            doubts = doubt_lines(found.measurements())
+            doubts = describe_unstable(found.measurements())
             yield Outcome(found.run.id, found.run.space, table, of_run, problem=problem, doubts=doubts)
-
-    def _upload(self, spooled: RunSpool, force: bool) -> dict[str, Any] | None:
-        uploader = Uploader(self.client, self.sleep)
-        uploader.upload_run(spooled)
-        # Missing tasks make the server refuse; asking all the same is the user's wish.
-        return uploader.finish_run(spooled) if force or not spooled.missing_tasks() else None
 
     def _say_how_to_upload_later(self, runs: Sequence[RunSpool], error: ServerAway) -> ServerAway:
         waiting = sum(1 for spooled in runs for _ in spooled.unsent(self.client.url))
@@ -270,10 +247,36 @@ class Profiler:
         )
 
 
-def plan_key(space: str, calibration: int, held_out: int, seed: int) -> list[str]:
-    """What a plan goes by among what a spool knows."""
-    return ["plan", space, str(calibration), str(held_out), str(seed)]
+def get_plan(
+    client: ServerClient | None,
+    spool: Spool,
+    space: Space,
+    request: ProfileRequest,
+    say: Callable[[str], None],
+    away: str = "",
+) -> Plan:
+    """The plan of a space from the server, or without a server the last one from the spool.
+
+    Raises:
+        ServerAway: there is neither; its text begins with `away`.
+    """
+    wanted = (str(space), request.calibration, request.held_out, request.seed)
+    key = ["plan", *map(str, wanted)]
+    if client is not None:
+        try:
+            plan = retry(lambda: client.fetch_plan(*wanted))
+        except ServerAway as error:
+            away = f"{error}, and "
+            say(f"{error}; going on with what is in {spool.folder}")
+        else:
+            spool.keep_known(key, to_wire(plan))
+            return plan
+    known = spool.find_known(key)
+    if known is None:
+        raise ServerAway(f"{away}{spool.folder} has no such plan from before")
+    return from_wire(Plan, known)
 
 
-def _new_run(plan: Plan, device: str, runtime: Runtime, now: str, description: dict[str, str]) -> Run:
+def _new_run(plan: Plan, device: str, runtime: Runtime, description: dict[str, str]) -> Run:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     return Run(str(uuid.uuid4()), device, runtime, plan.space, plan.id, plan.canary, __version__, now, description)

@@ -1,8 +1,8 @@
-"""Runs that a single campaign serves. A task that several of them have is measured once.
+"""Runs that share a campaign. A task that several of them have is measured once.
 
-Each run keeps the task as its own. So every folder is what a campaign of its own would have left,
-and each run is resumed, handed in and calibrated alone. A kill may come when a round is in the
-first run and not yet in the second. That is evened out when the campaign goes on.
+Each run keeps the task as its own. So its folder is what a campaign of its own would leave, and it
+is resumed, handed in and calibrated alone. A kill may come between two runs' copies of a round. The
+next campaign copies the rest.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ KeptRounds = Sequence[tuple[Round, bool]]
 
 
 class RunGroup:
-    """Which runs wait for which task, and for the kernels of which graph.
+    """Knows which runs wait for which task, and for the kernels of which graph.
 
     Args:
-        runs: at least one, of one device and runtime, each of another space.
+        runs: at least one, of the same device and runtime, each of another space.
 
     Raises:
         LutnasError: their plans name different canaries.
@@ -40,7 +40,7 @@ class RunGroup:
         self._kept: dict[Task, KeptRounds] = {}
         self._waiting: dict[Task, list[RunSpool]] = {}
         for task, parts in _parts(self.runs).items():
-            kept = _even_out(task, parts)
+            kept = _share_rounds(task, parts)
             waiting = [part.run for part in parts if part.measurement is None]
             if waiting:
                 self._kept[task], self._waiting[task] = kept, waiting
@@ -63,7 +63,7 @@ class RunGroup:
         return list(self._waiting)
 
     def add(self, run: RunSpool, tasks: Sequence[Task]) -> None:
-        """More tasks of one of the runs, chosen on the way."""
+        """Add chosen tasks to a run."""
         counted, rounds = run.read_kernels(), run.read_rounds()
         for task in tasks:
             self._kept[task] = rounds.get(measurement_id(run.run.id, task), [])
@@ -71,7 +71,7 @@ class RunGroup:
             self._uncounted[run.run.id] |= set(task.graphs) - counted.keys()
 
     def subject(self, task: Task, graph: TimedGraph, minus: TimedGraph | None) -> Subject:
-        """A missing task with what was measured of it before an interruption, for all runs that wait for it."""
+        """A missing task with its earlier rounds, for all runs that wait for it."""
         kept = self._kept[task]
         disturbed = sum(was_disturbed for _, was_disturbed in kept)
         return Subject(task, graph, minus, [timed for timed, _ in kept], disturbed, self._waiting[task])
@@ -81,7 +81,7 @@ class RunGroup:
         return any(graph in uncounted for uncounted in self._uncounted.values())
 
     def keep_kernels(self, graph: str, counts: Mapping[str, int]) -> None:
-        """Append a graph's kernels to each run that has the graph but not those."""
+        """Append a graph's kernels to each run that lacks them."""
         for run in self.runs:
             if graph in self._uncounted[run.run.id]:
                 run.keep_kernels(graph, counts)
@@ -90,7 +90,7 @@ class RunGroup:
 
 @dataclass
 class _Part:
-    """What one run has of a task."""
+    """What a run has of a task."""
 
     run: RunSpool
     rounds: KeptRounds
@@ -107,8 +107,8 @@ def _parts(runs: Sequence[RunSpool]) -> dict[Task, list[_Part]]:
     return parts
 
 
-def _even_out(task: Task, parts: Sequence[_Part]) -> KeptRounds:
-    """Give each run what the others have of a task; returns all its rounds."""
+def _share_rounds(task: Task, parts: Sequence[_Part]) -> KeptRounds:
+    """Give each run the other runs' rounds of a task; returns all its rounds."""
     together = list(parts[0].rounds)
     for part in parts[1:]:
         together += (Counter(part.rounds) - Counter(together)).elements()
@@ -125,6 +125,6 @@ def _even_out(task: Task, parts: Sequence[_Part]) -> KeptRounds:
 
 
 def _graphs_of_fits(run: RunSpool) -> set[str]:
-    """Graphs whose kernels a fit wants: ops timed alone are no part of any."""
+    """Graphs whose kernels a fit uses: ops timed alone are in none."""
     alone = {task.graph for task in run.plan.tasks if task.role == "isolated"}
     return set(run.graphs) - alone

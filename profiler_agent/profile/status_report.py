@@ -1,6 +1,6 @@
-"""What the agent says of its device: written between rounds by whoever measures, read by whoever talks to the server.
+"""The device's status: noted between rounds, reported to the server by a thread.
 
-The machine is looked at between rounds only: starting a program beside one would be timed along with it.
+The machine is read between rounds only: a program started beside a round would be timed along.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_RUNS = 20
 
 
 class StatusBoard:
-    """One device's status; any thread may read it."""
+    """A device's status; any thread may read it."""
 
     def __init__(self, machine: Machine | None = None, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._machine = machine or Machine()
@@ -37,8 +37,8 @@ class StatusBoard:
         self._throttling: tuple[str, ...] | None = None
         self._campaign: CampaignProgress | None = None
 
-    def look(self) -> None:
-        """Look at the machine, where that is due; ask as often as you like, but not while something is timed."""
+    def sample(self) -> None:
+        """Read the machine if that is due. Call it as often as you like, but not during a round."""
         if self._clock_s() < self._next_look_s:
             return
         self._next_look_s = self._clock_s() + LOOK_EVERY_S
@@ -46,11 +46,11 @@ class StatusBoard:
         throttling = self._machine.throttling()
         self._throttling = None if throttling is None else tuple(throttling)
 
-    def measuring(self, runs: Sequence[Run], measured_before: int, subjects: Sequence[Subject]) -> None:
-        """Note how far a campaign is, where that is due.
+    def note_progress(self, runs: Sequence[Run], measured_before: int, subjects: Sequence[Subject]) -> None:
+        """Note a campaign's progress if that is due.
 
         Args:
-            measured_before: tasks of the runs that were measured before the campaign began.
+            measured_before: tasks of the runs that were measured before the campaign.
         """
         if self._clock_s() < self._next_count_s:
             return
@@ -64,18 +64,18 @@ class StatusBoard:
             measured_before + len(subjects),
         )
 
-    def rest(self) -> None:
+    def clear_progress(self) -> None:
         """Note that nothing is being measured."""
         self._campaign, self._next_count_s = None, -math.inf
 
     def status(self) -> DeviceStatus:
-        """As it was noted last."""
+        """The status as noted last."""
         return DeviceStatus(self._temperature_c, self._throttling, self._campaign)
 
 
 @contextmanager
 def repeating(action: Callable[[], bool], every_s: float) -> Iterator[None]:
-    """Call the action every so many seconds in a thread, while the inside runs and it answers True."""
+    """Call the action in a thread every so many seconds, while it returns True."""
     stop = threading.Event()
 
     def repeat() -> None:
@@ -93,13 +93,13 @@ def repeating(action: Callable[[], bool], every_s: float) -> Iterator[None]:
 
 @contextmanager
 def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: float = REPORT_EVERY_S) -> Iterator[None]:
-    """Tell the server every now and then, while the inside runs. A server that does not listen disturbs nobody."""
+    """Report to the server now and then. A server that does not listen disturbs nobody."""
 
     def report() -> bool:
         with suppress(LutnasError):
             client.report_status(device, board.status())
         return True
 
-    board.look()
+    board.sample()
     with repeating(report, every_s):
         yield

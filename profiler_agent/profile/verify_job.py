@@ -1,6 +1,6 @@
 """Measures a network for a job as a campaign measures the networks of a table.
 
-The same file loaded again is up to a percent faster or slower, by where its tensors come to lie in
+A file loaded again is up to a percent faster or slower, depending on where its tensors lie in
 memory. So it is loaded anew in each round, and the result speaks of the network.
 """
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from profiler_agent.ort.session_cache import MOST_SESSIONS, Residence
+from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache
 from profiler_agent.ort.sessions import load_graph
 from profiler_agent.spool.run_spool import measurement_id
 from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
@@ -23,11 +23,11 @@ from shared.measurements.plan import Task
 from shared.runtime import Runtime
 
 FEWEST_ROUNDS = 24
-"""More than a task of a campaign has at least: a verification has the last word."""
+"""More than a task of a campaign needs: a verification has the last word."""
 TASKS_WORTH = 4
-"""A verification may take the time of so many tasks of a campaign, should the machine be busy."""
+"""On a busy machine a verification may take the time of so many tasks of a campaign."""
 PAUSE_S = 0.02
-"""Between rounds: one busy moment of the machine shall not hit all of them."""
+"""Between rounds, so that a busy moment of the machine does not hit all of them."""
 
 
 def measure_model(
@@ -38,25 +38,22 @@ def measure_model(
     runtime: Runtime,
     preset: Preset,
     watch: CanaryWatch,
-    check: Callable[[], None] = lambda: None,
-    sleep: Callable[[float], None] = time.sleep,
-    clock_ns: Callable[[], int] = time.perf_counter_ns,
+    check: Callable[[], None],
+    sleep: Callable[[float], None],
 ) -> Measurement:
     """Measure a network for a job.
 
-    It takes seconds, so no round is spooled: what is interrupted begins again.
+    It takes seconds, so no round is spooled. An interrupted job begins again.
 
     Raises:
         ModelRefused: ONNX Runtime does not load it.
     """
     judge = StabilityJudge(preset)
-    preset = replace(
-        preset, min_rounds=max(FEWEST_ROUNDS, preset.min_rounds), max_rounds=max(FEWEST_ROUNDS, preset.max_rounds)
-    )
-    rule = StoppingRule(preset, TASKS_WORTH, time.monotonic)
-    network = Residence().add(lambda sessions: load_graph(task.graph, model, runtime, sessions), len(model))
+    fewest, most = (max(FEWEST_ROUNDS, rounds) for rounds in (preset.min_rounds, preset.max_rounds))
+    rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), TASKS_WORTH, time.monotonic)
+    network = SessionCache().add(lambda sessions: load_graph(task.graph, model, runtime, sessions), len(model))
     subject = Subject(task, network)
-    timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS), clock_ns)
+    timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS))
 
     def on_round(all_subjects: Sequence[Subject]) -> None:
         check()

@@ -1,4 +1,4 @@
-"""Graphs from the server, kept on disk: each is sent once, and is there when the server is not."""
+"""Graphs from the server, kept on disk: each is sent once, and is there without the server."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from profiler_agent.spool.spool import Spool
 from shared.errors import ServerAway
 from shared.http.retry import retry
 
-HAVE_PRECISIONS = ("chain:", "parallel:", "network:")
-"""Kinds of graphs that are built in the precision that is asked for."""
+WITH_PRECISION = ("chain:", "parallel:", "network:")
+"""Graphs that are built in the wanted precision."""
 
 
 @dataclass
 class GraphStore:
-    """Reads graphs by their reference.
+    """Reads graphs by their reference. Its methods raise ServerAway if a graph is nowhere.
 
     Attributes:
         client: None reads from the disk alone.
-        begun: graphs of which what the disk has is taken without asking whether the server has something newer: a run
-            that is resumed goes on with the bytes that it began with.
-        precision: of the graphs; the canary has its own, and uploaded files are what they are.
+        begun: graphs to take from the disk unasked: a resumed run goes on with its bytes.
+        precision: of the graphs. The canary and uploaded files have their own.
     """
 
     client: ServerClient | None
@@ -37,11 +36,7 @@ class GraphStore:
     precision: str = "fp32"
 
     def read(self, spec: str) -> bytes:
-        """Bytes of a graph.
-
-        Raises:
-            ServerAway: the server does not answer, and the graph is not on the disk.
-        """
+        """Bytes of a graph."""
         path = self.locate(spec)
         content = read_bytes(path)
         if content is None:
@@ -49,12 +44,8 @@ class GraphStore:
         return content
 
     def locate(self, spec: str) -> Path:
-        """File of a graph, on the disk now.
-
-        Raises:
-            ServerAway: the server does not answer, and the graph is not on the disk.
-        """
-        precision = self.precision if spec.startswith(HAVE_PRECISIONS) else "fp32"
+        """File of a graph, on the disk now."""
+        precision = self.precision if spec.startswith(WITH_PRECISION) else "fp32"
         kept = self.spool.find_graph(spec, self.batch, precision)
         if self.client is None:
             if kept is None:

@@ -1,10 +1,11 @@
-"""The server's routes that an agent alone needs."""
+"""The routes of the server that only an agent needs."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
+from itertools import islice
 from typing import Any, BinaryIO
 
 from shared.device_status import DeviceStatus
@@ -19,9 +20,9 @@ from shared.tables.table import LatencyTable
 from shared.wire import from_wire
 
 REPORT_TIMEOUT_S = 2.0
-"""Nobody waits for it, and the end of a command waits for no answer."""
+"""Nobody waits for a status report."""
 FINISH_TIMEOUT_S = 300.0
-"""The end of a run makes the server calibrate."""
+"""At the end of a run the server calibrates."""
 
 
 class ServerClient(HttpClient):
@@ -47,10 +48,10 @@ class ServerClient(HttpClient):
     def save_graph(
         self, spec: str, batch: int, file: BinaryIO, known_sha256: str | None = None, precision: str = "fp32"
     ) -> str | None:
-        """Write the bytes of a graph into a file as they come, so that they are never in memory as a whole.
+        """Write the bytes of a graph into a file as they come, never all of them in memory.
 
         Returns:
-            Their SHA-256; None, and nothing is written, if they still are those of `known_sha256`.
+            Their SHA-256. None if it still is `known_sha256`: then nothing is written.
         """
         headers = {"If-None-Match": f'"{known_sha256}"'} if known_sha256 else {}
         query = {"spec": spec, "batch": batch, "precision": precision}
@@ -73,9 +74,28 @@ class ServerClient(HttpClient):
         """A run as the server knows it."""
         return self._value(Run, "run", self._ask("GET", "runs", run_id))
 
-    def post_measurements(self, run_id: str, measurements: Sequence[Mapping[str, Any]]) -> None:
-        """Hand in measurements in wire form: all are stored, or none."""
-        self._ask("POST", "runs", run_id, "measurements", body={"measurements": measurements})
+    def post_measurements(
+        self,
+        run_id: str,
+        measurements: Iterable[Mapping[str, Any]],
+        batch: int,
+        repeat: Callable[[Callable[[], object]], object],
+        acknowledge: Callable[[list[str]], None],
+    ) -> int:
+        """Hand in measurements in wire form as they come; returns their number.
+
+        Args:
+            batch: measurements of a request. The server stores all of them or none.
+            repeat: does a request, again if the server is away.
+            acknowledge: takes the ids that the server has.
+        """
+        waiting, sent = iter(measurements), 0
+        while part := list(islice(waiting, batch)):
+            body = {"measurements": part}
+            repeat(lambda body=body: self._ask("POST", "runs", run_id, "measurements", body=body))  # type: ignore[misc]
+            acknowledge([measurement["id"] for measurement in part])
+            sent += len(part)
+        return sent
 
     def put_kernels(self, run_id: str, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Hand in kernel counts by graph reference; the same again is no harm."""
@@ -114,7 +134,7 @@ class ServerClient(HttpClient):
         """What the device's table says of a network.
 
         Args:
-            network: its "kernels", or its "genotype"; then the server looks for counts of its kernels.
+            network: its "kernels", or its "genotype": then the server looks for kernel counts.
         """
         body = {**network, "space": space, "runtime": runtime}
         answer = self._ask("POST", "devices", device, "predict", body=body)

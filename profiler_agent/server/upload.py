@@ -1,11 +1,10 @@
-"""Hands in what is spooled. Everything here may be done again: the server knows runs and measurements by their ids."""
+"""Hands in spooled data. It may be repeated: the server knows runs and measurements by id."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from profiler_agent.server.server_client import ServerClient
@@ -17,16 +16,16 @@ from shared.jobs import JobResult
 from shared.measurements.measurement import Run
 
 BATCH = 20
-"""Measurements of `fbnet` take 50 KB each as JSON."""
+"""A measurement of `fbnet` takes 50 KB as JSON."""
 
 
 @dataclass(frozen=True)
 class Uploader:
-    """Takes spooled things to one server.
+    """Hands in to a server. Each method raises LutnasError if the server is away or refuses.
 
     Attributes:
-        attempts: how often a server that is away is asked before giving up.
-        batch: measurements per request.
+        attempts: how often a server that is away is asked.
+        batch: measurements of a request.
     """
 
     client: ServerClient
@@ -35,10 +34,9 @@ class Uploader:
     batch: int = BATCH
 
     def upload_run(self, spooled: RunSpool) -> int:
-        """Hand in a run and all its finished measurements; returns how many were new to the server.
+        """Hand in a run and its finished measurements; returns how many were new to the server.
 
-        Raises:
-            LutnasError: the server is away or refuses; what it took so far is noted and not sent again.
+        After a failure, what the server took is not sent again.
         """
         unsent, url = spooled.unsent(self.client.url), self.client.url
         return self.upload(spooled.run, unsent, spooled.read_kernels(), lambda ids: spooled.acknowledge(url, ids))
@@ -50,18 +48,10 @@ class Uploader:
         kernels: Mapping[str, Mapping[str, int]],
         acknowledge: Callable[[list[str]], None] = lambda ids: None,
     ) -> int:
-        """Hand in a run with these measurements, in wire form; returns their number.
-
-        Raises:
-            LutnasError: the server is away or refuses.
-        """
+        """Hand in a run with these measurements, in wire form; returns their number."""
         self._ask(lambda: self.client.register_device(run.device, run.probe))
         self._ask(lambda: self.client.put_run(run))
-        waiting, sent = iter(measurements), 0
-        while batch := list(islice(waiting, self.batch)):
-            self._ask(lambda batch=batch: self.client.post_measurements(run.id, batch))  # type: ignore[misc]
-            acknowledge([measurement["id"] for measurement in batch])
-            sent += len(batch)
+        sent = self.client.post_measurements(run.id, measurements, self.batch, self._ask, acknowledge)
         if kernels:
             self._ask(lambda: self.client.put_kernels(run.id, kernels))
         return sent
@@ -73,14 +63,10 @@ class Uploader:
         return table
 
     def upload_job_result(self, spool: Spool, job_id: str, owner: str, result: JobResult) -> str:
-        """Hand in a job's result, which is spooled already; returns what became of it.
-
-        Raises:
-            LutnasError: the server is away or denies access; the result stays spooled.
-        """
+        """Hand in a spooled job result; returns its fate. After a failure it stays spooled."""
         try:
             state = self._ask(lambda: self.client.post_result(job_id, owner, result)).state
-        except (Conflict, NotFound) as error:  # done by another, cancelled, or forgotten: nobody waits for it
+        except (Conflict, NotFound) as error:  # done by another agent, cancelled, or forgotten
             state = f"not wanted any more: {error}"
         spool.drop_result(job_id)
         return str(state)
@@ -90,7 +76,8 @@ class Uploader:
 
 
 def upload_everything(spool: Spool, uploader: Uploader, owner: str, say: Callable[[str], None]) -> bool:
-    """Hand in all runs and results; returns whether all of it got there. One refused run does not hold up the others.
+    """Hand in all runs and results; returns whether all of it got there. A refused run stops no
+    other.
 
     Raises:
         ServerAway: nothing more can be handed in now.

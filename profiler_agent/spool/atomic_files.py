@@ -1,4 +1,4 @@
-"""Files that survive a kill at any moment: a file is whole, or not there at all."""
+"""Files that survive a kill at any moment: a file is whole, or not there."""
 
 from __future__ import annotations
 
@@ -29,23 +29,22 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise LutnasError(f"cannot use {path}: {error.strerror or error}") from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after a kill or a power cut it is either the old one or the new one."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file. After a kill or a power cut it is the old or the new one."""
 
     def write(file: BinaryIO) -> Path:
         file.write(content)
         return path
 
-    write_somewhere(path.parent, path.name, write)
+    write_named(path.parent, path.name, write)
 
 
-def write_somewhere(folder: Path, draft: str, write: Callable[[BinaryIO], Path | None]) -> Path | None:
-    """Likewise, for a file whose name is known once it is written.
+def write_named(folder: Path, draft: str, write: Callable[[BinaryIO], Path | None]) -> Path | None:
+    """Write a file whose name is known once it is written.
 
     Args:
-        folder: of the file.
         draft: part of its name until then.
-        write: fills it and says what it is to be called; None leaves nothing behind.
+        write: fills it and returns its path; None leaves nothing behind.
     """
     with disk_errors(folder / draft):
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +60,7 @@ def write_somewhere(folder: Path, draft: str, write: Callable[[BinaryIO], Path |
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """Content of a regular file; None where there is none."""
+    """Content of a regular file; None if there is none."""
     with disk_errors(path):
         try:
             return path.read_bytes() if path.is_file() else None
@@ -70,7 +69,7 @@ def read_bytes(path: Path) -> bytes | None:
 
 
 def read_sha256(path: Path) -> str | None:
-    """SHA-256 of a regular file, read piece by piece; None where there is none."""
+    """SHA-256 of a regular file; None if there is none."""
     with disk_errors(path):
         try:
             with path.open("rb") as file:
@@ -80,11 +79,12 @@ def read_sha256(path: Path) -> str | None:
 
 
 @contextmanager
-def only_one(path: Path, wait: bool, busy: str) -> Iterator[None]:
-    """Hold the lock on a file; it goes with the process, however that ends.
+def hold_lock(path: Path, wait: bool, busy: str) -> Iterator[None]:
+    """Hold the lock on a file. It ends with the process, however that ends.
 
     Raises:
-        LutnasError: with the text `busy`, if another process holds it and `wait` is false; there are no locks here.
+        LutnasError: another process holds it and `wait` is false (text `busy`), or the disk has no
+            locks.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""A run in one file: made where there is no server, handed in or compared later.
+"""A run in a file: made without a server, handed in or compared later.
 
-The form: {"format": "lutnas-run", "version": 10, "sha256", "run", "plan", "measurements", "kernels"} as canonical JSON,
-with the SHA-256 of the canonical JSON of the last four; "kernels" counts those of each graph that could be read. A run
-that was not measured to its end has fewer measurements than its plan has tasks. Readers take this version alone
-(`shared.schemas`).
+The form: {"format": "lutnas-run", "version": 10, "sha256", "run", "plan", "measurements",
+"kernels"} as canonical JSON. The SHA-256 is of the canonical JSON of the last four; "kernels" has
+the counts of each graph that could be read. An unfinished run has fewer measurements than its plan
+has tasks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profiler_agent.spool.atomic_files import read_bytes, write_whole
+from profiler_agent.spool.atomic_files import read_bytes, write_atomically
 from profiler_agent.spool.run_spool import measurement_id
 from shared.errors import CorruptFile, InvalidValue, LutnasError
 from shared.measurements.measurement import Measurement, Run
@@ -31,7 +31,7 @@ KernelCounts = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run with its plan and what was measured of it."""
+    """A run with its plan and its measurements."""
 
     run: Run
     plan: Plan
@@ -53,10 +53,10 @@ class RecordedRun:
 
 
 def write_run_file(path: Path, run: Run, plan: Plan, measurements: Sequence[Measurement], kernels: KernelCounts) -> str:
-    """Write the file, whole or not at all; returns its content's hash."""
+    """Write the file, whole or not at all; returns the hash of its content."""
     content = {"run": run, "plan": plan, "measurements": list(measurements), "kernels": kernels}
     sha256 = content_hash(content)
-    write_whole(path, canonical_json({"format": FORMAT, "version": RUN_FILE_SCHEMA, "sha256": sha256, **content}))
+    write_atomically(path, canonical_json({"format": FORMAT, "version": RUN_FILE_SCHEMA, "sha256": sha256, **content}))
     return sha256
 
 

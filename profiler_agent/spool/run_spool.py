@@ -1,6 +1,6 @@
-"""One profiling run on disk: its rounds, its measurements, its kernels, and what a server has of them.
+"""A profiling run on disk: its rounds, measurements and kernels, and what a server has of them.
 
-A line is written when what it holds exists. A kill can tear the last line alone.
+Each line is written as soon as its content exists. A kill can tear only the last line.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-from profiler_agent.spool.atomic_files import disk_errors, read_bytes, write_whole
+from profiler_agent.spool.atomic_files import disk_errors, read_bytes, write_atomically
 from shared.errors import CorruptFile, InvalidValue
 from shared.measurements.measurement import Measurement, Round, Run, Verdict
 from shared.measurements.plan import Plan, Task
@@ -29,9 +29,9 @@ class LineLog:
         self._path = path
 
     def lines(self) -> Iterator[Any]:
-        """All whole lines, a single one in memory at a time.
+        """All whole lines, with only one of them in memory.
 
-        A torn line is left out. What it held is measured or sent again.
+        A torn line is left out. Its content is measured or sent again.
         """
         with disk_errors(self._path):
             if not self._path.is_file():
@@ -46,33 +46,27 @@ class LineLog:
                         continue
                     yield value
 
-    def read(self) -> list[Any]:
-        """All whole lines."""
-        return list(self.lines())
-
     def append(self, value: Any, durable: bool) -> None:
-        """Add a line. It survives the end of this process; a durable one survives a power cut too."""
+        """Add a line. It survives the end of this process, and a durable line a power cut too."""
         with disk_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
-                if file.tell() and not self._ends_whole():
-                    file.truncate(self._whole_length())
+                if file.tell():
+                    self._cut_torn_line(file)
                 file.write(json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n")
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
 
-    def _ends_whole(self) -> bool:
-        with self._path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-
-    def _whole_length(self) -> int:
-        return self._path.read_bytes().rfind(b"\n") + 1
+    def _cut_torn_line(self, file: BinaryIO) -> None:
+        with self._path.open("rb") as whole:
+            whole.seek(-1, os.SEEK_END)
+            if whole.read(1) != b"\n":
+                file.truncate(self._path.read_bytes().rfind(b"\n") + 1)
 
 
 def measurement_id(run_id: str, task: Task) -> str:
-    """The same task of the same run always has the same id."""
+    """The id of a task's measurement in a run: always the same."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{run_id} {task.role} {task.graph}"))
 
 
@@ -102,13 +96,13 @@ class RunSpool:
         return rounds
 
     def keep_measurement(self, task: Task, rounds: Sequence[Round], verdict: Verdict) -> Measurement:
-        """Append a finished measurement; it is on the disk when this returns."""
+        """Append a finished measurement. It is on the disk when this returns."""
         measurement = Measurement.of_task(measurement_id(self.run.id, task), task, rounds, verdict)
         self._measurements.append(to_wire(measurement), durable=True)
         return measurement
 
     def read_begun(self) -> list[Measurement]:
-        """What there is of tasks that are not finished."""
+        """Rounds of unfinished tasks, as measurements."""
         rounds = self.read_rounds()
         begun = []
         for task in self.missing_tasks():
@@ -118,11 +112,11 @@ class RunSpool:
         return begun
 
     def read_measurements(self) -> dict[str, Measurement]:
-        """Finished measurements by id, in the order of their making."""
+        """Finished measurements by id, in the order of measuring."""
         return {measurement.id: measurement for measurement in self.measurements()}
 
     def measurements(self) -> Iterator[Measurement]:
-        """Finished measurements in the order of their making, a single one in memory at a time."""
+        """Finished measurements in the order of measuring, with only one of them in memory."""
         return (from_wire(Measurement, line) for line in self._written())
 
     def _written(self, but: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
@@ -139,51 +133,51 @@ class RunSpool:
 
     def read_kernels(self) -> dict[str, dict[str, int]]:
         """Kernel counts by graph reference."""
-        return {line["graph"]: line["counts"] for line in self._kernels.read()}
+        return {line["graph"]: line["counts"] for line in self._kernels.lines()}
 
     def begin_choosing(self, first: int) -> None:
-        """Of the plan's calibration networks only so many are measured; others are chosen on the way."""
+        """Measure only the plan's first calibration networks, and choose others on the way."""
         self._choice.append({"first": first}, durable=True)
 
     def keep_choice(self, tasks: Sequence[Task]) -> None:
-        """More networks to measure; they are remembered whatever happens to this process."""
+        """Keep more networks to measure, whatever happens to this process."""
         self._choice.append({"tasks": to_wire(tuple(tasks))}, durable=True)
 
     def settle(self) -> None:
-        """Nothing more will be chosen."""
+        """Choose no more networks."""
         self._choice.append({"settled": True}, durable=True)
 
     def choose_all(self) -> None:
-        """The plan's own calibration networks after all, every one of them."""
+        """Measure all calibration networks of the plan after all."""
         self._choice.append({"all": True}, durable=True)
 
     @property
     def graphs(self) -> frozenset[str]:
-        """References of the plan's graphs and of those that were chosen."""
+        """References of the plan's and the chosen graphs."""
         return frozenset((*self.plan.graphs(), *(graph for task in self.chosen_tasks() for graph in task.graphs)))
 
     @property
     def settled(self) -> bool:
-        """Whether it is known what the run is to measure."""
-        lines = self._choice.read()
+        """Whether all tasks of the run are known."""
+        lines = list(self._choice.lines())
         return not lines or any("settled" in line or "all" in line for line in lines)
 
     @property
     def chosen(self) -> bool:
-        """Whether the plan's calibration networks need not all be measured."""
-        lines = self._choice.read()
+        """Whether the run need not measure all of the plan's calibration networks."""
+        lines = list(self._choice.lines())
         return bool(lines) and not any("all" in line for line in lines)
 
     def chosen_tasks(self) -> list[Task]:
         """Networks that were chosen on the way."""
-        return [from_wire(Task, task) for line in self._choice.read() for task in line.get("tasks", ())]
+        return [from_wire(Task, task) for line in self._choice.lines() for task in line.get("tasks", ())]
 
     @property
     def tasks(self) -> list[Task]:
-        """All that the run is to measure, as far as that is known."""
-        lines, tasks = self._choice.read(), list(self.plan.tasks)
+        """All tasks of the run that are known so far."""
+        tasks = list(self.plan.tasks)
         if self.chosen:
-            first = next((line["first"] for line in lines if "first" in line), 0)
+            first = next((line["first"] for line in self._choice.lines() if "first" in line), 0)
             calibration = [task for task in tasks if task.role == "calibration"]
             later = {task.graph for task in calibration[first:]}
             tasks = [task for task in tasks if task.role != "calibration" or task.graph not in later]
@@ -195,8 +189,8 @@ class RunSpool:
         return [task for task in self.tasks if measurement_id(self.run.id, task) not in done]
 
     def unsent(self, server: str) -> Iterator[dict[str, Any]]:
-        """Finished measurements, in wire form, that this server has not acknowledged."""
-        acknowledged = (line["ids"] for line in self._acknowledged.read() if line["server"] == server)
+        """Finished measurements, in wire form, that this server did not acknowledge."""
+        acknowledged = (line["ids"] for line in self._acknowledged.lines() if line["server"] == server)
         yield from self._written(chain.from_iterable(acknowledged))
 
     def acknowledge(self, server: str, ids: Sequence[str]) -> None:
@@ -205,7 +199,7 @@ class RunSpool:
 
     def finish(self, answer: Mapping[str, Any]) -> None:
         """Note the server's answer to the end of the run."""
-        write_whole(self.folder / "finished.json", canonical_json(dict(answer)))
+        write_atomically(self.folder / "finished.json", canonical_json(dict(answer)))
 
     @property
     def finished(self) -> bool:
@@ -213,12 +207,12 @@ class RunSpool:
         return (self.folder / "finished.json").exists()
 
     def read_answer(self) -> dict[str, Any] | None:
-        """The server's answer to the end of the run; None where it has not ended."""
+        """The server's answer to the end of the run; None before that."""
         return read_value(dict[str, Any], self.folder / "finished.json") if self.finished else None
 
 
 def read_value(kind: type[T], path: Path) -> T:
-    """A value from the file that holds its wire form.
+    """Read a value from the file with its wire form.
 
     Raises:
         CorruptFile: the file is not there, or holds something else.

@@ -1,14 +1,14 @@
-"""What is measured is on disk before anything else happens to it, and stays there until the server has it.
+"""Measurements on disk: each is written before anything else happens, until the server has it.
 
 DIR/schema                           the schema number of all of it (`shared.schemas`)
 DIR/graphs/SHA256.onnx               every graph once
-DIR/known/HASH.json                  plans, and each graph's SHA-256: measuring goes on without a server
-DIR/runs/RUN/run.json plan.json      one profiling run
-DIR/runs/RUN/rounds.jsonl            one line per (task, round), as measured: a resumed run goes on from here
-DIR/runs/RUN/measurements.jsonl      finished measurements, each line on the disk before the next is begun
-DIR/runs/RUN/kernels.jsonl           kernels of the optimised graphs, one graph a line
-DIR/runs/RUN/choice.jsonl            calibration networks that were chosen on the way, and when that was over
-DIR/runs/RUN/acknowledged.jsonl      which server has which of them
+DIR/known/HASH.json                  plans, and the SHA-256 of graphs, to go on without a server
+DIR/runs/RUN/run.json plan.json      a profiling run
+DIR/runs/RUN/rounds.jsonl            a line per (task, round): a resumed run goes on from here
+DIR/runs/RUN/measurements.jsonl      finished measurements
+DIR/runs/RUN/kernels.jsonl           kernels of the optimised graphs, a line per graph
+DIR/runs/RUN/choice.jsonl            calibration networks chosen on the way, and the end of choosing
+DIR/runs/RUN/acknowledged.jsonl      which server has which measurements
 DIR/runs/RUN/finished.json           the server's answer to the end of the run
 DIR/results/JOB.json                 results of jobs that no server has taken yet
 """
@@ -20,16 +20,17 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from profiler_agent.spool.atomic_files import (
     disk_errors,
-    only_one,
+    hold_lock,
     read_bytes,
     read_sha256,
-    write_somewhere,
-    write_whole,
+    write_atomically,
+    write_named,
 )
 from profiler_agent.spool.run_spool import RunSpool, read_value
 from shared.errors import WrongUse
@@ -42,10 +43,10 @@ from shared.wire import canonical_json, content_hash
 
 
 def default_spool(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder for what must outlive this process, as the platform has it.
+    """The platform's folder for what must outlive this process.
 
     Raises:
-        WrongUse: nothing names one, and this user has no home.
+        WrongUse: nothing names a folder, and this user has no home.
     """
     if environment.get("LUTNAS_SPOOL"):
         return Path(environment["LUTNAS_SPOOL"])
@@ -77,9 +78,9 @@ class Spool:
             found = None if content is None else content.decode("utf-8", "replace").strip()
             require_schema(f"the spool {folder}", found, str(SPOOL_SCHEMA))
 
-    def measuring(self, wait: bool = False) -> AbstractContextManager[None]:
-        """Held while measuring: two campaigns at once would measure each other."""
-        return only_one(
+    def measuring_lock(self, wait: bool = False) -> AbstractContextManager[None]:
+        """A lock to hold while measuring: two campaigns would disturb each other."""
+        return hold_lock(
             self.folder / "measuring.lock",
             wait,
             f"another profiler-agent is measuring (it holds {self.folder / 'measuring.lock'}); wait until it is done",
@@ -89,8 +90,8 @@ class Spool:
         """Start a run."""
         folder = self.folder / "runs" / run.id
         self._claim()
-        write_whole(folder / "plan.json", canonical_json(plan))
-        write_whole(folder / "run.json", canonical_json(run))
+        write_atomically(folder / "plan.json", canonical_json(plan))
+        write_atomically(folder / "run.json", canonical_json(run))
         return RunSpool(folder, run, plan)
 
     def runs(self) -> list[RunSpool]:
@@ -107,28 +108,20 @@ class Spool:
             found.append(RunSpool(folder, run, plan))
         return sorted(found, key=lambda spooled: spooled.run.started_at)
 
-    def find_unfinished(self, like: Run) -> RunSpool | None:
-        """The newest unfinished run of the same device, runtime, space, plan and agent version."""
-        return next((spooled for spooled in self._runs_like(like) if not spooled.finished), None)
-
-    def find_finished(self, like: Run) -> RunSpool | None:
-        """The newest such run that a server made a table of."""
-        return next((spooled for spooled in self._runs_like(like) if spooled.finished), None)
-
-    def _runs_like(self, like: Run) -> list[RunSpool]:
-        same = ("device", "runtime", "space", "plan_id", "canary", "agent_version")
-        wanted = [getattr(like, name) for name in same]
-        newest_first = reversed(self.runs())
-        return [spooled for spooled in newest_first if [getattr(spooled.run, name) for name in same] == wanted]
+    def find_run(self, like: Run, finished: bool) -> RunSpool | None:
+        """The newest run, finished or not, of that device, runtime, space, plan and agent version."""
+        identity = attrgetter("device", "runtime", "space", "plan_id", "canary", "agent_version")
+        alike = (run for run in reversed(self.runs()) if identity(run.run) == identity(like))
+        return next((run for run in alike if run.finished == finished), None)
 
     def keep_graph(
         self, spec: str, batch: int, save: Callable[[BinaryIO], str | None], precision: str = "fp32"
     ) -> Path | None:
-        """Keep a graph's bytes, and the reference that they go by; returns their file.
+        """Keep a graph; returns its file.
 
         Args:
             spec, batch, precision: which graph.
-            save: writes the bytes and returns their SHA-256; None where there are none to write.
+            save: writes the bytes and returns their SHA-256; None if there is nothing to write.
         """
 
         def write(file: BinaryIO) -> Path | None:
@@ -136,13 +129,13 @@ class Spool:
             return None if sha256 is None else self._graph_path(sha256)
 
         self._claim()
-        path = write_somewhere(self.folder / "graphs", "graph", write)
+        path = write_named(self.folder / "graphs", "graph", write)
         if path is not None:
             self.keep_known(_graph_key(spec, batch, precision), {"sha256": path.stem})
         return path
 
     def find_graph(self, spec: str, batch: int, precision: str = "fp32") -> tuple[str, Path] | None:
-        """(SHA-256, file) of a graph as a server last gave it; None where it is not here, or not whole."""
+        """(SHA-256, file) of a graph as a server last sent it; None if it is missing or torn."""
         known = self.find_known(_graph_key(spec, batch, precision))
         if known is None:
             return None
@@ -150,11 +143,11 @@ class Spool:
         return (known["sha256"], path) if read_sha256(path) == known["sha256"] else None
 
     def keep_usual_canary(self, runtime: Runtime, canary: str, usual_ms: float) -> None:
-        """Remember how fast the canary is on this machine when nobody disturbs."""
+        """Remember the canary's time on this machine without disturbances."""
         self.keep_known(["usual canary", str(runtime.of_canary), canary], {"usual_ms": usual_ms})
 
     def find_usual_canary(self, runtime: Runtime, canary: str) -> float | None:
-        """What the last campaign kept."""
+        """The canary's time that the last campaign kept."""
         known = self.find_known(["usual canary", str(runtime.of_canary), canary]) or {}
         usual_ms = known.get("usual_ms")
         return usual_ms if isinstance(usual_ms, float) and usual_ms > 0 else None
@@ -162,7 +155,7 @@ class Spool:
     def keep_known(self, key: list[str], value: Mapping[str, Any]) -> None:
         """Remember a server's answer."""
         self._claim()
-        write_whole(self._known_path(key), canonical_json(dict(value)))
+        write_atomically(self._known_path(key), canonical_json(dict(value)))
 
     def find_known(self, key: list[str]) -> dict[str, Any] | None:
         """A server's earlier answer."""
@@ -176,10 +169,10 @@ class Spool:
     def keep_result(self, job_id: str, result: JobResult) -> None:
         """Keep a job's result until a server has it."""
         self._claim()
-        write_whole(self._result_path(job_id), canonical_json(_KeptResult(job_id, result)))
+        write_atomically(self._result_path(job_id), canonical_json(_KeptResult(job_id, result)))
 
     def results(self) -> dict[str, JobResult]:
-        """Results by job id that no server has taken yet."""
+        """Results that no server has taken yet, by job id."""
         with disk_errors(self.folder):
             paths = sorted((self.folder / "results").glob("*.json"))
         kept = [read_value(_KeptResult, path) for path in paths]
@@ -193,7 +186,7 @@ class Spool:
     def _claim(self) -> None:
         """Write down the schema number before anything else."""
         if not self._schema.exists():
-            write_whole(self._schema, f"{SPOOL_SCHEMA}\n".encode())
+            write_atomically(self._schema, f"{SPOOL_SCHEMA}\n".encode())
 
     def _graph_path(self, sha256: str) -> Path:
         return self.folder / "graphs" / f"{sha256}.onnx"

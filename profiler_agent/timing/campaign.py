@@ -1,7 +1,7 @@
-"""Measures all tasks of a plan in interleaved rounds: each round takes the tasks in a new random order.
+"""Measures all tasks of a plan in rounds. Each round takes the tasks in a new random order.
 
-A round in which the canary is off is not averaged in but measured again after a pause; a bounded number of times, then
-the last one is kept and the measurement says so.
+A round with a disturbed canary is not averaged in. It is measured again after a pause, a limited
+number of times. Then the last round is kept, and the measurement says so.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from shared.measurements.measurement import Round, Verdict, quantile
 from shared.measurements.plan import Task
 
 COOL_DOWN_S = 0.5
-"""Pause when every task of a round met a busy machine; less when fewer did."""
-MOST_TIMELESS_ROUNDS = 50
-"""In a row: one jump of the clock spoils one round; a clock that spoils so many is of no use."""
+"""Pause when all tasks of a round met a busy machine. The pause is shorter when fewer did."""
+MOST_SPOILT_ROUNDS = 50
+"""In a row. One clock jump spoils one round. A clock that spoils so many is of no use."""
 CHOOSING_ROUNDS = 6
-"""Which networks are worth measuring shows long before the others are measured precisely."""
+"""After these it shows which networks are worth measuring."""
 SLOW_CANARY = 1.10
 UNEVEN_CANARY = 1.10
 CANARY_WINDOW = 101
@@ -33,11 +33,11 @@ CANARY_QUANTILE = 0.2
 
 @dataclass
 class Subject:
-    """A task with its loaded graphs and what has been measured of it so far.
+    """A task with its loaded graphs and its rounds so far.
 
     Attributes:
-        runs: keep each round and the finished measurement the moment they exist.
-        disturbed: how many of the rounds were kept although the canary was off.
+        runs: keep each round and the finished measurement at once.
+        disturbed: rounds that were kept although the canary was disturbed.
         redos: rounds thrown away.
     """
 
@@ -52,30 +52,31 @@ class Subject:
 
 
 class CanaryWatch:
-    """Says whether the machine was itself during a round, by the canary of that round and of those before.
+    """Says whether a round was disturbed, by the canary of that round and of the rounds before.
 
-    A neighbour on the other thread of the same core slows a convolution by a fifth and a small op by a half: a ratio to
-    the canary does not cancel that. So a round counts as disturbed already when the canary is a tenth slower than what
-    it mostly is at its best. The window moves: a machine that slows down for good is soon the new measure.
+    A neighbour on the other thread of the same core slows a convolution by a fifth and a small op
+    by a half. The ratio to the canary does not cancel that. So a round counts as disturbed once the
+    canary is a tenth slower than it mostly is at its best. The window moves with a machine that
+    slows down.
 
     Args:
-        usual_ms: what an earlier campaign found; without it, one that begins on a busy machine knows no better.
+        usual_ms: what an earlier campaign found. It helps a campaign that begins on a busy machine.
     """
 
     def __init__(self, usual_ms: float | None = None) -> None:
         known = [] if usual_ms is None else [usual_ms] * CANARY_WINDOW
         self._recent_ms: deque[float] = deque(known, maxlen=CANARY_WINDOW)
 
-    def is_off(self, timed: TimedRound) -> bool:
-        """Whether the canary is slow against the rounds before, or differs before and after."""
+    def is_disturbed(self, timed: TimedRound) -> bool:
+        """Whether the canary is slower than in earlier rounds, or differs before and after."""
         now_ms = quantile(timed.round.canary_ms)
         self._recent_ms.append(now_ms)
         sides = sorted((timed.canary_before_ms, timed.canary_after_ms))
         return sides[1] > UNEVEN_CANARY * sides[0] or now_ms > SLOW_CANARY * self.usual_ms()
 
     @property
-    def knows(self) -> bool:
-        """Whether there is anything to know it by: a resumed campaign may find all its rounds taken."""
+    def has_rounds(self) -> bool:
+        """Whether any round was seen. A resumed campaign may have no round left to measure."""
         return bool(self._recent_ms)
 
     def usual_ms(self) -> float:
@@ -85,12 +86,13 @@ class CanaryWatch:
 
 @dataclass
 class Campaign:
-    """Rounds over subjects, which may have rounds from before an interruption.
+    """Rounds over subjects. Subjects may have rounds from before an interruption.
 
     Attributes:
-        judge: gives the verdict on a subject that is done.
+        judge: gives the verdict on a finished subject.
         on_round: called after every round.
-        more: further subjects, asked for when a few rounds of the others tell which; none ends it.
+        more: further subjects, asked for after `CHOOSING_ROUNDS` rounds of the others; none ends
+            it.
     """
 
     subjects: Sequence[Subject]
@@ -103,29 +105,30 @@ class Campaign:
     watch: CanaryWatch = field(default_factory=CanaryWatch)
     more: Callable[[], Sequence[Subject]] = lambda: ()
     _choosing: bool = field(default=True, init=False)
-    _timeless: int = field(default=0, init=False)
+    _spoilt: int = field(default=0, init=False)
 
     def run(self) -> None:
-        """Measure until every subject is done, and `more` knows no others."""
+        """Measure until every subject is done and `more` returns none."""
         while True:
-            self._ask_for_more()
-            active = self._active()
+            self._add_more()
+            active = self._finish_done()
             if not active:
                 return
-            again = self._sweep(active)
+            again = self._time_each(active)
             if again:
                 self.sleep(COOL_DOWN_S * len(again) / len(active))
-                self._sweep(again)
+                self._time_each(again)
 
-    def _ask_for_more(self) -> None:
-        """Add subjects as soon as a few rounds of the others tell which, so that all are measured side by side."""
+    def _add_more(self) -> None:
+        """Add subjects after a few rounds of the others, so that all are measured side by side."""
         unfinished = [subject for subject in self.subjects if not subject.done and subject.task.role != "isolated"]
         if self._choosing and all(len(subject.rounds) >= CHOOSING_ROUNDS for subject in unfinished):
             fresh = self.more()
             self.subjects = [*self.subjects, *fresh]
             self._choosing = bool(fresh)
 
-    def _active(self) -> list[Subject]:
+    def _finish_done(self) -> list[Subject]:
+        """Finish what was measured enough; returns the other subjects."""
         active = [subject for subject in self.subjects if not subject.done]
         networks = [subject for subject in active if subject.task.role in NETWORK_ROLES]
         enough = self.rule.have_enough([network.rounds for network in networks])
@@ -139,21 +142,21 @@ class Campaign:
                 subject.done = True
         return [subject for subject in active if not subject.done]
 
-    def _require_a_clock(self, timed: TimedRound | None) -> None:
-        self._timeless = 0 if timed is not None else self._timeless + 1
-        if self._timeless > MOST_TIMELESS_ROUNDS:
+    def _check_clock(self, timed: TimedRound | None) -> None:
+        self._spoilt = 0 if timed is not None else self._spoilt + 1
+        if self._spoilt > MOST_SPOILT_ROUNDS:
             raise LutnasError(
-                f"the clock jumped, or the machine stood still, in each of {self._timeless} rounds:"
+                f"the clock jumped, or the machine stood still, in each of {self._spoilt} rounds:"
                 " run `profiler-agent doctor`; what is measured is kept"
             )
 
-    def _sweep(self, subjects: Sequence[Subject]) -> list[Subject]:
+    def _time_each(self, subjects: Sequence[Subject]) -> list[Subject]:
         """One round of each subject; returns those whose round was thrown away."""
         again = []
         for subject in self.rng.sample(subjects, len(subjects)):
             timed = self.timer.time(subject.graph, subject.minus)
-            self._require_a_clock(timed)
-            off = timed is not None and self.watch.is_off(timed)
+            self._check_clock(timed)
+            off = timed is not None and self.watch.is_disturbed(timed)
             if timed is None or (off and subject.redos < self.rule.most_redos):
                 subject.redos += 1
                 again.append(subject)

@@ -1,6 +1,10 @@
-"""Times one round of one task: the canary, the graph, the subtracted graph, and the canary again, in a few ms.
+"""Times one round of one task within a few ms: canary, graph, subtracted graph, canary again.
 
-What stands side by side meets the same machine: its clock frequency, its neighbours, its temperature.
+What is timed side by side meets the same machine: its clock frequency, neighbours and temperature.
+
+A round does not count if a clock was set or the machine stood still. The timing clock stops while
+a machine is suspended, the wall clock does not. So they disagree after a suspend, or when the wall
+clock was set. A stopped process or a paused virtual machine shows as time that no run accounts for.
 """
 
 from __future__ import annotations
@@ -8,24 +12,28 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
 from profiler_agent.ort.sessions import TimedGraph
-from profiler_agent.timing.clock_watch import ClockWatch
 from shared.errors import InvalidValue
 from shared.measurements.measurement import Round, quantile
 
 SHORTEST_VALUE_NS = 100_000
-"""A value below this is the mean of several runs timed as one, so that the clock's own cost stays under 0.5 %."""
+"""A shorter value is the mean of several runs: the clock's own cost stays below 0.5 %."""
 FEWEST_REPEATS, MOST_REPEATS = 8, 20
 FEWEST_WARM_UPS, MOST_WARM_UPS, WARM_UP_SHARE_NS = 2, 5, 3_000_000
-"""A graph's first runs after another's find its weights in no cache: the first is up to 45 % slower, the second 15."""
+"""A graph's first runs after another graph's find no cache warm: up to 45 and 15 % slower."""
 GRAPH_SHARE_NS = 8_000_000
 CANARY_SHARE_NS = 2_000_000
-"""Time to spend on the canary on each side."""
+"""Time for the canary on each side."""
+LONGEST_GAP_NS = 1_000_000_000
+"""A busy machine takes the processor away for tenths of a second at most. The canary shows that."""
+
+TimedValues = tuple[tuple[float, ...], int]
+"""(values in ms, runs that each value is the mean of)."""
 
 
 @dataclass(frozen=True)
@@ -49,47 +57,39 @@ class RoundTimer:
         self._canary = canary
         self._clock_ns = clock_ns
         self._wall_ns = wall_ns
-        self._timed: list[tuple[tuple[float, ...], int]] = []
 
     def time(self, graph: TimedGraph, minus: TimedGraph | None = None) -> TimedRound | None:
-        """Time one round; None where the clock jumped or the machine stood still meanwhile."""
+        """Time one round; None if a clock was set or the machine stood still meanwhile."""
         graphs = [self._canary, graph] if minus is None else [self._canary, graph, minus]
         try:
             for timed in graphs:
-                timed.turn()
+                timed.acquire()
             return self._time(graph, minus)
         finally:
             for timed in graphs:
-                timed.rest()
+                timed.release()
 
     def _time(self, graph: TimedGraph, minus: TimedGraph | None) -> TimedRound | None:
         with _no_garbage_collection():
-            repeats, loops = self._sizes(graph, GRAPH_SHARE_NS)
-            canary_repeats, canary_loops = self._sizes(self._canary, CANARY_SHARE_NS)
-            if minus is not None:
-                minus_repeats, minus_loops = self._sizes(minus, GRAPH_SHARE_NS)
-            self._timed.clear()
-            clocks = ClockWatch(self._clock_ns, self._wall_ns)
-            _warm_up(self._canary)
-            before = self._repeat(self._canary, canary_repeats, canary_loops)
+            size, canary_size = self._size(graph, GRAPH_SHARE_NS), self._size(self._canary, CANARY_SHARE_NS)
+            minus_size = (0, 1) if minus is None else self._size(minus, GRAPH_SHARE_NS)
+            start_ns, wall_start_ns = self._clock_ns(), self._wall_ns()
+            before = self._repeat(self._canary, canary_size)
             at_s = round(max(self._wall_ns(), 0) / 1e9, 2)
-            _warm_up(graph)
-            graph_ms = self._repeat(graph, repeats, loops)
-            minus_ms: tuple[float, ...] = ()
-            if minus is not None:
-                _warm_up(minus)
-                minus_ms = self._repeat(minus, minus_repeats, minus_loops)
-            _warm_up(self._canary)
-            after = self._repeat(self._canary, canary_repeats, canary_loops)
-        if clocks.went_wrong(self._timed):
+            graph_ms = self._repeat(graph, size)
+            minus_ms = () if minus is None else self._repeat(minus, minus_size)
+            after = self._repeat(self._canary, canary_size)
+            elapsed_ns, wall_ns = self._clock_ns() - start_ns, self._wall_ns() - wall_start_ns
+        timed = [(before + after, canary_size[1]), (graph_ms, size[1]), (minus_ms, minus_size[1])]
+        if not _is_plausible(timed, elapsed_ns, wall_ns):
             return None
         try:
             return TimedRound(Round(graph_ms, before + after, minus_ms, at_s), quantile(before), quantile(after))
         except InvalidValue:
             return None
 
-    def _sizes(self, graph: TimedGraph, share_ns: float) -> tuple[int, int]:
-        """How many values to take of a graph, and how many runs each value spans."""
+    def _size(self, graph: TimedGraph, share_ns: float) -> tuple[int, int]:
+        """(values to take of a graph, runs that each value spans)."""
         if graph.estimate_ns is None:
             graph.run()
             graph.estimate_ns = max(median(self._elapsed_ns(graph, 1) for _ in range(5)), 1.0)
@@ -97,10 +97,10 @@ class RoundTimer:
         repeats = math.ceil(share_ns / (loops * graph.estimate_ns))
         return min(max(repeats, FEWEST_REPEATS), MOST_REPEATS), min(loops, 1000)
 
-    def _repeat(self, graph: TimedGraph, repeats: int, loops: int) -> tuple[float, ...]:
-        values = tuple(round(self._elapsed_ns(graph, loops) / loops / 1e6, 6) for _ in range(repeats))
-        self._timed.append((values, loops))
-        return values
+    def _repeat(self, graph: TimedGraph, size: tuple[int, int]) -> tuple[float, ...]:
+        repeats, loops = size
+        _warm_up(graph)
+        return tuple(round(self._elapsed_ns(graph, loops) / loops / 1e6, 6) for _ in range(repeats))
 
     def _elapsed_ns(self, graph: TimedGraph, loops: int) -> int:
         run, clock_ns = graph.run, self._clock_ns
@@ -108,6 +108,16 @@ class RoundTimer:
         for _ in range(loops):
             run()
         return clock_ns() - start_ns
+
+
+def _is_plausible(timed: Sequence[TimedValues], elapsed_ns: int, wall_ns: int) -> bool:
+    """Whether both clocks agree, and the round took about as long as its runs."""
+    timed_ns = sum(sum(values) * loops for values, loops in timed) * 1e6
+    usual_ns = sum(quantile(values, 0.5) * len(values) * loops for values, loops in timed if values) * 1e6
+    set_back = elapsed_ns < 0.99 * timed_ns
+    # Warm-up runs are not timed: a slow graph may take twice its usual time in one.
+    stood_still = elapsed_ns - 3 * usual_ns > LONGEST_GAP_NS
+    return not (set_back or stood_still or abs(wall_ns - elapsed_ns) > LONGEST_GAP_NS)
 
 
 def _warm_up(graph: TimedGraph) -> None:

@@ -23,10 +23,10 @@ SET_GOVERNOR = "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq
 
 
 class StabilityJudge:
-    """Looks at the machine from its making on, and judges subjects when they are done.
+    """Watches the machine from its construction on, and judges finished subjects.
 
     Args:
-        odd: by graph reference, what is odd about what the runtime made of it.
+        odd: what is odd about the graph that the runtime made, by graph reference.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class StabilityJudge:
         self._hottest_c = 0.0
         self._next_look_s = -math.inf
 
-    def look(self) -> None:
-        """Note what holds the machine back right now; ask between rounds, as often as you like."""
+    def sample(self) -> None:
+        """Note throttling and temperature; to be called between rounds, as often as you like."""
         if self._clock_s() < self._next_look_s:
             return
         self._next_look_s = self._clock_s() + LOOK_EVERY_S
@@ -54,13 +54,13 @@ class StabilityJudge:
         self._hottest_c = max(self._hottest_c, self._machine.temperature_c() or 0.0)
 
     def judge(self, subject: Subject) -> Verdict:
-        """The verdict on a subject that is done. Advice alone leaves it stable."""
-        problems = self._emulation() + self._problems_of_subject(subject) + self._problems_of_machine()
-        return Verdict(not problems, tuple(problems + self._advice()))
-
-    def _emulation(self) -> list[str]:
-        emulator = self._machine.emulator
-        return [] if emulator is None else [f"emulated by {emulator}: {NOT_THE_DEVICE}"]
+        """The verdict on a finished subject. Advice alone leaves it stable."""
+        problems = [*self._problems_of_subject(subject), *self._problems_of_machine()]
+        if self._machine.emulator is not None:
+            problems.insert(0, f"emulated by {self._machine.emulator}: {NOT_THE_DEVICE}")
+        slow = [governor for governor in self._machine.governors() if governor != "performance"]
+        advice = (f"the frequency governor is {', '.join(slow)}: {SET_GOVERNOR}",) if slow else ()
+        return Verdict(not problems, (*problems, *advice))
 
     def _problems_of_subject(self, subject: Subject) -> list[str]:
         graphs = (subject.graph,) if subject.minus is None else (subject.graph, subject.minus)
@@ -81,7 +81,7 @@ class StabilityJudge:
         return problems
 
     def _problems_of_machine(self) -> list[str]:
-        self.look()
+        self.sample()
         problems = []
         if self._throttled:
             problems.append(f"held back ({', '.join(sorted(self._throttled))}): check power supply and cooling")
@@ -92,21 +92,21 @@ class StabilityJudge:
             problems.append(f"the hypervisor took {steal:.0f} % of the time: use a machine of its own")
         return problems
 
-    def _advice(self) -> list[str]:
-        slow = [governor for governor in self._machine.governors() if governor != "performance"]
-        return [f"the frequency governor is {', '.join(slow)}: {SET_GOVERNOR}"] if slow else []
-
 
 def canary_drift(rounds: Sequence[Round]) -> float:
-    """How much slower or faster the canary was in the last third of the rounds than in the first, as a factor >= 1."""
-    times_ms = [quantile(timed.canary_ms) for timed in rounds]
+    """The canary in the last third of the rounds against the first third, as a factor >= 1."""
+    return drift_factor([quantile(timed.canary_ms) for timed in rounds])
+
+
+def drift_factor(times_ms: Sequence[float]) -> float:
+    """The last third of the times against the first third, as a factor >= 1."""
     third = max(len(times_ms) // 3, 1)
     first_ms, last_ms = median(times_ms[:third]), median(times_ms[-third:])
     return max(first_ms, last_ms) / min(first_ms, last_ms)
 
 
-def doubt_lines(measurements: Iterable[Measurement]) -> tuple[str, ...]:
-    """What is doubtful about a run for people: how many measurements share a reason, one of them and its reason."""
+def describe_unstable(measurements: Iterable[Measurement]) -> tuple[str, ...]:
+    """A line per reason for people: how many measurements have it, the reason, and an example."""
     number = 0
     alike: dict[str, list[tuple[str, str]]] = {}
     for measurement in measurements:

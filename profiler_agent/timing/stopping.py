@@ -11,32 +11,34 @@ from shared.measurements.measurement import Round, estimate_rounds
 
 LONGEST_STEP_S = 60.0
 BOUND_PERCENT = 0.0
-"""Half-width of the 95 % bound at which enough whole networks are measured for the fit; 0: all of the plan's.
+"""Half-width of the 95 % bound at which enough networks are measured for the fit; 0 measures all.
 
-With half the networks, chosen, kernel prices are as good, but the bound by op prices is twice as wide.
+Half the networks, chosen, give equally good kernel prices, but op prices with twice the bound.
 """
 NETWORK_ROLES = ("calibration", "held_out", "verification")
 NETWORK_TIMES = 2
-"""Networks make the fit, and say how good it is: they may have so many times the rounds of an op. Of 30 rounds beside a
-restless neighbour `fbnet` at 128 was 2.2 % off, of 30 quieter ones 1.1 %."""
+"""A network may have so many times the rounds of an op: networks make the fit and its error."""
 NETWORKS_SHARE = 0.5
-"""Networks stop together, once this share of them has a reason to. They are compared with one another, and what a round
-of all of them has in common then cancels (other programs take caches and memory: 5 % for minutes). When each stopped
-for itself, predictions of `fbnet` were off by 2.0 % instead of 0.7 %, from the same rounds."""
+"""Networks stop together, once this share of them has a reason to.
+
+What a round of all of them has in common then cancels (other programs take caches and memory: 5 %
+for minutes). When each stopped by itself, predictions of `fbnet` were off by 2.0, not 0.7 %.
+"""
 ISOLATED_ROUNDS = 6
-"""An op alone is timed for comparison: a few percent are enough."""
+"""An op alone is timed for comparison. A few percent are enough."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How precise a campaign shall be.
+    """How precise a campaign is.
 
     Attributes:
-        precision: half the 95 % interval over the estimate, both of the whole graph, at which a task is done.
-        min_rounds: rounds that every task gets, whatever the time.
-        max_rounds: rounds after which an op is done however imprecise; a whole network has `NETWORK_TIMES` as many.
-        seconds_per_task: the campaign's time is up after this times the number of its tasks.
-        most_redos: rounds of a task that are thrown away, at most, since the canary was off.
+        precision: a task is done when half its 95 % interval is below this share of the estimate,
+            both of the whole graph.
+        min_rounds: rounds of every task, whatever the time.
+        max_rounds: most rounds of an op. A whole network has `NETWORK_TIMES` as many.
+        seconds_per_task: time for the campaign, divided by the number of its tasks.
+        most_redos: most rounds of a task that are thrown away because the canary was off.
     """
 
     name: str
@@ -63,34 +65,26 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 def precision_reached(rounds: Sequence[Round], divisor: int) -> float:
     """Half the interval of the task's value, as a share of the whole graph's time.
 
-    For a difference of two graphs the graph's time is what the noise grows with; the value itself may be near zero.
+    The noise of a difference grows with the graph's time. The difference itself may be near zero.
     """
     estimate = estimate_rounds(rounds, divisor)
     return estimate.half_width * divisor / median(timed.graph_ratio() for timed in rounds)
 
 
-class ActiveTime:
-    """Seconds spent measuring. A clock that jumps (the machine slept, a debugger stopped it) adds little or nothing."""
-
-    def __init__(self, clock_s: Callable[[], float]) -> None:
-        self._clock_s = clock_s
-        self._last_s = clock_s()
-        self.spent_s = 0.0
-
-    def tick(self) -> None:
-        """Count the time since the last tick."""
-        now_s = self._clock_s()
-        self.spent_s += min(max(now_s - self._last_s, 0.0), LONGEST_STEP_S)
-        self._last_s = now_s
-
-
 class StoppingRule:
-    """Says of one task whether it is done: precise enough, as many rounds as there may be, or no time left."""
+    """Says when a task is done: precise enough, as many rounds as allowed, or no time left.
+
+    Attributes:
+        spent_s: seconds spent measuring. A clock that jumps (a suspend, a debugger) adds a minute
+            at most.
+    """
 
     def __init__(self, preset: Preset, tasks: int, clock_s: Callable[[], float]) -> None:
         self._preset = preset
         self._budget_s = preset.seconds_per_task * tasks
-        self._time = ActiveTime(clock_s)
+        self._clock_s = clock_s
+        self._last_s = clock_s()
+        self.spent_s = 0.0
 
     @property
     def most_redos(self) -> int:
@@ -98,8 +92,10 @@ class StoppingRule:
         return self._preset.most_redos
 
     def tick(self) -> None:
-        """To be called after every round, so that a jump of the clock is told from time spent."""
-        self._time.tick()
+        """Count the time since the last tick. To be called after every round."""
+        now_s = self._clock_s()
+        self.spent_s += min(max(now_s - self._last_s, 0.0), LONGEST_STEP_S)
+        self._last_s = now_s
 
     def find_reason(self, rounds: Sequence[Round], divisor: int, role: str = "") -> str | None:
         """Why the task is done; None as long as it is not."""
@@ -111,7 +107,7 @@ class StoppingRule:
             return "precise"
         if len(rounds) >= self._preset.max_rounds * (NETWORK_TIMES if role in NETWORK_ROLES else 1):
             return "rounds"
-        return "time" if self._time.spent_s > self._budget_s else None
+        return "time" if self.spent_s > self._budget_s else None
 
     def have_enough(self, networks: Sequence[Sequence[Round]]) -> bool:
         """Whether whole networks, each with its rounds, are done together."""

@@ -1,14 +1,14 @@
-"""What a search is conditioned on: c = (s, u_lambda, u_kappa).
+"""The condition of a search: c = (s, u_lambda, u_kappa).
 
-s lies on the simplex over primitives: the price of each primitive on a device, its mean op price over the space's op
-keys, normalised to sum 1. The two trade-offs lie on a log scale, normalised to [0, 1]:
+s is a point on the simplex over primitives: the mean op price of each primitive on a device,
+normalised to sum 1. The two trade-offs are on a log scale, normalised to [0, 1]:
 
     lambda = 10^(-4 + 3 u_lambda)    0.0001 to 0.1    times the parameter term
     kappa  = 10^(-3 + 3 u_kappa)     0.001 to 1       times the latency term
 
-Both terms run from 0 to 1 over the space (`search.alphas.expected_cost`), and the networks of a
-trained supernet differ by a few hundredths to tenths in cross-entropy: at u = 0 a term is lost
-beside the accuracy, at u_kappa = 1 the accuracy is lost beside the latency.
+Both terms run from 0 to 1 over the space (`search.alphas.expected_cost`). Networks of a trained
+supernet differ by a few hundredths to tenths in cross-entropy. At u = 0 a term is negligible beside
+the accuracy; at u_kappa = 1 the accuracy is negligible beside the latency.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from shared.tables.table import LatencyTable
 LAMBDA_DECADES = (-4.0, -1.0)
 KAPPA_DECADES = (-3.0, 0.0)
 SMALLEST_SHARE = 1e-3
-"""Of a primitive that costs nothing, or whose price came out negative: s stays inside the simplex."""
+"""For a primitive of price 0 or below, so that s stays inside the simplex."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,22 +44,20 @@ class Condition:
                 raise InvalidValue(field, f"{getattr(self, field)} is not within 0 to 1")
 
     def vector(self) -> Tensor:
-        """What the hypernetwork takes: (primitives + 2,)."""
+        """The input of the hypernetwork, (primitives + 2,)."""
         return torch.cat([self.prices, self.prices.new_tensor([self.u_lambda, self.u_kappa])])
 
     @property
     def lambda_weight(self) -> float:
-        """Weight of the parameter term."""
         return _from_unit(self.u_lambda, LAMBDA_DECADES)
 
     @property
     def kappa_weight(self) -> float:
-        """Weight of the latency term."""
         return _from_unit(self.u_kappa, KAPPA_DECADES)
 
 
 def space_primitives(space: Space) -> tuple[str, ...]:
-    """The primitives of the space, which every slot shares: the columns of alpha.
+    """The primitives of every slot of the space: the columns of alpha.
 
     Raises:
         InvalidValue: the slots have different candidates.
@@ -71,10 +69,10 @@ def space_primitives(space: Space) -> tuple[str, ...]:
 
 
 def device_simplex(table: LatencyTable) -> Tensor:
-    """s of a device: mean op price per primitive, normalised to sum 1; shape (primitives,).
+    """s of a device, (primitives,).
 
     Raises:
-        MissingPrice: the table lacks op keys of its space; all are named.
+        MissingPrice: the table lacks op keys of its space; the message names all.
     """
     require_prices(table)
     space = table.parsed_space
@@ -88,7 +86,7 @@ def device_simplex(table: LatencyTable) -> Tensor:
 
 
 def sample_condition(device: Tensor, device_share: float, generator: torch.Generator) -> Condition:
-    """A condition to train on: the device's own prices, or ones around them (Gumbel-Softmax at temperature 1)."""
+    """A condition for training: the device's prices, or Gumbel-Softmax samples around them."""
     u_lambda, u_kappa, coin = torch.rand(3, generator=generator).tolist()
     if coin < device_share:
         return Condition(device, u_lambda, u_kappa)

@@ -1,23 +1,24 @@
 """Expected latency and parameters of a network drawn from alpha, differentiable and without units.
 
-A genotype is drawn slot by slot with the probabilities softmax(alpha) (temperature 1: what the mean of a Gumbel-Softmax
-sample tends to as its temperature falls), given that it is a network of the space. The expectation is exact and counts
-only ops that reach the output. (The usual sum over slots of probability times price charges ops that the derived
-network does not have.)
+A genotype is drawn slot by slot with softmax(alpha), given that it is a network of the space. (This
+is the mean of a Gumbel-Softmax sample as its temperature falls.) The expectation is exact and
+counts only ops that reach the output. The usual sum over slots of probability times price also
+charges dead ops.
 
-Where an op may be dead or not by what others chose (NAS-Bench-201), the expectation runs over all networks of the
-space. Where every chosen op reaches the output (`darts`, `fbnet`) it is a sum over slots: nothing is enumerated.
+In NAS-Bench-201 other choices can make an op dead: the expectation runs over all networks. In
+`darts` and `fbnet` every chosen op reaches the output, and the expectation is a sum over slots:
 
     E[cost] = fixed cost + sum over slots and primitives of P(choice) x cost
-    P(choice) = softmax(alpha), for a group of slots given that it keeps as many as it
-    has to (`search.genotypes.constrained_argmax`)
 
-Both terms enter as (x - min) / (max - min) over the networks of the space, latency on the condition's device.
+with P(choice) = softmax(alpha), within a group given the number of slots that it keeps
+(`search.genotypes.constrained_argmax`).
+
+Both terms are (x - min) / (max - min) over the networks of the space, latency on the condition's
+device.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from functools import lru_cache
 
@@ -26,9 +27,9 @@ from torch import Tensor
 
 from search.alphas.condition import Condition, device_simplex, space_primitives
 from search.genotypes.constrained_argmax import best_choices, choice_probabilities
+from search.genotypes.enumeration import genotype_count
 from search.latency.latency_model import fixed_priced_ops
 from search.latency.slot_costs import choice_costs
-from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 from shared.spaces.primitives import parameter_count
 from shared.tables.table import LatencyTable
@@ -37,11 +38,11 @@ MOST_GENOTYPES = 100_000
 
 
 class Objective(ABC):
-    """The two terms for a device's table.
+    """Both terms for a device's table.
 
     Attributes:
         device: its point on the simplex over primitives.
-        minimum_ms, maximum_ms: latency of the fastest and the slowest network of the space on the device.
+        minimum_ms, maximum_ms: latency of the fastest and slowest network on the device.
     """
 
     device: Tensor
@@ -54,11 +55,10 @@ class Objective(ABC):
 
         Args:
             alpha: logits (slots, primitives).
-            condition: its prices replace the device's: each primitive's cost is scaled by the ratio of the two.
+            condition: scales each primitive's cost by the ratio of its price to the device's.
         """
 
     def penalty(self, alpha: Tensor, condition: Condition) -> Tensor:
-        """kappa times the latency term plus lambda times the parameter term."""
         latency, parameters = self.terms(alpha, condition)
         return condition.kappa_weight * latency + condition.lambda_weight * parameters
 
@@ -74,28 +74,18 @@ def make_objective(table: LatencyTable) -> Objective:
     Raises:
         MissingPrice: the table lacks op keys of its space.
     """
-    slots = table.parsed_space.slots
-    count = math.prod(len(slot.primitives) for slot in slots)
-    return EnumeratedObjective(table) if count <= MOST_GENOTYPES else AdditiveObjective(table)
+    is_small = genotype_count(table.parsed_space) <= MOST_GENOTYPES
+    return EnumeratedObjective(table) if is_small else AdditiveObjective(table)
 
 
 class EnumeratedObjective(Objective):
-    """Over all genotypes of the space, once (0.3 s for NAS-Bench-201's 15,625).
-
-    Raises:
-        MissingPrice: the table lacks op keys of its space.
-        InvalidValue: the space is too large to enumerate.
-    """
+    """Enumerates the genotypes of the space once (0.3 s for NAS-Bench-201's 15,625)."""
 
     def __init__(self, table: LatencyTable) -> None:
         space = table.parsed_space
-        primitives = space_primitives(space)
-        slots = len(space.slots)
-        if len(primitives) ** slots > MOST_GENOTYPES:
-            raise InvalidValue("space", f"{space.name} has more than {MOST_GENOTYPES} genotypes")
         self.device = device_simplex(table)
         price, parameters = choice_costs(space, table.price_ms), choice_costs(space, parameter_count)
-        shape = (len(primitives),) * slots
+        shape = (len(space_primitives(space)),) * len(space.slots)
         uses = _live_choices(space)  # (genotypes, slots, primitives)
         self.connected = uses.any(dim=2).any(dim=1).view(shape)
         by_primitive = torch.einsum("gsp,sp->pg", uses.double(), price)
@@ -118,11 +108,7 @@ class EnumeratedObjective(Objective):
 
 
 class AdditiveObjective(Objective):
-    """A sum over slots, for spaces in which every chosen op reaches the output.
-
-    Raises:
-        MissingPrice: the table lacks op keys of its space.
-    """
+    """A sum over slots, for spaces in which every chosen op reaches the output."""
 
     def __init__(self, table: LatencyTable) -> None:
         self.device = device_simplex(table)
@@ -152,7 +138,7 @@ class AdditiveObjective(Objective):
 
 @lru_cache(maxsize=2)
 def _live_choices(space: Space) -> Tensor:
-    """Which op each genotype uses, (genotypes, slots, primitives); row-major, as `view` of a flat tensor counts."""
+    """Which ops each genotype uses, (genotypes, slots, primitives), in row-major order."""
     primitives = space_primitives(space)
     genotypes = torch.cartesian_prod(*(torch.arange(len(primitives)) for _ in space.slots))
     chosen = torch.nn.functional.one_hot(genotypes, len(primitives)).bool()
@@ -163,13 +149,13 @@ def _live_choices(space: Space) -> Tensor:
 
 
 def _expectation(values: Tensor, probabilities: Tensor) -> Tensor:
-    """Sum over all genotypes of value times probability: one slot after another, the last first."""
+    """Sum over all genotypes of value times probability, slot by slot from the last."""
     for row in probabilities.flip(0):
         values = values @ row
     return values
 
 
 def _to_unit(values: Tensor, connected: Tensor) -> Tensor:
-    """0 at the least and 1 at the largest of the connected genotypes, 0 at all others."""
+    """Scaled to 0 and 1 over the connected genotypes; 0 at all others."""
     low, high = values[connected].min(), values[connected].max()
     return torch.where(connected, (values - low) / (high - low).clamp_min(1e-12), 0.0)

@@ -1,8 +1,11 @@
-"""The hypernetwork: from a condition c = (s, u_lambda, u_kappa) to alpha(c), one row of logits per slot.
+"""The hypernetwork: from a condition c = (s, u_lambda, u_kappa) to the logits alpha(c).
 
-Three kinds. `rbf`: reference alphas at pivots, mixed by softmax(-||c - pivot||^2 / bandwidth^2). `piecewise-linear`
-(DARTS-CC's own): reference alphas on a grid of the two trade-offs, one grid per vertex of the simplex, interpolated
-linearly. `mlp`: two small layers. All begin at alpha = 0, where every primitive of a slot is equally likely.
+* `rbf`: reference alphas at pivots, mixed by softmax(-||c - pivot||^2 / bandwidth^2).
+* `piecewise-linear` (of DARTS-CC): reference alphas on a grid of the two trade-offs for each vertex
+  of the simplex, interpolated linearly.
+* `mlp`: two small layers.
+
+All begin at alpha = 0: every primitive of a slot is equally likely.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ class Hypernetwork(nn.Module, ABC):
 
 
 class RbfHypernetwork(Hypernetwork):
-    """Reference alphas at pivots (pivots, primitives + 2), mixed by a softmax of the negative squared distance."""
+    """Reference alphas at pivots (pivots, primitives + 2)."""
 
     pivots: Tensor
 
@@ -57,7 +60,7 @@ class RbfHypernetwork(Hypernetwork):
 
 
 class PiecewiseLinearHypernetwork(Hypernetwork):
-    """Linear in the prices s between the simplex's vertices, bilinear in (u_lambda, u_kappa) between grid points."""
+    """Linear in the prices between vertices of the simplex, bilinear in the trade-offs."""
 
     grid: Tensor
 
@@ -72,13 +75,13 @@ class PiecewiseLinearHypernetwork(Hypernetwork):
         return torch.einsum("p,l,k,plka->a", *weights, self.references)
 
     def _hats(self, u: Tensor) -> Tensor:
-        """Weights of the grid points: 1 at a point, falling linearly to 0 at its neighbours."""
+        """Weights of the grid points: 1 at a point, linear to 0 at its neighbours."""
         spacing = self.grid[1] - self.grid[0]
         return (1 - (self.grid - u).abs() / spacing).clamp_min(0)
 
 
 class MlpHypernetwork(Hypernetwork):
-    """Two layers with a tanh between them; the last one begins at 0."""
+    """Two layers with a tanh between them; the second begins at 0."""
 
     def __init__(self, slots: int, primitives: int, width: int = MLP_WIDTH) -> None:
         super().__init__(slots, primitives)
@@ -92,20 +95,14 @@ class MlpHypernetwork(Hypernetwork):
 
 
 def make_pivots(devices: Tensor) -> Tensor:
-    """Pivots on the simplex (its vertices, its centre, the devices' points) times the grid of trade-offs.
-
-    Args:
-        devices: (devices, primitives), each row on the simplex.
-    """
+    """Vertices and centre of the simplex and the devices (devices, primitives), times the grid."""
     primitives = devices.shape[1]
     prices = torch.cat([torch.eye(primitives), torch.full((1, primitives), 1 / primitives), devices])
     trade_offs = torch.tensor(list(product(TRADE_OFF_GRID, TRADE_OFF_GRID)))
     return torch.cat([prices.repeat_interleave(len(trade_offs), 0), trade_offs.repeat(len(prices), 1)], dim=1)
 
 
-Builder = Callable[[int, Tensor, float], Hypernetwork]
-
-HYPERNETWORK_BUILDERS: Mapping[str, Builder] = MappingProxyType(
+HYPERNETWORK_BUILDERS: Mapping[str, Callable[[int, Tensor, float], Hypernetwork]] = MappingProxyType(
     {
         "rbf": lambda slots, devices, bandwidth: RbfHypernetwork(
             slots, devices.shape[1], make_pivots(devices), bandwidth
@@ -116,4 +113,4 @@ HYPERNETWORK_BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "mlp": lambda slots, devices, bandwidth: MlpHypernetwork(slots, devices.shape[1]),
     }
 )
-"""By the name on the command line: (slots, devices (devices, primitives), bandwidth) -> hypernetwork."""
+"""By name: (slots, devices (devices, primitives), bandwidth) -> hypernetwork."""

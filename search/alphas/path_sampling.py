@@ -1,4 +1,4 @@
-"""Which networks are trained: fairly sampled paths, paths drawn from alpha, gates that carry a gradient to alpha."""
+"""Sampling for training: fair paths, paths drawn from alpha, gates with a gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.spaces import Genotype, Space
 from shared.spaces.primitives import parameter_count
 
 MOST_TRIES = 200
-"""After so many disconnected draws the fastest network stands in."""
+"""After so many disconnected draws the fastest network is taken."""
 
 
 class PathSampler(Protocol):
@@ -28,12 +28,7 @@ class PathSampler(Protocol):
 
 
 class UniformSampler:
-    """Each slot's primitive drawn for itself, all equally likely (SPOS: Guo et al., 2020), until the path is connected.
-
-    Args:
-        space: of the paths.
-        seed: path number i is always the same for the same seed.
-    """
+    """Connected paths of uniformly drawn primitives (SPOS: Guo et al., 2020)."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space, self._seed = space, seed
@@ -45,15 +40,10 @@ class UniformSampler:
 
 
 class FairSampler:
-    """Paths in cycles: in each cycle every primitive of every slot is chosen once (FairNAS: Chu et al., 2021), then the
-    largest network once more (the sandwich rule of Yu et al., 2020). All paths connect input and output.
+    """Connected paths in cycles: every primitive of every slot once (FairNAS: Chu et al., 2021),
+    then the largest network (the sandwich rule of Yu et al., 2020). Path i follows from the seed.
 
-    Slots of a group take turns: a path keeps some of them, each choice of which comes up equally often in the long run,
-    and a kept slot runs through its ops but "none" in the same way.
-
-    Args:
-        space: of the paths.
-        seed: path number i is always the same for the same seed.
+    Slots of a group take turns: each path keeps some of them at random, with ops other than "none".
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -89,7 +79,7 @@ class FairSampler:
                 return (*paths, self.largest)
 
     def _kept(self, position: int, random: torch.Generator) -> set[int]:
-        """The slots that a path of a cycle runs: all, or of each group as many as it keeps, drawn at random."""
+        """The slots that a path runs: all free slots, and random slots of each group."""
         kept = set(range(len(self._space.slots)))
         for group in self._space.groups:
             order = torch.randperm(len(group.slots), generator=random).tolist()
@@ -100,16 +90,11 @@ class FairSampler:
 SAMPLER_BUILDERS: Mapping[str, Callable[[Space, int], PathSampler]] = MappingProxyType(
     {"fair": FairSampler, "uniform": UniformSampler}
 )
-"""By the name on the command line: (space, seed) -> sampler."""
+"""By their names on the command line."""
 
 
 def with_floor(alpha: Tensor, share: float) -> Tensor:
-    """Logits of the odds (1 - share) softmax(alpha) + share / primitives: no primitive is ever out of the draw.
-
-    Args:
-        alpha: logits (slots, primitives).
-        share: 0 gives alpha itself back.
-    """
+    """Logits (slots, primitives) of (1 - share) softmax(alpha) + share / primitives."""
     if not share:
         return alpha
     return torch.log((1 - share) * torch.softmax(alpha, dim=1) + share / alpha.shape[1])
@@ -125,12 +110,12 @@ def largest_genotype(space: Space) -> Genotype:
 
 @torch.no_grad()
 def sample_path(alpha: Tensor, space: Space, random: torch.Generator) -> Genotype:
-    """A connected network drawn with the probabilities softmax(alpha) (the Gumbel-max trick)."""
+    """Draw a connected network with softmax(alpha) (the Gumbel-max trick)."""
     return _genotype(space, best_choices(space, _connected_noise(alpha, space, random))) or space.fastest()
 
 
 def draw_network(alpha: Tensor, space: Space, random: torch.Generator) -> Genotype | None:
-    """A network drawn with exactly the probabilities softmax(alpha), given that it is one; None if none connects."""
+    """Draw with softmax(alpha), given a valid network; None if no draw connects."""
     for _ in range(MOST_TRIES):
         genotype = _genotype(space, draw_choices(space, alpha, random))
         if genotype is not None:
@@ -139,18 +124,23 @@ def draw_network(alpha: Tensor, space: Space, random: torch.Generator) -> Genoty
 
 
 def straight_through_gates(alpha: Tensor, space: Space, temperature: float, random: torch.Generator) -> Tensor:
-    """Gates (slots, primitives): one of each row is 1 in the forward pass; the gradient is the soft sample's.
+    """Gates (slots, primitives): one-hot rows with the gradient of the soft sample.
 
-    Where slots form groups, the ones are the best that the groups allow for the same noise.
+    In groups of slots, the chosen ops are the best that the group allows for the same noise.
     """
     noisy = alpha + (_connected_noise(alpha.detach(), space, random) - alpha.detach())
     soft = torch.softmax(noisy / temperature, dim=1)
-    hard = torch.zeros_like(soft).scatter_(1, best_choices(space, noisy.detach())[:, None], 1.0)
+    return one_hot_with_gradient(soft, best_choices(space, noisy.detach()))
+
+
+def one_hot_with_gradient(soft: Tensor, columns: Tensor) -> Tensor:
+    """One-hot rows at columns (rows,), with the gradient of soft (rows, primitives)."""
+    hard = torch.zeros_like(soft).scatter_(1, columns[:, None], 1.0)
     return hard + (soft - soft.detach())
 
 
 def _connected_noise(alpha: Tensor, space: Space, random: torch.Generator) -> Tensor:
-    """alpha plus Gumbel noise, drawn anew until its argmax connects input and output."""
+    """alpha plus Gumbel noise, drawn until its argmax connects input and output."""
     for _ in range(MOST_TRIES):
         noisy = alpha + gumbel(alpha.shape, random)
         if _genotype(space, best_choices(space, noisy)) is not None:

@@ -1,4 +1,4 @@
-"""What alphas say on a grid of trade-offs at a device's prices, and what of it a report shows."""
+"""Alphas on a grid of trade-offs at a device's prices, summarised for a report."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from shared.tables.table import LatencyTable
 Floats = npt.NDArray[np.float64]
 
 SKIPS = ("skip_connect", "skip")
-"""What spaces call an op that hands its input on."""
+"""Names of the identity in the spaces."""
 
 
 @dataclass(frozen=True)
 class TradeOff:
-    """What alpha says at one condition: the latency that the search expected, and that of the most probable choices.
+    """Alpha at a condition: the expected latency, and that of the most probable choices.
 
-    `log_probabilities` are (slots, primitives): picks decode them. `derived_ms` is None where the most probable choices
-    do not connect input and output.
+    Picks decode `log_probabilities` (slots, primitives). `derived_ms` is None if the most probable
+    choices do not connect input and output.
     """
 
     u_lambda: float
@@ -42,7 +42,7 @@ class TradeOff:
 def trade_off_log_probabilities(
     hypernetwork: Hypernetwork, table: LatencyTable, count: int
 ) -> dict[tuple[float, float], Floats]:
-    """log p(slot, primitive) on a grid over (u_lambda, u_kappa) at the prices of a table's device."""
+    """log p (slots, primitives) on a grid over (u_lambda, u_kappa), for a table's device."""
     prices, grid = device_simplex(table), np.linspace(0, 1, count).tolist()
     return {
         (u_lambda, u_kappa): torch.log_softmax(
@@ -54,7 +54,7 @@ def trade_off_log_probabilities(
 
 
 def describe_trade_off(model: LatencyModel, trade_off: tuple[float, float], log_probabilities: Floats) -> TradeOff:
-    """Expected against derived latency at one condition, and the share of skip in it."""
+    """Expected and derived latency at a condition, and its share of skips."""
     space, alpha = model.space, torch.from_numpy(log_probabilities)
     most_probable = to_genotype(space, best_choices(space, alpha))
     connected = space.is_connected(most_probable)

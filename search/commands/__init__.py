@@ -1,1 +1,1 @@
-"""Commands of `search`, a module each: `add(commands)` says which options, `run(args)` does it and prints."""
+"""Commands of `search`: in each module `add(commands)` adds the options, `run(args)` works."""

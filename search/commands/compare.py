@@ -3,8 +3,8 @@
     search compare --device rpi4 --lut-url http://server:8700 --strategies darts,gdas --seeds 5
 
 All have the same images, table, budgets and numbers of updates. Writes comparison.json,
-comparison.csv and comparison.html. The same command goes on where an earlier one was stopped; with
-other strategies or more seeds it adds them. A strategy may have options:
+comparison.csv and comparison.html. After an interruption the same command goes on. The same command
+with other strategies or more seeds adds them. A strategy may have options:
 darts:order=2,momentum=0.8
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from search.compare.comparison_figures import Result, Spread, summarise
 from search.decoding.decoding import make_decoder
 from search.family.family import FamilySettings, spread
 from search.latency.latency_model import LatencyModel
-from search.process.atomic_files import write_atomically
+from search.process.atomic_files import write_atomically, write_value
 from search.process.interruption import stop_on_signals
 from search.process.progress import make_progress
 from search.report.comparison import build_comparison_page
@@ -43,7 +42,7 @@ from shared.wire import to_wire
 
 SEEDS = 5
 FILE_WIDTH = 160
-"""Of the table where nobody's terminal limits it."""
+"""Of the table where there is no terminal."""
 COLUMNS = (
     ("hypervolume", "hypervolume", "{:.3f}"),
     ("under_budget", "score under budget", "{:.3f}"),
@@ -95,25 +94,27 @@ def run(args: argparse.Namespace) -> None:
         comparison = Comparison(out, directory.config, table, images, budgets_ms, args.evaluations, progress, stopped)
         comparison.claim()
         try:
-            units = [comparison.run_unit(one, seed) for seed in range(args.seeds) for one in strategies]
+            units = [comparison.run_unit(strategy, seed) for seed in range(args.seeds) for strategy in strategies]
             results = comparison.judged(units)
         except SearchStopped as stop:
             raise Stopped(f"{stop}; the same command goes on (--out {out})") from stop
     write_results(comparison, results)
     wide = console if console.is_terminal else Console(width=FILE_WIDTH)
     wide.print(results_table(results))
-    print_notes(console, results)
+    for result in results:
+        for note in result.notes:
+            print_line(console, f"{result.strategy}, seed {result.seed}: {note}")
     print_line(console, f"{out / 'comparison.html'}, comparison.json, comparison.csv")
 
 
 def check_arguments(args: argparse.Namespace, strategies: Sequence[NamedStrategy]) -> None:
-    """Raise InvalidValue or WrongUse for what can be seen before anything is fetched."""
+    """Raise InvalidValue or WrongUse for wrong arguments, before anything is fetched."""
     for name, least in (("seeds", 1), ("budgets", 1), ("evaluations", 4)):
         if not least <= getattr(args, name) <= 100_000:
             raise InvalidValue(name, f"{getattr(args, name)} is not within {least} to 100000")
     if not strategies:
         raise InvalidValue("strategies", f"names none (known: {', '.join(STRATEGIES)})")
-    texts = [one.text for one in strategies]
+    texts = [strategy.text for strategy in strategies]
     if len(set(texts)) < len(texts):
         raise WrongUse(f"--strategies {args.strategies} names a strategy twice")
     if not args.device or len(args.device) > 1:
@@ -142,11 +143,12 @@ def summaries(results: Sequence[Result]) -> dict[str, dict[str, Spread | None]]:
         for field, _, _ in COLUMNS:
             values = [getattr(result, field) for result in own if getattr(result, field) is not None]
             found[name][field] = summarise(values) if values else None
-    return dict(sorted(found.items(), key=lambda item: -_mean(item[1]["hypervolume"])))
+    volumes = {name: own["hypervolume"] for name, own in found.items()}
+    return dict(sorted(found.items(), key=lambda item: -(volumes[item[0]] or Spread(0.0, None)).mean))
 
 
 def write_results(comparison: Comparison, results: Sequence[Result]) -> None:
-    """comparison.json with every network, comparison.csv with a row per unit, comparison.html with plots."""
+    """comparison.json with every network, comparison.csv by unit, comparison.html with plots."""
     content: dict[str, Any] = {
         "schema": COMPARISON_SCHEMA,
         "config": to_wire(comparison.config),
@@ -159,17 +161,10 @@ def write_results(comparison: Comparison, results: Sequence[Result]) -> None:
         "results": to_wire(list(results), {Genotype: comparison.table.parsed_space.format}),
     }
     path = comparison.path
-    write_atomically(path / "comparison.json", json.dumps(content, indent=1).encode() + b"\n")
+    write_value(path / "comparison.json", content)
     write_atomically(path / "comparison.csv", _csv(results).encode())
     page = build_comparison_page(comparison, results, summaries(results))
     write_atomically(path / "comparison.html", page.encode())
-
-
-def print_notes(console: Console, results: Sequence[Result]) -> None:
-    """What a reader of the table should know, once each."""
-    for result in results:
-        for note in result.notes:
-            print_line(console, f"{result.strategy}, seed {result.seed}: {note}")
 
 
 def _csv(results: Sequence[Result]) -> str:
@@ -188,7 +183,3 @@ def _shown(value: Spread | None, form: str) -> str:
         return ""
     deviation = "" if value.deviation is None else f" ± {form.format(value.deviation)}"
     return form.format(value.mean) + deviation
-
-
-def _mean(value: Spread | None) -> float:
-    return 0.0 if value is None else value.mean

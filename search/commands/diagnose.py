@@ -2,9 +2,8 @@
 
     search diagnose --run runs/rpi4 --members 8 --seeds 3
 
-Members of the family are trained by the recipe of `search train`, with several seeds. Interrupted,
-the same command goes on where it was. What was trained before by the same recipe is not trained
-again.
+Members of the family are trained by the recipe of `search train`, with several seeds. After an
+interruption the same command goes on. Nothing is trained twice by the same recipe.
 """
 
 from __future__ import annotations
@@ -29,10 +28,8 @@ from search.family.family import load_family
 from search.process.atomic_files import write_atomically
 from search.process.interruption import stop_on_signals
 from search.report import build_report
-from search.retraining.retrain import RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
 from shared.command_line import Commands, Parser, add_command
-from shared.errors import InvalidValue
 from shared.spaces import Genotype
 
 MEMBERS, SEEDS = 8, 3
@@ -44,32 +41,22 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument(
         "--members", type=int, default=MEMBERS, metavar="N", help="networks, evenly over the family (%(default)s)"
     )
-    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="trainings of each (%(default)s)")
-    add_recipe(parser)
+    add_recipe(parser, SEEDS, "trainings of each")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train what is not trained yet, compare, and write `diagnosis.json` and the report."""
+    """Train members, compare, and write `diagnosis.json` and the report."""
     console = Console()
     run = open_run(args)
-    if args.seeds < 1:
-        raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
     members = spread_members(load_family(run).members, args.members)
-    chosen = chosen_settings(args)
-    every = [
-        RetrainingSettings(**chosen, seed=run.config.seed + k, precision=run.config.precision)
-        for k in range(args.seeds)
-    ]
+    every = chosen_settings(args, run.config)
     images, progress = run.load_images(), working_progress()
     accuracies: dict[Genotype, list[float]] = {member.genotype: [] for member in members}
     with stop_on_signals() as stopped:
         for settings in every:
             for member in members:
                 trained = TrainedNetwork.begin(run, member.genotype, settings)
-                if not trained.done:
-                    train(trained, run, images, progress, stopped)
-                assert trained.test_accuracy is not None
-                accuracies[member.genotype].append(trained.test_accuracy)
+                accuracies[member.genotype].append(train(trained, run, images, progress, stopped))
     retrained = [RetrainedMember(member, tuple(accuracies[member.genotype])) for member in members]
     found = diagnose(retrained, every[0].accuracy_kind)
     write_diagnosis(run.folder, found, run.space)

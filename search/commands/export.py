@@ -2,7 +2,7 @@
 
     search export --run runs/rpi4 --max-latency-ms 20 --out network.onnx
 
-The best and a named one are tuned first. --trained takes what `search train` made.
+The best and a named network are tuned first. --trained takes a folder of `search train`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from search.commands.finished_run import (
-    add_confidence,
+    add_picking,
     add_run,
-    add_server,
     choose_network,
     open_run,
     parse_genotype,
@@ -23,7 +22,7 @@ from search.commands.finished_run import (
 )
 from search.commands.output import print_line
 from search.data import ImageSet
-from search.deploy.export import ExportedModel, export
+from search.deploy.export import export
 from search.deploy.quantisation import CALIBRATION_IMAGES, export_int8
 from search.process.atomic_files import write_atomically
 from search.process.progress import Progress
@@ -43,8 +42,7 @@ def add(commands: Commands[Parser]) -> None:
     which.add_argument("--max-latency-ms", type=float, metavar="X", help="the best network for this budget")
     which.add_argument("--genotype", metavar="G", help="this network")
     which.add_argument("--trained", type=Path, metavar="DIR", help="the network and the weights in this folder")
-    add_confidence(parser)
-    add_server(parser)
+    add_picking(parser)
     parser.add_argument(
         "--tune-epochs",
         type=float,
@@ -69,7 +67,6 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tune, export, check, write."""
     console = Console()
     run = open_run(args)
     settings = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
@@ -86,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     model = export(network, chosen, run.table, images, accuracy, kind, run.config.threads)
     shown = f"test accuracy {model.accuracy:.2f} % ({kind})"
     if args.int8:
-        model = _in_int8(model, images, run, args)
+        seed, threads = run.config.seed, run.config.threads
+        model = export_int8(model, images, args.calibration_images, seed, args.reduce_range, threads)
         shown += f", in int8 {model.accuracy:.2f} %"
     write_atomically(args.out, model.content)
     print_line(console, f"{args.out}: {run.space.format(chosen.genotype)}")
@@ -98,11 +96,6 @@ def run(args: argparse.Namespace) -> int:
     if priced != written:
         progress.line(f"the table is of {priced} networks, the file is {written}: search verify measures it")
     return 0
-
-
-def _in_int8(model: ExportedModel, images: ImageSet, run: RunDirectory, args: argparse.Namespace) -> ExportedModel:
-    seed, threads = run.config.seed, run.config.threads
-    return export_int8(model, images, args.calibration_images, seed, args.reduce_range, threads)
 
 
 def _tuned(

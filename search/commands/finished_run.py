@@ -1,4 +1,4 @@
-"""What the commands on a finished run share: its options, the table server, and which member is meant."""
+"""Options and objects that the commands on a finished run share: run, server, picker, network."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from search.family.candidates import Candidate
 from search.family.picking import Picker, price_network
 from search.family.transfer_to_device import ask_about_unseen, find_unseen
 from search.process.progress import Progress, make_progress
-from search.runs.device_run import DeviceRun, on_device
-from search.runs.run_directory import RunDirectory
-from shared import command_line
-from shared.command_line import Parser
+from search.runs.run_directory import DeviceRun, RunDirectory, on_device
+from shared.command_line import Parser, add_server
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 
@@ -31,11 +29,11 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def open_run(args: argparse.Namespace) -> DeviceRun:
-    """The run as the device that was asked for sees it; one that is new to the run gets its family first.
+    """The run for the device that --device names; a device new to the run gets its family first.
 
     Raises:
         WrongUse: the folder holds no run; or it has several devices, and none was named.
-        LutnasError: there is no table of a new device, or none that fits (`search.family.transfer_to_device`).
+        LutnasError: a new device has no table that fits (`search.family.transfer_to_device`).
     """
     run = RunDirectory.open(args.run)
     if args.device is None or args.device in run.config.devices:
@@ -46,16 +44,12 @@ def open_run(args: argparse.Namespace) -> DeviceRun:
         return ask_about_unseen(run, args.device, client, working_progress())
 
 
-def add_confidence(parser: argparse.ArgumentParser) -> None:
-    """--confidence."""
+def add_picking(parser: Parser) -> None:
+    """--confidence, and the options of the server."""
     parser.add_argument(
         "--confidence", type=float, metavar="P", help="of the latency bound (default: the search's, .99)"
     )
-
-
-def add_server(parser: Parser) -> None:
-    """--lut-url, --token and their like."""
-    command_line.add_server(parser, "search", required=False, default="the search's")
+    add_server(parser, "search", required=False, default="the search's")
 
 
 def add_patience(parser: argparse.ArgumentParser) -> None:
@@ -70,12 +64,12 @@ def add_patience(parser: argparse.ArgumentParser) -> None:
 
 
 def open_client(args: argparse.Namespace, run: RunDirectory) -> LutClient:
-    """The client of the table server that the options or the run name; not every command has these options."""
+    """The client of the server that --lut-url or the run names."""
     return connect(getattr(args, "lut_url", None) or run.config.lut_url, args)
 
 
 def measure_with(client: LutClient, run: DeviceRun, args: argparse.Namespace) -> Measure:
-    """What asks the run's device."""
+    """A function that has the run's device measure a file."""
     if not args.timeout_s > 0:
         raise InvalidValue("timeout-s", f"{args.timeout_s:g} is not a positive time")
     patience = Patience(args.timeout_s)
@@ -84,7 +78,7 @@ def measure_with(client: LutClient, run: DeviceRun, args: argparse.Namespace) ->
 
 
 def working_progress() -> Progress:
-    """On stderr: stdout is for the result."""
+    """Progress on stderr; stdout is for the result."""
     return make_progress(Console(stderr=True))
 
 
@@ -92,7 +86,7 @@ def parse_genotype(space: Space, text: str) -> Genotype:
     """A connected genotype, canonical.
 
     Raises:
-        InvalidValue: it is none of the space, or does not connect input and output.
+        InvalidValue: it is not of the space, or does not connect input and output.
     """
     genotype = space.parse(text)
     if not space.is_connected(genotype):
@@ -101,7 +95,7 @@ def parse_genotype(space: Space, text: str) -> Genotype:
 
 
 def open_picker(args: argparse.Namespace, run: DeviceRun, progress: Progress) -> Picker:
-    """What answers for a budget: --confidence, and kernels as the run, the server and the device know them.
+    """The picker, with --confidence and the kernel counts of the run, the server and the device.
 
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
@@ -111,7 +105,7 @@ def open_picker(args: argparse.Namespace, run: DeviceRun, progress: Progress) ->
 
 
 def open_counter(args: argparse.Namespace, run: DeviceRun, progress: Progress) -> CountKernels:
-    """Asks the server that the options or the run name; what cannot be asked is said in one line."""
+    """A counter of kernels that asks the server; a line says what it could not ask."""
     if run.table.kernels is None:
         return no_counts
     return KernelCounter(run, lambda: open_client(args, run), progress.line)
@@ -120,7 +114,7 @@ def open_counter(args: argparse.Namespace, run: DeviceRun, progress: Progress) -
 def choose_network(
     args: argparse.Namespace, run: DeviceRun, genotype: Genotype | None, progress: Progress
 ) -> Candidate:
-    """The network that is meant: the named one, or the pick for --max-latency-ms.
+    """The network of the genotype, or the pick for --max-latency-ms.
 
     Raises:
         BudgetTooSmall: no network meets the budget.

@@ -2,8 +2,8 @@
 
     search ladder --run runs/rpi4 --budgets 6
 
-Each is measured on the device before it is tuned, and again at the end. Writes ladder.json and
-models/*.onnx. Exit code 1 where a budget was not met.
+The device measures each network before it is tuned, and again at the end. Writes ladder.json and
+models/*.onnx. Exit code 1 if a budget was not met.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from pathlib import Path
 from rich.console import Console
 
 from search.commands.finished_run import (
-    add_confidence,
     add_patience,
+    add_picking,
     add_run,
-    add_server,
     measure_with,
     open_client,
     open_counter,
@@ -34,7 +33,7 @@ from search.family.family import load_family, spread
 from search.family.picking import by_kernels
 from search.latency.latency_model import LatencyModel
 from search.retraining.finetune import TuningSettings
-from search.runs.device_run import DeviceRun
+from search.runs.run_directory import DeviceRun
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import InvalidValue, WrongUse
 
@@ -56,20 +55,18 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="for ladder.json and models/ (default: the run's folder)"
     )
-    add_confidence(parser)
-    add_server(parser)
+    add_picking(parser)
     add_patience(parser)
 
 
 def add_budgets(parser: Parser, text: str) -> None:
-    """--budgets, or --max-latency-ms with several; `text` says which budgets a number of them are."""
+    """--budgets, or --max-latency-ms with several values; `text` says what N budgets are."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--budgets", type=int, default=BUDGETS, metavar="N", help=f"{text} (default: %(default)d)")
     which.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help="these budgets")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make and print the ladder."""
     console = Console()
     run = open_run(args)
     tuning = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
@@ -91,18 +88,17 @@ def run(args: argparse.Namespace) -> int:
 def default_budgets(
     run: DeviceRun, count: int, confidence: float | None = None, count_kernels: CountKernels = no_counts
 ) -> list[float]:
-    """Bounds of as many members, fastest and slowest among them, as evenly spread in ratio as the family allows.
+    """Bounds of `count` members from the fastest to the slowest, nearest to a geometric series.
 
-    The bounds are those that a pick will hold against the budget: from kernels where the counter knows them.
-
-    A family with fewer members than budgets gives a geometric series.
+    They are the bounds that a pick compares with a budget. A family with fewer members gives the
+    geometric series itself.
     """
     if not 1 <= count <= 1000:
         raise InvalidValue("budgets", f"{count} is not within 1 to 1000")
     model = LatencyModel(run.table)
     confidence = run.config.confidence if confidence is None else confidence
     candidates = make_candidates(model, [member.genotype for member in load_family(run).members], confidence)
-    bounds_ms = sorted(one.upper_ms for one in by_kernels(run.table, candidates, confidence, count_kernels))
+    bounds_ms = sorted(candidate.upper_ms for candidate in by_kernels(run.table, candidates, confidence, count_kernels))
     targets_ms = spread(bounds_ms[0], bounds_ms[-1], count)
     if count > len(bounds_ms):
         return targets_ms

@@ -1,4 +1,4 @@
-"""Results on stdout: JSON as it is, whatever the terminal; a ladder as a table."""
+"""Results on stdout: a line, JSON, or a ladder as a table."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from search.deploy.ladder import Rung
 
 
 def print_json(console: Console, value: Any) -> None:
-    """One JSON value, neither coloured nor wrapped."""
+    """A JSON value, neither coloured nor wrapped."""
     console.out(json.dumps(value, indent=1), highlight=False)
 
 
 def print_line(console: Console, line: str) -> None:
-    """One line, as it is."""
+    """A line, neither coloured nor wrapped."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def ladder_table(rungs: Sequence[Rung]) -> Table:
-    """Target, predicted, bound, measured, met: one row per budget."""
+    """A row per budget."""
     table = Table()
     for name in ("target ms", "predicted", "bound", "measured", "met", "accuracy", "parameters"):
         table.add_column(name, justify="right")

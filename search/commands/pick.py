@@ -12,8 +12,8 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from search.commands.finished_run import add_confidence, add_run, add_server, open_picker, open_run, working_progress
-from search.commands.output import print_json
+from search.commands.finished_run import add_picking, add_run, open_picker, open_run, working_progress
+from search.commands.output import print_json, print_line
 from search.family.picking import Pick
 from shared.command_line import Commands, Parser, add_command
 from shared.spaces import Genotype
@@ -26,13 +26,11 @@ def add(commands: Commands[Parser]) -> None:
     parser = add_command(commands, "pick", run, __doc__)
     add_run(parser)
     parser.add_argument("--max-latency-ms", type=float, required=True, metavar="X", help="the budget")
-    add_confidence(parser)
-    add_server(parser)
+    add_picking(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pick and print."""
     console = Console()
     run, progress = open_run(args), working_progress()
     pick = open_picker(args, run, progress).pick(args.max_latency_ms, progress)
@@ -40,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(console, to_wire(pick, {Genotype: run.space.format}))
     else:
         console.print(_table(pick, run.table.device))
-        genotype = run.space.format(pick.best.genotype)
-        console.print(f"genotype: {genotype}", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"genotype: {run.space.format(pick.best.genotype)}")
     return 0
 
 

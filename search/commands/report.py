@@ -28,7 +28,6 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Build and write."""
     console = Console()
     run = open_run(args)
     out = args.out or run.folder / "report.html"

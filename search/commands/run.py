@@ -2,17 +2,17 @@
 
     search run --device rpi4 --lut-url http://server:8700 --out runs/rpi4
 
-`run` may be left out. The search pulls the latency tables, trains one supernet and one
-hypernetwork, and ranks the families. Everything goes into one folder (--out). Interrupted anywhere,
-`search --resume --out DIR` goes on as if nothing had happened. Several processes share a search:
+`run` may be left out. The search pulls the latency tables, trains a supernet and a hypernetwork,
+and ranks the families. Everything goes into a single folder (--out). After an interruption
+`search --resume --out DIR` goes on. Several processes share a search:
 torchrun --nproc-per-node 2 -m search --device D --lut-url URL ...
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,21 @@ from search.process.environment import record_environment
 from search.process.interruption import stop_on_signals
 from search.process.progress import Progress, SilentProgress, make_progress
 from search.report import build_report
-from search.runs.device_run import on_every_device
-from search.runs.run_directory import RunDirectory, require_fp32, require_one_space
+from search.runs.run_directory import RunDirectory, on_every_device, require_fp32, require_one_space
 from search.training.precision import choose_precision
 from search.training.tensorboard import TensorBoardLog
 from search.training.training import Trainer
 from shared.command_line import Commands, Parser, add_command, add_server
 from shared.errors import InvalidValue, Stopped, WrongUse
+from shared.measurements.measurement import check_device_name
 from shared.spaces import SPACES, parse_space
-from shared.tables.table import LatencyTable
+from shared.tables.table import LatencyTable, profile_command
 
 DEFAULT_PRESET = "standard"
 CHOICES = {**KINDS, "precision": ("auto", *KINDS["precision"])}
 SKELETON = ("resolution", "channels", "depth")
+PARAMETERS = {"resolution": "r", "channels": "c", "depth": "n", "classes": "k", "image_channels": "i"}
+"""Of a space, with their letters in its string form."""
 
 
 def add(commands: Commands[Parser]) -> None:
@@ -55,7 +57,7 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def add_arguments(parser: Parser) -> None:
-    """The options of a search; every setting of `search.config` is one."""
+    """The options of a search, among them every setting of `search.config`."""
     parser.add_argument(
         "--device", action="append", metavar="NAME", help="whose latency table to search for; give it again for more"
     )
@@ -104,7 +106,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Search, or go on with a search, and build the family."""
+    """Search, or go on with a search, and build the families."""
     console = Console()
     with joined_ranks() as ranks:
         progress = make_progress(console) if ranks.is_first else SilentProgress()
@@ -123,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDirectory:
-    """Train to the end in all processes, the first of which has made or opened the folder."""
+    """Train to the end in all processes; the first process makes or opens the folder."""
     if ranks.is_first:
         directory, images = resume_run(args, progress) if args.resume else begin_run(args, progress)
         ranks.from_first(str(directory.path))
@@ -150,7 +152,7 @@ def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDir
 
 
 def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
-    """A new run directory at --out with config, tables and what is known of the images.
+    """A new run directory at --out with config, tables and the record of the images.
 
     Raises:
         WrongUse: an option is missing, or --out holds a run.
@@ -165,13 +167,9 @@ def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirector
     space = tables[0].parsed_space
     for table in tables:
         progress.line(f"table {table.hash[:12]} of {table.device}: {space}, {table.runtime}")
+    warn, skip = progress.line, args.skip_broken
     images = load_images(
-        args.dataset,
-        space.resolution,
-        space.image_channels,
-        args.data_dir,
-        warn=progress.line,
-        skip_broken=args.skip_broken,
+        args.dataset, space.resolution, space.image_channels, args.data_dir, warn=warn, skip_broken=skip
     )
     check_images(images, tables[0])
     progress.line(f"{images.title}: {len(images.train_labels)} training images, {len(images.test_labels)} test images")
@@ -183,17 +181,15 @@ def resume_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirecto
     """The run at --out and its images.
 
     Raises:
-        WrongUse: it was begun with another setting than one that is given now.
+        WrongUse: a setting is given that differs from the run's.
     """
     if args.out is None:
         raise WrongUse("--resume needs --out: the folder of the run to go on with")
     directory = RunDirectory.open(args.out)
     config = directory.config
     if args.device is not None and set(args.device) != set(config.devices):
-        raise WrongUse(
-            f"{args.out} was begun with {_device_flags(config.devices)}, not {_device_flags(sorted(set(args.device)))};"
-            " a resumed run keeps its devices"
-        )
+        begun, given = (" ".join(f"--device {name}" for name in sorted({*a})) for a in (config.devices, args.device))
+        raise WrongUse(f"{args.out} was begun with {begun}, not {given}; a resumed run keeps its devices")
     asked = {name: getattr(args, name) for name in ("lut_url", *SETTINGS) if name not in ("threads", "precision")}
     for name, value in asked.items():
         if value is not None and value != getattr(config, name):
@@ -207,7 +203,7 @@ def resume_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirecto
 def make_config(
     args: argparse.Namespace, tables: Sequence[LatencyTable], images: ImageSet, progress: Progress
 ) -> Config:
-    """The config of a new run: options over the preset over the defaults."""
+    """The config of a new run: defaults, overridden by the preset, overridden by options."""
     space = tables[0].parsed_space
     settings: dict[str, Any] = dict(PRESETS[args.preset])
     settings |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
@@ -229,34 +225,26 @@ def make_config(
 
 
 def check_images(images: ImageSet, table: LatencyTable) -> None:
-    """Raise InvalidValue unless the classifier of the table's space fits the labels; the message says what would."""
+    """Raise InvalidValue unless the table's space has as many classes as the images."""
     space, classes = table.parsed_space, len(images.preprocessing.class_names)
     if classes != space.classes:
         raise InvalidValue(
             "dataset",
             f"{images.title} has {classes} classes, the table's space {space} has {space.classes}; a table that fits:"
-            f" {profile_command(table, classes=classes)}",
+            f" {profile_command(table.device, space, other={'classes': classes})}",
         )
 
 
-def profile_command(table: LatencyTable, **other: int | str) -> str:
-    """What makes a table like this one, but for `other`."""
-    space = table.parsed_space
-    wanted: dict[str, int | str] = {"space": table.space.partition("/")[0]}
-    wanted |= {name: getattr(space, name) for name in (*SKELETON, "classes", "image_channels")}
-    wanted |= {("space" if name == "name" else name): value for name, value in other.items()}
-    options = " ".join(f"{_flag(name)} {value}" for name, value in wanted.items())
-    return f"profiler-agent profile --lut-url URL --device {table.device} {options}"
-
-
 def default_title(dataset: str) -> str:
-    """Part of the default folder's name: a folder of images by its own name."""
+    """Part of the default folder's name; a folder of images gives its own name."""
     return Path(dataset.removeprefix(FOLDER)).resolve().name if dataset.startswith(FOLDER) else dataset
 
 
 def _fetch_tables(args: argparse.Namespace) -> list[LatencyTable]:
-    """The tables of the devices, in the order of their names, each fit to be searched with."""
+    """The tables of the devices, in the order of their names, checked for a search."""
     devices = sorted(args.device)
+    for name in devices:
+        check_device_name(name)
     for name, after in pairwise(devices):
         if name == after:
             raise WrongUse(f"--device {name} was given twice")
@@ -272,16 +260,12 @@ def _fetch_tables(args: argparse.Namespace) -> list[LatencyTable]:
     return tables
 
 
-def _device_flags(devices: Iterable[str]) -> str:
-    return " ".join(f"--device {device}" for device in devices)
-
-
 def _asked_space(args: argparse.Namespace) -> dict[str, str | int]:
-    """What was asked of the space, by field; fields that nobody asked for are missing."""
+    """The parameters of the space that were given, by name."""
     asked: dict[str, str | int] = {"name": args.space.partition("/")[0]}
     if "/" in args.space:
         space = parse_space(args.space)
-        asked |= {name: getattr(space, name) for name in (*SKELETON, "classes", "image_channels")}
+        asked |= {name: getattr(space, name) for name in PARAMETERS}
     elif args.space not in SPACES:
         parse_space(f"{args.space}/r32/c16/n5/k10/i3")  # says which spaces there are
     asked |= {name: getattr(args, name) for name in SKELETON if getattr(args, name) is not None}
@@ -289,24 +273,20 @@ def _asked_space(args: argparse.Namespace) -> dict[str, str | int]:
 
 
 def _space_prefix(asked: dict[str, str | int]) -> str:
-    """The string form as far as it is known: NAME/rN/cN/nN/kN/iN, cut where something is missing."""
-    prefix = str(asked["name"])
-    for letter, name in zip("rcnki", (*SKELETON, "classes", "image_channels"), strict=True):
-        if name not in asked:
-            break
-        prefix += f"/{letter}{asked[name]}"
-    return prefix
+    """The string form NAME/rN/cN/nN/kN/iN up to the first parameter that is missing."""
+    known = takewhile(asked.__contains__, PARAMETERS)
+    return "/".join([str(asked["name"]), *(f"{PARAMETERS[name]}{asked[name]}" for name in known)])
 
 
 def check_space(table: LatencyTable, asked: dict[str, str | int]) -> None:
-    """Raise InvalidValue unless the table is of the space that was asked for; both are named."""
+    """Raise InvalidValue unless the table is of the space that was asked for."""
     for name, value in asked.items():
         found = getattr(table.parsed_space, name)
         if found != value:
             raise InvalidValue(
                 "space" if name == "name" else name.replace("_", "-"),
                 f"asked for {value}, the table of {table.device} has {found} ({table.space}); a table that fits:"
-                f" {profile_command(table, **{name: value})}",
+                f" {profile_command(table.device, table.parsed_space, other={name: value})}",
             )
 
 

@@ -9,6 +9,6 @@ from shared.command_line import find_access
 
 
 def connect(url: str, args: argparse.Namespace) -> LutClient:
-    """The client of a server; token and trusted certificates are those of the options or the environment."""
+    """The client of a server, with token and certificates from the options or the environment."""
     token, ca_file = find_access(args)
     return LutClient(url, token, ca_file=ca_file)

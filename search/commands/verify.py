@@ -3,8 +3,8 @@
     search verify --run runs/rpi4 --max-latency-ms 20
 
 Exit code 0 if it met its budget, 1 if not. Without a budget the promise is the network's own upper
-bound. A network that is given by budget or genotype is measured with inherited weights: its latency
-does not depend on them.
+bound. A network given by budget or genotype is measured with inherited weights: its latency does
+not depend on them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from rich.console import Console
 
 from search.commands.finished_run import (
-    add_confidence,
     add_patience,
+    add_picking,
     add_run,
-    add_server,
     choose_network,
     measure_with,
     open_client,
@@ -45,14 +44,12 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument(
         "--max-latency-ms", type=float, metavar="X", help="the budget; alone: measure the best network for it"
     )
-    add_confidence(parser)
-    add_server(parser)
+    add_picking(parser)
     add_patience(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Upload, queue, wait, print."""
     console = Console()
     if args.genotype is None and args.onnx is None and args.max_latency_ms is None:
         raise WrongUse("what shall be measured? give --max-latency-ms, --genotype or --onnx")
@@ -88,7 +85,7 @@ def read_exported(path: Path, space: str) -> tuple[str, bytes]:
     """Genotype and bytes of an exported file.
 
     Raises:
-        CorruptFile: it cannot be read, or is no ONNX file of ours.
+        CorruptFile: it cannot be read, or `search export` did not write it.
         WrongUse: it is a network of another space.
     """
     try:

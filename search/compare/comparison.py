@@ -1,17 +1,16 @@
-"""Strategies side by side on a device: every strategy with every seed, then all their networks before one judge.
+"""Strategies on a device: each with every seed, then all their networks before the same judge.
 
     setup/               config, table and data of the comparison, as in a run's folder
     terms.json           budgets and evaluations
-    one-shot/seed-S/     a run directory: what `random` and `nsga2` of that seed score with
+    one-shot/seed-S/     a run directory: the supernet of `random` and `nsga2` with that seed
     units/NAME/seed-S/   a strategy's checkpoints, and unit.json once it is finished
-    judge/               a run directory: the one-shot supernet that all networks are scored by
+    judge/               a run directory: the one-shot supernet that scores all networks
 
-What is finished is not done again: another strategy or seed is added to a comparison by asking for it.
+Nothing finished is done again: the same command with another strategy or seed adds it.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,16 +21,16 @@ from search.compare.comparison_figures import Result, Unit, judge, proposed
 from search.config import Config
 from search.data import ImageSet
 from search.family.candidates import Member
-from search.process.atomic_files import write_atomically
+from search.process.atomic_files import find_value, write_value
 from search.process.progress import Progress
 from search.runs.run_directory import RunDirectory
 from search.strategies import Bench, NamedStrategy
 from search.strategies.one_shot import one_shot_config, open_ranker, stopping, train_run
 from search.training.training import Stopped
-from shared.errors import CorruptFile, InvalidValue, WrongUse
+from shared.errors import WrongUse
 from shared.spaces import Genotype, Space
 from shared.tables.table import LatencyTable
-from shared.wire import content_hash, from_wire, to_wire
+from shared.wire import content_hash, to_wire
 
 JUDGE_SEED = 1_000_003
 """Of weights and splits that no strategy has."""
@@ -42,7 +41,7 @@ TERMS_FILE = "terms.json"
 
 @dataclass(frozen=True)
 class Terms:
-    """What every start of a comparison has to have alike, besides the config."""
+    """Budgets and evaluations; every start of a comparison has the same."""
 
     budgets_ms: tuple[float, ...]
     evaluations: int
@@ -54,16 +53,13 @@ class Terms:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What is the same for all units.
+    """What all units have in common.
 
     Attributes:
         path: of its folder, there already.
-        config: of all units but for the seed.
-        table: of the device.
-        images: of the config's data set.
+        config: of all units, but for the seed.
         budgets_ms: rising.
         evaluations: most networks that a unit scores on a supernet.
-        progress: told what happens.
         stopped: asked after every update.
     """
 
@@ -77,25 +73,21 @@ class Comparison:
     stopped: Stopped
 
     def claim(self) -> None:
-        """Write down budgets and evaluations, which every later start of this comparison has to have, too.
+        """Write budgets and evaluations, or compare them with those of an earlier start.
 
         Raises:
-            WrongUse: it was begun with others.
-            CorruptFile: what was written down is damaged.
+            WrongUse: the earlier start had others.
+            CorruptFile: their file is damaged.
         """
         path, terms = self.path / TERMS_FILE, Terms(self.budgets_ms, self.evaluations)
-        if not path.exists():
-            write_atomically(path, json.dumps(to_wire(terms)).encode() + b"\n")
-            return
-        try:
-            begun = from_wire(Terms, json.loads(path.read_bytes()))
-        except (ValueError, InvalidValue) as error:
-            raise CorruptFile(f"{path} is damaged: {error}") from error
-        if begun != terms:
+        begun = find_value(Terms, path)
+        if begun is None:
+            write_value(path, terms)
+        elif begun != terms:
             raise WrongUse(f"{self.path} was begun with {begun}, not {terms}; choose another --out")
 
     def run_unit(self, named: NamedStrategy, seed: int) -> Unit:
-        """Search with a strategy and a seed, or read what it found before.
+        """Search with a strategy and a seed, or read its earlier result.
 
         Raises:
             SearchStopped: `stopped()`; everything is saved.
@@ -113,12 +105,11 @@ class Comparison:
         with _timed(folder):
             outcome = named.strategy.search(bench)
         unit = Unit(named.text, seed, self.setting, outcome, shared_s + _seconds(folder))
-        written = to_wire(unit, {Genotype: self.table.parsed_space.format})
-        write_atomically(folder / UNIT_FILE, json.dumps(written, indent=1).encode() + b"\n")
+        write_value(folder / UNIT_FILE, unit, {Genotype: self.table.parsed_space.format})
         return unit
 
     def judged(self, units: Sequence[Unit]) -> list[Result]:
-        """Score every network that was handed over and measure the units, in their order.
+        """Score every proposed network, and give the results of the units in their order.
 
         Raises:
             SearchStopped: `stopped()`; everything is saved.
@@ -134,26 +125,20 @@ class Comparison:
         return judge(units, dict(zip(genotypes, members, strict=True)), self.budgets_ms, range_ms)
 
     def bench(self, folder: Path, seed: int) -> Bench:
-        """Of one search."""
+        """The bench of a search."""
+        config, stopped = replace(self.config, seed=seed), self.stopped
         return Bench(
-            replace(self.config, seed=seed),
-            self.table,
-            self.images,
-            self.budgets_ms,
-            folder,
-            self.evaluations,
-            self.progress,
-            stopped=self.stopped,
+            config, self.table, self.images, self.budgets_ms, folder, self.evaluations, self.progress, stopped=stopped
         )
 
     @property
     def setting(self) -> str:
-        """Hash of all that has to be equal for units to be compared."""
+        """Hash of all that compared units have in common."""
         config = replace(self.config, seed=0, threads=1)
         return content_hash([to_wire(config), list(self.budgets_ms), self.evaluations])
 
     def _one_shot(self, bench: Bench) -> tuple[RunDirectory, float]:
-        """The supernet that strategies of a seed score with, and the seconds that it took."""
+        """The supernet that strategies of a seed score with, and the seconds of its training."""
         seed = bench.config.seed
         folder = self.path / "one-shot" / f"seed-{seed}"
         folder.parent.mkdir(exist_ok=True)
@@ -171,31 +156,22 @@ def find_unit(folder: Path, setting: str, space: Space) -> Unit | None:
         WrongUse: it belongs to a comparison of other settings.
     """
     path = folder / UNIT_FILE
-    try:
-        unit = from_wire(Unit, json.loads(path.read_bytes()), texts={Genotype: space.parse})
-    except FileNotFoundError:
-        return None
-    except (ValueError, InvalidValue) as error:
-        raise CorruptFile(f"{path} is damaged ({error}); remove it to search again") from error
-    if unit.setting != setting:
+    unit = find_value(Unit, path, {Genotype: space.parse})
+    if unit is not None and unit.setting != setting:
         raise WrongUse(f"{path} was found with other settings, budgets or evaluations; choose another --out")
     return unit
 
 
 @contextmanager
 def _timed(folder: Path) -> Iterator[None]:
-    """Add the time within to what the folder's work took before, also if it is interrupted; a kill loses it."""
+    """Add the time within to the seconds of the folder, after an interruption too."""
     begun_s = time.monotonic()
     try:
         yield
     finally:
         folder.mkdir(parents=True, exist_ok=True)
-        total = json.dumps(_seconds(folder) + time.monotonic() - begun_s)
-        write_atomically(folder / SECONDS_FILE, total.encode())
+        write_value(folder / SECONDS_FILE, _seconds(folder) + time.monotonic() - begun_s)
 
 
 def _seconds(folder: Path) -> float:
-    try:
-        return float(json.loads((folder / SECONDS_FILE).read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
-        return 0.0
+    return find_value(float, folder / SECONDS_FILE) or 0.0

@@ -1,11 +1,12 @@
-"""What strategies came to, measured the same way for all of them.
+"""Results of strategies, computed the same way for all.
 
-A unit is one strategy with one seed. Its networks are scored by a one-shot supernet that no strategy trained, on images
-of other splits (`judge`), and ranked among all networks that any unit handed over:
+A unit is a strategy with a seed. A one-shot supernet that no strategy trained scores its networks
+on images of other splits. `judge` ranks them among the networks of all units:
 
-    score(network)  = 1 - (rank - 1) / (networks - 1)              0 worst, 1 best of all that were handed over
-    hypervolume     = area of (bound, score) that a unit's networks dominate, both axes from 0 to 1; the bound runs
-                      over the space's range on the device, and the reference is the slowest bound at score 0
+    score(network)  = 1 - (rank - 1) / (networks - 1)     0 is the worst of all networks, 1 the best
+    hypervolume     = area of (bound, score) that a unit's networks dominate, both axes from 0 to 1;
+                      the bound runs over the space's range on the device, and the reference is the
+                      slowest bound at score 0
 """
 
 from __future__ import annotations
@@ -20,19 +21,18 @@ from search.strategies import Outcome
 from shared.spaces import Genotype
 
 CLOSE = 1 + 1e-9
-"""A bound that is a budget meets it, however it was rounded on the way."""
+"""A bound that equals a budget meets it, whatever the rounding."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One strategy with one seed, finished.
+    """A strategy with a seed, finished.
 
     Attributes:
         strategy: as `search.strategies.parse_strategy` writes it.
-        seed: of the search.
-        setting: hash of all that has to be equal for units to be compared.
+        setting: hash of all that compared units have in common.
         outcome: networks and counts.
-        seconds: of the search, a one-shot supernet's training included where it was used.
+        seconds: of the search, with the training of a one-shot supernet that it used.
     """
 
     strategy: str
@@ -44,7 +44,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Judged:
-    """A network of a unit, as the judge sees it. `score` as above; `accuracy` is inherited, in percent."""
+    """A scored network of a unit. `score` as above; `accuracy` is inherited, in percent."""
 
     genotype: Genotype
     budget_ms: float | None
@@ -62,12 +62,11 @@ class Result:
     """A unit's figures.
 
     Attributes:
-        distinct: networks.
-        budgets_met: share of the budgets for which there is a network whose bound keeps it. A network that was searched
-            for one budget counts for that one alone.
-        derived_met: likewise, counting only networks as the method derives them; None where it derives none.
-        under_budget: mean over the budgets of the best score that keeps it, 0 where none does.
-        images_per_s: training images by seconds.
+        distinct: number of distinct networks.
+        budgets_met: share of the budgets that a network's bound meets. A network that was searched
+            for a budget counts for that budget alone.
+        derived_met: likewise for the networks that the method derives; None where it derives none.
+        under_budget: mean over the budgets of the best score that meets it, 0 where none does.
     """
 
     strategy: str
@@ -86,20 +85,19 @@ class Result:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation over seeds; no deviation of a single one."""
+    """Mean and standard deviation over seeds; None with a single seed."""
 
     mean: float
     deviation: float | None
 
 
 def summarise(values: Iterable[float]) -> Spread:
-    """Over seeds."""
     listed = list(values)
     return Spread(fmean(listed), stdev(listed) if len(listed) > 1 else None)
 
 
 def proposed(units: Sequence[Unit]) -> list[Genotype]:
-    """Every distinct network that any unit handed over, sorted, so that the order of the units changes nothing."""
+    """Every distinct network of the units, sorted: the order of the units changes nothing."""
     return sorted({proposal.genotype for unit in units for proposal in unit.outcome.proposals})
 
 
@@ -118,7 +116,10 @@ def judge(
 
 
 def hypervolume(points: Iterable[tuple[float, float]]) -> float:
-    """Area within the unit square that points (x, y) dominate: smaller x and larger y are better; reference (1, 0)."""
+    """Area of the unit square that points (x, y) dominate, up to (1, 0).
+
+    Smaller x and larger y are better.
+    """
     area, height = 0.0, 0.0
     front = sorted((min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)) for x, y in points)
     for place, (x, y) in enumerate(front):
@@ -132,19 +133,9 @@ def _judged(unit: Unit, ranked: Mapping[Genotype, Member]) -> tuple[Judged, ...]
     found = []
     for proposal in unit.outcome.proposals:
         member = ranked[proposal.genotype]
-        found.append(
-            Judged(
-                genotype=member.genotype,
-                budget_ms=proposal.budget_ms,
-                derived=proposal.derived,
-                predicted_ms=member.predicted_ms,
-                upper_ms=member.upper_ms,
-                parameters=member.parameters,
-                nll=member.nll,
-                accuracy=member.accuracy,
-                score=1 - (member.rank - 1) / max(len(ranked) - 1, 1),
-            )
-        )
+        score = 1 - (member.rank - 1) / max(len(ranked) - 1, 1)
+        of_member = {name: value for name, value in vars(member).items() if name in Judged.__dataclass_fields__}
+        found.append(Judged(**of_member, budget_ms=proposal.budget_ms, derived=proposal.derived, score=score))
     return tuple(found)
 
 
@@ -153,13 +144,15 @@ def _result(
 ) -> Result:
     low_ms, high_ms = range_ms
     best = [_best_under(networks, budget_ms) for budget_ms in budgets_ms]
-    derived = [one for one in networks if one.derived]
+    derived = [network for network in networks if network.derived]
     derived_best = [_best_under(derived, budget_ms) for budget_ms in budgets_ms]
     return Result(
         strategy=unit.strategy,
         seed=unit.seed,
-        hypervolume=hypervolume(((one.upper_ms - low_ms) / (high_ms - low_ms), one.score) for one in networks),
-        distinct=len({one.genotype for one in networks}),
+        hypervolume=hypervolume(
+            ((network.upper_ms - low_ms) / (high_ms - low_ms), network.score) for network in networks
+        ),
+        distinct=len({network.genotype for network in networks}),
         budgets_met=fmean(score is not None for score in best),
         derived_met=fmean(score is not None for score in derived_best) if derived else None,
         under_budget=fmean(score or 0.0 for score in best),
@@ -172,10 +165,11 @@ def _result(
 
 
 def _best_under(networks: Sequence[Judged], budget_ms: float) -> float | None:
-    """The best score among the networks that keep a budget; one that was searched for another budget does not count."""
+    """The best score of the networks that meet a budget and were not searched for another."""
     scores = [
-        one.score
-        for one in networks
-        if one.upper_ms <= budget_ms * CLOSE and (one.budget_ms is None or math.isclose(one.budget_ms, budget_ms))
+        network.score
+        for network in networks
+        if network.upper_ms <= budget_ms * CLOSE
+        and (network.budget_ms is None or math.isclose(network.budget_ms, budget_ms))
     ]
     return max(scores, default=None)

@@ -1,13 +1,12 @@
-"""How well a search's ranks foretell what training to the end gives: members retrained, with several seeds each.
+"""How well a search's ranks agree with the accuracy of members that are trained to the end.
 
-For each seed, Kendall's tau between what the search knew of the networks (its rank, and what the rank is made of) and
-their test accuracies; the mean over seeds and the spread. Retrained accuracies themselves differ from seed to seed: the
-tau between two seeds is what a perfect rank could reach.
+Members are trained with several seeds. For each seed, Kendall's tau compares their test accuracies
+with the rank and with each part of it. Accuracies differ from seed to seed: a perfect rank could
+reach the tau between two seeds.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -19,20 +18,19 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from search.family.candidates import Member
-from search.process.atomic_files import write_atomically
-from shared.errors import CorruptFile, InvalidValue
+from search.process.atomic_files import find_value, write_value
+from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
-from shared.wire import from_wire, to_wire
 
 FILE_NAME = "diagnosis.json"
 FEWEST_MEMBERS = 3
 BETTER = {"rank": -1, "nll": -1, "accuracy": 1, "expressivity": 1, "parameters": 1}
-"""What the search knew, by name: 1 where more is better, -1 where less is."""
+"""The rank and its parts: 1 where more is better, -1 where less is."""
 
 
 @dataclass(frozen=True)
 class RetrainedMember:
-    """A member and its test accuracies in percent, one per seed."""
+    """A member, and its test accuracy in percent for each seed."""
 
     member: Member
     test_accuracies: tuple[float, ...]
@@ -40,7 +38,7 @@ class RetrainedMember:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Kendall's tau with the retrained accuracies: mean over seeds, their standard deviation, and each."""
+    """Kendall's tau for each seed, with mean and standard deviation."""
 
     mean: float
     spread: float
@@ -49,13 +47,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnosis.json` holds.
+    """Content of `diagnosis.json`.
 
     Attributes:
         accuracy_kind: how the accuracies came about, in words.
         members: latency rising.
-        agreement: by what the search knew (`BETTER`).
-        between_seeds: tau between two seeds' accuracies, mean over all pairs; None with one seed.
+        agreement: by the names of `BETTER`.
+        between_seeds: mean tau between two seeds' accuracies; None with a single seed.
     """
 
     accuracy_kind: str
@@ -65,10 +63,10 @@ class Diagnosis:
 
 
 def spread_members(members: Sequence[Member], count: int) -> list[Member]:
-    """So many members, evenly over the family, the fastest and the slowest among them.
+    """`count` members, evenly over the family, from the fastest to the slowest.
 
     Raises:
-        InvalidValue: the family has fewer, or too few to rank were asked for.
+        InvalidValue: the family has fewer, or fewer than 3 were asked for.
     """
     if count < FEWEST_MEMBERS:
         raise InvalidValue("members", f"{count} is not {FEWEST_MEMBERS} or more")
@@ -78,46 +76,37 @@ def spread_members(members: Sequence[Member], count: int) -> list[Member]:
 
 
 def diagnose(members: Sequence[RetrainedMember], accuracy_kind: str) -> Diagnosis:
-    """Compare what the search knew of members with their accuracies."""
-    by_seed = list(zip(*(one.test_accuracies for one in members), strict=True))
+    """Compare the rank of members, and its parts, with their accuracies."""
+    by_seed = list(zip(*(member.test_accuracies for member in members), strict=True))
     agreement = {}
     for name, sign in BETTER.items():
-        known = [sign * getattr(one.member, name) for one in members]
+        known = [sign * getattr(member.member, name) for member in members]
         agreement[name] = _agreement([_tau(known, accuracies) for accuracies in by_seed])
-    pairs = [_tau(one, other) for one, other in combinations(by_seed, 2)]
+    pairs = [_tau(first, second) for first, second in combinations(by_seed, 2)]
     return Diagnosis(accuracy_kind, tuple(members), agreement, statistics.fmean(pairs) if pairs else None)
 
 
 def write_diagnosis(folder: Path, diagnosis: Diagnosis, space: Space) -> None:
-    """Into a run's folder."""
-    content = json.dumps(to_wire(diagnosis, {Genotype: space.format}), indent=1)
-    write_atomically(folder / FILE_NAME, content.encode() + b"\n")
+    write_value(folder / FILE_NAME, diagnosis, {Genotype: space.format})
 
 
 def find_diagnosis(folder: Path, space: Space) -> Diagnosis | None:
-    """The one of a run's folder, if it was made.
-
-    Raises:
-        CorruptFile: it is damaged.
-    """
-    path = folder / FILE_NAME
-    try:
-        return from_wire(Diagnosis, json.loads(path.read_bytes()), texts={Genotype: space.parse})
-    except FileNotFoundError:
-        return None
-    except (ValueError, InvalidValue) as error:
-        raise CorruptFile(f"{path} is damaged: {error}; search diagnose writes it anew") from error
+    """The diagnosis in a run's folder, if there is any. Raises CorruptFile if it is damaged."""
+    return find_value(Diagnosis, folder / FILE_NAME, {Genotype: space.parse})
 
 
 def agreement_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
-    """What was known, and its tau, in words."""
+    """Names and taus, in words."""
     names: Mapping[str, str] = {"rank": "rank of the search", "nll": "likelihood", "accuracy": "supernet accuracy"}
     rows = [
-        (names.get(name, name), f"{one.mean:+.2f} (standard deviation {one.spread:.2f}, {len(one.by_seed)} seeds)")
-        for name, one in diagnosis.agreement.items()
+        (
+            names.get(name, name),
+            f"{agreement.mean:+.2f} (standard deviation {agreement.spread:.2f}, {len(agreement.by_seed)} seeds)",
+        )
+        for name, agreement in diagnosis.agreement.items()
     ]
     if diagnosis.between_seeds is not None:
-        rows.append(("two seeds of the retraining with one another", f"{diagnosis.between_seeds:+.2f}"))
+        rows.append(("two seeds of the retraining with each other", f"{diagnosis.between_seeds:+.2f}"))
     return rows
 
 
@@ -125,7 +114,7 @@ def _agreement(taus: Sequence[float]) -> Agreement:
     return Agreement(statistics.fmean(taus), statistics.stdev(taus) if len(taus) > 1 else 0.0, tuple(taus))
 
 
-def _tau(one: Sequence[float], other: Sequence[float]) -> float:
-    """Kendall's tau-b; 0 where one of the two orders nothing."""
-    tau = float(kendalltau(one, other).statistic)
+def _tau(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's tau-b; 0 where all values of a sequence are equal."""
+    tau = float(kendalltau(first, second).statistic)
     return 0.0 if math.isnan(tau) else tau

@@ -1,4 +1,4 @@
-"""Images in memory: where they come from, how they are split, and how they become what a network takes."""
+"""Images in memory: their sources, their splits, and their way to a network's input."""
 
 from search.data.augmentation import augment
 from search.data.image_set import ImageSet, Splits, splits

@@ -1,7 +1,7 @@
-"""Read a pickled dict of bytes, numbers, lists and uint8 arrays, such as CIFAR's batches, and run nothing.
+"""Read a pickled dict of bytes, numbers, lists and uint8 arrays, such as CIFAR's batches.
 
-A pickle names functions that reading it calls, so a file from elsewhere could do anything. Here the names that NumPy's
-arrays are made of are answered by classes that only keep what they are given; any other name is refused.
+Unpickling calls functions that the file names, so a foreign file could do anything. Here the names
+of NumPy's arrays stand for classes that only keep their arguments. Any other name is refused.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _FOREIGN = (
 
 
 def read_array_pickle(content: bytes, where: str) -> dict[str, Any]:
-    """The dict, its keys as text; arrays are uint8.
+    """The dict, with text keys and uint8 arrays.
 
     Args:
-        content: of the file, written by Python 2 or 3 with NumPy 1 or 2.
+        content: of a file that Python 2 or 3 wrote with NumPy 1 or 2.
         where: the file's name for messages.
 
     Raises:
@@ -48,7 +48,7 @@ class _Dtype:
             raise pickle.UnpicklingError(f"an array of {_text(name)}, not of uint8")
 
     def __setstate__(self, state: object) -> None:
-        """Byte order: single bytes have none."""
+        """Takes the byte order, which single bytes do not have."""
 
 
 class _Array:
@@ -72,14 +72,14 @@ def _reconstruct(*_: object) -> _Array:
 
 
 def _from_buffer(data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
-    """As NumPy writes arrays from pickle's protocol 5 on."""
+    """The form of NumPy's arrays from pickle's protocol 5 on."""
     array = _Array()
     array.__setstate__((1, shape, dtype, order == "F", bytes(data)))
     return array
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """As Python 3 writes bytes in protocol 2."""
+    """The form of Python 3's bytes in protocol 2."""
     if encoding not in ("latin1", b"latin1"):
         raise pickle.UnpicklingError(f"text in {encoding!r}")
     return text.encode("latin1")
@@ -96,7 +96,7 @@ _KNOWN = {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Only names that stand for arrays."""
+        """Only names of arrays."""
         if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(f"it wants to call {module}.{name}, which no file of images needs")
         return _KNOWN[module, name]

@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 
 def augment(images: Tensor, generator: torch.Generator, padding: int, mirror: bool) -> Tensor:
-    """Shift each image by up to `padding` pixels, black coming in at the edges, and mirror every second one.
+    """Shift each image by up to `padding` pixels over black, and mirror half of the images.
 
     Args:
         images: (N, channels, side, side), any type, before normalisation: 0 is black.
         generator: draws shifts and mirrors.
-        padding: largest shift, pixels; the usual 4 at 32 pixels, fewer at lower resolutions.
+        padding: largest shift, pixels; usually an eighth of the side.
         mirror: whether a mirrored image keeps its class.
 
     Returns:
@@ -30,12 +30,12 @@ def augment(images: Tensor, generator: torch.Generator, padding: int, mirror: bo
 
 
 def cutout(images: Tensor, generator: torch.Generator, side: int) -> Tensor:
-    """Set one square of each image to 0, its centre anywhere in the image (DeVries and Taylor, 2017).
+    """Set a square of each image to 0, centred anywhere in the image (DeVries and Taylor, 2017).
 
     Args:
         images: (N, channels, height, width), normalised: 0 is the mean.
         generator: draws the centres.
-        side: of the square, pixels; the part of it that lies outside is lost. 0 changes nothing.
+        side: of the square, pixels; 0 changes nothing.
 
     Returns:
         A tensor of the same shape and memory format.
@@ -50,7 +50,7 @@ def cutout(images: Tensor, generator: torch.Generator, side: int) -> Tensor:
 
 
 def _near(centres: Tensor, length: int, side: int) -> Tensor:
-    """(N, length): which positions lie within the `side` around each centre."""
+    """(N, length): whether a position lies within the `side` around each centre."""
     start = centres - side // 2
     positions = torch.arange(length)
     return (positions >= start) & (positions < start + side)

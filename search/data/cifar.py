@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (fine labels) from their own files, in the python or the binary form (Krizhevsky, 2009)."""
+"""CIFAR-10 and CIFAR-100 (fine labels) from their python or binary files (Krizhevsky, 2009)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from shared.errors import CorruptFile, WrongUse
 
 SIDE, CHANNELS = 32, 3
 PIXELS = CHANNELS * SIDE * SIDE
-"""Per image, channel after channel, row after row: the order of both forms."""
+"""Of an image; in both forms channel after channel, row after row."""
 
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way in which a data set lies on the disk: folder, files, file of the class names, and the keys in pickles."""
+    """A data set on the disk: folder, files, file of the class names, and keys in pickles."""
 
     folder: str
     train: tuple[str, ...]
@@ -39,7 +39,7 @@ class Form:
         return _read_binary(path, self.label_key) if self.binary else _read_python(path, self.label_key)
 
     def class_names(self, folder: Path) -> list[str]:
-        """In the order of the labels."""
+        """Names in the order of the labels."""
         path = folder / self.names
         if self.binary:
             return [line for line in _bytes(path).decode("utf-8", "replace").splitlines() if line.strip()]
@@ -51,16 +51,10 @@ class Form:
 
 _TEN, _HUNDRED = ("labels", "label_names"), ("fine_labels", "fine_label_names")
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+_BINARY_BATCHES = tuple(f"{name}.bin" for name in _BATCHES)
 FORMS: dict[str, tuple[Form, ...]] = {
     "cifar-10": (
-        Form(
-            "cifar-10-batches-bin",
-            tuple(f"{name}.bin" for name in _BATCHES),
-            "test_batch.bin",
-            "batches.meta.txt",
-            *_TEN,
-            binary=True,
-        ),
+        Form("cifar-10-batches-bin", _BINARY_BATCHES, "test_batch.bin", "batches.meta.txt", *_TEN, binary=True),
         Form("cifar-10-batches-py", _BATCHES, "test_batch", "batches.meta", *_TEN),
     ),
     "cifar-100": (
@@ -72,11 +66,11 @@ CLASSES = {"cifar-10": 10, "cifar-100": 100}
 
 
 def load_cifar(name: str, folders: Sequence[Path], resolution: int, channels: int) -> ImageSet:
-    """Load CIFAR-10 or CIFAR-100; the binary form is preferred where both are there.
+    """Load CIFAR-10 or CIFAR-100, in the binary form if both are there.
 
     Args:
         name: "cifar-10" or "cifar-100".
-        folders: each may be the data set's folder or hold it; the first that does is taken.
+        folders: places to look in, in this order; each is the data set's folder or holds it.
         resolution, channels: of the network's input.
 
     Raises:
@@ -101,7 +95,7 @@ def load_cifar(name: str, folders: Sequence[Path], resolution: int, channels: in
 
 
 def find_cifar(name: str, folders: Sequence[Path]) -> tuple[Form, Path] | None:
-    """The first folder with a file of the data set in it, and its form."""
+    """The first folder with the data set, and its form."""
     for folder in folders:
         for form in FORMS[name]:
             if (folder / form.folder / form.train[0]).is_file():
@@ -126,7 +120,7 @@ def _read_all(form: Form, paths: Sequence[Path], classes: int) -> tuple[Tensor, 
 
 
 def _read_binary(path: Path, label_key: str) -> tuple[Bytes, Bytes]:
-    """Records of the labels (CIFAR-100: coarse, fine) and the pixels."""
+    """Records: labels (CIFAR-100: coarse, fine), then pixels."""
     content, labels = np.frombuffer(_bytes(path), np.uint8), 1 if label_key == "labels" else 2
     if len(content) == 0 or len(content) % (labels + PIXELS):
         raise CorruptFile(f"{path} has {len(content)} bytes, which are no records of {labels + PIXELS}: is it whole?")
@@ -139,7 +133,7 @@ def _read_python(path: Path, label_key: str) -> tuple[Bytes, Bytes]:
     data, labels = found.get("data"), found.get(label_key)
     if not (isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == PIXELS and len(data)):
         raise CorruptFile(f"{path} holds no images of {PIXELS} bytes under 'data'")
-    if not (isinstance(labels, list) and len(labels) == len(data) and all(_is_label(label) for label in labels)):
+    if not (isinstance(labels, list) and len(labels) == len(data) and all(map(_is_label, labels))):
         raise CorruptFile(f"{path} does not hold one label under '{label_key}' for each of its {len(data)} images")
     return data, np.array(labels, np.uint8)
 

@@ -1,8 +1,8 @@
-"""A folder of class folders: one folder per class, images of any size in it.
+"""A folder with a subfolder per class, with images of any size.
 
-With subfolders `train` and `test` (or `val`, `validation`) that split is taken; else a sixth of each class, drawn with
-a fixed seed, becomes the test images. Every image's shorter side is resized to the network's input, and the middle is
-kept.
+Subfolders `train` and `test` (or `val`, `validation`) give the split. Without them a sixth of each
+class, drawn with a fixed seed, becomes the test images. Every image's shorter side is resized to
+the network's input, and the middle is kept.
 """
 
 from __future__ import annotations
@@ -25,19 +25,16 @@ IGNORED = ("thumbs.db", "desktop.ini")
 TEST_FOLDERS = ("test", "val", "validation")
 TEST_SHARE, SPLIT_SEED = 1 / 6, 0
 LEAST_PER_CLASS, LEAST_TRAINING = 5, 40
-"""Below that nothing is left to train on, to choose by and to rank by."""
+"""Fewer images leave none to train, to choose or to rank with."""
 SHOWN = 5
 BEFORE = "shorter side resized bilinearly with antialiasing to {0}, middle {0} x {0} kept, first frame, EXIF turned"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What lies in the folder.
+    """Classes and images of a folder, sorted.
 
-    Attributes:
-        classes: sorted names.
-        train, test: images with the label of their class, sorted.
-        seeded: whether the split was drawn here.
+    `seeded` says whether the split was drawn, and not the folder's own.
     """
 
     classes: tuple[str, ...]
@@ -54,17 +51,17 @@ def load_folder(
     skip_broken: bool = False,
     warn: Callable[[str], None] = lambda line: None,
 ) -> ImageSet:
-    """Load a folder; decoded images are kept in the cache, as one memory-mapped file per content.
+    """Load a folder; the cache keeps decoded images, a memory-mapped file per content.
 
     Args:
         root: with the class folders, or with `train` and `test`.
         resolution, channels: of the network's input; 1 channel makes the images grey.
         cache_dir: for decoded images.
-        skip_broken: leave out images that cannot be decoded, and files that are no images.
-        warn: told how many were left out, and which.
+        skip_broken: leave out files that are no images or cannot be decoded.
+        warn: told which files were left out, and how many.
 
     Raises:
-        WrongUse: there is no such folder, or its images cannot be learned from; the message names the file.
+        WrongUse: there is no such folder, or it does not suit a search.
         LutnasError: the cache cannot be written.
     """
     if channels not in (1, 3):
@@ -87,13 +84,14 @@ def load_folder(
     if skipped:
         shown = ", ".join(skipped[:SHOWN]) + (f" and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else "")
         warn(f"left out {len(skipped)} unreadable files of {root}: {shown}")
-    train, test = (tuple(one for one in part if one.path not in broken) for part in (layout.train, layout.test))
-    check_counts(root, Layout(layout.classes, train, test, layout.seeded))
-    return _image_set(root, Layout(layout.classes, train, test, layout.seeded), decoded, resolution, channels, skipped)
+    train, test = (tuple(image for image in part if image.path not in broken) for part in (layout.train, layout.test))
+    layout = Layout(layout.classes, train, test, layout.seeded)
+    check_counts(root, layout)
+    return _image_set(root, layout, decoded, resolution, channels, skipped)
 
 
 def scan(root: Path) -> tuple[Layout, list[str]]:
-    """Classes, images and split of a folder, and files that are no images; nothing is opened.
+    """Layout of a folder, and files that are no images. No file is opened.
 
     Raises:
         WrongUse: no folder, no classes, or too few images of a class.
@@ -107,7 +105,7 @@ def scan(root: Path) -> tuple[Layout, list[str]]:
         test_classes, test, more = _classes(root, f"{test_name}/")
         if classes != test_classes:
             missing = sorted(set(classes) ^ set(test_classes))
-            raise WrongUse(f"{root}: the class {missing[0]} is in only one of train and {test_name}")
+            raise WrongUse(f"{root}: the class {missing[0]} is missing in either train or {test_name}")
         layout = Layout(classes, train, test, seeded=False)
         foreign += more
     else:
@@ -119,13 +117,13 @@ def scan(root: Path) -> tuple[Layout, list[str]]:
 
 
 def check_counts(root: Path, layout: Layout) -> None:
-    """Raise WrongUse unless there are two classes or more, and enough images of each."""
+    """Raise WrongUse unless there are two classes or more with enough images."""
     if len(layout.classes) == 0:
         raise WrongUse(f"{root} holds no class folders: make one folder per class and put its images there")
     if len(layout.classes) == 1:
-        raise WrongUse(f"{root} holds one class only ({layout.classes[0]}): there is nothing to tell apart")
+        raise WrongUse(f"{root} holds a single class ({layout.classes[0]}): a search needs two or more")
     for label, name in enumerate(layout.classes):
-        train, test = (sum(one.label == label for one in part) for part in (layout.train, layout.test))
+        train, test = (sum(source.label == label for source in part) for part in (layout.train, layout.test))
         if train + test == 0:
             raise WrongUse(f"{root}: the class {name} is empty; add images or remove its folder")
         if train + test < LEAST_PER_CLASS or train == 0 or test == 0:
@@ -163,38 +161,31 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _split(images: Sequence[Source], classes: Sequence[str]) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
-    """The same share of each class, drawn by seed and class name: other classes change nothing in one."""
+    """The same share of each class, drawn by seed and class name: other classes change nothing."""
     tested: set[str] = set()
     for label, name in enumerate(classes):
-        own = [one for one in images if one.label == label]
+        own = [image for image in images if image.label == label]
         count = round(len(own) * TEST_SHARE) or min(1, len(own))
         order = torch.randperm(len(own), generator=generator(SPLIT_SEED, "folder split", name))
         tested.update(own[int(index)].path for index in order[:count])
-    return tuple(one for one in images if one.path not in tested), tuple(one for one in images if one.path in tested)
+    train = tuple(image for image in images if image.path not in tested)
+    return train, tuple(image for image in images if image.path in tested)
 
 
 def _image_set(
     root: Path, layout: Layout, decoded: Decoded, resolution: int, channels: int, skipped: Sequence[str]
 ) -> ImageSet:
-    labels = [torch.tensor([one.label for one in part]) for part in (layout.train, layout.test)]
-    count = len(layout.train)
+    train, test = (torch.tensor([source.label for source in part]) for part in (layout.train, layout.test))
+    tensors = decoded.images[: len(train)], train, decoded.images[len(train) :], test
     origin: dict[str, Any] = {
         "split": f"a sixth of each class drawn with seed {SPLIT_SEED}" if layout.seeded else "the folder's own",
         "skip_broken": bool(skipped),
         "skipped": list(skipped),
-        "train_files": [one.path for one in layout.train],
-        "test_files": [one.path for one in layout.test],
+        "train_files": [source.path for source in layout.train],
+        "test_files": [source.path for source in layout.test],
     }
-    return make_image_set(
-        f"{FOLDER}{root.resolve()}",
-        (decoded.images[:count], labels[0], decoded.images[count:], labels[1]),
-        resolution,
-        channels,
-        layout.classes,
-        mirror=True,
-        before=BEFORE.format(resolution),
-        origin=origin,
-    )
+    name, before = f"{FOLDER}{root.resolve()}", BEFORE.format(resolution)
+    return make_image_set(name, tensors, resolution, channels, layout.classes, True, before, origin)
 
 
 def _them(files: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""Image files decoded once into one file of uint8 values, which is then mapped into memory.
+"""Image files, decoded once into a file of uint8 values that is mapped into memory.
 
-The file is named after the content of the images, so that a folder that changed is decoded anew, and one that did not
-is there at once, even in another place. Only a handful of images is in memory at a time.
+Its name follows from the content of the images: a changed folder is decoded anew, an unchanged
+folder is not, even in another place. Few images are in memory at a time.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from torch import Tensor
 from shared.errors import LutnasError
 
 RULE = 1
-"""Part of the key: a change in how images are decoded is another number."""
+"""Part of the key; whoever changes the decoding adds 1."""
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 DECODERS_RAISE = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
     *(RuntimeError, MemoryError, struct.error),
 )
-"""What Pillow lets through where bytes make no sense."""
+"""Errors of Pillow for damaged files."""
 IN_FLIGHT = 64
 """Images that are read or decoded but not yet written."""
 
@@ -42,7 +42,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Source:
-    """One image file: its path below the data set's folder, and its label."""
+    """An image file: its path below the data set's folder, and its label."""
 
     path: str
     label: int
@@ -50,14 +50,14 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """uint8 images (N, channels, side, side), mapped from a file, without the broken ones; these with the reason."""
+    """uint8 images (N, channels, side, side), mapped from a file; broken files with the reason."""
 
     images: Tensor
     broken: tuple[tuple[str, str], ...]
 
 
 def decode_all(root: Path, sources: Sequence[Source], side: int, channels: int, cache: Path) -> Decoded:
-    """Decode images in their order, with as many threads as there are cores; or take them from the cache.
+    """Decode images in their order with a thread per core, or take them from the cache.
 
     Args:
         root: folder of the sources.
@@ -97,7 +97,7 @@ def decode_all(root: Path, sources: Sequence[Source], side: int, channels: int, 
 
 
 def decode(path: Path, side: int, channels: int) -> bytes | str:
-    """The bytes of one image (channels, side, side), or why it cannot be decoded."""
+    """The bytes of an image (channels, side, side), or why it cannot be decoded."""
     from PIL import Image, ImageOps  # not at the top: only folders of images need it
 
     try:
@@ -116,7 +116,7 @@ def decode(path: Path, side: int, channels: int) -> bytes | str:
 
 def _write(file: IO[bytes], root: Path, sources: Sequence[Source], side: int, channels: int) -> dict[str, object]:
     digest, broken, count = hashlib.sha256(), [], 0
-    results = _in_order(lambda one: decode(root / one.path, side, channels), sources)
+    results = _in_order(lambda source: decode(root / source.path, side, channels), sources)
     for source, result in zip(sources, results, strict=True):
         if isinstance(result, str):
             broken.append([source.path, result])
@@ -128,7 +128,7 @@ def _write(file: IO[bytes], root: Path, sources: Sequence[Source], side: int, ch
 
 
 def _from_cache(images: Path, notes: Path, side: int, channels: int) -> Decoded | None:
-    """None if it is not there, or not as it was written."""
+    """None if it is missing or damaged."""
     try:
         content = json.loads(notes.read_text(encoding="utf-8"))
         count, sha256 = content["count"], content["sha256"]
@@ -148,7 +148,8 @@ def _from_cache(images: Path, notes: Path, side: int, channels: int) -> Decoded 
 
 def _key(root: Path, sources: Sequence[Source], side: int, channels: int) -> str:
     digest = hashlib.sha256(repr((RULE, side, channels)).encode())
-    for source, content in zip(sources, _in_order(lambda one: _content_hash(root / one.path), sources), strict=True):
+    contents = _in_order(lambda source: _content_hash(root / source.path), sources)
+    for source, content in zip(sources, contents, strict=True):
         digest.update(repr((source.path, content)).encode())
     return digest.hexdigest()[:32]
 
@@ -162,7 +163,7 @@ def _content_hash(path: Path) -> str:
 
 
 def _in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Results in order, by one thread per core, a few items ahead of who takes them."""
+    """Results in order, computed by a thread per core a few items ahead."""
     left = iter(items)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         waiting = deque(pool.submit(work, item) for item in islice(left, IN_FLIGHT))

@@ -1,4 +1,4 @@
-"""A labelled set of images in memory, and which of them serve which purpose."""
+"""A labelled set of images in memory, and its splits."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """uint8 images (N, channels, side, side) as stored, int64 labels (N,), and how they become a network's input.
+    """uint8 images (N, channels, side, side), int64 labels (N,), and their preprocessing.
 
     Attributes:
-        name: by which `search.data.load_images` finds it again.
+        name: for `search.data.load_images`.
         mirror: whether a mirrored image keeps its class.
-        origin: what was found out where the images come from: split, files, what was left out.
+        origin: of a folder of images: split, files, files that were left out.
     """
 
     name: str
@@ -45,7 +45,7 @@ class ImageSet:
         return kind + colon + path.rstrip("/").rpartition("/")[2]
 
     def record(self) -> dict[str, Any]:
-        """What a run's folder keeps of its images (data.json)."""
+        """Content of data.json in a run's folder."""
         return {
             "dataset": self.name,
             "fingerprint": self.fingerprint,
@@ -60,7 +60,7 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over images and labels: a resumed search must see the same ones."""
+        """SHA-256 over images and labels: a resumed search needs the same."""
         digest = hashlib.sha256()
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(str(tuple(tensor.shape)).encode())
@@ -70,12 +70,12 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Indices into the training images. Test images belong to no split: no search ever sees them.
+    """Indices into the training images; no search ever sees a test image.
 
     Attributes:
         train: for the weights.
         validation: for the hypernetwork.
-        ranking: to rank candidates, seen by neither of the two.
+        ranking: to rank candidates.
     """
 
     train: Tensor
@@ -84,7 +84,7 @@ class Splits:
 
 
 def splits(image_set: ImageSet, seed: int) -> Splits:
-    """Half of the training images for the weights, a twentieth (3000 at most) for ranking, the rest for validation."""
+    """Half of the images to train, a twentieth (3000 at most) to rank, the rest to validate."""
     count = len(image_set.train_labels)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     train = int(count * WEIGHTS_SHARE)
@@ -102,14 +102,14 @@ def make_image_set(
     before: str = "",
     origin: Mapping[str, Any] | None = None,
 ) -> ImageSet:
-    """A set with the mean and the standard deviation of its stored training images, to four digits.
+    """A set whose preprocessing has mean and standard deviation of its stored training images.
 
     Args:
         name, mirror, origin: of the set.
         tensors: training images and labels, test images and labels.
         resolution, channels: of the network's input.
         class_names: in the order of the labels.
-        before: what became of the images before they were stored.
+        before: steps before the images were stored, in words.
 
     Raises:
         InvalidValue: the images cannot have that many channels.
@@ -128,12 +128,9 @@ def make_image_set(
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of images scaled to [0, 1], to four digits.
+    """Mean and standard deviation per channel of uint8 images scaled to [0, 1], to four digits.
 
-    Counted by value, so they are exact and need little memory however many images there are.
-
-    Args:
-        images: uint8 (N, channels, side, side).
+    They are made from counts of values: exact, with little memory for any number of images.
     """
     counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
     for part in images.split(CHUNK):
@@ -143,5 +140,5 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     total = counts.sum(dim=1)
     mean = (counts * values).sum(dim=1) / total
     variance = (counts * (values - mean[:, None]).square()).sum(dim=1) / (total - 1)
-    rounded = [tuple(round(value, 4) for value in one.tolist()) for one in (mean, variance.sqrt())]
+    rounded = [tuple(round(value, 4) for value in tensor.tolist()) for tensor in (mean, variance.sqrt())]
     return rounded[0], rounded[1]

@@ -1,4 +1,4 @@
-"""From stored images to what a network takes: one rule for the search, the exported file and the device."""
+"""From stored images to a network's input: for the search, the exported file and the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from shared.errors import InvalidValue
 
 LARGEST_PADDING = 8
-"""Images smaller than the network's input by at most this are padded, not stretched."""
+"""Pixels; images that are smaller by at most so many are padded, not resized."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Preprocessing:
         source_size, source_channels: of the stored images.
         mean, std: per input channel, of pixels scaled to [0, 1].
         class_names: in the order of the labels.
-        before: what became of the images before they were stored, in words.
+        before: steps before the images were stored, in words.
     """
 
     size: int
@@ -46,11 +46,11 @@ class Preprocessing:
             raise InvalidValue("std", f"{min(self.std)} is not above 0")
 
     def apply(self, images: Tensor) -> Tensor:
-        """uint8 (N, source channels, source size, source size) to float32 (N, channels, size, size)."""
+        """uint8 (N, source channels, source size, source size) to float32 of the network's size."""
         return self.normalise(self.resize(images.float()))
 
     def resize(self, images: Tensor) -> Tensor:
-        """Float images of the stored size to the network's, values unchanged in range; channels as stored."""
+        """Float images of the stored size to the network's; channels and range as stored."""
         missing = self.size - self.source_size
         if missing == 0:
             return images
@@ -61,12 +61,12 @@ class Preprocessing:
         return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=missing < 0)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Float images with values 0 to 255 to the network's channels, mean and standard deviation."""
+        """Float images with values 0 to 255 to the network's channels and statistics."""
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
         return (images.expand(-1, self.channels, -1, -1) / 255 - mean) / std
 
     def describe(self) -> dict[str, str]:
-        """What an exported file says of its input."""
+        """The input, as metadata of an exported file."""
         return {
             "input_layout": "NCHW",
             "input_size": str(self.size),
@@ -93,7 +93,7 @@ class Preprocessing:
 
 
 def at_resolution(images: Tensor, resolution: int) -> Tensor:
-    """Average-pool square images down to a side that divides theirs; the supernet is trained and evaluated so.
+    """Average-pool square images to a side that divides theirs, for the supernet.
 
     Raises:
         InvalidValue: the side is not a multiple of the resolution.

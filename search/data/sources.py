@@ -1,6 +1,6 @@
-"""Where images come from: a given folder, the Debian package, the cache, a download, or scikit-learn's digits.
+"""Sources of images: a given folder, a Debian package, the cache, a download, or scikit-learn.
 
-Names of data sets: `digits`, `fashion-mnist`, `cifar-10`, `cifar-100`, and `folder:PATH` for a folder of class folders.
+Data sets: `digits`, `fashion-mnist`, `cifar-10`, `cifar-100`, and `folder:PATH` for class folders.
 """
 
 from __future__ import annotations
@@ -25,19 +25,11 @@ DATASETS = ("digits", "fashion-mnist", "cifar-10", "cifar-100", f"{FOLDER}PATH")
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DOWNLOAD_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 FASHION_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-# SHA-256 of the content and of the published gzip file. Debian packs the same content anew, so files on disk are held
-# against the first; a download is held against both.
+# SHA-256 of the content and of the published gzip file. Debian packs the same content anew:
+# files on disk are compared with the first, a download with both.
 FASHION_FILES = {
     "train-images-idx3-ubyte.gz": (
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -79,13 +71,8 @@ def download_fashion_mnist(folder: Path) -> None:
     pooch.get_logger().setLevel("ERROR")
     for name, (_, published) in FASHION_FILES.items():
         try:
-            pooch.retrieve(
-                DOWNLOAD_URL + name,
-                known_hash=published,
-                fname=name,
-                path=folder,
-                downloader=pooch.HTTPDownloader(timeout=30),
-            )
+            downloader = pooch.HTTPDownloader(timeout=30)
+            pooch.retrieve(DOWNLOAD_URL + name, published, fname=name, path=folder, downloader=downloader)
         except (OSError, ValueError) as error:
             raise LutnasError(f"could not download {name}: {str(error)[:200]}") from error
 
@@ -104,27 +91,27 @@ def load_images(
 ) -> ImageSet:
     """Load a set of images for a network's input size and channels.
 
-    Fashion-MNIST comes from `data_dir` if given, else from Debian's package, the cache or a download; if all of these
-    fail, scikit-learn's digits stand in and `warn` is told so. CIFAR lies in `data_dir` if given, else in the folder
-    that LUTNAS_DATA names, else in the cache.
+    Fashion-MNIST comes from `data_dir` if given, else from Debian's package, the cache or a
+    download. If all of these fail, scikit-learn's digits replace it, and `warn` is told. CIFAR
+    comes from `data_dir` if given, else from the folder of LUTNAS_DATA, else from the cache.
 
     Args:
-        name: see the module.
+        name: as in the module's docstring.
         resolution, channels: of the network's input.
         data_dir: folder with the data set's files.
-        debian_folder, cache_dir, fetch: other places of Fashion-MNIST; the cache also holds decoded images.
-        warn: told what is not as asked for.
+        debian_folder, cache_dir, fetch: other sources; the cache also holds decoded images.
+        warn: told what differs from the request.
         skip_broken: leave out broken images of a folder instead of refusing it.
 
     Raises:
         UnknownName: no such data set.
         CorruptFile: a file in `data_dir` is missing or has the wrong content.
         InvalidValue: the images cannot have that many channels.
-        WrongUse: there is no such data, or it cannot be learned from.
+        WrongUse: there is no such data, or it does not suit a search.
     """
     if name.startswith(FOLDER):
         if data_dir is not None:
-            raise WrongUse(f"--data-dir says where the files of a known data set are; {name} says it itself")
+            raise WrongUse(f"--data-dir is for the files of a known data set; {name} names its own folder")
         folder = Path(name.removeprefix(FOLDER))
         return load_folder(folder, resolution, channels, cache_dir or default_cache_dir(), skip_broken, warn)
     if name not in DATASETS or name == f"{FOLDER}PATH":
@@ -157,18 +144,12 @@ def _usual_folders(cache_dir: Path | None) -> list[Path]:
 
 def _fashion_mnist(folder: Path, resolution: int, channels: int) -> ImageSet:
     train_images, train_labels, test_images, test_labels = (_idx(folder / name) for name in FASHION_FILES)
-    return make_image_set(
-        "fashion-mnist",
-        (train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()),
-        resolution,
-        channels,
-        FASHION_CLASSES,
-        mirror=True,
-    )
+    tensors = train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()
+    return make_image_set("fashion-mnist", tensors, resolution, channels, FASHION_CLASSES, mirror=True)
 
 
 def _idx(path: Path) -> Tensor:
-    """Read an IDX file: two zero bytes, type 8 (uint8), number of dimensions, then the sizes, big-endian."""
+    """Read an IDX file: two zero bytes, type 8 (uint8), number of dimensions, big-endian sizes."""
     try:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
@@ -190,11 +171,5 @@ def _digits(resolution: int, channels: int) -> ImageSet:
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     train, test = order[:1500], order[1500:]
-    return make_image_set(
-        "digits",
-        (images[train], labels[train], images[test], labels[test]),
-        resolution,
-        channels,
-        tuple(str(digit) for digit in range(10)),
-        mirror=False,
-    )
+    tensors = images[train], labels[train], images[test], labels[test]
+    return make_image_set("digits", tensors, resolution, channels, tuple("0123456789"), mirror=False)

@@ -1,4 +1,4 @@
-"""Training batches from memory. Which images, and how they are shifted, follows from the seed and the batch's index."""
+"""Training batches from memory. Images and shifts follow from the seed and the batch's index."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from search.process.randomness import generator
 
 CHUNK = 4096
 MOST_PREPARED_BYTES = 1 << 30
-"""Images that take more are resized by the batch, from the file that they are mapped from; the numbers are the same."""
+"""Larger sets are resized batch by batch from their mapped file, with the same numbers."""
 LARGEST_SHIFT_SHARE = 8
 """Images are shifted by up to an eighth of their side."""
 
 
 class Stream:
-    """Endless augmented batches of one split, at the search's resolution.
+    """Endless augmented batches of a split.
 
-    Images are resized once and kept as uint8, grey ones with one channel, unless they are too many; each is seen once
-    per epoch, the remainder that fills no batch is left out.
+    Images are resized once and kept as uint8, unless they take more than `most_bytes`. An epoch has
+    each image once, without the remainder that fills no batch.
 
     Args:
         image_set: of the training images.
@@ -31,8 +31,8 @@ class Stream:
         resolution: side of the batches' images.
         batch_size: images per batch; at most the split's size.
         seed, name: of the order and the augmentation.
-        augmented: whether images are shifted and mirrored; not worth it where each is seen but once.
-        most_bytes: that prepared images may take.
+        augmented: whether images are shifted and mirrored.
+        most_bytes: of prepared images.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Stream:
         self._order = lru_cache(maxsize=4)(self._draw_order)
 
     def batch(self, index: int) -> tuple[Tensor, Tensor]:
-        """Images (batch, channels, side, side), channels last, and labels. May be called from several threads."""
+        """Images (batch, channels, side, side), channels last, and labels; safe for threads."""
         epoch, position = divmod(index, self.batches_per_epoch)
         chosen = self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
         random = generator(self._seed, self._name, "augmentation", index)

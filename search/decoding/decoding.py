@@ -3,10 +3,11 @@
     maximise   sum over slots of log p(slot, choice)
     subject to floor < upper_ms(network) <= budget, and the network connects input and output
 
-The floor is 0 for the best network of a budget; a higher one asks for networks that make use of it. Genotypes that
-compute the same (dead slots, detours over skips) are one network: its probability is that of the most probable of them,
-its latency and its name those of the cheapest. Solved by enumeration, which NAS-Bench-201's 15,625 genotypes allow;
-`search.decoding.dynamic_programming_decoder` solves it for larger spaces.
+The floor is 0 for the best network of a budget; a higher floor asks for networks that use the
+budget. Genotypes that compute the same (dead slots, detours over skips) are the same network. Its
+probability is that of its most probable genotype; its latency and name are those of the cheapest.
+Small spaces are enumerated (NAS-Bench-201 has 15,625 genotypes), larger ones decoded by
+`search.decoding.dynamic_programming_decoder`.
 """
 
 from __future__ import annotations
@@ -25,25 +26,29 @@ from search.genotypes.enumeration import enumerate_space, is_listable
 from search.latency.latency_model import LatencyModel
 from shared.errors import BudgetTooSmall, InvalidValue
 from shared.spaces import Genotype
-from shared.tables.table import CONFIDENCE
+from shared.tables.prediction import CONFIDENCE
 
 Floats = npt.NDArray[np.float64]
 
 ROUNDING = 1e-12
-"""A bound that is computed beside others may differ in its last digits."""
+"""The last digits of a bound depend on the networks computed with it."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """What an upper bound has to lie in: above the floor, up to the budget."""
+    """Upper bounds above the floor, up to the budget."""
 
     budget_ms: float
     floor_ms: float = 0.0
 
+    def contains(self, upper_ms: Floats) -> npt.NDArray[np.bool_]:
+        """Which bounds lie in the band."""
+        return np.asarray((upper_ms > self.floor_ms) & (upper_ms <= self.budget_ms))
+
 
 @dataclass(frozen=True)
 class Decoded:
-    """One network with its probability under the alphas and its latency."""
+    """A network with its probability under the alphas and its latency."""
 
     genotype: Genotype
     log_probability: float
@@ -52,7 +57,7 @@ class Decoded:
 
 
 class Decoder(Protocol):
-    """A solver for one space and one device's table."""
+    """A solver for the space of a device's table."""
 
     @property
     def smallest_ms(self) -> float:
@@ -63,7 +68,7 @@ class Decoder(Protocol):
         """The largest upper bound of any connected network."""
 
     def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
-        """For each band the `count` most probable distinct networks, best first; fewer where the band has fewer.
+        """For each band at most `count` distinct networks, most probable first.
 
         Args:
             log_probabilities: (slots, primitives).
@@ -75,14 +80,14 @@ class Decoder(Protocol):
         """
 
     def find_all(self, most: int) -> list[Genotype] | None:
-        """Every distinct network of the space; None where there are more than `most`, or too many to list."""
+        """Every distinct network of the space; None if there are more than `most`."""
 
     @property
     def fastest(self) -> Genotype:
         """The network with the smallest upper bound."""
 
     def draw(self, budget_ms: float, count: int, draws: random.Random) -> list[Genotype]:
-        """Distinct random networks that meet the budget, all equally likely; at most `count`, fewer where there are.
+        """At most `count` distinct random networks that meet the budget, all equally likely.
 
         Raises:
             BudgetTooSmall: the budget lies below `smallest_ms`.
@@ -99,7 +104,7 @@ class EnumerationDecoder:
         upper_ms = model.upper_ms(listed.forms, confidence)
         cheapest_first = np.argsort(upper_ms, kind="stable")
         _, places = np.unique(listed.function[cheapest_first], return_index=True)
-        cheapest = cheapest_first[places]  # of each function, in the order of the functions' numbers
+        cheapest = cheapest_first[places]  # of each function, by its number
         self._choices = listed.choices
         self._network = listed.function[listed.form]
         self._networks = [listed.forms[index] for index in cheapest]
@@ -119,10 +124,7 @@ class EnumerationDecoder:
         best_first = np.argsort(-by_network, kind="stable")
         upper_ms = self._upper_ms[best_first]
         return [
-            [
-                self._decoded(index, by_network[index])
-                for index in best_first[(upper_ms > band.floor_ms) & (upper_ms <= band.budget_ms)][:count]
-            ]
+            [self._decoded(index, by_network[index]) for index in best_first[band.contains(upper_ms)][:count]]
             for band in bands
         ]
 
@@ -141,16 +143,12 @@ class EnumerationDecoder:
         return draws.sample(feasible, min(count, len(feasible)))
 
     def _decoded(self, index: int, log_probability: float) -> Decoded:
-        return Decoded(
-            self._networks[index],
-            float(log_probability),
-            float(self._mean_ms[index]),
-            float(self._upper_ms[index]),
-        )
+        latencies_ms = float(self._mean_ms[index]), float(self._upper_ms[index])
+        return Decoded(self._networks[index], float(log_probability), *latencies_ms)
 
 
 def require_budget(budget_ms: float, smallest_ms: float, device: str) -> None:
-    """Raise InvalidValue for what is no positive time, BudgetTooSmall below the smallest bound of a device."""
+    """Raise InvalidValue unless the budget is a positive time, BudgetTooSmall if too small."""
     if not (math.isfinite(budget_ms) and budget_ms > 0):
         raise InvalidValue("max-latency-ms", f"{budget_ms:g} is not a positive time")
     if budget_ms < smallest_ms * (1 - ROUNDING):
@@ -158,28 +156,29 @@ def require_budget(budget_ms: float, smallest_ms: float, device: str) -> None:
 
 
 def make_decoder(model: LatencyModel, confidence: float = CONFIDENCE) -> Decoder:
-    """The solver for a table's space: by enumeration where it is small enough to be listed."""
+    """The solver for a table's space: enumeration if the space is small enough."""
     if is_listable(model.space):
         return EnumerationDecoder(model, confidence)
-    from search.decoding.dynamic_programming_decoder import KnapsackDecoder  # only here: it takes the values above
+    # Not above: that module imports this module.
+    from search.decoding.dynamic_programming_decoder import DynamicProgrammingDecoder
 
-    return KnapsackDecoder(model, confidence)
+    return DynamicProgrammingDecoder(model, confidence)
 
 
 def decode_queues(
     decoder: Decoder, log_probabilities: Sequence[Floats], bands: Sequence[Band], per_band: int
 ) -> list[list[Genotype]]:
-    """For each band the networks decoded in it, those first that most alphas and best places agree on.
+    """For each band its decoded networks, ordered by votes of the alphas (Borda count).
 
     Args:
         decoder: of the device.
-        log_probabilities: one (slots, primitives) for each alpha.
+        log_probabilities: of each alpha, (slots, primitives).
         bands: of budgets.
-        per_band: most probable networks taken for one alpha in one band.
+        per_band: most probable networks taken for each alpha in each band.
     """
     votes: list[Counter[Genotype]] = [Counter() for _ in bands]
-    for one in log_probabilities:
-        for ballot, decoded in zip(votes, decoder.decode(one, bands, per_band), strict=True):
+    for probability in log_probabilities:
+        for ballot, decoded in zip(votes, decoder.decode(probability, bands, per_band), strict=True):
             for place, network in enumerate(decoded):
                 ballot[network.genotype] += per_band - place
     return [[genotype for genotype, _ in ballot.most_common()] for ballot in votes]
@@ -188,12 +187,12 @@ def decode_queues(
 def decode_pool(
     decoder: Decoder, log_probabilities: Sequence[Floats], bands: Sequence[Band], per_band: int, most: int
 ) -> list[Genotype]:
-    """Distinct networks of one device, at most so many, taken from the bands in turn."""
+    """At most `most` distinct networks of a device, taken from the bands in turn."""
     return in_turn(decode_queues(decoder, log_probabilities, bands, per_band), most)
 
 
 def in_turn(queues: Sequence[Sequence[Genotype]], count: int) -> list[Genotype]:
-    """The first of each queue, then the second of each, and so on: distinct ones until there are enough."""
+    """The first of each queue, then the second of each: at most `count` distinct networks."""
     taken: dict[Genotype, None] = {}
     for place in range(max(map(len, queues), default=0)):
         for queue in queues:

@@ -1,4 +1,7 @@
-"""A member as an ONNX file, built by the same code that built what was measured, and checked with ONNX Runtime."""
+"""A member as an ONNX file, checked with ONNX Runtime.
+
+The code that builds graphs for profiling builds the file, too.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """ONNX bytes, and the accuracy that ONNX Runtime gets with them on all test images, percent."""
+    """ONNX bytes, and their accuracy with ONNX Runtime on all test images, percent."""
 
     content: bytes
     accuracy: float
@@ -39,7 +42,6 @@ class ExportedModel:
 
     @property
     def sha256(self) -> str:
-        """Of the bytes."""
         return hashlib.sha256(self.content).hexdigest()
 
 
@@ -50,9 +52,10 @@ def build_onnx(network: Network, metadata: Mapping[str, str] | None = None) -> b
 
 
 def untuned_onnx(supernet: Supernet, genotype: Genotype) -> bytes:
-    """ONNX bytes of a member with inherited weights: enough to measure its latency, where values do not matter.
+    """ONNX bytes of a member with inherited weights: enough to measure its latency.
 
-    Batch norms get the statistics of random images: the supernet keeps none, and without them a network may overflow.
+    Batch norms get the statistics of random images. The supernet keeps none, and without them a
+    network may overflow.
     """
     network = supernet.derive(genotype)
     image = supernet.space.input_shape
@@ -70,12 +73,12 @@ def export(
     accuracy_kind: str,
     threads: int = 1,
 ) -> ExportedModel:
-    """Build the file of a member, and hold ONNX Runtime's accuracy against torch's.
+    """Build the file of a member, and compare ONNX Runtime's accuracy with torch's.
 
     Args:
         network: with the weights to ship.
-        candidate: what the table predicts of it.
-        table: that predicted.
+        candidate: the same network with its prediction.
+        table: that the prediction is from.
         image_set: at the network's resolution; all its test images are classified.
         torch_accuracy: percent, on the same images.
         accuracy_kind: how the weights came about.
@@ -112,7 +115,8 @@ def export(
 def onnx_accuracy(content: bytes, image_set: ImageSet, threads: int = 1, batch: int = BATCH) -> float:
     """Accuracy of an ONNX file over all test images with ONNX Runtime, percent.
 
-    The file takes one image at a time; for this check its own graph is run with `batch` of them, several times faster.
+    The file takes a single image. This check runs its graph with `batch` images: that is several
+    times faster.
     """
     session = open_session(onnx.load_from_string(content), threads)
     name = session.get_inputs()[0].name
@@ -125,7 +129,7 @@ def onnx_accuracy(content: bytes, image_set: ImageSet, threads: int = 1, batch: 
 
 
 def open_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
-    """A session on a CPU for any number of images, whatever batch the file was written for; the model is changed."""
+    """A session on a CPU for any number of images. It changes the model."""
     silence_onnxruntime(os.environ)
     import onnxruntime
 

@@ -1,14 +1,14 @@
-"""A ladder of budgets: for each the pick, measured on the device, tuned, exported, and measured again.
+"""A ladder of budgets: each pick is measured on the device, tuned, exported, and measured again.
 
-Latency does not depend on the values of the weights. So a network is measured before it is tuned: one that misses its
-budget costs no training. The next one that fits a bound tightened by what the first exceeded is then taken. Networks
-that several rungs share are tuned once, several side by side. Should the shipped file miss, its budget goes round again
-with the next network. `ladder.json` is rewritten after every measurement.
+Latency does not depend on the values of the weights. So a network is measured before it is tuned,
+and a network that misses its budget costs no training. The next network then has to meet a budget
+that is tightened by the factor of the miss. A network of several rungs is tuned once; several
+networks are tuned side by side. If the shipped file misses, its budget starts again with the next
+network. `ladder.json` is rewritten after every measurement.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -22,47 +22,41 @@ from search.deploy.export import ExportedModel, export, untuned_onnx
 from search.device.kernel_counts import CountKernels, no_counts
 from search.family.candidates import Member
 from search.family.picking import Pick, Picker
-from search.process.atomic_files import write_atomically
+from search.process.atomic_files import find_value, write_atomically, write_value
 from search.process.progress import Progress
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
-from search.runs.device_run import DeviceRun
-from shared.errors import CorruptFile, InvalidValue, LutnasError
+from search.runs.run_directory import DeviceRun
+from shared.errors import LutnasError
 from shared.jobs import Promise, Verification
 from shared.spaces import Genotype, Space
-from shared.wire import from_wire, to_wire
 
 NOT_TUNED_YET = "not tuned yet"
 LADDER_FILE = "ladder.json"
 MOST_NETWORKS = 3
 """Networks tried for one budget."""
 FINAL_MEASUREMENTS = 2
-"""Of a shipped file that met its budget before it was tuned: a single miss is measured once more."""
+"""Of a shipped file whose network met its budget before: a single miss is measured once more."""
 
 Measure = Callable[[bytes, Promise], Verification]
-"""Have the device measure ONNX bytes: `search.device.verification.verify`, bound to a server and a table."""
+"""Have the device measure ONNX bytes (`search.device.verification.request_verification`)."""
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One measurement of one network for one budget. `step`: "before tuning", or "final" for the shipped file."""
+@dataclass(frozen=True, kw_only=True)
+class Attempt(Verification):
+    """A measurement of a network for a budget.
+
+    `step` is "before tuning", or "final" for the shipped file.
+    """
 
     genotype: Genotype
     step: str
     predicted_ms: float
     upper_ms: float
-    measured_ms: float
-    low_ms: float
-    high_ms: float
-    raw_ms: float
-    canary_drift: float
-    met: bool
-    stable: bool
-    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One budget. `onnx` is a path relative to `ladder.json`; accuracy in percent, over all test images.
+    """A budget. `onnx` is relative to `ladder.json`; accuracy in percent, over all test images.
 
     `accuracy` and `onnx` are None until the network is tuned.
     """
@@ -83,22 +77,13 @@ class Rung:
 
 
 def write_ladder(path: Path, rungs: Sequence[Rung], space: Space) -> None:
-    """Replace the ladder."""
-    write_atomically(path, json.dumps(to_wire(list(rungs), {Genotype: space.format}), indent=1).encode() + b"\n")
+    write_value(path, list(rungs), {Genotype: space.format})
 
 
 def find_ladder(path: Path, space: Space) -> list[Rung] | None:
-    """Read a ladder; None where there is none.
-
-    Raises:
-        CorruptFile: it is damaged.
-    """
-    try:
-        return list(from_wire(tuple[Rung, ...], json.loads(path.read_bytes()), "ladder", {Genotype: space.parse}))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, InvalidValue) as error:
-        raise CorruptFile(f"{path} is damaged: {error}") from error
+    """Read a ladder; None where there is none. Raises CorruptFile if it is damaged."""
+    rungs = find_value(tuple[Rung, ...], path, {Genotype: space.parse})
+    return None if rungs is None else list(rungs)
 
 
 class LadderBuilder:
@@ -106,12 +91,12 @@ class LadderBuilder:
 
     Args:
         run: finished.
-        measure: asks the device.
+        measure: has the device measure a file.
         tuning: of each distinct member.
         progress: told of each step.
-        confidence: of the bounds; None takes the run's.
-        folder: for `ladder.json` and `models/*.onnx`; None takes the run's.
-        count_kernels: says which kernels networks consist of.
+        confidence: of the bounds; the default is the run's.
+        folder: for `ladder.json` and `models/*.onnx`; the default is the run's.
+        count_kernels: knows the kernels of networks.
     """
 
     def __init__(
@@ -139,7 +124,7 @@ class LadderBuilder:
 
         Raises:
             BudgetTooSmall: no network meets a budget; nothing was measured then.
-            LutnasError: as `measure` says; what was measured so far stays in `ladder.json`.
+            LutnasError: as `measure` says; measurements so far stay in `ladder.json`.
         """
         with self._progress.phase("picking members", len(budgets_ms)) as phase:
             steps = []
@@ -163,7 +148,7 @@ class LadderBuilder:
         return [step.rung() for step in steps]
 
     def _settle(self, step: _Step, steps: Sequence[_Step]) -> None:
-        """Measure untuned networks until one meets the budget, or there are no more tries."""
+        """Measure untuned networks until the budget is met, or no try is left."""
         while (member := step.next_member()) is not None:
             content = untuned_onnx(self._supernet, member.genotype)
             step.add(member, "before tuning", self._verify(content, member, step))
@@ -186,7 +171,7 @@ class LadderBuilder:
                 break
 
     def _tune(self, members: Sequence[Member], images: ImageSet) -> None:
-        """Tune, export and check each distinct network once, as many side by side as the run has threads."""
+        """Tune, export and check each distinct network once, on as many threads as the run has."""
         missing = {member.genotype: member for member in members if member.genotype not in self._models}
         if not missing:
             return
@@ -214,7 +199,7 @@ class LadderBuilder:
             self._progress.phase("tuning members", len(missing) * (steps + 1)) as phase,
             ThreadPoolExecutor(self._run.config.threads) as pool,
         ):
-            # The largest first: two that take long side by side, not one of them alone at the end.
+            # The largest first: otherwise a long one may run alone at the end.
             order = sorted(missing.values(), key=lambda member: -member.multiply_adds)
             waiting = {pool.submit(work, member, phase.advance): member.genotype for member in order}
             try:
@@ -235,7 +220,7 @@ class LadderBuilder:
 
 
 class _Step:
-    """One budget on its way: what was tried, and the member that stands for it."""
+    """A budget in progress: its attempts, and its present member."""
 
     def __init__(self, pick: Pick) -> None:
         self.pick = pick
@@ -245,16 +230,17 @@ class _Step:
         self.onnx: str | None = None
 
     def add(self, member: Member, step: str, verification: Verification) -> None:
-        """Note a measurement; from now on the member is the one that stands for the budget."""
+        """Add a measurement of a member, which is the present member from now on."""
         if member.genotype != self.member.genotype:
             self.model, self.onnx = None, None
         self.member = member
-        self.attempts.append(Attempt(member.genotype, step, member.predicted_ms, member.upper_ms, **vars(verification)))
+        known = {"genotype": member.genotype, "predicted_ms": member.predicted_ms, "upper_ms": member.upper_ms}
+        self.attempts.append(Attempt(**vars(verification), **known, step=step))  # type: ignore[arg-type]
 
     def next_member(self) -> Member | None:
-        """The best-ranked network not tried yet.
+        """The best-ranked network not tried yet; None after the last try.
 
-        After a miss by a factor f only those count whose bound lies within budget / f, as long as there is one.
+        After a miss by a factor f, networks with a bound within budget / f go first.
         """
         tried = {attempt.genotype for attempt in self.attempts}
         left = [member for member in (self.pick.best, *self.pick.runners_up) if member.genotype not in tried]
@@ -265,7 +251,6 @@ class _Step:
         return (tighter or left)[0]
 
     def rung(self) -> Rung:
-        """As `ladder.json` has it."""
         last = self.attempts[-1]
         return Rung(
             target_ms=self.pick.budget_ms,

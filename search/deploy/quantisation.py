@@ -1,12 +1,11 @@
-"""From an exported fp32 file to an int8 one: ranges measured on training images, accuracy before and after.
+"""An exported fp32 file in int8, with ranges measured on training images.
 
-The pass itself is `shared.graphs.quantise`: what was profiled in int8 is what is shipped.
+The pass is `shared.graphs.quantise`, as for profiling in int8.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -21,15 +20,8 @@ from shared.graphs import activation_names, quantise
 
 CALIBRATION_IMAGES = 512
 BATCH = 32
-"""All activations of so many images are in memory at once."""
+"""Images whose activations are in memory at once."""
 FULL_WEIGHTS, REDUCED_WEIGHTS = 127, 64
-
-
-@dataclass(frozen=True)
-class QuantisedModel(ExportedModel):
-    """An int8 file; `before` is the accuracy of the fp32 one, percent."""
-
-    before: float
 
 
 def export_int8(
@@ -39,15 +31,15 @@ def export_int8(
     seed: int = 0,
     reduce_range: bool = False,
     threads: int = 1,
-) -> QuantisedModel:
-    """Quantise an exported file with ranges from training images, and classify all test images with the result.
+) -> ExportedModel:
+    """Quantise an exported fp32 file, and classify all test images with the result.
 
     Args:
         model: fp32.
-        image_set: that it was made for.
-        calibration_images: training images, drawn by the seed; all of them if there are fewer.
+        image_set: that the model was exported for.
+        calibration_images: number of training images, drawn by the seed; at most all of them.
         seed: of the draw.
-        reduce_range: weights of 7 bits, for x86 processors without VNNI, which saturate otherwise.
+        reduce_range: weights of 7 bits; x86 processors without VNNI saturate with 8.
         threads: of ONNX Runtime.
 
     Raises:
@@ -67,17 +59,17 @@ def export_int8(
         "accuracy_fp32": f"{model.accuracy:.2f}",
         "calibration": f"lowest and highest values over {count} training images, weights up to {limit}",
     }
-    return QuantisedModel(_with_metadata(plain, described), accuracy, model.accuracy_kind, model.accuracy)
+    return ExportedModel(_with_metadata(plain, described), accuracy, model.accuracy_kind)
 
 
 def measured_ranges(
     content: bytes, image_set: ImageSet, count: int, seed: int, threads: int = 1
 ) -> dict[str, tuple[float, float]]:
-    """Lowest and highest value of each activation over training images, by tensor name, with ONNX Runtime."""
+    """Lowest and highest value of each activation over training images, by tensor name."""
     model = onnx.load_from_string(content)
-    inputs = [one.name for one in model.graph.input]
+    inputs = [value.name for value in model.graph.input]
     inside = [name for name in activation_names(content) if name not in inputs]
-    known = {one.name for one in model.graph.output}
+    known = {value.name for value in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inside if name not in known)
     session = open_session(model, threads)
     ranges: dict[str, tuple[float, float]] = {}

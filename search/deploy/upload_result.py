@@ -1,4 +1,4 @@
-"""Posts what a search found to the table server, for people to look at. A search never fails for it."""
+"""Uploads the result of a search to the table server, for its pages. A search never fails by it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from search.deploy.ladder import Rung
 from search.device.lut_client import LutClient
 from search.family.family import load_family
-from search.runs.device_run import DeviceRun
+from search.runs.run_directory import DeviceRun
 from shared.errors import LutnasError
 from shared.search_result import ClimbedRung, FoundNetwork, SearchResult
 from shared.spaces import Genotype
@@ -15,10 +15,10 @@ from shared.wire import content_hash, from_wire, to_wire
 
 
 def post_result(client: LutClient, run: DeviceRun, rungs: Sequence[Rung], say: Callable[[str], None]) -> bool:
-    """Post the family of a run, with a ladder where there is one, and say where to look, or why it failed.
+    """Post the family and the ladder of a run, and say where they are, or why it failed.
 
     Returns:
-        Whether the server has it now.
+        Whether the server has them now.
     """
     try:
         result = make_result(run, rungs)
@@ -31,15 +31,15 @@ def post_result(client: LutClient, run: DeviceRun, rungs: Sequence[Rung], say: C
 
 
 def make_result(run: DeviceRun, rungs: Sequence[Rung] = ()) -> SearchResult:
-    """What the run found for the view's device. No path of this machine is in it.
+    """Family and ladder for the device of the run; without paths of this machine.
 
-    The hash of the settings tells searches apart, with the table's where a run has several.
+    `search` is the hash of the settings, with the table's where the run has several.
 
     Raises:
         WrongUse, CorruptFile: the run has no family, or a damaged one.
     """
     family, config, table = load_family(run), run.config, run.table
-    # What is posted has some of the fields of what is kept.
+    # A posted network has some of the fields of a kept one.
     texts: dict[type, Callable[[Genotype], str]] = {Genotype: run.space.format}
     return SearchResult(
         search=run.config_hash if run.folder == run.path else content_hash([run.config_hash, table.hash]),

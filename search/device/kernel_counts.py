@@ -1,6 +1,6 @@
-"""Which kernels the device executes for a network: kept with the run, known to the server, or counted by the device.
+"""Kernels that a device executes for a network: from the run's folder, the server, or the device.
 
-What was fetched once is kept in `kernel_counts.json`, so the same question has the same answer with the server away.
+`kernel_counts.json` keeps every fetched count: a later question has the same answer without server.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from search.device.lut_client import LutClient
 from search.process.atomic_files import write_atomically
-from search.runs.device_run import DeviceRun
+from search.runs.run_directory import DeviceRun
 from shared.errors import InvalidValue, LutnasError
 from shared.jobs import NewJob
 from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire
 
 ANSWER_S = 5.0
-"""How long an agent may take to begin; one that works asks for jobs every second or two."""
+"""Longest wait until an agent begins; an idle agent asks for jobs every second or two."""
 DONE_S = 120.0
 COUNTS_FILE = "kernel_counts.json"
 COUNTS_SCHEMA = 1
@@ -37,18 +37,18 @@ class _Kept:
 
 
 def no_counts(_: Sequence[Genotype]) -> Counts:
-    """Knows no kernels: bounds are made from op prices."""
+    """Knows no kernels: op prices give the bounds."""
     return {}
 
 
 class KernelCounter:
-    """Looks into the run's folder, then asks the server, and through it the device. A missing answer is no failure.
+    """Looks into the run's folder, asks the server, then the device. It may leave out networks.
 
     Args:
-        run: its table says whether kernels are priced.
-        connect: opens the client of the table server; called when something is not in the folder.
-        say: told once, in one line, what could not be asked.
-        clock, sleep: a test passes its own.
+        run: of the networks.
+        connect: opens the client of the server, when the folder lacks a count.
+        say: told once, in a line, which question failed.
+        clock, sleep: for tests.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class KernelCounter:
         self._known = self._load()
 
     def __call__(self, genotypes: Sequence[Genotype]) -> Counts:
-        """Counts of the genotypes, as far as they can be had."""
+        """Counts of the genotypes whose kernels are known."""
         names = [self._space.format(genotype) for genotype in genotypes]
         missing = [name for name in names if name not in self._known]
         if missing and self._may_ask:
@@ -81,7 +81,7 @@ class KernelCounter:
         }
 
     def _learn(self, names: Sequence[str]) -> str:
-        """Fetch what the server knows; have the device count the rest. Says what was in the way."""
+        """Fetch counts from the server, and have the device count the rest; returns what failed."""
         try:
             with self._connect() as client:
                 self._fetch(client)
@@ -100,7 +100,7 @@ class KernelCounter:
             write_atomically(self._path, json.dumps(to_wire(kept), sort_keys=True).encode() + b"\n")
 
     def _have_counted(self, client: LutClient, names: Sequence[str]) -> str:
-        """Have the device count; says why it did not."""
+        """Have the device count; returns why it did not."""
         table = self._table
         job = client.queue_job(
             NewJob(table.device, "count", table.runtime, table.canary, table.space, genotypes=tuple(names))
@@ -120,7 +120,7 @@ class KernelCounter:
         return f"job {job.id} of {table.device} is {job.state} ({job.reason or 'no reason'})"
 
     def _load(self) -> dict[str, dict[str, int]]:
-        """What was fetched for this very table; anything else is fetched anew."""
+        """The kept counts of this table; anything else is fetched anew."""
         try:
             kept = from_wire(_Kept, json.loads(self._path.read_bytes()))
         except (FileNotFoundError, ValueError, InvalidValue):

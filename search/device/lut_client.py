@@ -1,4 +1,4 @@
-"""The server's routes that a search alone needs."""
+"""The client of a lut-server, with the routes for a search."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ POLL_S = 0.5
 
 
 class LutClient(HttpClient):
-    """What a search asks of a lut-server. Errors are those of `HttpClient`."""
+    """Errors are those of `HttpClient`."""
 
     role = "search"
 
     def get_kernel_counts(self, device: str, space: str, runtime: str) -> dict[str, dict[str, int]]:
-        """Kernels of the networks of a space that were ever counted on the device, by genotype."""
+        """Kernel counts of networks of a space on the device, by genotype."""
         query = {"device": device, "space": space, "runtime": runtime}
         return self._value(dict[str, dict[str, int]], "counts", self._ask("GET", "kernels", query=query))
 
     def upload_model(self, content: bytes) -> str:
-        """Hand an ONNX file to the server; returns its SHA-256. The same file twice is the same file."""
+        """Upload an ONNX file; returns its SHA-256. The same file twice is stored once."""
         sha256 = hashlib.sha256(content).hexdigest()
         self._ask("PUT", "models", sha256, body=content, headers={"Content-Type": "application/octet-stream"})
         return sha256
 
     def post_search(self, result: SearchResult) -> None:
-        """Post what a search found; the same twice is stored once."""
+        """Post a result; the same result twice is stored once."""
         self._ask("POST", "searches", body=result)
 
     def cancel_job(self, job_id: str) -> Job:
-        """Take a job back, so that an agent which starts later does not do it for nobody."""
+        """Cancel a job, so that no later agent does it."""
         return self._value(Job, "job", self._ask("POST", "jobs", job_id, "cancel"))
 
     def wait_for_job(
@@ -46,9 +46,9 @@ class LutClient(HttpClient):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Job:
-        """Poll until the job is over or the time is up; the state of what comes back says which.
+        """Poll until the job is over or the time is up; the state of the returned job says which.
 
-        A server that goes away meanwhile may come back: only its absence at the end is an error.
+        An absent server may come back: only its absence at the end is an error.
         """
         deadline = clock() + timeout_s
         while True:

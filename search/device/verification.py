@@ -18,7 +18,7 @@ TIMEOUT_S = 300.0
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for a device, and by which clock."""
+    """Longest wait for a device, and the clock."""
 
     timeout_s: float = TIMEOUT_S
     clock: Callable[[], float] = time.monotonic
@@ -38,12 +38,12 @@ def request_verification(
 
     Args:
         client: of the table's server, with a token of the role `search`.
-        table: that the promise was made from; its runtime and canary are what the device measures with.
+        table: of the promise; the device measures with its runtime and canary.
         model: ONNX bytes.
-        promise: what the measured latency is held against.
-        patience: how long to wait.
+        promise: compared with the measured latency.
+        patience: longest wait.
         on_state: told each state of the job once ("queued", "leased", "done").
-        on_notice: told once what keeps the job waiting, where the server knows.
+        on_notice: told once what keeps the job waiting, if the server knows.
 
     Raises:
         WrongUse: the table was imported, so no device answers for it.

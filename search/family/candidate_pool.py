@@ -1,9 +1,9 @@
-"""Which networks are scored: one pool for all devices of a run, in which the budgets of each are served alike.
+"""The pool of networks to score, shared by all devices of a run.
 
-What a network scores does not depend on the device, so each is scored once, and every device chooses its members from
-the whole pool by its own bounds. A network decoded for one device lies in some band of budgets on every other one, too:
-the next network is always taken for the band, of whichever device, that the pool has fewest networks for. With one
-device that is the bands in turn.
+Scores do not depend on the device. So each network is scored once, and every device selects from
+the whole pool by its own bounds. A network decoded for a device also lies in a band of budgets of
+every other device. The next network is always taken for the band, of any device, with the fewest
+networks. With a single device these are its bands in turn.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from shared.spaces import Genotype
 
 
 class DeviceQueues:
-    """What alphas propose for one device: for each band between its budgets the networks in it, best first.
+    """Networks decoded for a device: a queue for each band between its budgets, best first.
 
     Args:
         model: of the device.
         confidence: of the bounds.
-        budgets_ms: rising, the last one that of the slowest network.
-        queues: one for each budget, of networks whose bound lies between it and the budget before.
+        budgets_ms: rising; the last is that of the slowest network.
+        queues: for each budget, networks whose bound lies between it and the budget before.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class DeviceQueues:
         self._budgets_ms = budgets_ms
 
     def band_of(self, network: Genotype) -> int:
-        """The band that any connected network of the space lies in on this device."""
+        """The band of any connected network of the space on this device."""
         if network not in self._band_of_own:
             upper_ms = float(self._model.upper_ms([network], self._confidence)[0])
             return min(bisect_left(self._budgets_ms, upper_ms), len(self._budgets_ms) - 1)
@@ -50,48 +50,49 @@ class DeviceQueues:
         return {network: band for band, queue in enumerate(self.queues) for network in queue}
 
 
-def serve_alike(devices: Sequence[DeviceQueues], most: int) -> list[Genotype]:
-    """Distinct networks from the queues of all devices: each band of each device gets about as many.
+def fill_evenly(devices: Sequence[DeviceQueues], most: int) -> list[Genotype]:
+    """Distinct networks from the queues of all devices, about as many for each band of each device.
 
-    Between bands that have equally many, the device goes first for which fewer were taken so far.
+    Among equally served bands, the device with fewer taken networks goes first.
     """
     taken: dict[Genotype, None] = {}
-    served = [[0] * len(one.queues) for one in devices]
+    served = [[0] * len(device.queues) for device in devices]
     own = [0] * len(devices)
     waiting = {
-        (device, band): deque(queue) for device, one in enumerate(devices) for band, queue in enumerate(one.queues)
+        (index, band): deque(queue) for index, device in enumerate(devices) for band, queue in enumerate(device.queues)
     }
     while len(taken) < most:
         open_bands = [place for place, queue in waiting.items() if queue]
         if not open_bands:
             break
-        device, band = min(open_bands, key=lambda place: (served[place[0]][place[1]], own[place[0]], place[1]))
-        network = waiting[device, band].popleft()
+        index, band = min(open_bands, key=lambda place: (served[place[0]][place[1]], own[place[0]], place[1]))
+        network = waiting[index, band].popleft()
         if network in taken:
             continue
         taken[network] = None
-        own[device] += 1
-        for counts, one in zip(served, devices, strict=True):
-            counts[one.band_of(network)] += 1
+        own[index] += 1
+        for counts, device in zip(served, devices, strict=True):
+            counts[device.band_of(network)] += 1
     return list(taken)
 
 
 def bands_between(budgets_ms: Sequence[float]) -> list[Band]:
-    """A band up to each budget, from the one before or from 0."""
+    """A band up to each budget, from the budget before or 0."""
     return [Band(high, low) for low, high in pairwise([0.0, *budgets_ms])]
 
 
 def draw_pool(decoder: Decoder, budgets_ms: Sequence[float], count: int, draws: random.Random) -> list[Genotype]:
-    """Distinct random networks under the budgets in turn, uniform over those that meet the budget."""
+    """Distinct random networks under the budgets in turn, uniform under each budget."""
     return in_turn([decoder.draw(budget_ms, count, draws) for budget_ms in budgets_ms], count)
 
 
 def draw_pool_of_all(
     devices: Sequence[tuple[Decoder, Sequence[float]]], count: int, draws: random.Random
 ) -> list[Genotype]:
-    """Likewise for several devices with their budgets, in turn; each begins at another one of its budgets.
+    """Likewise for several devices with their budgets, in turn.
 
-    So few draws for each device cover the budgets together. Each draws twice its share: some networks come up twice.
+    Each device begins at a different budget, so that few draws for each cover the budgets together.
+    Each draws twice its share, because some networks repeat.
     """
     each = min(count, 2 * -(-count // len(devices)))
     drawn = []
@@ -101,6 +102,6 @@ def draw_pool_of_all(
     return in_turn(drawn, count)
 
 
-def led_by(first: Sequence[Genotype], pool: Sequence[Genotype]) -> list[Genotype]:
-    """The pool, led by each device's fastest network: a missing cheap one costs most accuracy at the low end."""
+def merge_distinct(first: Sequence[Genotype], pool: Sequence[Genotype]) -> list[Genotype]:
+    """The distinct networks of both, in order. Fastest networks first serve the lowest budgets."""
     return list(dict.fromkeys([*first, *pool]))

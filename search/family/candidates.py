@@ -1,4 +1,4 @@
-"""Networks with what is known of them: what the table says (a candidate), and its rank among others (a member)."""
+"""A candidate is a network with its predicted latency; a member also has a score and a rank."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from shared.spaces import Genotype
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network, and what the table says of it.
+    """A network with its latency by the table.
 
-    `by` says what latency and bound were made from: "ops", or "kernels" where the device said which it executes.
+    Latency and bound come from op prices (`by="ops"`), or from the kernels that the device executes
+    (`by="kernels"`).
     """
 
     genotype: Genotype
@@ -27,10 +28,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Member(Candidate):
-    """A candidate with what its rank is made of (`search.ranking.scoring.Score`).
+    """A candidate with its score (`search.ranking.scoring`) and its rank; 1 is best.
 
-    `rank` is its place among the candidates that it was ranked with (`search.ranking.scoring`), 1
-    is best. `accuracy` is inherited, in percent, on the ranking images at the search's resolution.
+    `accuracy` is inherited, in percent, on the ranking images at the search's resolution.
     """
 
     nll: float
@@ -63,7 +63,7 @@ class Ranker:
         self._confidence = confidence
 
     def rank(self, genotypes: Sequence[Genotype], advance: Callable[[int], None] = lambda n: None) -> list[Member]:
-        """Members in the order of the genotypes, ranked among one another."""
+        """Members in the order of the genotypes, ranked among themselves."""
         candidates = make_candidates(self._model, genotypes, self._confidence)
         scores = self.scorer.score(genotypes, advance)
         return [

@@ -1,15 +1,15 @@
-"""The family of each device: from one hypernetwork to networks whose latency rises and whose rank improves with it.
+"""The family of each device: networks of rising latency and improving rank, from the hypernetwork.
 
     alphas on a grid of trade-offs at the device's simplex point
-      -> for each, the most probable networks between each two of a series of budgets
-         (`search.decoding.decoding`); the best under a budget is always among them
-      -> one pool of candidates for all devices, about as many for each budget of each
-         (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`), and
-         neighbours of its fronts (`search.family.local_search`); of a small space every network
-      -> the members that no other one beats in both predicted latency and rank, the fastest network always among them
+      -> the most probable networks of each alpha in each band of a series of budgets
+         (`search.decoding.decoding`)
+      -> a pool of candidates for all devices, about as many for each budget of each
+         (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`), with
+         neighbours of its fronts (`search.family.local_search`); a small space is scored whole
+      -> the members: the front of predicted latency and rank (`search.family.pareto`)
 
-The baseline `random` is the same with random networks under the same budgets in the place of decoded ones, and with as
-many evaluations as decoding takes. Both are written to `family.json`.
+The baseline `random` has random networks under the same budgets instead of decoded networks, with
+as many evaluations. Both are written to `family.json`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy.typing as npt
 from search.alphas.hypernetwork import Hypernetwork
 from search.alphas.trade_offs import TradeOff, describe_trade_off, trade_off_log_probabilities
 from search.decoding.decoding import Decoder, decode_queues, make_decoder
-from search.family.candidate_pool import DeviceQueues, bands_between, draw_pool_of_all, led_by, serve_alike
+from search.family.candidate_pool import DeviceQueues, bands_between, draw_pool_of_all, fill_evenly, merge_distinct
 from search.family.candidates import Member, Ranker
 from search.family.local_search import score_with_neighbours
 from search.family.pareto import select_members
@@ -34,8 +34,7 @@ from search.latency.latency_model import LatencyModel
 from search.process.atomic_files import write_atomically
 from search.process.progress import Progress
 from search.ranking.scoring import Scorer, ScoringSettings, open_scorer
-from search.runs.device_run import DeviceRun, on_every_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device
 from shared.errors import CorruptFile, InvalidValue, WrongUse
 from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire
@@ -47,17 +46,17 @@ INHERITED = "inherited from the supernet, batch-norm statistics of the ranking i
 
 @dataclass(frozen=True)
 class FamilySettings:
-    """How far the families are searched for.
+    """Effort of the search for families.
 
     Attributes:
         trade_offs: grid points along each of u_lambda and u_kappa.
-        budgets: between the fastest network's bound and the slowest's, as a geometric series.
-        per_budget: most probable networks taken for one alpha between two budgets.
+        budgets: a geometric series from the fastest network's bound to the slowest's.
+        per_budget: most probable networks taken for each alpha between two budgets.
         candidates: most networks to score, for the family and for the baseline each.
-        refined: share of them that are neighbours of the fronts of what was scored before.
-        per_further_device: that many more for each device beyond the first.
-        whole_space: a space of at most so many distinct networks is scored whole, and no alpha is asked.
         members: most networks in the family.
+        per_further_device: additional candidates for each device beyond the first.
+        whole_space: a space of at most so many distinct networks is scored whole, without alphas.
+        refined: share of the candidates that local search finds.
     """
 
     trade_offs: int = 5
@@ -70,13 +69,13 @@ class FamilySettings:
     refined: float = 0.5
 
     def pool_size(self, devices: int) -> int:
-        """Most networks to score for so many devices together."""
+        """Most networks to score for all devices together."""
         return self.candidates + (devices - 1) * self.per_further_device
 
 
 @dataclass(frozen=True)
 class Family:
-    """What `family.json` holds. `is_whole`: the candidates are all networks of the space."""
+    """The content of `family.json`. `is_whole`: the candidates are all networks of the space."""
 
     device: str
     space: str
@@ -96,7 +95,7 @@ class Family:
 
 @dataclass(frozen=True, eq=False)
 class _Proposals:
-    """What the alphas propose for the device of a view."""
+    """The networks decoded for the device of a view."""
 
     view: DeviceRun
     model: LatencyModel
@@ -112,29 +111,24 @@ def build_families(
     settings: FamilySettings | None = None,
     scoring: ScoringSettings | None = None,
 ) -> list[Family]:
-    """Build family and baseline of each device of a trained run, from one pool of candidates, and write them.
+    """Build and write family and baseline of each device of a trained run.
 
     Raises:
         WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
     """
-    return _build(on_every_device(run), progress, settings or default_settings(run), scoring=scoring)
+    return _build(on_every_device(run), progress, settings, scoring=scoring)
 
 
 def build_family(view: DeviceRun, progress: Progress, settings: FamilySettings | None = None) -> Family:
-    """Likewise for the device of one view alone."""
-    return _build([view], progress, settings or default_settings(view))[0]
-
-
-def default_settings(run: RunDirectory) -> FamilySettings:
-    """As far as the run's config goes."""
-    return FamilySettings(whole_space=run.config.whole_space)
+    """Likewise for the device of a view alone."""
+    return _build([view], progress, settings)[0]
 
 
 def build_unseen_family(view: DeviceRun, progress: Progress, scoring: ScoringSettings | None = None) -> Family:
     """Build and write the family of a device that was not in the search, from its table alone.
 
-    Its condition, its alphas and their candidates are its own; the candidates of the run's devices, which were scored
-    already, join them. The baseline is that of the run: nothing random is drawn anew.
+    Condition, alphas and their candidates are the device's own. The run's scored candidates join
+    them. The baseline has the run's random networks.
 
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
@@ -146,55 +140,57 @@ def build_unseen_family(view: DeviceRun, progress: Progress, scoring: ScoringSet
 def _build(
     views: Sequence[DeviceRun],
     progress: Progress,
-    settings: FamilySettings,
+    settings: FamilySettings | None,
     known: Family | None = None,
     scoring: ScoringSettings | None = None,
 ) -> list[Family]:
     started = time.monotonic()
+    settings = settings or FamilySettings(whole_space=views[0].config.whole_space)
     hypernetwork, scorer = views[0].hypernetwork(), open_scorer(views[0], scoring)
     devices = [_propose(view, hypernetwork, settings) for view in views]
-    fastest = [one.decoder.fastest for one in devices]
-    everything = devices[0].decoder.find_all(settings.whole_space)
-    pool = _scored_whole(everything, scorer, progress) or _pool(devices, settings, scorer, known, progress)
+    fastest = [device.decoder.fastest for device in devices]
+    pool = devices[0].decoder.find_all(settings.whole_space)
+    if pool is None:
+        pool = _search_pool(devices, settings, scorer, known, progress)
+    else:
+        _score(pool, scorer, progress, "ranking candidates")
     if known is None:
         seed, count = random.Random(views[0].config.seed), settings.pool_size(len(devices))
-        drawn = draw_pool_of_all([(one.decoder, one.budgets_ms) for one in devices], min(count, len(pool)), seed)
-        drawn = led_by(fastest, drawn)[: len(pool)]
+        drawn = draw_pool_of_all(
+            [(device.decoder, device.budgets_ms) for device in devices], min(count, len(pool)), seed
+        )
+        drawn = merge_distinct(fastest, drawn)[: len(pool)]
     else:
-        drawn = led_by(fastest, [candidate.genotype for candidate in known.random_candidates])
-    with progress.phase("ranking random networks", len(drawn)) as phase:
-        scorer.score(drawn, phase.advance)
-    families = [_chosen(one, settings, scorer, pool, drawn, time.monotonic() - started) for one in devices]
-    for one, family in zip(devices, families, strict=True):
-        _write_family(one.view, family)
+        drawn = merge_distinct(fastest, [candidate.genotype for candidate in known.random_candidates])
+    _score(drawn, scorer, progress, "ranking random networks")
+    families = [_select(device, settings, scorer, pool, drawn, time.monotonic() - started) for device in devices]
+    for device, family in zip(devices, families, strict=True):
+        _write_family(device.view, family)
     return families
 
 
-def _scored_whole(
-    everything: Sequence[Genotype] | None, scorer: Scorer, progress: Progress
-) -> Sequence[Genotype] | None:
-    if everything is not None:
-        with progress.phase("ranking candidates", len(everything)) as phase:
-            scorer.score(everything, phase.advance)
-    return everything
+def _score(networks: Sequence[Genotype], scorer: Scorer, progress: Progress, name: str) -> None:
+    with progress.phase(name, len(networks)) as phase:
+        scorer.score(networks, phase.advance)
 
 
-def _pool(
+def _search_pool(
     devices: Sequence[_Proposals],
     settings: FamilySettings,
     scorer: Scorer,
     known: Family | None,
     progress: Progress,
 ) -> list[Genotype]:
-    """What alphas propose, and neighbours of the devices' fronts; all scored, with what the run knew before."""
+    """Decoded networks, known candidates, and neighbours of the devices' fronts; all scored."""
     space, config = devices[0].view.space, devices[0].view.config
     count = settings.pool_size(len(devices))
     refined = round(settings.refined * count)
-    fastest = [one.decoder.fastest for one in devices]
-    pool = led_by(fastest, serve_alike([one.queues for one in devices], count - refined))[: count - refined]
+    first = count - refined
+    fastest = [device.decoder.fastest for device in devices]
+    pool = merge_distinct(fastest, fill_evenly([device.queues for device in devices], first))[:first]
     if known is not None:
-        pool = led_by(pool, [candidate.genotype for candidate in known.candidates])
-    rankers = [Ranker(one.model, scorer, config.confidence) for one in devices]
+        pool = merge_distinct(pool, [candidate.genotype for candidate in known.candidates])
+    rankers = [Ranker(device.model, scorer, config.confidence) for device in devices]
     with progress.phase("ranking candidates", len(pool) + refined) as phase:
         return score_with_neighbours(space, pool, refined, rankers, config.seed, phase.advance)
 
@@ -208,7 +204,7 @@ def _propose(view: DeviceRun, hypernetwork: Hypernetwork, settings: FamilySettin
     return _Proposals(view, model, decoder, budgets_ms, alphas, DeviceQueues(model, confidence, budgets_ms, queues))
 
 
-def _chosen(
+def _select(
     device: _Proposals,
     settings: FamilySettings,
     scorer: Scorer,
@@ -216,10 +212,10 @@ def _chosen(
     drawn: Sequence[Genotype],
     seconds: float,
 ) -> Family:
-    """The device's family and baseline, by its own bounds; everything is scored already."""
+    """The device's family and baseline, by its own bounds, from scored networks."""
     table, confidence = device.view.table, device.view.config.confidence
     ranker = Ranker(device.model, scorer, confidence)
-    everything = device.decoder.find_all(settings.whole_space)  # in the forms that are cheapest on this device
+    everything = device.decoder.find_all(settings.whole_space)  # in forms cheapest on this device
     candidates, random_candidates = ranker.rank(everything or pool), ranker.rank(drawn)
     return Family(
         device=table.device,
@@ -249,7 +245,7 @@ def load_family(run: DeviceRun) -> Family:
     """Read `family.json`.
 
     Raises:
-        WrongUse: it has not been built.
+        WrongUse: there is none.
         CorruptFile: it is damaged, or was built from another table.
     """
     try:
@@ -264,7 +260,7 @@ def load_family(run: DeviceRun) -> Family:
 
 
 def spread(low_ms: float, high_ms: float, count: int) -> list[float]:
-    """A geometric series from low to high, both included exactly."""
+    """A geometric series with exactly these ends."""
     if count == 1:
         return [high_ms]
     return [low_ms, *np.geomspace(low_ms, high_ms, count)[1:-1].tolist(), high_ms]

@@ -1,9 +1,8 @@
-"""Look on where the fronts are: what alphas proposed is scored, and what stands next to the best of it comes after.
+"""Local search around the fronts of all devices (White, Nolen and Savani, 2021).
 
-Alphas agree on networks that are alike, and a front gains from what is different. So part of the networks that may be
-scored is kept back for neighbours of each device's front, round after round: local search, as strong a method as any
-in spaces of cells (White, Nolen and Savani, 2021), on several fronts at once. A neighbour differs in one slot or group
-of slots on average.
+Alphas propose similar networks, and a front gains from different ones. So part of the evaluations
+goes to neighbours of each device's front, round after round. A neighbour differs in one slot or
+group of slots on average.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from shared.spaces import Genotype, Space
 
 ROUNDS = 6
 MOST_IDLE_TRIES = 20
-"""Mutations of one network without a new one, after which it has nothing to offer."""
+"""After so many mutations without a new network a parent is dropped."""
 
 FindFronts = Callable[[Sequence[Genotype]], Sequence[Sequence[Genotype]]]
-"""The front of each device among networks, all of which have to be scored for it."""
+"""Finds the front of each device among scored networks."""
 
 
 def score_with_neighbours(
@@ -35,15 +34,15 @@ def score_with_neighbours(
     seed: int,
     advance: Callable[[int], None],
 ) -> list[Genotype]:
-    """Score the pool, then `more` neighbours of its fronts as they move; the pool comes first in the result.
+    """Score the pool and `more` neighbours of its moving fronts, and return both in this order.
 
     Args:
         space: of the networks.
-        pool: where to begin, distinct.
+        pool: the first networks, distinct.
         more: neighbours to score.
-        rankers: one for each device; all score with the same scorer.
+        rankers: of each device; all share a scorer.
         seed: of the mutations.
-        advance: told how many networks are scored, as they are.
+        advance: gets the number of networks scored, as they are.
     """
     scorer = rankers[0].scorer
 
@@ -62,18 +61,18 @@ def refine(
     seed: int,
     on_found: Callable[[Sequence[Genotype]], object] = lambda found: None,
 ) -> list[Genotype]:
-    """The pool, and neighbours of its fronts as they move: distinct networks, at most so many.
+    """The pool, and neighbours of its moving fronts: at most `most` distinct networks.
 
     Args:
         space: of the networks.
-        pool: where to begin, distinct.
+        pool: the first networks, distinct.
         most: networks in all.
-        find_fronts: asked once a round.
+        find_fronts: called once a round.
         seed: of the mutations.
-        on_found: told the new networks of each round.
+        on_found: gets the new networks of each round.
     """
     operators = GenotypeOperators(space, np.random.default_rng(seed))
-    networks, known = list(pool), {representative(space, one) for one in pool}
+    networks, known = list(pool), {representative(space, genotype) for genotype in pool}
     for left in range(ROUNDS, 0, -1):
         room = -(-(most - len(networks)) // left)
         if room <= 0:
@@ -90,7 +89,7 @@ def _neighbours(
     known: set[Genotype],
     room: int,
 ) -> list[Genotype]:
-    """As many networks that are not known yet (then they are), from the members of all fronts in turn."""
+    """At most `room` new networks, from the members of all fronts in turn. They join `known`."""
     parents = in_turn(fronts, sum(map(len, fronts)))
     found: list[Genotype] = []
     while parents and len(found) < room:

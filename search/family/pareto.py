@@ -1,4 +1,4 @@
-"""The Pareto front of predicted latency and rank: who stands on it, and which of too many to keep."""
+"""The Pareto front of predicted latency and rank, and the selection of a family from it."""
 
 from __future__ import annotations
 
@@ -9,45 +9,44 @@ from itertools import pairwise
 from search.family.candidates import Member
 
 WIDEST_GAP = 1 / 6
-"""Of the family's range of latencies: wider gaps between neighbours get a member, if any candidate lies there."""
+"""Of the family's range of latencies: a wider gap gets a member, if a candidate lies in it."""
 FEWEST_TO_SPREAD = 12
-"""So many members can stand so close."""
+"""Members that suffice to close wide gaps."""
 
 
 def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
-    """At most `most` of the candidates, latency rising: their front, and as far as there is room what only it beats.
+    """At most `most` candidates, latency rising: their front, then the front of the rest.
 
-    A front that is too long is thinned (`search.family.pareto`). One that is too short leaves
-    places, which go to the front of the other candidates, and so on: ranks are proxies and
-    latencies predictions, so the best network of a budget is often one that seems to be beaten by a
-    hair. The network with the smallest bound is always among them. Wide gaps in latency are closed
+    A front that is too long is thinned (`thin`). A short front leaves places for the next front:
+    ranks and latencies are estimates, so the best network of a budget is often narrowly beaten. The
+    network with the smallest bound is always selected. Wide gaps in latency are closed
     (`close_gaps`).
     """
     if not candidates:
         return []
     surest = min(candidates, key=lambda member: (member.upper_ms, member.rank))
     chosen = [] if surest in find_front(candidates) else [surest]
-    left = [one for one in candidates if one not in chosen]
+    left = [candidate for candidate in candidates if candidate not in chosen]
     while left and len(chosen) < most:
         front = find_front(left)
-        kept = thin([one.predicted_ms for one in front], [one.rank for one in front], most - len(chosen))
+        kept = thin([member.predicted_ms for member in front], [member.rank for member in front], most - len(chosen))
         chosen += [front[index] for index in kept]
-        of_front = {one.genotype for one in front}
-        left = [one for one in left if one.genotype not in of_front]
+        of_front = {member.genotype for member in front}
+        left = [member for member in left if member.genotype not in of_front]
     chosen = close_gaps(chosen, candidates, most, surest) if most >= FEWEST_TO_SPREAD else chosen
     return sorted(chosen, key=_by_latency)
 
 
 def close_gaps(chosen: Sequence[Member], candidates: Sequence[Member], most: int, surest: Member) -> list[Member]:
-    """Members between which no gap in latency is wider than `WIDEST_GAP` of their range, if there are candidates in it.
+    """Close gaps in latency wider than `WIDEST_GAP` of the members' range.
 
-    Somebody's budget lies in such a gap, and would go to the member before it. The best-ranked candidate of the gap's
-    middle half joins; where that makes too many, one leaves that others beat: the one whose neighbours are closest to
-    each other. Where nobody beats any, the one leaves that dominates the smallest area of its own. Nobody leaves whose
-    place would be the next gap.
+    A budget in such a gap would get the member before it. The best-ranked candidate of the gap's
+    middle half joins. If there are then too many members, a beaten member with the closest
+    neighbours leaves; if no member is beaten, the member that dominates the smallest area alone. No
+    member leaves if that opens a new gap.
 
     Args:
-        chosen: the family as its front gave it.
+        chosen: members from the fronts.
         candidates: to choose from.
         most: members.
         surest: the member with the smallest bound, which stays.
@@ -64,7 +63,7 @@ def close_gaps(chosen: Sequence[Member], candidates: Sequence[Member], most: int
 
 
 def _least_missed(members: Sequence[Member], staying: Sequence[Member]) -> int:
-    """The place of the member that the others miss least, of those between the first and the last."""
+    """The place of the inner member whose removal costs least."""
     unbeaten = find_front(members)
     inner = [place for place in range(1, len(members) - 1) if members[place] not in staying]
     widest_ms = _widest_ms(members)
@@ -72,14 +71,14 @@ def _least_missed(members: Sequence[Member], staying: Sequence[Member]) -> int:
     beaten = [place for place in inner if members[place] not in unbeaten]
     if beaten:
         return min(beaten, key=lambda place: _gap_without_ms(members, place))
-    before = {after: one for one, after in pairwise(unbeaten)}
     after = dict(pairwise(unbeaten))
+    before = {second: first for first, second in after.items()}
 
     def own_area(place: int) -> float:
-        one = members[place]
-        if one not in before or one not in after:
+        member = members[place]
+        if member not in before or member not in after:
             return math.inf
-        return (after[one].predicted_ms - one.predicted_ms) * (before[one].rank - one.rank)
+        return (after[member].predicted_ms - member.predicted_ms) * (before[member].rank - member.rank)
 
     return min(inner, key=own_area)
 
@@ -93,13 +92,17 @@ def _gap_without_ms(members: Sequence[Member], place: int) -> float:
 
 
 def _for_widest_gap(members: Sequence[Member], candidates: Sequence[Member]) -> Member | None:
-    """Who should stand in the widest gap that is too wide and has a candidate in its middle half."""
+    """The best candidate in the middle half of the widest gap that has candidates."""
     widest_ms = _widest_ms(members)
     gaps = ((after.predicted_ms - before.predicted_ms, before) for before, after in pairwise(members))
     for gap_ms, before in sorted(gaps, key=lambda gap: -gap[0]):
         if gap_ms <= widest_ms:
             return None
-        inside = [one for one in candidates if 0.25 <= (one.predicted_ms - before.predicted_ms) / gap_ms <= 0.75]
+        inside = [
+            candidate
+            for candidate in candidates
+            if 0.25 <= (candidate.predicted_ms - before.predicted_ms) / gap_ms <= 0.75
+        ]
         if inside:
             return min(inside, key=lambda member: member.rank)
     return None
@@ -110,22 +113,21 @@ def _by_latency(member: Member) -> tuple[float, float]:
 
 
 def find_front(candidates: Sequence[Member]) -> list[Member]:
-    """Those that no other candidate beats in both predicted latency and rank, latency rising.
+    """The candidates that no other beats in both predicted latency and rank, latency rising.
 
-    The prediction is what a network will most likely take; its bound is for who promises a budget
-    (`search.family.picking`).
+    The prediction is the likely latency; the bound guarantees a budget (`search.family.picking`).
     """
     front: list[Member] = []
-    for candidate in sorted(candidates, key=lambda member: (member.predicted_ms, member.rank)):
+    for candidate in sorted(candidates, key=_by_latency):
         if not front or (candidate.rank < front[-1].rank and candidate.predicted_ms > front[-1].predicted_ms):
             front.append(candidate)
     return front
 
 
 def thin(latencies_ms: Sequence[float], ranks: Sequence[float], most: int) -> list[int]:
-    """Indices of at most `most` points of a front: greedily without those that alone dominate least area.
+    """Indices of at most `most` points: greedily drops the point that alone dominates least area.
 
-    The first and the last stay; of these the first where there is one place only.
+    The first and last points stay; the first stays if `most` is 1.
 
     Args:
         latencies_ms: rising.

@@ -1,6 +1,6 @@
-"""Which network for this budget: the only answer, for every command.
+"""The network for a budget, for every command.
 
-A network meets a budget by its upper bound: from its kernels where these are known and priced, else from its ops.
+A network meets a budget by its upper bound, from priced kernels if possible, else from ops.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from search.family.family import load_family
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress, SilentProgress
 from search.ranking.scoring import open_scorer
-from search.runs.device_run import DeviceRun
+from search.runs.run_directory import DeviceRun
 from shared.errors import BudgetTooSmall, MissingKernel
 from shared.spaces import Genotype
 from shared.tables.table import LatencyTable
 
 USED_UP = 0.06
-"""A pick also looks at the most probable networks whose bound uses up all but this share of the budget."""
+"""A pick also decodes networks whose bound leaves at most this share of the budget unused."""
 NARROWER_BY_KERNELS = 0.04
-"""And, where kernels are priced, at those whose bound from ops is so much too large: that from kernels may not be."""
+"""With priced kernels, bounds from ops may exceed the budget by this share."""
 MOST_DECODED = 32
-"""Networks that a pick looks at beyond the family's candidates."""
+"""Most networks that a pick decodes beside the family's candidates."""
 MOST_COUNTED = 256
-"""Networks whose kernels a pick asks for, best-ranked first: of a space scored whole there are thousands."""
+"""Most networks whose kernels a pick asks for, best-ranked first: a whole space has thousands."""
 
 Priced = TypeVar("Priced", bound=Candidate)
 
@@ -46,12 +46,12 @@ class Pick:
 
 
 class Picker:
-    """Picks from one run. Opened once, it answers many budgets: model, alphas and scores stay in memory.
+    """Picks from a run. Model, alphas and scores stay in memory for many budgets.
 
     Args:
         run: trained, its family built.
         confidence: of the bounds; None takes the run's.
-        count_kernels: says which kernels networks consist of.
+        count_kernels: gives the kernels of networks.
 
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
@@ -77,18 +77,18 @@ class Picker:
             self._alphas = [np.array(trade_off.log_probabilities) for trade_off in self._family.trade_offs]
 
     def pick(self, budget_ms: float, progress: Progress | None = None) -> Pick:
-        """The best-ranked network within a budget, of all candidates and what the alphas say at this very budget.
+        """The best-ranked network within a budget, of candidates and newly decoded networks.
 
         Args:
-            budget_ms: that the upper bound has to meet.
-            progress: told how many candidates are ranked, as they are.
+            budget_ms: for the upper bound.
+            progress: of the ranking.
 
         Raises:
             InvalidValue: the budget is no positive time.
-            BudgetTooSmall: no network meets the budget; the message says which one the fastest does.
+            BudgetTooSmall: no network meets the budget; the message names the smallest bound.
         """
         require_budget(budget_ms, 0.0, self._table.device)
-        # Below the smallest bound by ops nothing can be decoded; kernels may know better of what is known.
+        # Nothing can be decoded below the smallest bound by ops; kernels may give less.
         nothing_to_decode = self._family.is_whole or budget_ms < self._decoder.smallest_ms
         ranked = self._known if nothing_to_decode else self._rank(budget_ms, progress or SilentProgress())
         ranked = self._by_kernels(ranked, budget_ms)
@@ -101,7 +101,7 @@ class Picker:
         return Pick(budget_ms, self.confidence, best_first[0], tuple(best_first[1:]))
 
     def _by_kernels(self, ranked: Sequence[Member], budget_ms: float) -> list[Member]:
-        """The members, those that may be the answer bounded by their kernels."""
+        """The members; those that may be the answer are bounded by their kernels."""
         widened_ms = self._widened(budget_ms)
         likely_first = sorted(ranked, key=lambda member: (member.upper_ms > widened_ms, member.rank))
         asked, others = likely_first[:MOST_COUNTED], likely_first[MOST_COUNTED:]
@@ -111,7 +111,7 @@ class Picker:
         return budget_ms if self._table.kernels is None else (1 + NARROWER_BY_KERNELS) * budget_ms
 
     def _rank(self, budget_ms: float, progress: Progress) -> list[Member]:
-        """The family's candidates and what the alphas say at the budget, ranked among one another."""
+        """The family's candidates and networks decoded at the budget, ranked among themselves."""
         bands = [Band(budget_ms), Band(self._widened(budget_ms), (1 - USED_UP) * budget_ms)]
         per_budget = self._family.settings.per_budget
         decoded = decode_pool(self._decoder, self._alphas, bands, per_budget, MOST_DECODED)
@@ -123,7 +123,7 @@ class Picker:
 def price_network(
     run: DeviceRun, genotype: Genotype, confidence: float | None = None, count_kernels: CountKernels = no_counts
 ) -> Candidate:
-    """What the table says of one connected network, bounded as a pick bounds it.
+    """A connected network with its latency by the table, bounded as in a pick.
 
     Raises:
         InvalidValue: the confidence is not within 0.5 and 1.
@@ -136,11 +136,11 @@ def price_network(
 def by_kernels(
     table: LatencyTable, candidates: Sequence[Priced], confidence: float, count_kernels: CountKernels = no_counts
 ) -> list[Priced]:
-    """Candidates with latency and bound from their kernels, where those are known and priced."""
+    """Candidates with latency and bound from their kernels, if these are known and priced."""
     if table.kernels is None:
         return list(candidates)
     counts = count_kernels([candidate.genotype for candidate in candidates])
-    return [_by_kernels(table, one, confidence, counts.get(one.genotype)) for one in candidates]
+    return [_by_kernels(table, candidate, confidence, counts.get(candidate.genotype)) for candidate in candidates]
 
 
 def _by_kernels(table: LatencyTable, candidate: Priced, confidence: float, counts: Mapping[str, int] | None) -> Priced:

@@ -1,7 +1,8 @@
-"""A finished run asked about a device that was not in it, from that device's table alone.
+"""The family of a device that was not in the search, from its table alone.
 
-The table gives the condition, the condition the alphas; nothing is trained. The first time the family is built and kept
-under `devices/NAME/`, the table beside the run's own; from then on both stay as they are.
+The table gives the condition, the condition the alphas; nothing is trained. The first request
+builds the family under `devices/NAME/` and keeps the table beside the run's own. Later requests
+change neither.
 """
 
 from __future__ import annotations
@@ -12,19 +13,26 @@ from search.device.lut_client import LutClient
 from search.family.family import build_unseen_family, load_family
 from search.process.atomic_files import read_json
 from search.process.progress import Progress
-from search.runs.device_run import DEVICES_FOLDER, DeviceRun, on_every_device
-from search.runs.run_directory import RunDirectory, read_kept_table, require_fp32, write_table
+from search.runs.run_directory import (
+    DEVICES_FOLDER,
+    DeviceRun,
+    RunDirectory,
+    on_every_device,
+    read_kept_table,
+    require_fp32,
+    write_table,
+)
 from shared.errors import CorruptFile, NotFound, ServerAway
 from shared.measurements.measurement import check_device_name
 from shared.tables.table import LatencyTable
 
 
 def find_unseen(run: RunDirectory, device: str) -> DeviceRun | None:
-    """The view of a device that the run was asked about before; None if it was not.
+    """The view of a new device from an earlier request; None if there was none.
 
     Raises:
-        InvalidValue: no device is called so.
-        CorruptFile: what was kept is damaged.
+        InvalidValue: this is no device name.
+        CorruptFile: the family is damaged.
     """
     check_device_name(device)
     path = run.path / DEVICES_FOLDER / device / "family.json"
@@ -37,15 +45,15 @@ def find_unseen(run: RunDirectory, device: str) -> DeviceRun | None:
 
 
 def ask_about_unseen(run: RunDirectory, device: str, client: LutClient, progress: Progress) -> DeviceRun:
-    """The view of a device that is new to the run, its family built from the table that the server has of it.
+    """The view of a device that is new to the run, its family built from the server's table.
 
     Raises:
-        ServerAway, ServerRefused: as `LutClient` says; the run's own devices are named.
-        InvalidValue: the device's table is of another space than the run, or of another precision than fp32.
+        ServerAway, ServerRefused: from `LutClient`; the message names the run's own devices.
+        InvalidValue: the device's table is of another space than the run, or not of fp32.
         MissingPrice: the table lacks op keys.
         WrongUse, CorruptFile: the run is not finished, or damaged.
     """
-    load_family(on_every_device(run)[0])  # an unfinished run says so before anything is asked for or written
+    load_family(on_every_device(run)[0])  # first: raises for an unfinished run
     own = ", ".join(run.config.devices)
     try:
         table = _newest_table(run, device, client)
@@ -63,7 +71,7 @@ def ask_about_unseen(run: RunDirectory, device: str, client: LutClient, progress
 
 
 def _newest_table(run: RunDirectory, device: str, client: LutClient) -> LatencyTable:
-    """Of the run's space; if there is none, of any, so that both spaces can be named."""
+    """The table of the run's space, or any: the error then names both spaces."""
     try:
         return client.get_table(device, run.config.space)
     except NotFound as error:

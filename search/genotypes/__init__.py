@@ -1,4 +1,4 @@
-"""Genotypes as such: drawing the most probable, listing all, crossover and mutation.
+"""Genotypes: the most probable, random draws, enumeration, crossover and mutation.
 
 May import process.
 """

@@ -1,15 +1,18 @@
-"""Which choices may stand together: the most probable valid ones, and how probable each is among the valid networks.
+"""The most probable valid choices, and the probability of each choice among the valid networks.
 
-A slot of most spaces chooses for itself. `darts` keeps exactly two incoming edges of each node: the slots of a node are
-a group (`shared.spaces.Group`), whose other edges choose "none". A network is drawn with a probability proportional to
-the product of its softmax(alpha) over the slots: within a group one of the sets of kept slots comes first, then the op
-of each.
+In most spaces each slot chooses independently. `darts` keeps exactly two incoming edges of each
+node: the slots of a node form a group (`shared.spaces.Group`), and its other edges choose "none".
+The probability of a network is proportional to the product of softmax(alpha) over its choices.
+Within a group, a set of kept slots is drawn first, then the op of each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,13 +23,10 @@ NONE = "none"
 
 
 def best_choices(space: Space, scores: Tensor) -> Tensor:
-    """Columns of the choices with the largest sum of scores that the space's groups allow, (slots,).
+    """Columns (slots,) with the largest sum of scores (slots, primitives), given the groups.
 
-    Exact: an edge is worth its best op less its "none", and a group keeps those that are worth most.
-
-    Args:
-        space: whether the network is connected is not looked at.
-        scores: (slots, primitives).
+    The network need not connect input and output. Exact: the worth of an edge is its best score
+    less that of "none", and a group keeps the edges of largest worth.
     """
     columns = scores.argmax(dim=1)
     for group in space.groups:
@@ -40,11 +40,9 @@ def best_choices(space: Space, scores: Tensor) -> Tensor:
 
 
 def choice_probabilities(space: Space, alpha: Tensor) -> Tensor:
-    """Probability of each choice in a network drawn with softmax(alpha), given what the groups allow.
+    """Probability of each choice (slots, primitives) under softmax(alpha), given the groups.
 
-    Args:
-        space: its groups condition the draw; whether the network is connected does not.
-        alpha: logits (slots, primitives); log-probabilities will do.
+    Disconnected networks count.
     """
     rows = list(torch.softmax(alpha, dim=1))
     for group in space.groups:
@@ -60,7 +58,7 @@ def choice_probabilities(space: Space, alpha: Tensor) -> Tensor:
 
 @torch.no_grad()
 def draw_choices(space: Space, alpha: Tensor, random: torch.Generator) -> Tensor:
-    """Columns (slots,) of a network drawn with `choice_probabilities`; it may not connect input and output."""
+    """Draw columns (slots,) with `choice_probabilities`. They may not connect input and output."""
     noisy = alpha + gumbel(alpha.shape, random)
     columns = noisy.argmax(dim=1)
     for group in space.groups:
@@ -72,7 +70,7 @@ def draw_choices(space: Space, alpha: Tensor, random: torch.Generator) -> Tensor
 
 
 def log_probability(space: Space, alpha: Tensor, columns: Tensor) -> Tensor:
-    """Natural logarithm of the probability with which `draw_choices` draws these columns (slots,), a scalar."""
+    """Log probability that `draw_choices` draws these columns (slots,), a scalar."""
     total = alpha.gather(1, columns[:, None]).sum()
     grouped = {slot for group in space.groups for slot in group.slots}
     free = [slot for slot in range(len(alpha)) if slot not in grouped]
@@ -83,17 +81,18 @@ def log_probability(space: Space, alpha: Tensor, columns: Tensor) -> Tensor:
     return total
 
 
-def to_genotype(space: Space, columns: Tensor) -> Genotype:
-    """The genotype of one column per slot."""
-    return Genotype(tuple(s.primitives[i] for s, i in zip(space.slots, columns.tolist(), strict=True)))
+def to_genotype(space: Space, columns: Tensor | npt.NDArray[np.int64] | Sequence[int]) -> Genotype:
+    """The genotype of a column of alpha per slot."""
+    indices = columns if isinstance(columns, Sequence) else columns.tolist()
+    return Genotype(tuple(s.primitives[i] for s, i in zip(space.slots, indices, strict=True)))
 
 
 def _kept_sets(space: Space, group: Group, alpha: Tensor) -> tuple[int, Tensor, Tensor, Tensor]:
     """The sets of slots that a group may keep.
 
     Returns:
-        The column of "none"; the group's logits without it, (slots of the group, primitives); which slots belong to
-        each set, (sets, slots of the group); each set's logit (sets,), compared with a group that keeps nothing.
+        The column of "none"; the group's logits without it, (slots, primitives); the slots of
+        each set, (sets, group's slots); the logit of each set (sets,) against keeping nothing.
     """
     none, logits = _none_column(space, group), alpha[list(group.slots)]
     others = _without(logits, none)

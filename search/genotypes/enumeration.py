@@ -1,4 +1,4 @@
-"""Spaces that are small enough to be listed: every genotype, what it computes, and one name for each function."""
+"""Enumeration of small spaces: every genotype, and a representative of each computed function."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from search.genotypes.constrained_argmax import to_genotype
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 
@@ -18,13 +19,13 @@ MOST_ENUMERATED = 1_000_000
 
 @dataclass(frozen=True)
 class Enumeration:
-    """All genotypes of a space, each as column indices of alpha, and what each one computes.
+    """All connected genotypes of a space, and the functions that they compute.
 
     Attributes:
-        choices: (connected genotypes, slots).
-        form: (connected genotypes,), index into `forms`.
-        forms: every connected genotype in canonical form, once.
-        function: (forms,), the number of the function that a form computes.
+        choices: columns of alpha, (genotypes, slots).
+        form: (genotypes,), index into `forms`.
+        forms: the distinct canonical forms.
+        function: (forms,), number of the function that a form computes.
     """
 
     choices: npt.NDArray[np.int64]
@@ -34,13 +35,13 @@ class Enumeration:
 
     @cached_property
     def representatives(self) -> tuple[Genotype, ...]:
-        """For each function its first form, by the functions' numbers."""
+        """The first form of each function, by number."""
         _, first = np.unique(self.function, return_index=True)
         return tuple(self.forms[index] for index in first)
 
     @cached_property
     def number(self) -> dict[Genotype, int]:
-        """The number of the function of each form."""
+        """Of the function of each form."""
         return dict(zip(self.forms, self.function.tolist(), strict=True))
 
 
@@ -51,17 +52,16 @@ def genotype_count(space: Space) -> int:
 
 @lru_cache(maxsize=4)
 def enumerate_space(space: Space) -> Enumeration:
-    """List a space. Takes about a second for NAS-Bench-201, once per process.
+    """Enumerate a space. NAS-Bench-201 takes about a second, once per process.
 
     Raises:
-        InvalidValue: the space is too large to be listed.
+        InvalidValue: the space is too large.
     """
-    if genotype_count(space) > MOST_ENUMERATED:
+    if not is_listable(space):
         raise InvalidValue("space", f"{space.name} has {genotype_count(space):.3g} genotypes, too many to enumerate")
     choices, form, forms = [], [], dict[Genotype, int]()
     for columns in itertools.product(*(range(len(slot.primitives)) for slot in space.slots)):
-        names = tuple(slot.primitives[column] for slot, column in zip(space.slots, columns, strict=True))
-        canonical = space.canonical(Genotype(names))
+        canonical = space.canonical(to_genotype(space, columns))
         if not space.is_connected(canonical):
             continue
         choices.append(columns)
@@ -77,7 +77,7 @@ def is_listable(space: Space) -> bool:
 
 
 def representative(space: Space, genotype: Genotype) -> Genotype:
-    """One network for all that compute the same function, where the space can be listed; else the canonical form."""
+    """The same network for all of the same function; in large spaces the canonical form."""
     form = space.canonical(genotype)
     if not is_listable(space):
         return form

@@ -1,4 +1,4 @@
-"""Crossover and mutation of genotypes: what goes in are networks of a space, what comes out is, too."""
+"""Crossover and mutation of genotypes, from networks of a space to networks of the same space."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from search.genotypes.constrained_argmax import NONE
+from search.genotypes.constrained_argmax import NONE, to_genotype
 from shared.spaces import Genotype, Space
 
 MOST_TRIES = 100
-"""Draws until a network connects input and output; after so many a parent goes on as it is."""
+"""After so many disconnected draws the parents stay as they are."""
 
 Columns = npt.NDArray[np.int64]
 
 
 class GenotypeOperators:
-    """Draws for one space; a unit is a slot that chooses for itself, or a group of slots that choose together.
-
-    Args:
-        space: of the genotypes.
-        draws: of every random choice.
-    """
+    """Operators of a space. A unit is a free slot, or a group of slots that choose together."""
 
     def __init__(self, space: Space, draws: np.random.Generator) -> None:
         self.space = space
@@ -34,14 +29,14 @@ class GenotypeOperators:
         self._is_group = [unit not in free for unit in self._units]
 
     def columns(self, genotype: Genotype) -> Columns:
-        """One primitive's index per slot, (slots,)."""
+        """The column of alpha of each choice, (slots,)."""
         return np.array(
             [slot.primitives.index(choice) for slot, choice in zip(self.space.slots, genotype.choices, strict=True)]
         )
 
     def genotype(self, columns: Columns | Sequence[int]) -> Genotype:
         """Inverse of `columns`."""
-        return Genotype(tuple(slot.primitives[int(i)] for slot, i in zip(self.space.slots, columns, strict=True)))
+        return to_genotype(self.space, columns)
 
     def signature(self, columns: Columns) -> str:
         """Equal for networks that compute the same."""
@@ -50,20 +45,20 @@ class GenotypeOperators:
             self._signatures[key] = self.space.signature(self.genotype(key))
         return self._signatures[key]
 
-    def cross(self, one: Columns, other: Columns) -> tuple[Columns, Columns]:
-        """Two networks that have each unit from either parent, and what one has not the other has."""
+    def cross(self, columns: Columns, other: Columns) -> tuple[Columns, Columns]:
+        """Uniform crossover: each unit is swapped with probability 1/2."""
         for _ in range(MOST_TRIES):
-            first, second = one.copy(), other.copy()
+            first, second = columns.copy(), other.copy()
             for unit in self._units:
                 if self._draws.random() < 0.5:
                     slots = list(unit)
-                    first[slots], second[slots] = other[slots], one[slots]
+                    first[slots], second[slots] = other[slots], columns[slots]
             if self._connects(first) and self._connects(second):
                 return first, second
-        return one.copy(), other.copy()
+        return columns.copy(), other.copy()
 
     def mutate(self, columns: Columns) -> Columns:
-        """A network that differs in one unit or more: on average one."""
+        """A network that differs in at least one unit, on average in one."""
         for _ in range(MOST_TRIES):
             changed = columns.copy()
             hit = self._draws.random(len(self._units)) < 1 / len(self._units)
@@ -78,7 +73,7 @@ class GenotypeOperators:
         return columns.copy()
 
     def _change_group(self, columns: Columns, slots: tuple[int, ...]) -> None:
-        """Another op on a kept slot, or the same op on a slot that was not kept."""
+        """Change the op of a kept slot, or move it to a slot that was not kept."""
         none = self.space.slots[slots[0]].primitives.index(NONE)
         kept = [slot for slot in slots if columns[slot] != none]
         left = [slot for slot in slots if columns[slot] == none]

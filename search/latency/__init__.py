@@ -1,4 +1,4 @@
-"""What a network costs by a device's table, for thousands of networks at once.
+"""The cost of networks by a device's table, for thousands at once.
 
 May import no other room.
 """

@@ -18,13 +18,14 @@ import numpy.typing as npt
 from shared.errors import MissingPrice
 from shared.spaces import Genotype, Space
 from shared.spaces.op_key import OpKey
-from shared.tables.table import CONFIDENCE, LatencyTable, Prediction, profile_command
+from shared.tables.prediction import CONFIDENCE, Prediction
+from shared.tables.table import LatencyTable, profile_command
 
 Floats = npt.NDArray[np.float64]
 
 
 def require_prices(table: LatencyTable) -> None:
-    """Raise MissingPrice, with every op key that the table lacks of its space and what would measure them."""
+    """Raise MissingPrice, with the command to measure, if the table lacks op keys of its space."""
     space = table.parsed_space
     missing = [str(key) for key in space.op_keys() if key not in table.price_index]
     if missing:
@@ -47,7 +48,7 @@ class LatencyModel:
 
     @cached_property
     def choice_features(self) -> Floats:
-        """What a live choice of a slot adds to a network's features, (slots, primitives, 1 + prices)."""
+        """The features of each live choice, (slots, primitives, 1 + prices)."""
         slots = self.space.slots
         rows = np.zeros((len(slots), len(slots[0].primitives), len(self._weights)))
         for index, slot in enumerate(slots):
@@ -58,7 +59,7 @@ class LatencyModel:
 
     @cached_property
     def fixed_features(self) -> Floats:
-        """What every network has besides its choices, (1 + prices,): the base, and priced ops that no slot chooses."""
+        """The features of all networks, (1 + prices,): the base, and priced fixed ops."""
         row = np.zeros(len(self._weights))
         row[0] = 1
         for key, count in fixed_priced_ops(self.space).items():
@@ -78,7 +79,7 @@ class LatencyModel:
         return self.mean_and_sd_of(self.features(genotypes))
 
     def mean_and_sd_of(self, features: Floats) -> tuple[Floats, Floats]:
-        """Likewise for features, (networks, 1 + prices)."""
+        """Means and standard deviations for features (networks, 1 + prices)."""
         mean_ms = features @ self._weights
         variance = np.einsum("ni,ij,nj->n", features, self._covariance, features, optimize=True)
         return mean_ms, np.sqrt(np.maximum(variance, 0) + (self.table.relative_spread * mean_ms) ** 2)
@@ -95,8 +96,8 @@ class LatencyModel:
     def upper_gradient(self, features: Floats, confidence: float) -> Floats:
         """Gradient of the upper bound at a network's features, (1 + prices,).
 
-        The bound is convex in the features and grows in proportion to them, so that gradient . features of any network
-        is at most that network's bound, and equal to it at the network itself.
+        The bound is convex in the features and proportional to them. So gradient . features of any
+        network is at most its bound, with equality at the network of the gradient.
         """
         mean_ms, sd_ms = (float(value[0]) for value in self.mean_and_sd_of(features[None]))
         spread = self.table.relative_spread**2 * mean_ms * self._weights
@@ -105,18 +106,14 @@ class LatencyModel:
         )
 
     def expected_ms(self, probabilities: Floats) -> float:
-        """What the search's latency term expects of alphas: base + sum over slots and primitives of p x cost.
-
-        Args:
-            probabilities: (slots, primitives). Dead slots count here, as they do in the term.
-        """
+        """Base plus sum of probability (slots, primitives) times cost. Dead slots count."""
         choices_ms = self.choice_features @ self._weights
         return float(self.fixed_features @ self._weights + (probabilities * choices_ms).sum())
 
 
 @lru_cache(maxsize=1 << 15)
 def _live_choices(space: Space, genotype: Genotype) -> npt.NDArray[np.int64]:
-    """Places of the live choices in a flat (slots x primitives). The same networks are priced for many devices."""
+    """Flat (slots x primitives) indices of the live choices, cached for all devices."""
     columns = [slot.primitives for slot in space.slots]
     width = len(columns[0])
     places = [slot * width + columns[slot].index(genotype.choices[slot]) for slot in space.live_slots(genotype)]
@@ -124,12 +121,12 @@ def _live_choices(space: Space, genotype: Genotype) -> npt.NDArray[np.int64]:
 
 
 def deviations(confidence: float) -> float:
-    """How many standard deviations above the mean the bound of a confidence lies."""
+    """Standard deviations from the mean to the bound of a confidence."""
     return Prediction(0.0, 1.0).upper_ms(confidence)
 
 
 def fixed_priced_ops(space: Space) -> Counter[OpKey]:
-    """Ops of every network that a table prices although no slot chooses them (the preprocessing of `darts`)."""
+    """Priced ops of every network that no slot chooses (the preprocessing of `darts`)."""
     genotype = space.fastest()
     counts = space.op_counts(genotype)
     for slot in space.live_slots(genotype):

@@ -1,10 +1,10 @@
-"""What a network costs as a sum over its slots, the form in which the published searches differentiate a cost.
+"""The cost of a network as a sum over its slots, which published searches differentiate.
 
     E[cost] = fixed + sum over slots and primitives of p(slot, primitive) x cost(slot, primitive)
 
-FBNet (Wu et al., 2019, equation 9), ProxylessNAS (Cai, Zhu and Han, 2019, equations 5 and 6) and DCA-NAS (Dutta, Kanvar
-and Agarwal, 2023) all write it so. In NAS-Bench-201 the sum charges ops that do not reach the output, too: that is
-theirs, not ours (`search.alphas.expected_cost` has the exact expectation).
+FBNet (Wu et al., 2019, equation 9), ProxylessNAS (Cai, Zhu and Han, 2019, equations 5 and 6) and
+DCA-NAS (Dutta, Kanvar and Agarwal, 2023) use this sum. In NAS-Bench-201 it also charges ops that do
+not reach the output; `search.alphas.expected_cost` has the exact expectation.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from shared.tables.table import LatencyTable
 
 @dataclass(frozen=True, eq=False)
 class SlotCosts:
-    """One resource of a space's networks.
+    """A resource of a space's networks.
 
     Attributes:
-        choices: what each choice adds, (slots, primitives), float64.
-        fixed: what every network has besides.
-        of_network: the exact cost of a connected genotype, in which only ops that reach the output count.
+        choices: cost of each choice, (slots, primitives), float64.
+        fixed: cost of every network besides.
+        of_network: exact cost of a connected genotype; only ops that reach the output count.
     """
 
     choices: Tensor
@@ -43,12 +43,10 @@ class SlotCosts:
 
     @property
     def largest(self) -> float:
-        """Of the sum over slots, whatever is chosen."""
         return self.fixed + float(self.choices.max(dim=1).values.sum())
 
     @property
     def smallest(self) -> float:
-        """Likewise."""
         return self.fixed + float(self.choices.min(dim=1).values.sum())
 
 
@@ -61,33 +59,25 @@ def latency_costs(table: LatencyTable) -> SlotCosts:
     require_prices(table)
     space = table.parsed_space
     fixed_ms = table.base_ms + sum(table.price_ms(key) * n for key, n in fixed_priced_ops(space).items())
-    return SlotCosts(choice_costs(space, table.price_ms), fixed_ms, lambda one: table.predict(one).mean_ms)
+    return SlotCosts(choice_costs(space, table.price_ms), fixed_ms, lambda genotype: table.predict(genotype).mean_ms)
 
 
-def parameter_costs(table: LatencyTable) -> SlotCosts:
-    """Trainable parameters."""
-    space = table.parsed_space
-    return SlotCosts(choice_costs(space, parameter_count), _fixed(space, parameter_count), space.parameter_count)
+def space_costs(space: Space, cost: Callable[[OpKey], float], of_network: Callable[[Genotype], float]) -> SlotCosts:
+    """A cost that every op of a network has; also stem, reductions and head."""
+    priced = fixed_priced_ops(space)
+    fixed = float(sum(map(cost, space.fixed_ops())) + sum(cost(key) * n for key, n in priced.items()))
+    return SlotCosts(choice_costs(space, cost), fixed, of_network)
 
 
-def multiply_add_costs(table: LatencyTable) -> SlotCosts:
-    """Multiply-adds for one image, which the papers call FLOPs."""
-    space = table.parsed_space
-    return SlotCosts(choice_costs(space, multiply_adds), _fixed(space, multiply_adds), space.multiply_adds)
-
-
-RESOURCES: Mapping[str, Callable[[LatencyTable], SlotCosts]] = MappingProxyType(
-    {"latency": latency_costs, "parameters": parameter_costs, "flops": multiply_add_costs}
-)
+RESOURCES: Mapping[str, Callable[[LatencyTable], SlotCosts]] = MappingProxyType({
+    "latency": latency_costs,
+    "parameters": lambda t: space_costs(t.parsed_space, parameter_count, t.parsed_space.parameter_count),
+    "flops": lambda t: space_costs(t.parsed_space, multiply_adds, t.parsed_space.multiply_adds),
+})  # fmt: skip
+"""By name. The papers call multiply-adds FLOPs."""
 
 
 def choice_costs(space: Space, cost: Callable[[OpKey], float]) -> Tensor:
-    """What each choice of each slot costs, (slots, primitives), float64."""
+    """Cost of each choice, (slots, primitives), float64."""
     rows = [[sum(map(cost, space.slot_ops(i, name))) for name in s.primitives] for i, s in enumerate(space.slots)]
     return torch.tensor(rows, dtype=torch.float64)
-
-
-def _fixed(space: Space, cost: Callable[[OpKey], float]) -> float:
-    """Of stem, reductions and head, and of the ops that a table prices although no slot chooses them."""
-    priced = fixed_priced_ops(space)
-    return float(sum(map(cost, space.fixed_ops())) + sum(cost(key) * n for key, n in priced.items()))

@@ -1,4 +1,4 @@
-"""Files of tensors, and of anything else: written at once, and every byte checked before any of it is used."""
+"""Files of values, tensors and lines: replaced at once, and checked before they are used."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import json
 import os
 import pickle
 import zipfile
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from shared.errors import CorruptFile, LutnasError
+from shared.wire import from_wire, to_wire
+
+T = TypeVar("T")
 
 
 def write_torch(path: Path, content: dict[str, Any]) -> None:
@@ -24,7 +28,7 @@ def write_torch(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_torch(path: Path) -> Any:
-    """What `write_torch` wrote; nothing in the file is run.
+    """What `write_torch` wrote. Nothing in the file is run.
 
     Raises:
         CorruptFile: the file is damaged.
@@ -54,11 +58,32 @@ def read_json(path: Path) -> Any:
         raise CorruptFile(f"{path} is not JSON: {error}") from error
 
 
+def write_value(path: Path, value: Any, texts: Mapping[type, Callable[[Any], str]] | None = None) -> None:
+    """Replace a file by a value as JSON (`to_wire`)."""
+    write_atomically(path, json.dumps(to_wire(value, texts), indent=1).encode() + b"\n")
+
+
+def find_value(kind: type[T], path: Path, texts: Mapping[type, Callable[[str], Any]] | None = None) -> T | None:
+    """What `write_value` wrote; None where there is no file.
+
+    Raises:
+        CorruptFile: the file is damaged.
+        OtherSchema: another lutnas wrote it.
+    """
+    try:
+        return from_wire(kind, json.loads(path.read_bytes()), str(path), texts)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        problem = str(error).removeprefix(f"{path}.")
+        raise CorruptFile(f"{path} is damaged: {problem}; remove it to make it anew") from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write beside, sync to the disk, rename: readers see the old or the new content, never a part.
 
     Raises:
-        LutnasError: it cannot be written, as on a full disk; what was there stays.
+        LutnasError: it cannot be written, as on a full disk. The old content stays.
     """
     beside = path.with_name(path.name + ".part")
     try:
@@ -92,7 +117,7 @@ def append_line(path: Path, text: str) -> None:
 
 
 def drop_lines_after(path: Path, step: int) -> None:
-    """Forget the lines of JSON that were written after a step, and those that a crash cut; the file may be missing."""
+    """Drop lines of JSON from after a step, and lines that a crash cut. The file may be missing."""
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines()
         write_atomically(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step).encode())

@@ -1,8 +1,9 @@
-"""The processes of one search (`torchrun --nproc-per-node N -m search ...`): who does what of a step, and the sums.
+"""The processes of a search (`torchrun --nproc-per-node N -m search ...`), and sums over them.
 
-Each process computes its share of the paths and conditions of every step; gradients are summed over all and every
-process performs the same update. Nothing else is shared out: what a path is follows from its number, so N processes
-find what one finds, up to the order of summation. The first process alone writes files.
+Each process computes its share of the paths and conditions of a step. Gradients are summed over all
+processes, and every process performs the same update. A path follows from its number, so N
+processes find the same as a single process, up to the order of summation. The first process alone
+writes files.
 """
 
 from __future__ import annotations
@@ -24,11 +25,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all; every method that says "all" has to be called by all of them in the same order.
+    """Process `index` (from 0) of `count`.
 
-    Attributes:
-        index: of this process, from 0.
-        count: of processes.
+    All processes have to call the methods that say "all", and in the same order.
     """
 
     index: int = 0
@@ -36,7 +35,7 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process writes files and messages."""
         return self.index == 0
 
     def check_divides(self, name: str, number: int) -> None:
@@ -45,15 +44,15 @@ class Ranks:
             raise InvalidValue(name, f"{number} cannot be shared evenly by {self.count} processes")
 
     def share(self, parts: Sequence[T]) -> Sequence[T]:
-        """What this process does of the parts of a step."""
+        """The parts of a step that this process computes."""
         return parts[self.index :: self.count]
 
     def any(self, flag: bool) -> bool:
-        """Whether any of all says so."""
+        """Whether the flag is set in any of all processes."""
         return flag if self.count == 1 else self.sum([float(flag)])[0] > 0
 
     def sum(self, numbers: Sequence[float]) -> list[float]:
-        """Sums over all."""
+        """Sums over all processes."""
         if self.count == 1:
             return list(numbers)
         total = torch.tensor(numbers, dtype=torch.float64)
@@ -61,11 +60,9 @@ class Ranks:
         return [float(value) for value in total]
 
     def sum_gradients(self, gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor | None]:
-        """Sums over all; None where no process has a gradient.
+        """Sums over all processes; None where no process has a gradient.
 
-        Args:
-            gradients: of this process.
-            like: tensors of their shapes and layouts.
+        `like` are tensors of the gradients' shapes and layouts.
         """
         if self.count == 1:
             return list(gradients)
@@ -84,7 +81,7 @@ class Ranks:
         return found
 
     def from_first(self, text: str | None) -> str:
-        """The first process's text, for all; the others give None."""
+        """The first process's text, for all processes; the others give None."""
         if self.count == 1:
             assert text is not None
             return text
@@ -96,7 +93,7 @@ class Ranks:
 
 @contextmanager
 def joined_ranks() -> Iterator[Ranks]:
-    """This process's place as torchrun's environment variables say; alone without them."""
+    """This process's place by torchrun's environment variables; a single process without them."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Ranks()
@@ -105,7 +102,7 @@ def joined_ranks() -> Iterator[Ranks]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Ranks(dist.get_rank(), count)
-        _translated(dist.barrier)  # a process that leaves early takes its connections with it
+        _translated(dist.barrier)  # a process that ends early takes its connections with it
     finally:
         dist.destroy_process_group()
 

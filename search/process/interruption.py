@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish to stop: the training loop asks after each step and saves its state."""
+"""SIGINT and SIGTERM ask a search to stop: after each step it looks, and saves its state."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from types import FrameType
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Gives what says whether a signal came; a second one interrupts at once. The old handlers come back at the end."""
-    wish = threading.Event()
+    """Gives a function that says whether a signal came. A second signal interrupts at once."""
+    came = threading.Event()
 
     def handle(signal_number: int, frame: FrameType | None) -> None:
-        if wish.is_set():
+        if came.is_set():
             raise KeyboardInterrupt
-        wish.set()
+        came.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield wish.is_set
+        yield came.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Random generators by name: what is drawn at a step follows from the seed and the step alone, never from history."""
+"""Random generators by name: a step's draws follow from the seed and the step, not from history."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def generator(seed: int, *names: str | int) -> torch.Generator:
-    """A fresh generator for one purpose; the same seed and names always give the same numbers."""
+    """A fresh generator; the same seed and names always give the same numbers."""
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 

@@ -1,7 +1,8 @@
-"""How this process computes: threads of an operation, and what becomes of memory that is freed.
+"""Threads of an operation, and memory that is freed and soon asked for again.
 
-A training step frees tensors of megabytes and asks for as many a moment later. glibc hands such blocks back to the
-kernel by default, which then clears every page of the next one: a third of a step of a small network.
+A training step frees tensors of megabytes and asks for as many a moment later. By default glibc
+hands such blocks back to the kernel. The kernel clears every page before it gives them out again:
+that takes a third of a step of a small network.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ NEVER_TRIM = 2**31 - 1
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads within an operation, and freed memory kept: for whoever computes step after step."""
+    """Compute with so many threads within an operation, and keep freed memory."""
     keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -35,14 +36,14 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def single_threaded_workers(count: int) -> Iterator[ThreadPoolExecutor]:
-    """So many workers side by side, each of which computes with one thread, as the caller does meanwhile."""
+    """So many workers side by side; they and the caller compute with a single thread each."""
     with torch_threads(1), ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         yield pool
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """From now on this process keeps freed blocks for its next ones; says whether its C library can (glibc)."""
+    """Keep freed blocks in this process from now on; returns whether its C library can (glibc)."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):

@@ -1,4 +1,4 @@
-"""The order of candidates: their scores, and how several orders become one.
+"""Scores of candidates, and their ranks.
 
 May import runs, supernet, genotypes, data and process.
 """

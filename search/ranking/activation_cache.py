@@ -1,7 +1,7 @@
-"""Paths through a supernet on one fixed batch, with what several paths have in common computed once.
+"""Paths through a supernet on a fixed batch; values that several paths share are computed once.
 
-A value of a network follows from its step, the op chosen there, and the values that this op reads. The first cell of
-NAS-Bench-201's networks has few distinct values: all 5,415 networks together need 500 ops there, not 30,000.
+A value follows from its step, the op chosen there, and the values that this op reads. In the first
+cell all 5,415 networks of NAS-Bench-201 together need 500 ops, not 30,000.
 """
 
 from __future__ import annotations
@@ -10,33 +10,33 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from search.supernet.wiring import join
 from shared.spaces.wiring import INPUT, Step
 
 MOST_BYTES = 256 << 20
-"""That values kept for other paths may take."""
+"""Most memory for values kept for other paths."""
 
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """What an op returned, and what was noticed on the way (by an untrained network: how its input varies)."""
+    """The value of an op, and a note about its input, such as its entropy."""
 
     value: Tensor
-    noticed: Tensor | None = None
+    note: Tensor | None = None
 
 
 RunStep = Callable[[Step, Tensor], StepResult]
 
 
-class SharedPaths:
-    """Evaluates networks one after another; fastest where neighbours have their first choices in common.
+class ActivationCache:
+    """Evaluates networks in turn; fastest if consecutive networks share their first choices.
 
     Args:
-        run: computes the step of an op from its input; must depend on nothing else.
+        run: computes the step of an op from its input alone.
         images: the batch.
-        most_bytes: that values kept for other paths may take.
+        most_bytes: for values kept for other paths.
     """
 
     def __init__(self, run: RunStep, images: Tensor, most_bytes: int = MOST_BYTES) -> None:
@@ -48,7 +48,7 @@ class SharedPaths:
         self._bytes = 0
 
     def evaluate(self, steps: Sequence[Step]) -> tuple[Tensor, list[Tensor]]:
-        """The value of the last step of a network's wiring, and all that was noticed, in the order of the steps."""
+        """The value of the last step of a network's wiring, and the notes of its steps in order."""
         slots = {step.slot for step in steps} - {None}
         numbers, choices, results = {INPUT: 0}, {INPUT: frozenset[int | None]()}, {INPUT: self._images}
         for step in steps:
@@ -57,24 +57,17 @@ class SharedPaths:
             chosen = choices[step.name] = frozenset({step.slot} - {None}).union(*(choices[n] for n in step.inputs))
             result = self._kept.get(number) or self._compute(step, [results[name] for name in step.inputs])
             results[step.name] = result
-            if chosen != slots:  # what depends on every choice is no other network's
+            if chosen != slots:  # values that depend on every choice serve no other network
                 self._keep(number, result)
-        noticed = [one.noticed for one in results.values() if one.noticed is not None]
-        return results[steps[-1].name].value, noticed
+        note = [result.note for result in results.values() if result.note is not None]
+        return results[steps[-1].name].value, note
 
     def _compute(self, step: Step, inputs: Sequence[StepResult]) -> StepResult:
-        values = [one.value for one in inputs]
-        if step.join is None:
-            return self._run(step, values[0])
-        if step.join == "concat":
-            return StepResult(torch.cat(values, dim=1))
-        total = values[0]
-        for other in values[1:]:
-            total = total + other
-        return StepResult(total)
+        values = [result.value for result in inputs]
+        return StepResult(join(values, step.join)) if step.join else self._run(step, values[0])
 
     def _keep(self, number: int, result: StepResult) -> None:
-        """Keep a result as the most recently used one, and let the oldest go where there are too many bytes."""
+        """Keep a result as the most recently used; drop the oldest beyond the memory limit."""
         if number not in self._kept:
             self._kept[number] = result
             self._bytes += result.value.nbytes

@@ -1,16 +1,18 @@
-"""Expressivity of an untrained network (AZ-NAS: Lee and Ham, 2024): how evenly its features use their channels.
+"""Expressivity of an untrained network (AZ-NAS: Lee and Ham, 2024): the spread of its features.
 
-Features (images, channels, height, width) are points in the space of channels, one for each place of each image. With p
-the eigenvalues of their covariance over the eigenvalues' sum, their expressivity is the entropy
+Features (images, channels, height, width) are points in the space of channels, a point for each
+pixel. With p the eigenvalues of their covariance, normalised to sum 1, their expressivity is the
+entropy
 
-    - sum over channels of p log p      (nats; log of the channels where all vary alike, 0 where one varies)
+    - sum over channels of p log p      (nats; log of the channels if all vary alike)
 
-A network's is the sum over the features that its fixed ops read, the image left out: in NAS-Bench-201 what each stage
-hands on. Cells that add their input to itself, average it away or let it through as it is score low there, and the
-more cells a stage has, the lower: so networks are looked at as deep as they will be.
+The expressivity of a network is the sum over the features that its fixed ops read, without the
+image: in NAS-Bench-201 the outputs of the stages. Cells that double, average or only pass on their
+input score low, the lower the more cells a stage has. Networks are therefore scored at their final
+depth.
 
-All networks of a space are paths of one untrained supernet: the same op in the same place has the same random weights
-in each, so that networks differ by what they are and not by what was drawn.
+All networks of a space are paths of the same untrained supernet, so the same op in the same place
+has the same random weights.
 """
 
 from __future__ import annotations
@@ -18,20 +20,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from search.ranking.activation_cache import SharedPaths, StepResult
+from search.ranking.activation_cache import ActivationCache, StepResult
 from search.supernet import Supernet
 from shared.spaces import Genotype, Space
 from shared.spaces.wiring import INPUT, Step
 
 
 class UntrainedSupernet:
-    """Random weights for every op of a space, and the entropy of what its fixed ops read.
+    """Random weights for every op of a space, and the entropy of the inputs of fixed ops.
 
-    Batch norms use the batch's own statistics, as a network's first training step does.
-
-    Args:
-        space: of the networks.
-        seed: of the weights.
+    Batch norms use the batch's statistics, as in a first training step. The seed is that of the
+    weights.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -39,9 +38,9 @@ class UntrainedSupernet:
             torch.manual_seed(seed)
             self._supernet = Supernet(space, near_identity=False).train()
 
-    def paths(self, images: Tensor) -> SharedPaths:
-        """What `expressivity` asks, for one batch and one thread."""
-        return SharedPaths(self._run, images)
+    def paths(self, images: Tensor) -> ActivationCache:
+        """The paths for `expressivity`, of a batch and a thread."""
+        return ActivationCache(self._run, images)
 
     def _run(self, step: Step, x: Tensor) -> StepResult:
         is_read_by_fixed_op = step.slot is None and INPUT not in step.inputs
@@ -49,7 +48,7 @@ class UntrainedSupernet:
 
 
 def entropy(features: Tensor) -> Tensor:
-    """Entropy of the spectrum of features (images, channels, height, width), nats, a scalar; 0 where nothing varies."""
+    """Entropy in nats of the spectrum of features (images, channels, height, width)."""
     points = features.movedim(1, -1).flatten(0, -2)
     centred = points - points.mean(dim=0)
     spectrum = torch.linalg.eigvalsh((centred.T @ centred).double()).clamp_min(0)
@@ -58,13 +57,10 @@ def entropy(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def expressivity(paths: SharedPaths, space: Space, genotype: Genotype) -> float:
-    """Of a network, nats; higher is better. Not finite where its features are not.
+def expressivity(paths: ActivationCache, space: Space, genotype: Genotype) -> float:
+    """Expressivity of a connected network of the untrained space in nats; higher is better.
 
-    Args:
-        paths: of an `UntrainedSupernet`, on a batch.
-        space: of the untrained networks.
-        genotype: connected.
+    Not finite if its features are not.
     """
     _, entropies = paths.evaluate(space.wiring(genotype))
     return float(torch.stack(entropies).sum())

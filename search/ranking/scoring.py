@@ -1,9 +1,9 @@
-"""Scores and ranks of candidates: the supernet's judgement, expressivity, parameter count; kept in `scores.json`.
+"""Scores of candidates (`scores.json`) by supernet, expressivity and parameters; their ranks.
 
-Scores depend on nothing but the network, the supernet's weights and the images, so each network is
-scored once per run directory, whoever asks: building the family, the random baseline, or a later
-pick. Networks that are asked for together are scored in the order of their choices: what neighbours
-have in common is computed once (`search.ranking.activation_cache`).
+A score depends only on the network, the supernet's weights and the images. So each network is
+scored once per run directory, for the family, the random baseline and later picks. A batch of
+networks is scored in the order of choices: `search.ranking.activation_cache` then shares their
+values.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from search.data import ImageSet, at_resolution, splits
 from search.genotypes.enumeration import representative
 from search.process.atomic_files import write_atomically
 from search.process.threads_and_memory import single_threaded_workers
-from search.ranking.activation_cache import SharedPaths, StepResult
+from search.ranking.activation_cache import ActivationCache, StepResult
 from search.ranking.expressivity import UntrainedSupernet, expressivity
 from search.runs.run_directory import RunDirectory
 from search.supernet import Supernet
@@ -40,14 +40,14 @@ SAVE_EVERY = 200
 
 @dataclass(frozen=True)
 class Score:
-    """One candidate.
+    """The score of a candidate.
 
     Attributes:
-        nll: mean negative log-likelihood on the ranking images, weights from the supernet, batch-norm statistics
-            of these very images through this network; lower is better.
-        accuracy: likewise, in percent. Shown, never ranked by: it ranks worse than the likelihood.
+        nll: mean negative log-likelihood on the ranking images, with the supernet's weights and the
+            batch-norm statistics of these images in this network; lower is better.
+        accuracy: likewise, in percent. For display: it ranks worse than the likelihood.
         expressivity: of the untrained network, nats; higher is better.
-        parameters: trainable ones of the ops that reach the output.
+        parameters: trainable, of the ops that reach the output.
     """
 
     nll: float
@@ -57,22 +57,23 @@ class Score:
 
 
 def rank_all(scores: Sequence[Score]) -> npt.NDArray[np.float64]:
-    """Ranks (scores,) among one another; 1 is best, ties share their mean rank.
+    """Ranks (scores,); 1 is best, ties share their mean rank.
 
-    Three orders are made one as AZ-NAS does it (Lee and Ham, 2024): by likelihood, expressivity and parameter count.
+    As in AZ-NAS (Lee and Ham, 2024), orders by likelihood, expressivity and parameter count are
+    combined:
 
         score = sum over the three of log(place / networks)       place 1 is the worst
 
-    The logarithm lets a network that is among the worst by any of the three not make up for it by the others. Each
-    order alone, and their plain mean, rank worse (docs/notes/search.md gives the figures).
+    Through the logarithm, a bad place in one order outweighs good places in the others. Each order
+    alone, and the plain mean, rank worse (docs/notes/search.md has the figures).
     """
     if not scores:
         return np.zeros(0)
     columns = np.array([(-score.nll, score.expressivity, score.parameters) for score in scores])
-    # A network that diverged has no likelihood: it comes last.
+    # A diverged network has no likelihood: it comes last.
     columns = np.where(np.isfinite(columns), columns, -np.inf)
     places = rankdata(columns, axis=0)
-    # Rounded, so that equal products of places tie whatever the order of summation.
+    # Rounded, so that equal products of places tie in any order of summation.
     return np.asarray(rankdata(-np.log(places).sum(axis=1).round(9)), dtype=np.float64)
 
 
@@ -84,11 +85,11 @@ class _Stored:
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """Images per score, and what they are shown to.
+    """Images per score, and the depth of the untrained networks.
 
     Attributes:
-        untrained_depth: cells per stage of the untrained networks; None: as many as the supernet has. Where that has
-            fewer cells than the networks that the table speaks of, their number belongs here.
+        untrained_depth: cells per stage of the untrained networks; None takes the supernet's.
+            A supernet of fewer cells than the table needs the table's depth here.
     """
 
     ranking_images: int = 512
@@ -96,13 +97,13 @@ class ScoringSettings:
     untrained_depth: int | None = None
 
     def untrained_space(self, space: Space) -> Space:
-        """Of the untrained networks; genotypes mean the same in it."""
+        """The space of the untrained networks, with the same genotypes."""
         return space if self.untrained_depth is None else replace(space, depth=self.untrained_depth)
 
 
 @dataclass(frozen=True, eq=False)
 class ScoringImages:
-    """Images as the supernet takes them, one batch each."""
+    """Batches of images for the supernet and the untrained networks."""
 
     ranking: Tensor
     labels: Tensor
@@ -110,7 +111,7 @@ class ScoringImages:
 
 
 def scoring_images(image_set: ImageSet, seed: int, resolution: int, settings: ScoringSettings) -> ScoringImages:
-    """Ranking images that neither weights nor alphas were trained on; the rest from the weights' training images."""
+    """Ranking images that training never saw, and training images for untrained networks."""
     parts = splits(image_set, seed)
 
     def prepare(indices: Tensor) -> Tensor:
@@ -124,13 +125,13 @@ def scoring_images(image_set: ImageSet, seed: int, resolution: int, settings: Sc
 
 
 class Judge:
-    """Looks at one network after another; several threads may ask at once.
+    """Scores networks; several threads may call it at once.
 
     Args:
-        supernet: where weights come from; put into training mode, since batch norms use the ranking images' statistics.
-        images: that networks are judged on.
-        untrained: networks of random weights.
-        untrained_space: of these.
+        supernet: trained; put into training mode, for statistics of the ranking images.
+        images: for the scores.
+        untrained: supernet of random weights.
+        untrained_space: its space.
         precision: "fp32" or "bf16", of the likelihood; untrained networks are always fp32.
     """
 
@@ -145,11 +146,10 @@ class Judge:
         self._space, self._untrained_space = supernet.space, untrained_space
         self._supernet, self._untrained = supernet.train(), untrained
         self._images, self._bf16 = images, precision == "bf16"
-        self._own = threading.local()  # a thread's shared paths, since these keep values as they go
+        self._own = threading.local()  # paths of a thread: they cache values
 
     @torch.no_grad()
     def score(self, genotype: Genotype) -> Score:
-        """The score of a connected network."""
         trained, untrained = self._paths()
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16, cache_enabled=False):
             logits = trained.evaluate(self._space.wiring(genotype))[0].float()
@@ -161,11 +161,13 @@ class Judge:
             parameters=self._space.parameter_count(genotype),
         )
 
-    def _paths(self) -> tuple[SharedPaths, SharedPaths]:
+    def _paths(self) -> tuple[ActivationCache, ActivationCache]:
         if not hasattr(self._own, "paths"):
-            trained = SharedPaths(lambda step, x: StepResult(self._supernet.run_step(step, x)), self._images.ranking)
+            trained = ActivationCache(
+                lambda step, x: StepResult(self._supernet.run_step(step, x)), self._images.ranking
+            )
             self._own.paths = trained, self._untrained.paths(self._images.untrained)
-        paths: tuple[SharedPaths, SharedPaths] = self._own.paths
+        paths: tuple[ActivationCache, ActivationCache] = self._own.paths
         return paths
 
 
@@ -174,10 +176,10 @@ class Scorer:
 
     Args:
         space: of the networks.
-        path: of the file that keeps the scores.
-        fingerprint: of all that a score depends on but the network (`fingerprint_of`).
-        make_judge: called when the first network is scored: a pick among known ones needs neither weights nor images.
-        workers: networks scored side by side, each with one thread; scores do not depend on it.
+        path: of the scores' file.
+        fingerprint: of everything else that a score depends on (`fingerprint_of`).
+        make_judge: called for the first new network; known networks need no weights.
+        workers: threads, each with its own network; scores do not depend on their number.
     """
 
     def __init__(
@@ -186,7 +188,7 @@ class Scorer:
         self._space = space
         self._path = path
         self._fingerprint = fingerprint
-        self._make_judge = make_judge
+        self._make_judge = lru_cache(maxsize=1)(make_judge)
         self._workers = workers
         self._scores = self._load()
 
@@ -194,8 +196,8 @@ class Scorer:
         """Scores in the order of the genotypes.
 
         Args:
-            genotypes: connected; what computes the same is scored once.
-            advance: told how many genotypes are done, as they are.
+            genotypes: connected; networks that compute the same are scored once.
+            advance: gets the number of genotypes done, as they are.
         """
         forms = [representative(self._space, genotype) for genotype in genotypes]
         missing = sorted({form for form in forms if form not in self._scores})
@@ -205,7 +207,7 @@ class Scorer:
         return [self._scores[form] for form in forms]
 
     def _score(self, genotypes: Sequence[Genotype], advance: Callable[[int], None]) -> None:
-        judge = self._judge
+        judge = self._make_judge()
         with single_threaded_workers(self._workers) as pool:
             scores = zip(genotypes, pool.map(judge.score, genotypes), strict=True)
             for count, (genotype, score) in enumerate(scores, start=1):
@@ -214,12 +216,8 @@ class Scorer:
                 if count % SAVE_EVERY == 0 or count == len(genotypes):
                     self._save()
 
-    @cached_property
-    def _judge(self) -> Judge:
-        return self._make_judge()
-
     def _load(self) -> dict[Genotype, Score]:
-        """What was scored before, if by the same supernet; anything else is scored anew."""
+        """The scores of the same supernet; others are dropped."""
         try:
             stored = from_wire(_Stored, json.loads(self._path.read_text(encoding="utf-8")))
             if stored.fingerprint != self._fingerprint:
@@ -240,7 +238,7 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
     Args:
         run: trained.
         settings: numbers of images.
-        path: of the file that keeps the scores; None takes the run's own.
+        path: of the scores' file; None takes the run's own.
 
     Raises:
         WrongUse, CorruptFile: the run has no checkpoint, or a damaged one.
@@ -263,7 +261,7 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
 
 
 def fingerprint_of(space: Space, weights: Mapping[str, Tensor], identity: str) -> str:
-    """SHA-256 of the supernet's weights and of what else scores depend on: the seed, the images and how many."""
+    """SHA-256 of all that scores depend on: the weights, and `identity` for the rest."""
     digest = hashlib.sha256(f"{space} {identity}".encode())
     for name, tensor in sorted(weights.items()):
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs no network."""
+"""The report of a run: an HTML file that needs no network."""
 
 from search.report.page import build_report
 

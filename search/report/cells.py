@@ -1,4 +1,4 @@
-"""A network's cell as a picture: inline SVG with its nodes, its live edges and what they compute."""
+"""A network's cell as inline SVG: nodes, live edges and their primitives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH, HEIGHT = SPACING * (NODES - 1) + 60, 156
 
 
 def cell_svg(space: Space, genotype: Genotype) -> str:
-    """SVG of a cell of NAS-Bench-201; another space's network is a list of its choices."""
+    """SVG of a cell of NAS-Bench-201; of another space a list of the choices."""
     live = space.live_slots(genotype)
     if space.name != "nas-bench-201":
         rows = "".join(f"<li>{escape(space.slots[slot].name)}: {escape(genotype.choices[slot])}</li>" for slot in live)
@@ -39,7 +39,7 @@ def _node(node: int) -> str:
 
 
 def _edge(source: int, target: int, primitive: str) -> str:
-    """Neighbours are joined by a line; 0->2 and 1->3 by arcs below, 0->3 by one above."""
+    """A line between neighbours, an arc below for 0->2 and 1->3, an arc above for 0->3."""
     bend = {1: 0, 2: 92, 3: -100}[target - source]
     x0, x1 = _x(source) + RADIUS, _x(target) - RADIUS
     middle_x, peak_y = (x0 + x1) / 2, MIDDLE + bend / 2

@@ -1,4 +1,4 @@
-"""The report's charts, as HTML fragments for a page that has plotly.js already."""
+"""The report's charts, as HTML fragments for a page with plotly.js."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from search.deploy.ladder import Rung
 from search.family.candidates import Member
 from search.family.family import Family
 from shared.spaces import Space
-from shared.tables.table import LatencyTable
+from shared.tables.table import LatencyTable, NetworkCheck
 
 FAMILY, RANDOM, LADDER, HELD_OUT, FIT = "#c2410c", "#64748b", "#15803d", "#2a7ab9", "#a5b4c3"
 COLOURS = {
@@ -23,49 +23,29 @@ COLOURS = {
     "skip": FIT, "k3_e1_g2": "#bbf7d0", "k3_e1": "#4ade80", "k5_e1_g2": "#86efac", "k5_e1": LADDER,
     "k3_e3": "#93c5fd", "k5_e3": HELD_OUT, "k3_e6": "#fb923c", "k5_e6": FAMILY,
 }  # fmt: skip
-"""The same hue for what costs about the same."""
+"""Primitives of about the same cost have the same hue."""
 CONFIG = {"displaylogo": False, "responsive": True, "displayModeBar": False}
 
 
 def predicted_against_measured(table: LatencyTable, rungs: Sequence[Rung]) -> str:
-    """Every network of the table and every rung, with its bound above the prediction, beside the diagonal."""
+    """Every network of the table and every rung, with its bound, beside the diagonal."""
     figure = go.Figure()
     for role, name, colour in (
         ("calibration", "calibration (in the fit)", FIT),
         ("held_out", "held out (never in a fit)", HELD_OUT),
     ):
-        points = [one for one in table.networks if one.role == role]
-        figure.add_trace(
-            _bounded(
-                [one.measured_ms for one in points],
-                [one.predicted_ms for one in points],
-                [one.upper_ms for one in points],
-                [one.genotype for one in points],
-                name,
-                colour,
-            )
-        )
-    figure.add_trace(
-        _bounded(
-            [rung.measured_ms for rung in rungs],
-            [rung.predicted_ms for rung in rungs],
-            [rung.upper_ms for rung in rungs],
-            [table.parsed_space.format(rung.genotype) for rung in rungs],
-            "ladder",
-            LADDER,
-            size=10,
-        )
-    )
-    seen = [one.measured_ms for one in table.networks] + [rung.measured_ms for rung in rungs]
+        points = [network for network in table.networks if network.role == role]
+        figure.add_trace(_bounded(points, [point.genotype for point in points], name, colour))
+    written = [table.parsed_space.format(rung.genotype) for rung in rungs]
+    figure.add_trace(_bounded(rungs, written, "ladder", LADDER, size=10))
+    seen = [network.measured_ms for network in table.networks] + [rung.measured_ms for rung in rungs]
     if seen:
-        ends = [0.95 * min(seen), 1.05 * max(seen)]
-        line = {"color": "#334155", "dash": "dot", "width": 1}
-        figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", line=line, name="predicted = measured"))
+        _add_diagonal(figure, 0.95 * min(seen), 1.05 * max(seen), name="predicted = measured")
     return chart_html(figure, "predicted", "measured on the device, ms", "predicted, bound above, ms")
 
 
 def accuracy_against_latency(family: Family, space: Space) -> str:
-    """Family and baseline, both with inherited accuracy; hollow: candidates that are no members."""
+    """Family and baseline with inherited accuracy; candidates that are no members are hollow."""
     figure = go.Figure()
     for members, candidates, name, colour in (
         (family.random, family.random_candidates, "random", RANDOM),
@@ -91,18 +71,19 @@ def accuracy_against_latency(family: Family, space: Space) -> str:
 
 
 def expected_against_derived(family: Family, space: Space) -> str:
-    """Latency that the search's relaxation expected, and that of its most probable choices, over the trade-offs."""
-    connected = [one for one in family.trade_offs if one.derived_ms is not None]
+    """Expected latency under alpha, and that of the most probable choices, by trade-off."""
+    connected = [trade_off for trade_off in family.trade_offs if trade_off.derived_ms is not None]
     figure = go.Figure(
         go.Scatter(
-            x=[one.expected_ms for one in connected],
-            y=[one.derived_ms for one in connected],
+            x=[trade_off.expected_ms for trade_off in connected],
+            y=[trade_off.derived_ms for trade_off in connected],
             text=[
-                f"λ {one.u_lambda:g}, κ {one.u_kappa:g}<br>{escape(space.format(one.genotype))}" for one in connected
+                f"λ {trade_off.u_lambda:g}, κ {trade_off.u_kappa:g}<br>{escape(space.format(trade_off.genotype))}"
+                for trade_off in connected
             ],
             mode="markers",
             marker={
-                "color": [one.u_kappa for one in connected],
+                "color": [trade_off.u_kappa for trade_off in connected],
                 "colorscale": "Viridis",
                 "size": 9,
                 "colorbar": {"title": "κ (0 to 1)"},
@@ -111,15 +92,13 @@ def expected_against_derived(family: Family, space: Space) -> str:
             showlegend=False,
         )
     )
-    ends = [min((one.expected_ms for one in family.trade_offs), default=0)]
-    ends.append(max((one.expected_ms for one in family.trade_offs), default=1))
-    line = {"color": "#334155", "dash": "dot", "width": 1}
-    figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", line=line, showlegend=False))
+    expected_ms = [trade_off.expected_ms for trade_off in family.trade_offs]
+    _add_diagonal(figure, min(expected_ms, default=0), max(expected_ms, default=1), showlegend=False)
     return chart_html(figure, "expected", "expected under alpha, ms", "of the most probable choices, ms")
 
 
 def choices_by_budget(family: Family, space: Space) -> str:
-    """What the members are made of: share of each primitive among the live slots, by bound."""
+    """Share of each primitive among the live slots of each member, by bound."""
     names = [f"{member.upper_ms:.3g}" for member in family.members]
     figure = go.Figure()
     for primitive in space_primitives(space):
@@ -131,26 +110,26 @@ def choices_by_budget(family: Family, space: Space) -> str:
 
 
 def primitive_share(space: Space, member: Member, *primitives: str) -> float:
-    """Share of one or more primitives among a member's live slots."""
+    """Share of the primitives together among a member's live slots."""
     live = space.live_slots(member.genotype)
     return sum(member.genotype.choices[slot] in primitives for slot in live) / len(live)
 
 
+def _add_diagonal(figure: Any, low: float, high: float, **shown: Any) -> None:
+    line = {"color": "#334155", "dash": "dot", "width": 1}
+    figure.add_trace(go.Scatter(x=[low, high], y=[low, high], mode="lines", line=line, **shown))
+
+
 def _bounded(
-    measured: list[float],
-    predicted: list[float],
-    upper: list[float],
-    names: list[str],
-    name: str,
-    colour: str,
-    size: int = 6,
+    points: Sequence[NetworkCheck | Rung], genotypes: Sequence[str], name: str, colour: str, size: int = 6
 ) -> Any:
-    above = [max(bound - mean, 0.0) for bound, mean in zip(upper, predicted, strict=True)]
+    """Points with a line up to their bound."""
+    above = [max(point.upper_ms - point.predicted_ms, 0.0) for point in points]
     return go.Scatter(
-        x=measured,
-        y=predicted,
+        x=[point.measured_ms for point in points],
+        y=[point.predicted_ms for point in points],
         error_y={"type": "data", "symmetric": False, "array": above, "thickness": 1, "width": 0, "color": colour},
-        text=[escape(one) for one in names],
+        text=[escape(genotype) for genotype in genotypes],
         mode="markers",
         marker={"color": colour, "size": size},
         name=name,

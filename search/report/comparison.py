@@ -1,4 +1,4 @@
-"""The page of a comparison: networks of all strategies by bound and score, and each figure by strategy and seed."""
+"""The page of a comparison: networks by bound and score, and each figure by strategy and seed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from html import escape
 
 import plotly.graph_objects as go
 from plotly.colors import qualitative
-from plotly.offline import get_plotlyjs
 
 from search.compare.comparison import Comparison
 from search.compare.comparison_figures import Result, Spread
 from search.report.charts import chart_html
-from search.report.style import STYLE
+from search.report.style import page_html, section_html
 from shared.spaces import Space
 
 FIGURES = {
@@ -24,36 +23,24 @@ FIGURES = {
     "images_per_s": "training images per second",
 }
 NOTE = (
-    "Score: 0 is the worst and 1 the best of all networks that any strategy handed over, ranked by a supernet that no"
-    " strategy trained. It orders networks; it is no accuracy."
+    "Score: 0 is the worst and 1 the best of the networks of all strategies, ranked by a supernet that no strategy"
+    " trained. It orders networks; it is no accuracy."
 )
 
 
 def build_comparison_page(
     comparison: Comparison, results: Sequence[Result], summaries: Mapping[str, Mapping[str, Spread | None]]
 ) -> str:
-    """One HTML page that needs no network.
-
-    Args:
-        comparison: that was made.
-        results: of its units.
-        summaries: by strategy, in the order in which they are shown.
-    """
+    """The HTML page. `results` are those of the units; `summaries` are shown in their order."""
     title = f"lutnas: strategies on {comparison.table.device}, {comparison.images.title}"
     colours = dict(zip(summaries, qualitative.Dark24 * 4, strict=False))
-    charts = [_section("Networks", _networks(results, colours, comparison.table.parsed_space), NOTE)]
-    charts += [
-        _section(heading[:1].upper() + heading[1:], _by_strategy(field, heading, results, colours))
+    sections = [section_html("Networks", _networks(results, colours, comparison.table.parsed_space), NOTE)]
+    sections += [
+        section_html(heading[:1].upper() + heading[1:], _by_strategy(field, heading, results, colours))
         for field, heading in FIGURES.items()
     ]
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{STYLE}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n<body>\n<main>\n"
-        f"<h1>{escape(title)}</h1>\n<p class=note>{escape(_setting(comparison))}</p>\n"
-        + "\n".join(charts)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    head = f'<h1>{escape(title)}</h1>\n<p class="note">{escape(_setting(comparison))}</p>'
+    return page_html(title, "\n".join([head, *sections]))
 
 
 def _setting(comparison: Comparison) -> str:
@@ -68,12 +55,15 @@ def _setting(comparison: Comparison) -> str:
 def _networks(results: Sequence[Result], colours: Mapping[str, str], space: Space) -> str:
     figure = go.Figure()
     for name, colour in colours.items():
-        networks = [one for result in results if result.strategy == name for one in result.networks]
+        networks = [network for result in results if result.strategy == name for network in result.networks]
         figure.add_trace(
             go.Scatter(
-                x=[one.upper_ms for one in networks],
-                y=[one.score for one in networks],
-                text=[f"{escape(space.format(one.genotype))}<br>{one.parameters:,} parameters" for one in networks],
+                x=[network.upper_ms for network in networks],
+                y=[network.score for network in networks],
+                text=[
+                    f"{escape(space.format(network.genotype))}<br>{network.parameters:,} parameters"
+                    for network in networks
+                ],
                 mode="markers",
                 marker={"color": colour, "size": 7, "opacity": 0.7},
                 name=escape(name),
@@ -103,8 +93,3 @@ def _by_strategy(field: str, heading: str, results: Sequence[Result], colours: M
             )
         )
     return chart_html(figure, field, "", heading)
-
-
-def _section(title: str, chart: str, note: str = "") -> str:
-    about = f"<p class=note>{escape(note)}</p>\n" if note else ""
-    return f"<section>\n<h2>{escape(title)}</h2>\n{about}{chart}\n</section>"

@@ -1,4 +1,4 @@
-"""The page: headline, ladder, charts, members, table, diagnostics, provenance. All inline, every value escaped."""
+"""The report of a run: headline, ladder, charts, members, table, diagnostics, provenance."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
-
-from plotly.offline import get_plotlyjs
 
 from search.alphas.trade_offs import SKIPS
 from search.compare.diagnosis import agreement_rows, find_diagnosis
@@ -25,19 +24,19 @@ from search.report.charts import (
     predicted_against_measured,
     primitive_share,
 )
-from search.report.style import STYLE
-from search.runs.device_run import DeviceRun
+from search.report.style import page_html, section_html
+from search.runs.run_directory import DeviceRun
 from shared.spaces import Space
 from shared.tables.table import LatencyTable
 from shared.wire import to_wire
 
 
 def build_report(run: DeviceRun, ladder: Path | None = None) -> str:
-    """The report of a finished run as one HTML page.
+    """The report of a finished run as an HTML page; every value is escaped.
 
     Args:
-        run: with its family built; a ladder is shown if there is one.
-        ladder: path of the ladder; None takes the run's own.
+        run: with its family.
+        ladder: path of the ladder; the default is the run's own, if there is any.
 
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
@@ -47,26 +46,20 @@ def build_report(run: DeviceRun, ladder: Path | None = None) -> str:
     sections = (
         _headline(title, run, family, rungs),
         _ladder(rungs, run.space),
-        _section("Accuracy against latency", accuracy_against_latency(family, run.space), _accuracy_note(family)),
-        _section(
+        section_html("Accuracy against latency", accuracy_against_latency(family, run.space), _accuracy_note(family)),
+        section_html(
             "Predicted against measured",
             predicted_against_measured(run.table, rungs),
-            "Each point is a whole network; the line above it is its upper bound. A network met its bound where the end"
-            " of that line lies above the diagonal. Bounds of the table's own networks are one-sided 95 %, those of the"
-            f" ladder {100 * family.confidence:g} %.",
+            "Each point is a whole network; the line above it ends at its upper bound. A network met its bound if that"
+            " end lies above the diagonal. Bounds of the table's own networks are one-sided 95 %, those of the ladder"
+            f" {100 * family.confidence:g} %.",
         ),
         _members(run, family),
         _table_error(run.table),
         _diagnostics(run, family),
         _provenance(run, family),
     )
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{STYLE}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n<body>\n<main>\n"
-        + "\n".join(sections)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    return page_html(title, "\n".join(sections))
 
 
 def _headline(title: str, run: DeviceRun, family: Family, rungs: Sequence[Rung]) -> str:
@@ -86,7 +79,7 @@ def _headline(title: str, run: DeviceRun, family: Family, rungs: Sequence[Rung])
 
 def _ladder(rungs: Sequence[Rung], space: Space) -> str:
     if not rungs:
-        return _section("The ladder", "", "Nothing was measured on the device yet: search ladder does that.")
+        return section_html("The ladder", "", "The device has measured nothing yet: search ladder does that.")
     header = "target ms", "predicted", "bound", "measured", "met", "accuracy", "how it came about", "parameters", "file"
     rows = []
     for rung in rungs:
@@ -98,16 +91,16 @@ def _ladder(rungs: Sequence[Rung], space: Space) -> str:
     attempts = [
         (
             f"{rung.target_ms:.3f}",
-            one.step,
-            space.format(one.genotype),
-            f"{one.measured_ms:.3f} ({one.low_ms:.3f} to {one.high_ms:.3f})",
-            f"{one.raw_ms:.3f}",
-            f"{one.canary_drift:.3f}",
-            "yes" if one.met else "no",
-            "; ".join(one.reasons) or "stable",
+            attempt.step,
+            space.format(attempt.genotype),
+            f"{attempt.measured_ms:.3f} ({attempt.low_ms:.3f} to {attempt.high_ms:.3f})",
+            f"{attempt.raw_ms:.3f}",
+            f"{attempt.canary_drift:.3f}",
+            "yes" if attempt.met else "no",
+            "; ".join(attempt.reasons) or "stable",
         )
         for rung in rungs
-        for one in rung.attempts
+        for attempt in rung.attempts
     ]
     titles = "target ms", "measured", "network", "ms (95 %)", "raw ms", "drift", "met", "verdict"
     every = f"<details><summary>every measurement ({len(attempts)})</summary>{_rows(titles, attempts)}</details>"
@@ -116,13 +109,13 @@ def _ladder(rungs: Sequence[Rung], space: Space) -> str:
         " drift the machine's speed of the moment. Accuracy is that of the exported file on all test images."
     )
     body = f'<div class="wide"><table><tr>{_heads(header)}</tr>{"".join(rows)}</table></div>{every}'
-    return _section("The ladder", body, note)
+    return section_html("The ladder", body, note)
 
 
 def _accuracy_note(family: Family) -> str:
     return (
-        f"Both with the same kind of accuracy ({family.accuracy_kind}), never a result: the ladder's is. The family has"
-        f" {len(family.members)} members from {len(family.candidates)} candidates that were scored; random has"
+        f"The kind of accuracy is the same for both ({family.accuracy_kind}). Results are those of the ladder. The"
+        f" family has {len(family.members)} members from {len(family.candidates)} scored candidates. Random has"
         f" {len(family.random)} from {len(family.random_candidates)} random networks under the same budgets, ranked in"
         " the same way."
     )
@@ -140,16 +133,16 @@ def _members(run: DeviceRun, family: Family) -> str:
         lines = "".join(f"<p>{escape(fact)}</p>" for fact in facts)
         picture = cell_svg(space, member.genotype)
         cards.append(f"<figure>{picture}<figcaption>{lines}</figcaption></figure>")
-    note = "One cell each, edges that do not reach the output left out. A node adds up what comes in."
+    note = "The cell of each member, without edges that do not reach the output. A node adds up its inputs."
     if space.name != "nas-bench-201":
-        note = "What each slot chose; slots that chose nothing are left out."
-    return _section("The members", f'<div class="members">{"".join(cards)}</div>', note)
+        note = "The choice of each slot, without slots that do not reach the output."
+    return section_html("The members", f'<div class="members">{"".join(cards)}</div>', note)
 
 
 def _table_error(table: LatencyTable) -> str:
     error = table.held_out
     if error is None:
-        return _section("The latency table", "", "This table carries no held-out error.")
+        return section_html("The latency table", "", "This table carries no held-out error.")
     rows = [
         ("networks never used in a fit", str(error.networks)),
         ("mean error", f"{error.mape_percent:.2f} %"),
@@ -158,16 +151,17 @@ def _table_error(table: LatencyTable) -> str:
         ("Kendall tau", f"{error.kendall_tau:.3f}"),
         ("below the one-sided 95 % bound", f"{error.bound_coverage:.1f} %"),
         ("bound above the prediction by", f"{error.bound_half_width_percent:.1f} %"),
-        ("prices", f"{len(table.prices)}, of which {sum(not one.stable for one in table.prices)} unstable"),
+        ("prices", f"{len(table.prices)}, of which {sum(not price.stable for price in table.prices)} unstable"),
     ]
-    return _section("The latency table's own error", _pairs(rows))
+    return section_html("The latency table's own error", _pairs(rows))
 
 
 def _diagnostics(run: DeviceRun, family: Family) -> str:
     space = run.space
     members: Sequence[Member] = family.members
-    disconnected = sum(one.derived_ms is None for one in family.trade_offs)
+    disconnected = sum(off.derived_ms is None for off in family.trade_offs)
     parameters = [member.parameters for member in members]
+    shares = [trade_off.skip_share for trade_off in family.trade_offs]
     range_ms = members[-1].predicted_ms - members[0].predicted_ms
     widest_ms = max((b.predicted_ms - a.predicted_ms for a, b in pairwise(members)), default=0.0)
     rising = all(a.predicted_ms < b.predicted_ms for a, b in pairwise(members))
@@ -177,9 +171,9 @@ def _diagnostics(run: DeviceRun, family: Family) -> str:
         ("widest gap in latency between neighbours", f"{widest_ms / range_ms if range_ms else 0:.0%} of the range"),
         ("largest over smallest parameters", f"{max(parameters) / min(parameters):.1f} times"),
         ("trade-offs whose most probable choices are disconnected", f"{disconnected} of {len(family.trade_offs)}"),
-        ("distinct networks of the most probable choices", str(len({one.genotype for one in family.trade_offs}))),
+        ("distinct networks of the most probable choices", str(len({off.genotype for off in family.trade_offs}))),
         ("skip among the live slots, slowest member", f"{primitive_share(space, members[-1], *SKIPS):.0%}"),
-        ("skip under alpha, mean", f"{_mean([one.skip_share for one in family.trade_offs]):.0%}"),
+        ("skip under alpha, mean", f"{fmean(shares) if shares else 0:.0%}"),
     ]
     body = (
         _pairs(rows)
@@ -190,26 +184,26 @@ def _diagnostics(run: DeviceRun, family: Family) -> str:
         + _agreement(run)
     )
     note = (
-        "Known ways of such a search to fail: collapse to skips, few distinct networks, a relaxed latency that is not"
-        " the derived network's."
+        "Known failures of such a search: collapse to skips, few distinct networks, an expected latency that differs"
+        " from the derived network's."
     )
-    return _section("Diagnostics", body, note)
+    return section_html("Diagnostics", body, note)
 
 
 def _agreement(run: DeviceRun) -> str:
     diagnosis = find_diagnosis(run.folder, run.space)
     if diagnosis is None:
-        return "<p>How well the search ranked, by networks trained to the end: search diagnose says so.</p>"
+        return "<p>search diagnose trains members to the end, and shows here how well the search ranked.</p>"
     header = ("predicted ms", "parameters", "rank", "test accuracy, mean", "by seed")
     rows = [
         (
-            f"{one.member.predicted_ms:.3g}",
-            f"{one.member.parameters:,}",
-            f"{one.member.rank:.1f}",
-            f"{_mean(one.test_accuracies):.2f} %",
-            ", ".join(f"{accuracy:.2f}" for accuracy in one.test_accuracies),
+            f"{member.member.predicted_ms:.3g}",
+            f"{member.member.parameters:,}",
+            f"{member.member.rank:.1f}",
+            f"{fmean(member.test_accuracies):.2f} %",
+            ", ".join(f"{accuracy:.2f}" for accuracy in member.test_accuracies),
         )
-        for one in diagnosis.members
+        for member in diagnosis.members
     ]
     kind = escape(f"Kendall's tau with the test accuracy of {len(rows)} members, {diagnosis.accuracy_kind}")
     taus = _pairs(agreement_rows(diagnosis))
@@ -233,11 +227,10 @@ def _provenance(run: DeviceRun, family: Family) -> str:
     ]
     settings = [(name, str(value)) for name, value in {**to_wire(config), **to_wire(family.settings)}.items()]
     every = f"<details><summary>every setting</summary>{_pairs(settings)}</details>"
-    return _section("Where this comes from", _pairs(rows) + every)
+    return section_html("Where this comes from", _pairs(rows) + every)
 
 
 def _durations(run: DeviceRun) -> list[tuple[str, float]]:
-    """Seconds per phase of the training, from the metrics."""
     seconds: dict[str, float] = {}
     if run.metrics_path.exists():
         for line in run.metrics_path.read_text(encoding="utf-8").splitlines():
@@ -250,22 +243,13 @@ def _durations(run: DeviceRun) -> list[tuple[str, float]]:
 
 
 def _environment(run: DeviceRun) -> list[tuple[str, str]]:
-    """Of every start of the search: where and with what it ran."""
+    """Versions and processor of every start of the search."""
     rows = []
-    for one in load_environments(run.path):
-        libraries = ", ".join(f"{name} {version or '(none)'}" for name, version in one.libraries.items())
-        said = f"lutnas {one.lutnas}, python {one.python}, {libraries}; {one.processor}; processes: {one.processes}"
-        rows.append((f"from step {one.step} on", said))
+    for environment in load_environments(run.path):
+        libraries = ", ".join(f"{name} {version or '(none)'}" for name, version in environment.libraries.items())
+        said = f"lutnas {environment.lutnas}, python {environment.python}, {libraries}; {environment.processor};"
+        rows.append((f"from step {environment.step} on", f"{said} processes: {environment.processes}"))
     return rows
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
-
-
-def _section(title: str, body: str, note: str = "") -> str:
-    said = f'<p class="note">{escape(note)}</p>' if note else ""
-    return f"<section><h2>{escape(title)}</h2>{said}{body}</section>"
 
 
 def _heads(names: Iterable[str]) -> str:

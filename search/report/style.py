@@ -1,4 +1,10 @@
-"""The page's style sheet."""
+"""The frame of a page, its sections, and its style sheet. A page needs no network."""
+
+from __future__ import annotations
+
+from html import escape
+
+from plotly.offline import get_plotlyjs
 
 STYLE = """
 :root { color-scheme: light; }
@@ -30,3 +36,19 @@ figcaption p { margin: 0; font-size: 13px; color: #475569; }
 .cell .node { font: 11px system-ui, sans-serif; fill: #334155; }
 .cell .op { font: 600 11px system-ui, sans-serif; }
 """
+
+
+def page_html(title: str, body: str) -> str:
+    """A whole page, with plotly.js inline."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{STYLE}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n<body>\n<main>\n{body}\n"
+        "</main>\n</body>\n</html>\n"
+    )
+
+
+def section_html(title: str, body: str, note: str = "") -> str:
+    """A section; title and note are escaped."""
+    said = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f"<section><h2>{escape(title)}</h2>{said}{body}</section>"

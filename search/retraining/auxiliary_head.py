@@ -1,7 +1,7 @@
-"""A second classifier in the middle of a network, for training only (Szegedy et al., 2015; DARTS' form).
+"""A second classifier within a network, for training only (Szegedy et al., 2015; DARTS' form).
 
-It reads the maps that the last part of the network begins with, about two thirds of the way, so that the gradient
-reaches the early ops by a short way too. It hangs on the wiring, and is no part of the network that is exported.
+It reads the maps at about two thirds of the network, so that the gradient reaches early ops by a
+short way too. It is a hook on the wiring, and no part of the exported network.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ SIDE = 2
 
 
 class AuxiliaryHead(nn.Module):
-    """Pools the maps to 2 x 2, two convolutions, a linear layer. `logits()` after each forward pass of the network.
+    """Pools the maps to 2 x 2, then two convolutions and a linear layer.
 
-    Where DARTS averages windows of 5 x 5 (its maps are 8 x 8) the pooling here adapts to the side.
+    Call `logits()` after each forward pass of the network. DARTS averages windows of 5 x 5, since
+    its maps are 8 x 8; this pooling adapts to the side.
     """
 
     def __init__(self, network: Network) -> None:
@@ -50,9 +51,9 @@ class AuxiliaryHead(nn.Module):
 
 
 def _place(network: Network) -> tuple[Step, OpKey]:
-    """The first op that reads the smallest maps.
+    """The first op that reads the smallest maps; a fixed op goes before a chosen op.
 
-    A fixed one goes first if choices follow it: in a cell of reduction the smallest maps are half done.
+    In a reduction cell the smallest maps of the chosen ops are only half done.
     """
     space = network.space
     candidates = {name for slot in space.slots for name in slot.primitives}

@@ -1,8 +1,8 @@
-"""Drop path: while a network trains, an op's result is left out of its sum for some images (Larsson et al., 2017).
+"""Drop path: training leaves an op out of its sum for some images (Larsson et al., 2017).
 
-As in DARTS (Liu, Simonyan and Yang, 2019) identities are never dropped, and what is kept is scaled up so that the mean
-stays. It hangs on the wiring, so every space whose nodes are sums has it; a chain of inverted residual blocks (`fbnet`)
-has its sums inside them.
+As in DARTS (Liu, Simonyan and Yang, 2019) identities are never dropped, and the kept results are
+scaled up so that the mean stays. Hooks on the wiring do it for every space whose nodes are sums.
+The sums of `fbnet` are inside its inverted residual blocks.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from search.supernet import Network
-from search.supernet.depthwise_primitives import InvertedResidualBlock
+from search.supernet.primitives import InvertedResidualBlock
 
 
 class DropPath:
     """Hooks on the ops of a network; they add no tensors to it and do nothing in evaluation mode.
 
     Attributes:
-        drop_path_prob: that one op is left out for one image.
-        generator: draws what is left out.
-        places: how many ops can be left out.
+        drop_path_prob: that an op is left out for an image.
+        generator: draws the ops that are left out.
+        places: number of ops that can be left out.
     """
 
     def __init__(self, network: Network) -> None:
@@ -42,9 +42,11 @@ class DropPath:
 
 
 def _addends(network: Network) -> list[nn.Module]:
-    """Modules whose result is one of several addends, but for identities."""
+    """Modules whose result is added to others, without identities."""
     wiring = network.space.wiring(network.genotype)
     added = {name for step in wiring if step.join == "sum" and len(step.inputs) > 1 for name in step.inputs}
     ops = [network.get_submodule(step.name.rstrip(".")) for step in wiring if step.key and step.name in added]
-    blocks = [one for one in network.modules() if isinstance(one, InvertedResidualBlock) and one.has_shortcut]
+    blocks = [
+        module for module in network.modules() if isinstance(module, InvertedResidualBlock) and module.has_shortcut
+    ]
     return [op for op in ops if not isinstance(op, nn.Identity)] + [block.project for block in blocks]

@@ -1,4 +1,4 @@
-"""How well a network does on labelled images. One thread per call: callers run several networks side by side."""
+"""Likelihood and accuracy of a network on labelled images, with a single thread per call."""
 
 from __future__ import annotations
 

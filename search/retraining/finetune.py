@@ -1,8 +1,8 @@
-"""From inherited weights to a network of its own: a short training at full resolution.
+"""Tuning: a short training of inherited weights at full resolution.
 
-SGD with Nesterov momentum, a cosine to zero, label smoothing, and, if it is long, the shifts and mirrors of the search.
-It sees all training images (those of the weights, of the alphas and of the ranking); the test images only once, for the
-accuracy of the result.
+SGD with Nesterov momentum, a cosine to zero, label smoothing; a long tuning has the shifts and
+mirrors of the search. It uses all training images (of the weights, the alphas and the ranking). The
+test images are used once, for the accuracy of the result.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from search.supernet import Network, recompute_statistics
 from shared.errors import InvalidValue
 
 AUGMENTED_FROM_EPOCHS = 2.0
-"""A shorter tuning sees each image about once: shifting and mirroring them then only makes the task harder."""
+"""A shorter tuning sees each image about once: shifts and mirrors only make its task harder."""
 
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """How a member is tuned. `epochs` may be a fraction; 0 recomputes the batch-norm statistics and nothing else.
+    """How a member is tuned. `epochs` may be a fraction; 0 recomputes batch-norm statistics alone.
 
-    The batches are small because the tuning is short: it needs updates more than it needs smooth gradients.
+    Batches are small: a short tuning needs updates more than smooth gradients.
     """
 
     epochs: float = 1.0
@@ -50,32 +50,25 @@ class TuningSettings:
 
     @property
     def accuracy_kind(self) -> str:
-        """How the accuracy of a network that was tuned so came about."""
+        """How the accuracy of such a network came about, in words."""
         if self.epochs == 0:
             return "inherited from the supernet, batch-norm statistics recomputed"
         return f"inherited from the supernet, tuned for {self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
 
 
 def tuning_steps(image_set: ImageSet, settings: TuningSettings) -> int:
-    """Updates that the tuning takes."""
+    """Number of updates."""
     return math.ceil(settings.epochs * len(image_set.train_labels) / settings.batch_size)
 
 
 class TuningImages:
-    """All training images, prepared once for every member that is tuned; may be read by several threads."""
+    """All training images, prepared once for all members; several threads may read them."""
 
     def __init__(self, image_set: ImageSet, settings: TuningSettings) -> None:
         preprocessing, images = image_set.preprocessing, image_set.train_images
-        everything = torch.arange(len(images))
-        self.stream = Stream(
-            image_set,
-            everything,
-            preprocessing.size,
-            settings.batch_size,
-            settings.seed,
-            "tuning",
-            augmented=settings.epochs >= AUGMENTED_FROM_EPOCHS,
-        )
+        everything, augmented = torch.arange(len(images)), settings.epochs >= AUGMENTED_FROM_EPOCHS
+        batch_size, seed = settings.batch_size, settings.seed
+        self.stream = Stream(image_set, everything, preprocessing.size, batch_size, seed, "tuning", augmented)
         self.recalibration = preprocessing.apply(images[: settings.recalibration_images])
 
 
@@ -86,18 +79,14 @@ def tune(
     steps: int,
     advance: Callable[[int], None] = lambda n: None,
 ) -> None:
-    """Train a network in place, with one thread. The same settings on the same machine give the same weights.
+    """Train a network in place, with a single thread; in evaluation mode afterwards.
 
-    Args:
-        network: with the weights to start from; in evaluation mode afterwards.
-        images: at the network's full resolution.
-        settings: see there.
-        steps: updates, see `tuning_steps`.
-        advance: told of each update.
+    The same settings on the same machine give the same weights. `steps` are those of
+    `tuning_steps`; `advance` is told of each.
     """
     try:
         with torch_threads(1):
-            # The supernet kept no statistics, and at full resolution they are others anyway.
+            # The supernet keeps no statistics, and at full resolution they differ anyway.
             recompute_statistics(network, batches(images.recalibration))
             _train(network, images.stream, settings, steps, advance)
     finally:
@@ -135,12 +124,12 @@ def _train(
 
 
 def learning_rate_share(step: int, steps: int, warmup: int = 1) -> float:
-    """The least of a linear rise over `warmup` steps and a cosine from 1 to 0 over all steps."""
+    """The lesser of a linear rise over `warmup` steps and a cosine from 1 to 0 over all steps."""
     return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / max(1, steps))))
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay on weights of convolutions and linear layers; none on batch norms and biases."""
+    """Weight decay on weights of convolutions and linear layers, none on batch norms and biases."""
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -1,11 +1,11 @@
-"""A network trained to the end on all training images: the recipe of DARTS (Liu, Simonyan and Yang, 2019).
+"""Training to the end on all training images, by DARTS' recipe (Liu, Simonyan and Yang, 2019).
 
-SGD with momentum, a cosine to zero, shifts and mirrors, cutout (DeVries and Taylor, 2017), drop path that rises over
-the epochs, an auxiliary classifier. The test images are looked at once, at the end.
+SGD with momentum, a cosine to zero, shifts and mirrors, cutout (DeVries and Taylor, 2017), drop
+path that rises over the epochs, an auxiliary classifier. The test images are used once, at the end.
 
-An update averages the gradients of two half batches, each with a thread and batch-norm statistics of its own: two small
-networks side by side keep two cores busy, one network spread over two does not. What a step does follows from the seed
-and its number alone, so training that was interrupted goes on bit-equal.
+An update averages the gradients of two half batches. Each has a thread and batch-norm statistics of
+its own: two small networks side by side keep two cores busy, a single network does not. A step
+follows from the seed and its number, so an interrupted training goes on bit-equal.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.config import Domains, check_domains, setting
+from search.config import Domains, check_domains, list_settings, setting
 from search.data import ImageSet
 from search.data.augmentation import cutout
 from search.data.stream import Stream
@@ -36,16 +36,14 @@ from shared.errors import InvalidValue, LutnasError
 from shared.spaces import Space
 
 SHARDS = 2
-"""Parts of a batch. A constant: how many of them run at the same time changes no number."""
-
-
+"""Parts of a batch. It is constant: the number that run at the same time changes no number."""
 INHERITED_WARMUP = 0.05
-"""Share of the updates, where no other was asked for."""
+"""Default share of the updates with inherited weights, which are near a good place already."""
 
 
 @dataclass(frozen=True)
 class RetrainingSettings:
-    """The recipe. Defaults are those of DARTS but for the epochs (600) and the side of the cutout (16 of 32 pixels)."""
+    """The recipe. Defaults are those of DARTS, but for its 600 epochs and cutout of 16 pixels."""
 
     epochs: int = setting(100, "times that each training image is seen")
     batch_size: int = setting(96, "images per update")
@@ -68,7 +66,7 @@ class RetrainingSettings:
 
     @property
     def accuracy_kind(self) -> str:
-        """How the accuracy of a network that was trained so came about."""
+        """How the accuracy of such a network came about, in words."""
         start = ", from the supernet's weights" if self.inherit else ""
         return f"trained for {self.epochs} epoch{'' if self.epochs == 1 else 's'}{start}"
 
@@ -91,18 +89,17 @@ RECIPES: Mapping[str, Mapping[str, float]] = {
         "auxiliary_weight": 0.0,
     },
 }
-"""What differs from the defaults. `short` is for few epochs: small networks underfit then, and need nothing of what
-keeps large ones from learning by heart."""
+"""Differences from the defaults. `short` regularises less: small networks underfit."""
 SHORT_UP_TO_EPOCHS = 30
-SETTINGS = {one.name: (one.default, one.metadata["help"]) for one in fields(RetrainingSettings) if one.metadata}
-"""Default and help text of every setting that a user chooses, by name."""
+SETTINGS = list_settings(RetrainingSettings)
 
 
 class Retraining:
-    """Training of one network with one seed; `state()` and `load()` interrupt it anywhere.
+    """Training of a network with a seed; `state()` and `load()` interrupt it anywhere.
 
     Args:
-        networks: `SHARDS` networks of one genotype; the first one's weights are the ones to start from, and the result.
+        networks: `SHARDS` networks of the same genotype. The first has the initial weights, and at
+            the end the result.
         image_set: all training images are used.
         settings: the recipe.
         threads: shards computed at the same time.
@@ -136,11 +133,10 @@ class Retraining:
 
     @property
     def total_steps(self) -> int:
-        """Updates."""
         return self.settings.epochs * self.steps_per_epoch
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on beside the settings."""
+        """All that the next step depends on beside the settings."""
         shards = [shard.state_dict() for shard in self._shards]
         return {"step": self.step, "shards": shards, "optimizer": self._optimizer.state_dict()}
 
@@ -158,10 +154,10 @@ class Retraining:
         advance: Callable[..., None] = lambda n, **shown: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> bool:
-        """Train to the end, or until `stopped()`; says whether it is the end.
+        """Train to the end, or until `stopped()`; returns whether it is the end.
 
         Args:
-            on_epoch: given the metrics of each finished epoch: loss and accuracy on the training images as augmented.
+            on_epoch: takes the metrics of each finished epoch, on augmented training images.
             stopped: asked after each step.
             advance: told of each step.
             clock: seconds.
@@ -199,7 +195,7 @@ class Retraining:
         }
 
     def _update(self, pool: ThreadPoolExecutor) -> tuple[float, float]:
-        """One step; loss and accuracy (a share) of its batch."""
+        """Do a step; returns loss and accuracy (a share) of its batch."""
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate(self.step)
         results = list(pool.map(self._gradients, range(SHARDS)))
@@ -231,12 +227,11 @@ class Retraining:
         return loss.item(), right, gradients
 
     def _stream_at(self, step: int) -> Stream:
-        """Both streams show the same images in the same order."""
+        """The stream of the step's resolution; both have the same images in the same order."""
         half = self._half_stream
         return self._stream if half is None or step >= self.settings.half_size * self.total_steps else half
 
     def _learning_rate(self, step: int) -> float:
-        """Inherited weights are near a good place: a short warm-up keeps them there."""
         share = self.settings.warmup or (INHERITED_WARMUP if self.settings.inherit else 0.0)
         warmup = max(1, int(share * self.total_steps))
         return self.settings.learning_rate * learning_rate_share(step, self.total_steps, warmup)
@@ -259,7 +254,7 @@ def half_side(space: Space) -> int:
 
 
 class _Shard(nn.Module):
-    """A network with what only its training needs; the other shards share its weights, not its statistics."""
+    """A network with the parts for its training; shards share weights, but not statistics."""
 
     def __init__(self, network: Network, auxiliary_weight: float) -> None:
         super().__init__()

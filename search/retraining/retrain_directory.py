@@ -1,85 +1,76 @@
-"""What `search train` leaves in a run's folder, one subfolder per network, recipe and seed:
+"""Results of `search train` in a run's folder, a subfolder per network, recipe and seed:
 
-    trained/NAME/seed-N/training.json    genotype, recipe, images, and the test accuracy once it is done
-                        metrics.jsonl    one JSON object per epoch
-                        checkpoint.pt    where training stands, after each epoch
+    trained/NAME/seed-N/training.json    genotype, recipe, images, and the final test accuracy
+                        metrics.jsonl    a JSON object per epoch
+                        checkpoint.pt    state of the training, after each epoch
                         weights.pt       the result: the network's tensors
 
-NAME follows from the genotype and the recipe, so the same request finds what is there and goes on with it.
+NAME follows from the genotype and the recipe: the same request finds its folder and goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from search.data import ImageSet
-from search.process.atomic_files import append_line, drop_lines_after, read_torch, write_atomically, write_torch
+from search.process.atomic_files import append_line, drop_lines_after, find_value, read_torch, write_torch, write_value
 from search.retraining.retrain import Retraining, RetrainingSettings
 from search.runs.run_directory import RunDirectory
 from search.supernet import Network
-from shared.errors import CorruptFile, InvalidValue, UnknownName, WrongUse
-from shared.schemas import RUN_DIRECTORY_SCHEMA, require_schema
+from shared.errors import CorruptFile, UnknownName, WrongUse
+from shared.schemas import RUN_DIRECTORY_SCHEMA
 from shared.spaces import Genotype, parse_space
-from shared.wire import from_wire
 
 FOLDER = "trained"
 
 
-class TrainedNetwork:
-    """One such folder.
+@dataclass(frozen=True)
+class Training:
+    """Content of `training.json`. `test_accuracy` in percent; None until training is done."""
 
-    Attributes:
-        path: of the folder.
-        space: of the network, in its string form.
-        genotype: of the network.
-        settings: the recipe.
-        data_fingerprint: of the images.
-        test_accuracy: percent; None until training is done.
+    space: str
+    genotype: str
+    settings: RetrainingSettings
+    dataset: str
+    data_fingerprint: str
+    accuracy_kind: str
+    test_accuracy: float | None = None
+    schema: int = RUN_DIRECTORY_SCHEMA
+
+
+class TrainedNetwork:
+    """Such a folder.
+
+    Raises:
+        CorruptFile: the training is of no network of its space.
     """
 
-    def __init__(self, path: Path, description: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, training: Training) -> None:
+        self.path, self._training = path, training
         try:
-            require_schema(str(path / "training.json"), description["schema"], RUN_DIRECTORY_SCHEMA)
-            self.space = str(description["space"])
-            self.genotype = parse_space(self.space).parse(str(description["genotype"]))
-            self.settings = from_wire(RetrainingSettings, description["settings"])
-            self.data_fingerprint = str(description["data_fingerprint"])
-            self.test_accuracy: float | None = description.get("test_accuracy")
-        except (KeyError, TypeError, InvalidValue, UnknownName) as error:
+            self.genotype = parse_space(training.space).parse(training.genotype)
+        except (ValueError, UnknownName) as error:
             raise CorruptFile(f"{path / 'training.json'} does not describe a training: {error}") from error
-        self._description = description
 
     @classmethod
     def begin(cls, run: RunDirectory, genotype: Genotype, settings: RetrainingSettings) -> TrainedNetwork:
         """The folder in a run for a network, a recipe and its seed: found, or made."""
-        written = run.space.format(genotype)
-        recipe = json.dumps([run.config.space, written, asdict(replace(settings, seed=0))], sort_keys=True)
+        config, written = run.config, run.space.format(genotype)
+        recipe = json.dumps([config.space, written, asdict(replace(settings, seed=0))], sort_keys=True)
         name = hashlib.sha256(recipe.encode()).hexdigest()[:12]
         path = run.path / FOLDER / name / f"seed-{settings.seed}"
         if (path / "training.json").exists():
             return cls.open(path)
         path.mkdir(parents=True, exist_ok=True)
-        trained = cls(
-            path,
-            {
-                "schema": RUN_DIRECTORY_SCHEMA,
-                "space": run.config.space,
-                "genotype": written,
-                "settings": asdict(settings),
-                "dataset": run.config.dataset,
-                "data_fingerprint": run.config.data_fingerprint,
-                "accuracy_kind": settings.accuracy_kind,
-            },
-        )
-        trained._write()
-        return trained
+        kind = settings.accuracy_kind
+        training = Training(config.space, written, settings, config.dataset, config.data_fingerprint, kind)
+        write_value(path / "training.json", training)
+        return cls(path, training)
 
     @classmethod
     def open(cls, path: Path) -> TrainedNetwork:
@@ -90,23 +81,22 @@ class TrainedNetwork:
             CorruptFile: its description is damaged.
             OtherSchema: another lutnas wrote it.
         """
-        try:
-            description = json.loads((path / "training.json").read_text(encoding="utf-8"))
-        except OSError as error:
-            raise WrongUse(
-                f"{path} holds no trained network (no training.json); `search train` makes such folders"
-            ) from error
-        except ValueError as error:
-            raise CorruptFile(f"{path / 'training.json'} is not JSON: {error}") from error
-        return cls(path, description)
+        training = find_value(Training, path / "training.json")
+        if training is None:
+            raise WrongUse(f"{path} holds no trained network (no training.json); `search train` makes such folders")
+        return cls(path, training)
 
     @property
-    def done(self) -> bool:
-        """Whether training came to its end."""
-        return self.test_accuracy is not None
+    def settings(self) -> RetrainingSettings:
+        return self._training.settings
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Percent; None until training is done."""
+        return self._training.test_accuracy
 
     def restore(self, training: Retraining) -> None:
-        """Go on where an interrupted training stood, if there was one; forget the epochs after it."""
+        """Go on from the checkpoint, if there is one; drop the metrics of later epochs."""
         if self._checkpoint.exists():
             try:
                 training.load(read_torch(self._checkpoint))
@@ -122,25 +112,24 @@ class TrainedNetwork:
         write_torch(self._checkpoint, training.state())
 
     def finish(self, network: Network, test_accuracy: float) -> None:
-        """Write the weights and the accuracy; the checkpoint is needed no more."""
+        """Write the weights and the accuracy, and remove the checkpoint."""
         write_torch(self.path / "weights.pt", dict(network.state_dict()))
-        self.test_accuracy = test_accuracy
-        self._description["test_accuracy"] = test_accuracy
-        self._write()
+        self._training = replace(self._training, test_accuracy=test_accuracy)
+        write_value(self.path / "training.json", self._training)
         self._checkpoint.unlink(missing_ok=True)
 
     def network(self, run: RunDirectory, images: ImageSet) -> Network:
         """The trained network.
 
         Raises:
-            WrongUse: it is not done, or was trained for another space or on other images than the run's.
+            WrongUse: it is not done, or is of another space or other images than the run.
             CorruptFile: the weights are damaged.
         """
-        if not self.done:
+        if self.test_accuracy is None:
             raise WrongUse(f"the training in {self.path} is not done: give its `search train` again, it goes on")
-        if self.space != run.config.space:
-            raise WrongUse(f"{self.path} is of the space {self.space}, the run is of {run.config.space}")
-        if self.data_fingerprint != images.fingerprint:
+        if self._training.space != run.config.space:
+            raise WrongUse(f"{self.path} is of the space {self._training.space}, the run is of {run.config.space}")
+        if self._training.data_fingerprint != images.fingerprint:
             raise WrongUse(f"{self.path} was trained on other images than those of {run.path}")
         network = Network(run.space, self.genotype)
         weights: dict[str, Tensor] = read_torch(self.path / "weights.pt")
@@ -157,6 +146,3 @@ class TrainedNetwork:
     @property
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
-
-    def _write(self) -> None:
-        write_atomically(self.path / "training.json", json.dumps(self._description, indent=1).encode() + b"\n")

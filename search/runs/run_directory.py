@@ -1,17 +1,18 @@
-"""A search's folder: what was asked, the tables it used, where training stands, and what came of it.
+"""A search's folder: its config, its tables, its checkpoint and its results.
 
     config.json      search.config.Config
     tables/          the exact bytes of each device's latency table, HASH.json
     environment.json versions and processor of every start (`search.process.environment`)
-    data.json        what was found out about the images: classes, normalisation, split, what was left out
+    data.json        the images: classes, normalisation, split, files that were left out
     checkpoint.pt    weights, alphas and optimisers after some step
-    metrics.jsonl    one JSON object per line, written while training
-    scores.json      what candidates were scored with, whichever device they are for (`search.ranking.scoring`)
-    family.json      the family of networks; beside it kernel_counts.json, ladder.json, models/ and report.html
+    metrics.jsonl    a JSON object per line, written while training
+    scores.json      scores of candidates, the same for every device (`search.ranking.scoring`)
+    family.json      the family of networks; beside it kernel_counts.json, ladder.json, models/
+                     and report.html
     trained/         networks trained to the end (`search.retraining.retrain_directory`)
-    devices/NAME/    family.json and what stands beside it, of each device where the run has several
+    devices/NAME/    family.json and the files beside it, where the run has several devices
 
-Files are replaced at once (written beside, synced, renamed), so that a crash leaves the old or the new one.
+A crash leaves the old or the new content of a file: it is written beside, synced and renamed.
 """
 
 from __future__ import annotations
@@ -34,23 +35,25 @@ from search.data import ImageSet, load_images
 from search.process.atomic_files import (
     append_line,
     drop_lines_after,
+    find_value,
     read_json,
     read_torch,
     write_atomically,
     write_torch,
+    write_value,
 )
 from search.supernet import Supernet
-from shared.errors import CorruptFile, InvalidValue, LutnasError, WrongUse
+from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName, WrongUse
 from shared.spaces import Space
 from shared.tables.table import LatencyTable, profile_command, read_table
-from shared.wire import canonical_json, content_hash, from_wire, to_wire
+from shared.wire import canonical_json, content_hash, from_wire
 
-TABLES_FOLDER = "tables"
+TABLES_FOLDER, DEVICES_FOLDER = "tables", "devices"
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """Where training stands: everything else follows from the config and the step."""
+    """State of the training after a step; all else follows from the config and the step."""
 
     step: int
     supernet: dict[str, Tensor]
@@ -60,14 +63,16 @@ class Checkpoint:
 
 
 class RunDirectory:
-    """A run's folder; its files are read when asked for. What belongs to one device is a `DeviceRun`'s."""
+    """A run's folder; files are read when asked for. `DeviceRun` has what belongs to a device."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.metrics_path = path / "metrics.jsonl"
+        self.checkpoint_path = path / "checkpoint.pt"
 
     @classmethod
     def create(cls, path: Path, config: Config, *tables: LatencyTable, images: ImageSet | None = None) -> RunDirectory:
-        """Make the folder and write config, tables, and what is known of the images.
+        """Make the folder and write config, tables and the record of the images.
 
         Raises:
             WrongUse: the folder already holds a run.
@@ -76,15 +81,15 @@ class RunDirectory:
         if (path / "config.json").exists():
             raise WrongUse(f"{path} already holds a run: go on with it (--resume) or choose another folder (--out)")
         if references(tables) != config.tables:
-            named = ", ".join(f"{one.device} {one.hash[:12]}…" for one in config.tables)
+            named = ", ".join(f"{table.device} {table.hash[:12]}…" for table in config.tables)
             raise InvalidValue("tables", f"are not those of the config ({named})")
         require_one_space(tables)
         path.mkdir(parents=True, exist_ok=True)
         for table in tables:
             write_table(path, table)
         if images is not None:
-            write_atomically(path / "data.json", json.dumps(images.record(), indent=1).encode() + b"\n")
-        write_atomically(path / "config.json", json.dumps(to_wire(config), indent=2, sort_keys=True).encode() + b"\n")
+            write_value(path / "data.json", images.record())
+        write_value(path / "config.json", config)
         return cls(path)
 
     @classmethod
@@ -101,12 +106,11 @@ class RunDirectory:
                 f"{path} holds no run (no config.json); `search --device D --lut-url URL --out {path}` makes one"
             )
         run = cls(path)
-        _ = run.tables
+        _ = run.tables  # reads and checks both
         return run
 
     @cached_property
     def config(self) -> Config:
-        """What was asked."""
         path = self.path / "config.json"
         try:
             return from_wire(Config, read_json(path), str(path))
@@ -115,42 +119,30 @@ class RunDirectory:
 
     @cached_property
     def config_hash(self) -> str:
-        """Of the config."""
         return content_hash(self.config)
 
     @cached_property
     def tables(self) -> tuple[LatencyTable, ...]:
         """The tables that the search used, in the order of the devices' names."""
-        tables = tuple(read_kept_table(self.path, one) for one in self.config.tables)
+        tables = tuple(read_kept_table(self.path, table) for table in self.config.tables)
         require_one_space(tables)
         return tables
 
     @cached_property
     def space(self) -> Space:
-        """The space that was searched."""
         return self.tables[0].parsed_space
 
-    @property
-    def metrics_path(self) -> Path:
-        """Lines of JSON."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """Written by the trainer."""
-        return self.path / "checkpoint.pt"
-
     def load_images(self) -> ImageSet:
-        """The very images of the search.
+        """The images of the search.
 
         Raises:
             LutnasError: they cannot be had, or others were found.
         """
         space, config = self.space, self.config
         data_dir = Path(config.data_dir) if config.data_dir else None
-        images = load_images(
-            config.dataset, space.resolution, space.image_channels, data_dir, skip_broken=self._skips_broken()
-        )
+        record = find_value(dict[str, Any], self.path / "data.json") or {}
+        skip_broken = bool(record.get("skip_broken"))
+        images = load_images(config.dataset, space.resolution, space.image_channels, data_dir, skip_broken=skip_broken)
         if images.fingerprint != config.data_fingerprint:
             raise LutnasError(
                 f"{self.path} was searched on other images: {config.dataset} with fingerprint"
@@ -158,30 +150,24 @@ class RunDirectory:
             )
         return images
 
-    def _skips_broken(self) -> bool:
-        """Whether images that cannot be read were left out."""
-        found = read_json(self.path / "data.json") if (self.path / "data.json").exists() else {}
-        return isinstance(found, dict) and bool(found.get("skip_broken"))
-
     def append_metrics(self, values: dict[str, Any]) -> None:
-        """Add one line (`append_line`)."""
         append_line(self.metrics_path, json.dumps(values))
 
     def drop_metrics_after(self, step: int) -> None:
-        """Forget what an interrupted run wrote after its last checkpoint."""
+        """Drop what an interrupted run wrote after its last checkpoint."""
         drop_lines_after(self.metrics_path, step)
 
+    @property
+    def _identity(self) -> dict[str, str]:
+        """What a checkpoint belongs to."""
+        return {
+            "table_hash": self.config.table_hash,
+            "data_fingerprint": self.config.data_fingerprint,
+            "config_hash": self.config_hash,
+        }
+
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint."""
-        write_torch(
-            self.checkpoint_path,
-            {
-                "config_hash": self.config_hash,
-                "table_hash": self.config.table_hash,
-                "data_fingerprint": self.config.data_fingerprint,
-                **vars(checkpoint),
-            },
-        )
+        write_torch(self.checkpoint_path, {**self._identity, **vars(checkpoint)})
 
     def load_checkpoint(self) -> Checkpoint:
         """Read the checkpoint.
@@ -192,39 +178,72 @@ class RunDirectory:
         """
         if not self.checkpoint_path.exists():
             raise WrongUse(f"{self.path} has no checkpoint yet: the search has to run first (--resume)")
-        content = self._read_checkpoint()
-        expected = {
-            "table_hash": self.config.table_hash,
-            "data_fingerprint": self.config.data_fingerprint,
-            "config_hash": self.config_hash,
-        }
-        for name, value in expected.items():
+        content, identity, names = read_torch(self.checkpoint_path), self._identity, Checkpoint.__dataclass_fields__
+        if not (isinstance(content, dict) and {*identity, *names} <= content.keys()):
+            raise CorruptFile(f"{self.checkpoint_path} is damaged: it is no checkpoint of a search")
+        for name, value in identity.items():
             if content[name] != value:
                 what = name.replace("_", " ")
                 raise CorruptFile(
                     f"{self.checkpoint_path} was written with another {what}"
                     f" ({str(content[name])[:12]}…) than this run's ({value[:12]}…); it cannot be used here"
                 )
-        return Checkpoint(**{name: content[name] for name in Checkpoint.__dataclass_fields__})
+        return Checkpoint(**{name: content[name] for name in names})
 
     def supernet(self) -> Supernet:
-        """The supernet with the checkpoint's weights, in evaluation mode."""
+        """With the checkpoint's weights, in evaluation mode."""
         supernet = Supernet(self.space)
         supernet.load_state_dict(self.load_checkpoint().supernet)
         return supernet.eval()
 
     def hypernetwork(self) -> Hypernetwork:
-        """The hypernetwork with the checkpoint's alphas, in evaluation mode."""
+        """With the checkpoint's alphas, in evaluation mode."""
         hypernetwork = new_hypernetwork(self.config, self.tables)
         hypernetwork.load_state_dict(self.load_checkpoint().hypernetwork)
         return hypernetwork.eval()
 
-    def _read_checkpoint(self) -> dict[str, Any]:
-        content = read_torch(self.checkpoint_path)
-        names = {"config_hash", "table_hash", "data_fingerprint", *Checkpoint.__dataclass_fields__}
-        if isinstance(content, dict) and names <= content.keys():
-            return content
-        raise CorruptFile(f"{self.checkpoint_path} is damaged: it is no checkpoint of a search")
+
+class DeviceRun(RunDirectory):
+    """A run with the table of a device, which may be new to the run.
+
+    Raises:
+        InvalidValue: the table is of another space.
+    """
+
+    def __init__(self, run: RunDirectory, table: LatencyTable) -> None:
+        require_one_space([*run.tables, table])
+        super().__init__(run.path)
+        vars(self).update(vars(run))
+        self.table = table
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the device's files; that of the run where this is its only device."""
+        return self.path if self.tables == (self.table,) else self.path / DEVICES_FOLDER / self.table.device
+
+    @property
+    def family_path(self) -> Path:
+        return self.folder / "family.json"
+
+
+def on_device(run: RunDirectory, device: str | None = None) -> DeviceRun:
+    """The run with the table of a device, by default its only device.
+
+    Raises:
+        WrongUse: the run has several devices, and none was named.
+        UnknownName: it has no such device.
+    """
+    devices = run.config.devices
+    if device is None and len(devices) > 1:
+        raise WrongUse(f"{run.path} has several devices, say which: --device {' | '.join(devices)}")
+    device = device or devices[0]
+    if device not in devices:
+        raise UnknownName("device of the run", device, devices)
+    return DeviceRun(run, run.tables[devices.index(device)])
+
+
+def on_every_device(run: RunDirectory) -> list[DeviceRun]:
+    return [DeviceRun(run, table) for table in run.tables]
 
 
 def new_hypernetwork(config: Config, tables: Sequence[LatencyTable]) -> Hypernetwork:
@@ -234,7 +253,6 @@ def new_hypernetwork(config: Config, tables: Sequence[LatencyTable]) -> Hypernet
 
 
 def write_table(folder: Path, table: LatencyTable) -> None:
-    """Keep a table in a run's folder."""
     (folder / TABLES_FOLDER).mkdir(parents=True, exist_ok=True)
     write_atomically(folder / TABLES_FOLDER / f"{table.hash}.json", canonical_json(table))
 
@@ -243,7 +261,7 @@ def read_kept_table(folder: Path, reference: TableReference) -> LatencyTable:
     """A table that a run's folder keeps.
 
     Raises:
-        CorruptFile: it is not there, or not the very bytes, or of another device.
+        CorruptFile: it is missing, has other bytes, or is of another device.
         OtherSchema: another lutnas wrote it.
     """
     path = folder / TABLES_FOLDER / f"{reference.hash}.json"
@@ -266,8 +284,8 @@ def require_one_space(tables: Sequence[LatencyTable]) -> None:
         if table.space != tables[0].space:
             raise InvalidValue(
                 "device",
-                f"one run is of one space, but the table of {tables[0].device} is of {tables[0].space}, that of"
-                f" {table.device} of {table.space}; measure the one on the other device:"
+                f"all tables of a run are of the same space, but that of {tables[0].device} is of {tables[0].space},"
+                f" that of {table.device} of {table.space}; measure the first space on the other device:"
                 f" {profile_command(table.device, tables[0].parsed_space)}",
             )
 
@@ -277,5 +295,5 @@ def require_fp32(table: LatencyTable) -> None:
     if table.runtime.precision != "fp32":
         raise InvalidValue(
             "--runtime",
-            f"is of {table.runtime.precision} on {table.device}; networks are exported in fp32, take a table of fp32",
+            f"is of {table.runtime.precision} on {table.device}; networks are exported in fp32: take a table of fp32",
         )

@@ -1,6 +1,7 @@
-"""The methods of the field on one bench: same supernet, images, table, bound and budgets; a file each.
+"""The methods of the field, a file each, with the same supernet, images, table, bound and budgets.
 
-A strategy is named on the command line as NAME or NAME:option=value,option=value (its dataclass's fields).
+The command line names a strategy as NAME or NAME:option=value,option=value. The options are the
+fields of its dataclass.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
-from search.strategies.context import Alphas, Bench, Outcome, Proposal, SearchStopped, Strategy
+from search.strategies.bilevel_loop import OptimizerSettings
+from search.strategies.context import Bench, Outcome, Proposal, SearchStopped, Strategy
 from search.strategies.darts import Darts
 from search.strategies.dartscc import DartsCC
 from search.strategies.dca_nas import DcaNas
@@ -22,17 +24,7 @@ from search.strategies.proxylessnas import ProxylessNAS
 from search.strategies.random_search import RandomSearch
 from shared.errors import InvalidValue, UnknownName
 
-__all__ = [
-    "STRATEGIES",
-    "Alphas",
-    "Bench",
-    "NamedStrategy",
-    "Outcome",
-    "Proposal",
-    "SearchStopped",
-    "Strategy",
-    "parse_strategy",
-]
+__all__ = ["STRATEGIES", "Bench", "NamedStrategy", "Outcome", "Proposal", "SearchStopped", "Strategy", "parse_strategy"]
 
 STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
     {
@@ -54,34 +46,34 @@ DOMAINS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("weight_decay", lambda value: value >= 0, "0 or more"),
     ("momentum", lambda value: 0 <= value < 1, "from 0 to below 1"),
 )
-"""What numbers have to be whose names end so, whichever strategy they are of; a strategy checks the others itself."""
+"""Domains of numbers by the end of their names. A strategy checks its other options itself."""
 
 
 @dataclass(frozen=True)
 class NamedStrategy:
-    """A strategy with its options, and the one text that says so."""
+    """A strategy with its options, and the text that says so."""
 
     text: str
     strategy: Strategy
 
     @property
     def folder_name(self) -> str:
-        """The text as the name of a folder."""
         return self.text.replace(":", "+")
 
 
 def parse_strategy(text: str) -> NamedStrategy:
-    """From NAME or NAME:option=value,... ; the text comes back in one form, options in the order of the dataclass.
+    """Read NAME or NAME:option=value,... The text of the result leaves out defaults.
 
     Raises:
         UnknownName: no strategy, or no option of it, has that name.
-        InvalidValue: an option's value is not of its kind or outside its domain.
+        InvalidValue: an option's value has the wrong type or is outside its domain.
     """
     name, _, tail = text.strip().partition(":")
     if name not in STRATEGIES:
         raise UnknownName("strategy", name, STRATEGIES)
     kind = STRATEGIES[name]
-    options = {one.name: one.default for one in fields(kind)}  # type: ignore[arg-type]
+    own_first = sorted(fields(kind), key=lambda field: hasattr(OptimizerSettings, field.name))  # type: ignore[arg-type]
+    options = {field.name: field.default for field in own_first}
     given: dict[str, Any] = {}
     for part in filter(None, tail.split(",")):
         key, _, value = part.partition("=")
@@ -94,7 +86,7 @@ def parse_strategy(text: str) -> NamedStrategy:
 
 
 def split_strategies(text: str) -> list[str]:
-    """The strategies of a list between commas, in which a part with a = but no name is an option of the one before."""
+    """Split a list at commas. A part with a = but no name is an option of the strategy before."""
     texts: list[str] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         is_option = "=" in part and ":" not in part
@@ -106,7 +98,7 @@ def split_strategies(text: str) -> list[str]:
 
 
 def _read(where: str, value: str, default: Any) -> Any:
-    """A value of the default's kind."""
+    """A value of the default's type."""
     if isinstance(default, bool):
         if value not in WORDS:
             raise InvalidValue(where, f"'{value}' is neither yes nor no")

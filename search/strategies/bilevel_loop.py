@@ -1,16 +1,17 @@
-"""The loop that methods with alphas share: updates of alphas and weights in turn, numbered, saved, gone on with.
+"""The loop of the methods with alphas: numbered updates of alphas and weights, saved and resumed.
 
-What an update does has to follow from its number alone (batches and noise by
-`search.process.randomness`): then a search that was interrupted ends with the same bits as one that
-was not.
+An update must follow from its number alone (batches and noise come from
+`search.process.randomness`). An interrupted search then ends with the same bits as an uninterrupted
+search.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,33 +25,113 @@ from shared.wire import content_hash
 CHECKPOINT = "updates.pt"
 SHOWN_EVERY = 20
 
-Update = Callable[[int], Mapping[str, float]]
-"""Performs update number `step` and returns its losses by name."""
-
 
 class Stateful(Protocol):
-    """What an update changes: a module, an optimiser, a multiplier."""
+    """What an update changes: a module or an optimiser."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """As tensors and numbers."""
+    def state_dict(self) -> dict[str, Any]: ...
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
-        """Be as then."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
 
 
-def run_updates(bench: Bench, name: str, count: int, state: Mapping[str, Stateful], update: Update) -> None:
-    """Perform the updates 0 to `count` - 1, each once, over however many starts. They may use the config's threads.
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """SGD for the weights, Adam for the alphas. The defaults are those of DARTS."""
+
+    weight_lr: float = 0.025
+    last_weight_lr: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    gradient_clip: float = 5.0
+    alpha_lr: float = 3e-4
+    alpha_weight_decay: float = 1e-3
+
+    alpha_betas: ClassVar[tuple[float, float]] = (0.5, 0.999)
+    nesterov: ClassVar[bool] = False
+    uses_one_shot: ClassVar[bool] = False
+
+
+class Learner:
+    """Supernet, alphas and their optimisers: all that the updates of a method change.
 
     Args:
-        bench: whose folder keeps the checkpoint; several loops of one search need a `bench.part` each.
+        settings: of the optimisers.
+        bench: gives seed, batches and step count.
+        supernet: in training mode; None takes the bench's.
+        alpha_scale: standard deviation of the first alphas.
+    """
+
+    def __init__(
+        self,
+        settings: OptimizerSettings,
+        bench: Bench,
+        supernet: nn.Module | None = None,
+        alpha_scale: float = 1e-3,
+    ) -> None:
+        self.settings, self.bench = settings, bench
+        self.supernet = bench.new_supernet() if supernet is None else supernet
+        self.alphas = bench.new_alphas(alpha_scale)
+        self.weights = list(self.supernet.parameters())
+        self.weight_optimizer = torch.optim.SGD(
+            self.weights,
+            settings.weight_lr,
+            settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov and settings.momentum > 0,
+            foreach=True,
+        )
+        self.alpha_optimizer = torch.optim.Adam(
+            self.alphas.parameters(), settings.alpha_lr, settings.alpha_betas, weight_decay=settings.alpha_weight_decay
+        )
+        self.state: dict[str, Stateful] = {
+            "supernet": self.supernet,
+            "alphas": self.alphas,
+            "weight_optimizer": self.weight_optimizer,
+            "alpha_optimizer": self.alpha_optimizer,
+        }
+
+    def weight_lr(self, step: int) -> float:
+        """Cosine over the whole search."""
+        return cosine(self.settings.weight_lr, self.settings.last_weight_lr, step, self.bench.config.total_steps)
+
+    def update_weights(self, loss: Tensor, learning_rate: float) -> float:
+        """Update the weights that have a gradient, clipped. Returns the loss."""
+        gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            weight.grad = gradient
+        nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip)
+        for group in self.weight_optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.weight_optimizer.step()
+        return loss.item()
+
+    def update_alphas(self, loss: Tensor) -> float:
+        """Update the alphas by the gradient of the loss. Returns the loss."""
+        (self.alphas.values.grad,) = torch.autograd.grad(loss, self.alphas.values)
+        self.alpha_optimizer.step()
+        return loss.item()
+
+
+def cosine(first: float, last: float, step: int, count: int) -> float:
+    """The value at a step of a cosine from first to last (Loshchilov and Hutter, 2017)."""
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / count))
+
+
+def run_updates(
+    bench: Bench, name: str, count: int, state: Mapping[str, Stateful], update: Callable[[int], Mapping[str, float]]
+) -> None:
+    """Perform the updates 0 to `count` - 1, each once, over any number of starts.
+
+    Args:
+        bench: its folder keeps the checkpoint; each of several loops needs a `bench.part`.
         name: of the phase, for the progress.
         count: of updates.
         state: all that updates change, by name.
-        update: performs one.
+        update: performs the update of a number and returns its losses by name.
 
     Raises:
         SearchStopped: `bench.stopped()`; the state is saved.
-        LutnasError: a loss is no longer finite; the last good checkpoint stays.
+        LutnasError: a loss is not finite; the last good checkpoint stays.
         CorruptFile: the checkpoint is damaged, or of another search.
     """
     step = _restore(bench, state)
@@ -73,56 +154,27 @@ def run_updates(bench: Bench, name: str, count: int, state: Mapping[str, Statefu
         raise SearchStopped(f"stopped after update {step} of {count} of {name}, everything is saved")
 
 
-def cosine(first: float, last: float, step: int, count: int) -> float:
-    """The value at a step of a cosine from first to last (Loshchilov and Hutter, 2017)."""
-    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / count))
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Of all parameters."""
-    for group in optimizer.param_groups:
-        group["lr"] = value
-
-
-def descend(
-    optimizer: torch.optim.Optimizer,
-    parameters: Sequence[nn.Parameter],
-    gradients: Sequence[Tensor | None],
-    largest_norm: float = math.inf,
-) -> None:
-    """One update with these gradients, clipped; a parameter without one stays as it is."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    if math.isfinite(largest_norm):
-        nn.utils.clip_grad_norm_(parameters, largest_norm)
-    optimizer.step()
+def copy_state(source: Mapping[str, Stateful], target: Mapping[str, Stateful]) -> None:
+    """Give the target the state of the source. They share no tensor."""
+    for name, part in target.items():
+        part.load_state_dict(copy.deepcopy(source[name].state_dict()))
 
 
 def _save(bench: Bench, step: int, state: Mapping[str, Stateful]) -> None:
-    content = {name: one.state_dict() for name, one in state.items()}
-    write_torch(bench.folder / CHECKPOINT, {"search": _identity(bench), "step": step, "state": content})
+    content = {name: part.state_dict() for name, part in state.items()}
+    write_torch(bench.folder / CHECKPOINT, {"search": content_hash(bench.config), "step": step, "state": content})
 
 
 def _restore(bench: Bench, state: Mapping[str, Stateful]) -> int:
-    """The number of updates done before."""
+    """Load the checkpoint, if there is one. Returns the number of updates done."""
     path = bench.folder / CHECKPOINT
     if not path.exists():
         return 0
     content = read_torch(path)
     if not (isinstance(content, dict) and {"search", "step", "state"} <= content.keys()):
         raise CorruptFile(f"{path} is damaged: it is no checkpoint of a search")
-    if content["search"] != _identity(bench) or content["state"].keys() != state.keys():
+    if content["search"] != content_hash(bench.config) or content["state"].keys() != state.keys():
         raise CorruptFile(f"{path} was written by another search; remove the folder to begin anew")
-    for name, one in state.items():
-        one.load_state_dict(content["state"][name])
+    for name, part in state.items():
+        part.load_state_dict(content["state"][name])
     return int(content["step"])
-
-
-def _identity(bench: Bench) -> str:
-    return content_hash(bench.config)
-
-
-def copy_state(source: Mapping[str, Stateful], target: Mapping[str, Stateful]) -> None:
-    """Make the target what the source is; later updates of one do not reach the other."""
-    for name, one in target.items():
-        one.load_state_dict(copy.deepcopy(source[name].state_dict()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from search.alphas.path_sampling import MOST_TRIES
+from search.alphas.path_sampling import MOST_TRIES, one_hot_with_gradient
 from search.genotypes.constrained_argmax import NONE, best_choices, to_genotype
 from search.process.randomness import gumbel
 from shared.spaces import Space
@@ -15,12 +15,12 @@ from shared.spaces import Space
 
 @dataclass(frozen=True, eq=False)
 class SampledPaths:
-    """Of each slot.
+    """The paths of each slot.
 
     Attributes:
         sampled: which paths are computed, (slots, primitives), bool.
-        active: the column of the one whose gate is 1, (slots,).
-        probabilities: softmax of alpha among the sampled ones, 0 elsewhere, (slots, primitives).
+        active: the column of the path whose gate is 1, (slots,).
+        probabilities: softmax of alpha among the sampled paths, 0 elsewhere, (slots, primitives).
     """
 
     sampled: Tensor
@@ -29,13 +29,13 @@ class SampledPaths:
 
 
 def sample_paths(alphas: Tensor, space: Space, random: torch.Generator) -> SampledPaths:
-    """Two paths of each slot, drawn from softmax(alpha) without putting back, and one of them by its share of the two.
+    """Draw two paths of each slot from softmax(alpha), and the active path among them.
 
-    The active ones connect input and output unless no draw of many does.
+    The active paths connect input and output, unless none of `MOST_TRIES` draws does.
     """
     logits = alphas.detach()
-    nones = [space.slots[group.slots[0]].primitives.index(NONE) for group in space.groups for _ in group.slots]
     grouped = [slot for group in space.groups for slot in group.slots]
+    nones = [space.slots[slot].primitives.index(NONE) for slot in grouped]
     for _ in range(MOST_TRIES):
         noisy = logits + gumbel(logits.shape, random)
         noisy[grouped, nones] = -torch.inf
@@ -50,14 +50,13 @@ def sample_paths(alphas: Tensor, space: Space, random: torch.Generator) -> Sampl
 
 
 def binary_gates(paths: SampledPaths) -> Tensor:
-    """1 for the active path, 0 for the others; the gradient is that of their probabilities (equation 4)."""
-    hard = torch.zeros_like(paths.probabilities).scatter_(1, paths.active[:, None], 1.0)
-    return hard + (paths.probabilities - paths.probabilities.detach())
+    """1 for the active path, 0 for the others, with the gradient of equation 4."""
+    return one_hot_with_gradient(paths.probabilities, paths.active)
 
 
 @torch.no_grad()
 def keep_unsampled_probabilities(alphas: Tensor, before: Tensor, sampled: Tensor) -> None:
-    """Shift the updated alphas of the sampled paths so that what softmax gives to all the others stays as it was."""
+    """Shift the updated alphas of sampled paths: the softmax of all other paths stays."""
     masked = [values.masked_fill(~sampled, -torch.inf) for values in (alphas, before)]
     now, then = (torch.logsumexp(values, dim=1, keepdim=True) for values in masked)
     alphas -= torch.where(sampled, now - then, 0.0)

@@ -1,12 +1,12 @@
-"""Networks for latency budgets, from searches that promise none.
+"""Networks for latency budgets, from methods that guarantee none.
 
-FBNet (Wu et al., 2019) and ProxylessNAS (Cai, Zhu and Han, 2019) weigh latency against accuracy by a constant and find
-it by trial. Here the trials are a binary search over a geometric series of constants: as many whole searches as the
-series has binary digits. A search depends on its constant alone, not on the budget, so what one budget has tried
-serves the next; every search is counted.
+FBNet (Wu et al., 2019) and ProxylessNAS (Cai, Zhu and Han, 2019) weigh latency against accuracy by
+a constant and find it by trial. Here the trials are a binary search over a geometric series of
+constants; each trial is a whole search. A search depends on its constant alone, so budgets share
+searches. Every search is counted.
 
-None of these methods guarantees a budget. For each one there are two proposals: the network that the method derives by
-its own rule, whatever its latency, and the most probable one by the same alphas whose bound keeps the budget.
+For each budget there are two proposals: the network that the method derives by its own rule,
+whatever its latency, and the most probable network of the same alphas whose bound meets the budget.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import torch
 from torch import Tensor
 
 from search.decoding.decoding import Band
-from search.strategies.context import Bench, Proposal
+from search.strategies.context import Bench, Outcome, Proposal
 from shared.errors import InvalidValue
 from shared.spaces import Genotype
 
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """What one whole search came to.
+    """The result of a whole search.
 
     Attributes:
-        alphas: logits (slots, primitives) at its end.
-        genotype: derived by the method's own rule; None where that connects nothing.
-        upper_ms: bound of the derived network; 0 where there is none, as a search that keeps too few ops does it.
+        alphas: final logits (slots, primitives).
+        genotype: derived by the method's own rule; None if that connects nothing.
+        upper_ms: bound of the derived network; 0 without one: the search kept too few ops.
     """
 
     alphas: Tensor
@@ -50,8 +50,16 @@ def make_attempt(bench: Bench, alphas: Tensor, genotype: Genotype | None) -> Att
     return Attempt(alphas.detach(), genotype, float(bench.model.upper_ms([genotype], bench.config.confidence)[0]))
 
 
+def make_outcome(bench: Bench, attempts: Sequence[Attempt], weight_updates: int, notes: Sequence[str] = ()) -> Outcome:
+    """The proposals of the best attempt for each of the bench's budgets, with a note about each."""
+    pairs = list(zip(bench.budgets_ms, attempts, strict=True))
+    proposals = [proposal for pair in pairs for proposal in proposals_for(bench, *pair)]
+    told = [describe(*pair) for pair in pairs]
+    return Outcome(tuple(proposals), weight_updates * bench.batch_size, notes=(*notes, *told))
+
+
 def proposals_for(bench: Bench, budget_ms: float, attempt: Attempt) -> list[Proposal]:
-    """The derived network, if there is one, and what the alphas say under the bound."""
+    """The derived network, if there is any, and the network decoded under the budget."""
     log_probabilities = torch.log_softmax(attempt.alphas.double(), dim=1).numpy()
     ((decoded,),) = bench.decoder.decode(log_probabilities, [Band(budget_ms)])
     under = bench.propose(decoded.genotype, budget_ms, derived=False)
@@ -59,15 +67,20 @@ def proposals_for(bench: Bench, budget_ms: float, attempt: Attempt) -> list[Prop
 
 
 def describe(budget_ms: float, attempt: Attempt) -> str:
-    """How the derived network stands to the budget, in a line."""
+    """Whether the derived network meets the budget, in a line."""
     if attempt.genotype is None:
         return f"{budget_ms:.4g} ms: the derived network does not connect input and output"
     word = "met" if attempt.upper_ms <= budget_ms else "not met"
     return f"{budget_ms:.4g} ms: the derived network's bound is {attempt.upper_ms:.4g} ms, {word}"
 
 
+def count_searches(bench: Bench, searches: int) -> str:
+    """The number of whole searches, in a line."""
+    return f"{searches} whole searches for {len(bench.budgets_ms)} budgets"
+
+
 def trade_off_series(low: float, high: float, rounds: int) -> list[float]:
-    """A geometric series that `rounds` halvings search through: 2^rounds - 1 values, low and high among them.
+    """A geometric series for `rounds` halvings: 2^rounds - 1 values, from low to high.
 
     One round is one search at the middle, for all budgets.
 
@@ -81,15 +94,15 @@ def trade_off_series(low: float, high: float, rounds: int) -> list[float]:
 
 
 def reach_budget(budget_ms: float, series: Sequence[float], search: Search) -> list[Attempt]:
-    """Search at the values that a binary search visits: less weight on latency as long as the budget is met.
+    """Binary search: less weight on latency while the budget is met.
 
     Args:
         budget_ms: for the bound of the derived network.
         series: weights of the latency, rising.
-        search: runs a whole search, or knows what came of it before.
+        search: runs a whole search, or returns its known result.
 
     Returns:
-        What the searches came to, in their order. Searches are noisy, so the last one is not always the best one.
+        The results in their order. Searches are noisy: the last is not always the best.
     """
     tried = []
     low, high = 0, len(series)
@@ -104,24 +117,22 @@ def reach_budget(budget_ms: float, series: Sequence[float], search: Search) -> l
 
 
 def best_attempt(budget_ms: float, tried: Sequence[Attempt]) -> Attempt:
-    """The slowest derived network that meets the budget, as latency that is granted should be used; else the last."""
-    within = [one for one in tried if one.genotype is not None and one.upper_ms <= budget_ms]
-    return max(within, key=lambda one: one.upper_ms, default=tried[-1])
+    """The slowest derived network that meets the budget; else the last."""
+    within = [attempt for attempt in tried if attempt.genotype is not None and attempt.upper_ms <= budget_ms]
+    return max(within, key=lambda attempt: attempt.upper_ms, default=tried[-1])
 
 
-def propose_by_trade_off(
-    bench: Bench, series: Sequence[float], search: Search
-) -> tuple[list[Proposal], list[str], int]:
-    """For every budget of the bench the best of the searches that a binary search over the series visits.
+def search_for_budgets(bench: Bench, series: Sequence[float], search: Search, shared_updates: int) -> Outcome:
+    """The outcome of a binary search over the series for each budget of the bench.
 
-    Returns:
-        Proposals, what to say of each budget, and how many whole searches were run.
+    Args:
+        bench: of the search.
+        series: weights of the latency, rising.
+        search: runs a whole search.
+        shared_updates: of the weights, done once for all searches.
     """
     once = lru_cache(maxsize=None)(search)
-    proposals, notes = [], []
-    for budget_ms in bench.budgets_ms:
-        best = best_attempt(budget_ms, reach_budget(budget_ms, series, once))
-        proposals += proposals_for(bench, budget_ms, best)
-        notes.append(describe(budget_ms, best))
-    count = once.cache_info().currsize
-    return proposals, [f"{count} whole searches for {len(bench.budgets_ms)} budgets", *notes], count
+    attempts = [best_attempt(budget_ms, reach_budget(budget_ms, series, once)) for budget_ms in bench.budgets_ms]
+    searches = once.cache_info().currsize
+    updates = shared_updates + searches * (bench.config.total_steps - shared_updates)
+    return make_outcome(bench, attempts, updates, [count_searches(bench, searches)])

@@ -1,36 +1,37 @@
-"""DCA-NAS (Dutta, Kanvar and Agarwal, 2023): device constraints as constraints, their multiplier learned.
+"""DCA-NAS (Dutta, Kanvar and Agarwal, 2023): a resource constraint with a learned multiplier.
 
     min over alpha  L_val(w*(alpha), alpha)   subject to   k(alpha) <= K
 
-with k the expected resource of softmax(alpha): latency, parameters or FLOPs (`search.latency.slot_costs`). The
-Lagrangian is minimised over alpha and maximised over its multiplier lambda >= 0, by turns:
+k is the expected resource of softmax(alpha): latency, parameters or FLOPs
+(`search.latency.slot_costs`). The Lagrangian is minimised over alpha and maximised over its
+multiplier lambda >= 0, in turn:
 
     alpha   by the gradient of   L_val + lambda (k(alpha) / K - 1)
     lambda  grows by rate x (k(alpha) / K - 1)  and never falls below 0
     w       by the gradient of   L_train(w, alpha)
 
-All ops of all edges are weighted by softmax(alpha), as in first-order DARTS, whose optimisers these are, on a supernet
-with less to compute (`search.strategies.slim_supernet`). The search-time budget K of a device's budget comes from a
-look-up graph (`search.strategies.look_up_graph`), which costs a few whole searches; then each budget has one search.
-The derived network's own latency is what it is.
+All ops of all edges are weighted by softmax(alpha), as in first-order DARTS, with the same
+optimisers, on a cheaper supernet (`search.strategies.slim_supernet`). A look-up graph
+(`search.strategies.look_up_graph`) gives the search-time budget K for a device's budget. The graph
+costs a few whole searches; then each budget has one search. The latency of the derived network is
+not guaranteed.
 
-Only the paper's abstract and introduction could be read again when this was written.
-docs/strategies.md says what was decided without the rest.
+Only the paper's abstract and introduction were available when this was written; docs/strategies.md
+lists the decisions made without the rest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.latency.slot_costs import RESOURCES, SlotCosts
-from search.strategies.bilevel_loop import Stateful, cosine, descend, run_updates, set_learning_rate
-from search.strategies.budgets import Attempt, describe, make_attempt, proposals_for
+from search.strategies.bilevel_loop import Learner, OptimizerSettings, run_updates
+from search.strategies.budgets import Attempt, count_searches, make_attempt, make_outcome
 from search.strategies.context import Bench, Outcome
 from search.strategies.discretize import strongest
 from search.strategies.look_up_graph import LookUpGraph
@@ -40,14 +41,14 @@ from shared.errors import InvalidValue, UnknownName
 
 
 @dataclass(frozen=True)
-class DcaNas:
-    """Options; the rest is DARTS' settings.
+class DcaNas(OptimizerSettings):
+    """Options beside DARTS' settings.
 
     Attributes:
         resource: that is constrained: "latency", "parameters" or "flops".
-        graph_points: whole searches that the look-up graph is drawn through.
+        graph_points: whole searches that define the look-up graph.
         multiplier_rate: of lambda's growth.
-        shares_sources, derives_cells, bottleneck: of the supernet (`search.strategies.slim_supernet`).
+        shares_sources, derives_cells, bottleneck: see `search.strategies.slim_supernet`.
     """
 
     resource: str = "latency"
@@ -56,15 +57,6 @@ class DcaNas:
     shares_sources: bool = True
     derives_cells: bool = True
     bottleneck: int = 4
-    weight_lr: float = 0.025
-    last_weight_lr: float = 0.001
-    momentum: float = 0.9
-    weight_decay: float = 3e-4
-    gradient_clip: float = 5.0
-    alpha_lr: float = 3e-4
-    alpha_weight_decay: float = 1e-3
-
-    uses_one_shot: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.resource not in RESOURCES:
@@ -82,16 +74,11 @@ class DcaNas:
         search = lru_cache(maxsize=None)(lambda search_time_budget: self._search_at(bench, costs, search_time_budget))
         shares = [(place + 0.5) / self.graph_points for place in range(self.graph_points)]
         given = tuple(costs.smallest + share * (costs.largest - costs.smallest) for share in shares)
-        graph = LookUpGraph(given, tuple(search(one).upper_ms for one in given))
-        proposals, notes = [], [f"look-up graph of {self.resource}: {graph}"]
-        for budget_ms in bench.budgets_ms:
-            attempt = search(graph.search_time_budget(budget_ms))
-            proposals += proposals_for(bench, budget_ms, attempt)
-            notes.append(describe(budget_ms, attempt))
+        graph = LookUpGraph(given, tuple(search(budget).upper_ms for budget in given))
+        attempts = [search(graph.search_time_budget(budget_ms)) for budget_ms in bench.budgets_ms]
         searches = search.cache_info().currsize
-        notes.append(f"{searches} whole searches for {len(bench.budgets_ms)} budgets")
-        images = searches * bench.config.total_steps * bench.weight_batches.batch_size
-        return Outcome(tuple(proposals), images, notes=tuple(notes))
+        notes = [f"look-up graph of {self.resource}: {graph}", count_searches(bench, searches)]
+        return make_outcome(bench, attempts, searches * bench.config.total_steps, notes)
 
     def _search_at(self, bench: Bench, costs: SlotCosts, search_time_budget: float) -> Attempt:
         """A whole search."""
@@ -101,46 +88,30 @@ class DcaNas:
         return make_attempt(bench, updates.alphas(), strongest(bench.space, updates.alphas()))
 
 
-class DcaUpdates:
-    """Supernet, alphas, multiplier and optimisers."""
+class DcaUpdates(Learner):
+    """Updates of a DCA-NAS search."""
 
     def __init__(self, settings: DcaNas, bench: Bench, costs: SlotCosts, search_time_budget: float) -> None:
-        self._settings, self._bench = settings, bench
+        super().__init__(settings, bench, new_slim_supernet(settings, bench))
         self._costs, self._budget = costs, search_time_budget
-        self.supernet, self.alphas = new_slim_supernet(settings, bench), bench.new_alphas()
-        self.multiplier = Multiplier(settings.multiplier_rate)
-        self.weights = list(self.supernet.parameters())
-        self.weight_optimizer = torch.optim.SGD(
-            self.weights, settings.weight_lr, settings.momentum, weight_decay=settings.weight_decay, foreach=True
-        )
-        self.alpha_optimizer = torch.optim.Adam(
-            self.alphas.parameters(), settings.alpha_lr, (0.5, 0.999), weight_decay=settings.alpha_weight_decay
-        )
-        self.state: dict[str, Stateful] = {
-            "supernet": self.supernet,
-            "alphas": self.alphas,
-            "multiplier": self.multiplier,
-            "weight_optimizer": self.weight_optimizer,
-            "alpha_optimizer": self.alpha_optimizer,
-        }
+        self.multiplier = self.state["multiplier"] = Multiplier(settings.multiplier_rate)
 
     def update(self, step: int) -> dict[str, float]:
-        """One of alpha, one of the multiplier, one of the weights."""
-        settings, alphas = self._settings, self.alphas.values
-        loss, violation = self._lagrangian(*self._bench.alpha_batches.batch(step))
-        descend(self.alpha_optimizer, [alphas], torch.autograd.grad(loss, alphas))
+        """Update alpha, the multiplier, and the weights."""
+        loss, violation = self.lagrangian(*self.bench.alpha_batches.batch(step))
+        self.update_alphas(loss)
         self.multiplier.ascend(violation)
+        images, labels = self.bench.weight_batches.batch(step)
+        gates = torch.softmax(self.alphas().detach(), dim=1)
+        train_loss = F.cross_entropy(self.supernet(images, gates), labels)
+        return {
+            "loss": self.update_weights(train_loss, self.weight_lr(step)),
+            "violation": violation,
+            "multiplier": self.multiplier.value.item(),
+        }
 
-        learning_rate = cosine(settings.weight_lr, settings.last_weight_lr, step, self._bench.config.total_steps)
-        set_learning_rate(self.weight_optimizer, learning_rate)
-        images, labels = self._bench.weight_batches.batch(step)
-        train_loss = F.cross_entropy(self.supernet(images, torch.softmax(alphas.detach(), dim=1)), labels)
-        gradients = torch.autograd.grad(train_loss, self.weights)
-        descend(self.weight_optimizer, self.weights, gradients, settings.gradient_clip)
-        return {"loss": train_loss.item(), "violation": violation, "multiplier": self.multiplier.value.item()}
-
-    def _lagrangian(self, images: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-        """L_val + lambda (k / K - 1), and the bracket."""
+    def lagrangian(self, images: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+        """L_val + lambda (k / K - 1), and the violation k / K - 1."""
         probabilities = torch.softmax(self.alphas(), dim=1)
         violation = self._costs.expected(probabilities) / self._budget - 1
         loss = F.cross_entropy(self.supernet(images, probabilities), labels)
@@ -148,7 +119,7 @@ class DcaUpdates:
 
 
 class Multiplier(nn.Module):
-    """lambda, from 0 on: it rises while the constraint is violated and falls while there is room."""
+    """lambda, from 0 on: rises while the constraint is violated and falls while there is room."""
 
     value: Tensor
 
@@ -159,12 +130,12 @@ class Multiplier(nn.Module):
 
     @torch.no_grad()
     def ascend(self, violation: float) -> None:
-        """One step of gradient ascent on the Lagrangian, kept at 0 or above."""
+        """A step of gradient ascent on the Lagrangian, kept at 0 or above."""
         self.value.add_(self._rate * violation).clamp_(min=0)
 
 
 def new_slim_supernet(settings: DcaNas, bench: Bench) -> Supernet | SlimSupernet:
-    """In training mode, its first weights drawn from the seed; without any of the three flags the common supernet."""
+    """In training mode, drawn from the seed; the common supernet if all savings are off."""
     if not (settings.shares_sources or settings.derives_cells or settings.bottleneck > 1):
         return bench.new_supernet()
     with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,8 @@
-"""How DARTS and its relatives read a network off their alphas (Liu, Simonyan and Yang, 2019, section 2.4).
+"""The network that DARTS derives from alphas (Liu, Simonyan and Yang, 2019, section 2.4).
 
-Each edge takes its most probable op. Where a node keeps a fixed number of edges (`darts`), it keeps those whose best op
-other than "none" is most probable; NAS-Bench-201's edges may choose "none" (Dong and Yang, 2020).
+Each edge takes its most probable op. A node with a fixed number of edges (`darts`) keeps the edges
+whose best op other than "none" is most probable. An edge of NAS-Bench-201 may choose "none" (Dong
+and Yang, 2020).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from shared.spaces import Genotype, Space
 
 
 def propose_strongest(bench: Bench, alphas: Tensor, training_images: int) -> Outcome:
-    """What a method that knows no budget hands over: the strongest network, or nothing and why."""
+    """The outcome of a method without budgets: the strongest network, or a note."""
     genotype = strongest(bench.space, alphas)
     if bench.space.is_connected(genotype):
         return Outcome((bench.propose(genotype),), training_images)
@@ -25,12 +26,7 @@ def propose_strongest(bench: Bench, alphas: Tensor, training_images: int) -> Out
 
 @torch.no_grad()
 def strongest(space: Space, alphas: Tensor) -> Genotype:
-    """The genotype of the largest softmax(alphas), which may not connect input and output.
-
-    Args:
-        space: of the alphas.
-        alphas: logits (slots, primitives).
-    """
+    """The genotype of the largest alphas (slots, primitives). It may be disconnected."""
     strengths = torch.softmax(alphas, dim=1)
     columns = strengths.argmax(dim=1)
     for group in space.groups:

@@ -1,9 +1,9 @@
-"""DCA-NAS' look-up graph: from the budget of a device to the budget that a search has to be given to end there.
+"""DCA-NAS' look-up graph: from the budget of a device to the search-time budget that ends there.
 
-During a search the resource is an expectation over soft alphas, afterwards that of one derived network; the two differ
-by more than a rounding. So a few whole searches are run at search-time budgets over the range, and the graph is drawn
-through what their derived networks come to: it never falls (isotonic regression), and between two points it is a
-straight line.
+During a search the resource is an expectation over soft alphas; afterwards it is that of one
+derived network. The two differ. A few whole searches over the range of search-time budgets
+therefore give points of the graph. It never falls (isotonic regression) and is linear between
+points.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from shared.errors import InvalidValue
 
 @dataclass(frozen=True)
 class LookUpGraph:
-    """Points of searches.
+    """Points of whole searches.
 
     Attributes:
-        search_time: budgets that searches were given, rising, in the unit of their resource.
-        derived_ms: latency bounds of the networks that they derived.
+        search_time: budgets of the searches, rising, in the unit of their resource.
+        derived_ms: latency bounds of the derived networks.
     """
 
     search_time: tuple[float, ...]
@@ -31,7 +31,7 @@ class LookUpGraph:
 
     def __post_init__(self) -> None:
         if len(self.search_time) != len(self.derived_ms) or len(self.search_time) < 2:
-            raise InvalidValue("look-up graph", "needs two searches or more, each with what it derived")
+            raise InvalidValue("look-up graph", "needs two searches or more, each with a derived bound")
         if list(self.search_time) != sorted(set(self.search_time)):
             raise InvalidValue("look-up graph", f"search-time budgets {self.search_time} do not rise")
 
@@ -41,11 +41,11 @@ class LookUpGraph:
 
     @property
     def rising_ms(self) -> npt.NDArray[np.float64]:
-        """The never falling series that is closest to what was derived."""
+        """The non-decreasing series closest to the derived bounds."""
         return np.asarray(isotonic_regression(self.derived_ms).x)
 
     def search_time_budget(self, budget_ms: float) -> float:
-        """The largest one whose network is expected to keep a device's budget; the graph's ends beyond it."""
+        """The largest search-time budget whose network should meet a device's budget, clamped."""
         rising_ms = self.rising_ms
         last = int(np.searchsorted(rising_ms, budget_ms, side="right")) - 1
         if last < 0:

@@ -1,11 +1,11 @@
-"""NSGA-II (Deb, Pratap, Agarwal and Meyarivan, 2002) on latency bound and rank, by pymoo (Blank and Deb, 2020).
+"""NSGA-II (Deb et al., 2002) on latency bound and rank, by pymoo (Blank and Deb, 2020).
 
-Networks are strings of choices; what a crossover or a mutation leaves whole is a slot, or a group of slots of which
-some keep an op (a node of `darts`). So every offspring is a network of the space, and one that would not connect input
-and output is drawn anew. No network is scored twice.
+Networks are strings of choices. Crossover and mutation keep slots and groups of slots (a node of
+`darts`) whole, so every offspring is a network of the space. An offspring that does not connect
+input and output is drawn again. No network is scored twice.
 
-A rank depends on all networks that were scored. After each generation it is therefore made anew for the parents, too:
-otherwise those that were ranked among few would look better than their offspring.
+A rank depends on all scored networks. Parents are therefore ranked again after each generation:
+otherwise networks ranked among few would look better than their offspring.
 """
 
 from __future__ import annotations
@@ -19,26 +19,25 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from search.family.candidate_pool import draw_pool, led_by
+from search.family.candidate_pool import draw_pool, merge_distinct
 from search.family.candidates import Member
 from search.family.family import FamilySettings, spread
-from search.family.pareto import select_members
 from search.genotypes.genotype_operators import GenotypeOperators
 from search.strategies.context import Bench, Outcome
-from search.strategies.one_shot import open_ranker, stopping
+from search.strategies.one_shot import make_outcome, open_ranker, stopping
 from shared.errors import InvalidValue, LutnasError
 from shared.spaces import Genotype, Space
 
 MOST_IDLE_GENERATIONS = 10
-"""After so many without a new network the space has nothing to offer that is not known."""
+"""After so many generations without a new network the evolution ends."""
 
 Objectives = Callable[[Sequence[Genotype]], npt.NDArray[np.float64]]
-"""Values to minimise, (genotypes, 2), of all networks that were asked for so far; those known before come first."""
+"""Values to minimise, (genotypes, 2), of all networks so far; known networks come first."""
 
 
 @dataclass(frozen=True)
 class Nsga2:
-    """Networks of a generation, and how many to hand over at most."""
+    """Networks of a generation, and most networks to return."""
 
     population: int = 24
     members: int = FamilySettings.members
@@ -57,7 +56,7 @@ class Nsga2:
         ranker = open_ranker(bench, run)
         budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, FamilySettings.budgets)
         size = min(self.population, bench.evaluations)
-        first = led_by([decoder.fastest], draw_pool(decoder, budgets_ms, size, random.Random(seed)))[:size]
+        first = merge_distinct([decoder.fastest], draw_pool(decoder, budgets_ms, size, random.Random(seed)))[:size]
         ranked: list[Member] = []
         with bench.progress.phase("evolving networks", bench.evaluations) as phase:
 
@@ -68,34 +67,32 @@ class Nsga2:
                 return np.array([(member.upper_ms, member.rank) for member in ranked])
 
             evolve(bench.space, first, bound_and_rank, bench.evaluations, seed)
-        chosen = select_members(ranked, self.members)
-        images = run.config.total_steps * bench.batch_size
-        return Outcome(bench.propose_members(chosen), images, len(ranked))
+        return make_outcome(bench, run, ranked, self.members)
 
 
 def evolve(
     space: Space, first: Sequence[Genotype], objectives: Objectives, evaluations: int, seed: int
 ) -> list[Genotype]:
-    """Evolve networks, as large a population as the first one.
+    """Evolve networks, in populations as large as the first.
 
     Args:
         space: of the networks.
         first: population, connected and distinct.
-        objectives: asked once per generation, for all networks so far.
-        evaluations: distinct networks to ask for at most, the first population among them.
+        objectives: called once per generation, for all networks so far.
+        evaluations: most distinct networks, the first population included.
         seed: of every draw.
 
     Returns:
-        Every network that was asked for, in the order in which they came.
+        Every evaluated network, in order.
 
     Raises:
         LutnasError: pymoo is not installed.
     """
     require_pymoo()
-    from search.strategies.pymoo_evolution import make_algorithm  # only here: pymoo takes its time to import
+    from search.strategies.pymoo_evolution import make_algorithm  # pymoo is slow
 
     operators = GenotypeOperators(space, np.random.default_rng(seed))
-    algorithm = make_algorithm(operators, np.array([operators.columns(one) for one in first]), seed)
+    algorithm = make_algorithm(operators, np.array([operators.columns(genotype) for genotype in first]), seed)
     known: dict[str, Genotype] = {}
     idle = 0
     while len(known) < evaluations and idle < MOST_IDLE_GENERATIONS:
@@ -116,14 +113,14 @@ def evolve(
 def _affordable(
     offspring: Sequence[Any], operators: GenotypeOperators, known: dict[str, Genotype], evaluations: int
 ) -> list[int]:
-    """Places of the offspring that are known or may become so; `known` grows by these."""
-    places = []
-    for place, individual in enumerate(offspring):
+    """Indices of the offspring that are known or may still be evaluated; these join `known`."""
+    kept = []
+    for index, individual in enumerate(offspring):
         signature = operators.signature(individual.X)
         if signature in known or len(known) < evaluations:
             known.setdefault(signature, operators.space.canonical(operators.genotype(individual.X)))
-            places.append(place)
-    return places
+            kept.append(index)
+    return kept
 
 
 def require_pymoo() -> None:

@@ -1,28 +1,30 @@
-"""A supernet trained by nothing but fairly sampled paths (FairNAS: Chu et al., 2021), and networks scored on it.
+"""The one-shot supernet, trained by fairly sampled paths (FairNAS: Chu et al., 2021).
 
-`random` and `nsga2` score with it, and every strategy's networks are compared by another one of other weights and
-splits (`search.compare.comparison`). It is the warm-up of the default strategy, as long as the whole of its search.
+`random` and `nsga2` score with it. `search.compare.comparison` compares all strategies by a second
+supernet of other weights and splits. Training is the warm-up of the default strategy, as long as
+its whole search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from search.config import Config
 from search.data import ImageSet
-from search.family.candidates import Ranker
+from search.family.candidates import Member, Ranker
+from search.family.pareto import select_members
 from search.process.progress import Progress
 from search.ranking.scoring import open_scorer
 from search.runs.run_directory import RunDirectory
-from search.strategies.context import Bench, SearchStopped
+from search.strategies.context import Bench, Outcome, SearchStopped
 from search.training.training import Stopped, Trainer
 from shared.tables.table import LatencyTable
 
 
 def one_shot_config(config: Config, seed: int) -> Config:
-    """The config of such a supernet: as many updates as the whole search, all of them warm-up by fair paths."""
+    """The config of a one-shot supernet: as many updates as the whole search, all by fair paths."""
     return replace(
         config, seed=seed, warmup_steps=config.total_steps, search_steps=0, path_sampler="fair", auxiliary_skip=0.0
     )
@@ -31,12 +33,12 @@ def one_shot_config(config: Config, seed: int) -> Config:
 def train_run(
     path: Path, config: Config, table: LatencyTable, images: ImageSet, progress: Progress, stopped: Stopped
 ) -> RunDirectory:
-    """The run of a config at `path`, trained to its end; what is there is gone on with.
+    """The run of a config at `path`, trained to its end; an unfinished run goes on.
 
     Raises:
         SearchStopped: `stopped()`; everything is saved.
         LutnasError: training diverged.
-        CorruptFile: what is there is damaged.
+        CorruptFile: the run directory is damaged.
     """
     there = (path / "config.json").exists()
     run = RunDirectory.open(path) if there else RunDirectory.create(path, config, table, images=images)
@@ -47,12 +49,12 @@ def train_run(
 
 
 def open_ranker(bench: Bench, run: RunDirectory) -> Ranker:
-    """Ranks networks by the supernet of a run; scores are kept in the bench's own folder, so that nobody's are free."""
+    """Rank by the supernet of a run. Scores stay in the bench's folder: strategies share none."""
     return Ranker(bench.model, open_scorer(run, path=bench.folder / "scores.json"), bench.config.confidence)
 
 
 def stopping(bench: Bench, advance: Callable[[int], None]) -> Callable[[int], None]:
-    """`advance`, which raises SearchStopped once `bench.stopped()`."""
+    """`advance`, but it raises SearchStopped once `bench.stopped()`."""
 
     def advance_or_stop(count: int) -> None:
         advance(count)
@@ -60,3 +62,9 @@ def stopping(bench: Bench, advance: Callable[[int], None]) -> Callable[[int], No
             raise SearchStopped("stopped while networks were scored")
 
     return advance_or_stop
+
+
+def make_outcome(bench: Bench, run: RunDirectory, ranked: Sequence[Member], most: int) -> Outcome:
+    """The outcome of ranked networks: at most `most` proposals."""
+    chosen = [bench.propose(member.genotype, derived=False) for member in select_members(ranked, most)]
+    return Outcome(tuple(chosen), run.config.total_steps * bench.batch_size, len(ranked))

@@ -1,4 +1,4 @@
-"""NSGA-II of pymoo over columns of genotypes. Imported only where somebody evolves: pymoo is an extra."""
+"""NSGA-II of pymoo over columns of genotypes. Imported only for an evolution: pymoo is an extra."""
 
 from __future__ import annotations
 
@@ -16,21 +16,17 @@ from pymoo.core.termination import NoTermination
 from search.genotypes.genotype_operators import GenotypeOperators
 
 
-class _Crossing(Crossover):  # type: ignore[misc]
-    """Two offspring of two parents."""
-
+class _GenotypeCrossover(Crossover):  # type: ignore[misc]
     def __init__(self, operators: GenotypeOperators) -> None:
         super().__init__(n_parents=2, n_offsprings=2, prob=0.9)
         self._operators = operators
 
     def _do(self, problem: Problem, X: Any, *args: Any, **kwargs: Any) -> Any:
-        pairs = [self._operators.cross(one, other) for one, other in zip(X[0], X[1], strict=True)]
+        pairs = [self._operators.cross(first, second) for first, second in zip(X[0], X[1], strict=True)]
         return np.array(pairs).transpose(1, 0, 2)
 
 
-class _Mutating(Mutation):  # type: ignore[misc]
-    """Every offspring changes somewhere."""
-
+class _GenotypeMutation(Mutation):  # type: ignore[misc]
     def __init__(self, operators: GenotypeOperators) -> None:
         super().__init__(prob=1.0)
         self._operators = operators
@@ -40,7 +36,7 @@ class _Mutating(Mutation):  # type: ignore[misc]
 
 
 class _SameFunction(ElementwiseDuplicateElimination):  # type: ignore[misc]
-    """Genotypes that compute the same are one."""
+    """Genotypes that compute the same are duplicates."""
 
     def __init__(self, operators: GenotypeOperators) -> None:
         super().__init__()
@@ -51,18 +47,12 @@ class _SameFunction(ElementwiseDuplicateElimination):  # type: ignore[misc]
 
 
 def make_algorithm(operators: GenotypeOperators, first: npt.NDArray[np.int64], seed: int) -> NSGA2:
-    """The algorithm, ready to be asked.
-
-    Args:
-        operators: of the space.
-        first: population, (networks, slots).
-        seed: of pymoo's own draws.
-    """
+    """The algorithm, ready for `ask`, with a first population (networks, slots)."""
     algorithm = NSGA2(
         pop_size=len(first),
         sampling=first,
-        crossover=_Crossing(operators),
-        mutation=_Mutating(operators),
+        crossover=_GenotypeCrossover(operators),
+        mutation=_GenotypeMutation(operators),
         eliminate_duplicates=_SameFunction(operators),
     )
     most = [len(slot.primitives) - 1 for slot in operators.space.slots]

@@ -1,13 +1,13 @@
-"""The supernet of DCA-NAS (Dutta, Kanvar and Agarwal, 2023): what it computes and stores is cut in three ways.
+"""The supernet of DCA-NAS (Dutta, Kanvar and Agarwal, 2023), cheaper in three ways.
 
-* `shares_sources`: ops of one primitive that read the same node of a cell share their weights, so that each is computed
-  once for the node and weighed anew for every edge that leaves it.
-* `derives_cells`: only the first cell of a kind has weights of its own; the others, whose ops have the same shapes, use
-  these.
-* `bottleneck`: candidates work on a share of the channels. 1 x 1 convolutions stand where the narrow part of the
-  network begins and where it ends.
+* `shares_sources`: ops of a primitive that read the same node of a cell share their weights. Each
+  is computed once for the node and weighted for every edge that leaves it.
+* `derives_cells`: only the first cell of a kind has weights; the others, of the same shapes, use
+  them.
+* `bottleneck`: candidates work on a share of the channels. 1 x 1 convolutions join the narrow part
+  of the network to the rest.
 
-It runs gates alone and is no place to take weights from: the networks of a search are judged elsewhere.
+It runs gates only. Networks do not inherit its weights: another supernet judges them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from shared.spaces.op_key import OpKey
 from shared.spaces.wiring import INPUT, Step
 
 CHANNEL_STEP = 4
-"""Narrow widths are multiples of this: grouped convolutions and factorized reductions need it."""
+"""Narrow widths are multiples of it, for grouped convolutions and factorized reductions."""
 
 
 class SlimSupernet(nn.Module):
@@ -73,7 +73,7 @@ class SlimSupernet(nn.Module):
         return execute(self._steps, x, run)
 
     def _build(self) -> None:
-        """Ops and joints in the order of the wiring; widths are followed from value to value."""
+        """Build ops and joints in the order of the wiring, with the width of each value."""
         width: dict[str, int] = {}
         for step in self._steps:
             if step.join is not None:
@@ -104,7 +104,7 @@ class SlimSupernet(nn.Module):
     def _once(
         self, known: dict[tuple[str, str], Tensor], modules: nn.ModuleDict, name: str, step: Step, x: Tensor
     ) -> Tensor:
-        """What a module makes of a step's input, which other steps may have asked for before; no module, no change."""
+        """The output of a module for a step's input, computed once; without a module the input."""
         if name not in modules:
             return x
         place = step.inputs[0], name
@@ -117,7 +117,7 @@ class SlimSupernet(nn.Module):
         return channels if self._bottleneck == 1 else min(channels, max(CHANNEL_STEP, rounded))
 
     def _narrowed(self, key: OpKey) -> OpKey:
-        before, after = (replace(one, channels=self._narrow(one.channels)) for one in (key.input, key.output))
+        before, after = (replace(shape, channels=self._narrow(shape.channels)) for shape in (key.input, key.output))
         return replace(key, input=before, output=after)
 
 
@@ -126,10 +126,10 @@ def _joint(before: int, after: int) -> nn.Module:
 
 
 def _joint_name(step: Step) -> str:
-    """One joint for all candidates that read a value, another one for fixed ops."""
+    """All candidates that read a value share a joint; fixed ops that read it share another."""
     return _plain(f"{step.inputs[0]} to {'fixed' if step.slot is None else 'slots'}")
 
 
 def _plain(name: str) -> str:
-    """As `nn.ModuleDict` takes it."""
+    """`nn.ModuleDict` forbids dots."""
     return name.replace(".", "_")

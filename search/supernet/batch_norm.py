@@ -1,8 +1,8 @@
-"""Batch norm without a batch counter, and its statistics recomputed for one network.
+"""Batch norm without a batch counter, and statistics recomputed for a derived network.
 
-A `state_dict` then holds exactly the four tensors that the ONNX builder reads. In a supernet the running statistics mix
-those of all paths and say nothing about any single one, so the supernet does not keep them at all (`momentum=0`):
-whoever evaluates or exports a derived network calls `recompute_statistics` first.
+Its `state_dict` holds exactly the four tensors that the ONNX builder reads. Running statistics of a
+supernet would mix all paths and fit none of them, so the supernet keeps none (`momentum=0`). Call
+`recompute_statistics` before evaluating or exporting a derived network.
 """
 
 from __future__ import annotations
@@ -17,12 +17,7 @@ EPSILON = 1e-5
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` that counts no batches.
-
-    Args:
-        channels: of the feature map.
-        momentum: share of a new batch in the running statistics; 0 keeps them as they are.
-    """
+    """`nn.BatchNorm2d` that counts no batches. Momentum 0 keeps the running statistics."""
 
     def __init__(self, channels: int, momentum: float = 0.1) -> None:
         super().__init__(channels, eps=EPSILON, momentum=momentum)
@@ -31,20 +26,16 @@ class BatchNorm(nn.BatchNorm2d):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
     ) -> None:
-        # Without this, torch adds the counter to any dict that carries no version, and then calls it unexpected.
+        # Without a version, torch adds the counter to the dict and then rejects it as unexpected.
         super()._load_from_state_dict(state_dict, prefix, {**local_metadata, "version": 2}, *rest)
 
 
 @torch.no_grad()
 def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the running statistics of every batch norm to the mean over these batches, whatever they were.
-
-    Args:
-        network: left in the mode that it was in.
-        batches: images as the network takes them; at least one.
+    """Set the running statistics of every batch norm to the mean over these batches.
 
     Raises:
-        ValueError: no batch was given.
+        ValueError: there is no batch.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [norm.momentum for norm in norms]
@@ -53,7 +44,7 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     count = 0
     for count, images in enumerate(batches, start=1):
         for norm in norms:
-            norm.momentum = 1 / count  # the running value is then the plain mean of what came so far
+            norm.momentum = 1 / count  # a running value that is the mean of all batches so far
         network(images)
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum

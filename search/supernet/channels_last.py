@@ -1,8 +1,8 @@
 """Slicing and concatenation whose gradients stay in channels-last.
 
-A slice's own gradient is a new tensor in torch's default layout, a concatenation's are views with gaps. What lies
-before them in a network that is channels-last then works on two layouts at once: the gradient of a ReLU takes six times
-as long, that of a batch norm nine times.
+torch's gradient of a slice has the default layout; gradients of a concatenation are views with
+gaps. Earlier layers of a channels-last network then work on two layouts at once: the gradient of a
+ReLU takes six times as long, that of a batch norm nine times.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def every_second(x: Tensor, first: int = 0) -> Tensor:
 
 
 def with_zeros_between(x: Tensor, shape: torch.Size, first: int = 0) -> Tensor:
-    """Features of a shape (N, C, H, W) of which `every_second` reads x; zeros elsewhere."""
+    """Inverse of `every_second`: x with zeros between, of a shape (N, C, H, W)."""
     return _Scatter.apply(x, shape, first)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def concatenate(features: Sequence[Tensor]) -> Tensor:
-    """Features (N, C_i, H, W) one after another in the channels: (N, sum of C_i, H, W)."""
+    """Concatenate features (N, C_i, H, W) along the channels: (N, sum of C_i, H, W)."""
     return _Concatenate.apply(*features)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Concatenate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *features: Tensor) -> Tensor:
-        ctx.channels = [one.shape[1] for one in features]
+        ctx.channels = [x.shape[1] for x in features]
         return torch.cat(features, dim=1)
 
     @staticmethod
@@ -59,7 +59,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Scatter(torch.autograd.Function):
-    """Each is the other's gradient, so that DARTS' second order can go through both."""
+    """The gradient of `_Gather`, and the reverse: DARTS' second order goes through both."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, shape: torch.Size, first: int) -> Tensor:

@@ -1,16 +1,16 @@
-"""Depthwise convolution whose gradients take as long as they should on a CPU.
+"""Depthwise convolution with fast bfloat16 gradients on a CPU.
 
-oneDNN has fast gradients for 3x3 depthwise convolutions of stride 1 without dilation, and none for the others in
-bfloat16: 48 images of 16 channels and 28 x 28 pixels take 0.2 ms forwards and 7 to 13 ms backwards through a 5x5 or a
-dilated one, 32 of 32 channels and 32 x 32 pixels 10 ms through a 3x3 of stride 2. The same numbers, up to the order of
-summation, from what is fast:
+oneDNN has fast gradients for 3x3 depthwise convolutions of stride 1 without dilation only. In
+bfloat16, 48 images of 16 channels and 28 x 28 pixels take 0.2 ms forwards and 7 to 13 ms backwards
+through a 5x5 or dilated convolution; 32 images of 32 channels and 32 x 32 pixels take 10 ms through
+a 3x3 of stride 2. Here fast operations give the same numbers, up to the order of summation:
 
-    input gradient     a convolution with the kernel turned by half a turn; with a stride, zeros between the pixels
-    5x5                its weight gradient is put together from those of four overlapping 3x3 windows
-    dilation 2         is a dense convolution on each of the four grids of every second pixel
-    and stride 2       of which one grid alone is read then
+    input gradient     a convolution with the rotated kernel; a stride puts zeros between pixels
+    5x5                its weight gradient is assembled from four overlapping 3x3 windows
+    dilation 2         a dense convolution on each of the four grids of every second pixel
+    and stride 2       only the first of these grids is read
 
-That pays in bfloat16. In fp32 these ways are slower than torch's own (18 to 42 ms against 2 to 19), which stay.
+fp32 keeps torch's own gradients: these operations are slower there (18 to 42 ms against 2 to 19).
 """
 
 from __future__ import annotations
@@ -30,13 +30,7 @@ WINDOW = 3
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """As `nn.Conv2d` with a group per channel, "same" padding and no bias; equal parameters and numbers.
-
-    Args:
-        channels: of input and output.
-        kernel: side, odd.
-        stride, dilation: as there.
-    """
+    """Equal to `nn.Conv2d` with a group per channel, "same" padding and no bias."""
 
     def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         padding = dilation * (kernel - 1) // 2
@@ -48,12 +42,12 @@ class DepthwiseConv2d(nn.Conv2d):
         ours = kernel in (3, 5) and stride in (1, 2) and dilation in (1, 2) and (kernel, stride, dilation) != (3, 1, 1)
         if not ours or computed_in != torch.bfloat16 or x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
-        # A custom function is not cast by itself.
+        # autocast does not cast a custom function
         return convolve_depthwise(x.to(computed_in), self.weight.to(computed_in), stride, dilation)
 
 
 def convolve_depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """Output (N, C, H', W') for an input (N, C, H, W) and kernels (C, 1, K, K); its gradient has no gradient itself."""
+    """Output (N, C, H', W') for x (N, C, H, W) and kernels (C, 1, K, K). No second gradient."""
     if stride == dilation == 2:
         x, stride, dilation = every_second(x), 1, 1
     return _Depthwise.apply(x, weight, stride, dilation)  # type: ignore[no-any-return, no-untyped-call]
@@ -70,22 +64,21 @@ class _Depthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
-        of_x = input_gradient(gradient, x, weight, ctx.stride, ctx.dilation) if ctx.needs_input_grad[0] else None
-        of_weight = None
-        if ctx.needs_input_grad[1]:
-            of_weight = weight_gradient(gradient, x, weight, ctx.stride, ctx.dilation)
+        arguments = gradient, x, weight, ctx.stride, ctx.dilation
+        of_x = input_gradient(*arguments) if ctx.needs_input_grad[0] else None
+        of_weight = weight_gradient(*arguments) if ctx.needs_input_grad[1] else None
         return of_x, of_weight, None, None
 
 
 def input_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """Of the input (N, C, H, W), given that of the output."""
-    if stride == 2:  # zeros between the pixels make it one of stride 1
+    """Of the input (N, C, H, W), from that of the output."""
+    if stride == 2:  # with zeros between the pixels the stride is 1
         gradient = with_zeros_between(gradient, x.shape)
     return _convolve(gradient, weight.flip(2, 3), 1, dilation)
 
 
 def weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """Of the kernels (C, 1, K, K), given that of the output."""
+    """Of the kernels (C, 1, K, K), from that of the output."""
     if dilation == 2 and stride == 1:
         return weight_gradient(_four_grids(gradient), _four_grids(x), weight, 1, 1)
     if weight.shape[-1] == WINDOW:
@@ -94,7 +87,7 @@ def weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, di
 
 
 def _from_windows(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Each window of the kernel sees the input from a place of its own."""
+    """Each 3x3 window of the kernel reads the input at its own offset."""
     kernel, (height, width) = weight.shape[-1], gradient.shape[-2:]
     padded = F.pad(x, [kernel // 2] * 4)
     window, whole = weight[..., :WINDOW, :WINDOW], torch.empty_like(weight)
@@ -115,7 +108,7 @@ def _of_window(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding
 
 
 def _four_grids(x: Tensor) -> Tensor:
-    """Every second pixel of every second row, four times, one after another in the batch; zeros make the sides even."""
+    """The four grids of every second pixel, stacked in the batch; zeros make the sides even."""
     x = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
     grids = [x[:, :, top::2, left::2] for top, left in product((0, 1), repeat=2)]
     return torch.cat(grids).contiguous(memory_format=torch.channels_last)

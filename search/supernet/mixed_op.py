@@ -1,4 +1,4 @@
-"""All candidates of a slot in one place of the network: their mixture, or the chosen one with the gradient of all."""
+"""All candidates of a slot: their mixture, or the chosen op with the gradient of all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class MixedOp(nn.ModuleDict):
     """The ops of an edge by primitive; "none" has no op.
 
     Args:
-        candidates: keys of the ops, which all give the same shape.
+        candidates: keys of the ops, all of the same output shape.
         columns: the column of alpha of each primitive.
     """
 
@@ -31,14 +31,17 @@ class MixedOp(nn.ModuleDict):
         Args:
             x: features.
             gates: of the edge (primitives,).
-            columns: of the ops that are run; None runs all.
+            columns: of the ops to run; None runs all.
         """
         total: Tensor | None = None
         for column, op in zip(self._columns, self.values(), strict=True):
             if columns is None or column in columns:
                 gate, y = gates[column], op(x)
                 total = y * gate if total is None else torch.addcmul(total, y, gate)
-        return self._zeros(x) if total is None else total
+        if total is None:
+            key = self._key
+            return x.new_zeros(len(x), key.output.channels, *(side // key.stride for side in x.shape[2:]))
+        return total
 
     def straight_through(self, x: Tensor, gates: Tensor, chosen: int) -> Tensor:
         """The value of the op whose gate is 1; its weights and all gates get a gradient."""
@@ -47,7 +50,3 @@ class MixedOp(nn.ModuleDict):
             with torch.set_grad_enabled(column == chosen):
                 values.append(op(x))
         return gated(gates, self._columns, values, chosen)
-
-    def _zeros(self, x: Tensor) -> Tensor:
-        key = self._key
-        return x.new_zeros(len(x), key.output.channels, *(side // key.stride for side in x.shape[2:]))

@@ -1,4 +1,4 @@
-"""One network of a space in torch: only the ops that reach the output.
+"""A network of a space in torch: only the ops that reach the output.
 
 Its `state_dict` has exactly the names and shapes of `shared.graphs.network_parameter_shapes`.
 """
@@ -37,10 +37,7 @@ class Network(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (batch, classes) of images (batch, image channels, side, side).
-
-        The side may be another than the space's.
-        """
+        """Logits (batch, classes) of images (batch, image channels, side, side), of any side."""
         return execute(self._steps, x, self._run)
 
     def _run(self, step: Step, x: Tensor) -> Tensor:

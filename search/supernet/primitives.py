@@ -1,8 +1,9 @@
-"""One short torch module per primitive; parameter names and shapes are those of `shared.spaces.primitives`."""
+"""A torch module per primitive; tensors are named as in `shared.spaces.primitives`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -10,67 +11,114 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.supernet.batch_norm import BatchNorm
-from search.supernet.depthwise_primitives import (
-    FactorizedReduction,
-    InvertedResidualBlock,
-    MaxPool,
-    PoolLinear,
-    conv_bn_relu,
-    separable,
-)
+from search.supernet.channels_last import concatenate, every_second
+from search.supernet.depthwise_convolution import DepthwiseConv2d
 from shared.spaces.op_key import OpKey
 from shared.spaces.primitives import INVERTED_RESIDUALS, InvertedResidual
 
 
-def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def conv(before: int, after: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """Convolution without bias and with "same" padding."""
-    return nn.Conv2d(channels_in, channels_out, kernel, stride, (kernel - 1) // 2, bias=False)
+    return nn.Conv2d(before, after, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
 
 
 class ReluConvBn(nn.Module):
-    """ReLU, convolution, batch norm."""
-
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int) -> None:
+    def __init__(self, before: int, after: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.conv = conv(channels_in, channels_out, kernel, stride)
-        self.bn = BatchNorm(channels_out)
+        self.conv = conv(before, after, kernel, stride)
+        self.bn = BatchNorm(after)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv(F.relu(x)))  # type: ignore[no-any-return]
 
 
-class Stem(nn.Module):
-    """Convolution and batch norm; the cells begin with the ReLU."""
+class ConvBn(nn.Module):
+    """Convolution and batch norm, followed by a ReLU if it `activates`."""
 
-    def __init__(self, key: OpKey) -> None:
+    def __init__(
+        self, before: int, after: int, kernel: int, stride: int = 1, groups: int = 1, activates: bool = True
+    ) -> None:
         super().__init__()
-        self.conv = conv(key.input.channels, key.output.channels, 3, key.stride)
-        self.bn = BatchNorm(key.output.channels)
+        self.activates = activates
+        is_depthwise = groups == before == after
+        self.conv = (
+            DepthwiseConv2d(before, kernel, stride) if is_depthwise else conv(before, after, kernel, stride, groups)
+        )
+        self.bn = BatchNorm(after)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))  # type: ignore[no-any-return]
+        x = self.bn(self.conv(x))
+        return F.relu(x) if self.activates else x
 
 
 class Zeros(nn.Module):
-    """What "none" contributes to a node."""
+    """The op "none" of a node."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
 
 
-class AveragePool(nn.Module):
-    """3x3 average that counts no padding."""
+class Pool3x3(nn.Module):
+    def __init__(self, pool: Callable[..., Tensor], key: OpKey) -> None:
+        super().__init__()
+        self.pool, self.stride = pool, key.stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x, 3, self.stride, 1)
+
+
+class FactorizedReduction(nn.Module):
+    """DARTS' skip where the shape changes: two 1x1 convolutions of stride 2, a pixel apart."""
 
     def __init__(self, key: OpKey) -> None:
         super().__init__()
-        self.stride = key.stride
+        self.conv_1 = conv(key.input.channels, key.output.channels // 2, 1, 2)
+        self.conv_2 = conv(key.input.channels, key.output.channels // 2, 1, 2)
+        self.bn = BatchNorm(key.output.channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
+        x = F.relu(x)
+        convs = (self.conv_1, self.conv_2)
+        halves = [F.conv2d(every_second(x, first), half.weight) for first, half in enumerate(convs)]
+        return self.bn(concatenate(halves))  # type: ignore[no-any-return]
+
+
+class SeparableStep(nn.Module):
+    """ReLU, depthwise convolution, 1x1 convolution, batch norm."""
+
+    def __init__(self, before: int, after: int, kernel: int, stride: int, dilation: int) -> None:
+        super().__init__()
+        self.depthwise = DepthwiseConv2d(before, kernel, stride, dilation)
+        self.pointwise = conv(before, after, 1)
+        self.bn = BatchNorm(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.pointwise(self.depthwise(F.relu(x))))  # type: ignore[no-any-return]
+
+
+class InvertedResidualBlock(nn.Module):
+    """FBNet's block, with a channel shuffle (Zhang et al., 2018) if it has groups."""
+
+    def __init__(self, block: InvertedResidual, key: OpKey) -> None:
+        super().__init__()
+        before, after, groups = key.input.channels, key.output.channels, block.groups
+        middle = before * block.expansion
+        self.groups = groups
+        self.has_shortcut = key.keeps_shape
+        self.expand = ConvBn(before, middle, 1, groups=groups)
+        self.depthwise = ConvBn(middle, middle, block.kernel, key.stride, groups=middle)
+        self.project = ConvBn(middle, after, 1, groups=groups, activates=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.expand(x)
+        if self.groups > 1:
+            y = F.channel_shuffle(y, self.groups)
+        y = self.project(self.depthwise(y))
+        return y + x if self.has_shortcut else y  # type: ignore[no-any-return]
 
 
 class ResidualBlock(nn.Module):
-    """NAS-Bench-201's reduction: two 3x3 convolutions beside an average pooling with a 1x1 convolution."""
+    """NAS-Bench-201's reduction: two 3x3 convolutions beside pooling with a 1x1 convolution."""
 
     def __init__(self, key: OpKey) -> None:
         super().__init__()
@@ -85,6 +133,17 @@ class ResidualBlock(nn.Module):
         return self.conv_b(self.conv_a(x)) + shortcut  # type: ignore[no-any-return]
 
 
+class PoolLinear(nn.Module):
+    """Global average and linear layer."""
+
+    def __init__(self, key: OpKey) -> None:
+        super().__init__()
+        self.linear = nn.Linear(key.input.channels, key.output.channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
 class Classifier(nn.Module):
     """Batch norm, ReLU, global average, linear layer."""
 
@@ -97,37 +156,53 @@ class Classifier(nn.Module):
         return self.linear(F.relu(self.bn(x)).mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
 
-def _relu_conv_bn(kernel: int) -> Callable[[OpKey], nn.Module]:
+Build = Callable[[OpKey], nn.Module]
+
+
+def relu_conv_bn(kernel: int) -> Build:
     return lambda key: ReluConvBn(key.input.channels, key.output.channels, kernel, key.stride)
 
 
-def _inverted_residual(block: InvertedResidual) -> Callable[[OpKey], nn.Module]:
-    return lambda key: InvertedResidualBlock(block, key)
+def conv_bn(kernel: int, activates: bool = True) -> Build:
+    return lambda key: ConvBn(key.input.channels, key.output.channels, kernel, key.stride, activates=activates)
 
 
-OPS: Mapping[str, Callable[[OpKey], nn.Module]] = MappingProxyType(
+def separable(kernel: int, repeats: int, dilation: int = 1) -> Build:
+    """`repeats` separable steps; the first has the stride, the last the output's channels."""
+
+    def build(key: OpKey) -> nn.Module:
+        widths = [key.input.channels] * repeats + [key.output.channels]
+        strides = [key.stride] + [1] * (repeats - 1)
+        return nn.Sequential(
+            *(SeparableStep(widths[i], widths[i + 1], kernel, strides[i], dilation) for i in range(repeats))
+        )
+
+    return build
+
+
+OPS: Mapping[str, Build] = MappingProxyType(
     {
         "none": lambda key: Zeros(),
         "skip_connect": lambda key: nn.Identity() if key.keeps_shape else FactorizedReduction(key),
-        "nor_conv_1x1": _relu_conv_bn(1),
-        "nor_conv_3x3": _relu_conv_bn(3),
-        "avg_pool_3x3": AveragePool,
-        "max_pool_3x3": MaxPool,
+        "nor_conv_1x1": relu_conv_bn(1),
+        "nor_conv_3x3": relu_conv_bn(3),
+        "avg_pool_3x3": partial(Pool3x3, partial(F.avg_pool2d, count_include_pad=False)),
+        "max_pool_3x3": partial(Pool3x3, F.max_pool2d),
         "sep_conv_3x3": separable(3, repeats=2),
         "sep_conv_5x5": separable(5, repeats=2),
         "dil_conv_3x3": separable(3, repeats=1, dilation=2),
         "dil_conv_5x5": separable(5, repeats=1, dilation=2),
-        **{name: _inverted_residual(block) for name, block in INVERTED_RESIDUALS.items()},
-        "skip": lambda key: nn.Identity() if key.keeps_shape else conv_bn_relu(1)(key),
-        "stem_conv_3x3": Stem,
-        "stem_conv_3x3_relu": conv_bn_relu(3),
-        "conv_1x1_relu": conv_bn_relu(1),
+        **{name: partial(InvertedResidualBlock, block) for name, block in INVERTED_RESIDUALS.items()},
+        "skip": lambda key: nn.Identity() if key.keeps_shape else conv_bn(1)(key),
+        "stem_conv_3x3": conv_bn(3, activates=False),
+        "stem_conv_3x3_relu": conv_bn(3),
+        "conv_1x1_relu": conv_bn(1),
         "pool_linear": PoolLinear,
         "residual_block": ResidualBlock,
         "classifier": Classifier,
     }
 )
-"""From the name of a primitive to what builds its module from an op key."""
+"""The module of each primitive, built from an op key."""
 
 
 def build_op(key: OpKey) -> nn.Module:

@@ -1,11 +1,11 @@
-"""One edge under a hard gate: the chosen op runs forwards and backwards, the others forwards only.
+"""An edge under a hard gate: the chosen op runs forwards and backwards, the others forwards only.
 
-A straight-through gate is 1 for one op and 0 for the others, so an edge's value is the chosen op's:
+A straight-through gate is 1 for the chosen op and 0 for the others:
 
-    y = sum over o of g_o y_o = y_chosen,       dL/dg_o = <dL/dy, y_o>,       dL/dy_o = g_o dL/dy = 0 for the others
+    y = sum over o of g_o y_o = y_chosen,   dL/dg_o = <dL/dy, y_o>,   dL/dy_o = g_o dL/dy
 
-Every gate gets its gradient from every op's value, as in the mixture written out, but nothing flows back through an op
-whose gate is 0: no graph is kept for it.
+Each gate gets its gradient from its op's value, as in the written-out mixture. An op with gate 0
+needs no graph: no gradient flows back through it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def gated(row: Tensor, columns: Sequence[int], values: Sequence[Tensor], chosen:
 
     Args:
         row: the edge's gates (primitives,).
-        columns: of the ops that were run; the others are "none", whose value and gate's gradient are 0.
-        values: of these ops, all of one shape.
+        columns: of the ops that ran; the rest is "none" with value and gradient 0.
+        values: of these ops, all of the same shape.
         chosen: the column whose gate is 1.
 
     Returns:
-        The chosen op's value; zeros if that is "none".
+        The chosen op's value; zeros for "none".
     """
     return _Gated.apply(row, tuple(columns), chosen, *values)  # type: ignore[no-any-return, no-untyped-call]
 

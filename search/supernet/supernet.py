@@ -1,13 +1,13 @@
-"""Every network of a space at once: all candidates of each slot in each cell, weights shared between networks.
+"""All networks of a space at once: every candidate of each slot, with shared weights.
 
-A forward pass takes a choice: a genotype runs only its live ops (one path), gates run and weigh every op of every edge,
-or those of each edge that are named.
+A forward pass takes a choice. A genotype runs its live ops only (a path). Gates run and weight
+every op of every edge, or named ops of each edge.
 
-The convolutions of the cells begin near the identity. A skip or a pool hands its channels on as they are, and whatever
-follows has to read the same meaning from the same channel whichever op came before. From ordinary random weights every
-op speaks a language of its own, and paths undo one another's progress: after 300 updates on 8 x 8 digits (16 channels,
-one cell per stage, 64 images per update) fairly sampled paths classify 35 % of the training images, from near the
-identity 88 % (one seed).
+The convolutions of the cells begin near the identity. A skip or a pool keeps its channels, so later
+ops must find the same features in the same channels whichever op came before. From ordinary random
+weights, paths undo one another's progress. After 300 updates on 8 x 8 digits (16 channels, one cell
+per stage, 64 images per update) fairly sampled paths classify 35 % of the training images; from
+near the identity they classify 88 % (one seed).
 """
 
 from __future__ import annotations
@@ -19,28 +19,24 @@ import torch
 from torch import Tensor, nn
 
 from search.supernet.batch_norm import BatchNorm
-from search.supernet.depthwise_primitives import FactorizedReduction
 from search.supernet.mixed_op import MixedOp
 from search.supernet.network import Network
-from search.supernet.primitives import build_op
+from search.supernet.primitives import FactorizedReduction, build_op
 from search.supernet.wiring import execute, plant
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 from shared.spaces.wiring import Step
-
-Choice = Genotype | tuple[int, ...] | Tensor
-"""A genotype, the index of the primitive in each slot, or gates (slots, primitives)."""
 
 INITIAL_NOISE = 0.1
 """Share of He-scaled noise in the first weights of the candidates' convolutions."""
 
 
 class Supernet(nn.Module):
-    """The supernet of a space. Its batch norms keep no running statistics (see `search.supernet.batch_norm`).
+    """The supernet of a space. Its batch norms keep no running statistics.
 
     Args:
         space: of the networks.
-        near_identity: whether the candidates' convolutions begin there; otherwise as torch's layers do.
+        near_identity: whether the candidates' convolutions begin near the identity.
     """
 
     def __init__(self, space: Space, near_identity: bool = True) -> None:
@@ -48,7 +44,7 @@ class Supernet(nn.Module):
         self.space = space
         self._steps = space.supernet_wiring()
         self._columns = [{name: i for i, name in enumerate(slot.primitives)} for slot in space.slots]
-        # Fixed ops draw their first weights before the candidates: seeds then mean what they meant before.
+        # Fixed ops draw their first weights before the candidates, as in a network.
         fixed_first = sorted(self._steps, key=lambda step: step.slot is not None)
         self._ops = {step.name: self._build(step) for step in fixed_first if step.join is None}
         plant(self, ((step.name, self._ops[step.name]) for step in self._steps if step.join is None))
@@ -63,19 +59,18 @@ class Supernet(nn.Module):
     def forward(
         self,
         x: Tensor,
-        choice: Choice,
+        choice: Genotype | Tensor,
         columns: Sequence[Sequence[int]] | None = None,
         auxiliary_skip: float = 0.0,
     ) -> Tensor:
         """Logits (batch, classes).
 
         Args:
-            x: images (batch, image channels, side, side); any side that the space's reductions divide.
-            choice: a connected genotype, indices, or gates (slots, primitives) that may carry a gradient.
-            columns: with gates, the primitives of each slot that are run; the others count as if their gates were 0 and
-                get no gradient. None runs all.
-            auxiliary_skip: weight of the input that is added to each slot's value where the shape stays (DARTS-: Chu et
-                al., 2021).
+            x: images (batch, channels, side, side); the space's reductions must divide the side.
+            choice: a connected genotype, or gates (slots, primitives) that may carry a gradient.
+            columns: with gates, the primitives of each slot to run; the others count as gate 0
+                without a gradient. None runs all.
+            auxiliary_skip: weight of the input in each slot's value where the shape stays.
 
         Raises:
             InvalidValue: the choice is not a connected genotype, or the gates have another shape.
@@ -84,16 +79,16 @@ class Supernet(nn.Module):
             gates = self._checked(choice)
             mixture = partial(self._mixture, gates=gates, columns=columns)
             return execute(self._steps, x, _with_skip(mixture, auxiliary_skip))
-        genotype = choice if isinstance(choice, Genotype) else self.genotype(choice)
-        self.space.check(genotype)
-        if not self.space.is_connected(genotype):
-            raise InvalidValue("genotype", f"{self.space.format(genotype)} does not connect input and output")
-        return execute(self.space.wiring(genotype), x, _with_skip(self.run_step, auxiliary_skip))
+        self.space.check(choice)
+        if not self.space.is_connected(choice):
+            raise InvalidValue("genotype", f"{self.space.format(choice)} does not connect input and output")
+        return execute(self.space.wiring(choice), x, _with_skip(self.run_step, auxiliary_skip))
 
     def straight_through(self, x: Tensor, gates: Tensor, auxiliary_skip: float = 0.0) -> Tensor:
-        """What `forward` gives for gates that are 1 once per slot and 0 elsewhere: logits (batch, classes), gradients.
+        """`forward` for one-hot gates: logits (batch, classes).
 
-        Only the chosen ops are run backwards (`search.supernet.straight_through`): their weights alone get a gradient.
+        Only the chosen ops run backwards (`search.supernet.straight_through`) and get weight
+        gradients.
 
         Args:
             x, auxiliary_skip: see `forward`.
@@ -113,13 +108,9 @@ class Supernet(nn.Module):
 
         return execute(self._steps, x, _with_skip(run, auxiliary_skip))
 
-    def genotype(self, indices: tuple[int, ...]) -> Genotype:
-        """The genotype of one primitive's index per slot."""
-        return Genotype(tuple(s.primitives[i] for s, i in zip(self.space.slots, indices, strict=True)))
-
     @torch.no_grad()
     def derive(self, genotype: Genotype) -> Network:
-        """A network of its own with copies of the shared weights, in evaluation mode; its batch norms update again."""
+        """A network with copies of the shared weights, in evaluation mode."""
         network = Network(self.space, genotype)
         own = self.state_dict()
         tensors = {
@@ -158,12 +149,12 @@ class Supernet(nn.Module):
 
 
 def _shared_prefix(step: Step) -> str:
-    """Where the supernet keeps the tensors of a network's step: a slot's candidates stand one level deeper."""
+    """The prefix of a step's tensors in the supernet; a slot's candidates are one level deeper."""
     return step.name if step.slot is None or step.key is None else f"{step.name}{step.key.primitive}."
 
 
 def _with_skip(run: Callable[[Step, Tensor], Tensor], weight: float) -> Callable[[Step, Tensor], Tensor]:
-    """Beside each slot's op, where the shape stays, `weight` times its input."""
+    """`run` plus `weight` times the input of each slot whose shape stays."""
     if not weight:
         return run
 
@@ -177,7 +168,7 @@ def _with_skip(run: Callable[[Step, Tensor], Tensor], weight: float) -> Callable
 
 @torch.no_grad()
 def begin_near_identity(candidates: nn.Module) -> None:
-    """Draw the first weights of the convolutions of candidates: the identity and a little noise."""
+    """Set the first weights of the candidates' convolutions to the identity plus a little noise."""
     for module in candidates.modules():
         if isinstance(module, nn.Conv2d):
             noise = torch.empty_like(module.weight)
@@ -185,6 +176,6 @@ def begin_near_identity(candidates: nn.Module) -> None:
             identity = nn.init.dirac_(torch.empty_like(module.weight), groups=module.groups)
             module.weight.copy_(identity + INITIAL_NOISE * noise)
     for module in candidates.modules():
-        if isinstance(module, FactorizedReduction):  # its second convolution makes the second half of the channels
+        if isinstance(module, FactorizedReduction):  # its second half of the channels
             half = module.conv_2.out_channels
             module.conv_2.weight.copy_(module.conv_2.weight.roll(half, dims=1))

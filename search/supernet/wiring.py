@@ -1,9 +1,11 @@
-"""A space's wiring, executed in torch: the same description from which `shared.graphs` writes ONNX."""
+"""Execute a space's wiring in torch; `shared.graphs` writes ONNX from the same description."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from operator import add
 
 from torch import Tensor, nn
 
@@ -11,27 +13,23 @@ from search.supernet.channels_last import concatenate
 from shared.spaces.wiring import INPUT, Step
 
 
-class Branch(nn.Module):
-    """A place in a tree of modules; its name is a part of the tensors' names."""
-
-
 def plant(root: nn.Module, modules: Iterable[tuple[str, nn.Module]]) -> None:
-    """Register modules under names like `cells.0.preprocess1.`, making the branches between."""
+    """Register modules under names like `cells.0.preprocess1.`, with the branches between."""
     for name, module in modules:
         *path, leaf = name.rstrip(".").split(".")
         branch = root
         for part in path:
             if part not in dict(branch.named_children()):
-                branch.add_module(part, Branch())
+                branch.add_module(part, nn.Module())
             branch = branch.get_submodule(part)
         branch.add_module(leaf, module)
 
 
 def execute(steps: Sequence[Step], image: Tensor, run: Callable[[Step, Tensor], Tensor]) -> Tensor:
-    """The value of the last step. A value is let go of as soon as nobody needs it.
+    """The value of the last step. A value is freed after its last reader.
 
     Args:
-        steps: each after those that it reads.
+        steps: each after the steps that it reads.
         image: the network's input.
         run: computes the step of an op, or of several candidates, from its input.
     """
@@ -39,17 +37,14 @@ def execute(steps: Sequence[Step], image: Tensor, run: Callable[[Step, Tensor], 
     values = {INPUT: image}
     for step in steps:
         inputs = [values[name] for name in step.inputs]
-        if step.join is None:
-            result = run(step, inputs[0])
-        elif step.join == "concat":
-            result = concatenate(inputs)
-        else:
-            result = inputs[0]
-            for other in inputs[1:]:
-                result = result + other
-        values[step.name] = result
+        values[step.name] = join(inputs, step.join) if step.join else run(step, inputs[0])
         for name in step.inputs:
             readers[name] -= 1
             if not readers[name]:
                 values.pop(name, None)
-    return result
+    return values[steps[-1].name]
+
+
+def join(values: Sequence[Tensor], how: str) -> Tensor:
+    """Concatenate values along the channels ("concat"), or add them."""
+    return concatenate(values) if how == "concat" else reduce(add, values)

@@ -1,4 +1,4 @@
-"""Gradients of several batches, computed side by side, averaged into one update."""
+"""Average the gradients of several batches into an update."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def set_mean_gradients(
     largest_norm: float,
     ranks: Ranks = ALONE,
 ) -> float:
-    """Average in a fixed order into `.grad` and clip; a parameter that no batch used gets None and stays as it is.
+    """Average into `.grad`, in a fixed order, and clip. A parameter that no batch used gets None.
 
-    The sums are made in the gradients that were given. Average and clipping are one multiplication: every pass over
-    all gradients counts where a step takes a few dozen milliseconds.
+    The given gradients hold the sums afterwards. Average and clipping are a single multiplication,
+    as a step takes only a few dozen milliseconds.
 
     Args:
         parameters: to set.
         gradients: per batch, in the order of the parameters.
-        largest_norm: that the whole gradient may have.
-        ranks: the processes that have as many batches each.
+        largest_norm: of the whole gradient.
+        ranks: the processes; each has as many batches.
 
     Returns:
-        The norm before it was clipped; not finite if any gradient is not.
+        The norm before clipping; not finite if any gradient is not.
     """
     own = [_sum(parameter, parts) for parameter, parts in zip(parameters, zip(*gradients, strict=True), strict=True)]
     totals = ranks.sum_gradients(own, parameters)
@@ -48,7 +48,7 @@ def set_mean_gradients(
 
 
 def _sum(parameter: nn.Parameter, parts: Sequence[Tensor | None]) -> Tensor | None:
-    """Laid out in memory as the parameter is: fused optimisers read both in the order of memory."""
+    """The sum, with the parameter's memory layout: fused optimisers read both in memory order."""
     total: Tensor | None = None
     for part in parts:
         if part is None:

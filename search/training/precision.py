@@ -1,4 +1,4 @@
-"""fp32 or bfloat16: which one trains faster here. Asked once, when a run begins; the answer is part of its config."""
+"""fp32 or bfloat16, whichever trains faster here. The config of a run keeps the choice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.spaces import Space
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """As /proc/cpuinfo names them (x86 and Arm)."""
 WORTH_IT = 0.9
-"""bfloat16 has to save a tenth of the time: it costs precision."""
+"""bfloat16 costs precision, so it must save a tenth of the time."""
 ROUNDS = 2
 
 
@@ -29,7 +29,9 @@ def choose_precision(
     cpuinfo: Path = Path("/proc/cpuinfo"),
     clock: Callable[[], float] = time.perf_counter,
 ) -> str:
-    """ "bf16" if the CPU has instructions for it and a few training steps take clearly less time, else "fp32"."""
+    """ "bf16" if the CPU has instructions for it and training steps are clearly faster, else
+    "fp32".
+    """
     if not has_bf16(cpuinfo):
         return "fp32"
     supernet, sampler = Supernet(space).train(), FairSampler(space, 0)
@@ -47,7 +49,7 @@ def choose_precision(
         return clock() - started_s
 
     with torch_threads(1):
-        seconds(False), seconds(True)  # the first run of a shape is slower
+        seconds(False), seconds(True)  # the first run is slower
         fp32_s, bf16_s = (min(seconds(bf16) for _ in range(ROUNDS)) for bf16 in (False, True))
     chosen = "bf16" if bf16_s < WORTH_IT * fp32_s else "fp32"
     per_path_ms = 1000 / sampler.cycle_length

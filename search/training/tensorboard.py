@@ -1,10 +1,10 @@
-"""`search --tensorboard`: the metrics as scalars, and what alpha says, in the run's folder `tensorboard/`.
+"""`search --tensorboard`: metrics and alphas as event files in the run's folder `tensorboard/`.
 
     weights/loss, weights/accuracy, alpha/loss, learning_rate, temperature, images_per_second
-    probability/DEVICE/kappa_U/PRIMITIVE    mean over slots of softmax(alpha), u_lambda = 0: a collapse shows here
+    probability/DEVICE/kappa_U/PRIMITIVE    mean over slots of softmax(alpha) at u_lambda = 0
     logits/DEVICE/kappa_U                   histogram of alpha itself
 
-A search that goes on after step s hides what an interrupted one wrote beyond it.
+A resumed search hides what the interrupted search wrote beyond the step of its checkpoint.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCALARS = {
     "temperature": "temperature",
     "images_per_second": "images_per_second",
 }
-"""From the name of a metric to that of its curve."""
+"""The curve of each metric."""
 
 
 class TensorBoardLog:
@@ -37,7 +37,7 @@ class TensorBoardLog:
 
     Args:
         run: its folder.
-        step: that the search goes on from.
+        step: at which the search resumes.
 
     Raises:
         LutnasError: TensorBoard is not installed.
@@ -47,7 +47,7 @@ class TensorBoardLog:
         self._writer = _summary_writer(run / FOLDER, step)
 
     def metrics(self, values: Mapping[str, Any]) -> None:
-        """One entry of the run's metrics, its step among them; what has no curve is left out."""
+        """Write an entry of the run's metrics; those without a curve are skipped."""
         for name, tag in SCALARS.items():
             if name in values:
                 self._writer.add_scalar(tag, values[name], values["step"])
@@ -61,13 +61,13 @@ class TensorBoardLog:
         prices: Tensor,
         primitives: Sequence[str],
     ) -> None:
-        """What alpha says for a device at some trade-offs.
+        """Write the alphas of a device at some trade-offs.
 
         Args:
             step: of the search.
             hypernetwork: from a condition's vector to logits (slots, primitives).
             device: its name.
-            prices: the device's point on the simplex.
+            prices: its point on the simplex.
             primitives: names of alpha's columns.
         """
         for u_kappa in U_KAPPAS:
@@ -78,7 +78,6 @@ class TensorBoardLog:
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left."""
         self._writer.close()
 
 

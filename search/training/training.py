@@ -1,14 +1,15 @@
-"""The search itself, first order and bilevel, on one supernet:
+"""The search itself, first order and bilevel, on a supernet:
 
     warm-up   weights only, by fairly sampled paths
-    search    weights by paths drawn from alpha(c) and by fairly sampled ones; every few steps the hypernetwork, on the
-              validation split:   L(w, gates) + kappa Latency(alpha(c)) + lambda Parameters(alpha(c))
+    search    weights by fairly sampled paths and paths drawn from alpha(c); every few steps the
+              hypernetwork, on the validation split, by
+              L(w, gates) + kappa Latency(alpha(c)) + lambda Parameters(alpha(c))
               with straight-through Gumbel-Softmax gates and every op of every edge evaluated
 
-One step averages the gradients of `paths_per_step` paths, each with a batch of its own and one torch thread; `threads`
-of them run side by side. (Two small networks beside each other keep two cores busy, one network spread over two does
-not.) What a step does follows from the seed and its number alone: no number depends on the threads, on the clock, or on
-how often the search was interrupted.
+A step averages the gradients of `paths_per_step` paths, each with its own batch and one torch
+thread. `threads` of them run side by side: two small networks keep two cores busy, a network split
+over two cores does not. A step follows from the seed and its number alone. No number depends on the
+threads, the clock, or interruptions.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from shared.errors import LutnasError, WrongUse
 from shared.spaces import Genotype, Space
 
 METRICS_EVERY = 50
+CHECKPOINTED = ("supernet", "hypernetwork", "weight_optimizer", "alpha_optimizer")
 
 Stopped = Callable[[], bool]
 
@@ -51,12 +53,12 @@ class Trainer:
     """Trains the supernet and the hypernetwork of a run.
 
     Args:
-        run: its config, tables and checkpoint; a checkpoint that is there is gone on with.
+        run: its config, tables and checkpoint; an existing checkpoint is resumed.
         images: of the config's data set.
         ranks: the processes that share the search.
 
     Raises:
-        InvalidValue: the paths or conditions of a step cannot be shared evenly.
+        InvalidValue: the ranks do not divide the paths or conditions of a step.
     """
 
     def __init__(self, run: RunDirectory, images: ImageSet, ranks: Ranks = ALONE) -> None:
@@ -78,7 +80,7 @@ class Trainer:
             fused=True,
         )
         if config.weight_momentum:
-            for parameter in self.parameters:  # torch makes all of them or none; here an op may wait for its first path
+            for parameter in self.parameters:  # torch needs all; some ops have no path yet
                 self.weight_optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self.alpha_optimizer = torch.optim.Adam(self.arch_parameters, lr=config.alpha_lr, fused=True)
         self.objectives = [make_objective(table) for table in run.tables]
@@ -87,8 +89,7 @@ class Trainer:
         self.train_stream = Stream(images, split.train, side, config.batch_size, config.seed, "weights")
         self.validation_stream = Stream(images, split.validation, side, config.alpha_batch_size, config.seed, "alpha")
         self.step = 0
-        begun = ranks.any(run.checkpoint_path.exists())  # asked by all before the first one writes it
-        if begun:
+        if ranks.any(run.checkpoint_path.exists()):  # all ranks ask before the first writes it
             self._restore(run.load_checkpoint())
         else:
             self.save()
@@ -96,7 +97,7 @@ class Trainer:
             run.drop_metrics_after(self.step)
 
     def train(self, progress: Progress, stopped: Stopped = lambda: False, log: TensorBoardLog | None = None) -> bool:
-        """Go on to the last step, or until `stopped()`; a checkpoint is written in either case.
+        """Train to the last step, or until `stopped()`. Either way a checkpoint is written.
 
         Args:
             progress: shows the phases.
@@ -107,32 +108,20 @@ class Trainer:
             Whether the search is complete.
 
         Raises:
-            LutnasError: the loss is no longer finite; the last good checkpoint stays.
+            LutnasError: the loss is not finite; the last good checkpoint stays.
         """
-
-        def any_stopped() -> bool:
-            return self.ranks.any(stopped())
-
         with single_threaded_workers(self.config.threads) as pool:
             for name, end in (("warm-up", self.config.warmup_steps), ("search", self.config.total_steps)):
-                if self.step < end and not any_stopped():
-                    self._train_phase(name, end, pool, progress, any_stopped, log)
+                if self.step < end and not self.ranks.any(stopped()):
+                    self._train_phase(name, end, pool, progress, stopped, log)
         self.save()
         return self.step == self.config.total_steps
 
     def save(self) -> None:
         """Write the checkpoint."""
-        if not self.ranks.is_first:
-            return
-        self.run.save_checkpoint(
-            Checkpoint(
-                self.step,
-                self.supernet.state_dict(),
-                self.hypernetwork.state_dict(),
-                self.weight_optimizer.state_dict(),
-                self.alpha_optimizer.state_dict(),
-            )
-        )
+        if self.ranks.is_first:
+            states = {name: getattr(self, name).state_dict() for name in CHECKPOINTED}
+            self.run.save_checkpoint(Checkpoint(step=self.step, **states))
 
     def _train_phase(
         self,
@@ -143,9 +132,9 @@ class Trainer:
         stopped: Stopped,
         log: TensorBoardLog | None,
     ) -> None:
-        meter = Meter(time.monotonic(), self.config.paths_per_step * self.train_stream.batch_size)
+        meter = Meter(self.config.paths_per_step * self.train_stream.batch_size)
         with progress.phase(name, end - self.step) as phase:
-            while self.step < end and not stopped():
+            while self.step < end and not self.ranks.any(stopped()):
                 meter.add(*self._weight_step(pool))
                 if name == "search" and (self.step - self.config.warmup_steps + 1) % self.config.alpha_every == 0:
                     meter.alpha_losses.append(self._alpha_step(pool))
@@ -157,7 +146,7 @@ class Trainer:
                     self.save()
 
     def _report(self, phase: str, meter: Meter, log: TensorBoardLog | None) -> None:
-        values = {"step": self.step, "phase": phase, **meter.flush(time.monotonic())}
+        values = {"step": self.step, "phase": phase, **meter.flush()}
         self.run.append_metrics(values)
         if log is not None:
             temperature = {"temperature": self._temperature()} if phase == "search" else {}
@@ -166,7 +155,7 @@ class Trainer:
                 log.alphas(self.step, self.hypernetwork, name, objective.device, space_primitives(self.space))
 
     def _weight_step(self, pool: ThreadPoolExecutor) -> tuple[float, float]:
-        """One update of the weights; mean loss and accuracy of its batches."""
+        """Update the weights. Returns mean loss and accuracy of the batches."""
         count = self.config.paths_per_step
         numbers = self.ranks.share(range(self.step * count, (self.step + 1) * count))
         for group in self.weight_optimizer.param_groups:
@@ -178,7 +167,7 @@ class Trainer:
         return loss, accuracy
 
     def _path(self, number: int) -> Genotype:
-        """Path number `number` of the whole search. In the search, `exploration` of them ask no alpha."""
+        """Path `number` of the run. After the warm-up a share `exploration` ignores alpha."""
         warm = self.config.warmup_steps * self.config.paths_per_step
         if number < warm:
             return self.fixed_paths.path(number)
@@ -201,7 +190,7 @@ class Trainer:
         return loss.item(), (logits.argmax(dim=1) == labels).double().mean().item(), gradients
 
     def _alpha_step(self, pool: ThreadPoolExecutor) -> float:
-        """One update of the hypernetwork; mean loss, penalties included."""
+        """Update the hypernetwork. Returns the mean loss with penalties."""
         count = self.config.conditions_per_step
         index = (self.step - self.config.warmup_steps) // self.config.alpha_every
         numbers = self.ranks.share(range(index * count, (index + 1) * count))
@@ -221,11 +210,11 @@ class Trainer:
         with self._autocast():
             logits = self.supernet.straight_through(images, gates.to(self.place), self._auxiliary_skip())
         loss = F.cross_entropy(logits.float(), labels).to(alpha.device) + objective.penalty(alpha, condition)
-        # Only the hypernetwork's gradient is asked for: torch then skips those of the supernet's weights.
+        # Without the supernet's weights: torch skips their gradients.
         return loss.item(), torch.autograd.grad(loss, self.arch_parameters, allow_unused=True)
 
     def _drawn_objective(self, what: str, number: int) -> Objective:
-        """That of the device that path or condition `number` is for: each is equally likely."""
+        """The objective of the device of path or condition `number`; devices are equally likely."""
         if len(self.objectives) == 1:
             return self.objectives[0]
         random = generator(self.config.seed, "device", what, number)
@@ -238,7 +227,7 @@ class Trainer:
         gradients: Sequence[Sequence[Tensor | None]],
         loss: float,
     ) -> None:
-        """Average in a fixed order, check, clip, update. Weights of ops that no path ran stay as they are."""
+        """Average in a fixed order, check, clip, update. Ops without a path keep their weights."""
         norm = set_mean_gradients(parameters, gradients, self.config.gradient_clip, self.ranks)
         if not (math.isfinite(norm) and math.isfinite(loss)):
             raise LutnasError(
@@ -251,35 +240,32 @@ class Trainer:
         return self.config.weight_lr * 0.5 * (1 + math.cos(math.pi * self.step / self.config.total_steps))
 
     def _temperature(self) -> float:
-        """Of the gates: from the start's to the end's, geometrically over the search."""
+        """Of the gates: geometric from start to end of the search."""
         config = self.config
         done = (self.step - config.warmup_steps) / max(config.search_steps - 1, 1)
         return float(config.temperature_start * (config.temperature_end / config.temperature_start) ** done)
 
     def _auxiliary_skip(self) -> float:
-        """Weight of the skip beside every op (DARTS-: Chu et al., 2021): falls to 0 linearly over all steps."""
+        """Weight of the skip beside every op (DARTS-: Chu et al., 2021), falling to 0."""
         return self.config.auxiliary_skip * (1 - self.step / self.config.total_steps)
 
     def _autocast(self) -> AbstractContextManager[None]:
-        # Without the cache: threads would share casts, and with them parts of each other's graph.
-        return torch.autocast(
-            self.place.type, torch.bfloat16, enabled=self.config.precision == "bf16", cache_enabled=False
-        )
+        # Without the cache, which would share casts and so parts of graphs between threads.
+        bf16 = self.config.precision == "bf16"
+        return torch.autocast(self.place.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
 
     def _placed(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = batch
         return images.to(self.place), labels.to(self.place)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        self.supernet.load_state_dict(checkpoint.supernet)
-        self.hypernetwork.load_state_dict(checkpoint.hypernetwork)
-        self.weight_optimizer.load_state_dict(checkpoint.weight_optimizer)
-        self.alpha_optimizer.load_state_dict(checkpoint.alpha_optimizer)
+        for name in CHECKPOINTED:
+            getattr(self, name).load_state_dict(getattr(checkpoint, name))
         self.step = checkpoint.step
 
 
 def _place(processor: str) -> torch.device:
-    """Where the supernet is trained; the hypernetwork stays on the CPU."""
+    """The device of the supernet; the hypernetwork stays on the CPU."""
     if processor == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -290,43 +276,46 @@ def _place(processor: str) -> torch.device:
 
 
 def new_supernet(config: Config, space: Space) -> Supernet:
-    """A supernet in training mode, its weights drawn from the config's seed."""
+    """A supernet in training mode, first weights drawn from the config's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return Supernet(space).train()
 
 
 class Meter:
-    """Running means of what training reports: losses and accuracies since the last flush.
+    """Means of what training reports, since the last flush.
 
     Args:
-        now_s: time of a steady clock.
         images: per update of the weights.
 
     Attributes:
         shown: means of the last full interval, for the progress bar.
     """
 
-    def __init__(self, now_s: float, images: int) -> None:
-        self._since_s, self._images = now_s, images
-        self._losses: list[float] = []
-        self._accuracies: list[float] = []
-        self.alpha_losses: list[float] = []
+    def __init__(self, images: int) -> None:
+        self._images = images
         self.shown: dict[str, float] = {}
+        self._begin()
 
     def add(self, loss: float, accuracy: float) -> None:
-        """One update of the weights."""
+        """Add an update of the weights."""
         self._losses.append(loss)
         self._accuracies.append(accuracy)
 
-    def flush(self, now_s: float) -> dict[str, float]:
-        """Means since the last flush, accuracy in percent, and begin anew."""
+    def flush(self) -> dict[str, float]:
+        """Return the means, accuracy in percent, and begin again."""
         means = {"loss": fmean(self._losses), "accuracy": 100 * fmean(self._accuracies)}
         if self.alpha_losses:
             means["alpha_loss"] = fmean(self.alpha_losses)
-        elapsed_s = now_s - self._since_s
+        elapsed_s = time.monotonic() - self._since_s
         if elapsed_s > 0:
             means["images_per_second"] = round(self._images * len(self._losses) / elapsed_s, 1)
         self.shown = means
-        self._since_s, self._losses, self._accuracies, self.alpha_losses = now_s, [], [], []
+        self._begin()
         return {**means, "elapsed_s": round(elapsed_s, 3)}
+
+    def _begin(self) -> None:
+        self._since_s = time.monotonic()
+        self._losses: list[float] = []
+        self._accuracies: list[float] = []
+        self.alpha_losses: list[float] = []

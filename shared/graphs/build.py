@@ -1,4 +1,4 @@
-"""From a graph reference, or a genotype with its weights, to ONNX bytes. The same request gives the same bytes."""
+"""From a graph reference, or a genotype with weights, to ONNX bytes; always the same bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from shared.errors import InvalidValue, UnknownName
 from shared.graphs.fp16 import halve
 from shared.graphs.int8 import quantise
-from shared.graphs.networks import emit_network, network_parameter_shapes
 from shared.graphs.primitives import EMITTERS, Emitter
 from shared.graphs.weights import GivenWeights, RandomWeights, Weights
 from shared.graphs.writer import GraphWriter
@@ -19,21 +18,23 @@ from shared.runtime import check_precision
 from shared.spaces import Genotype, Space
 from shared.spaces.op_key import OpKey, Shape
 from shared.spaces.primitives import parameter_shapes
+from shared.spaces.wiring import INPUT
 
 _CANARY_OPS = tuple(OpKey("nor_conv_3x3", Shape(c, s, s), Shape(c, s, s), 1) for c, s in ((16, 32),) for _ in range(4))
 
 
 def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32") -> bytes:
-    """Build the graph of a reference, with random weights.
+    """The graph of a reference, with random weights.
 
     Args:
-        spec: canary, chain, parallel ops or network; an uploaded model and a kernel cut out of one have no recipe.
+        spec: canary, chain, parallel ops or network. Nobody builds what comes from a file.
         batch: images per inference.
-        precision: "fp32", "fp16" or "int8"; the canary is fp32 always, so that all precisions are told in one unit.
+        precision: "fp32", "fp16" or "int8". The canary is always fp32.
 
     Raises:
-        InvalidValue: the reference is that of a file or a part of one, or the precision is none of these.
-        UnknownName: an op that no emitter writes.
+        InvalidValue: the reference is that of a file or of a part of it, or the precision is
+            unknown.
+        UnknownName: an op without an emitter.
     """
     check_precision(precision)
     model = _build_fp32(spec, batch)
@@ -41,8 +42,9 @@ def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32") -> byt
         return model
     if precision == "fp16":
         return halve(model)
-    # In a network an op has integers of the kernels' own layout on both sides. Single ops get the same: else branches
-    # side by side would be charged for quantising and reordering, and pools would have a layout that no network has.
+    # In a network an op reads and writes integers in the kernels' layout. Single ops get the same.
+    # Else parallel copies would pay for quantisation and reorders, and pools would have another
+    # layout.
     single = isinstance(spec, ChainGraph | ParallelGraph)
     return quantise(model, integer_inputs=isinstance(spec, ParallelGraph), channels_last=single)
 
@@ -53,7 +55,7 @@ def _build_fp32(spec: GraphSpec, batch: int) -> bytes:
     if isinstance(spec, ChainGraph):
         return _build_ops((spec.key,) * spec.copies, batch)
     if isinstance(spec, ParallelGraph):
-        return _build_side_by_side(spec, batch)
+        return _build_parallel(spec, batch)
     if isinstance(spec, NetworkGraph):
         return build_network(spec.space, spec.genotype, batch=batch)
     raise InvalidValue("graph", f"{spec} comes from a file and has no recipe")
@@ -67,18 +69,19 @@ def build_network(
     batch: int = 1,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Build a whole network: "input" (batch, image channels, side, side) float32 to "output" (batch, classes) logits.
+    """A whole network: "input" (batch, channels, side, side) float32 to "output" (batch, classes).
 
     Args:
         space: of the genotype.
         genotype: connected.
-        weights: tensors by `state_dict` name as `network_parameter_shapes` lists them; None draws them at random.
-        seed: of the drawn weights.
+        weights: tensors by `state_dict` name, as in `network_parameter_shapes`; None: random.
+        seed: of random weights.
         batch: images per inference.
         metadata: written into the file.
 
     Raises:
-        InvalidValue: the genotype is not connected, or a tensor is missing, misshapen or not finite.
+        InvalidValue: the genotype is not connected, or a tensor is missing, misshapen or not
+            finite.
     """
     space.check(genotype)
     if not space.is_connected(genotype):
@@ -86,29 +89,53 @@ def build_network(
     shapes = network_parameter_shapes(space, genotype)
     source: Weights = RandomWeights(shapes, seed) if weights is None else GivenWeights(shapes, weights)
     writer = GraphWriter(source)
-    logits = emit_network(writer, space, genotype)
-    image = space.input_shape
-    return writer.model(
-        logits, (batch, image.channels, image.height, image.width), (batch, space.classes), metadata or {}
-    )
+    logits = _emit_network(writer, space, genotype)
+    image = (batch, space.image_channels, space.resolution, space.resolution)
+    return writer.model(logits, image, (batch, space.classes), metadata or {})
+
+
+def network_parameter_shapes(space: Space, genotype: Genotype) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors of a network by the names of the torch network's `state_dict`.
+
+    Only ops that reach the output have tensors.
+    """
+    return {
+        f"{step.name}{name}": shape
+        for step in space.wiring(genotype)
+        if step.key
+        for name, shape in parameter_shapes(step.key).items()
+    }
+
+
+def _emit_network(writer: GraphWriter, space: Space, genotype: Genotype) -> str:
+    """Write the steps of a network; returns the name of its logits."""
+    values = {INPUT: "input"}
+    output = INPUT
+    for step in space.wiring(genotype):
+        inputs = [values[name] for name in step.inputs]
+        if step.key:
+            values[step.name] = EMITTERS[step.key.primitive](writer, inputs[0], step.key, step.name)
+        else:
+            values[step.name] = writer.concat(inputs) if step.join == "concat" else writer.sum(inputs)
+        output = step.name
+    return values[output]
 
 
 def _build_ops(keys: tuple[OpKey, ...], batch: int) -> bytes:
-    """Ops one after another. A skip costs the addition that joins it to its node, so that is what stands for it."""
+    """A chain of ops. The addition that joins a skip to its node stands for the skip."""
     writer = _writer(keys)
     x = "input"
     for index, key in enumerate(keys):
         y = _emitter(key)(writer, x, key, f"{index}.")
         x = writer.sum([x, "input"]) if y == x else y
-    return writer.model(x, _input_shape(keys[0], batch), _output_shape(keys[-1], batch), {})
+    return writer.model(x, _sides(keys[0], batch)[0], _sides(keys[-1], batch)[1], {})
 
 
-def _build_side_by_side(spec: ParallelGraph, batch: int) -> bytes:
+def _build_parallel(spec: ParallelGraph, batch: int) -> bytes:
     writer = _writer((spec.key,) * spec.copies)
     inputs = tuple(f"input{index}" for index in range(spec.copies))
     outputs = [_emitter(spec.key)(writer, name, spec.key, f"{index}.") for index, name in enumerate(inputs)]
-    total = writer.sum(outputs)
-    return writer.model(total, _input_shape(spec.key, batch), _output_shape(spec.key, batch), {}, inputs)
+    return writer.model(writer.sum(outputs), *_sides(spec.key, batch), {}, inputs)
 
 
 def _writer(keys: tuple[OpKey, ...]) -> GraphWriter:
@@ -124,11 +151,7 @@ def _emitter(key: OpKey) -> Emitter:
     return EMITTERS[key.primitive]
 
 
-def _input_shape(key: OpKey, batch: int) -> tuple[int, ...]:
-    return (batch, key.input.channels, key.input.height, key.input.width)
-
-
-def _output_shape(key: OpKey, batch: int) -> tuple[int, ...]:
-    if key.primitive in ("classifier", "pool_linear"):
-        return (batch, key.output.channels)
-    return (batch, key.output.channels, key.output.height, key.output.width)
+def _sides(key: OpKey, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Dimensions of an op's input and output."""
+    before, after = ((batch, shape.channels, shape.height, shape.width) for shape in (key.input, key.output))
+    return before, after[:2] if key.primitive in ("classifier", "pool_linear") else after

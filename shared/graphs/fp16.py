@@ -1,7 +1,7 @@
-"""From an fp32 graph to one that computes in half precision, with inputs and output in fp32 as before.
+"""From an fp32 graph to a graph that computes in half precision. Inputs and output stay fp32.
 
-With random weights the values of a deep network may leave the range of half precision; infinities are multiplied as
-fast as other numbers.
+With random weights the values of a deep network may exceed the range of half precision. A product
+of infinities is as fast as that of other numbers.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from shared.errors import InvalidValue
 
 
 def halve(model: bytes) -> bytes:
-    """Turn weights and operators into float16, with one Cast after each input and one before the output.
+    """Weights and operators in float16, with a Cast after each input and a Cast before the output.
 
     Raises:
-        InvalidValue: a weight is beyond the largest number of half precision, 65,504.
+        InvalidValue: a weight exceeds the largest number of half precision, 65,504.
     """
     parsed = onnx.load_model_from_string(model)
     graph = parsed.graph

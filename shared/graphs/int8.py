@@ -1,15 +1,17 @@
-"""From an fp32 graph to a static int8 one: QuantizeLinear and DequantizeLinear around every operator (QDQ).
+"""From an fp32 graph to a static int8 graph in QDQ form (QuantizeLinear, DequantizeLinear).
 
-Weights are int8, symmetric, one scale per output channel; activations are 8 bits with one scale per tensor; biases
-int32 with the product of the scales of input and weight. A runtime fuses DequantizeLinear, operator and QuantizeLinear
-into one integer kernel; so every operator here has the form that ONNX Runtime knows an integer kernel for:
+Weights are int8, symmetric, with a scale per output channel. Activations are 8 bits with a scale
+per tensor. Biases are int32; their scale is that of input times weight. A runtime fuses
+DequantizeLinear, operator and QuantizeLinear into an integer kernel, so operators have the forms
+that ONNX Runtime fuses:
 
-* A ReLU is no operator of its own. Where nobody else reads its input, it is the lower end of the range that the
-  operator before it is quantised to: integers saturate there. Elsewhere it is a Clip of the integers, which is exact.
-* Pools by maximum, slices and changes of shape do not change values, so they keep the scale of their input.
-* A batch norm that no convolution took in is a convolution of one weight per channel.
+* A ReLU that alone reads its input becomes the lower end of the quantised range: integers saturate
+  there. Any other ReLU is a Clip of the integers, which is exact.
+* Max pools, slices and changes of shape keep values, so they keep the scale of their input.
+* A batch norm without a convolution before it is a convolution with a weight per channel.
 
-The graph's inputs and its output stay float32 under their names, with one QuantizeLinear or DequantizeLinear each.
+The graph's inputs and output stay float32 under their names, with a QuantizeLinear or a
+DequantizeLinear each.
 """
 
 from __future__ import annotations
@@ -26,13 +28,14 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from shared.errors import InvalidValue
-from shared.graphs.ranges import Range, random_ranges
+from shared.graphs.ranges import Range, node_attributes, random_ranges
 
 WEIGHT_LIMIT = 127
 ACTIVATION = np.uint8
-"""Unsigned: on x86 a convolution of unsigned by signed numbers is up to three times as fast as of signed by signed."""
+"""On x86 an unsigned by signed convolution is up to three times as fast as signed by signed."""
 SMALLEST_SCALE = 1e-8
-"""Far above denormal numbers, also as a product of two."""
+"""Far above denormal numbers, even squared."""
+_GEMMS = ({"transB": 1}, {"transB": 1, "alpha": 1, "beta": 1})
 _LAYERS = ("Conv", "Gemm")
 _REQUANTISED = ("Add", "Concat", "AveragePool", "GlobalAveragePool")
 _SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Slice")
@@ -52,7 +55,7 @@ class Scale:
     zero: int
 
     def integer(self, value: float) -> int:
-        """The nearest integer that stands for a value."""
+        """The integer nearest to a value."""
         limits = np.iinfo(ACTIVATION)
         if math.isinf(value):
             return int(limits.max if value > 0 else limits.min)
@@ -70,25 +73,29 @@ def quantise(
 
     Args:
         model: fp32 ONNX bytes with all weights inside.
-        ranges: lowest and highest value of activations by tensor name (`activation_names`), for example measured on
-            images; a tensor without one gets that of one random image.
-        weight_limit: largest integer of a weight; 64 where a processor adds two products in 16 bits (x86 with AVX2 or
-            AVX-512 but without VNNI), which saturates otherwise.
-        integer_inputs: the inputs are the integers already, uint8, and nothing quantises them.
-        channels_last: inputs and output are maps of (batch, height, width, channels), the layout of integer kernels; a
-            graph without a convolution gets one that changes nothing: runtimes choose that layout for convolutions.
+        ranges: lowest and highest value of activations by tensor name (`activation_names`). A
+            tensor without a range gets that of a random image.
+        weight_limit: largest integer of a weight. 64 keeps a processor from saturating that adds
+            two products in 16 bits (x86 with AVX2 or AVX-512 but without VNNI).
+        integer_inputs: the inputs are uint8 integers already.
+        channels_last: inputs and output are maps of (batch, height, width, channels), the layout of
+            integer kernels. A graph without a convolution gets an identity convolution, because
+            runtimes choose that layout for convolutions.
 
     Raises:
-        InvalidValue: an operator that has no integer form here, or a range that is none.
+        InvalidValue: an operator without an integer form, or an invalid range.
     """
-    given = _checked(ranges or {})
+    given = dict(ranges or {})
+    for name, (low, high) in given.items():
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise InvalidValue("ranges", f"'{name}' from {low} to {high} is no range")
     parsed = onnx.load_model_from_string(model)
     guessed = {} if set(_activations(parsed.graph)) <= set(given) else random_ranges(parsed.graph)
     return _Quantiser(parsed, {**guessed, **given}, weight_limit, integer_inputs, channels_last).model()
 
 
 def activation_names(model: bytes) -> tuple[str, ...]:
-    """Tensors whose ranges `quantise` uses, inputs first: what to look at when ranges are measured."""
+    """Tensors whose ranges `quantise` uses, inputs first."""
     return _activations(onnx.load_model_from_string(model).graph)
 
 
@@ -96,15 +103,8 @@ def _activations(graph: onnx.GraphProto) -> tuple[str, ...]:
     return (*(tensor.name for tensor in graph.input), *(name for node in graph.node for name in node.output))
 
 
-def _settings(node: onnx.NodeProto) -> dict[str, Any]:
-    return {one.name: helper.get_attribute_value(one) for one in node.attribute}
-
-
-def _checked(ranges: Mapping[str, Range]) -> Mapping[str, Range]:
-    for name, (low, high) in ranges.items():
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            raise InvalidValue("ranges", f"'{name}' from {low} to {high} is no range")
-    return ranges
+def _is_map(tensor: onnx.ValueInfoProto) -> bool:
+    return len(tensor.type.tensor_type.shape.dim) == 4
 
 
 @dataclass
@@ -117,9 +117,9 @@ class _Quantiser:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
     scales: dict[str, Scale] = field(default_factory=dict)
-    integers: dict[str, str] = field(default_factory=dict)  # the tensor that holds an activation's integers
+    integers: dict[str, str] = field(default_factory=dict)  # the tensor with an activation's integers
     floats: set[str] = field(default_factory=set)
-    absorbed: set[str] = field(default_factory=set)  # only an activation reads them, which is in their range
+    absorbed: set[str] = field(default_factory=set)  # inputs of an activation that became part of their range
 
     def __post_init__(self) -> None:
         graph = self.source.graph
@@ -136,7 +136,7 @@ class _Quantiser:
         for node in self.source.graph.node:
             self._convert(node)
         output = self.output
-        if self.channels_last and self._is_map(self.source.graph.output[0]):
+        if self.channels_last and _is_map(self.source.graph.output[0]):
             if not any(node.op_type == "Conv" for node in self.nodes):
                 output = self._unchanged(output)
             self._transpose(output, _TO_CHANNELS_LAST)
@@ -146,14 +146,14 @@ class _Quantiser:
             node.input[:] = [self.output if name == final else name for name in node.input]
         return self._serialise()
 
-    def _enter(self, one: onnx.ValueInfoProto) -> None:
-        name = one.name
+    def _enter(self, tensor: onnx.ValueInfoProto) -> None:
+        name = tensor.name
         if self.integer_inputs:
             self.scales[name] = self._scale(*self.ranges[name])
             self.integers[name] = name
         else:
             name = self._absorb(name)
-            self._quantise(one.name, name)
+            self._quantise(tensor.name, name)
         if self.channels_last:
             self._transpose(name, _FROM_CHANNELS_LAST)
 
@@ -165,19 +165,19 @@ class _Quantiser:
             self._keep_scale(node)
         elif node.op_type == "BatchNormalization":
             self._affine(node)
-        elif node.op_type == "Gemm" and _settings(node) not in ({"transB": 1}, {"transB": 1, "alpha": 1, "beta": 1}):
-            raise InvalidValue("graph", f"a Gemm with {_settings(node)} has no int8 form here")
+        elif node.op_type == "Gemm" and node_attributes(node) not in _GEMMS:
+            raise InvalidValue("graph", f"a Gemm with {node_attributes(node)} has no int8 form here")
         elif node.op_type in _LAYERS:
             weight, *bias = (self.constants[name] for name in node.input[1:])
             inputs = self._layer_inputs(node.input[0], node.input[1], weight, *bias)
-            self._requantised(node, node.op_type, inputs, list(node.attribute))
+            self._requantise(node.output[0], node, inputs)
         elif node.op_type in _REQUANTISED:
-            self._requantised(node, node.op_type, [self._read(name) for name in node.input], list(node.attribute))
+            self._requantise(node.output[0], node, [self._read(name) for name in node.input])
         else:
             raise InvalidValue("graph", f"the operator {node.op_type} has no int8 form here")
 
     def _absorb(self, name: str) -> str:
-        """The tensor that stands for `name` once an activation that alone reads it is part of its quantisation."""
+        """`name`, or the output of the activation that alone reads it and is part of its range."""
         reader = self.reader.get(name)
         if reader is None or reader.op_type not in _ACTIVATIONS or self.readers[name] > 1:
             return name
@@ -201,7 +201,7 @@ class _Quantiser:
     def _scale(self, low: float, high: float) -> Scale:
         limits = np.iinfo(ACTIVATION)
         low, high = min(low, 0.0), max(high, 0.0)
-        # Few digits: what measured the range may differ in the last ones.
+        # Few digits: ranges measured on two machines differ in the last digits.
         scale = float(np.float32(f"{max((high - low) / (limits.max - limits.min), SMALLEST_SCALE):.6g}"))
         return Scale(scale, int(np.clip(round(limits.min - low / scale), limits.min, limits.max)))
 
@@ -224,13 +224,13 @@ class _Quantiser:
         return f"{name}.f"
 
     def _affine(self, node: onnx.NodeProto) -> None:
-        epsilon = next((one.f for one in node.attribute if one.name == "epsilon"), 1e-5)
+        epsilon = np.float32(node_attributes(node).get("epsilon", 1e-5))
         weight, bias, mean, variance = (self.constants[name] for name in node.input[1:])
-        factor = (weight / np.sqrt(variance + np.float32(epsilon))).astype(np.float32)
+        factor = (weight / np.sqrt(variance + epsilon)).astype(np.float32)
         shift = (bias - mean * factor).astype(np.float32)
         inputs = self._layer_inputs(node.input[0], node.input[1], factor[:, None, None, None], shift)
         convolution = helper.make_node("Conv", [], [], group=len(factor), kernel_shape=[1, 1])
-        self._requantised(node, "Conv", inputs, list(convolution.attribute))
+        self._requantise(node.output[0], convolution, inputs)
 
     def _unchanged(self, x: str) -> str:
         channels = self.source.graph.output[0].type.tensor_type.shape.dim[1].dim_value
@@ -261,11 +261,9 @@ class _Quantiser:
             self._node("DequantizeLinear", stored, f"{name}.f", axis=0)
         return f"{name}.f"
 
-    def _requantised(
-        self, node: onnx.NodeProto, op_type: str, inputs: list[str], attributes: list[onnx.AttributeProto]
-    ) -> None:
-        output = node.output[0]
-        self._node(op_type, inputs, f"{output}.raw").attribute.extend(attributes)
+    def _requantise(self, output: str, node: onnx.NodeProto, inputs: list[str]) -> None:
+        """Write the operator of `node` with other inputs, and quantise its result."""
+        self._node(node.op_type, inputs, f"{output}.raw").attribute.extend(node.attribute)
         self._quantise(f"{output}.raw", self._absorb(output))
 
     def _keep_scale(self, node: onnx.NodeProto) -> None:
@@ -279,9 +277,6 @@ class _Quantiser:
         node = self._node("Transpose", [self.integers[name]], f"{name}.t")
         node.attribute.append(helper.make_attribute("perm", order))
         self.integers[name] = f"{name}.t"
-
-    def _is_map(self, one: onnx.ValueInfoProto) -> bool:
-        return len(one.type.tensor_type.shape.dim) == 4
 
     def _clip(self, node: onnx.NodeProto) -> None:
         x, output = node.input[0], node.output[0]
@@ -305,7 +300,7 @@ class _Quantiser:
         graph = self.source.graph
         made = helper.make_graph(self.nodes, graph.name, graph.input, graph.output, list(self.initializers.values()))
         if self.channels_last:
-            for tensor in filter(self._is_map, (*made.input, *made.output)):
+            for tensor in filter(_is_map, (*made.input, *made.output)):
                 sides = tensor.type.tensor_type.shape.dim
                 last = [sides[axis].dim_value for axis in _TO_CHANNELS_LAST]
                 for side, value in zip(sides, last, strict=True):

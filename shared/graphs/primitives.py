@@ -1,4 +1,4 @@
-"""One short emitter per primitive: (writer, input name, op key, prefix of its tensors) -> output name."""
+"""An emitter per primitive: (writer, input name, op key, prefix of its tensors) -> output name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def conv_bn_relu(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
 
 
 def skip_connect(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
-    """Identity, or DARTS' factorized reduction where the shape changes."""
+    """Identity, or DARTS' factorized reduction if the shape changes."""
     if key.keeps_shape:
         return x
     active = writer.relu(x)
@@ -60,20 +60,8 @@ def inverted_residual(block: InvertedResidual) -> Emitter:
 
 
 def skip(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
-    """FBNet's skip: identity, or a 1x1 convolution where the shape changes."""
+    """FBNet's skip: identity, or a 1x1 convolution if the shape changes."""
     return x if key.keeps_shape else conv_bn_relu(writer, x, key, prefix)
-
-
-def max_pool_3x3(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
-    return writer.max_pool(x, kernel=3, stride=key.stride, padding=1)
-
-
-def pool_linear(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
-    return writer.linear(writer.pooled_features(x), f"{prefix}linear")
-
-
-def average_pool_3x3(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
-    return writer.average_pool(x, kernel=3, stride=key.stride, padding=1)
 
 
 def residual_block(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
@@ -93,8 +81,8 @@ EMITTERS: Mapping[str, Emitter] = MappingProxyType(
         "skip_connect": skip_connect,
         "nor_conv_1x1": relu_conv_bn,
         "nor_conv_3x3": relu_conv_bn,
-        "avg_pool_3x3": average_pool_3x3,
-        "max_pool_3x3": max_pool_3x3,
+        "avg_pool_3x3": lambda writer, x, key, prefix: writer.average_pool(x, 3, key.stride, padding=1),
+        "max_pool_3x3": lambda writer, x, key, prefix: writer.max_pool(x, 3, key.stride, padding=1),
         "sep_conv_3x3": separable(1, repeats=2),
         "sep_conv_5x5": separable(1, repeats=2),
         "dil_conv_3x3": separable(2, repeats=1),
@@ -103,10 +91,10 @@ EMITTERS: Mapping[str, Emitter] = MappingProxyType(
         "skip": skip,
         "stem_conv_3x3_relu": conv_bn_relu,
         "conv_1x1_relu": conv_bn_relu,
-        "pool_linear": pool_linear,
+        "pool_linear": lambda writer, x, key, prefix: writer.linear(writer.pooled_features(x), f"{prefix}linear"),
         "stem_conv_3x3": conv_bn,
         "residual_block": residual_block,
         "classifier": classifier,
     }
 )
-"""All primitives of `shared.spaces.primitives` but "none", which puts nothing into a graph."""
+"""All primitives of `shared.spaces.primitives` except "none", which adds nothing to a graph."""

@@ -1,7 +1,8 @@
-"""Where the values of a network with random weights lie: executed once, on one small random image, with numpy.
+"""Ranges of the activations of a network with random weights, from a small random image, in numpy.
 
-Good enough to place a scale: values within a factor of two. Ranges are powers of two, so that the last digits of a
-processor's arithmetic do not show in a graph's bytes. Trained networks get ranges that were measured on images.
+They are right within a factor of two, which is enough for a scale. Ranges are powers of two, so
+that a graph's bytes do not depend on the last digits of a processor. Trained networks get ranges
+that were measured on images.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from shared.errors import InvalidValue
 
 Range = tuple[float, float]
 LARGEST_SIDE = 96
-"""Of the image: larger ones are cut, since values depend little on the size of a map."""
+"""Larger images are cut: values depend little on the size of a map."""
 _SEED = 1
 
 Floats = NDArray[np.float32]
@@ -28,10 +29,10 @@ Attributes = Mapping[str, Any]
 
 
 def random_ranges(graph: onnx.GraphProto) -> dict[str, Range]:
-    """Ranges of all activations of an fp32 graph, by tensor name, for one input of N(0, 1).
+    """Ranges of all activations of an fp32 graph, by tensor name, for an input of N(0, 1).
 
     Raises:
-        InvalidValue: an operator that is not known here.
+        InvalidValue: an unknown operator.
     """
     random = np.random.default_rng(_SEED)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -42,8 +43,7 @@ def random_ranges(graph: onnx.GraphProto) -> dict[str, Range]:
         if node.op_type not in _OPERATORS:
             raise InvalidValue("graph", f"has no ranges for the operator {node.op_type}")
         inputs = [values[name] if name in values else constants[name] for name in node.input if name]
-        attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
-        result = _OPERATORS[node.op_type](attributes, *inputs)
+        result = np.asarray(_OPERATORS[node.op_type](node_attributes(node), *inputs), np.float32)
         values[node.output[0]], ranges[node.output[0]] = result, _range(result)
         unread.subtract(node.input)
         for name in node.input:
@@ -52,8 +52,13 @@ def random_ranges(graph: onnx.GraphProto) -> dict[str, Range]:
     return ranges
 
 
-def _image(one: onnx.ValueInfoProto, random: np.random.Generator) -> Floats:
-    sides = [dimension.dim_value for dimension in one.type.tensor_type.shape.dim]
+def node_attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """Attributes of a node by name."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _image(tensor: onnx.ValueInfoProto, random: np.random.Generator) -> Floats:
+    sides = [dimension.dim_value for dimension in tensor.type.tensor_type.shape.dim]
     return random.standard_normal([1, *sides[1:2], *(min(side, LARGEST_SIDE) for side in sides[2:])], np.float32)
 
 
@@ -65,12 +70,12 @@ def _range(value: Floats) -> Range:
 
 
 def _windows(x: Floats, attributes: Attributes, sides: tuple[int, int], filler: float) -> Floats:
-    """Views of a map under a sliding window: (batch, channels, height, width, window height, window width)."""
+    """A map under a sliding window: (batch, channels, height, width, window sides)."""
     top, left, bottom, right = attributes.get("pads") or (0, 0, 0, 0)
     (down, across), (apart_h, apart_w) = attributes.get("strides") or (1, 1), attributes.get("dilations") or (1, 1)
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=filler)
     reach = (apart_h * (sides[0] - 1) + 1, apart_w * (sides[1] - 1) + 1)
-    # A small map may be smaller than a window that a large one has room for.
+    # A cut map may be smaller than the window.
     missing = [max(want - have, 0) for want, have in zip(reach, padded.shape[2:], strict=True)]
     padded = np.pad(padded, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])), constant_values=filler)
     views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
@@ -85,64 +90,45 @@ def _convolution(attributes: Attributes, x: Floats, weight: Floats, bias: Floats
         pairs = zip(np.split(windows, groups, axis=1), np.split(weight, groups), strict=True)
         parts = [np.tensordot(part, kernel, axes=([1, 4, 5], [1, 2, 3])) for part, kernel in pairs]
         y = np.moveaxis(np.concatenate(parts, axis=-1), -1, 1)
-    return np.asarray(y if bias is None else y + bias[:, None, None], np.float32)
+    return np.asarray(y if bias is None else y + bias[:, None, None])
 
 
 def _batch_norm(
     attributes: Attributes, x: Floats, weight: Floats, bias: Floats, mean: Floats, variance: Floats
 ) -> Floats:
     scale = weight / np.sqrt(variance + np.float32(attributes.get("epsilon", 1e-5)))
-    return np.asarray(x * scale[:, None, None] + (bias - mean * scale)[:, None, None], np.float32)
+    return np.asarray(x * scale[:, None, None] + (bias - mean * scale)[:, None, None])
 
 
 def _average_pool(attributes: Attributes, x: Floats) -> Floats:
     sides = attributes["kernel_shape"]
     total = _windows(x, attributes, sides, 0.0).sum(axis=(4, 5))
     counted = _windows(np.ones_like(x), attributes, sides, 0.0).sum(axis=(4, 5))
-    return np.asarray(total / np.maximum(counted, 1), np.float32)
+    return np.asarray(total / np.maximum(counted, 1))
 
 
-def _max_pool(attributes: Attributes, x: Floats) -> Floats:
-    return np.asarray(_windows(x, attributes, attributes["kernel_shape"], float(x.min())).max(axis=(4, 5)), np.float32)
-
-
-def _linear(attributes: Attributes, x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
-    y = x @ (weight.T if attributes.get("transB") else weight)
-    return np.asarray(y if bias is None else y + bias, np.float32)
-
-
-def _concat(attributes: Attributes, *parts: Floats) -> Floats:
-    return np.concatenate(parts, axis=attributes["axis"])
-
-
-def _slice(
-    attributes: Attributes, x: Floats, starts: Floats, ends: Floats, axes: Floats, steps: Floats | None = None
-) -> Floats:
+def _slice(attributes: Attributes, x: Floats, starts: Floats, ends: Floats, axes: Floats, *steps: Floats) -> Floats:
     cut = [slice(None)] * x.ndim
-    for position, axis in enumerate(axes):
-        step = 1 if steps is None else int(steps[position])
-        cut[int(axis)] = slice(int(starts[position]), int(ends[position]), step)
+    for axis, *ends_and_step in zip(axes, starts, ends, *steps, strict=True):
+        cut[int(axis)] = slice(*map(int, ends_and_step))
     return x[tuple(cut)] if x[tuple(cut)].size else x
-
-
-def _clip(attributes: Attributes, x: Floats, low: Floats | None = None, high: Floats | None = None) -> Floats:
-    return x if low is None and high is None else np.clip(x, low, high)
 
 
 _OPERATORS: Mapping[str, Callable[..., Floats]] = {
     "Conv": _convolution,
-    "Gemm": _linear,
+    "Gemm": lambda attributes, x, weight, bias=0.0: x @ (weight.T if attributes.get("transB") else weight) + bias,
     "BatchNormalization": _batch_norm,
     "Relu": lambda attributes, x: np.maximum(x, 0),
-    "Clip": _clip,
+    "Clip": lambda attributes, x, low=-np.inf, high=np.inf: np.clip(x, low, high),
     "Add": lambda attributes, x, y: x + y,
-    "Concat": _concat,
+    "Concat": lambda attributes, *parts: np.concatenate(parts, axis=attributes["axis"]),
     "AveragePool": _average_pool,
-    "MaxPool": _max_pool,
+    "MaxPool": lambda attributes, x: _windows(x, attributes, attributes["kernel_shape"], x.min()).max(axis=(4, 5)),
     "GlobalAveragePool": lambda attributes, x: x.mean(axis=(2, 3), keepdims=True),
     "Flatten": lambda attributes, x: x.reshape(len(x), -1),
     "Slice": _slice,
-    # Only channel shuffles have these: the same values in another order, and shapes of the uncut image.
+    # Only channel shuffles have these. They keep the values, and their shapes are those of the
+    # uncut image.
     "Reshape": lambda attributes, x, shape: x,
     "Transpose": lambda attributes, x: x,
 }

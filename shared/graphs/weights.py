@@ -1,4 +1,4 @@
-"""Where a graph's tensors come from: drawn at random for profiling, or given by name for deployment."""
+"""The tensors of a graph: random for profiling, or given by name for deployment."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Weights(Protocol):
 
 
 class RandomWeights:
-    """He-scaled convolutions and neutral batch norms: activations keep their scale, so no value becomes denormal.
+    """He-scaled convolutions and neutral batch norms: activations keep their scale.
 
-    A convolution with denormal weights or inputs can be a hundred times slower than the same one with ordinary numbers.
+    So no value becomes denormal. A convolution of denormal numbers can be a hundred times slower.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> None:
@@ -46,8 +46,8 @@ class GivenWeights:
         for name, shape in shapes.items():
             if name not in tensors:
                 raise InvalidValue("weights", f"'{name}' is missing")
-            if tuple(tensors[name].shape) != shape:
-                raise InvalidValue("weights", f"'{name}' is {tuple(tensors[name].shape)}, the network needs {shape}")
+            if tensors[name].shape != shape:
+                raise InvalidValue("weights", f"'{name}' is {tensors[name].shape}, the network needs {shape}")
             if not np.isfinite(tensors[name]).all():
                 raise InvalidValue("weights", f"'{name}' holds a value that is not finite")
         self._tensors = tensors

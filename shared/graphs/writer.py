@@ -1,4 +1,4 @@
-"""A thin writer of ONNX nodes in the words of convolutional networks. A batch norm after a convolution is folded."""
+"""A writer of ONNX nodes for convolutional networks. It folds a batch norm into its convolution."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from shared.graphs.weights import Weights
 
 OPSET = 17
 IR_VERSION = 8
-"""Read by every ONNX Runtime since 1.14."""
+"""Every ONNX Runtime since 1.14 reads it."""
 BATCH_NORM_EPSILON = 1e-5
 
 Floats = NDArray[np.float32]
 
 
 class GraphWriter:
-    """Collects nodes and weights; each method adds one op and returns the name of its result."""
+    """Collects nodes and weights. Each method adds an op and returns the name of its result."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
@@ -39,7 +39,7 @@ class GraphWriter:
         groups: int = 1,
         dilation: int = 1,
     ) -> str:
-        """Convolution with "same" padding, folded with the batch norm of the other prefix if one is given."""
+        """Convolution with "same" padding, with the batch norm of another prefix folded in."""
         weight = self._weights.get(f"{prefix}.weight")
         inputs = [x]
         if batch_norm is None:
@@ -49,7 +49,8 @@ class GraphWriter:
             inputs.append(self._constant(f"{prefix}.weight", weight * scale[:, None, None, None]))
             inputs.append(self._constant(f"{prefix}.bias", shift))
         kernel = weight.shape[2]
-        # Attributes at their default are left out: the bytes of a graph stay what they were before others were known.
+        # Attributes with their default value are left out, so that the bytes of older graphs stay
+        # the same.
         unusual: dict[str, Any] = {"group": groups} if groups > 1 else {}
         if dilation > 1:
             unusual["dilations"] = [dilation, dilation]
@@ -57,7 +58,7 @@ class GraphWriter:
         return self._node("Conv", inputs, **sides, pads=[dilation * (kernel - 1) // 2] * 4, **unusual)
 
     def batch_norm(self, x: str, prefix: str) -> str:
-        """Batch norm with fixed statistics, for places with no convolution before it."""
+        """Batch norm with fixed statistics, without a convolution before it."""
         tensors = [
             self._constant(f"{prefix}.{field}", self._weights.get(f"{prefix}.{field}"))
             for field in ("weight", "bias", "running_mean", "running_var")
@@ -65,13 +66,13 @@ class GraphWriter:
         return self._node("BatchNormalization", [x, *tensors], epsilon=BATCH_NORM_EPSILON)
 
     def relu(self, x: str) -> str:
-        """ReLU; several ops that activate the same tensor share one node."""
+        """ReLU. Ops that activate the same tensor share a node."""
         if x not in self._activated:
             self._activated[x] = self._node("Relu", [x])
         return self._activated[x]
 
     def average_pool(self, x: str, kernel: int, stride: int, padding: int) -> str:
-        """Average pooling that counts no padding."""
+        """Average pooling without the padding in its mean."""
         sides = {"kernel_shape": [kernel, kernel], "strides": [stride, stride], "pads": [padding] * 4}
         return self._node("AveragePool", [x], **sides, count_include_pad=0)
 
@@ -80,7 +81,7 @@ class GraphWriter:
         return self._node("MaxPool", [x], kernel_shape=[kernel, kernel], strides=[stride, stride], pads=[padding] * 4)
 
     def sum(self, terms: list[str]) -> str:
-        """Element-wise sum, two at a time: ONNX Runtime fuses an addition of two into the convolution before it."""
+        """Sum in pairs: ONNX Runtime fuses a sum of two into the convolution before it."""
         total = terms[0]
         for term in terms[1:]:
             total = self._node("Add", [total, term])
@@ -98,7 +99,7 @@ class GraphWriter:
         return self._node("Slice", [x, starts, ends, axes])
 
     def channel_shuffle(self, x: str, shape: tuple[int, int, int], groups: int) -> str:
-        """Channels of several groups dealt out in turn (Zhang et al., 2018); `shape` is channels, height, width."""
+        """Channel shuffle over groups (Zhang et al., 2018); `shape` is channels, height, width."""
         channels, height, width = shape
         split = self._constant(f"shape.{len(self._nodes)}", np.array([0, groups, channels // groups, height, width]))
         merged = self._constant(f"shape.{len(self._nodes) + 2}", np.array([0, channels, height, width]))
@@ -123,7 +124,7 @@ class GraphWriter:
         metadata: Mapping[str, str],
         inputs: Sequence[str] = ("input",),
     ) -> bytes:
-        """Serialise the graph from its inputs, all of one shape, to `output`, which is renamed to "output"."""
+        """The bytes of the graph; its inputs have the same shape, `output` becomes "output"."""
         for node in self._nodes:
             node.output[:] = ["output" if name == output else name for name in node.output]
             node.input[:] = ["output" if name == output else name for name in node.input]

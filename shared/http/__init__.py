@@ -1,4 +1,4 @@
-"""What the agent and the search share to ask a lut-server: the client, whom it trusts, and retries.
+"""The HTTP client of the agent and the search: requests, trusted certificates, retries.
 
-`shared.http.client` alone imports httpx, so that a command line starts without it.
+Only `shared.http.client` imports httpx, so that a command line starts without it.
 """

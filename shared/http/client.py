@@ -1,4 +1,4 @@
-"""Asks a lut-server. Every failure leaves this module as an error of `shared.errors`."""
+"""The HTTP client of a lut-server. Every failure becomes an error of `shared.errors`."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ TIMEOUT_S = 30.0
 COMPRESS_ABOVE_BYTES = 10_000
 PIECE_BYTES = 65_536
 MOST_BYTES = 512 << 20
-"""A JSON response above it is none of a lut-server: it would only fill the memory."""
+"""No response of a lut-server is longer. A longer response would only fill the memory."""
 AWAY_STATUS = {502, 503, 504}
-"""A proxy that does not reach the server, or a server that is not ready: the same as no server."""
+"""A proxy does not reach the server, or the server is not ready: the same as no server."""
 KINDS = {401: AccessDenied, 403: AccessDenied, 404: NotFound, 409: Conflict}
 
 
@@ -44,15 +44,15 @@ class HttpClient:
 
     Args:
         url: without `/v1`.
-        token: of the role `role`; no message holds it.
-        transport: of httpx; a test passes its own.
+        token: of the role `role`; no message contains it.
+        transport: of httpx; tests pass their own.
         ca_file: certificates to trust beside those of the public authorities.
-        most_bytes: longest JSON response that is read.
+        most_bytes: the longest JSON response that the client reads.
 
     Every request raises:
-        ServerAway: nothing answers, or a proxy without its server (UntrustedServer: its certificate).
-        ServerRefused: the server refuses (AccessDenied, NotFound, Conflict where it is of those
-            kinds), or the response is no lut-server's (code "foreign").
+        ServerAway: no server answers (UntrustedServer: its certificate is not trusted).
+        ServerRefused: the server refuses (AccessDenied for 401 and 403, NotFound for 404, Conflict
+            for 409), or the response is not that of a lut-server (code "foreign").
     """
 
     role: ClassVar[str]
@@ -76,7 +76,9 @@ class HttpClient:
         try:
             self._http = httpx.Client(base_url=base, headers=headers, transport=transport, verify=trusted)
         except (ImportError, ValueError, httpx.InvalidURL) as error:  # their text may hold a password
-            raise InvalidValue("proxy", "what HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used") from error
+            raise InvalidValue(
+                "proxy", "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names a proxy that cannot be used"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -92,14 +94,15 @@ class HttpClient:
             runtime: string form; None takes any.
 
         Raises:
-            NotFound: unknown device, or no such table; the server's message lists what exists.
-            CorruptFile: the content is not what its ETag says.
-            OtherSchema: the table bears another schema number.
+            NotFound: unknown device, or no such table; the server's message lists the existing
+                names.
+            CorruptFile: the content does not fit its ETag.
+            OtherSchema: the table has another schema number.
         """
         return self._table("devices", device, "table", query={"space": space, "runtime": runtime})
 
     def get_job(self, job_id: str) -> Job:
-        """A job as it stands now."""
+        """The current state of a job."""
         return self._value(Job, "job", self._ask("GET", "jobs", job_id))
 
     def queue_job(self, job: NewJob) -> Job:
@@ -107,7 +110,7 @@ class HttpClient:
         return self._value(Job, "job", self._ask("POST", "jobs", body=job))
 
     def _ask(self, method: str, *path: str, **options: Any) -> dict[str, Any]:
-        """The JSON object that answers a request; `_stream` says what it takes."""
+        """The JSON object that answers a request. Arguments: see `_stream`."""
         with self._stream(method, *path, **options) as response:
             return self._object(response)
 
@@ -121,12 +124,12 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Iterator[httpx.Response]:
-        """A success, or 304, whose body is yet to be read.
+        """A response with a success status or 304; the caller reads its body.
 
         Args:
             path: segments below `/v1`.
-            query: None leaves a parameter out.
-            body: a value for JSON, or bytes as they are.
+            query: parameters; those that are None are left out.
+            body: a value for JSON, or raw bytes.
         """
         route = "/v1/" + "/".join(quote(segment, safe="") for segment in path)
         params = {name: value for name, value in (query or {}).items() if value is not None} or None
@@ -152,7 +155,7 @@ class HttpClient:
         with self._stream("GET", *path, **options) as response:
             data, etag = self._object(response), find_etag(response)
         if etag and etag != content_hash(data):
-            raise CorruptFile(f"a table from {self.url} is not the one that its ETag names ({etag[:12]}); ask again")
+            raise CorruptFile(f"a table from {self.url} does not fit its ETag ({etag[:12]}); ask again")
         return self._read(lambda: read_table(data))
 
     def _value(self, kind: type[T], field: str, answer: Mapping[str, Any]) -> T:
@@ -162,7 +165,7 @@ class HttpClient:
         return self._read(lambda: from_wire(kind, answer[field], field))
 
     def _read(self, read: Callable[[], T]) -> T:
-        """What `read` makes of an answer; where that does not fit, the mistake is not the user's."""
+        """Parse an answer. A mistake in it is the server's, not the user's."""
         try:
             return read()
         except WrongUse as error:
@@ -207,10 +210,10 @@ class HttpClient:
 
 
 def check_url(url: str) -> httpx.URL:
-    """The URL of a server.
+    """The parsed URL of a server.
 
     Raises:
-        InvalidValue: it is none. A name and a password in it are not allowed, and not repeated.
+        InvalidValue: it is invalid, or contains a user name or a password, which the message omits.
     """
     try:
         parsed = httpx.URL(url)
@@ -224,7 +227,7 @@ def check_url(url: str) -> httpx.URL:
 
 
 def find_etag(response: httpx.Response) -> str:
-    """The hash that a response promises of its content; empty without."""
+    """The content hash in a response's ETag; empty without an ETag."""
     return str(response.headers.get("ETag", "")).removeprefix("W/").strip('"')
 
 

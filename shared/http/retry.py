@@ -1,4 +1,4 @@
-"""Asks again when the server is away: soon at first, then ever more rarely."""
+"""Retries with growing pauses while the server is away."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def is_passing(error: Exception) -> bool:
 
 
 def retry(action: Callable[[], T], attempts: int = 4, sleep: Callable[[float], None] = time.sleep) -> T:
-    """Do it, again if need be.
+    """Call `action` until it succeeds, at most `attempts` times.
 
     Raises:
-        LutnasError: the last failure, or one that a later try cannot help.
+        LutnasError: the last failure, or the first that a retry cannot help.
     """
     for pause_s in islice(pauses_s(), attempts - 1):
         try:

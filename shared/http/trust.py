@@ -1,4 +1,4 @@
-"""Whom an HTTPS client trusts: the public authorities, and those of a file (of a server that made its own)."""
+"""The certificates that an HTTPS client trusts: public authorities, and those of a file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _WRONG_NAME = (62, 64)
 
 
 def trust_file(context: ssl.SSLContext, ca_file: str) -> ssl.SSLContext:
-    """The context, which then trusts the certificates of a PEM file, too.
+    """Make the context trust the certificates of a PEM file, too, and return it.
 
     Raises:
-        InvalidValue: the file is missing, or holds no certificate.
+        InvalidValue: the file is missing or has no certificate.
     """
     try:
         context.load_verify_locations(ca_file)
@@ -26,14 +26,14 @@ def trust_file(context: ssl.SSLContext, ca_file: str) -> ssl.SSLContext:
 
 
 def find_distrust(url: str, error: BaseException) -> UntrustedServer | None:
-    """What to say where the cause of an error is a certificate that is not trusted; None: the cause is another."""
+    """The error to raise if the cause is an untrusted certificate; else None."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__
     if cause is None:
         return None
     advice = (
-        "ask for one of the names that it has, or start the server with --tls-names NAME"
+        "use a name that it has, or start the server with --tls-names NAME"
         if cause.verify_code in _WRONG_NAME
         else f"if the server made it itself, set {CA_FILE_VARIABLE} or --ca-file to a copy of the ca.pem that"
         " `lut-server serve` names"

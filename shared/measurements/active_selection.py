@@ -1,4 +1,4 @@
-"""What an agent and the server say to each other about which networks to measure next, in the middle of a run."""
+"""Request and response of active selection: which networks to measure next in a run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class ChoiceRequest:
 
     Attributes:
         plan: of the run.
-        most: calibration networks that the run may have in all.
-        batch: networks to name at most.
-        bound_percent: half-width of the 95 % bound that is narrow enough.
-        counted: the kernels of those networks that could be counted are counted: do not ask for more.
-        so_far: what is measured of tasks that are not done, without its repeats.
+        most: largest number of calibration networks in the run.
+        batch: largest number of networks in the response.
+        bound_percent: half-width of the 95 % bound at which the run may stop.
+        counted: no more kernels can be counted; the server must not ask for more.
+        so_far: measurements of unfinished tasks, without their repeats.
     """
 
     plan: Plan
@@ -42,14 +42,15 @@ class ChoiceRequest:
 
 @dataclass(frozen=True)
 class Choice:
-    """The server's answer.
+    """The server's response.
 
     Attributes:
-        tasks: the calibration networks that it would measure next, the most telling first; none left where empty.
-        enough: the bound is narrow enough as it is.
-        half_width_percent: of the bound, which nine of ten networks of the pool keep; None while kernels are to count.
-        by: "kernels" or "ops", the prices that say so.
-        count: references of networks whose kernels the server would know first; nothing is chosen meanwhile.
+        tasks: the next calibration networks, the most informative first; empty if none is left.
+        enough: the bound is narrow enough.
+        half_width_percent: of the bound, its 90 % quantile over the pool; None while `count` is
+            set.
+        by: "kernels" or "ops", the prices that predict.
+        count: references of networks whose kernels the server needs first; then `tasks` is empty.
     """
 
     tasks: tuple[Task, ...] = ()

@@ -1,8 +1,8 @@
-"""A measurement keeps its raw values; every statistic is derived from them, by the same functions on agent and server.
+"""A measurement keeps its raw values. Agent and server derive the same statistics.
 
-One value of a round is the 5 % quantile of the repeats, divided by that of the canary timed right beside it: a busy
-neighbour lengthens the upper part of the repeats and leaves the fastest nearly alone, and the machine's own drift
-hits graph and canary alike.
+The value of a round is the 5 % quantile of the repeats, divided by that of the canary beside it.
+Other programs slow the upper part of the repeats and hardly the fastest. The drift of the machine
+changes graph and canary alike.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from shared.measurements.plan import ROLES, Task
 from shared.runtime import Runtime
 
 QUANTILE = 0.05
-"""Of the repeats of a round. With 8 to 20 repeats that lies just above the fastest; networks left out of a fit were
-predicted 6 % better than with 20 %."""
+"""Of the repeats of a round. With 8 to 20 repeats this is just above the fastest. Held-out networks
+were predicted 6 % better than with 20 %."""
 QUIET_ROUNDS = 0.5
-"""Share of a graph's rounds, the fastest ones, whose mean is its time. What other programs leave of caches and memory
-makes rounds slower: networks with more weights than a cache holds vary by 5 to 10 % between rounds. The mean of the
-faster half leaves the slow ones out, and repeats a fifth to a third better than the lower quartile."""
+"""Share of a graph's rounds, the fastest, whose mean is its time.
+
+Other programs use caches and memory and slow rounds down: networks with more weights than a cache
+holds vary by 5 to 10 %. This mean repeats a fifth to a third better than the lower quartile."""
 LONGEST_MS = 600_000.0
 MOST_ROUNDS = 1000
 MOST_REPEATS = 1000
@@ -35,14 +36,13 @@ _IDENTITY = re.compile(r"[A-Za-z0-9._:-]{1,80}")
 
 @dataclass(frozen=True)
 class Round:
-    """Raw repeats of one round, in ms.
+    """Raw repeats of a round, in ms.
 
     Attributes:
         graph_ms: of the graph.
-        minus_ms: of the subtracted graph; empty where nothing is subtracted.
+        minus_ms: of the subtracted graph; empty if nothing is subtracted.
         canary_ms: of the canary, before and after.
-        at_s: when it was timed, in seconds since 1970 by the wall clock: rounds that were timed together met the same
-            machine. None where an agent did not say.
+        at_s: wall-clock time in seconds since 1970, which shows the rounds that ran together.
     """
 
     graph_ms: tuple[float, ...]
@@ -63,7 +63,7 @@ class Round:
             raise InvalidValue("round.at_s", f"{self.at_s} is not within 0 to {LATEST_S:g} seconds since 1970")
 
     def without_raw(self) -> Round:
-        """The round with one value for many: the quantile that every statistic is made of."""
+        """The round with its quantiles in place of the repeats. Every statistic stays the same."""
         graph_ms, canary_ms, minus_ms = (
             (quantile(values),) if values else () for values in (self.graph_ms, self.canary_ms, self.minus_ms)
         )
@@ -81,7 +81,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether to believe a measurement, and if not, why and what to do."""
+    """Whether a measurement is stable; if not, why and what to do."""
 
     stable: bool
     reasons: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ STABLE = Verdict(True)
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the rounds of a task agree on, as a ratio to the canary, with its 95 % confidence interval."""
+    """The time of a task as a ratio to the canary, with its 95 % confidence interval."""
 
     ratio: float
     low: float
@@ -106,7 +106,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All rounds of one task. `id` is made by the agent: the same task of the same run always has the same one."""
+    """All rounds of a task. The agent makes `id` from run and task."""
 
     id: str
     subject: str
@@ -127,11 +127,13 @@ class Measurement:
         if not 1 <= len(self.rounds) <= MOST_ROUNDS:
             raise InvalidValue("measurement.rounds", f"{len(self.rounds)} are not within 1 to {MOST_ROUNDS}")
         if any(bool(timed.minus_ms) != (self.minus is not None) for timed in self.rounds):
-            raise InvalidValue("measurement.rounds", "minus_ms has to be there where a graph is subtracted, only there")
+            raise InvalidValue(
+                "measurement.rounds", "minus_ms belongs to a task that subtracts a graph, and only there"
+            )
 
     @classmethod
     def of_task(cls, identity: str, task: Task, rounds: Sequence[Round], verdict: Verdict = STABLE) -> Measurement:
-        """What the rounds of a task are together."""
+        """The measurement that the rounds of a task make."""
         return cls(identity, task.subject, task.role, task.graph, task.minus, task.divisor, tuple(rounds), verdict)
 
     def estimate(self) -> Estimate:
@@ -153,7 +155,7 @@ class Measurement:
         return quiet_mean([quantile(timed.minus_ms) / quantile(timed.canary_ms) for timed in self.rounds])
 
     def without_raw(self) -> Measurement:
-        """The measurement without its repeats: its rounds, and so every statistic, are those that it had."""
+        """The measurement without its repeats. Every statistic stays the same."""
         return replace(self, rounds=tuple(timed.without_raw() for timed in self.rounds))
 
     def canary_ms(self) -> float:
@@ -161,14 +163,14 @@ class Measurement:
         return median(quantile(timed.canary_ms) for timed in self.rounds)
 
     def raw_ms(self) -> float:
-        """The subject's time as the clock showed it, drift of the machine included, over rounds as in the estimate."""
+        """The subject's time by the clock, with the machine's drift."""
         values_ms = [timed.ratio(self.divisor) * quantile(timed.canary_ms) for timed in self.rounds]
         return median(values_ms) if self.rounds[0].minus_ms else quiet_mean(values_ms)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One profiling campaign: who measured what, with which software.
+    """A profiling campaign: which device measured which plan with which software.
 
     Attributes:
         id: made by the agent.
@@ -177,7 +179,7 @@ class Run:
         plan_id: hash of the plan.
         canary: reference of the canary graph.
         started_at: ISO 8601, UTC.
-        probe: what the agent found out about the device (free form, for people).
+        probe: facts about the device (free form, for people).
     """
 
     id: str
@@ -212,27 +214,27 @@ def quantile(values: tuple[float, ...], share: float = QUANTILE) -> float:
 
 
 def quiet_mean(values: Sequence[float]) -> float:
-    """Mean of the faster half of the rounds, at least one of them."""
+    """Mean of the faster half of the rounds."""
     quiet = _quiet(values)
     return math.fsum(quiet) / len(quiet)
 
 
 def estimate_rounds(rounds: Sequence[Round], divisor: int) -> Estimate:
-    """Time of a subject in canaries: the mean of its faster rounds, of a difference of two graphs the median.
+    """Time of a subject in canaries: the mean of the faster rounds, or the median of a difference.
 
-    Noise makes a graph slower, but a difference smaller as often as larger.
+    Noise makes a graph slower, but a difference of two graphs smaller as often as larger.
     """
     values = [timed.ratio(divisor) for timed in rounds]
     return estimate_median(values) if rounds[0].minus_ms else estimate_quiet_mean(values)
 
 
 def estimate_quiet_mean(values: Sequence[float]) -> Estimate:
-    """The mean of the faster half with a 95 % interval from the Winsorised variance (Tukey and McLaughlin, 1963)."""
+    """The mean of the faster half, with its 95 % interval (Tukey and McLaughlin, 1963)."""
     quiet, n = _quiet(values), len(values)
     middle = math.fsum(quiet) / len(quiet)
     if len(quiet) < 2:
         return Estimate(middle, min(values), max(values))
-    # The slower half counts as if it were as slow as the slowest of the faster half.
+    # In the slower half every value becomes the slowest value of the faster half.
     winsorised = [*quiet, *[quiet[-1]] * (n - len(quiet))]
     error = stdev(winsorised) / (len(quiet) / n * math.sqrt(n))
     half = student_975(len(quiet) - 1) * error
@@ -240,7 +242,7 @@ def estimate_quiet_mean(values: Sequence[float]) -> Estimate:
 
 
 def student_975(freedom: int) -> float:
-    """97.5 % quantile of Student's t: the expansion in 1 / freedom (Abramowitz and Stegun, 1964, 26.7.5).
+    """97.5 % quantile of Student's t (Abramowitz and Stegun, 1964, 26.7.5).
 
     Within 3 % from two degrees of freedom on.
     """
@@ -255,9 +257,9 @@ def _quiet(values: Sequence[float]) -> list[float]:
 
 
 def estimate_median(values: Sequence[float]) -> Estimate:
-    """The median with its distribution-free 95 % interval from order statistics (binomial; Hahn and Meeker, 1991).
+    """The median with its 95 % interval from order statistics (Hahn and Meeker, 1991).
 
-    Where too few values are there for 95 %, the interval ends at the smallest and the largest of them.
+    With too few values for 95 %, the interval ends at the smallest and the largest value.
     """
     ordered = sorted(values)
     n = len(ordered)

@@ -1,4 +1,4 @@
-"""What a profiling run measures: the tasks that the server hands to an agent."""
+"""The plan of a profiling run: the tasks that the server gives to an agent."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MOST_NETWORKS = 2000
 
 @dataclass(frozen=True)
 class Task:
-    """One latency to measure: (time of `graph` - time of `minus`) / `divisor`.
+    """A latency to measure: (time of `graph` - time of `minus`) / `divisor`.
 
     Attributes:
         subject: an op key, a genotype in its space's string form, or a kernel.
-        role: "marginal" (an op), "isolated" (an op alone, for comparison), "calibration" (a network of the fit),
-            "held_out" (never in a fit), "verification", "kernel" (one kernel of a runtime).
-        graph: reference of the graph that is timed.
-        minus: reference of the graph whose time is subtracted, or None.
-        divisor: copies of the op by which the two differ.
+        role: "marginal" (an op), "isolated" (an op alone, for comparison), "calibration" (a network
+            of the fit), "held_out" (never in a fit), "verification", "kernel" (of a runtime).
+        graph: reference of the timed graph.
+        minus: reference of the subtracted graph, or None.
+        divisor: copies of the op in `graph` beyond those in `minus`.
     """
 
     subject: str
@@ -53,7 +53,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """All tasks of one profiling run. `plan.id` is the hash of its content."""
+    """All tasks of a profiling run. `plan.id` is the hash of its content."""
 
     space: str
     tasks: tuple[Task, ...]
@@ -77,14 +77,14 @@ class Plan:
 
 
 def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int = 0, isolated: bool = False) -> Plan:
-    """Plan the run that gives a space its table.
+    """The plan of the run that makes the table of a space.
 
     Args:
-        space: what to measure.
-        calibration: networks measured whole for the fit, the fastest network among them.
-        held_out: networks measured whole and never used in a fit.
-        seed: of the sampled networks. Held-out networks never occur among the calibration networks.
-        isolated: time each op alone too.
+        space: to measure.
+        calibration: number of networks measured whole for the fit, the fastest network among them.
+        held_out: number of networks measured whole and never used in a fit.
+        seed: of the sampled networks. No held-out network is a calibration network.
+        isolated: time each op alone, too.
 
     Raises:
         InvalidValue: a count outside its domain.
@@ -95,30 +95,26 @@ def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int
     networks = _distinct_networks(space, calibration + held_out, random.Random(seed))
     tasks = [_marginal(key) for key in space.op_keys()]
     if isolated:
-        tasks += [_isolated(key) for key in space.op_keys()]
+        tasks += [Task(str(key), "isolated", str(_graph_kind(key)(1, key))) for key in space.op_keys()]
     for index, genotype in enumerate(networks):
         role = "calibration" if index < calibration else "held_out"
         tasks.append(Task(space.format(genotype), role, str(NetworkGraph(space, genotype))))
     return Plan(str(space), tuple(tasks), seed=seed)
 
 
-def _kind(key: OpKey) -> type[ChainGraph] | type[ParallelGraph]:
-    """Ops that change the shape cannot feed themselves: their copies stand side by side."""
+def _graph_kind(key: OpKey) -> type[ChainGraph] | type[ParallelGraph]:
+    """An op that changes the shape cannot feed itself: its copies are parallel."""
     return ChainGraph if key.keeps_shape else ParallelGraph
 
 
-def _isolated(key: OpKey) -> Task:
-    return Task(str(key), "isolated", str(_kind(key)(1, key)))
-
-
 def _marginal(key: OpKey) -> Task:
-    graph = _kind(key)
+    graph = _graph_kind(key)
     long, short = str(graph(LONG_CHAIN, key)), str(graph(SHORT_CHAIN, key))
     return Task(str(key), "marginal", long, short, divisor=LONG_CHAIN - SHORT_CHAIN)
 
 
 def _distinct_networks(space: Space, count: int, rng: random.Random) -> list[Genotype]:
-    """The fastest network, then sampled ones; networks that compute the same count once."""
+    """The fastest network, then sampled networks. Networks that compute the same count once."""
     networks = {space.fastest(): None}
     for _ in range(100 * count):
         if len(networks) == count:

@@ -1,24 +1,27 @@
-"""Whether two samples differ, and by what factor, without assuming how they are distributed.
+"""Whether two samples differ, and by what factor, without an assumption about their distribution.
 
-The rank test is that of Mann and Whitney (1947), its p-values are corrected for their number as Holm (1979) does; the
-interval of the factor is the one that belongs to the test (Hodges and Lehmann, 1963; Moses, 1965).
+The rank test is that of Mann and Whitney (1947), with Holm's correction (1979) for several tests.
+The interval of the factor belongs to the test (Hodges and Lehmann, 1963; Moses, 1965). The agent
+has no SciPy, so the test is here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
+from statistics import median
 
 MOST_EXACT_PAIRS = 400
-"""Up to 20 by 20 values without ties the distribution is counted out; beyond, the normal one is as good."""
+"""Up to 20 by 20 values without ties the distribution is exact; beyond, the normal is as good."""
 _NORMAL_975 = 1.959963984540054
 
 
 def mann_whitney_p(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p-value of both samples coming from one distribution; 1.0 where a sample is empty.
+    """Two-sided p-value of two samples from the same distribution; 1.0 if a sample is empty.
 
-    Exact for few values without ties, else the normal approximation with corrections for ties and for continuity.
+    Exact for few values without ties, else the normal approximation with corrections for ties and
+    for continuity.
     """
     m, n = len(first), len(second)
     if not m or not n:
@@ -37,7 +40,7 @@ def smallest_p(m: int, n: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number, in the order given: below 0.05 with 5 % false alarms in all of them."""
+    """p-values corrected for their number: below 0.05 means 5 % false alarms over all."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected, highest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -47,36 +50,30 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float, float] | None:
-    """By what factor the second sample lies above the first: the median of all ratios, and its 95 % interval.
+    """The factor from the first sample to the second: median of all ratios, 95 % interval.
 
-    With too few values for 95 % (below 4 by 4) the interval is the range of the ratios. None unless all are above zero.
+    With too few values for 95 % (below 4 by 4) the interval is the range of the ratios. None unless
+    all values are above zero.
     """
     if not before or not after or min(before) <= 0 or min(after) <= 0:
         return None
     ratios = sorted(new / old for old in before for new in after)
     m, n = len(before), len(after)
     skip = min(_skipped(m, n), (len(ratios) - 1) // 2)
-    middle = len(ratios) // 2
-    median = ratios[middle] if len(ratios) % 2 else (ratios[middle - 1] + ratios[middle]) / 2
-    return median, ratios[skip], ratios[len(ratios) - 1 - skip]
+    return median(ratios), ratios[skip], ratios[len(ratios) - 1 - skip]
 
 
 def _skipped(m: int, n: int) -> int:
-    """How many ratios lie outside the interval on each side: one less than the largest k with P(U < k) <= 2.5 %."""
+    """The ratios outside the interval on each side: largest k with P(U < k) <= 2.5 %, less 1."""
     if m * n > MOST_EXACT_PAIRS:
         k = math.floor(m * n / 2 - _NORMAL_975 * math.sqrt(m * n * (m + n + 1) / 12))
-        return max(k - 1, 0)
-    k, below, most = 0, 0, 0.025 * math.comb(m + n, m)
-    for ways in _ways(m, n):
-        below += ways
-        if below > most:
-            break
-        k += 1
+    else:
+        k = sum(below <= 0.025 * math.comb(m + n, m) for below in accumulate(_ways(m, n)))
     return max(k - 1, 0)
 
 
 def _rank_sum(first: Sequence[float], second: Sequence[float]) -> tuple[float, list[int]]:
-    """Sum of the first sample's ranks from 1, equal values sharing their mean rank; and how many values share each."""
+    """Sum of the first sample's ranks (ties have their mean rank), and all sizes of ties."""
     ordered = sorted([(value, True) for value in first] + [(value, False) for value in second])
     total, tie_sizes, seen = 0.0, [], 0
     for _, group in groupby(ordered, key=lambda pair: pair[0]):
@@ -88,7 +85,7 @@ def _rank_sum(first: Sequence[float], second: Sequence[float]) -> tuple[float, l
 
 
 def _ways(m: int, n: int) -> list[int]:
-    """In how many ways U comes about, for U = 0 ... mn: the coefficients of the Gaussian binomial."""
+    """The number of orders that give U, for U = 0 ... mn: coefficients of the Gaussian binomial."""
     # Multiply by (1 - x^(n+i)), divide by (1 - x^i), for i = 1 ... m.
     ways = [1] + [0] * (m * n)
     for i in range(1, m + 1):

@@ -1,4 +1,4 @@
-"""The search spaces, and their one string form: NAME/rRESOLUTION/cCHANNELS/nDEPTH/kCLASSES/iIMAGE_CHANNELS."""
+"""The search spaces by name, and their string form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPACE = re.compile(r"([a-z0-9-]+)/r(\d{1,5})/c(\d{1,5})/n(\d{1,5})/k(\d{1,6})/i
 
 
 def make_space(name: str, **skeleton: int | None) -> Space:
-    """Build a space by name; what is left out or None is the space's own default.
+    """A space by name. A parameter that is left out or None has the space's default.
 
     Args:
         name: as in `SPACES`.

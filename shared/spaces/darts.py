@@ -1,7 +1,7 @@
-"""The DARTS cell space (Liu, Simonyan and Yang, 2019): normal and reduction cells of four nodes, eight primitives.
+"""The DARTS space (Liu et al., 2019): normal and reduction cells, four nodes, eight primitives.
 
-Each edge of either cell is a slot; a derived network keeps two incoming edges per node and "none" elsewhere. `depth` is
-the number of cells; the two reduction cells stand at one third and two thirds of it.
+Each edge of both cells is a slot. A derived network keeps two incoming edges per node, with "none"
+elsewhere. `depth` is the number of cells. The two reduction cells are at 1/3 and 2/3 of the depth.
 """
 
 from __future__ import annotations
@@ -104,9 +104,8 @@ class Darts(Space):
         return genotype
 
     def live_slots(self, genotype: Genotype) -> tuple[int, ...]:
-        if not all(
-            len(sources) == KEPT_EDGES for cell in range(len(CELLS)) for sources in self._sources(genotype, cell)
-        ):
+        nodes = [sources for cell in range(len(CELLS)) for sources in self._sources(genotype, cell)]
+        if any(len(sources) != KEPT_EDGES for sources in nodes):
             return ()
         return tuple(index for index, choice in enumerate(genotype.choices) if choice != "none")
 
@@ -121,12 +120,12 @@ class Darts(Space):
         )
 
     def fixed_ops(self) -> tuple[OpKey, ...]:
-        """What every network holds: preprocessing of an input that no edge of some network reads is not among them."""
+        """The ops of every network; not every network preprocesses the first input of a cell."""
         stem, classifier = self._ends()
         return (stem, *(self._preprocess_key(cell, 1) for cell in range(self.depth)), classifier)
 
     def op_counts(self, genotype: Genotype) -> Counter[OpKey]:
-        """Chosen ops, and the preprocessing of a cell's first input where an edge reads it."""
+        """Chosen ops, and the preprocessing of a cell's first input if an edge reads it."""
         counts = super().op_counts(genotype)
         if counts:
             steps = (step for step in self.wiring(genotype) if step.name.endswith("preprocess0."))
@@ -161,7 +160,10 @@ class Darts(Space):
         return tuple(self._steps([every_edge] * len(CELLS)))
 
     def _steps(self, cells: Sequence[_Sources]) -> list[Step]:
-        """The steps of normal and reduction cells that read these sources; no primitive stands for all of them."""
+        """The steps of a network whose normal and reduction cells read these sources.
+
+        A source without a primitive gets every candidate.
+        """
         stem, classifier = self._ends()
         steps = [Step("stem.", (INPUT,), stem)]
         before, last = "stem.", "stem."
@@ -174,8 +176,11 @@ class Darts(Space):
             for node, sources in enumerate(cells[int(reduces)]):
                 inputs = []
                 for source, primitive in sources:
-                    step = self._edge_step(source, node, primitive, shape, reduces)
-                    steps.append(replace(step, name=f"{prefix}{step.name}", inputs=(values[source],)))
+                    slot, halves = int(reduces) * len(EDGES) + EDGES.index((source, node)), reduces and source < INPUTS
+                    names = PRIMITIVES_DARTS[1:] if primitive is None else (primitive,)
+                    keys = tuple(self._edge_key(name, shape, halves) for name in names)
+                    step = Step(f"{prefix}{node}.{source}.", (values[source],), slot=slot)
+                    steps.append(replace(step, candidates=keys) if primitive is None else replace(step, key=keys[0]))
                     inputs.append(steps[-1].name)
                 steps.append(Step(f"{prefix}node{node}", tuple(inputs), join="sum"))
                 values.append(steps[-1].name)
@@ -183,16 +188,6 @@ class Darts(Space):
             before, last = last, steps[-1].name
         steps.append(Step("classifier.", (last,), classifier))
         return steps
-
-    @classmethod
-    def _edge_step(cls, source: int, node: int, primitive: str | None, shape: Shape, reduces: bool) -> Step:
-        """The step of one edge of a cell, its name relative to the cell, its input not known yet."""
-        slot = int(reduces) * len(EDGES) + EDGES.index((source, node))
-        halves = reduces and source < INPUTS
-        if primitive is not None:
-            return Step(f"{node}.{source}.", (), cls._edge_key(primitive, shape, halves), slot=slot)
-        candidates = tuple(cls._edge_key(name, shape, halves) for name in PRIMITIVES_DARTS if name != "none")
-        return Step(f"{node}.{source}.", (), slot=slot, candidates=candidates)
 
     def _cells(self) -> Iterator[tuple[int, Shape, bool]]:
         """(index, shape of its nodes, whether it reduces) of every cell."""
@@ -204,29 +199,25 @@ class Darts(Space):
             yield cell, Shape(channels, side, side), reduces
 
     def _preprocess_key(self, cell: int, place: int) -> OpKey:
-        """Input `place` of a cell brought to the cell's channels, and to its side where a reduction stands between."""
-        shapes = [(shape, reduces) for _, shape, reduces in self._cells()]
-        stem = Shape(STEM_MULTIPLIER * self.channels, self.resolution, self.resolution)
-
-        def output_of(index: int) -> Shape:
-            if index < 0:
-                return stem
-            shape, _ = shapes[index]
-            return Shape(NODES * shape.channels, shape.height, shape.width)
-
-        channels = shapes[cell][0].channels
-        current, source = output_of(cell - 1), output_of(cell - 2 + place)
+        """The op that gives input `place` of a cell its channels and its side."""
+        outputs = self._outputs()
+        current, source = outputs[cell + 1], outputs[cell + place]
         halves = source.height != current.height
+        channels = outputs[cell + 2].channels // NODES
         output = Shape(channels, current.height, current.width)
         return OpKey("skip_connect" if halves else "nor_conv_1x1", source, output, 2 if halves else 1)
 
-    def _ends(self) -> tuple[OpKey, OpKey]:
-        *_, (_, last, _) = self._cells()
+    def _outputs(self) -> list[Shape]:
+        """The shapes that a cell may read: the stem's twice, then every cell's."""
         stem = Shape(STEM_MULTIPLIER * self.channels, self.resolution, self.resolution)
-        features = Shape(NODES * last.channels, last.height, last.width)
+        cells = (Shape(NODES * shape.channels, shape.height, shape.width) for _, shape, _ in self._cells())
+        return [stem, stem, *cells]
+
+    def _ends(self) -> tuple[OpKey, OpKey]:
+        stem, *_, last = self._outputs()
         return (
             OpKey("stem_conv_3x3", self.input_shape, stem, 1),
-            OpKey("pool_linear", features, Shape(self.classes, 1, 1), 1),
+            OpKey("pool_linear", last, Shape(self.classes, 1, 1), 1),
         )
 
     @staticmethod

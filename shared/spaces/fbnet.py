@@ -1,14 +1,14 @@
-"""The FBNet space (Wu et al., 2019): layer-wise inverted residual blocks, nine candidates a layer, 22 layers.
+"""The FBNet space (Wu et al., 2019): a chain of inverted residual blocks, nine candidates each.
 
-`depth` is the number of layers in each of the five repeated stages (4 in the paper: 1 + 5 x 4 + 1 layers); `channels`
-scales all widths (16 in the paper). From a side of 96 on the strides are the paper's; below, the stem and the first
-reduction keep the side.
+`depth` is the number of layers in each of the five repeated stages (4 in the paper: 1 + 5 x 4 + 1
+layers). `channels` scales all widths (16 in the paper). From a side of 96 on the strides are the
+paper's. Below 96, the stem and the first reduction keep the side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.errors import InvalidValue
 from shared.spaces.op_key import OpKey, Shape
@@ -27,7 +27,7 @@ SMALLEST_IMAGENET_SIDE = 96
 
 @dataclass(frozen=True)
 class FBNet(Space):
-    """Stem, one layer per slot, 1x1 convolution, classifier."""
+    """Stem, a layer per slot, 1x1 convolution, classifier."""
 
     resolution: int = 224
     depth: int = 4
@@ -84,24 +84,21 @@ class FBNet(Space):
         return Genotype(("skip",) * len(self.slots))
 
     def wiring(self, genotype: Genotype) -> tuple[Step, ...]:
-        stem, head, classifier = self.fixed_ops()
-        steps = [Step("stem.", (INPUT,), stem)]
-        for slot, primitive in enumerate(genotype.choices):
-            for key in self.slot_ops(slot, primitive):
-                steps.append(Step(f"layers.{slot}.", (steps[-1].name,), key, slot=slot))
-        steps.append(Step("head.", (steps[-1].name,), head))
-        steps.append(Step("classifier.", (steps[-1].name,), classifier))
-        return tuple(steps)
+        layers = [(slot, self.slot_ops(slot, primitive)) for slot, primitive in enumerate(genotype.choices)]
+        return self._chain([Step(f"layers.{slot}.", (), ops[0], slot=slot) for slot, ops in layers if ops])
 
     def supernet_wiring(self) -> tuple[Step, ...]:
+        candidates = [tuple(OpKey(name, *layer) for name in CANDIDATES) for layer in self._layers()]
+        return self._chain(
+            [Step(f"layers.{slot}.", (), slot=slot, candidates=ops) for slot, ops in enumerate(candidates)]
+        )
+
+    def _chain(self, layers: list[Step]) -> tuple[Step, ...]:
+        """Stem, layers, head and classifier; each reads the step before it."""
         stem, head, classifier = self.fixed_ops()
-        steps = [Step("stem.", (INPUT,), stem)]
-        for slot, (before, after, stride) in enumerate(self._layers()):
-            candidates = tuple(OpKey(name, before, after, stride) for name in CANDIDATES)
-            steps.append(Step(f"layers.{slot}.", (steps[-1].name,), slot=slot, candidates=candidates))
-        steps.append(Step("head.", (steps[-1].name,), head))
-        steps.append(Step("classifier.", (steps[-1].name,), classifier))
-        return tuple(steps)
+        steps = [Step("stem.", (), stem), *layers, Step("head.", (), head), Step("classifier.", (), classifier)]
+        inputs = (INPUT, *(step.name for step in steps))
+        return tuple(replace(step, inputs=(name,)) for step, name in zip(steps, inputs, strict=False))
 
     def _layers(self) -> Iterator[tuple[Shape, Shape, int]]:
         """(input, output, stride) of every layer."""
@@ -124,5 +121,5 @@ class FBNet(Space):
         return 32 if self._is_imagenet_sized() else 8
 
     def _width(self, paper_width: int) -> int:
-        """The paper's width scaled, and rounded to a multiple of 4 (grouped convolutions and NCHWc kernels need it)."""
+        """The paper's width scaled to a multiple of 4, as grouped and NCHWc kernels need."""
         return max(4, round(paper_width * self.channels / PAPER_CHANNELS / 4) * 4)

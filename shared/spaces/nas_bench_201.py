@@ -1,6 +1,7 @@
-"""NAS-Bench-201 (Dong and Yang, 2020): a cell of four nodes and six edges, five primitives, three stages.
+"""NAS-Bench-201 (Dong and Yang, 2020): a cell of six edges, five primitives, three stages.
 
-One slot decides the same edge in every cell of every stage. Between stages stands a residual block of stride 2.
+A slot decides the same edge in every cell of every stage. A residual block of stride 2 joins two
+stages.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _STEP = re.compile(r"([a-z0-9_]+)~(\d)")
 
 @dataclass(frozen=True)
 class NasBench201(Space):
-    """The macro skeleton: stem, `depth` cells, residual block, cells, residual block, cells, classifier."""
+    """Stem, three stages of `depth` cells, a residual block after each but the last, classifier."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,9 +74,9 @@ class NasBench201(Space):
         return tuple(i for i, source, target in edges if source in reached and target in needed)
 
     def signature(self, genotype: Genotype) -> str:
-        """The output as an expression in which skips have vanished and terms are sorted, and the number of other ops.
+        """The output as an expression without skips, terms sorted, after the number of its ops.
 
-        The number tells one op that is used twice from two equal ops.
+        The number distinguishes an op that is used twice from two equal ops.
         """
         terms: list[Counter[int]] = [Counter({-1: 1}), *(Counter() for _ in range(NODES - 1))]  # op -> times
         written = {-1: "x"}
@@ -155,9 +156,7 @@ class NasBench201(Space):
     def fastest(self) -> Genotype:
         return Genotype(tuple("skip_connect" if edge == (0, NODES - 1) else "none" for edge in EDGES))
 
-    def stage_shapes(self) -> tuple[Shape, Shape, Shape]:
+    def stage_shapes(self) -> tuple[Shape, ...]:
         """Feature maps of the three stages: each halves the side and doubles the channels."""
-        first, second, third = (
-            Shape(self.channels << stage, self.resolution >> stage, self.resolution >> stage) for stage in range(STAGES)
-        )
-        return first, second, third
+        sides = [(self.channels << stage, self.resolution >> stage) for stage in range(STAGES)]
+        return tuple(Shape(channels, side, side) for channels, side in sides)

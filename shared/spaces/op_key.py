@@ -1,6 +1,6 @@
-"""What a latency table is keyed by, and its one string form.
+"""The key of a latency table's rows, and its string form.
 
-nor_conv_3x3/16x32x32/16x32x32/s1      primitive / input / output / stride, shapes as channels x height x width
+nor_conv_3x3/16x32x32/16x32x32/s1    primitive / input / output / stride, shapes CxHxW
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _OP_KEY = re.compile(rf"({_NAME})/{_SHAPE}/{_SHAPE}/s(\d+)")
 
 @dataclass(frozen=True, order=True, slots=True)
 class Shape:
-    """Channels, height and width of one image's feature map (the batch is part of the runtime)."""
+    """Channels, height and width of an image's feature map (the batch is part of the runtime)."""
 
     channels: int
     height: int
@@ -33,7 +33,7 @@ class Shape:
 
 @dataclass(frozen=True, order=True, slots=True)
 class OpKey:
-    """A primitive at one input shape, output shape and stride."""
+    """A primitive with input shape, output shape and stride."""
 
     primitive: str
     input: Shape
@@ -51,7 +51,7 @@ class OpKey:
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether the op can be chained with itself."""
+        """Whether copies of the op can form a chain."""
         return self.input == self.output
 
 

@@ -1,7 +1,8 @@
-"""Parameter shapes and multiply-add counts of every primitive: what the ONNX builder and the torch modules agree on.
+"""The tensors of every primitive, and their numbers of parameters and multiply-adds.
 
-A parameter is named as in the torch module's `state_dict`. Adding a primitive means one entry here, one emitter in
-`shared.graphs.primitives` and one module in `search.supernet.primitives`; the parity test finds a missing one.
+The ONNX builder and the torch modules agree on the tensors' names, those of the torch module's
+`state_dict`. A new primitive needs an entry here, an emitter in `shared.graphs.primitives` and a
+module in `search.supernet.primitives`. The parity test finds a missing one.
 """
 
 from __future__ import annotations
@@ -19,20 +20,11 @@ ParameterShapes = dict[str, tuple[int, ...]]
 _BATCH_NORM_STATISTICS = ("running_mean", "running_var")
 
 
-@dataclass(frozen=True)
-class Primitive:
-    """One candidate op: what it holds and what it computes, as functions of its op key."""
-
-    name: str
-    parameter_shapes: Callable[[OpKey], ParameterShapes]
-    multiply_adds: Callable[[OpKey], int]
-
-
 def _batch_norm(prefix: str, channels: int) -> ParameterShapes:
     return {f"{prefix}.{field}": (channels,) for field in ("weight", "bias", *_BATCH_NORM_STATISTICS)}
 
 
-def _conv_bn_shapes(kernel: int) -> Callable[[OpKey], ParameterShapes]:
+def _conv_bn(kernel: int) -> Callable[[OpKey], ParameterShapes]:
     def shapes(key: OpKey) -> ParameterShapes:
         weight = (key.output.channels, key.input.channels, kernel, kernel)
         return {"conv.weight": weight, **_batch_norm("bn", key.output.channels)}
@@ -40,15 +32,7 @@ def _conv_bn_shapes(kernel: int) -> Callable[[OpKey], ParameterShapes]:
     return shapes
 
 
-def _conv_multiply_adds(kernel: int) -> Callable[[OpKey], int]:
-    return lambda key: kernel * kernel * key.input.channels * math.prod((key.output.channels, *_area(key)))
-
-
-def _area(key: OpKey) -> tuple[int, int]:
-    return key.output.height, key.output.width
-
-
-def _residual_block_shapes(key: OpKey) -> ParameterShapes:
+def _residual_block(key: OpKey) -> ParameterShapes:
     before, after = key.input.channels, key.output.channels
     return {
         "conv_a.conv.weight": (after, before, 3, 3),
@@ -59,60 +43,41 @@ def _residual_block_shapes(key: OpKey) -> ParameterShapes:
     }
 
 
-def _residual_block_multiply_adds(key: OpKey) -> int:
-    before, after = key.input.channels, key.output.channels
-    return math.prod(_area(key)) * after * (9 * before + 9 * after + before)
-
-
-def _classifier_shapes(key: OpKey) -> ParameterShapes:
-    classes, features = key.output.channels, key.input.channels
-    return {**_batch_norm("bn", features), "linear.weight": (classes, features), "linear.bias": (classes,)}
-
-
-def _pool_linear_shapes(key: OpKey) -> ParameterShapes:
+def _linear(key: OpKey) -> ParameterShapes:
     return {"linear.weight": (key.output.channels, key.input.channels), "linear.bias": (key.output.channels,)}
 
 
-def _nothing(_: OpKey) -> ParameterShapes:
-    return {}
+def _classifier(key: OpKey) -> ParameterShapes:
+    return {**_batch_norm("bn", key.input.channels), **_linear(key)}
 
 
-def _skip_connect_shapes(key: OpKey) -> ParameterShapes:
-    """Identity, or DARTS' factorized reduction: two 1x1 convolutions of stride 2, half the channels each."""
+def _skip_connect(key: OpKey) -> ParameterShapes:
+    """Identity, or DARTS' factorized reduction: two 1x1 convolutions of stride 2."""
     if key.keeps_shape:
         return {}
     half = (key.output.channels // 2, key.input.channels, 1, 1)
     return {"conv_1.weight": half, "conv_2.weight": half, **_batch_norm("bn", key.output.channels)}
 
 
-def _skip_connect_multiply_adds(key: OpKey) -> int:
-    return 0 if key.keeps_shape else key.input.channels * math.prod((key.output.channels, *_area(key)))
-
-
-def _separable(kernel: int, repeats: int) -> Primitive:
-    """`repeats` times ReLU, depthwise convolution, 1x1 convolution, batch norm; the first repeat has the stride."""
+def _separable(kernel: int, repeats: int) -> Callable[[OpKey], ParameterShapes]:
+    """`repeats` times ReLU, depthwise and 1x1 convolution, batch norm; the first has the stride."""
 
     def shapes(key: OpKey) -> ParameterShapes:
-        before, after = key.input.channels, key.output.channels
+        before = key.input.channels
         found: ParameterShapes = {}
         for index in range(repeats):
-            width = after if index == repeats - 1 else before
+            width = key.output.channels if index == repeats - 1 else before
             found[f"{index}.depthwise.weight"] = (before, 1, kernel, kernel)
             found[f"{index}.pointwise.weight"] = (width, before, 1, 1)
             found.update(_batch_norm(f"{index}.bn", width))
         return found
 
-    def count(key: OpKey) -> int:
-        before, after = key.input.channels, key.output.channels
-        one = kernel * kernel * before + before * before
-        return math.prod(_area(key)) * ((repeats - 1) * one + kernel * kernel * before + before * after)
-
-    return Primitive(f"{'sep' if repeats == 2 else 'dil'}_conv_{kernel}x{kernel}", shapes, count)
+    return shapes
 
 
 @dataclass(frozen=True, slots=True)
 class InvertedResidual:
-    """FBNet's block: 1x1 convolution (grouped) to `expansion` times the channels, depthwise, 1x1 (grouped) back."""
+    """FBNet's block: 1x1 convolution to `expansion` times the channels, depthwise, 1x1 back."""
 
     kernel: int
     expansion: int
@@ -134,73 +99,50 @@ class InvertedResidual:
             **_batch_norm("project.bn", after),
         }
 
-    def multiply_adds(self, key: OpKey) -> int:
-        before, after = key.input.channels, key.output.channels
-        middle = before * self.expansion
-        inside = math.prod((before // self.groups, middle, key.input.height, key.input.width))
-        return inside + math.prod(_area(key)) * middle * (self.kernel**2 + after // self.groups)
-
 
 INVERTED_RESIDUALS: Mapping[str, InvertedResidual] = MappingProxyType(
     {
         block.name: block
         for kernel in (3, 5)
-        for block in (
-            InvertedResidual(kernel, 1),
-            InvertedResidual(kernel, 1, groups=2),
-            InvertedResidual(kernel, 3),
-            InvertedResidual(kernel, 6),
-        )
+        for expansion, groups in ((1, 1), (1, 2), (3, 1), (6, 1))
+        for block in (InvertedResidual(kernel, expansion, groups),)
     }
 )
 
-
-def _skip_shapes(key: OpKey) -> ParameterShapes:
-    return {} if key.keeps_shape else _conv_bn_shapes(1)(key)
-
-
-def _skip_multiply_adds(key: OpKey) -> int:
-    return 0 if key.keeps_shape else _conv_multiply_adds(1)(key)
-
-
-PRIMITIVES: Mapping[str, Primitive] = MappingProxyType(
+PRIMITIVES: Mapping[str, Callable[[OpKey], ParameterShapes]] = MappingProxyType(
     {
-        primitive.name: primitive
-        for primitive in (
-            Primitive("none", _nothing, lambda key: 0),
-            Primitive("skip_connect", _skip_connect_shapes, _skip_connect_multiply_adds),
-            Primitive("nor_conv_1x1", _conv_bn_shapes(1), _conv_multiply_adds(1)),
-            Primitive("nor_conv_3x3", _conv_bn_shapes(3), _conv_multiply_adds(3)),
-            Primitive("avg_pool_3x3", _nothing, lambda key: 0),
-            Primitive("max_pool_3x3", _nothing, lambda key: 0),
-            *(_separable(kernel, repeats) for repeats in (2, 1) for kernel in (3, 5)),
-            *(Primitive(b.name, b.parameter_shapes, b.multiply_adds) for b in INVERTED_RESIDUALS.values()),
-            Primitive("skip", _skip_shapes, _skip_multiply_adds),
-            Primitive("stem_conv_3x3", _conv_bn_shapes(3), _conv_multiply_adds(3)),
-            Primitive("stem_conv_3x3_relu", _conv_bn_shapes(3), _conv_multiply_adds(3)),
-            Primitive("conv_1x1_relu", _conv_bn_shapes(1), _conv_multiply_adds(1)),
-            Primitive("pool_linear", _pool_linear_shapes, lambda key: key.input.channels * key.output.channels),
-            Primitive("residual_block", _residual_block_shapes, _residual_block_multiply_adds),
-            Primitive("classifier", _classifier_shapes, lambda key: key.input.channels * key.output.channels),
-        )
+        "none": lambda key: {},
+        "skip_connect": _skip_connect,
+        "nor_conv_1x1": _conv_bn(1),
+        "nor_conv_3x3": _conv_bn(3),
+        "avg_pool_3x3": lambda key: {},
+        "max_pool_3x3": lambda key: {},
+        "sep_conv_3x3": _separable(3, repeats=2),
+        "sep_conv_5x5": _separable(5, repeats=2),
+        "dil_conv_3x3": _separable(3, repeats=1),
+        "dil_conv_5x5": _separable(5, repeats=1),
+        **{name: block.parameter_shapes for name, block in INVERTED_RESIDUALS.items()},
+        "skip": lambda key: {} if key.keeps_shape else _conv_bn(1)(key),
+        "stem_conv_3x3": _conv_bn(3),
+        "stem_conv_3x3_relu": _conv_bn(3),
+        "conv_1x1_relu": _conv_bn(1),
+        "pool_linear": _linear,
+        "residual_block": _residual_block,
+        "classifier": _classifier,
     }
 )
-
-
-def get_primitive(name: str) -> Primitive:
-    """Return the primitive of that name.
-
-    Raises:
-        UnknownName: there is none.
-    """
-    if name not in PRIMITIVES:
-        raise UnknownName("primitive", name, PRIMITIVES)
-    return PRIMITIVES[name]
+"""The shapes of a primitive's tensors, as a function of its op key."""
 
 
 def parameter_shapes(key: OpKey) -> ParameterShapes:
-    """Shapes of all tensors of an op by `state_dict` name, running statistics included."""
-    return get_primitive(key.primitive).parameter_shapes(key)
+    """Shapes of all tensors of an op by `state_dict` name, running statistics included.
+
+    Raises:
+        UnknownName: no primitive has that name.
+    """
+    if key.primitive not in PRIMITIVES:
+        raise UnknownName("primitive", key.primitive, PRIMITIVES)
+    return PRIMITIVES[key.primitive](key)
 
 
 def parameter_count(key: OpKey) -> int:
@@ -210,5 +152,14 @@ def parameter_count(key: OpKey) -> int:
 
 
 def multiply_adds(key: OpKey) -> int:
-    """Multiply-accumulate operations of an op for one image (convolutions and linear layers)."""
-    return get_primitive(key.primitive).multiply_adds(key)
+    """Multiply-accumulate operations of an op for one image (convolutions and linear layers).
+
+    A weight is used once per position of its output. All convolutions of an op have the size of the
+    op's output, but the first of an inverted residual, which has that of its input.
+    """
+    total = 0
+    for name, shape in parameter_shapes(key).items():
+        if len(shape) > 1:
+            at = key.input if name.startswith("expand.") else key.output
+            total += math.prod(shape) * at.height * at.width
+    return total

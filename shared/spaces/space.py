@@ -1,4 +1,4 @@
-"""What a search space says of its networks. The spaces themselves are the modules beside this one."""
+"""The interface of a search space. Each space is a module beside this one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SKELETON_SIDES = {"resolution": 4096, "channels": 4096, "depth": 64, "classes": 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place where one primitive is chosen; `primitives` is the column order of alpha."""
+    """A place with a choice of primitives. `primitives` is the column order of alpha."""
 
     name: str
     primitives: tuple[str, ...]
@@ -27,7 +27,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Slots of which exactly `kept` choose an op; the others choose "none"."""
+    """Slots with exactly `kept` ops; the others choose "none"."""
 
     slots: tuple[int, ...]
     kept: int
@@ -35,7 +35,7 @@ class Group:
 
 @dataclass(frozen=True, order=True, slots=True)
 class Genotype:
-    """One choice per slot, in the space's slot order. Its string form belongs to the space."""
+    """A choice per slot, in the space's slot order. The space has its string form."""
 
     choices: tuple[str, ...]
 
@@ -72,7 +72,7 @@ class Space(ABC):
     @property
     @abstractmethod
     def slots(self) -> tuple[Slot, ...]:
-        """Where a primitive is chosen, in the order of a genotype's choices."""
+        """The slots, in the order of a genotype's choices."""
 
     @abstractmethod
     def format(self, genotype: Genotype) -> str:
@@ -88,15 +88,15 @@ class Space(ABC):
 
     @abstractmethod
     def live_slots(self, genotype: Genotype) -> tuple[int, ...]:
-        """Indices of the slots whose result reaches the output; empty where the network is not connected."""
+        """Indices of the slots that reach the output; empty if nothing connects it to the input."""
 
     @abstractmethod
     def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
-        """The op keys, one per op instance, that a live choice puts into the network ("none" puts in nothing)."""
+        """The op keys of a live choice, once per op instance; none for "none"."""
 
     @abstractmethod
     def fixed_ops(self) -> tuple[OpKey, ...]:
-        """The op keys, one per op instance, of stem, reductions and head."""
+        """The op keys of stem, reductions and head, once per op instance."""
 
     @abstractmethod
     def fastest(self) -> Genotype:
@@ -108,14 +108,14 @@ class Space(ABC):
 
     @abstractmethod
     def supernet_wiring(self) -> tuple[Step, ...]:
-        """How the ops of all networks are joined: one step with all its candidates for each place where a slot acts.
+        """How the ops of all networks are joined: a step with all candidates per use of a slot.
 
-        Names are those of `wiring`, so that a network finds its tensors in a supernet.
+        The names are those of `wiring`, so that a network finds its tensors in a supernet.
         """
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """Slots whose choices depend on one another; none where every slot chooses for itself."""
+        """Slots with dependent choices; empty if every slot is independent."""
         return ()
 
     def __str__(self) -> str:
@@ -123,33 +123,30 @@ class Space(ABC):
 
     @property
     def input_shape(self) -> Shape:
-        """Shape of one input image."""
+        """Shape of an input image."""
         return Shape(self.image_channels, self.resolution, self.resolution)
 
     def check(self, genotype: Genotype) -> None:
-        """Raise InvalidValue unless the genotype chooses one known primitive per slot."""
+        """Raise InvalidValue unless the genotype chooses a known primitive per slot."""
         if len(genotype.choices) != len(self.slots):
-            raise InvalidValue(
-                "genotype", f"{len(genotype.choices)} choices for the {len(self.slots)} slots of {self.name}"
-            )
+            problem = f"{len(genotype.choices)} choices for the {len(self.slots)} slots of {self.name}"
+            raise InvalidValue("genotype", problem)
         for slot, choice in zip(self.slots, genotype.choices, strict=True):
             if choice not in slot.primitives:
-                raise InvalidValue(
-                    "genotype",
-                    f"'{choice}' is no primitive of {self.name} at {slot.name} ({', '.join(slot.primitives)})",
-                )
+                known = ", ".join(slot.primitives)
+                raise InvalidValue("genotype", f"'{choice}' is no primitive of {self.name} at {slot.name} ({known})")
 
     def is_connected(self, genotype: Genotype) -> bool:
         """Whether the input reaches the output."""
         return bool(self.live_slots(genotype))
 
     def canonical(self, genotype: Genotype) -> Genotype:
-        """The genotype with "none" in every slot that does not reach the output: the same function, fewer names."""
+        """The genotype with "none" in every dead slot: the same function."""
         live = set(self.live_slots(genotype))
         return Genotype(tuple(c if i in live else "none" for i, c in enumerate(genotype.choices)))
 
     def signature(self, genotype: Genotype) -> str:
-        """Equal for genotypes that compute the same function of the same weights. A space may know more than this."""
+        """Equal for genotypes that compute the same function of the same weights."""
         return self.format(self.canonical(genotype))
 
     def op_counts(self, genotype: Genotype) -> Counter[OpKey]:
@@ -161,23 +158,15 @@ class Space(ABC):
 
     def op_keys(self) -> tuple[OpKey, ...]:
         """Every op key that a slot can put into a network, sorted: the rows of a latency table."""
-        return tuple(
-            sorted(
-                {
-                    key
-                    for index, slot in enumerate(self.slots)
-                    for primitive in slot.primitives
-                    for key in self.slot_ops(index, primitive)
-                }
-            )
-        )
+        choices = ((index, primitive) for index, slot in enumerate(self.slots) for primitive in slot.primitives)
+        return tuple(sorted({key for choice in choices for key in self.slot_ops(*choice)}))
 
     def parameter_count(self, genotype: Genotype) -> int:
         """Trainable parameters of the ops that reach the output, fixed part included."""
         return _total(self, genotype, parameter_count)
 
     def multiply_adds(self, genotype: Genotype) -> int:
-        """Multiply-accumulate operations for one image; a FLOP count in the papers' sense."""
+        """Multiply-accumulate operations for an image (the papers' FLOPs)."""
         return _total(self, genotype, multiply_adds)
 
     def sample(self, rng: random.Random) -> Genotype:
@@ -190,6 +179,6 @@ class Space(ABC):
 
 @lru_cache(maxsize=1 << 15)
 def _total(space: Space, genotype: Genotype, cost: Callable[[OpKey], int]) -> int:
-    """Of the ops that reach the output and the fixed ones. Remembered: many devices ask it of the same networks."""
+    """Cost of fixed and live ops. Cached: many devices need the same networks."""
     fixed = sum(map(cost, space.fixed_ops()))
     return fixed + sum(cost(key) * n for key, n in space.op_counts(genotype).items())

@@ -1,4 +1,4 @@
-"""How the ops of a network are joined: the one description that the ONNX builder and the torch network both execute."""
+"""How the ops of a network are joined, for the ONNX builder and the torch network."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ INPUT = "input"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One value of a network: an op's result, or the sum or the concatenation (over channels) of earlier values.
+    """A value of a network: the result of an op, or a join of earlier values.
 
     Attributes:
         name: of the value; for an op also the prefix of its tensors.
         inputs: names of earlier values, `INPUT` for the image.
         key: of the op; None for a join.
         join: "sum" or "concat"; None for an op.
-        slot: where the op was chosen; None for a fixed one.
-        candidates: in the wiring of a supernet, the ops to choose from at the slot ("none" computes nothing and is left
-            out); a network's own wiring has none.
+        slot: of the op; None for a fixed op.
+        candidates: in the wiring of a supernet, the ops of the slot without "none"; else empty.
     """
 
     name: str
@@ -32,7 +31,7 @@ class Step:
 
 
 def without_dead_steps(steps: list[Step]) -> tuple[Step, ...]:
-    """The steps that reach the last one. A sum or concatenation of one value is that value."""
+    """The steps that reach the last step."""
     needed = {steps[-1].name}
     for step in reversed(steps):
         if step.name in needed:

@@ -1,14 +1,15 @@
-"""Prices of the kernels that a runtime executes, with their covariance: what predicts whole networks best.
+"""Prices of the kernels that a runtime executes, with their covariance. They predict networks best.
 
     latency(network) = base + sum over kernels of count x price
-    price(kernel)    = overhead + a x multiply-adds + b x elements + deviation      (overhead, a, b: its family's)
+    price(kernel)    = overhead + a x multiply-adds + b x elements + deviation   (a, b: of its family)
 
-The parameters [base, family coefficients, deviations] were independent before anything was measured (`prior_sd_ms`).
-What the measurements say is a factor V, a row per parameter and a column per measured graph:
+The parameters are [base, family coefficients, deviations]. They are independent in the prior
+(`prior_sd_ms`). The measurements add a factor V, a row per parameter, a column per measured graph:
 
     variance(x) = sum of (prior_sd x)^2 - |V' (prior_sd x)|^2
 
-A kernel that was never measured has no deviation of its own: its price is that of its family, and wide.
+A kernel that was never measured has no deviation. Its price is that of its family, with a wide
+bound.
 """
 
 from __future__ import annotations
@@ -27,12 +28,17 @@ MILLION = 1e6
 
 @dataclass(frozen=True)
 class FamilyCost:
-    """What a kernel of a family costs, as far as its size says."""
+    """The cost of a family's kernels as a function of their size."""
 
     family: str
     overhead_ms: float
     per_million_multiply_adds_ms: float
     per_million_elements_ms: float
+
+    def price_ms(self, kernel: Kernel) -> float:
+        """Price of a kernel of this size."""
+        costs = (self.overhead_ms, self.per_million_multiply_adds_ms, self.per_million_elements_ms)
+        return sum(size * cost for size, cost in zip(family_size(kernel), costs, strict=True))
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,11 @@ class KernelPrices:
         base_ms: fixed cost of a network.
         families: cost models, sorted by name.
         prices: sorted by kernel.
-        prior_sd_ms: of each parameter: base, three of each family, one deviation of each kernel.
+        prior_sd_ms: of each parameter: base, three of each family, the deviation of each kernel.
         known: the factor V, a row for each parameter.
-        relative_spread: standard deviation of a single network around its prediction, as a share of the latency.
-        unmeasured_share: standard deviation of the price of a kernel that was never measured, as a share of it.
-        held_out: error on networks that no fit ever saw.
+        relative_spread: standard deviation of a network around its prediction, as a share of it.
+        unmeasured_share: standard deviation of an unmeasured kernel's price, as a share of it.
+        held_out: error on networks that no fit used.
     """
 
     base_ms: float
@@ -97,16 +103,17 @@ class KernelPrices:
 
         Args:
             counts: by the kernel's string form.
-            guess: take the family's cost for kernels that were never measured, and name them in the prediction.
+            guess: take the family's cost for unmeasured kernels, and name them in the prediction.
 
         Raises:
-            MissingKernel: a kernel has no price, and may not be guessed or is of a family that was never measured.
+            MissingKernel: a kernel has no price, and no guess is allowed or its family is
+                unmeasured.
             InvalidValue: a text is not a kernel.
         """
         missing = self.unmeasured(counts)
-        strangers = [kernel for kernel in missing if not guess or parse_kernel(kernel).family not in self.family_index]
-        if strangers:
-            raise MissingKernel(strangers)
+        unpriced = [kernel for kernel in missing if not guess or parse_kernel(kernel).family not in self.family_index]
+        if unpriced:
+            raise MissingKernel(unpriced)
         mean_ms, own_variance = self.base_ms, 0.0
         for text, n in counts.items():
             if text in self.index:
@@ -119,7 +126,7 @@ class KernelPrices:
         return Prediction(mean_ms, math.sqrt(variance + (self.relative_spread * mean_ms) ** 2), tuple(missing))
 
     def features(self, counts: Mapping[str, int]) -> dict[int, float]:
-        """What a network's latency takes of each parameter, by its position in `prior_sd_ms`."""
+        """The factor of each parameter in a network's latency, by its position in `prior_sd_ms`."""
         features = {0: 1.0}
         for text, n in counts.items():
             kernel = parse_kernel(text)
@@ -133,27 +140,19 @@ class KernelPrices:
         return features
 
     def family_price_ms(self, text: str) -> float:
-        """What a kernel costs as far as its family and its size say."""
+        """Price of a kernel by its family and its size alone."""
         kernel = parse_kernel(text)
-        size = family_size(kernel)
-        cost = self.families[self.family_index[kernel.family]]
-        return (
-            size[0] * cost.overhead_ms
-            + size[1] * cost.per_million_multiply_adds_ms
-            + size[2] * cost.per_million_elements_ms
-        )
+        return self.families[self.family_index[kernel.family]].price_ms(kernel)
 
     def _variance(self, features: Mapping[int, float]) -> float:
         scaled = {key: self.prior_sd_ms[key] * value for key, value in features.items()}
         total = sum(value * value for value in scaled.values())
         rows = [(value, self.known[key]) for key, value in scaled.items() if value]
-        if not rows:
-            return total
-        columns = len(rows[0][1])
+        columns = len(self.known[0])
         explained = sum(sum(value * row[column] for value, row in rows) ** 2 for column in range(columns))
         return max(total - explained, 0.0)
 
 
 def family_size(kernel: Kernel) -> tuple[float, float, float]:
-    """What a family's three coefficients are multiplied with."""
+    """The factors of a family's three coefficients: 1, million multiply-adds, million elements."""
     return 1.0, kernel.multiply_adds() / MILLION, kernel.elements() / MILLION

@@ -1,4 +1,4 @@
-"""What a table says of a network's latency, and how wrong it was on networks that no fit ever saw."""
+"""A table's prediction of a network's latency, and its error on networks that no fit used."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from shared.errors import InvalidValue
 
 CONFIDENCE = 0.99
-"""Default confidence of an upper bound: at most one network in a hundred lies above it."""
-
-
+"""Default confidence of an upper bound: at most 1 % of networks lie above it."""
 NORMAL_95 = 1.6448536269514722
+"""Standard deviations from the mean to the 95 % bound, for which the spread of a fit is made."""
 NORMAL_975 = 1.959963984540054
-"""The 95 % bound lies so many standard deviations above the mean; that is what the spread of a fit is made for."""
 
 
 @dataclass(frozen=True)
 class HeldOutError:
-    """Error on networks that no fit ever saw. Shares are in percent; `bound_*` speak of the one-sided 95 % bound."""
+    """Error on networks that no fit used, in percent; `bound_*`: of the one-sided 95 % bound."""
 
     networks: int
     mape_percent: float
@@ -31,13 +29,13 @@ class HeldOutError:
 
 @dataclass(frozen=True)
 class BaselineError:
-    """Error, on the held-out networks, of a predictor that no whole network was fitted to: what calibration is worth.
+    """Error on the held-out networks of a plain sum of costs, for comparison with calibration.
 
-    latency = `base_ms` + sum over a network's ops of their cost, where the base is what the fastest calibration network
-    takes beyond its own ops, at least 0.
+    latency = `base_ms` + sum of the costs of a network's ops. The base is the time of the fastest
+    calibration network beyond its own ops, at least 0.
 
     Attributes:
-        costs: "isolated" (each op timed alone) or "marginal" (a longer chain less a shorter one).
+        costs: "isolated" (each op timed alone) or "marginal" (a longer chain less a shorter chain).
     """
 
     costs: str
@@ -54,7 +52,7 @@ class Prediction:
     """Mean and standard deviation of a network's latency.
 
     Attributes:
-        guessed: kernels that were never measured, priced by what is known of their like.
+        guessed: kernels that were never measured and have the price of their family.
     """
 
     mean_ms: float
@@ -64,8 +62,9 @@ class Prediction:
     def upper_ms(self, confidence: float = CONFIDENCE) -> float:
         """The latency that the network stays below with that probability.
 
-        Networks stray further than a normal distribution says: over 16 campaigns 99 % of 950 held-out networks lay
-        within 1.74 times what 95 % of them did (normal: 1.41; Student's t with four degrees of freedom: 1.76).
+        Networks have wider tails than a normal distribution. Over 16 campaigns with 950 held-out
+        networks the 99 % quantile was 1.74 times the 95 % quantile (normal: 1.41; Student's t with
+        four degrees of freedom: 1.76).
         """
         if not 0.5 <= confidence < 1:
             raise InvalidValue("confidence", f"{confidence} is not within 0.5 and 1")
@@ -73,6 +72,6 @@ class Prediction:
 
 
 def student_4(confidence: float) -> float:
-    """Quantile of Student's t with four degrees of freedom, in closed form (Shaw, 2006); for 0.5 to below 1."""
+    """Quantile of Student's t with four degrees of freedom (Shaw, 2006), from 0.5 to below 1."""
     alpha = math.sqrt(4 * confidence * (1 - confidence))
     return 2 * math.sqrt(max(math.cos(math.acos(min(alpha, 1.0)) / 3) / alpha - 1, 0.0))

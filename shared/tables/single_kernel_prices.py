@@ -1,9 +1,9 @@
-"""Prices of kernels that were measured one by one: what predicts networks that belong to no measured space.
+"""Prices of single kernels, which predict networks outside of measured spaces.
 
     latency(network) = base + sum over kernels of count x price
 
-A space's own fit knows its kernels as they occur together, and only together; that is best for its own networks. For
-any other network each kernel has to be known by itself.
+The fit of a space knows its kernels only as they occur together. That is best for networks of the
+space. Any other network needs a price for each single kernel.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from functools import cached_property
 
 from shared.errors import InvalidValue, MissingKernel
 from shared.kernels.kernel import parse_kernel
-from shared.tables.kernel_prices import FamilyCost, KernelPrices, family_size
+from shared.tables.kernel_prices import FamilyCost, KernelPrices
 from shared.tables.prediction import Prediction
 
 FROM_FIT_SHARE = 0.3
-"""Standard deviation of a price that a space's fit knows only together with others, as a share of it."""
+"""Standard deviation of a price that comes from the fit of a space, as a share of it."""
 
 
 @dataclass(frozen=True)
 class SingleKernel:
-    """Price of one kernel with its standard deviation."""
+    """Price of a kernel with its standard deviation."""
 
     kernel: str
     price_ms: float
@@ -38,10 +38,10 @@ class SingleKernels:
     Attributes:
         base_ms: fixed cost of a network.
         prices: sorted by kernel.
-        families: what kernels of a family cost by their size, for those that were not measured; sorted by name.
+        families: cost models for kernels that were not measured, sorted by name.
         relative_spread: standard deviation of a network around its sum of prices, as a share of it.
-        unmeasured_share: standard deviation of a price that is guessed from its family, as a share of it.
-        runs: that measured them.
+        unmeasured_share: standard deviation of an unmeasured kernel's price, as a share of it.
+        runs: ids of the runs that measured the kernels.
     """
 
     base_ms: float
@@ -73,29 +73,30 @@ class SingleKernels:
         Args:
             counts: by the kernel's string form.
             fit: the prices of a space, for kernels that were not measured by themselves.
-            guess: take the family's cost for kernels that neither list has, and name them in the prediction.
+            guess: take the family's cost for unmeasured kernels, and name them in the prediction.
 
         Raises:
-            MissingKernel: a kernel has no price, and may not be guessed or is of a family that was never measured.
+            MissingKernel: a kernel has no price, and no guess is allowed or its family is
+                unmeasured.
             InvalidValue: a text is not a kernel.
         """
         mean_ms, variance = self.base_ms, 0.0
-        guessed, strangers = [], []
+        guessed, unpriced = [], []
         for text, n in counts.items():
-            found = self._price(text, fit)
+            found = self._find_price(text, fit)
             if found is None or (found[2] and not guess):
-                strangers.append(text)
+                unpriced.append(text)
                 continue
             price_ms, sd_ms, is_guess = found
             mean_ms += n * price_ms
             variance += (n * sd_ms) ** 2
             if is_guess:
                 guessed.append(text)
-        if strangers:
-            raise MissingKernel(strangers)
+        if unpriced:
+            raise MissingKernel(unpriced)
         return Prediction(mean_ms, math.sqrt(variance + (self.relative_spread * mean_ms) ** 2), tuple(sorted(guessed)))
 
-    def _price(self, text: str, fit: KernelPrices | None) -> tuple[float, float, bool] | None:
+    def _find_price(self, text: str, fit: KernelPrices | None) -> tuple[float, float, bool] | None:
         """(price, standard deviation, whether it is guessed), from the best source that has it."""
         if text in self.index:
             return self.index[text].price_ms, self.index[text].sd_ms, False
@@ -108,7 +109,5 @@ class SingleKernels:
             family = fit.families[fit.family_index[kernel.family]]
         if family is None:
             return None
-        size = family_size(kernel)
-        costs = (family.overhead_ms, family.per_million_multiply_adds_ms, family.per_million_elements_ms)
-        price_ms = sum(amount * cost for amount, cost in zip(size, costs, strict=True))
+        price_ms = family.price_ms(kernel)
         return price_ms, self.unmeasured_share * price_ms, True

@@ -1,9 +1,10 @@
-"""A device's latency table: op prices with their covariance, and the error that was measured on held-out networks.
+"""A device's latency table: op prices with their covariance, and the error on held-out networks.
 
-    latency(network) = base + sum over op keys of count x price          (op keys that reach the output only)
+    latency(network) = base + sum over op keys of count x price     (live op keys)
 
-Base and prices are the mean of a posterior; `covariance` is theirs, in ms squared: base first, then the prices.
-A prediction's variance is that of the mean plus the spread of single networks around it, which grows with the latency.
+Base and prices are the mean of a posterior. `covariance` is that of the posterior in ms squared:
+the base first, then the prices. The variance of a prediction is that of the mean plus the spread of
+single networks around it. The spread grows with the latency.
 """
 
 from __future__ import annotations
@@ -20,31 +21,18 @@ from shared.schemas import TABLE_SCHEMA
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey, parse_op_key
 from shared.tables.kernel_prices import KernelPrices
-from shared.tables.prediction import CONFIDENCE, BaselineError, HeldOutError, Prediction
+from shared.tables.prediction import BaselineError, HeldOutError, Prediction
 from shared.tables.single_kernel_prices import SingleKernels
 from shared.tables.table_source import TableSource
 from shared.wire import content_hash, from_wire
 
-__all__ = [
-    "CONFIDENCE",
-    "HeldOutError",
-    "LatencyTable",
-    "NetworkCheck",
-    "OpPrice",
-    "Prediction",
-    "SingleKernels",
-    "measure_command",
-    "profile_command",
-    "read_table",
-]
-
 
 @dataclass(frozen=True)
 class OpPrice:
-    """One row: posterior price with its standard deviation, and the measured marginal cost with its interval.
+    """A row: posterior price, and measured marginal cost with its interval.
 
     Attributes:
-        isolated_ms: what the op takes alone, the runtime's own call and the graph's edges included; no price.
+        isolated_ms: time of the op alone, with the runtime's call and the graph's edges; no price.
     """
 
     op_key: str
@@ -60,7 +48,7 @@ class OpPrice:
 
 @dataclass(frozen=True)
 class NetworkCheck:
-    """One network measured whole, beside what the table predicts of it."""
+    """A network that was measured whole, beside the table's prediction."""
 
     genotype: str
     role: str
@@ -71,9 +59,9 @@ class NetworkCheck:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Everything that a search needs to know of a device; `table.hash` names exactly this content.
+    """Everything that a search needs to know of a device. `table.hash` names exactly this content.
 
-    A table with a `source` was imported: nobody measured it here, and no agent can verify what it says.
+    A table with a `source` was imported. No agent can verify its predictions.
     """
 
     device: str
@@ -156,11 +144,12 @@ class LatencyTable:
     def predict_kernels(self, counts: Mapping[str, int], guess: bool = False) -> Prediction:
         """Latency of a network by how often each kernel occurs in its optimised graph.
 
-        A network of the space's own kernels takes the space's fit; any other one the kernels measured by themselves.
+        The fit of the space predicts if it has every kernel; else the kernels measured by
+        themselves.
 
         Args:
             counts: by the kernel's string form.
-            guess: price kernels that were never measured by their family, and name them in the prediction.
+            guess: price unmeasured kernels by their family, and name them in the prediction.
 
         Raises:
             MissingKernel: the table has no kernel prices, or none for some of these kernels.
@@ -188,21 +177,22 @@ class LatencyTable:
         return measure_command(self.device, self.space)
 
     def _command(self) -> str:
-        """What would measure what the table lacks; an imported list of ops names no space."""
+        """The command that measures what the table lacks."""
         try:
             return profile_command(self.device, self.parsed_space, self.runtime.precision)
         except WrongUse:
             return f"profiler-agent profile --lut-url URL --device {self.device} --space NAME"
 
 
-def profile_command(device: str, space: Space, precision: str = "fp32") -> str:
-    """The command that measures a space on a device."""
-    wanted = "" if precision == "fp32" else f" --precision {precision}"
-    return (
-        f"profiler-agent profile --lut-url URL --device {device} --space {space.name} --resolution {space.resolution}"
-        f" --channels {space.channels} --depth {space.depth}"
-        f" --classes {space.classes} --image-channels {space.image_channels}{wanted}"
-    )
+def profile_command(
+    device: str, space: Space, precision: str = "fp32", other: Mapping[str, int | str] | None = None
+) -> str:
+    """The command that measures a space on a device; `other` replaces parameters of the space."""
+    names = ("name", "resolution", "channels", "depth", "classes", "image_channels")
+    wanted = {name: getattr(space, name) for name in names} | dict(other or {})
+    wanted = {"space": wanted.pop("name"), **wanted} | ({} if precision == "fp32" else {"precision": precision})
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in wanted.items())
+    return f"profiler-agent profile --lut-url URL --device {device} {options}"
 
 
 def measure_command(device: str, space: str, files: str = "FILE.onnx") -> str:
@@ -211,7 +201,7 @@ def measure_command(device: str, space: str, files: str = "FILE.onnx") -> str:
 
 
 def read_table(data: object, where: str = "the latency table") -> LatencyTable:
-    """Read a table from parsed JSON; `where` names it in messages.
+    """A table from parsed JSON; `where` names it in messages.
 
     Raises:
         OtherSchema: it bears another schema number.

@@ -1,7 +1,7 @@
-"""Where the numbers of a table come from that this project did not measure.
+"""The source of an imported table, which this project did not measure.
 
-Such a table says so in every field that a measured one fills from a device: its runtime's engine is "imported", its
-canary "none" with a nominal time of 1 ms (its unit is the millisecond as published), its agent version the importer's.
+The fields of a device say so: the engine of the runtime is "imported", the canary is "none" with a
+nominal time of 1 ms (the unit is the published millisecond), the agent version is the importer's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from shared.runtime import Runtime
 IMPORTED_ENGINE = "imported"
 NO_CANARY = "none"
 IMPORTER_VERSION = "import-2"
-"""Stands where a measured table has its agent's version; rises when the same file would give other prices."""
+"""In place of an agent's version. It rises when the same file would give other prices."""
 
 PER_ARCHITECTURE, PER_LAYER = "per-architecture", "fbnet-layers"
 ONCE_FOR_ALL, PROXYLESSNAS = "once-for-all", "proxylessnas"
@@ -24,16 +24,16 @@ FORMATS = (PER_ARCHITECTURE, PER_LAYER, ONCE_FOR_ALL, PROXYLESSNAS)
 
 @dataclass(frozen=True)
 class TableSource:
-    """What a table was imported from.
+    """The file that a table was imported from.
 
     Attributes:
-        format: one of `FORMATS`.
+        format: an entry of `FORMATS`.
         file: name of the file, without its folder.
         sha256: of the file's bytes.
-        subject: the file's own name for the device: a column, a value of the column `device`, or "".
-        fitted_networks, held_out_networks: how many networks of the file made the prices, and how many scored them;
-            0 where the file lists the prices themselves.
-        notes: what a reader has to know: what was assumed, rounded, left out.
+        subject: the file's name for the device: a column, a value of the column `device`, or "".
+        fitted_networks, held_out_networks: networks that made and scored the prices; 0 if the file
+            lists prices.
+        notes: assumptions, rounding, omissions.
     """
 
     format: str
@@ -53,15 +53,15 @@ class TableSource:
         return f"{self.file} ({self.format}{subject})"
 
     def runtime(self, batch: int = 1) -> Runtime:
-        """Stands where a measured table has its runtime. Threads, precision and optimisation are unknown."""
+        """In place of a device's runtime. Threads, precision and optimisation are unknown."""
         name = re.sub(r"[^A-Za-z0-9._+-]", "_", self.file).lstrip("._+-")[:64]
         return Runtime(IMPORTED_ENGINE, self.format, provider=name or "file", batch=batch)
 
 
 def not_verifiable(device: str, source: TableSource) -> str:
-    """Why nothing can be verified against an imported table, and what would help."""
+    """The message of a verification against an imported table."""
     return (
-        f"the table of {device} was imported from {source}: no agent serves that device, so nobody can verify a promise"
-        f" made from it; with the device at hand, measure a table of its own: profiler-agent profile --lut-url URL"
+        f"the table of {device} was imported from {source}: no agent serves that device, so a promise made from it"
+        f" cannot be verified; with the device at hand, measure its own table: profiler-agent profile --lut-url URL"
         f" --device {device} --space NAME"
     )

@@ -1,4 +1,4 @@
-"""A latency table for people, as lines: how far its predictors are off, and its prices beside what was measured."""
+"""A latency table as text: errors of its predictors, prices beside measured costs."""
 
 from __future__ import annotations
 
@@ -23,28 +23,25 @@ def align(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def describe_errors(table: LatencyTable) -> str:
-    """Each predictor's error on the held-out networks, the best first; "" for a table without any."""
-    rows = []
-    if table.kernels is not None and table.kernels.held_out is not None:
-        rows.append(("kernel prices", *_shares(table.kernels.held_out), *_bound(table.kernels.held_out)))
-    if table.held_out is not None:
-        rows.append(("op prices", *_shares(table.held_out), *_bound(table.held_out)))
-    rows += [
-        (_UNFITTED.get(baseline.costs, baseline.costs), *_shares(baseline), "", "")
-        for baseline in table.baselines or ()
+    """Each predictor's held-out error, the best first; "" for a table without any."""
+    baselines = table.baselines or ()
+    errors: list[tuple[str, HeldOutError | BaselineError | None]] = [
+        ("kernel prices", table.kernels.held_out if table.kernels else None),
+        ("op prices", table.held_out),
+        *((_UNFITTED.get(baseline.costs, baseline.costs), baseline) for baseline in baselines),
     ]
+    rows = [(name, *_shares(error)) for name, error in errors if error]
     if not rows:
         return ""
-    networks = (table.held_out or (table.kernels and table.kernels.held_out) or (table.baselines or ())[0]).networks
+    networks = next(error.networks for _, error in errors if error)
     header = ("mean error", "within 5 %", "within 10 %", "tau", "below 95 % bound", "half-width")
     lines = align((f"on {networks} held-out networks", *header), rows)
-    bases = ", ".join(f"{baseline.base_ms:.4g} ms ({baseline.costs})" for baseline in table.baselines or ())
-    stated = f"\nsums begin at what the fastest calibration network takes beyond its ops: {bases}" if bases else ""
-    return lines + stated
+    bases = ", ".join(f"{baseline.base_ms:.4g} ms ({baseline.costs})" for baseline in baselines)
+    return lines + (f"\nsums start at the fastest calibration network's time beyond its ops: {bases}" if bases else "")
 
 
 def describe_prices(table: LatencyTable, most: int | None = None) -> str:
-    """Op prices, marginal costs and isolated timings side by side; only the first `most` if given."""
+    """Op prices beside marginal costs and isolated timings; only the first `most` if given."""
     alone = any(price.isolated_ms is not None for price in table.prices)
     rows = [
         (
@@ -52,7 +49,7 @@ def describe_prices(table: LatencyTable, most: int | None = None) -> str:
             f"{price.price_ms:.5f}",
             f"{price.sd_ms:.5f}",
             f"{price.marginal_ms:.5f}",
-            *([_time(price.isolated_ms)] if alone else []),
+            *(["" if price.isolated_ms is None else f"{price.isolated_ms:.5f}"] if alone else []),
             "yes" if price.stable else f"no: {'; '.join(price.reasons)}",
         )
         for price in table.prices[:most]
@@ -63,17 +60,13 @@ def describe_prices(table: LatencyTable, most: int | None = None) -> str:
 
 
 def _shares(error: HeldOutError | BaselineError) -> tuple[str, ...]:
+    bound = ("", "")
+    if isinstance(error, HeldOutError):
+        bound = (f"{error.bound_coverage:.1f} %", f"{error.bound_half_width_percent:.1f} %")
     return (
         f"{error.mape_percent:.2f} %",
         f"{error.within_5_percent:.1f} %",
         f"{error.within_10_percent:.1f} %",
         f"{error.kendall_tau:.3f}",
+        *bound,
     )
-
-
-def _bound(error: HeldOutError) -> tuple[str, str]:
-    return f"{error.bound_coverage:.1f} %", f"{error.bound_half_width_percent:.1f} %"
-
-
-def _time(value_ms: float | None) -> str:
-    return "" if value_ms is None else f"{value_ms:.5f}"

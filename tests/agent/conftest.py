@@ -1,4 +1,6 @@
-"""Servers for the agent: a small one that loses its temper when told to, and the real one as a program."""
+"""Servers for the agent: a small one that loses its temper when told to, and the real one as a
+program.
+"""
 
 import gzip
 import hashlib
@@ -154,7 +156,9 @@ class ContractServer:
             case ("GET", "runs", run_id):
                 return ok({"run": to_wire(self.runs[run_id]), "measurements": 0, "finished": True})
             case ("GET", "runs", run_id, "measurements"):
-                return ok({"measurements": [to_wire(one) for one in self.measurements[run_id].values()]})
+                return ok(
+                    {"measurements": [to_wire(measurement) for measurement in self.measurements[run_id].values()]}
+                )
             case ("POST", "runs", run_id, "measurements"):
                 return self.take_measurements(run_id, [from_wire(Measurement, one) for one in body["measurements"]])
             case ("PUT", "runs", run_id, "kernels"):
@@ -187,10 +191,10 @@ class ContractServer:
         if run_id not in self.runs:
             raise Refusal(404, "unknown_run", f"unknown run {run_id}")
         stored = self.measurements.setdefault(run_id, {})
-        if any(stored.get(one.id, one) != one for one in measurements):
+        if any(stored.get(measurement.id, measurement) != measurement for measurement in measurements):
             raise Refusal(409, "conflict", "a measurement was stored before with other content")
-        new = [one for one in measurements if one.id not in stored]
-        stored.update({one.id: one for one in new})
+        new = [measurement for measurement in measurements if measurement.id not in stored]
+        stored.update({measurement.id: measurement for measurement in new})
         return ok({"stored": len(new), "known": len(measurements) - len(new)})
 
     def finish(self, run_id, plan):

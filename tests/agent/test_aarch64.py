@@ -1,4 +1,5 @@
-"""The real agent on the real aarch64 wheels of ONNX Runtime and numpy, under qemu-user, against the real server.
+"""The real agent on the real aarch64 wheels of ONNX Runtime and numpy, under qemu-user, against the
+real server.
 
 Timings are nobody's; that they are marked so is part of what is tested.
 """
@@ -77,7 +78,7 @@ def test_a_profile_becomes_a_table_that_says_what_it_is_worth(real, agent, profi
     assert stored["run"]["probe"]["emulated"].startswith("qemu-aarch64")
     measurements = real.ask("GET", f"/v1/runs/{stored['run']['id']}/measurements")["measurements"]
     assert len(measurements) == 2 * 12 + 3 + 2
-    assert not any(one["verdict"]["stable"] for one in measurements)
+    assert not any(measurement["verdict"]["stable"] for measurement in measurements)
     (kernels,) = agent.spool.glob("runs/*/kernels.jsonl")
     assert "Conv" in kernels.read_text()  # the optimised graphs were read too
     table = real.ask("GET", f"/v1/tables/{stored['table']}")
@@ -99,7 +100,7 @@ def test_jobs_to_count_kernels_and_to_verify_a_network_are_done(real, agent, pro
     queued = [real.ask("POST", "/v1/jobs", to_wire(job))["job"]["id"] for job in jobs]
     worked = agent("work", "--once", "--preset", "smoke")
     assert worked.returncode == 0, worked.stderr
-    counted, verified = (real.ask("GET", f"/v1/jobs/{one}")["job"] for one in queued)
+    counted, verified = (real.ask("GET", f"/v1/jobs/{job_id}")["job"] for job_id in queued)
     assert (counted["state"], verified["state"]) == ("done", "done"), (counted, verified)
     assert verified["verification"]["met"] is True
     assert verified["verification"]["stable"] is False

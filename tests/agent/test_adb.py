@@ -1,7 +1,8 @@
-"""`profiler-agent adb` against stand-ins for adb: transcripts, and a phone whose Termux is a folder here.
+"""`profiler-agent adb` against stand-ins for adb: transcripts, and a phone whose Termux is a folder
+here.
 
-No phone was at hand: what adb and Android print was taken from their sources and from reports, and written down in
-tests/agent/adb.
+No phone was at hand: what adb and Android print was taken from their sources and from reports, and
+written down in tests/agent/adb.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from profiler_agent.android import campaign as campaign_module
-from profiler_agent.android.bridge import Adb, Attached, PhoneAway, choose_phone, list_attached
+from profiler_agent.android.bridge import Adb, AttachedPhone, PhoneAway, choose_phone, list_attached
 from profiler_agent.android.bundle import agent_files, digest, pack, unpack_runs
 from profiler_agent.android.campaign import PhoneCampaign
 from profiler_agent.android.health import Health
@@ -42,7 +43,9 @@ READY = f"{SERIAL}            device usb:1-4 product:beyond1ltexx model:SM_G973F
 
 @pytest.fixture
 def replay(tmp_path, monkeypatch):
-    """Answers of adb and ssh, from a list of lines; `check` says whether all were asked for, and nothing else."""
+    """Answers of adb and ssh, from a list of lines; `check` says whether all were asked for, and
+    nothing else.
+    """
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("adb", "ssh"):
@@ -65,7 +68,9 @@ def replay(tmp_path, monkeypatch):
 
 @pytest.fixture
 def phone(tmp_path, monkeypatch):
-    """A phone whose Termux is a folder, whose Python is this one, and whose fastest core is the last one here."""
+    """A phone whose Termux is a folder, whose Python is this one, and whose fastest core is the
+    last one here.
+    """
     folder = tmp_path / "phone"
     for name in ("files/home", "files/usr/bin", "files/usr/tmp", "programs"):
         (folder / name).mkdir(parents=True)
@@ -110,10 +115,11 @@ def test_a_phone_is_measured_from_the_desktop_to_its_table(agent, server, phone,
     (run,) = spooled(agent).runs()
     assert f"run {run.run.id}: table " in said
     assert len(server.measurements[run.run.id]) == agent.tasks
-    # measured by the agent that was put there, on the phone's fastest core, with what it was told of the phone
+    # measured by the agent that was put there, on the phone's fastest core, with what it was told
+    # of the phone
     assert run.run.probe["cores"].startswith("1 of ")
     assert run.run.probe["battery"] == "84 % at 31 degrees Celsius, charging"
-    reasons = [reason for one in run.read_measurements().values() for reason in one.verdict.reasons]
+    reasons = [reason for measurement in run.read_measurements().values() for reason in measurement.verdict.reasons]
     assert any("held back (thermal status light)" in reason for reason in reasons)
     assert f"taskset {1 << phone.core:x} env PYTHONPATH=" in (phone.folder / "called").read_text()
 
@@ -351,8 +357,8 @@ def test_a_phone_that_cannot_be_used_is_named_with_what_to_do(agent, replay, cap
 def test_the_lines_of_a_starting_daemon_are_no_phones(replay):
     started = "* daemon not running; starting now at tcp:5037\n* daemon started successfully\n"
     replay.begin([line("adb devices -l", out=started + LISTED + READY + "\n")])
-    assert list_attached() == [Attached(SERIAL, "device", "SM G973F")]
-    assert choose_phone([Attached(SERIAL, "device")], None).serial == SERIAL
+    assert list_attached() == [AttachedPhone(SERIAL, "device", "SM G973F")]
+    assert choose_phone([AttachedPhone(SERIAL, "device")], None).serial == SERIAL
 
 
 def test_without_adb_one_line_says_what_to_install(agent, monkeypatch, capsys, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from profiler_agent.cli import parser
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
-COMMANDS = next(one for one in parser()._actions if isinstance(one, argparse._SubParsersAction)).choices
+COMMANDS = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)).choices
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,4 +1,6 @@
-"""What the agent knows of phones: Android's properties, clusters of cores, thermal status, battery, the watch file."""
+"""What the agent knows of phones: Android's properties, clusters of cores, thermal status, battery,
+the watch file.
+"""
 
 import json
 from pathlib import Path
@@ -6,13 +8,19 @@ from pathlib import Path
 import pytest
 
 from profiler_agent.android.health import Health, read_health
-from profiler_agent.host.android_properties import find_phone, read_properties
-from profiler_agent.host.clusters import affinity_mask, fastest_cores, find_clusters, join_numbers
-from profiler_agent.host.machine import Machine
+from profiler_agent.host.machine import (
+    Machine,
+    affinity_mask,
+    fastest_cores,
+    find_clusters,
+    find_phone,
+    join_numbers,
+    read_properties,
+)
 from profiler_agent.host.probe import probe
-from profiler_agent.host.throttle_sensor import Watched, WatchFile, find_watch_file
+from profiler_agent.host.throttle_sensor import SensorReading, ThrottleSensor, find_throttle_sensor
 from profiler_agent.ort.session_cache import give_back_memory
-from profiler_agent.spool.atomic_files import only_one
+from profiler_agent.spool.atomic_files import hold_lock
 from profiler_agent.spool.spool import default_spool
 from shared.errors import LutnasError, WrongUse
 
@@ -83,7 +91,7 @@ def test_a_watch_file_pauses_while_it_asks_for_it_and_a_writer_that_is_gone_hold
     def sleep(seconds):
         now_s[0] += 10 * seconds
 
-    WatchFile(path, lambda: now_s[0], sleep, said.append).wait()
+    ThrottleSensor(path, lambda: now_s[0], sleep, said.append).wait()
     assert said == ["pausing: thermal status severe", "going on"]
     assert 60 <= now_s[0] - path.stat().st_mtime < 80
 
@@ -92,18 +100,18 @@ def test_a_watch_file_pauses_while_it_asks_for_it_and_a_writer_that_is_gone_hold
 def test_a_garbled_watch_file_says_nothing(tmp_path, content):
     path = tmp_path / "watch.json"
     path.write_bytes(content)
-    assert WatchFile(path).read() == Watched()
+    assert ThrottleSensor(path).read() == SensorReading()
 
 
 def test_what_a_watch_file_says_is_in_probe_and_throttling(tmp_path, monkeypatch):
     (tmp_path / "watch.json").write_text(
         json.dumps({"held_back": ["thermal status light"], "facts": {"battery": "84 %"}})
     )
-    watch = find_watch_file({"LUTNAS_WATCH": str(tmp_path / "watch.json")})
+    watch = find_throttle_sensor({"LUTNAS_WATCH": str(tmp_path / "watch.json")})
     machine = Machine(tmp_path, lambda command: None, watch)
     assert machine.throttling() == ["thermal status light"]
     assert probe(machine, sleep=lambda s: None)["battery"] == "84 %"
-    assert find_watch_file({}) is None
+    assert find_throttle_sensor({}) is None
 
 
 def test_a_disk_without_locks_is_one_clear_line(tmp_path, monkeypatch):
@@ -113,7 +121,7 @@ def test_a_disk_without_locks_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refuse)
     with (
         pytest.raises(LutnasError, match=r"cannot lock .*measuring\.lock: Function not implemented"),
-        only_one(tmp_path / "measuring.lock", wait=False, busy=""),
+        hold_lock(tmp_path / "measuring.lock", wait=False, busy=""),
     ):
         pass
 

@@ -80,7 +80,7 @@ def test_values_are_ratios_to_the_canary_and_marginal_costs_are_differences(mach
     subject = Subject(marginal, machine.graph("long", 4.0), machine.graph("short", 1.0))
     journal = RunInMemory()
     campaign(machine, [subject], journal).run()
-    assert [one.ratio(6) for one in subject.rounds] == pytest.approx([3.0 / 6 / CANARY_MS] * 6)
+    assert [round_.ratio(6) for round_ in subject.rounds] == pytest.approx([3.0 / 6 / CANARY_MS] * 6)
     assert journal.measured == [("op", 6, Verdict(True))]
 
 
@@ -108,7 +108,7 @@ def test_networks_that_are_chosen_on_the_way_are_measured_beside_those_before_th
     batches = [[Subject(task(f"chosen {i}"), machine.graph(f"chosen {i}", 1.0), runs=[journal])] for i in range(2)]
 
     def more():
-        asked.append([len(one.rounds) for one in first])
+        asked.append([len(subject.rounds) for subject in first])
         return batches.pop(0) if batches else []
 
     campaign(machine, first, journal, more=more).run()
@@ -134,7 +134,7 @@ def test_sessions_of_one_graph_take_turns(machine):
     lucky, unlucky = machine.graph("lucky", 1.0), machine.graph("unlucky", 1.2)
     subject = Subject(task("net"), TimedGraph("net", lucky.run, unlucky.run))
     campaign(machine, [subject]).run()
-    times_ms = [one.graph_ms[0] for one in subject.rounds]
+    times_ms = [round_.graph_ms[0] for round_ in subject.rounds]
     assert len(times_ms) >= PRESET.min_rounds
     assert times_ms[::2] == pytest.approx([1.0] * len(times_ms[::2]))
     assert times_ms[1::2] == pytest.approx([1.2] * len(times_ms[1::2]))
@@ -148,7 +148,7 @@ def test_a_round_on_a_slow_machine_is_thrown_away_and_measured_again_after_a_pau
     assert sum(subject.redos for subject in subjects) >= 1
     assert "pause" in machine.order
     assert all(subject.disturbed == 0 for subject in subjects)
-    assert all(one.canary_ms[0] == pytest.approx(CANARY_MS) for s in subjects for one in s.rounds)
+    assert all(round_.canary_ms[0] == pytest.approx(CANARY_MS) for s in subjects for round_ in s.rounds)
 
 
 def test_a_machine_that_slows_down_for_good_is_soon_the_new_measure(machine):
@@ -157,7 +157,7 @@ def test_a_machine_that_slows_down_for_good_is_soon_the_new_measure(machine):
     campaign(machine, subjects).run()
     assert {len(subject.rounds) for subject in subjects} <= {6, 7, 8}  # those thrown away at the change are waited for
     # The ratio does not see it: graph and canary are slow alike.
-    assert all(one.graph_ratio() == pytest.approx(1.0 / CANARY_MS) for s in subjects for one in s.rounds)
+    assert all(round_.graph_ratio() == pytest.approx(1.0 / CANARY_MS) for s in subjects for round_ in s.rounds)
 
 
 def test_redos_are_bounded_and_what_is_kept_then_says_so(machine):
@@ -188,7 +188,7 @@ def test_a_round_during_which_the_clock_jumped_is_measured_again(machine, jump_s
     subject.graph = TimedGraph("net", run)
     campaign(machine, [subject]).run()
     assert subject.redos >= 1
-    assert [one.graph_ratio() for one in subject.rounds] == pytest.approx([1.0 / CANARY_MS] * 6)
+    assert [round_.graph_ratio() for round_ in subject.rounds] == pytest.approx([1.0 / CANARY_MS] * 6)
 
 
 def test_the_garbage_collector_rests_while_timing_and_only_then(machine):

@@ -11,7 +11,7 @@ import pytest
 
 from profiler_agent.ort.sessions import TimedGraph
 from profiler_agent.spool.run_file import read_run_file
-from profiler_agent.timing.campaign import MOST_TIMELESS_ROUNDS, Campaign, CanaryWatch, Subject
+from profiler_agent.timing.campaign import MOST_SPOILT_ROUNDS, Campaign, CanaryWatch, Subject
 from profiler_agent.timing.round_timer import RoundTimer
 from profiler_agent.timing.stopping import Preset, StoppingRule
 from shared.errors import LutnasError
@@ -23,7 +23,9 @@ CANARY_MS, GRAPH_MS = 0.5, 2.0
 
 
 class Bench:
-    """A timing clock and a wall clock that graphs move; faults move one of them alone, at a given run of the graph."""
+    """A timing clock and a wall clock that graphs move; faults move one of them alone, at a given
+    run of the graph.
+    """
 
     def __init__(self):
         self.now_ns, self.wall_ns = 0, 1_800_000_000_000_000_000
@@ -112,9 +114,9 @@ def test_a_round_with_an_impossible_time_is_redone_and_not_kept(fault, at_run):
     campaign.run()
     assert subject.redos == 1
     assert len(journal.rounds) == len(journal.measured) == 6
-    for one in journal.rounds:
-        assert one.graph_ms == pytest.approx([GRAPH_MS] * len(one.graph_ms))
-        assert one.canary_ms == pytest.approx([CANARY_MS] * len(one.canary_ms))
+    for round_ in journal.rounds:
+        assert round_.graph_ms == pytest.approx([GRAPH_MS] * len(round_.graph_ms))
+        assert round_.canary_ms == pytest.approx([CANARY_MS] * len(round_.canary_ms))
 
 
 def test_a_quiet_campaign_redoes_nothing():
@@ -150,7 +152,7 @@ def test_interruptions_of_tenths_of_a_second_are_left_to_the_canary_and_the_quan
     subject, campaign = bench.campaign(journal)
     campaign.run()
     assert subject.redos == 0
-    assert [one.graph_ratio() for one in subject.rounds] == pytest.approx([GRAPH_MS / CANARY_MS] * 6)
+    assert [round_.graph_ratio() for round_ in subject.rounds] == pytest.approx([GRAPH_MS / CANARY_MS] * 6)
 
 
 def test_a_clock_that_spoils_every_round_ends_the_campaign_with_a_clear_line():
@@ -159,7 +161,7 @@ def test_a_clock_that_spoils_every_round_ends_the_campaign_with_a_clear_line():
     _, campaign = bench.campaign(journal)
     with pytest.raises(LutnasError, match=r"the clock jumped.*profiler-agent doctor"):
         campaign.run()
-    assert bench.graph_runs < 40 * MOST_TIMELESS_ROUNDS
+    assert bench.graph_runs < 40 * MOST_SPOILT_ROUNDS
     assert journal.rounds == []
 
 
@@ -186,6 +188,11 @@ def test_a_real_agent_that_was_stopped_for_seconds_keeps_no_round_of_it(tmp_path
         time.sleep(0.05)
     assert process.wait(timeout=60) == 0
     measurements = read_run_file(tmp_path / "run.json").measurements
-    values = [value for one in measurements for r in one.rounds for value in (*r.graph_ms, *r.canary_ms, *r.minus_ms)]
+    values = [
+        value
+        for measurement in measurements
+        for r in measurement.rounds
+        for value in (*r.graph_ms, *r.canary_ms, *r.minus_ms)
+    ]
     assert len(measurements) == 29
     assert max(values) < 1000

@@ -1,4 +1,6 @@
-"""The examination of a machine, on made-up machines whose clock only the graphs move, and once on this one."""
+"""The examination of a machine, on made-up machines whose clock only the graphs move, and once on
+this one.
+"""
 
 import json
 import random
@@ -24,7 +26,9 @@ PI = {
 
 
 class Bench:
-    """Graphs that take half a millisecond on a clock that costs 50 ns to read; `slowness(seconds)` stretches them."""
+    """Graphs that take half a millisecond on a clock that costs 50 ns to read; `slowness(seconds)`
+    stretches them.
+    """
 
     def __init__(self, slowness=lambda seconds: 1.0):
         self.now_ns = 0
@@ -166,7 +170,7 @@ def test_the_command_examines_this_machine_and_its_exit_code_is_the_verdict(tmp_
     assert code == (1 if report["verdict"] == "poor" else 0)
     assert report["rounds"] >= 30
     assert {"clock_step_ns", "canary_ms", "drift", "tail"} <= set(report["numbers"])
-    assert max(("good", "usable", "poor").index(one["level"]) for one in report["findings"]) == (
+    assert max(("good", "usable", "poor").index(finding["level"]) for finding in report["findings"]) == (
         "good", "usable", "poor"
     ).index(report["verdict"])  # fmt: skip
 
@@ -179,6 +183,6 @@ def test_a_time_that_is_none_is_refused(seconds, capsys):
 
 
 def test_it_does_not_disturb_a_profile_that_is_running(tmp_path, capsys):
-    with Spool(tmp_path).measuring():
+    with Spool(tmp_path).measuring_lock():
         assert main(["doctor", "--seconds", "1", "--spool", str(tmp_path)]) == 1
     assert "another profiler-agent is measuring" in capsys.readouterr().err

@@ -35,7 +35,8 @@ def machine(root, program, elf, cpuinfo):
 @pytest.mark.parametrize(
     ("program", "elf", "cpuinfo", "architecture", "found"),
     [
-        # qemu-user, by hand and behind docker's binfmt: old versions show the real cpuinfo, new ones their own
+        # qemu-user, by hand and behind docker's binfmt: old versions show the real cpuinfo, new
+        # ones their own
         ("qemu-aarch64-static", X86_64, X86_INFO, "aarch64", "qemu-aarch64-static"),
         ("qemu-aarch64", X86_64, ARM_INFO, "aarch64", "qemu-aarch64"),
         ("qemu-x86_64", X86_64, X86_INFO, "x86_64", "qemu-x86_64"),

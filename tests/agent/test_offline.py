@@ -244,7 +244,7 @@ def test_a_verdict_survives_the_file(recorded, tmp_path):
     run = read_run_file(recorded)
     write_run_file(tmp_path / "again.json", run.run, run.plan, run.measurements, run.kernels)
     assert (tmp_path / "again.json").read_bytes() == recorded.read_bytes()
-    assert all(isinstance(one.verdict, Verdict) for one in run.measurements)
+    assert all(isinstance(measurement.verdict, Verdict) for measurement in run.measurements)
 
 
 def test_a_run_killed_after_its_last_round_needs_no_round_more(tmp_path):

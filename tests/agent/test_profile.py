@@ -1,4 +1,6 @@
-"""The command `profile`, run as a user runs it, against a server over HTTP and with real ONNX Runtime."""
+"""The command `profile`, run as a user runs it, against a server over HTTP and with real ONNX
+Runtime.
+"""
 
 import os
 import random
@@ -24,7 +26,7 @@ def everything_once(server, agent):
     """Each measurement of one run is there exactly once; returns its run's id."""
     ((run_id, measurements),) = server.measurements.items()
     assert len(measurements) == agent.tasks
-    assert len({(one.role, one.graph) for one in measurements.values()}) == agent.tasks
+    assert len({(measurement.role, measurement.graph) for measurement in measurements.values()}) == agent.tasks
     return run_id
 
 
@@ -250,7 +252,11 @@ def test_kills_at_random_points_lose_nothing_and_measure_nothing_twice(server, a
     assert len(server.runs) == 1
     # Each measurement holds exactly the rounds that were written down, none twice.
     lines = (agent.spool / "runs" / run_id / "rounds.jsonl").read_bytes().splitlines()
-    assert sum(len(one.rounds) for one in server.measurements[run_id].values()) == len(lines) == len(set(lines))
+    assert (
+        sum(len(measurement.rounds) for measurement in server.measurements[run_id].values())
+        == len(lines)
+        == len(set(lines))
+    )
 
 
 def test_help_is_quick_and_loads_neither_onnxruntime_nor_httpx(agent):

@@ -1,7 +1,9 @@
-"""Execution providers: refused by name where they are not, found out where they hand nodes to another one.
+"""Execution providers: refused by name where they are not, found out where they hand nodes to
+another one.
 
-This machine's ONNX Runtime offers the CPU and Azure. The latter runs no ordinary node: asked for it, ONNX Runtime gives
-every node to the CPU without a word, which is the fallback that has to be found out.
+This machine's ONNX Runtime offers the CPU and Azure. The latter runs no ordinary node: asked for
+it, ONNX Runtime gives every node to the CPU without a word, which is the fallback that has to be
+found out.
 """
 
 from pathlib import Path
@@ -13,7 +15,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from profiler_agent.cli import main
-from profiler_agent.ort.binding import BoundRun
 from profiler_agent.ort.placement import Placement, read_profile
 from profiler_agent.ort.providers import (
     CPU,
@@ -23,10 +24,10 @@ from profiler_agent.ort.providers import (
     require_started,
     session_options,
 )
-from profiler_agent.ort.sessions import ModelRefused, TimedGraph, load_graph, local_runtime, place_by_profile
+from profiler_agent.ort.sessions import BoundRun, ModelRefused, TimedGraph, load_graph, local_runtime, place_by_profile
 from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.campaign import Subject
-from profiler_agent.timing.stability import StabilityJudge, doubt_lines
+from profiler_agent.timing.stability import StabilityJudge, describe_unstable
 from profiler_agent.timing.stopping import PRESETS
 from shared.errors import CorruptFile, UnknownName, WrongUse
 from shared.graphs import build_graph
@@ -44,9 +45,9 @@ def graph(reference=CONVOLUTIONS, batch=1):
 
 
 def test_every_provider_of_the_table_is_one_that_onnx_runtime_knows_by_that_name():
-    names = {one.name for one in PROVIDERS}
+    names = {provider.name for provider in PROVIDERS}
     assert names <= set(onnxruntime.get_all_providers())
-    assert len({one.short for one in PROVIDERS}) == len(PROVIDERS) == len(names)
+    assert len({provider.short for provider in PROVIDERS}) == len(PROVIDERS) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +69,14 @@ def test_a_name_of_no_provider_is_refused_with_those_that_there_are(text):
         provider_name(text)
 
 
-@pytest.mark.parametrize("one", PROVIDERS[1:], ids=lambda one: one.short)
-def test_a_provider_that_is_not_offered_is_refused_with_what_installs_it_and_what_is_here(one):
+@pytest.mark.parametrize("provider", PROVIDERS[1:], ids=lambda provider: provider.short)
+def test_a_provider_that_is_not_offered_is_refused_with_what_installs_it_and_what_is_here(provider):
     with pytest.raises(WrongUse) as refused:
-        require_offered(one.name, [CPU], "1.31.1")
+        require_offered(provider.name, [CPU], "1.31.1")
     said = str(refused.value)
-    assert said.startswith(f"ONNX Runtime 1.31.1 here has no {one.name}: ")
-    assert one.install in said
-    assert one.needs in said
+    assert said.startswith(f"ONNX Runtime 1.31.1 here has no {provider.name}: ")
+    assert provider.install in said
+    assert provider.needs in said
     assert said.endswith("(here: cpu)")
     assert "\n" not in said
 
@@ -171,7 +172,7 @@ def test_a_measurement_of_which_nodes_ran_elsewhere_says_so_and_the_summary_too(
     assert not verdict.stable
     assert verdict.reasons[:2] == (elsewhere, odd[CONVOLUTIONS])
     measurement = Measurement("m", task.subject, task.role, task.graph, task.minus, 1, tuple(rounds), verdict)
-    assert doubt_lines([measurement] * 3) == (f"3 of 3 measurements: {elsewhere} [{task.subject}]",)
+    assert describe_unstable([measurement] * 3) == (f"3 of 3 measurements: {elsewhere} [{task.subject}]",)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -187,7 +188,7 @@ def test_bound_inputs_and_outputs_compute_what_a_plain_run_computes_in_the_same_
     assert last.data_ptr() == first.data_ptr()
     assert last.device_name() == "cpu"
     (expected,) = session.run(None, {"input": image})
-    np.testing.assert_array_equal(bound.outputs()[0], expected)
+    np.testing.assert_array_equal(bound._binding.copy_outputs_to_cpu()[0], expected)
 
 
 def test_binding_works_where_an_array_is_not_contiguous_and_an_output_has_no_fixed_shape():
@@ -200,11 +201,13 @@ def test_binding_works_where_an_array_is_not_contiguous_and_an_output_has_no_fix
     image = np.arange(-12, 12, dtype=np.float32).reshape(4, 6).T
     bound = BoundRun(onnxruntime, session, {"x": image}, "cpu")
     bound()
-    np.testing.assert_array_equal(bound.outputs()[0], np.maximum(image, 0))
+    np.testing.assert_array_equal(bound._binding.copy_outputs_to_cpu()[0], np.maximum(image, 0))
 
 
 def double_convolution() -> bytes:
-    """A valid graph with an operator for which ONNX Runtime has no kernel: a convolution of doubles."""
+    """A valid graph with an operator for which ONNX Runtime has no kernel: a convolution of
+    doubles.
+    """
     sides = [1, 4, 8, 8]
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, sides) for name in ("input", "y"))
     weights = onnx.numpy_helper.from_array(np.zeros((4, 4, 1, 1)), "w")
@@ -252,5 +255,5 @@ def test_a_session_has_as_many_threads_as_its_runtime_says():
 
 def test_the_agents_page_lists_every_provider_with_what_installs_it():
     page = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
-    for one in PROVIDERS:
-        assert f"| `{one.short}` | `{one.name}` | {one.install} | " in page
+    for provider in PROVIDERS:
+        assert f"| `{provider.short}` | `{provider.name}` | {provider.install} | " in page

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from profiler_agent.ort.runtime_import import import_onnxruntime
+from profiler_agent.ort.providers import import_onnxruntime
 from shared.command_line import Interrupted
 from shared.runtime import TELEMETRY_VARIABLE
 

@@ -1,4 +1,6 @@
-"""One campaign for several spaces and resolutions: what they share is measured once, and each run is whole."""
+"""One campaign for several spaces and resolutions: what they share is measured once, and each run
+is whole.
+"""
 
 import json
 import os
@@ -47,7 +49,9 @@ def two_spaces(agent):
 
 @pytest.fixture
 def two_resolutions(agent):
-    """The command for the tables of one space at two resolutions, which share nothing but the canary."""
+    """The command for the tables of one space at two resolutions, which share nothing but the
+    canary.
+    """
     connection = [*agent.connection, "--device", "bench"]
     resolutions = ["--resolution", "4", "8", "--depth", "1"]
     return ["profile", *connection, "--space", "nas-bench-201", *resolutions, *SIZES.split()]
@@ -106,7 +110,7 @@ def test_what_two_spaces_share_is_measured_once_and_kills_lose_nothing_of_either
         assert len(rounds[0]) <= 10
     for run_id, measurements in server.measurements.items():
         lines = (agent.spool / "runs" / run_id / "rounds.jsonl").read_bytes().splitlines()
-        assert sum(len(one.rounds) for one in measurements.values()) == len(lines) == len(set(lines))
+        assert sum(len(measurement.rounds) for measurement in measurements.values()) == len(lines) == len(set(lines))
     for spooled in Spool(agent.spool).runs():
         of_fits = [graph for task in spooled.plan.tasks if task.role != "isolated" for graph in task.graphs]
         assert set(spooled.read_kernels()) == {spooled.plan.canary, *of_fits}
@@ -245,47 +249,47 @@ def kept(run, task):
 
 
 def test_a_round_that_a_kill_kept_from_the_second_run_is_given_to_it(two_runs):
-    one, other, task = two_runs
-    one.keep_round(task, a_round(2.0), False)
-    other.keep_round(task, a_round(2.0), False)
-    one.keep_round(task, a_round(3.0), True)
-    group = RunGroup([one, other])
-    assert kept(other, task) == kept(one, task) == [(a_round(2.0), False), (a_round(3.0), True)]
+    first, second, task = two_runs
+    first.keep_round(task, a_round(2.0), False)
+    second.keep_round(task, a_round(2.0), False)
+    first.keep_round(task, a_round(3.0), True)
+    group = RunGroup([first, second])
+    assert kept(second, task) == kept(first, task) == [(a_round(2.0), False), (a_round(3.0), True)]
     subject = group.subject(task, None, None)
-    assert [(timed, index == 1) for index, timed in enumerate(subject.rounds)] == kept(one, task)
+    assert [(timed, index == 1) for index, timed in enumerate(subject.rounds)] == kept(first, task)
     assert subject.disturbed == 1
-    RunGroup([one, other])
-    assert len(kept(other, task)) == 2, "once is enough"
+    RunGroup([first, second])
+    assert len(kept(second, task)) == 2, "once is enough"
 
 
 def test_a_measurement_that_a_kill_kept_from_the_second_run_is_given_to_it_under_its_own_id(two_runs):
-    one, other, task = two_runs
-    one.keep_round(task, a_round(2.0), False)
-    measured = one.keep_measurement(task, [a_round(2.0)], Verdict(False, ("hot",)))
-    group = RunGroup([one, other])
+    first, second, task = two_runs
+    first.keep_round(task, a_round(2.0), False)
+    measured = first.keep_measurement(task, [a_round(2.0)], Verdict(False, ("hot",)))
+    group = RunGroup([first, second])
     assert task not in group.missing_tasks()
-    (given,) = other.read_measurements().values()
-    assert given.id == measurement_id(other.run.id, task) != measured.id
+    (given,) = second.read_measurements().values()
+    assert given.id == measurement_id(second.run.id, task) != measured.id
     assert (given.rounds, given.verdict) == (measured.rounds, measured.verdict)
 
 
 def test_rounds_that_a_run_measured_alone_are_not_lost_and_a_finished_measurement_stays_as_it_is(two_runs):
-    one, other, task = two_runs
-    one.keep_round(task, a_round(2.0), False)
-    one.keep_measurement(task, [a_round(2.0)], Verdict(True))
-    other.keep_round(task, a_round(5.0), False)
-    group = RunGroup([one, other])
+    first, second, task = two_runs
+    first.keep_round(task, a_round(2.0), False)
+    first.keep_measurement(task, [a_round(2.0)], Verdict(True))
+    second.keep_round(task, a_round(5.0), False)
+    group = RunGroup([first, second])
     subject = group.subject(task, None, None)
     assert subject.rounds == [a_round(2.0), a_round(5.0)]
-    assert subject.runs == [other]
-    assert len(kept(one, task)) == 1
-    assert len(kept(other, task)) == 2
-    assert len(one.read_measurements()) == 1
+    assert subject.runs == [second]
+    assert len(kept(first, task)) == 1
+    assert len(kept(second, task)) == 2
+    assert len(first.read_measurements()) == 1
 
 
 def test_plans_of_different_canaries_are_not_measured_together(two_runs, tmp_path):
-    one, other, _ = two_runs
-    plan = json.loads((other.folder / "plan.json").read_bytes())
-    foreign = type(other)(tmp_path, other.run, Plan(plan["space"], (), canary="chain:1:skip_connect/4x8x8/4x8x8/s1"))
+    first, second, _ = two_runs
+    plan = json.loads((second.folder / "plan.json").read_bytes())
+    foreign = type(first)(tmp_path, second.run, Plan(plan["space"], (), canary="chain:1:skip_connect/4x8x8/4x8x8/s1"))
     with pytest.raises(LutnasError, match="different canaries"):
-        RunGroup([one, foreign])
+        RunGroup([first, foreign])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from profiler_agent.cli import main
-from profiler_agent.spool.atomic_files import write_whole
+from profiler_agent.spool.atomic_files import write_atomically
 from profiler_agent.spool.run_spool import LineLog, measurement_id
 from profiler_agent.spool.spool import Spool, default_spool
 from shared.errors import CorruptFile, LutnasError, OtherSchema, ServerAway
@@ -81,11 +81,11 @@ def test_only_an_unfinished_run_of_the_same_identity_is_resumed(tmp_path, plan):
     new_run(spool, plan, "other-device", "2026-01-03T00:00:00+00:00", device="phone")
     new_run(spool, plan, "other-runtime", "2026-01-03T00:00:00+00:00", runtime=Runtime("onnxruntime", "1.30.0"))
     new_run(spool, plan, "other-agent", "2026-01-03T00:00:00+00:00", agent_version="0.0.9")
-    assert spool.find_unfinished(older.run).run.id == "newer"
+    assert spool.find_run(older.run, finished=False).run.id == "newer"
     newer.finish({"hash": "h"})
-    assert spool.find_unfinished(older.run).run.id == "older"
+    assert spool.find_run(older.run, finished=False).run.id == "older"
     older.finish({"hash": "h"})
-    assert spool.find_unfinished(older.run) is None
+    assert spool.find_run(older.run, finished=False) is None
 
 
 def test_a_full_disk_is_one_clear_line_and_what_was_written_stays(tmp_path, plan):
@@ -101,16 +101,16 @@ def test_a_full_disk_is_one_clear_line_and_what_was_written_stays(tmp_path, plan
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "kept.json"
-    write_whole(path, b"old")
+    write_atomically(path, b"old")
     path.with_name("blocked").write_bytes(b"")
     with pytest.raises(LutnasError, match="cannot use"):
-        write_whole(path.with_name("blocked") / "below", b"new")
+        write_atomically(path.with_name("blocked") / "below", b"new")
     assert path.read_bytes() == b"old"
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["blocked", "kept.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blocked", "kept.json"]
 
 
 def test_a_log_without_a_file_is_empty(tmp_path):
-    assert LineLog(tmp_path / "none.jsonl").read() == []
+    assert list(LineLog(tmp_path / "none.jsonl").lines()) == []
 
 
 def test_an_unreadable_run_names_its_file_and_what_to_do(tmp_path, plan):
@@ -179,9 +179,9 @@ def test_results_wait_until_they_are_dropped(tmp_path):
 
 
 def test_two_agents_do_not_measure_at_once(tmp_path):
-    with Spool(tmp_path).measuring(), pytest.raises(LutnasError, match="another profiler-agent is measuring"):
-        Spool(tmp_path).measuring().__enter__()
-    with Spool(tmp_path).measuring():
+    with Spool(tmp_path).measuring_lock(), pytest.raises(LutnasError, match="another profiler-agent is measuring"):
+        Spool(tmp_path).measuring_lock().__enter__()
+    with Spool(tmp_path).measuring_lock():
         pass
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from profiler_agent.timing.stopping import PRESETS, ActiveTime, Preset, StoppingRule, precision_reached
+from profiler_agent.timing.stopping import PRESETS, Preset, StoppingRule, precision_reached
 from shared.measurements.measurement import Round
 
 QUICK = Preset("quick", precision=0.02, min_rounds=6, max_rounds=10, seconds_per_task=5.0)
@@ -63,16 +63,17 @@ def test_when_the_time_is_up_every_task_still_gets_its_fewest_rounds():
 @pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
 def test_a_clock_that_jumps_takes_at_most_one_minute_from_the_time(jump_s):
     clock = FakeClock()
-    active = ActiveTime(clock)
+    rule = StoppingRule(QUICK, 1, clock)
     clock.now_s += jump_s
-    active.tick()
+    rule.tick()
     clock.now_s += 1.0
-    active.tick()
-    assert 1.0 <= active.spent_s <= 61.0
+    rule.tick()
+    assert 1.0 <= rule.spent_s <= 61.0
 
 
 def test_precision_of_a_difference_is_held_against_the_whole_graph():
-    # Graph 8 canaries, minus 7.4 to 7.6: the op is worth 0.05 +- 0.01, but the graph is known to 1.25 %.
+    # Graph 8 canaries, minus 7.4 to 7.6: the op is worth 0.05 +- 0.01, but the graph is known to
+    # 1.25 %.
     rounds = [Round((8.0,), (1.0,), (minus,)) for minus in (7.4, 7.6, 7.4, 7.6, 7.4)]
     assert precision_reached(rounds, 6) == pytest.approx(0.1 / 8)
 

@@ -1,4 +1,6 @@
-"""A server whose certificate is its own: agents and searches trust it by its authority's file, or say what to do."""
+"""A server whose certificate is its own: agents and searches trust it by its authority's file, or
+say what to do.
+"""
 
 import argparse
 import os

@@ -1,9 +1,10 @@
 """How many files a round passes on its way from the agent's clock to a price in the table.
 
-Agent and server run in this process, and every call of the project is watched. The test marks the first round of a
-convolution and follows its values: as they are, as text, as a ratio to the canary, as a marginal cost, as a price. A
-file is on the way when the round comes to it and goes on from it to the table. A file that only looks at rounds (are
-there enough, is the machine itself) hands none on and does not count.
+Agent and server run in this process, and every call of the project is watched. The test marks the
+first round of a convolution and follows its values: as they are, as text, as a ratio to the canary,
+as a marginal cost, as a price. A file is on the way when the round comes to it and goes on from it
+to the table. A file that only looks at rounds (are there enough, is the machine itself) hands none
+on and does not count.
 """
 
 import dataclasses
@@ -36,7 +37,9 @@ PROJECT = tuple(str(ROOT / name) + os.sep for name in ("profiler_agent", "lut_se
 CARRIERS = {"httpx": "network", "fastapi": "network", "starlette": "network", "sqlalchemy": "database"}
 """Packages to which a round is handed, and from which it comes again."""
 ONE_ROUND = Preset("one round", 1.0, 1, 1, 0.0, most_redos=0)
-"""With a single round the estimate of a task is the ratio of that round, which can be followed into the fit."""
+"""With a single round the estimate of a task is the ratio of that round, which can be followed into
+the fit.
+"""
 MARKED, COPIES = "chain:8:nor_conv_3x3/16x16x16/", 6
 """The convolution that is followed, and by how many of it its two chains differ."""
 FORMS = {"measurement", "wire"}
@@ -186,7 +189,8 @@ def test_a_round_passes_few_files_from_the_clock_to_a_price(watched, tmp_path):
             (outcome,) = profiler.profile(request)
         finally:
             sys.setprofile(None)
-        # The table says what the round became; the server fits a finished run again, and the rest can be followed.
+        # The table says what the round became; the server fits a finished run again, and the rest
+        # can be followed.
         prices = client.fetch_table(outcome.table["hash"]).prices
         (price,) = (price for price in prices if price.op_key.startswith(MARKED.partition(":8:")[2]))
         way.numbers += [price.marginal_ms, price.price_ms]

@@ -56,7 +56,7 @@ def test_after_kills_each_measurement_is_there_exactly_once(real, profiled):
     run = stored["run"]
     measurements = real.ask("GET", f"/v1/runs/{run['id']}/measurements")["measurements"]
     assert len(measurements) == TASKS
-    assert len({one["graph"] for one in measurements}) == TASKS
+    assert len({measurement["graph"] for measurement in measurements}) == TASKS
     assert real.ask("GET", f"/v1/runs/{run['id']}")["finished"] is True
 
 
@@ -110,7 +110,7 @@ def test_a_run_made_offline_becomes_a_table_when_its_file_is_handed_in(real, tmp
     assert done.returncode == 0, done.stderr
     upload = [*program, "upload", file, "--server", real.url, "--token", real.token]
     said = [subprocess.run(upload, env=ENVIRONMENT, capture_output=True, text=True, timeout=60) for _ in range(2)]
-    assert [one.returncode for one in said] == [0, 0], said[0].stderr + said[1].stderr
+    assert [done.returncode for done in said] == [0, 0], said[0].stderr + said[1].stderr
     assert said[0].stdout == said[1].stdout
     table_hash = re.search(r"table (\w{64})", said[0].stdout).group(1)
     assert real.ask("GET", f"/v1/tables/{table_hash}")["device"] == "afield"
@@ -213,9 +213,9 @@ def test_networks_are_chosen_on_the_way_and_a_kill_changes_nothing(real, tmp_pat
     assert "25 calibration networks: the bound is" in done.stderr
     (stored,) = real.ask("GET", "/v1/runs?device=chooser")["runs"]
     measurements = real.ask("GET", f"/v1/runs/{stored['run']['id']}/measurements")["measurements"]
-    graphs = [(one["role"], one["graph"]) for one in measurements]
+    graphs = [(measurement["role"], measurement["graph"]) for measurement in measurements]
     assert len(set(graphs)) == len(graphs) == 2 * 12 + 25 + 6
     networks = real.ask("GET", f"/v1/tables/{stored['table']}")["networks"]
-    fitted = {one["genotype"] for one in networks if one["role"] == "calibration"}
-    held_out = {one["genotype"] for one in networks if one["role"] == "held_out"}
+    fitted = {network["genotype"] for network in networks if network["role"] == "calibration"}
+    held_out = {network["genotype"] for network in networks if network["role"] == "held_out"}
     assert (len(fitted), len(held_out), fitted & held_out) == (25, 6, set())

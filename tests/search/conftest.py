@@ -1,8 +1,10 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,32 +18,77 @@ from shared.tables.table import LatencyTable, OpPrice
 from shared.wire import canonical_json
 
 
+def build_table(space: Space, price_ms: Callable[[OpKey], float], **fields) -> LatencyTable:
+    """A table of these prices; `fields` replace those of `LatencyTable`."""
+    keys = space.op_keys()
+    prices = tuple(
+        OpPrice(str(key), ms, 0.02 * ms, ms, ms, ms) for key, ms in zip(keys, map(price_ms, keys), strict=True)
+    )
+    size = len(prices) + 1
+    covariance = tuple(tuple(1e-10 * (i == j) for j in range(size)) for i in range(size))
+    default = {
+        "device": "testbed",
+        "runtime": Runtime("onnxruntime", "1.31.0"),
+        "space": str(space),
+        "canary": "canary:conv-v1",
+        "canary_nominal_ms": 0.4,
+        "agent_version": "0.1.0",
+        "base_ms": 0.02,
+        "prices": prices,
+        "covariance": covariance,
+        "relative_spread": 0.015,
+        "held_out": None,
+        "networks": (),
+        "runs": ("run-1",),
+    }
+    return LatencyTable(**{**default, **fields})
+
+
 def make_table(space: Space, device: str = "bench") -> LatencyTable:
     """Prices as on a small CPU: a pool costs about as much as a 1x1 convolution, a skip a little."""
 
     def price_ms(key: OpKey) -> float:
-        area = key.output.height * key.output.width * key.output.channels
         per_pixel = {"skip_connect": 2e-7, "avg_pool_3x3": 2e-6}.get(key.primitive, 1e-6)
-        return 1e-3 + per_pixel * area + 2e-8 * multiply_adds(key)
+        return 1e-3 + per_pixel * area(key) + 2e-8 * multiply_adds(key)
 
-    prices = tuple(
-        OpPrice(str(key), price_ms(key), 1e-5, price_ms(key), price_ms(key), price_ms(key)) for key in space.op_keys()
-    )
-    size = len(prices) + 1
-    return LatencyTable(
-        device=device,
-        runtime=Runtime("onnxruntime", "1.31.0"),
-        space=str(space),
-        canary="canary:conv-v1",
-        canary_nominal_ms=1.0,
-        agent_version="0.1.0",
-        base_ms=0.05,
-        prices=prices,
-        covariance=tuple(tuple(1e-10 * (i == j) for j in range(size)) for i in range(size)),
-        relative_spread=0.02,
-        held_out=None,
-        networks=(),
-        runs=("run-1",),
+    return build_table(space, price_ms, device=device, canary_nominal_ms=1.0, base_ms=0.05, relative_spread=0.02)
+
+
+def draw_table(space: Space, seed: int = 0) -> LatencyTable:
+    """Prices that grow with the work, no two alike, and a covariance that is not diagonal."""
+    rng = np.random.default_rng(seed)
+
+    def price_ms(key: OpKey) -> float:
+        return (2e-3 + 4e-6 * area(key) + 3e-7 * multiply_adds(key)) * float(rng.uniform(0.8, 1.2))
+
+    table = build_table(space, price_ms)
+    root = 1e-4 * rng.standard_normal((len(table.covariance), len(table.covariance)))
+    return replace(table, covariance=tuple(map(tuple, (root @ root.T).tolist())))
+
+
+def area(key: OpKey) -> int:
+    return key.output.height * key.output.width * key.output.channels
+
+
+def make_config(table: LatencyTable, images: ImageSet, **settings) -> Config:
+    """A search of a few tiny updates."""
+    default = {
+        "warmup_steps": 4,
+        "search_steps": 4,
+        "alpha_every": 2,
+        "batch_size": 8,
+        "alpha_batch_size": 8,
+        "threads": 1,
+        "checkpoint_every": 3,
+    }
+    return Config(
+        lut_url="http://127.0.0.1:1",
+        space=table.space,
+        tables=references([table]),
+        dataset=images.name,
+        data_fingerprint=images.fingerprint,
+        search_resolution=8,
+        **{**default, **settings},
     )
 
 
@@ -70,22 +117,19 @@ def digits(space: Space) -> ImageSet:
 
 @pytest.fixture(scope="session")
 def config(table: LatencyTable, digits: ImageSet) -> Config:
-    return Config(
-        lut_url="http://127.0.0.1:1",
-        space=table.space,
-        tables=references([table]),
-        dataset=digits.name,
-        data_fingerprint=digits.fingerprint,
-        search_resolution=8,
-        warmup_steps=6,
-        whole_space=0,
-        search_steps=8,
-        alpha_every=2,
-        batch_size=16,
-        alpha_batch_size=8,
-        threads=1,
-        checkpoint_every=5,
-    )
+    return make_config(table, digits, warmup_steps=6, whole_space=0, search_steps=8, batch_size=16, checkpoint_every=5)
+
+
+@pytest.fixture(scope="session")
+def table_of():
+    """Draws a table of a space."""
+    return draw_table
+
+
+@pytest.fixture(scope="session")
+def config_of():
+    """Makes a config of a table and images."""
+    return make_config
 
 
 class TableServer:

@@ -9,7 +9,7 @@ import torch
 
 from search.supernet import Network
 from search.supernet.channels_last import concatenate, every_second, with_zeros_between
-from search.supernet.depthwise_primitives import FactorizedReduction, SeparableStep
+from search.supernet.primitives import FactorizedReduction, SeparableStep
 from shared.spaces import make_space
 
 CHANNELS_LAST = torch.channels_last

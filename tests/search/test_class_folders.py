@@ -76,7 +76,7 @@ def test_train_and_test_folders_are_the_split(tmp_path):
     assert (len(images.train_labels), len(images.test_labels)) == (50, 6)
     assert images.origin["split"] == "the folder's own"
     (tmp_path / "set" / "val" / "dog").rename(tmp_path / "set" / "val" / "dogs")
-    with pytest.raises(WrongUse, match="dog is in only one of train and val"):
+    with pytest.raises(WrongUse, match="dog is missing in either train or val"):
         load(tmp_path / "set", tmp_path)
 
 
@@ -124,7 +124,7 @@ def test_broken_images_are_named_or_left_out_counted_and_listed(tmp_path):
     ("classes", "count", "message"),
     [
         ((), 0, "no class folders"),
-        (("cat",), 30, r"one class only \(cat\)"),
+        (("cat",), 30, r"a single class \(cat\)"),
         (("cat", "dog"), 4, "cat has 3 images to train on and 1 to test with; a class needs 5"),
         (("cat", "dog"), 6, "has 10 images to train on; a search needs 40"),
     ],

@@ -99,7 +99,7 @@ def test_sigterm_saves_the_state_and_a_resumed_search_is_bit_equal(server, tmp_p
         (("--space", "mobile"), 2, "unknown space 'mobile' (known: darts, fbnet, nas-bench-201)"),
         (("--space", "nas-bench-201/r16/c4/n5/k10/i3"), 2, "depth: asked for 5"),
         (("--dataset", "imagenet"), 2, "unknown dataset 'imagenet'"),
-        (("--search-resolution", "7"), 2, "search_resolution: 7"),
+        (("--search-resolution", "7"), 2, "search-resolution: 7"),
         (("--weight-lr", "-1"), 2, "weight-lr: -1.0 is not above 0"),
         (("--lut-url", "http://127.0.0.1:9"), 1, "127.0.0.1:9"),
     ],

@@ -13,8 +13,7 @@ from search.alphas.expected_cost import make_objective
 from search.cli import main
 from search.config import references
 from search.process.progress import SilentProgress
-from search.runs.device_run import on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, on_device
 from search.training.training import Trainer
 from shared.errors import InvalidValue, UnknownName, WrongUse
 from shared.spaces import make_space

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import uvicorn
 
-from benchmarks.postgres import PostgresMissing, PostgresServer
+from benchmarks.server.postgres import PostgresMissing, PostgresServer
 from lut_server.app import create_app
 from lut_server.auth import create_token
 from lut_server.settings import Settings

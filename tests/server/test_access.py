@@ -198,7 +198,7 @@ def test_a_token_ends_when_its_days_are_over_and_says_when_it_was_used(api):
     token = create_token(api.store.tokens, "read", clock=api.clock, days=1)
     api.clock.advance(80_000)
     assert api.get("/v1/devices", token=token).status_code == 200
-    (listed,) = [one for one in api.store.tokens.list() if one.id == token.split("_")[1]]
+    (listed,) = [known for known in api.store.tokens.list() if known.id == token.split("_")[1]]
     assert listed.last_used_at == stamp(api.clock())
     api.clock.advance(6_400)
     check_error(api.get("/v1/devices", token=token), 401, "unauthorized")

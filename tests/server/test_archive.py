@@ -1,4 +1,4 @@
-"""Everything as one file: the same bytes out of whatever database it went into, and all of it in or nothing."""
+"""A whole store as a file: the same bytes from every database, and loaded whole or not at all."""
 
 import base64
 import dataclasses
@@ -57,8 +57,8 @@ def fresh(tmp_path, clock):
         return opened[-1]
 
     yield open_
-    for one in opened:
-        one.close()
+    for store in opened:
+        store.close()
 
 
 def written(store):
@@ -270,8 +270,8 @@ def test_archive_of_another_lutnas_and_what_is_none_are_refused(full, fresh, tmp
 def test_memory_does_not_grow_with_the_archive(store, lab):
     store.devices.register("pi", {})
     store.runs.put(lab.run())
-    one = lab.measure(lab.plan.tasks[0], rounds=30)
-    store.runs.add_measurements("run-1", [dataclasses.replace(one, id=f"m-{index}") for index in range(800)])
+    measurement = lab.measure(lab.plan.tasks[0], rounds=30)
+    store.runs.add_measurements("run-1", [dataclasses.replace(measurement, id=f"m-{index}") for index in range(800)])
     tracemalloc.start()
     written_bytes = sum(len(line) for line in archive_lines(store))
     peak_bytes = tracemalloc.get_traced_memory()[1]

@@ -31,7 +31,8 @@ def test_isolated_timings_stand_beside_marginal_costs_with_the_error_of_their_su
     marginal, isolated = table.baselines
     assert (marginal.costs, isolated.costs) == ("marginal", "isolated")
     assert (marginal.networks, isolated.networks) == (4, 4)
-    # The lab's latencies are base plus ops: marginal costs predict them, isolated ones charge a call for every op.
+    # The lab's latencies are base plus ops: marginal costs predict them, isolated ones charge a
+    # call for every op.
     assert marginal.mape_percent < 1 < 5 < isolated.mape_percent
     assert marginal.base_ms == pytest.approx(3.0, rel=0.02)
     counts = SPACE.op_counts(SPACE.fastest())
@@ -39,20 +40,20 @@ def test_isolated_timings_stand_beside_marginal_costs_with_the_error_of_their_su
     shown = describe_errors(table)
     assert f"{isolated.mape_percent:.2f} %" in shown
     assert "sum of marginal costs" in shown
-    assert "sums begin at what the fastest calibration network takes beyond its ops" in shown
+    assert "sums start at the fastest calibration network's time beyond its ops" in shown
     assert f"{table.prices[0].isolated_ms:.5f}" in describe_prices(table)
     assert describe_prices(table, 5).endswith("and 7 more")
 
 
 def test_a_run_of_an_older_plan_makes_a_table_without_isolated_timings(lab) -> None:
     table = make_table(lab, make_plan(SPACE, 8, 4))
-    assert [one.costs for one in table.baselines] == ["marginal"]
+    assert [baseline.costs for baseline in table.baselines] == ["marginal"]
     assert "isolated" not in describe_prices(table)
     assert to_wire(table)["prices"][0]["isolated_ms"] is None
 
 
 def test_isolated_timings_change_no_price(lab) -> None:
     with_them, without = (make_table(lab, make_plan(SPACE, 8, 4, isolated=way)) for way in (True, False))
-    for one, other in zip(with_them.prices, without.prices, strict=True):
-        assert (one.price_ms, one.sd_ms) == (other.price_ms, other.sd_ms)
+    for price, other in zip(with_them.prices, without.prices, strict=True):
+        assert (price.price_ms, price.sd_ms) == (other.price_ms, other.sd_ms)
     assert with_them.held_out == without.held_out

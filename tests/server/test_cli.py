@@ -147,7 +147,7 @@ def test_export_as_csv_has_one_row_per_price_and_one_for_the_base(run, table):
     assert rows[0]["op_key"] == "base"
     assert float(rows[0]["price_ms"]) == table.base_ms
     assert [(row["op_key"], float(row["price_ms"])) for row in rows[1:]] == [
-        (one.op_key, one.price_ms) for one in table.prices
+        (price.op_key, price.price_ms) for price in table.prices
     ]
 
 

@@ -86,5 +86,5 @@ def test_servers_that_start_at_once_migrate_once(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
     with ThreadPoolExecutor(4) as pool:
         for store in pool.map(lambda _: open_store(url), range(4)):
-            assert store.revision() == "0010"
+            assert store.database.revision() == "0010"
             store.close()

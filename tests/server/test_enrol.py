@@ -46,22 +46,22 @@ def test_enrol_queues_a_profile_of_each_space_and_not_twice(api, enrol, capsys):
     assert enrol(*spaces) == 0
     assert "nas-bench-201/r8/c4/n3/k10/i3: its profile is queued already" in said(capsys)
     queued = jobs(api)
-    assert [one["job"]["kind"] for one in queued] == ["profile", "profile"]
-    assert {one["job"]["space"].partition("/")[0] for one in queued} == {"nas-bench-201", "darts"}
-    assert {one["job"]["runtime"]["threads"] for one in queued} == {2}
+    assert [queued_job["job"]["kind"] for queued_job in queued] == ["profile", "profile"]
+    assert {queued_job["job"]["space"].partition("/")[0] for queued_job in queued} == {"nas-bench-201", "darts"}
+    assert {queued_job["job"]["runtime"]["threads"] for queued_job in queued} == {2}
 
 
 def test_another_runtime_is_another_table_and_queued_beside_it(api, enrol):
     for more in ([], ["--precision", "int8"]):
         assert enrol("--space", "nas-bench-201", *SIZES, *more) == 0
-    assert [one["job"]["runtime"]["precision"] for one in jobs(api)] == ["fp32", "int8"]
+    assert [job["job"]["runtime"]["precision"] for job in jobs(api)] == ["fp32", "int8"]
 
 
 def test_a_job_that_is_over_is_queued_again(api, enrol):
     assert enrol("--space", "nas-bench-201", *SIZES) == 0
     assert api.post(f"/v1/jobs/{jobs(api)[0]['id']}/cancel").status_code == 200
     assert enrol("--space", "nas-bench-201", *SIZES) == 0
-    assert sorted(one["state"] for one in jobs(api)) == ["cancelled", "queued"]
+    assert sorted(job["state"] for job in jobs(api)) == ["cancelled", "queued"]
 
 
 def test_a_table_that_the_server_has_is_not_asked_for(api, enrol, lab, capsys):

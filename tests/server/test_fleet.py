@@ -1,7 +1,7 @@
-"""Many agents at once, and servers that are killed: the benchmarks' own checks, for a few seconds."""
+"""Many agents at once, and killed servers: the benchmarks' own checks, for a few seconds."""
 
-from benchmarks.server_fleet import simulate
-from benchmarks.server_kill import kill_again_and_again
+from benchmarks.server.fleet import simulate
+from benchmarks.server.kill import kill_again_and_again
 
 
 def test_no_job_is_lost_or_held_by_two_when_a_fleet_works(any_url, tmp_path):

@@ -1,4 +1,4 @@
-"""The fleet: who is alive, doing what, how it is, what it lacks, and one command that asks for it."""
+"""The fleet: health, activity and gaps of its devices, and the command that fills the gaps."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +43,7 @@ def add_table(store, lab, device, run_id, measurements=None, runtime=None):
     return table
 
 
-# --- what agents say --------------------------------------------------------------------------------------------------
+# --- what agents say ------------------------------------------------------------------------------
 
 
 def test_status_comes_with_questions_for_work_and_heartbeats_and_stays_until_the_next(any_store, clock, lab):
@@ -109,14 +109,14 @@ def test_status_that_cannot_be_is_refused():
     assert DeviceStatus(79.0, ()).problems() == ()
 
 
-# --- the view ---------------------------------------------------------------------------------------------------------
+# --- the view -------------------------------------------------------------------------------------
 
 
 def test_device_is_alive_for_a_minute_after_it_was_heard_of(any_store, clock):
     any_store.devices.register("pi", {})
     assert (row(any_store, clock).health, row(any_store, clock).activity.says) == ("alive", "idle")
     clock.advance(61)
-    assert (row(any_store, clock).health, row(any_store, clock).activity.says) == ("seen", "not heard of")
+    assert (row(any_store, clock).health, row(any_store, clock).activity.says) == ("seen", "unknown")
     clock.advance(86_400)
     assert row(any_store, clock).health == "silent"
 
@@ -129,7 +129,7 @@ def test_device_that_holds_a_job_says_which_in_what_attempt_and_how_far_it_is(an
     assert found.activity.says == f"job {job.id[:8]}, profile of {lab.space}, attempt 1 of 3: 12 of 40 measured"
     assert (found.activity.job, found.activity.measured, found.activity.tasks) == (job.id, 12, 40)
     assert (found.queued, found.problems) == (1, ("held back (throttled)", "83 degrees Celsius"))
-    clock.advance(61)  # nobody knows how it is any more
+    clock.advance(61)  # its status is too old
     stale = row(any_store, clock)
     assert stale.activity.says == f"job {job.id[:8]}, profile of {lab.space}, attempt 1 of 3"
     assert (stale.problems, stale.activity.measured) == (None, None)
@@ -151,14 +151,14 @@ def test_gaps_say_what_is_missing_from_which_table(any_store, clock, lab):
     table = add_table(any_store, lab, "pi", "run-1")
     any_store.devices.register("phone", {})
     (gap,) = row(any_store, clock).gaps
-    networks = len({one.genotype for one in table.networks})
+    networks = len({network.genotype for network in table.networks})
     assert (gap.space, gap.runtime, gap.table) == (str(lab.space), str(lab.runtime), table.hash)
     assert (gap.ops, gap.networks, gap.kernel_prices, gap.kernels) == (0, False, True, networks)
-    assert f"the kernels of {networks} networks were never counted" in gap.says
+    assert f"the kernels of {networks} networks are not counted" in gap.says
     (absent,) = row(any_store, clock, "phone").gaps
     assert absent.says == f"no table of {lab.space}, which pi has"
     assert (absent.table, absent.ops) == (None, len(lab.space.op_keys()))
-    marginal = [one for one in lab.measure_all() if one.role == "marginal"]
+    marginal = [measurement for measurement in lab.measure_all() if measurement.role == "marginal"]
     any_store.runs.put(lab.run("run-2", "phone"))
     any_store.runs.add_measurements("run-2", marginal[:5])
     (begun,) = row(any_store, clock, "phone").gaps
@@ -191,7 +191,7 @@ def test_pages_and_their_twins_show_what_a_device_does_and_how_it_is(api, lab):
     assert twin == api.get("/devices/pi?format=json").json()["row"]
 
 
-# --- asking -----------------------------------------------------------------------------------------------------------
+# --- asking ---------------------------------------------------------------------------------------
 
 
 def test_every_device_that_lacks_a_table_is_asked_once(any_store, clock, lab):
@@ -204,7 +204,7 @@ def test_every_device_that_lacks_a_table_is_asked_once(any_store, clock, lab):
 
     def ask():
         asked = ask_for_missing(any_store, Wanted(), clock())
-        return [(one.device, one.outcome, one.alive) for one in asked]
+        return [(wish.device, wish.outcome, wish.alive) for wish in asked]
 
     assert ask() == [("phone", "queued", False), ("pi", "has it", False), ("tablet", "queued", True)]
     assert ask() == [
@@ -215,7 +215,7 @@ def test_every_device_that_lacks_a_table_is_asked_once(any_store, clock, lab):
     leased = any_store.jobs.lease("tablet", "a", 60.0)
     assert (leased.job.kind, leased.job.space, leased.job.runtime.threads) == ("profile", str(lab.space), 1)
     assert ask()[2][1] == "was queued already"
-    asked = {one.device: one for one in ask_for_missing(any_store, Wanted(), clock())}
+    asked = {wish.device: wish for wish in ask_for_missing(any_store, Wanted(), clock())}
     assert "profiler-agent work --lut-url URL --device phone" in asked["phone"].notice
     assert asked["tablet"].notice is None
     assert len(any_store.jobs.list()) == 2
@@ -227,9 +227,9 @@ def test_commands_that_ask_at_once_queue_one_job(any_url, clock, lab):
     wanted = Wanted((str(lab.space),))
     with ThreadPoolExecutor(8) as pool:
         asked = list(pool.map(lambda n: ask_for_missing(stores[n % 2], wanted, clock())[0], range(12)))
-    assert sorted(one.outcome for one in asked) == ["queued"] + ["was queued already"] * 11
+    assert sorted(wish.outcome for wish in asked) == ["queued"] + ["was queued already"] * 11
     (job,) = stores[0].jobs.list()
-    assert {one.job for one in asked} == {job.id}
+    assert {wish.job for wish in asked} == {job.id}
     for store in stores:
         store.close()
 
@@ -245,7 +245,7 @@ def test_spaces_are_those_of_the_fleet_or_what_their_first_parts_mean(store, clo
     add_table(store, lab, "pi", "run-1")
 
     def spaces(*asked):
-        return [one.space for one in ask_for_missing(store, Wanted(asked, ("phone",)), clock())]
+        return [wish.space for wish in ask_for_missing(store, Wanted(asked, ("phone",)), clock())]
 
     assert spaces("nas-bench-201") == [str(lab.space)]
     assert spaces() == [str(lab.space)]
@@ -294,9 +294,9 @@ def test_commands_show_the_fleet_and_ask_it_as_text_and_as_json(run, lab):
     assert "held back (throttled)" in lines["phone"]
     assert "12 of 12 ops stable" in lines["pi"]
     rows = json.loads(run("devices", "--json")[1])["devices"]
-    assert [one["device"]["name"] for one in rows] == ["phone", "pi"]
+    assert [row["device"]["name"] for row in rows] == ["phone", "pi"]
     asked = json.loads(run("profile", "--all-missing", "--json")[1])["asked"]
-    assert [(one["device"], one["outcome"]) for one in asked] == [("phone", "queued"), ("pi", "has it")]
+    assert [(wish["device"], wish["outcome"]) for wish in asked] == [("phone", "queued"), ("pi", "has it")]
     code, out, _ = run("profile", "--device", "phone", "--space", "nas-bench-201")
     assert (code, "was queued already" in out) == (0, True)
     assert "(and 1 queued)" in run("devices")[1]

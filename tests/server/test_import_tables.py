@@ -1,4 +1,4 @@
-"""Other people's tables: read whole or refused whole, with line and reason, and never taken for measured ones."""
+"""Published tables: read or refused whole, with line and reason, never taken for measured."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def architectures(count, seed=0):
 
 
 def csv_of(genotypes, value=latency_ms, header="architecture,pi"):
-    return "\n".join([header, *(f"{SPACE.format(one)},{value(one)!r}" for one in genotypes)]) + "\n"
+    return "\n".join([header, *(f"{SPACE.format(genotype)},{value(genotype)!r}" for genotype in genotypes)]) + "\n"
 
 
 def test_additive_latencies_give_their_prices_back_and_the_table_states_its_split():
@@ -51,10 +51,10 @@ def test_additive_latencies_give_their_prices_back_and_the_table_states_its_spli
     for genotype in architectures(50, seed=1):
         assert table.predict(genotype).mean_ms == pytest.approx(latency_ms(genotype), rel=1e-3)
     assert (table.source.fitted_networks, table.source.held_out_networks, table.held_out.networks) == (100, 150, 150)
-    roles = [one.role for one in table.networks]
+    roles = [network.role for network in table.networks]
     assert (roles.count("calibration"), roles.count("held_out")) == (100, 150)
     assert not {SPACE.canonical(SPACE.parse(o.genotype)) for o in table.networks if o.role == "held_out"} & {
-        SPACE.canonical(SPACE.parse(one.genotype)) for one in table.networks if one.role == "calibration"
+        SPACE.canonical(SPACE.parse(network.genotype)) for network in table.networks if network.role == "calibration"
     }
     assert read_table(json.loads(canonical_json(table))).hash == table.hash
 
@@ -77,7 +77,7 @@ def test_ops_whose_output_goes_nowhere_cost_nothing_even_where_the_device_was_ch
         return latency_ms(genotype) * (3 if dead else 1)
 
     genotypes = architectures(300)
-    with_canonical = dict.fromkeys([*genotypes, *(SPACE.canonical(one) for one in genotypes)])
+    with_canonical = dict.fromkeys([*genotypes, *(SPACE.canonical(genotype) for genotype in genotypes)])
     (table,) = read(csv_of(with_canonical, charged))
     assert table.held_out.mape_percent < 0.1
 
@@ -90,14 +90,14 @@ def test_imported_table_cannot_be_taken_for_a_measured_one():
 
 
 def test_whole_milliseconds_and_few_distinct_values_are_said():
-    (table,) = read(csv_of(architectures(60), lambda one: float(round(latency_ms(one)) + 1)))
+    (table,) = read(csv_of(architectures(60), lambda architecture: float(round(latency_ms(architecture)) + 1)))
     assert any("whole ms" in note for note in table.source.notes)
 
 
 def test_indices_mean_the_architectures_of_the_named_file():
     genotypes = architectures(60)
-    names = tuple(SPACE.format(one) for one in genotypes)
-    rows = "\n".join(f"{index},{latency_ms(one)!r}" for index, one in enumerate(genotypes))
+    names = tuple(SPACE.format(genotype) for genotype in genotypes)
+    rows = "\n".join(f"{index},{latency_ms(genotype)!r}" for index, genotype in enumerate(genotypes))
     (by_index,) = read(f"index,pi\n{rows}\n", indexed=names)
     (by_name,) = read(csv_of(genotypes))
     assert by_index.prices == by_name.prices
@@ -122,8 +122,8 @@ FIRST = SPACE.format(architectures(20)[0])
         (GOOD + f"{FIRST},nan\n", "line 22, column pi: nan is not a time"),
         (GOOD + f"{FIRST},-1\n", "line 22, column pi: -1 is not a time"),
         (GOOD + f'"{FIRST},1\n', "line 22"),
-        (csv_of(architectures(20), lambda one: 4.0), "4 ms for all 20 architectures: nothing to fit"),
-        (csv_of(architectures(5)), "5 distinct connected ones are too few"),
+        (csv_of(architectures(20), lambda architecture: 4.0), "4 ms for all 20 architectures: nothing to fit"),
+        (csv_of(architectures(5)), "5 distinct connected architectures are too few"),
         (csv_of([g for g in architectures(300) if "avg_pool_3x3" not in g.choices]), "has avg_pool_3x3.*no price"),
         (GOOD.replace("architecture", "network"), "line 1: has neither architectures"),
         (GOOD.replace(",pi", ",pi,pi"), "line 1: names the column 'pi' twice"),
@@ -183,7 +183,7 @@ def test_op_list_prices_what_consists_of_its_ops_and_names_what_it_lacks():
     [
         ("Conv: [1, 2\n", "line 2: is not YAML"),
         ("- 1\n- 2\n", "line 1: is no mapping"),
-        (PROXYLESS + "Conv: {mean: 1}\n", "line 5: 'Conv' does not read"),
+        (PROXYLESS + "Conv: {mean: 1}\n", "line 5: 'Conv' is not of the form"),
         (PROXYLESS + "Conv-input:1x1x3-output:1x1x3: {std: 1}\n", "line 5: the op has no mean"),
         (PROXYLESS + "Conv-input:1x1x3-output:1x1x3: {mean: fast}\n", "line 5: mean is not a number"),
         (PROXYLESS + "Conv-input:1x1x3-output:1x1x3: {mean: -1}\n", "line 5, mean: -1 is not a time"),
@@ -310,7 +310,7 @@ def test_command_imports_every_column_and_says_how_wrong_the_fit_is(tmp_path, ca
     assert main(["import", str(file), "--device", "other", "--database-url", url], environment={}) == 2
     assert "line 22" in capsys.readouterr().err
     store = open_store(url)
-    assert [one.name for one in store.devices.list()] == ["pi"]
+    assert [device.name for device in store.devices.list()] == ["pi"]
     store.close()
 
 

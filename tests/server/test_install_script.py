@@ -1,4 +1,4 @@
-"""The script of `GET /agent/install.sh` before it changes anything: what it refuses, in one line each."""
+"""What `GET /agent/install.sh` refuses before it changes anything, a line each."""
 
 import argparse
 import dataclasses
@@ -21,17 +21,17 @@ SHELLS = [["sh"], ["dash"], ["busybox", "sh"], ["bash", "--posix"]]
 
 
 def find_shells():
-    return [one for one in SHELLS if shutil.which(one[0])]
+    return [shell for shell in SHELLS if shutil.which(shell[0])]
 
 
 class Board:
-    """A device with the programs that a test gives it, a home folder, and a way to run the script."""
+    """A device with a home folder and the programs that a test gives it; runs the script."""
 
     def __init__(self, folder, api):
         self.folder, self.api = folder, api
         self.home, self.programs = folder / "home", folder / "bin"
-        for one in (self.home, self.programs):
-            one.mkdir()
+        for program in (self.home, self.programs):
+            program.mkdir()
         for tool in TOOLS.split():
             (self.programs / tool).symlink_to(shutil.which(tool))
         self.put("python3", f'exec {sys.executable} "$@"')
@@ -68,7 +68,7 @@ class Board:
             assert word in done.stderr
         assert not self.prefix.exists()
         assert list(self.home.iterdir()) == []
-        assert "board" not in {one["name"] for one in self.api.get("/v1/devices").json()["devices"]}
+        assert "board" not in {device["name"] for device in self.api.get("/v1/devices").json()["devices"]}
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_token_is_asked_for_with_the_command_that_makes_one(board):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "--device NAME"),
+        ([], "--device NAME is missing"),
         (["--device"], "--device needs a value"),
         (["--device", "a b"], "'a b' is not a name"),
         (["--device", "-pi"], "'-pi' is not a name"),
@@ -218,8 +218,8 @@ def test_a_token_is_asked_for_with_the_command_that_makes_one(board):
         (["--device", "pi", "--server", "http://host/$(reboot)"], "is not a URL"),
         (["--device", "pi", "--prefix", "/opt/a b"], "--prefix '/opt/a b'"),
         (["--device", "pi", "--prefix", "/usr"], "/usr holds other things"),
-        (["--device", "pi", "--purge"], "--purge goes with --uninstall"),
-        (["--uninstall", "--space", "darts"], "--uninstall takes --prefix and --purge alone"),
+        (["--device", "pi", "--purge"], "--purge goes with --uninstall only"),
+        (["--uninstall", "--space", "darts"], "--uninstall takes only --prefix and --purge"),
     ],
 )
 def test_wrong_use_ends_with_exit_code_2_and_one_line(board, arguments, words):
@@ -229,8 +229,10 @@ def test_wrong_use_ends_with_exit_code_2_and_one_line(board, arguments, words):
 def test_a_wheel_that_is_not_the_scripts_own_is_never_installed(board, monkeypatch):
     other = dataclasses.replace(get_release(), constraints=b"numpy==0.1\n")
     monkeypatch.setattr(agent_files, "get_release", lambda: other)
-    done = board.install()
+    own = create_token(board.api.store.tokens, "agent", device="board", clock=board.api.clock)
+    done = board.install(token=own)
     assert done.returncode == 1
+    assert "Nothing was changed" not in done.stderr
     assert "constraints.txt is not what this script was made for (SHA-256)" in done.stderr
     assert not (board.prefix / "env").exists()
     assert board.run("--uninstall", "--prefix", str(board.prefix)).returncode == 0
@@ -267,9 +269,9 @@ def test_help_lists_every_flag(board):
 def test_script_knows_every_flag_of_a_profile_and_no_other():
     script = get_release().script("http://host")
     known = set(re.findall(r"--[a-z-]+", re.search(r"--new \| --force\).*?\n {6}-\*\)", script, re.DOTALL).group(0)))
-    commands = next(one for one in parser()._actions if isinstance(one, argparse._SubParsersAction))
+    commands = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     actions = commands.choices["profile"]._actions
-    flags = {flag for one in actions for flag in one.option_strings if flag.startswith("--")}
+    flags = {flag for action in actions for flag in action.option_strings if flag.startswith("--")}
     by_script = {
         "--server",
         "--lut-url",

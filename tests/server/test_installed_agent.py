@@ -102,7 +102,7 @@ def tables(api, device="board"):
 def test_one_line_makes_the_devices_table(home, steady_api):
     (table,) = tables(steady_api)
     assert table["hash"] in home.first_words
-    assert "starting the profile; stopped anywhere, this goes on: " in home.first_words
+    assert "starting the profile; after an interruption go on with: " in home.first_words
 
 
 def test_the_token_stands_in_a_file_for_its_owner_alone_and_on_no_command_line(home, steady_api):
@@ -125,7 +125,7 @@ def test_what_is_installed_is_the_servers_own_lutnas_with_tested_versions(home):
 
 
 def test_the_command_that_is_shown_goes_on_by_hand(home):
-    command = re.search(r"this goes on: (.*)", home.first_words).group(1).split()
+    command = re.search(r"go on with: (.*)", home.first_words).group(1).split()
     done = subprocess.run(command, env=home.environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "the server has this table already" in done.stdout
@@ -190,13 +190,13 @@ def test_where_the_tested_versions_are_not_to_be_had_others_are_taken_and_named(
     monkeypatch.setitem(globals(), "get_release", lambda: impossible)
     code, said = home.run("--device", "elsewhere", "--no-profile", "--python", sys.executable)
     assert code == 0, said
-    assert re.search(r"not to be had here; these are installed instead: .*numpy==", said)
+    assert re.search(r"not available here; installed instead: .*numpy==", said)
 
 
 def test_uninstalling_keeps_what_was_measured_unless_it_is_told_not_to(home):
     code, said = home.run("--uninstall", token=False)
     assert code == 0, said
-    assert f"kept {home.spool}: " in said
+    assert f"kept the measurements in {home.spool}, " in said
     assert "--purge" in said
     assert not home.prefix.exists()
     assert list(home.spool.glob("runs/*/measurements.jsonl"))

@@ -105,7 +105,9 @@ def test_more_networks_make_it_better() -> None:
         fitted = fit_kernel_prices(graphs)
         drawn = [draw_graph(rng, prices, 0.0)[0] for _ in range(60)]
         means.append(
-            np.mean([abs(fitted.predict(one.counts, guess=True).mean_ms / one.measured_ms - 1) for one in drawn])
+            np.mean(
+                [abs(fitted.predict(network.counts, guess=True).mean_ms / network.measured_ms - 1) for network in drawn]
+            )
         )
     assert means[1] < 0.8 * means[0]
 
@@ -133,7 +135,7 @@ def test_the_variance_is_that_of_the_posterior_written_out() -> None:
 def test_no_price_is_negative_even_where_noise_asks_for_it() -> None:
     rng = random.Random(3)
     prices = true_prices(rng)
-    for cheap in [one for one in prices if one.startswith("Add")]:
+    for cheap in [price for price in prices if price.startswith("Add")]:
         prices[cheap] = 0.0
     graphs = [draw_graph(rng, prices, 0.05)[0] for _ in range(40)]
     fitted = fit_kernel_prices(graphs)

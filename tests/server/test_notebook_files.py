@@ -46,7 +46,7 @@ def test_prices_come_back_exactly_with_the_base_first(url, table, tmp_path):
     rows = read.to_pylist()
     assert (rows[0]["op_key"], rows[0]["price_ms"], rows[0]["stable"]) == ("base", table.base_ms, None)
     assert [(row["op_key"], row["price_ms"], row["stable"]) for row in rows[1:]] == [
-        (one.op_key, one.price_ms, one.stable) for one in table.prices
+        (price.op_key, price.price_ms, price.stable) for price in table.prices
     ]
     about = {key.decode(): value.decode() for key, value in read.schema.metadata.items()}
     assert (about["device"], about["table"]) == ("pi", table.hash)
@@ -55,7 +55,7 @@ def test_prices_come_back_exactly_with_the_base_first(url, table, tmp_path):
 def test_networks_stand_measured_beside_predicted(url, table, tmp_path):
     rows = parquet_of(url, tmp_path / "n.parquet", "networks").to_pylist()
     assert [(row["genotype"], row["role"], row["measured_ms"], row["upper_ms"]) for row in rows] == [
-        (one.genotype, one.role, one.measured_ms, one.upper_ms) for one in table.networks
+        (network.genotype, network.role, network.measured_ms, network.upper_ms) for network in table.networks
     ]
     assert rows[0]["error_percent"] == pytest.approx(100 * (rows[0]["predicted_ms"] / rows[0]["measured_ms"] - 1))
 
@@ -63,9 +63,9 @@ def test_networks_stand_measured_beside_predicted(url, table, tmp_path):
 def test_raw_holds_every_single_time_once(url, table, lab, tmp_path):
     rows = parquet_of(url, tmp_path / "r.parquet", "raw").to_pylist()
     expected = [
-        (one.id, part, number, repeat, ms)
-        for one in lab.measure_all()
-        for number, round_ in enumerate(one.rounds)
+        (measurement.id, part, number, repeat, ms)
+        for measurement in lab.measure_all()
+        for number, round_ in enumerate(measurement.rounds)
         for part in ("graph", "minus", "canary")
         for repeat, ms in enumerate(getattr(round_, f"{part}_ms"))
     ]

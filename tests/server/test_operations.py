@@ -1,4 +1,5 @@
-"""What an operator meets: full disks, locks, a database that goes away, backups, old values, and kill -9."""
+"""What an operator meets: full disks, locks, a database that goes away, backups, old values, and
+kill -9."""
 
 import os
 import random
@@ -55,7 +56,7 @@ def check_unavailable(answer, words):
     assert re.search(words, error["message"]), error["message"]
 
 
-# --- outages ----------------------------------------------------------------------------------------------------------
+# --- outages --------------------------------------------------------------------------------------
 
 
 def test_writer_that_holds_the_database_makes_others_wait_and_then_be_told(tmp_path, serve_app, lab):
@@ -169,7 +170,7 @@ def test_postgresql_that_is_not_there_is_one_line(postgres):
     assert "secret" not in str(caught.value)
 
 
-# --- jobs, vacuum, backup ---------------------------------------------------------------------------------------------
+# --- jobs, vacuum, backup -------------------------------------------------------------------------
 
 
 def test_jobs_are_listed_with_what_keeps_them_cancelled_and_queued_again(run, profiled, lab):
@@ -184,18 +185,18 @@ def test_jobs_are_listed_with_what_keeps_them_cancelled_and_queued_again(run, pr
 
 
 def test_vacuum_drops_repeats_and_changes_no_statistic_and_no_table(run, any_store, lab):
-    repeats = [one.without_raw() for one in lab.measure_all()]  # one value a round is what the lab measures
+    repeats = [measurement.without_raw() for measurement in lab.measure_all()]  # one value a round
     any_store.devices.register("pi", {})
     any_store.runs.put(lab.run())
-    many = [widened(one) for one in lab.measure_all()]
+    many = [widened(measurement) for measurement in lab.measure_all()]
     any_store.runs.add_measurements("run-1", many)
     table = finish_run(any_store, lab.run(), lab.plan)
     assert "of 0 finished runs" in run("vacuum", "--keep-days", "100000")[1]
     assert f"{len(many)} measurements of 1 finished runs" in run("vacuum", "--keep-days", "0")[1]
     kept = any_store.runs.measurements("run-1")
-    assert [one.estimate() for one in kept] == [one.estimate() for one in many]
-    assert [one.raw_ms() for one in kept] == [one.raw_ms() for one in many]
-    assert sum(len(one.graph_ms) for m in kept for one in m.rounds) == sum(len(m.rounds) for m in repeats)
+    assert [measurement.estimate() for measurement in kept] == [measurement.estimate() for measurement in many]
+    assert [measurement.raw_ms() for measurement in kept] == [measurement.raw_ms() for measurement in many]
+    assert sum(len(round_.graph_ms) for m in kept for round_ in m.rounds) == sum(len(m.rounds) for m in repeats)
     assert any_store.runs.get("run-1").raw_dropped_at is not None
     assert any_store.runs.add_measurements("run-1", many).known == len(many)
     assert finish_run(any_store, lab.run(), lab.plan) == table
@@ -207,8 +208,13 @@ def widened(measurement):
         return tuple(value * factor for value in values for factor in (1.3, 1.0, 1.1))
 
     rounds = [
-        replace(one, graph_ms=repeat(one.graph_ms), canary_ms=repeat(one.canary_ms), minus_ms=repeat(one.minus_ms))
-        for one in measurement.rounds
+        replace(
+            round_,
+            graph_ms=repeat(round_.graph_ms),
+            canary_ms=repeat(round_.canary_ms),
+            minus_ms=repeat(round_.minus_ms),
+        )
+        for round_ in measurement.rounds
     ]
     return replace(measurement, rounds=tuple(rounds))
 
@@ -258,7 +264,7 @@ def test_backup_of_postgresql_names_the_tools_for_it(run, any_url, tmp_path):
     assert "export --all" in err
 
 
-# --- kill -9 ----------------------------------------------------------------------------------------------------------
+# --- kill -9 --------------------------------------------------------------------------------------
 
 
 def test_killed_server_has_every_acknowledged_measurement_once(any_url, any_store, lab):
@@ -272,17 +278,17 @@ def test_killed_server_has_every_acknowledged_measurement_once(any_url, any_stor
             base = process.stdout.readline().split()[-1]
             killer = threading.Timer(rng.uniform(0.05, 0.3), process.send_signal, [signal.SIGKILL])
             try:
-                for one in waiting * 50:
-                    batch = {"measurements": [to_wire(one)]}
+                for measurement in waiting * 50:
+                    batch = {"measurements": [to_wire(measurement)]}
                     httpx.post(f"{base}/v1/runs/run-1/measurements", json=batch, headers=token).raise_for_status()
-                    acknowledged.add(one.id)
+                    acknowledged.add(measurement.id)
                     if killer.ident is None:
                         killer.start()
             except httpx.TransportError:
                 pass
             finally:
                 process.kill()
-    found = [one.id for one in any_store.runs.measurements("run-1")]
+    found = [measurement.id for measurement in any_store.runs.measurements("run-1")]
     assert acknowledged
     assert acknowledged <= set(found)
     assert len(found) == len(set(found))

@@ -66,7 +66,7 @@ def test_device_says_what_is_missing_and_how_the_newest_run_went(story):
     assert rows["pi"]["verdict"] == {"ops": 12, "stable": 12, "reasons": []}
     assert rows["pi"]["newest_run"]["run"]["id"] == "run-2"
     assert "no kernel prices" in rows["pi"]["missing"][0]
-    assert rows["phone"]["missing"][0].startswith("no latency table yet; measure one with: profiler-agent profile")
+    assert rows["phone"]["missing"][0].startswith("no latency table yet; to measure: profiler-agent profile")
 
 
 def test_history_has_the_op_of_every_table_by_version(story):
@@ -77,7 +77,7 @@ def test_history_has_the_op_of_every_table_by_version(story):
 
 def test_jobs_say_who_holds_them_and_a_filter_keeps_one_state(story):
     view = story.get("/jobs?state=leased&format=json").json()
-    assert [job["lease_owner"] for job in view["jobs"]] == ["agent-7"]
+    assert [row["job"]["lease_owner"] for row in view["jobs"]] == ["agent-7"]
     assert (view["states"]["queued"], view["states"]["leased"]) == (1, 1)
 
 
@@ -169,15 +169,15 @@ def test_two_runs_are_compared_round_by_round_and_two_tables_by_their_prices(api
         return task.role == "marginal" and task.subject.startswith("nor_conv_3x3")
 
     batch = [
-        lab.measure(one, canary_ms=3.0, ms=lab.latency_ms(one) * (2.25 if is_slower(one) else 1.5), rounds=12)
-        for one in lab.plan.tasks
+        lab.measure(task, canary_ms=3.0, ms=lab.latency_ms(task) * (2.25 if is_slower(task) else 1.5), rounds=12)
+        for task in lab.plan.tasks
     ]
     api.post("/v1/runs/run-2/measurements", {"measurements": to_wire(batch)})
     view = api.get(f"{BOTH}&format=json").json()
-    slower = [one for one in view["changes"] if one["verdict"] == "slower"]
+    slower = [change for change in view["changes"] if change["verdict"] == "slower"]
     assert view["by"] == "raw values"
-    assert {one["subject"].partition("/")[0] for one in slower} == {"nor_conv_3x3"}
-    assert all(one["low"] < 1.5 < one["high"] for one in slower)
+    assert {change["subject"].partition("/")[0] for change in slower} == {"nor_conv_3x3"}
+    assert all(change["low"] < 1.5 < change["high"] for change in slower)
     assert view["verdicts"] == {"slower": 3, "same": len(lab.plan.tasks) - 3}
     assert api.get(f"/compare?before={before['hash']}&after=run-2").status_code == 422
     assert api.get("/compare?before=run-1&after=run-9").status_code == 404

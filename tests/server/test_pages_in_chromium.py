@@ -25,7 +25,7 @@ def chromium():
 
 
 class Visitor:
-    """A browser window with a profile of its own, which notes what goes wrong and what it asks for."""
+    """A browser window with a profile of its own; notes errors and requests."""
 
     def __init__(self, chromium, url, scheme="light", width=1280, **more):
         self.context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}, **more)
@@ -46,7 +46,7 @@ class Visitor:
 
     def is_clean(self):
         assert self.problems == []
-        assert [one for one in self.requested if not one.startswith((self.url, "data:"))] == []
+        assert [url for url in self.requested if not url.startswith((self.url, "data:"))] == []
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def visitor(chromium):
         return made[-1]
 
     yield make
-    for one in made:
-        one.context.close()
+    for window in made:
+        window.context.close()
 
 
 def addresses(table_hash):
@@ -139,7 +139,7 @@ def test_a_page_of_jobs_follows_what_happens(api, lab, visitor):
     window.visit("/jobs")
     assert window.page.get_by_text("None.").is_visible()
     job = api.post("/v1/jobs", to_wire(lab.verify_job(table))).json()["job"]
-    window.page.get_by_text("No agent asks for the work of: pi").wait_for(timeout=5000)
+    window.page.get_by_text("No agent asks for the jobs of: pi").wait_for(timeout=5000)
     assert window.page.locator("tbody tr").count() == 1
     api.post(f"/v1/jobs/{job['id']}/cancel")
     window.page.locator("tbody .badge.cancelled").wait_for(timeout=5000)

@@ -1,4 +1,4 @@
-"""A phone's token for a one-time code: what is given, what is refused, and what `lut-server pair` shows."""
+"""A phone's token for a one-time code: given, refused, and shown by `lut-server pair`."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def test_of_many_with_the_same_code_one_is_served(any_url, start):
         with ThreadPoolExecutor(6) as pool:
             statuses = sorted(pool.map(lambda _: redeem(api, code).status_code, range(6)))
         assert statuses == [201] + [401] * 5
-        assert [one.device for one in api.store.tokens.list()] == ["my-phone"]
+        assert [token.device for token in api.store.tokens.list()] == ["my-phone"]
 
 
 def test_wrong_ended_replaced_and_revoked_codes_and_those_of_other_devices_are_refused(api):
@@ -149,7 +149,7 @@ def test_neither_code_nor_token_is_in_the_database_or_in_any_log(start, tmp_path
         redeem(api, "0000-0000-0000")
         token = redeem(api, code).json()["token"]
     entries = [json.loads(line) for line in audit.read_text().splitlines()]
-    assert [(one["path"], one["status"], one["device"], one["token"]) for one in entries] == [
+    assert [(entry["path"], entry["status"], entry["device"], entry["token"]) for entry in entries] == [
         ("/v1/pair", 401, "my-phone", None),
         ("/v1/pair", 201, "my-phone", token.split("_")[1]),
     ]
@@ -158,7 +158,7 @@ def test_neither_code_nor_token_is_in_the_database_or_in_any_log(start, tmp_path
         assert secret.encode() not in written
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -219,12 +219,12 @@ def test_server_on_loopback_is_warned_of_with_what_to_do(api):
     own = int(api.url.rpartition(":")[2])
 
     def reach(*addresses, port=own, scheme="http"):
-        return find_reach(None, port, scheme, lambda: [ip_address(one) for one in addresses])
+        return find_reach(None, port, scheme, lambda: [ip_address(address) for address in addresses])
 
     assert find_server("127.0.0.1", own) == Server("http")
     alone = reach("127.0.0.2")  # where nobody listens
     assert alone.url == api.url.replace("127.0.0.1", "127.0.0.2")
-    assert "listens on 127.0.0.1 alone" in alone.warning
+    assert "listens on 127.0.0.1 only" in alone.warning
     assert "--host 0.0.0.0" in alone.warning
     assert "no server answers at https://127.0.0.2:1 yet" in reach("127.0.0.2", port=1, scheme="https").warning
     assert reach("127.0.0.2", "127.0.0.1", scheme="https") == Reach(api.url)
@@ -242,9 +242,9 @@ def test_address_of_the_default_route_goes_first_and_those_of_containers_last():
         ("fe80::1", "eth0"),
         ("2001:db8::5", "eth0"),
     ]
-    ordered = [str(one) for one in order_addresses(found, "192.168.1.20")]
+    ordered = [str(address) for address in order_addresses(found, "192.168.1.20")]
     assert ordered == ["192.168.1.20", "10.0.0.5", "172.17.0.1", "2001:db8::5"]
-    assert all(not one.is_loopback for one in network_addresses())
+    assert all(not address.is_loopback for address in network_addresses())
 
 
 @pytest.mark.parametrize("colour", [True, False])
@@ -253,8 +253,8 @@ def test_qr_code_is_drawn_module_by_module(colour):
     lines = [re.sub(r"\033\[[0-9;]*m", "", line) for line in qr_lines(text, colour)]
     drawn = {"█": (1, 1), "▀": (1, 0), "▄": (0, 1), " ": (0, 0)}
     rows = [[drawn[letter][half] for letter in line] for line in lines for half in (0, 1)]
-    if not colour:  # light is drawn
-        rows = [[1 - module for module in row] for row in rows]
+    rows = [[1 - module for module in row] for row in rows]  # light modules are drawn
+    assert qr_lines(text, colour)[0].startswith("\033[38;5;231;48;5;16m") == colour
     expected = [list(row) for row in segno.make(text, error="m").matrix_iter(border=2)]
     assert rows[: len(expected)] == expected
     assert len(lines[0]) <= 60

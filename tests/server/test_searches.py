@@ -17,7 +17,7 @@ def test_a_search_is_stored_once_and_its_newest_posting_stands_for_it(any_store,
     other = dataclasses.replace(family, search="c" * 64)
     any_store.searches.put(other)
     assert any_store.searches.get("a" * 64).result == climbed
-    assert [one.result for one in any_store.searches.list()] == [climbed, other]
+    assert [search.result for search in any_store.searches.list()] == [climbed, other]
     assert any_store.searches.list("pear") == ()
     with pytest.raises(NotFound, match="no search dddd"):
         any_store.searches.get("d" * 64)

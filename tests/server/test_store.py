@@ -46,7 +46,7 @@ def begin(store, lab, *run_ids):
         store.runs.put(lab.run(run_id))
 
 
-# --- devices ----------------------------------------------------------------------------------------------------------
+# --- devices --------------------------------------------------------------------------------------
 
 
 def test_device_is_registered_once_and_renewed_after_that(any_store, clock):
@@ -88,7 +88,7 @@ def test_what_is_unknown_is_not_found_by_its_code(any_store):
     assert any_store.tokens.find("none") is None
 
 
-# --- runs -------------------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
 def test_uploaded_values_come_back_equal_and_in_order(any_store, lab):
@@ -125,10 +125,12 @@ def test_uploads_of_the_same_batch_that_race_store_each_measurement_once(twins, 
     halves = [measurements[: len(measurements) // 2], measurements[len(measurements) // 4 :], measurements]
     batches = [(twins[n % 2], halves[n % 3]) for n in range(18)]
     stored = at_once([lambda s=store, b=batch: s.runs.add_measurements("run-1", b) for store, batch in batches])
-    assert sum(one.stored for one in stored) == len(measurements)
-    assert sum(one.known for one in stored) == sum(len(batch) for _, batch in batches) - len(measurements)
+    assert sum(batch.stored for batch in stored) == len(measurements)
+    assert sum(batch.known for batch in stored) == sum(len(batch) for _, batch in batches) - len(measurements)
     found = twins[1].runs.measurements("run-1")
-    assert sorted(found, key=lambda one: one.id) == sorted(measurements, key=lambda one: one.id)
+    assert sorted(found, key=lambda measurement: measurement.id) == sorted(
+        measurements, key=lambda measurement: measurement.id
+    )
 
 
 def test_finished_run_takes_no_new_measurement_and_knows_the_old_ones(any_store, lab):
@@ -146,8 +148,8 @@ def test_runs_of_a_device_that_finish_at_once_agree_on_one_canary_time(twins, la
     for n, name in enumerate(names):
         twins[0].runs.add_measurements(name, lab.measure_all(canary_ms=2.0 + n / 10))
     made = at_once([lambda n=n: finish_run(twins[n % 2], lab.run(names[n]), lab.plan) for n in range(4)], 4)
-    assert len({one.canary_nominal_ms for one in made}) == 1
-    assert {one.canary_nominal_ms for one in twins[0].tables.list("pi")} == {made[0].canary_nominal_ms}
+    assert len({table.canary_nominal_ms for table in made}) == 1
+    assert {table.canary_nominal_ms for table in twins[0].tables.list("pi")} == {made[0].canary_nominal_ms}
     assert finish_run(twins[1], lab.run(names[0]), lab.plan) == made[0]
 
 
@@ -163,7 +165,7 @@ def test_table_in_another_unit_than_the_devices_is_refused(any_store, lab):
     assert finish_run(any_store, lab.run("run-2"), lab.plan).canary_nominal_ms == 2.0
 
 
-# --- kernels, tables, models, tokens ----------------------------------------------------------------------------------
+# --- kernels, tables, models, tokens --------------------------------------------------------------
 
 
 def test_newest_kernel_counts_of_a_graph_hold(any_store, lab, clock):
@@ -215,7 +217,7 @@ def test_token_comes_back_as_it_was_and_is_revoked_once(any_store, clock):
     assert any_store.tokens.revoke(token_id) == first == any_store.tokens.list()[0]
 
 
-# --- pairings ---------------------------------------------------------------------------------------------------------
+# --- pairings -------------------------------------------------------------------------------------
 
 
 def pair(store, clock, device="phone", digest=b"right", minutes=10):
@@ -252,11 +254,11 @@ def test_a_new_code_ends_the_one_before_it_and_old_ones_are_cleared(any_store, c
     assert not any_store.pairings.redeem("phone", b"third", make_token("agent").record)
     pair(any_store, clock, "tablet", minutes=3000)
     clock.advance(86_400)
-    assert [one.device for one in any_store.pairings.list()] == ["phone", "tablet"]
+    assert [pairing.device for pairing in any_store.pairings.list()] == ["phone", "tablet"]
     clock.advance(1)
     pair(any_store, clock, "watch")
     assert any_store.pairings.find("phone") is None
-    assert [one.device for one in any_store.pairings.list()] == ["tablet", "watch"]
+    assert [pairing.device for pairing in any_store.pairings.list()] == ["tablet", "watch"]
     assert any_store.pairings.end("tablet")
     assert any_store.pairings.find("tablet") is None
 
@@ -272,7 +274,7 @@ def test_of_many_who_redeem_a_code_at_once_one_has_a_token(twins, clock):
     assert len(twins[1].pairings.list()) == 1
 
 
-# --- jobs -------------------------------------------------------------------------------------------------------------
+# --- jobs -----------------------------------------------------------------------------------------
 
 
 def test_job_goes_round_by_priority_then_by_age(any_store, lab, count_job):
@@ -339,8 +341,8 @@ def test_job_is_held_by_one_of_many_that_ask_two_servers_at_once(twins, lab, cou
     begin(twins[0], lab)
     jobs = [twins[0].jobs.add(count_job).id for _ in range(10)]
     leased = at_once([lambda n=n: twins[n % 2].jobs.lease("pi", f"agent-{n}", 60.0) for n in range(24)], 12)
-    assert sorted(one.id for one in leased if one is not None) == sorted(jobs)
-    assert all(one.attempts == 1 for one in twins[1].jobs.list())
+    assert sorted(job.id for job in leased if job is not None) == sorted(jobs)
+    assert all(job.attempts == 1 for job in twins[1].jobs.list())
 
 
 def test_lost_leases_that_many_find_at_once_are_freed_once(twins, lab, count_job, clock):
@@ -350,11 +352,11 @@ def test_lost_leases_that_many_find_at_once_are_freed_once(twins, lab, count_job
         twins[0].jobs.lease("pi", f"agent-{n}", 60.0)
     clock.advance(61)
     leased = at_once([lambda n=n: twins[n % 2].jobs.lease("pi", f"other-{n}", 60.0) for n in range(12)], 12)
-    assert {one.id for one in leased if one is not None} <= jobs
+    assert {job.id for job in leased if job is not None} <= jobs
     while more := twins[0].jobs.lease("pi", f"last-{len(leased)}", 60.0):
         leased.append(more)
-    assert sorted(one.id for one in leased if one is not None) == sorted(jobs)
-    assert all(one.attempts == 2 for one in twins[0].jobs.list())
+    assert sorted(job.id for job in leased if job is not None) == sorted(jobs)
+    assert all(job.attempts == 2 for job in twins[0].jobs.list())
 
 
 def test_one_result_of_two_that_race_counts(twins, lab, count_job):
@@ -368,4 +370,4 @@ def test_one_result_of_two_that_race_counts(twins, lab, count_job):
         except Conflict:
             return None
 
-    assert len([one for one in at_once([lambda n=n: complete(n) for n in range(8)]) if one is not None]) == 1
+    assert len([job for job in at_once([lambda n=n: complete(n) for n in range(8)]) if job is not None]) == 1

@@ -114,7 +114,7 @@ def test_authority_that_would_end_before_its_certificate_is_replaced(own, clock)
 def test_servers_that_start_at_once_on_one_folder_have_one_authority(tmp_path, clock, names):
     servers = [OwnCertificate(tmp_path / "tls", (), clock, lambda: names) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda one: one.ensure(), servers))
+        list(pool.map(lambda certificate: certificate.ensure(), servers))
     last = servers[0].ensure()
     context = ssl.create_default_context(cafile=last.authority)
     assert context.cert_store_stats()["x509_ca"] == 1
@@ -190,7 +190,7 @@ def test_settings_that_cannot_be_are_refused():
     with pytest.raises(InvalidValue, match="tls_names: 'a b'"):
         Settings(tls_names="ok.example, a b")
     assert Settings(tls="self-signed", tls_names=" x, 10.0.0.1,").more_names == ("x", "10.0.0.1")
-    assert [Settings(tls=one).scheme for one in ("off", "self-signed")] == ["http", "https"]
+    assert [Settings(tls=tls).scheme for tls in ("off", "self-signed")] == ["http", "https"]
 
 
 def test_beside_postgresql_a_folder_has_to_be_named(postgres_url):

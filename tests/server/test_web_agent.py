@@ -1,4 +1,4 @@
-"""The page for phones without a browser: what is served, under which headers, and where onnxruntime-web comes from."""
+"""The page for phones, without a browser: its files and headers, and onnxruntime-web."""
 
 import gzip
 import io
@@ -106,7 +106,7 @@ def test_a_package_of_another_content_is_refused_and_leaves_nothing(tmp_path, ca
         archive.addfile(tarfile.TarInfo("package/dist/ort.wasm.min.mjs"), io.BytesIO())
     arguments = ["web-runtime", "install", "--from", str(package), "--web-runtime", str(tmp_path / "runtime")]
     assert main(arguments) == 2
-    assert "its SHA-512 is another one" in capsys.readouterr().err
+    assert "its SHA-512 differs" in capsys.readouterr().err
     assert not (tmp_path / "runtime").exists()
     with pytest.raises(InvalidValue, match="cannot be read"):
         web_runtime.install(tmp_path, tmp_path / "nothing.tgz")

@@ -1,4 +1,4 @@
-"""A phone measures itself: the page in a real Chromium, onnxruntime-web from its package, a real server."""
+"""A phone measures itself: the page in a real Chromium, with a real server."""
 
 import os
 import re
@@ -105,9 +105,9 @@ class Process:
 
 @pytest.fixture
 def server(tmp_path, web_runtime):
-    one = Process(tmp_path, web_runtime)
-    yield one
-    one.stop()
+    process = Process(tmp_path, web_runtime)
+    yield process
+    process.stop()
 
 
 class Phone:
@@ -182,8 +182,8 @@ def phone(chromium, server):
         return made[-1]
 
     yield make
-    for one in made:
-        one.context.close()
+    for window in made:
+        window.context.close()
 
 
 def test_a_phone_measures_itself_and_shows_its_table(server, phone):
@@ -201,10 +201,10 @@ def test_a_phone_measures_itself_and_shows_its_table(server, phone):
     assert window.page.locator("#bars rect").count() == 12
     assert window.fits()
     assert window.problems == []
-    assert [one for one in window.requested if not one.startswith(server.url)] == []
-    own = {one for one in window.requested if "/agent/web" in one and "onnxruntime-web" not in one}
+    assert [url for url in window.requested if not url.startswith(server.url)] == []
+    own = {url for url in window.requested if "/agent/web" in url and "onnxruntime-web" not in url}
     assert len(own) > 10
-    assert sum(len(httpx.get(one).content) for one in own) <= 200_000
+    assert sum(len(httpx.get(url).content) for url in own) <= 200_000
 
     (stored,) = server.runs()
     assert stored["finished"] is True
@@ -223,9 +223,9 @@ def test_a_phone_measures_itself_and_shows_its_table(server, phone):
     assert refused.json()["error"]["code"] == "no_table"
 
 
-def as_values(one):
-    """A round's numbers: JSON has 7 and 7.0 for the same one."""
-    return tuple(tuple(map(float, one[name])) for name in ("graph_ms", "canary_ms", "minus_ms"))
+def as_values(round_):
+    """A round's numbers as floats: JSON has 7 and 7.0."""
+    return tuple(tuple(map(float, round_[name])) for name in ("graph_ms", "canary_ms", "minus_ms"))
 
 
 def test_a_reload_and_a_server_that_dies_in_the_middle_lose_and_double_nothing(server, phone):
@@ -249,12 +249,12 @@ def test_a_reload_and_a_server_that_dies_in_the_middle_lose_and_double_nothing(s
 
     (stored,) = server.runs()
     measured = server.get(f"/v1/runs/{stored['run']['id']}/measurements")["measurements"]
-    assert len(measured) == TASKS == len({one["id"] for one in measured})
-    kept = {one["id"]: one["measurement"] for one in window.read("measurements")}
-    assert {one["id"] for one in spooled} <= set(kept)
-    assert {one["id"]: one for one in measured} == kept
-    of_server = Counter((one["id"], as_values(each)) for one in measured for each in one["rounds"])
-    assert {(one["measurement"], as_values(one["round"])) for one in before} <= of_server.keys()
+    assert len(measured) == TASKS == len({measurement["id"] for measurement in measured})
+    kept = {entry["id"]: entry["measurement"] for entry in window.read("measurements")}
+    assert {entry["id"] for entry in spooled} <= set(kept)
+    assert {measurement["id"]: measurement for measurement in measured} == kept
+    of_server = Counter((each["id"], as_values(round_)) for each in measured for round_ in each["rounds"])
+    assert {(entry["measurement"], as_values(entry["round"])) for entry in before} <= of_server.keys()
     assert set(of_server.values()) == {1}
     assert stored["finished"] is True
 
@@ -267,7 +267,7 @@ def test_a_pairing_link_pairs_by_itself_once_and_leaves_no_code_in_the_address(s
     assert window.page.evaluate("location.href") == f"{server.url}/agent/web"
     assert window.page.locator("#device").inner_text() == "phone"
     assert "paired until" in window.page.locator("#facts").inner_text()
-    (identity,) = [one["value"] for one in window.read("known") if one["key"] == "identity"]
+    (identity,) = [entry["value"] for entry in window.read("known") if entry["key"] == "identity"]
     assert identity["device"] == "phone"
     assert window.problems == []
     window.page.reload()
@@ -277,11 +277,11 @@ def test_a_pairing_link_pairs_by_itself_once_and_leaves_no_code_in_the_address(s
     thief.visit(f"device=phone&code={code}")
     thief.page.wait_for_selector("#problem:not([hidden])")
     assert thief.page.locator("#pairing").is_visible()
-    assert [one for one in thief.read("known") if one["key"] == "identity" and one["value"]] == []
+    assert [entry for entry in thief.read("known") if entry["key"] == "identity" and entry["value"]] == []
 
     window.page.get_by_role("button", name="Unpair").click()
     window.page.locator("#pairing").wait_for()
-    assert [one["value"] for one in window.read("known") if one["key"] == "identity"] == [None]
+    assert [entry["value"] for entry in window.read("known") if entry["key"] == "identity"] == [None]
 
 
 def test_a_hidden_page_pauses_and_throws_away_the_round_that_it_was_in(server, phone):
@@ -377,7 +377,7 @@ def test_a_phone_makes_the_table_that_the_server_asks_for_and_says_why_it_cannot
         assert asked.status_code == 201, asked.text
     window.page.locator("#job-said", has_text="profile: done").wait_for(timeout=800_000)
     jobs = server.get("/v1/jobs?device=phone")["jobs"]
-    counted, profiled = sorted((one for one in jobs), key=lambda one: one["job"]["kind"])
+    counted, profiled = sorted((job for job in jobs), key=lambda job: job["job"]["kind"])
     assert counted["state"] == "failed"
     assert "does not show which kernels" in counted["reason"]
     (stored,) = server.runs()
@@ -410,9 +410,10 @@ def test_search_goes_to_the_end_on_a_table_of_a_phone_and_the_phone_verifies_the
     run = str(tmp_path / "run")
     search("--device", "phone", "--lut-url", server.url, "--dataset", "digits", "--preset", "smoke", "--out", run)
     table = server.get("/v1/devices/phone/table")
-    budget_ms = f"{1.2 * statistics.median(one['upper_ms'] for one in table['networks']):.4f}"
+    budget_ms = f"{1.2 * statistics.median(check['upper_ms'] for check in table['networks']):.4f}"
     assert "best" in search("pick", "--run", run, "--max-latency-ms", budget_ms)
-    # 1: a budget was not met, which other load on this machine may bring about; the way there is what is tested.
+    # 1: a budget was not met, which other load on this machine may bring about; the way there is
+    # what is tested.
     said = search("verify", "--run", run, "--max-latency-ms", budget_ms, codes=(0, 1))
     search("ladder", "--run", run, "--budgets", "2", codes=(0, 1))
     jobs = server.get("/v1/jobs?device=phone")["jobs"]

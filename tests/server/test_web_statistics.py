@@ -90,7 +90,7 @@ def test_presets_and_the_stopping_rule_are_those_of_the_agent(cases, spent_s):
             "secondsPerTask": preset.seconds_per_task,
         }
         rule = StoppingRule(preset, 10, lambda: 0.0)
-        rule._time.spent_s = spent_s
+        rule.spent_s = spent_s
         roles = ("marginal", "isolated", "held_out")
         assert reasons == [[rule.find_reason(rounds, 6, role) for role in roles] for rounds in cases]
         assert (enough_of_all, enough_of_last) == (rule.have_enough(cases), rule.have_enough(cases[-4:]))
@@ -101,16 +101,16 @@ def test_the_watch_over_the_canary_is_that_of_the_agent():
     rounds = made_up_rounds(rng, 150, False)
     for at in range(60, 80):
         rounds[at] = replace(rounds[at], canary_ms=tuple(1.3 * value for value in rounds[at].canary_ms))
-    timed = [TimedRound(one, quantile(one.canary_ms[:4]), quantile(one.canary_ms[4:])) for one in rounds]
-    data = [{"round": one.round, "before": one.canary_before_ms, "after": one.canary_after_ms} for one in timed]
+    timed = [TimedRound(round_, quantile(round_.canary_ms[:4]), quantile(round_.canary_ms[4:])) for round_ in rounds]
+    data = [{"round": each.round, "before": each.canary_before_ms, "after": each.canary_after_ms} for each in timed]
     script = (
         "import { CanaryWatch } from 'STATIC/campaign.js';"
         "console.log(JSON.stringify([null, 0.4].map((usual) => { const watch = new CanaryWatch(usual);"
-        " return [data.map((one) => watch.isOff(one)), watch.usualMs()]; })));"
+        " return [data.map((timed) => watch.isOff(timed)), watch.usualMs()]; })));"
     )
     for usual_ms, (off, found_ms) in zip((None, 0.4), run_script(script, data), strict=True):
         watch = CanaryWatch(usual_ms)
-        assert off == [watch.is_off(one) for one in timed]
+        assert off == [watch.is_disturbed(each) for each in timed]
         assert found_ms == pytest.approx(watch.usual_ms(), rel=1e-12)
         assert 10 < sum(off) < 149
 
@@ -118,7 +118,8 @@ def test_the_watch_over_the_canary_is_that_of_the_agent():
 CLOCK = (
     "import { RoundTimer, clockStepMs, wentWrong } from 'STATIC/round_timer.js';"
     "let now = 0; const step = data.step; const clock = () => Math.floor(now / step) * step;"
-    "const graph = (cost) => ({ turn() {}, rest() {}, run() { now += cost * (1 + 0.002 * ((now * 7919) % 1)); } });"
+    "const graph = (cost) => ({ acquire() {}, release() {},"
+    " run() { now += cost * (1 + 0.002 * ((now * 7919) % 1)); } });"
 )
 
 
@@ -141,8 +142,8 @@ def test_a_round_in_which_the_clock_was_set_or_the_phone_slept_is_thrown_away():
     script = (
         "import { wentWrong } from 'STATIC/round_timer.js';"
         "const timed = [{ values: [1, 1, 1.2], loops: 4 }];"
-        "console.log(JSON.stringify([[13, 13], [13, 5013], [5013, 5013], [13, -90000], [12, 12]].map((one) =>"
-        " wentWrong(timed, ...one)).concat(wentWrong([{ values: [0, 1], loops: 1 }], 1, 1))));"
+        "console.log(JSON.stringify([[13, 13], [13, 5013], [5013, 5013], [13, -90000], [12, 12]].map((times) =>"
+        " wentWrong(timed, ...times)).concat(wentWrong([{ values: [0, 1], loops: 1 }], 1, 1))));"
     )
     assert run_script(script, []) == [False, True, True, True, True, True]
 

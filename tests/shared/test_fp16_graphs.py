@@ -22,13 +22,13 @@ def test_an_fp16_network_has_half_precision_inside_and_the_same_inputs_and_outpu
     spec = NetworkGraph(SPACE, SPACE.fastest())
     exact, half = build_graph(spec), build_graph(spec, precision="fp16")
     inferred = onnx.shape_inference.infer_shapes(onnx.load_from_string(half), strict_mode=True).graph
-    assert {one.type.tensor_type.elem_type for one in inferred.value_info} == {onnx.TensorProto.FLOAT16}
-    for one, other in zip(
+    assert {tensor.type.tensor_type.elem_type for tensor in inferred.value_info} == {onnx.TensorProto.FLOAT16}
+    for before, after in zip(
         (*onnx.load_from_string(exact).graph.input, *onnx.load_from_string(exact).graph.output),
         (*inferred.input, *inferred.output),
         strict=True,
     ):
-        assert one == other
+        assert before == after
     assert len(half) < 0.6 * len(exact)
     assert np.linalg.norm(run(half) - run(exact)) <= 0.01 * np.linalg.norm(run(exact))
 

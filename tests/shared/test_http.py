@@ -1,4 +1,4 @@
-"""How both programs ask a server: what comes back, or does not, is an error of `shared.errors`."""
+"""The HTTP client of agent and search: every failure is an error of `shared.errors`."""
 
 import itertools
 import socket

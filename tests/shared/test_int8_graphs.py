@@ -1,4 +1,4 @@
-"""The int8 pass, held against what ONNX Runtime makes of its graphs, and against the fp32 network's numbers."""
+"""The int8 graphs, against ONNX Runtime's optimised graphs and the numbers of the fp32 network."""
 
 import random
 from collections import Counter
@@ -37,17 +37,17 @@ def optimised(model: bytes, tmp_path) -> Counter[str]:
 
 
 def run(model: bytes, seed: int = 0, outputs: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Output and inputs by name, and tensors inside the graph where they are asked for."""
+    """Output and inputs by name, and tensors inside the graph on request."""
     parsed = onnx.load_from_string(model)
-    known = {one.name for one in (*parsed.graph.output, *parsed.graph.input)}
+    known = {tensor.name for tensor in (*parsed.graph.output, *parsed.graph.input)}
     parsed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs if name not in known)
     options = onnxruntime.SessionOptions()
     if outputs:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(parsed.SerializeToString(), options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(seed)
-    feeds = {one.name: rng.standard_normal(one.shape).astype(np.float32) for one in session.get_inputs()}
-    names = [one.name for one in session.get_outputs()]
+    feeds = {input_.name: rng.standard_normal(input_.shape).astype(np.float32) for input_ in session.get_inputs()}
+    names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, feeds), strict=True)) | feeds
 
 
@@ -55,7 +55,7 @@ def measured_ranges(model: bytes, images: int = 4) -> dict[str, tuple[float, flo
     names = activation_names(model)
     seen = [run(model, 100 + image, names) for image in range(images)]
     return {
-        name: (min(float(one[name].min()) for one in seen), max(float(one[name].max()) for one in seen))
+        name: (min(float(values[name].min()) for values in seen), max(float(values[name].max()) for values in seen))
         for name in names
     }
 
@@ -146,7 +146,8 @@ def test_weights_have_a_scale_per_channel_and_no_zero_point_and_biases_the_produ
     model = quantise(
         network(nodes, {"w": weight, "bias": [1.0, 2.0, 0.0, 0.0]}), {"input": (-1.0, 1.0), "output": (-9, 9)}
     )
-    tensors = {one.name: numpy_helper.to_array(one) for one in onnx.load_from_string(model).graph.initializer}
+    initializers = onnx.load_from_string(model).graph.initializer
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in initializers}
     assert tensors["w.q"].dtype == np.int8
     assert tensors["w.q"][:2].reshape(2, -1).tolist() == [[127, 0, 0, 0], [0, -127, 0, 0]]
     assert tensors["w.scale"][:2] == pytest.approx([0.5 / 127, 200 / 127])

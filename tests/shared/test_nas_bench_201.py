@@ -62,7 +62,7 @@ def test_an_op_that_does_not_reach_the_output_counts_nothing() -> None:
 
 
 def live_by_paths(choices: tuple[str, ...]) -> set[int]:
-    """Slots on a path from node 0 to node 3, by walking every path."""
+    """Slots on a path from node 0 to node 3, found on every path."""
     chosen = {edge: index for index, edge in enumerate(EDGES) if choices[index] != "none"}
     paths = [[(0, 3)], [(0, 1), (1, 3)], [(0, 2), (2, 3)], [(0, 1), (1, 2), (2, 3)]]
     return {chosen[edge] for path in paths if all(edge in chosen for edge in path) for edge in path}
@@ -82,7 +82,7 @@ def test_parameters_and_multiply_adds_are_those_of_the_published_skeleton() -> N
 
 def test_sampled_genotypes_are_connected_and_repeat_with_the_seed() -> None:
     sampled = [SPACE.sample(random.Random(7)) for _ in range(50)]
-    assert all(SPACE.is_connected(one) for one in sampled)
+    assert all(map(SPACE.is_connected, sampled))
     assert sampled == [SPACE.sample(random.Random(7)) for _ in range(50)]
 
 

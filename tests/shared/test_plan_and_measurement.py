@@ -64,7 +64,7 @@ def test_the_interval_of_the_mean_of_quiet_rounds_covers_nearly_what_it_says(n: 
 
     true = quiet_mean([draw() for _ in range(100_000)])
     estimates = [estimate_quiet_mean([draw() for _ in range(n)]) for _ in range(1500)]
-    assert 0.90 <= mean(one.low <= true <= one.high for one in estimates) <= 0.99
+    assert 0.90 <= mean(estimate.low <= true <= estimate.high for estimate in estimates) <= 0.99
 
 
 def test_the_interval_is_no_wider_than_it_has_to_be() -> None:
@@ -75,7 +75,7 @@ def test_the_interval_is_no_wider_than_it_has_to_be() -> None:
 def test_the_quiet_half_repeats_better_than_the_lower_quartile() -> None:
     rng = random.Random(4)
     samples = [tuple(rng.gauss(100, 5) for _ in range(60)) for _ in range(400)]
-    assert stdev(map(quiet_mean, samples)) < 0.95 * stdev(quantile(one, 0.25) for one in samples)
+    assert stdev(map(quiet_mean, samples)) < 0.95 * stdev(quantile(sample, 0.25) for sample in samples)
 
 
 def test_a_round_says_when_it_was_timed_and_one_that_does_not_is_written_as_before() -> None:

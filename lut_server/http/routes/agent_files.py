@@ -1,4 +1,4 @@
-"""What a device installs itself from. Open to all, whatever `reads` is: it is lutnas itself, and nothing measured."""
+"""What a device installs lutnas from. Open to all: it holds nothing measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ router = APIRouter(prefix="/agent", tags=["agent"])
 )
 def get_script(request: Request) -> Response:
     script = get_release().script(str(request.base_url))
-    # The Host header is part of the question: nothing between here and the device may keep the answer.
+    # The Host header is part of the question: nothing between here and the device may keep the
+    # answer.
     headers = {"Cache-Control": "no-store", "Vary": "Host"}
     return Response(script, media_type=f"{SCRIPT}; charset=utf-8", headers=headers)
 

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
 from lut_server.error_codes import refused
-from lut_server.http.responses import ArchiveAnswer, answer
+from lut_server.http.responses import answer
 from lut_server.http.services import Administrator, Body, StoreHere, documented
+from lut_server.store.values import Loaded
 from lut_server.transfer.archive import GZIP_START, archive_lines, compressed, load_archive
 from shared.errors import CorruptFile, InvalidValue, OtherSchema
 
@@ -27,14 +28,13 @@ def get_archive(principal: Administrator, store: StoreHere) -> Response:
 @router.post(
     "",
     summary="Store everything that an archive holds, or nothing",
-    **documented({200: ArchiveAnswer}, "conflict", role="admin", body=LINES),
+    **documented({200: Loaded}, "conflict", role="admin", body=LINES),
 )
 def post_archive(principal: Administrator, store: StoreHere, body: Body) -> Response:
     principal.require_any_device()
     if body.startswith(GZIP_START):
         raise refused("unsupported_encoding", "a compressed archive is sent with Content-Encoding: gzip")
     try:
-        loaded = load_archive(store, io.BytesIO(body), "body")
+        return answer(load_archive(store, io.BytesIO(body), "body"))
     except (CorruptFile, OtherSchema) as error:
         raise InvalidValue("archive", str(error)) from error
-    return answer(ArchiveAnswer(loaded.stored, loaded.known))

@@ -27,7 +27,7 @@ def register(principal: Agent, store: StoreHere, body: Body) -> Response:
 @router.get("", summary="All devices", **documented({200: DevicesAnswer}))
 def list_devices(principal: Reader, store: StoreHere) -> Response:
     own = principal.which_device(None)
-    return answer(DevicesAnswer(tuple(one for one in store.devices.list() if own in (None, one.name))))
+    return answer(DevicesAnswer(tuple(device for device in store.devices.list() if own in (None, device.name))))
 
 
 @router.put(

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Response
 from lut_server.http.metrics import CONTENT_TYPE
 from lut_server.http.responses import Health, Readiness, answer
 from lut_server.http.services import READ, ServicesHere, StoreHere, documented
+from lut_server.store.sql.readiness import check_ready
 
 router = APIRouter(tags=["health"])
 
@@ -18,7 +19,7 @@ async def get_health() -> Response:
 
 @router.get("/readyz", summary="Whether a measurement could be stored", **documented({200: Readiness}, role=None))
 def get_readiness(store: StoreHere) -> Response:
-    return answer(Readiness("ready", store.check_ready()))
+    return answer(Readiness("ready", check_ready(store.database)))
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""The job queue: a search asks, the device's agent leases, measures and hands in."""
+"""The job queue: a search asks, the device's agent leases it, measures and hands in."""
 
 from __future__ import annotations
 

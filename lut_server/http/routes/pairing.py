@@ -1,4 +1,4 @@
-"""Pairing: a token for a one-time code. The one write that needs no token, so it trusts no page of another site."""
+"""Pairing: a token for a one-time code. It needs no token, and trusts no other site's page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ router = APIRouter(tags=["pairing"])
 
 
 async def _own_body(request: Request, services: ServicesHere) -> bytes:
-    """The small body of a client that may try: no page of another site, no address with too many wrong tries."""
+    """The small body of a client that may try."""
     require_own_page(request)
     require_tries_left(services, request)
     return await read_body(request, _LONGEST_BODY_BYTES, _LONGEST_BODY_S)
@@ -49,7 +49,8 @@ def pair(request: Request, services: ServicesHere, body: OwnBody) -> Response:
 def require_own_page(request: Request) -> None:
     """Refuse what a page of another site could make a browser send.
 
-    A browser asks first (and is refused) before it sends JSON across sites, and it says where a request comes from.
+    A browser asks first (and is refused) before it sends JSON across sites, and it says where a
+    request comes from.
 
     Raises:
         AccessDenied: 403.

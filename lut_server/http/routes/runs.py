@@ -57,8 +57,8 @@ def add_measurements(run_id: str, principal: Agent, store: StoreHere, body: Body
     run = store.runs.get_run(run_id)
     principal.require_device(run.device)
     batch = parse_body(MeasurementBatch, body).measurements
-    for one in batch:
-        check_subject(run.space, one.role, one.subject, one.graph, one.minus)
+    for measurement in batch:
+        check_subject(run.space, measurement.role, measurement.subject, measurement.graph, measurement.minus)
     return answer(store.runs.add_measurements(run_id, batch))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from lut_server.http.responses import ImportedAnswer, TablesAnswer, answer, answer_bytes, matches, not_modified
-from lut_server.http.services import Agent, Body, Reader, StoreHere, documented
+from lut_server.http.responses import ImportedAnswer, TablesAnswer, answer, answer_bytes
+from lut_server.http.services import Agent, Body, Reader, StoreHere, documented, services_of
 from lut_server.tables.table_lookup import get_table
 from lut_server.transfer.importing import ImportRequest, read_tables
 from shared.tables.table import LatencyTable
@@ -39,12 +39,9 @@ def import_tables(
     principal.require_device(device)
     tables = read_tables(body, name[:200], ImportRequest(device, column, kind, space, batch))
     new = {table.hash: store.tables.put_imported(table) for table in tables}
-    summaries = [one for one in store.tables.list(device) if one.hash in new]
-    return answer(
-        ImportedAnswer(
-            tuple(one for one in summaries if new[one.hash]), tuple(one for one in summaries if not new[one.hash])
-        )
-    )
+    summaries = [table for table in store.tables.list(device) if table.hash in new]
+    imported = tuple(summary for summary in summaries if new[summary.hash])
+    return answer(ImportedAnswer(imported, tuple(summary for summary in summaries if not new[summary.hash])))
 
 
 @router.get(
@@ -54,7 +51,7 @@ def import_tables(
 )
 def get_table_by_hash(request: Request, principal: Reader, store: StoreHere, table_hash: str) -> Response:
     content = store.tables.get_bytes(table_hash)
-    if principal.device is not None and table_hash not in {one.hash for one in store.tables.list(principal.device)}:
+    if principal.device is not None and table_hash not in {table.hash for table in store.tables.list(principal.device)}:
         principal.require_any_device()
     return answer_bytes(content, table_hash, JSON, request.headers.get("if-none-match"))
 
@@ -65,11 +62,9 @@ def get_table_by_hash(request: Request, principal: Reader, store: StoreHere, tab
     **documented({200: LatencyTable, 304: None}, "unknown_device", "no_table"),
 )
 def get_device_table(
-    request: Request, principal: Reader, store: StoreHere, name: str, space: str = "", runtime: str | None = None
+    request: Request, principal: Reader, name: str, space: str = "", runtime: str | None = None
 ) -> Response:
     principal.require_device(name)
+    store = services_of(request).store
     table_hash = get_table(store, name, space, runtime or None).hash
-    if_none_match = request.headers.get("if-none-match")
-    if matches(table_hash, if_none_match):
-        return not_modified(table_hash)
-    return answer_bytes(store.tables.get_bytes(table_hash), table_hash, JSON, None)
+    return answer_bytes(store.tables.get_bytes(table_hash), table_hash, JSON, request.headers.get("if-none-match"))

@@ -1,6 +1,6 @@
 "use strict";
 
-// --- light and dark -----------------------------------------------------------------------------------------------------
+// --- light and dark ------------------------------------------------------------------------------
 
 const root = document.documentElement;
 const system = matchMedia("(prefers-color-scheme: dark)");
@@ -23,14 +23,14 @@ function setUpTheme() {
   say();
 }
 
-// --- plots --------------------------------------------------------------------------------------------------------------
+// --- plots ---------------------------------------------------------------------------------------
 
-// A colour is the name of a custom property of the style sheet.
+/** The value with its colours, which are names of custom properties of the style sheet. */
 function inColour(value, style) {
   if (typeof value === "string") return value.startsWith("--") ? style.getPropertyValue(value).trim() : value;
-  if (Array.isArray(value)) return value.map((one) => inColour(one, style));
+  if (Array.isArray(value)) return value.map((item) => inColour(item, style));
   if (value === null || typeof value !== "object") return value;
-  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, inColour(one, style)]));
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, inColour(item, style)]));
 }
 
 function axis(own, style) {
@@ -38,7 +38,7 @@ function axis(own, style) {
   return { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true, fixedrange: true, ...own };
 }
 
-// Long names leave no room for the plot: their ends are cut off on the axis, not in the hover text.
+// Long names leave no room for the plot: the axis shows their beginnings, the hover text all.
 function shortNames(plot, longest) {
   if (plot.layout.yaxis?.type !== "category") return {};
   const names = [...new Set(plot.traces.flatMap((trace) => trace.y))];
@@ -75,7 +75,7 @@ async function drawAll() {
   root.dataset.drawn = isDark() ? "dark" : "light";
 }
 
-// --- jobs, live ---------------------------------------------------------------------------------------------------------
+// --- jobs, live ----------------------------------------------------------------------------------
 
 const POLL_MS = 2000;
 
@@ -92,28 +92,28 @@ function link(address, text) {
   return made;
 }
 
-function jobRow(job) {
+function jobRow({ job, says }) {
   const row = document.createElement("tr");
   const name = cell("th", cell("code", job.id.slice(0, 10)));
   name.scope = "row";
   const lease = job.state === "leased" ? `${job.lease_owner}, until ${(job.lease_until ?? "").slice(11, 19)}` : "";
   row.append(
     name,
-    cell("td", link("/devices/" + encodeURIComponent(job.device), job.device)),
-    cell("td", job.kind),
+    cell("td", link("/devices/" + job.job.device, job.job.device)),
+    cell("td", job.job.kind),
     cell("td", cell("span", job.state, "badge " + job.state)),
     cell("td", `${job.attempts} of ${job.max_attempts}`, "number"),
     cell("td", job.created_at.slice(0, 10) + " " + job.created_at.slice(11, 16)),
     cell("td", lease),
-    cell("td", job.says),
+    cell("td", says),
   );
   return row;
 }
 
 function showJobs(table, view) {
   table.tBodies[0].replaceChildren(...view.jobs.map(jobRow));
-  for (const one of document.querySelectorAll("#states [data-state]")) {
-    one.querySelector("b").textContent = view.states[one.dataset.state];
+  for (const state of document.querySelectorAll("#states [data-state]")) {
+    state.querySelector("b").textContent = view.states[state.dataset.state];
   }
   const unserved = document.getElementById("unserved");
   unserved.hidden = view.unserved.length === 0;
@@ -143,6 +143,6 @@ function follow(table) {
 }
 
 setUpTheme();
-// Both scripts are deferred, plotly.js after this one: all are there once the document says so.
+// plotly.js is deferred, too, and comes after this script.
 document.addEventListener("DOMContentLoaded", drawAll);
 for (const table of document.querySelectorAll("[data-live]")) follow(table);

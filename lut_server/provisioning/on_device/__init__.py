@@ -1,4 +1,4 @@
-"""Programs that install.sh hands to a device's own Python (standard library only, 3.11), each on its standard input.
+"""Programs of install.sh for a device's Python (3.11, standard library only).
 
-They are run on a device before lutnas is there, and are never imported by the server.
+They run on a device before lutnas is there. The server does not import them.
 """

@@ -1,6 +1,6 @@
-"""ask.py SERVER PATH [FILE SHA256]: one GET; prints the answer, or writes it into a file once its SHA-256 is right.
+"""ask.py SERVER PATH [FILE SHA256]: GET, then print the answer, or write it if its SHA-256 is right.
 
-A token for /v1 is taken from LUTNAS_TOKEN (it never stands on a command line), authorities from LUTNAS_CA_FILE.
+The token for /v1 is in LUTNAS_TOKEN (not on a command line), authorities are in LUTNAS_CA_FILE.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ TIMEOUT_S = 60
 
 
 class Stay(urllib.request.HTTPRedirectHandler):
-    """Goes nowhere else: the token is for this server alone."""
+    """Follows no redirect: the token is for this server only."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Raise SystemExit, with the line to print, where it fails."""
+    """Raise SystemExit, with the line to print, on failure."""
     server, path, *target = arguments
     content = ask(server, path)
     if not target:
@@ -35,12 +35,13 @@ def main(arguments: Sequence[str]) -> None:
         return
     file, sha256 = target
     if hashlib.sha256(content).hexdigest() != sha256:
-        end(f"{server}{path} is not what this script was made for (SHA-256); was the server upgraded? Run this again")
+        end(
+            f"{server}{path} is not what this script was made for (SHA-256); if the server was upgraded, run this again"
+        )
     Path(file).write_bytes(content)
 
 
 def ask(server: str, path: str) -> bytes:
-    """The answer's body."""
     token = os.environ.get("LUTNAS_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token and path.startswith("/v1/") else {}
     try:
@@ -50,7 +51,7 @@ def ask(server: str, path: str) -> bytes:
     except urllib.error.HTTPError as error:
         with error:
             if 300 <= error.code < 400:
-                end(f"{server} sends on to {error.headers.get('Location')}; name that server with --lut-url")
+                end(f"{server} redirects to {error.headers.get('Location')}; name that server with --lut-url")
             end(f"{server} refuses ({error.code}): {said(error)}")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
@@ -64,7 +65,7 @@ def ask(server: str, path: str) -> bytes:
 
 
 def trust() -> urllib.request.HTTPSHandler:
-    """Trusts the public authorities, and those of LUTNAS_CA_FILE."""
+    """Trust the public authorities, and those of LUTNAS_CA_FILE."""
     context = ssl.create_default_context()
     if os.environ.get("LUTNAS_CA_FILE"):
         context.load_verify_locations(os.environ["LUTNAS_CA_FILE"])
@@ -72,7 +73,7 @@ def trust() -> urllib.request.HTTPSHandler:
 
 
 def said(error: urllib.error.HTTPError) -> str:
-    """The server's own words, where it has any."""
+    """The server's message, if there is one."""
     try:
         return str(json.load(error)["error"]["message"])
     except (ValueError, KeyError, TypeError, OSError):
@@ -80,7 +81,7 @@ def said(error: urllib.error.HTTPError) -> str:
 
 
 def end(message: str) -> None:
-    """One line, and exit code 1."""
+    """Exit with 1 and a line."""
     sys.exit(f"install.sh: {' '.join(message.split())}")
 
 

@@ -1,6 +1,6 @@
-"""check_python.py: what only Python can tell of itself: word size, venv, and the C library that wheels are built for.
+"""check_python.py: check this Python's word size, venv, and C library (which wheels depend on).
 
-Prints `fine`, `32-bit`, `no-venv`, `no-glibc`, or the C library where it is too old.
+Prints `fine`, `32-bit`, `no-venv`, `no-glibc`, or the C library if it is too old.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import os
 import sys
 
 OLDEST_GLIBC = (2, 28)
-"""That ONNX Runtime's and numpy's wheels (manylinux_2_28) work with."""
+"""The oldest for ONNX Runtime's and numpy's wheels (manylinux_2_28)."""
 
 
 def describe() -> str:
-    """The word for this Python."""
     if sys.maxsize < 2**32:
         return "32-bit"
-    # Debian's python3 has venv, but not ensurepip, which comes with python3-venv.
+    # Debian's python3 has venv; ensurepip is in python3-venv.
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         return "no-venv"
     try:

@@ -1,7 +1,7 @@
-"""requirements.py WHEEL RUNTIME: what pip shall install beside the wheel: its words for the extra `agent`.
+"""requirements.py WHEEL RUNTIME: print the requirements of the wheel's extra `agent`.
 
-RUNTIME takes the place of onnxruntime. Where the environment has another build of ONNX Runtime already, it stays: two
-builds lie in one folder, and would spoil each other.
+RUNTIME replaces onnxruntime. If the environment has another build of ONNX Runtime, that stays: two
+builds would share a folder.
 """
 
 from __future__ import annotations
@@ -16,39 +16,37 @@ from typing import Any
 ONNXRUNTIME = "onnxruntime"
 
 
-def find_requirements(metadata: bytes, runtime: str, installed: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines of a requirements file.
+def get_requirements(metadata: bytes, runtime: str, installed: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines of a requirements file, from a wheel's METADATA.
 
     Args:
-        metadata: the wheel's METADATA.
         runtime: what to install for onnxruntime.
-        installed: names of distributions by what is imported from them.
+        installed: distributions by the module that they install.
     """
     found = []
-    for one in map(_requirement, message_from_bytes(metadata).get_all("Requires-Dist", [])):
-        of_agent = one.marker and not one.marker.evaluate({"extra": ""}) and one.marker.evaluate({"extra": "agent"})
-        if of_agent and one.name != ONNXRUNTIME:
-            found.append(f"{one.name}{one.specifier}")
-        elif of_agent and runtime != ONNXRUNTIME:
+    for line in message_from_bytes(metadata).get_all("Requires-Dist", []):
+        needed = _requirement(line)
+        if not needed.marker or needed.marker.evaluate({"extra": ""}) or not needed.marker.evaluate({"extra": "agent"}):
+            continue
+        if needed.name == ONNXRUNTIME and runtime != ONNXRUNTIME:
             found.append(runtime)
-        elif of_agent and not set(installed.get(ONNXRUNTIME, ())) - {ONNXRUNTIME}:
-            found.append(f"{one.name}{one.specifier}")
+        elif needed.name != ONNXRUNTIME or not set(installed.get(ONNXRUNTIME, ())) - {ONNXRUNTIME}:
+            found.append(f"{needed.name}{needed.specifier}")
     return found
 
 
 def _requirement(line: str) -> Any:
-    # pip's own copy: the environment has nothing else yet.
+    # pip's own copy: the environment has no other.
     from pip._vendor.packaging.requirements import Requirement
 
     return Requirement(line)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print them; 1 if there are none."""
     path, runtime = arguments
     with zipfile.ZipFile(path) as wheel:
-        (name,) = (one for one in wheel.namelist() if one.endswith(".dist-info/METADATA"))
-        found = find_requirements(wheel.read(name), runtime, packages_distributions())
+        (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        found = get_requirements(wheel.read(name), runtime, packages_distributions())
     print("\n".join(found))
     return 0 if found else 1
 

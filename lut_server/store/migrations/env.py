@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates over the connection that `lut_server.store.database` hands in, inside its transaction."""
+"""Alembic's entry: migrates within the transaction of `lut_server.store.database`."""
 
 from alembic import context
 

@@ -1,7 +1,8 @@
 """Everything in the database as records, and back: whatever columns the schema has.
 
-Documents (JSON text) stand in a record as objects where writing them canonically gives the same text, and as text
-otherwise; bytes stand as base64, a table's content as the object that it is. Nothing is lost, and most can be read.
+Documents (JSON text) stand in a record as objects where writing them canonically gives the same
+text, and as text otherwise; bytes stand as base64, a table's content as the object that it is.
+Nothing is lost, and most can be read.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ _BY_NAME = {kind.name: kind for kind in KINDS}
 
 
 class ArchiveStore:
-    """Everything but tokens and pairing codes, as records whose order and content are the same for the same content."""
+    """Everything but tokens and pairing codes, as records in a fixed order."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -87,10 +88,12 @@ class ArchiveStore:
                     yield ArchiveRecord(kind.name, fields)
 
     def load(self, records: Iterable[ArchiveRecord]) -> Loaded:
-        """Store all records, or none where reading them raises; what is there already is passed over.
+        """Store all records, or none where reading them raises; what is there already is passed
+        over.
 
         Raises:
-            Conflict: something else is here under a record's name. Moments, leases and a device's probe may differ.
+            Conflict: something else is here under a record's name. Moments, leases and a device's
+                probe may differ.
             CorruptFile: a record does not fit the store.
         """
         stored: dict[str, int] = dict.fromkeys(_BY_NAME, 0)

@@ -48,13 +48,8 @@ class DeviceStore:
         assert row is not None
         return _device(row)
 
-    def touch(self, name: str) -> None:
-        """Note that the device was heard of now; an unknown one is not noted."""
-        with self._database.write() as connection:
-            touch_device(connection, name, stamp(self._clock()))
-
     def report(self, name: str, status: DeviceStatus) -> Device:
-        """Keep what the device's agent says of it now, in place of what it said before (unknown_device)."""
+        """Keep what the device's agent says of it, in place of its last word (unknown_device)."""
         now = stamp(self._clock())
         with self._database.write() as connection:
             require_device(connection, name)
@@ -79,12 +74,13 @@ def require_device(connection: Connection, name: str) -> None:
 
 
 def touch_device(connection: Connection, name: str, now: str) -> None:
-    """Note within a transaction, last of all, that the device was heard of: every writer of the device comes here."""
+    """Note that the device was heard of: the last statement of each writer's transaction."""
     connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(last_seen_at=now))
 
 
 def note_asked(connection: Connection, name: str, now: str, status: DeviceStatus | None = None) -> None:
-    """Note within a transaction, last of all, that an agent asked for work of the device or is at it, and what it says.
+    """Note within a transaction, last of all, that an agent asked for work of the device or is at
+    it, and what it says.
 
     The device's status is locked before the device, here and wherever both are.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -21,28 +20,23 @@ from shared.wire import canonical_json, from_wire
 
 MAX_ATTEMPTS = 3
 SERVED_WITHIN_S = 60.0
-"""Agents ask for work every few seconds, and a busy one sends heartbeats: after so long without, nobody serves."""
+"""Agents ask every few seconds and send heartbeats: after so long without, nobody serves."""
 _JOBS = schema.jobs.c
 _QUERY = select(schema.jobs, schema.devices.c.last_asked_at).join(schema.devices)
 _UNLEASED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 
-def _new_id() -> str:
-    return uuid4().hex
-
-
 class JobStore:
     """The queue. A job is queued, leased, and then done, failed, dead or cancelled.
 
-    Each lease is an attempt. A lease that ran out, or whose owner asks for work again, frees the job; after
-    `max_attempts` leases it is dead. Every method first frees the leases that have run out. However many servers and
-    threads ask, a job is leased to one owner at a time.
+    Each lease is an attempt. A lease that ran out, or whose owner asks for work again, frees the
+    job; after `max_attempts` leases it is dead. Every method first frees the leases that have run
+    out. However many servers and threads ask, a job is leased to one owner at a time.
     """
 
-    def __init__(self, database: Database, clock: Clock, new_id: Callable[[], str] = _new_id) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._new_id = new_id
 
     def add(self, job: NewJob) -> Job:
         """Queue a job (unknown_device)."""
@@ -53,7 +47,7 @@ class JobStore:
             return self._read(connection, values["id"])
 
     def add_once(self, job: NewJob) -> tuple[Job, bool]:
-        """Queue a job unless the very same one is queued or leased: the job, and whether it is new (unknown_device)."""
+        """Queue a job unless the same is open; returns it and whether it is new."""
         values = self._row_of(job)
         same = (_JOBS.device == job.device, _JOBS.content == values["content"], _JOBS.state.in_(("queued", "leased")))
         with self._database.write() as connection:
@@ -69,7 +63,7 @@ class JobStore:
 
     def _row_of(self, job: NewJob) -> dict[str, Any]:
         return {
-            "id": self._new_id(),
+            "id": uuid4().hex,
             "device": job.device,
             "content": canonical_json(job).decode(),
             "state": "queued",
@@ -97,7 +91,8 @@ class JobStore:
             return tuple(_job(row, self._clock()) for row in connection.execute(query))
 
     def lease(self, device: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> Job | None:
-        """The queued job of the device with the highest priority, then the oldest, leased to `owner`.
+        """The queued job of the device with the highest priority, then the oldest, leased to
+        `owner`.
 
         None if there is none (unknown_device). `status` is kept as the device's.
         """
@@ -118,7 +113,7 @@ class JobStore:
             return None if row is None else self._read(connection, row.id)
 
     def heartbeat(self, job_id: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> Job:
-        """Extend a lease, and keep `status` as the device's (unknown_job; conflict: it is not the owner's any more)."""
+        """Extend a lease and keep `status` (unknown_job; conflict: the lease was lost)."""
         now = self._clock()
         self._free_lost_leases()
         with self._database.write() as connection:
@@ -143,7 +138,7 @@ class JobStore:
             return self._read(connection, job_id)
 
     def requeue(self, job_id: str) -> Job:
-        """Queue a failed, dead or cancelled job again, with all its attempts (unknown_job; conflict: any other)."""
+        """Queue a failed, dead or cancelled job again (unknown_job; conflict: any other state)."""
         self._free_lost_leases()
         with self._database.write() as connection:
             row = _get(connection, job_id, lock=True)
@@ -155,7 +150,8 @@ class JobStore:
     def complete(self, job_id: str, result: JobResult, verification: Verification | None) -> Job:
         """Take a result, late ones too: from a lost lease, and after the attempts were used up.
 
-        The same result again changes nothing; another one is a conflict, and so is one for a cancelled job.
+        The same result again changes nothing; another one is a conflict, and so is one for a
+        cancelled job.
         """
         content = canonical_json(result).decode()
         with self._database.write() as connection:

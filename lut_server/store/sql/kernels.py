@@ -21,7 +21,7 @@ _MOST_AT_ONCE = 500
 
 
 class KernelStore:
-    """Kernel counts of graphs, by device and runtime. The newest counts of a graph hold: a device may be replaced."""
+    """Kernel counts of graphs, by device and runtime. The newest counts of a graph hold."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database

@@ -19,7 +19,7 @@ _KEPT = timedelta(days=1)
 
 
 class PairingStore:
-    """One-time codes, one a device. A day after their end they are cleared, used ones too."""
+    """One-time codes of devices. They are cleared a day after their end, used or not."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -40,13 +40,14 @@ class PairingStore:
         return None if row is None else PairingRecord(_pairing(row), row.digest)
 
     def redeem(self, device: str, digest: bytes, token: TokenRecord) -> bool:
-        """Use the code up and store the token that is given for it; False where it is used, ended or another one.
+        """Use the code up and store the token that is given for it; False where it is used, ended
+        or another one.
 
         However many come at once with the same code, one of them is served.
         """
         unused = (_PAIRINGS.device == device, _PAIRINGS.digest == digest, _PAIRINGS.token.is_(None))
         with self._database.write() as connection:
-            # One statement looks and takes: of two at once the second finds it taken.
+            # A single statement looks and takes: the second of two finds it taken.
             taken = connection.execute(
                 update(schema.pairings)
                 .where(*unused, _PAIRINGS.expires_at > stamp(self._clock()))

@@ -1,4 +1,4 @@
-"""Whether the store could take a measurement right now, found out by trying, up to the last step."""
+"""Whether the store could take a measurement right now: it tries, and rolls back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_ready(database: Database) -> str:
     """
     found = database.revision()
     if found != DATABASE_REVISION:
-        problem = f"the database has schema {found}, this server needs {DATABASE_REVISION}: restart it on another one"
+        problem = f"the database has schema {found}, this server needs {DATABASE_REVISION}: start on another"
         raise refused("unavailable", problem, RETRY_AFTER_S)
     if database.path is not None:
         free_bytes = _free_bytes(database)

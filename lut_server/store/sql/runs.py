@@ -73,7 +73,7 @@ class RunStore:
             return None if row is None else _stored(connection, row)
 
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
-        """Store a batch (unknown_run; conflict: known id with other content, or a new id in a finished run)."""
+        """Store a batch (unknown_run; conflict: other content, or a new id in a finished run)."""
         rows = [_row(run_id, measurement) for measurement in batch]
         with self._database.write() as connection:
             run = _get(connection, run_id, lock=True)
@@ -86,9 +86,11 @@ class RunStore:
             return Stored(stored, len(rows) - stored)
 
     def drop_raw(self, finished_before: str) -> tuple[int, int]:
-        """Give up the raw repeats of runs that were finished and started before a moment: runs and measurements.
+        """Give up the raw repeats of runs that were finished and started before a moment: runs and
+        measurements.
 
-        One value a round stays, the quantile that every statistic and every table is made of: both come out the same.
+        One value a round stays, the quantile that every statistic and every table is made of: both
+        come out the same.
         """
         due = select(_RUNS.id).where(
             _RUNS.table_hash.is_not(None), _RUNS.created_at < finished_before, _RUNS.raw_dropped_at.is_(None)
@@ -148,8 +150,8 @@ class RunStore:
     def finish(self, run_id: str, table: LatencyTable) -> TableSummary:
         """Store the run's table and, with a device's first one, the canary's nominal time.
 
-        A run that is finished already keeps the table it has. Conflict: the table was made with another nominal time
-        than the one that another run has set meanwhile.
+        A run that is finished already keeps the table it has. Conflict: the table was made with
+        another nominal time than the one that another run has set meanwhile.
         """
         now = stamp(self._clock())
         with self._database.write() as connection:
@@ -171,7 +173,7 @@ def _get(connection: Connection, run_id: str, lock: bool = False) -> Row[Any]:
 
 
 def _row(run_id: str, measurement: Measurement) -> dict[str, str]:
-    """The measurement as it is stored; the hash is of its content, and stays when the raw repeats go."""
+    """The measurement as a row. The hash of its content stays when the raw repeats go."""
     content = _write(measurement)
     digest = hashlib.sha256(content).hexdigest()
     return {
@@ -194,7 +196,7 @@ def read_measurement(content: str) -> Measurement:
 
 
 def _require_same(connection: Connection, run_id: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Raise Conflict unless every row of a batch is the one that is stored under its id."""
+    """Raise Conflict unless every row of a batch equals what is stored under its id."""
     known: dict[str, str] = {}
     for start in range(0, len(rows), _MOST_AT_ONCE):
         ids = [row["id"] for row in rows[start : start + _MOST_AT_ONCE]]

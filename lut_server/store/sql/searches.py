@@ -21,14 +21,14 @@ _SEARCHES = schema.searches.c
 
 
 class SearchStore:
-    """What searches found. A search may be posted again, with its ladder: the newest posting stands for it."""
+    """What searches found. The newest posting of a search stands for it."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def put(self, result: SearchResult) -> bool:
-        """Store a posting; False if the same one was there already (unknown_device)."""
+        """Store a posting; False if the same was there already (unknown_device)."""
         values = {
             "id": content_hash(result),
             "search": result.search,

@@ -13,7 +13,6 @@ from lut_server.store.sql.jobs import JobStore
 from lut_server.store.sql.kernels import KernelStore
 from lut_server.store.sql.models import ModelStore
 from lut_server.store.sql.pairings import PairingStore
-from lut_server.store.sql.readiness import check_ready
 from lut_server.store.sql.runs import RunStore
 from lut_server.store.sql.searches import SearchStore
 from lut_server.store.sql.tables import TableStore
@@ -35,14 +34,6 @@ class Store:
     tokens: TokenStore
     pairings: PairingStore
     archive: ArchiveStore
-
-    def revision(self) -> str:
-        """Schema revision of the store."""
-        return self.database.revision()
-
-    def check_ready(self) -> str:
-        """Schema revision of a store that takes writes right now."""
-        return check_ready(self.database)
 
     def close(self) -> None:
         """Give up all connections."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Integer, Row, Select, String, bindparam, case, or_, select
+from sqlalchemy import Connection, Integer, Row, String, bindparam, case, or_, select
 from sqlalchemy.sql.functions import func
 
 from lut_server import error_codes
@@ -14,7 +14,8 @@ from lut_server.clock import Clock, stamp
 from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
 from lut_server.store.values import TableSummary
-from shared.tables.table import HeldOutError, LatencyTable
+from shared.tables.prediction import HeldOutError
+from shared.tables.table import LatencyTable
 from shared.tables.table_source import IMPORTED_ENGINE
 from shared.wire import canonical_json
 
@@ -47,7 +48,8 @@ class TableStore:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        # The same hash always means the same bytes, and the newest table is the same until something is written.
+        # The same hash always means the same bytes, and the newest table is the same until
+        # something is written.
         self._kept = lru_cache(maxsize=8)(self._read_bytes)
         self._newest = lru_cache(maxsize=256)(self._find_newest)
 
@@ -63,7 +65,7 @@ class TableStore:
         return bytes(content)
 
     def put_imported(self, table: LatencyTable) -> bool:
-        """Store a table that no run made, and its device where that is unknown; False if it was there already."""
+        """Store an imported table and its device; False if the table was there already."""
         now = stamp(self._clock())
         with self._database.write() as connection:
             probe = canonical_json({"imported": str(table.source)}).decode()
@@ -74,8 +76,8 @@ class TableStore:
     def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:
         """The newest table of the device whose space is `space` or begins with its parts.
 
-        A measured table goes before every imported one.
-        Without a runtime a table of fp32 goes before those of other precisions: who says nothing means plain networks.
+        A measured table goes before every imported one. Without a runtime a table of fp32 goes
+        before those of other precisions: who says nothing means plain networks.
         """
         return self._newest(self._database.version(), device, space, runtime)
 
@@ -87,9 +89,11 @@ class TableStore:
 
     def list(self, device: str | None = None) -> tuple[TableSummary, ...]:
         """All tables, of one device if given."""
-        query = select(*_SUMMARY) if device is None else _of_device(device)
+        query = select(*_SUMMARY).order_by(_TABLES.number)
+        if device is not None:
+            query = query.where(_TABLES.device == device)
         with self._database.read() as connection:
-            return tuple(_summary(row) for row in connection.execute(query.order_by(_TABLES.number)))
+            return tuple(_summary(row) for row in connection.execute(query))
 
 
 def add_table(connection: Connection, table: LatencyTable, now: str) -> bool:
@@ -110,10 +114,6 @@ def add_table(connection: Connection, table: LatencyTable, now: str) -> bool:
 def get_summary(connection: Connection, table_hash: str) -> TableSummary:
     """Summary, within a transaction, of a table that is there."""
     return _summary(connection.execute(select(*_SUMMARY).where(_TABLES.hash == table_hash)).one())
-
-
-def _of_device(device: str) -> Select[Any]:
-    return select(*_SUMMARY).where(_TABLES.device == device)
 
 
 def _summary(row: Row[Any]) -> TableSummary:

@@ -59,7 +59,7 @@ class TokenStore:
         return _summary(row)
 
     def list(self) -> tuple[TokenSummary, ...]:
-        """All tokens, revoked ones too."""
+        """All tokens, revoked or not."""
         with self._database.read() as connection:
             rows = connection.execute(select(schema.tokens).order_by(_TOKENS.created_at, _TOKENS.id))
             return tuple(_summary(row) for row in rows)

@@ -1,4 +1,4 @@
-// The agent of a browser: one identity, one thing at a time. Runs that were begun first, then what the server asks for.
+// The agent of a browser: finishes begun runs, then does what the user or the server asks for.
 
 import { measureNetwork, measureRun } from "./measuring.js";
 import { measurementId, planId, runtimeText, uuid4 } from "./names.js";
@@ -16,12 +16,12 @@ const ASK_AGAIN_MS = 10_000;
 const STATUS_EVERY_MS = 15_000;
 const OVER = ["done", "failed", "dead", "cancelled"];
 
-/** Nobody waits for a job any more. */
+/** The job ended on the server. */
 class JobOver extends Error {}
 
 export class Agent {
-  constructor(settings, spool, say) {
-    Object.assign(this, { settings, spool, say });
+  constructor(settings, spool, post) {
+    Object.assign(this, { settings, spool, post });
     this.server = new Server();
     this.isHidden = false;
     this.isPaused = false;
@@ -30,29 +30,27 @@ export class Agent {
     this.runtimes = new Map();
     this.registered = false;
     this.owner = `web-${uuid4().slice(0, 8)}`;
-    this.state = { phase: "starting", isolated: self.crossOriginIsolated === true, cores: navigator.hardwareConcurrency };
+    this.onAway = (error) => this.show({ offline: error.message });
+    this.state = { phase: "starting", isolated: self.crossOriginIsolated === true };
   }
 
-  // --- the page's wishes --------------------------------------------------------------------------------------------------
+  // --- messages of the page -------------------------------------------------------------------
 
-  hear({ type, ...more }) {
+  receive(message) {
+    const { type } = message;
     if (type === "hidden" || type === "pause") this.interruptions += 1;
-    if (type === "hidden") this.isHidden = true;
-    if (type === "visible") this.isHidden = false;
-    if (type === "pause") this.isPaused = true;
-    if (type === "resume") this.isPaused = false;
-    if (type === "pair") this.wish = { pair: more };
-    if (type === "profile") this.wish = { profile: more.request };
-    if (type === "forget") this.wish = { forget: true };
+    if (type === "hidden" || type === "visible") this.isHidden = type === "hidden";
+    else if (type === "pause" || type === "resume") this.isPaused = type === "pause";
+    else this.asked = message;
     for (const listener of this.listeners.splice(0)) listener();
   }
 
   show(change) {
     Object.assign(this.state, change);
-    this.say({ ...this.state, isHidden: this.isHidden, isPaused: this.isPaused });
+    this.post({ ...this.state, isHidden: this.isHidden, isPaused: this.isPaused });
   }
 
-  /** Resolves when the page says something, or after so long. */
+  /** Resolves with the next message, or after so many ms. */
   change(ms = null) {
     return new Promise((resolve) => {
       this.listeners.push(resolve);
@@ -60,8 +58,8 @@ export class Agent {
     });
   }
 
-  /** Let messages in that wait. */
-  breathe() {
+  /** Let waiting messages in. */
+  letMessagesIn() {
     return new Promise((resolve) => {
       const { port1, port2 } = new MessageChannel();
       port1.onmessage = () => { port1.close(); resolve(); };
@@ -69,79 +67,76 @@ export class Agent {
     });
   }
 
-  /** Before a round: wait while nobody looks; what is returned says afterwards whether the round counts. */
+  /** Waits while the page is hidden or paused; the result tells whether the round counts. */
   gate(isOver = () => false) {
     return async (rule) => {
-      await this.breathe();
+      await this.letMessagesIn();
       while ((this.isHidden || this.isPaused) && !isOver()) {
         this.show({});
-        rule?.pause();
         await this.change(1000);
         rule?.pause();
       }
       if (isOver()) throw new JobOver("the job is over");
       const before = this.interruptions;
       return async () => {
-        await this.breathe();
+        await this.letMessagesIn();
         return before === this.interruptions;
       };
     };
   }
 
-  // --- the loop -----------------------------------------------------------------------------------------------------------
+  // --- the loop -------------------------------------------------------------------------------
 
   async run() {
     this.identity = await this.spool.find("identity");
     this.server.token = this.identity?.token ?? null;
-    this.show({ problem: this.settings.problem, clockStepMs: clockStepMs(), device: this.identity?.device ?? null, expiresAt: this.identity?.expires_at });
+    const { device = null, expires_at: expiresAt } = this.identity ?? {};
+    this.show({ problem: this.settings.problem, clockStepMs: clockStepMs(), device, expiresAt });
     await this.showLastTable();
     for (;;) {
       try {
         await this.step();
       } catch (error) {
-        await this.fail(error);
+        await this.explain(error);
       }
     }
   }
 
-  async fail(error) {
-    if (error instanceof ServerAway) {
-      this.show({ offline: error.message });
-      await this.change(POLL_MS);
-    } else if (error instanceof ServerRefused && (error.status === 401 || error.status === 403)) {
+  async explain(error) {
+    if (error instanceof ServerRefused && (error.status === 401 || error.status === 403)) {
       this.identity = null;
-      this.show({ phase: "unpaired", problem: `${error.message}; what is measured is kept: pair again to go on` });
-    } else {
-      if (error.code === "unknown_device") this.registered = false;
-      this.show({ problem: error.message ?? String(error) });
-      await this.change(POLL_MS);
+      this.show({ phase: "unpaired", problem: `${error.message}; the measurements are kept: pair again to go on` });
+      return;
     }
+    if (error.code === "unknown_device") this.registered = false;
+    this.show({ [error instanceof ServerAway ? "offline" : "problem"]: error.message ?? String(error) });
+    await this.change(POLL_MS);
   }
 
   async step() {
-    const wish = this.wish;
-    this.wish = null;
-    if (wish?.pair) await this.pair(wish.pair);
-    if (wish?.forget) await this.forget();
+    const asked = this.asked ?? {};
+    this.asked = null;
+    if (asked.type === "pair") await this.pair(asked);
+    if (asked.type === "forget") await this.forget();
     if (!this.identity) {
       this.show({ phase: "unpaired" });
       await this.change();
       return;
     }
-    if (wish?.profile) await this.begin(wish.profile);
-    const begun = (await this.spool.runs()).find((one) => one.finished === null);
-    if (begun) await this.goOn(begun);
+    if (asked.type === "profile") await this.begin(asked.request);
+    const begun = (await this.spool.runs()).find((entry) => entry.finished === null);
+    if (begun) await this.continueRun(begun);
     else await this.work();
   }
 
-  /** A run that the server refuses for good does not hold up everything else. */
-  async goOn(begun) {
+  /** A run that the server refuses for good does not hold up the rest. */
+  async continueRun(begun) {
     try {
-      await this.carryOut(begun);
+      await this.completeRun(begun);
     } catch (error) {
-      const forGood = error instanceof ServerRefused && ![401, 403].includes(error.status) && error.code !== "unknown_device";
-      if (!forGood) throw error;
-      await this.giveUp(begun, error.message);
+      const isForGood = error instanceof ServerRefused && ![401, 403].includes(error.status);
+      if (!isForGood || error.code === "unknown_device") throw error;
+      await this.abandonRun(begun, error.message);
     }
   }
 
@@ -172,7 +167,7 @@ export class Agent {
     this.show({ device: null, phase: "unpaired", problem: null });
   }
 
-  async probe() {
+  probe() {
     return probe(this.state.clockStepMs, this.settings);
   }
 
@@ -182,12 +177,13 @@ export class Agent {
     this.registered = true;
   }
 
-  /** onnxruntime-web can be set up once per page: other threads, or another provider, need the page loaded again. */
+  /** onnxruntime-web loads once per page: other threads or another provider need a new page. */
   async runtime(provider, threads) {
     if (!this.settings.runtime) throw new Error(this.settings.problem);
     const key = `${provider} ${threads}`;
     if (!this.runtimes.has(key)) {
-      if (this.runtimes.size) throw new Error(`the page runs ${[...this.runtimes.keys()][0]} threads; reload it for ${key}`);
+      const [loaded] = this.runtimes.keys();
+      if (loaded) throw new Error(`the page runs ${loaded} threads; reload it for ${key}`);
       this.show({ phase: "loading" });
       this.runtimes.set(key, await loadRuntime(this.settings.runtime, { provider, threads }));
     }
@@ -196,12 +192,18 @@ export class Agent {
     return loaded;
   }
 
-  // --- runs ---------------------------------------------------------------------------------------------------------------
+  tools(loaded, isOver) {
+    const { spool, server, state } = this;
+    const show = (change) => this.show(change);
+    return { loaded, spool, server, gate: this.gate(isOver), clockStepMs: state.clockStepMs, show };
+  }
 
-  /** A run in the spool, new or the one that was begun. */
+  // --- runs -----------------------------------------------------------------------------------
+
+  /** A run in the spool: the same run that was begun, or a new run. */
   async begin(request, job = null) {
+    const { onAway } = this;
     const { runtime } = await this.runtime(request.provider ?? "wasm", request.threads ?? 1);
-    const onAway = (error) => this.show({ offline: error.message });
     await retry(() => this.register(), { attempts: 4, onAway });
     const plan = await retry(() => this.server.plan(request.space, request.calibration, request.heldOut), { onAway });
     const run = {
@@ -209,35 +211,30 @@ export class Agent {
       agent_version: this.settings.version, started_at: new Date().toISOString().replace(/\.\d+Z$/, "+00:00"),
       probe: await this.probe(),
     };
-    const same = (await this.spool.runs()).find((one) => one.finished === null && sameRun(one.run, run));
-    if (same) return same;
-    await this.spool.addRun(run, plan, { preset: request.preset ?? "standard", job });
-    return (await this.spool.runs()).find((one) => one.id === run.id);
+    const same = (await this.spool.runs()).find((entry) => entry.finished === null && isSameRun(entry.run, run));
+    return same ?? this.spool.addRun(run, plan, { preset: request.preset ?? "standard", job });
   }
 
-  /** Measure what a run lacks and hand it in; returns its table, or throws. */
-  async carryOut(entry, isOver = undefined) {
+  /** Measure the rest of a run and finish it; returns its table, or null with a problem shown. */
+  async completeRun(entry, isOver = undefined) {
     const { run } = entry;
+    const { onAway } = this;
     this.show({ problem: null, table: null, space: run.space, run: run.id, doubts: [] });
     const loaded = await this.runtime(run.runtime.provider.split("/")[0], run.runtime.threads);
     if (run.agent_version !== this.settings.version || runtimeText(loaded.runtime) !== runtimeText(run.runtime)) {
-      await this.giveUp(entry, `it was begun by lutnas ${run.agent_version} on ${runtimeText(run.runtime)}`);
+      await this.abandonRun(entry, `it was begun by lutnas ${run.agent_version} on ${runtimeText(run.runtime)}`);
       return null;
     }
     const uploads = new Uploads(this, entry);
-    const refused = await measureRun({
-      loaded, entry, spool: this.spool, server: this.server, preset: PRESETS[entry.preset],
-      gate: this.gate(isOver), clockStepMs: this.state.clockStepMs,
-      show: (change) => this.show(change), onSweep: () => uploads.inPassing(),
-    });
+    const options = { entry, preset: PRESETS[entry.preset], onSweep: () => uploads.sendSome() };
+    const refused = await measureRun(this.tools(loaded, isOver), options);
     this.show({ phase: "uploading", progress: null });
-    await retry(() => uploads.everything(), { onAway: (error) => this.show({ offline: error.message }) });
+    await retry(() => uploads.sendAll(), { onAway });
     if (refused.length) {
-      await this.giveUp(entry, `${refused.length} graphs could not be measured, the first: ${refused[0]}`);
+      await this.abandonRun(entry, `${refused.length} graphs could not be measured, the first: ${refused[0]}`);
       return null;
     }
     this.show({ phase: "calibrating", offline: null });
-    const onAway = (error) => this.show({ offline: error.message });
     const table = await retry(() => this.server.finishRun(run.id, entry.plan), { onAway });
     await this.spool.finish(run.id, table);
     await this.spool.keep("table", { hash: table.hash, run: run.id });
@@ -246,8 +243,8 @@ export class Agent {
     return table;
   }
 
-  async giveUp(entry, reason) {
-    await this.spool.changeRun(entry.id, { finished: { problem: reason } });
+  async abandonRun(entry, reason) {
+    await this.spool.finish(entry.id, { problem: reason });
     this.show({ phase: "idle", problem: `the run of ${entry.run.space} has no table: ${reason}` });
   }
 
@@ -264,33 +261,36 @@ export class Agent {
       }
       await this.spool.keep(`table ${last.hash}`, table);
     }
-    const measured = (await this.spool.measurementsOf(last.run)).map((one) => one.measurement);
+    const measured = (await this.spool.measurementsOf(last.run)).map((entry) => entry.measurement);
     this.show({ table: { ...table, hash: last.hash, covariance: null }, doubts: doubtsOf(measured) });
   }
 
-  // --- jobs ---------------------------------------------------------------------------------------------------------------
+  // --- jobs -----------------------------------------------------------------------------------
 
   async work() {
     this.show({ phase: "waiting", progress: null });
     await this.register();
     await this.uploadResults();
-    const job = this.isHidden || this.isPaused ? null : await this.server.lease(this.identity.device, this.owner, LEASE_S);
+    const isAway = this.isHidden || this.isPaused;
+    const job = isAway ? null : await this.server.lease(this.identity.device, this.owner, LEASE_S);
     if (this.state.offline) this.show({ offline: null });
     if (job) await this.doJob(job);
     else await this.change(POLL_MS);
   }
 
-  async doJob(job) {
+  async doJob({ id, job }) {
     let over = false;
-    const beat = setInterval(() => this.beat(job.id).then((is) => { over ||= is; }), (1000 * LEASE_S) / 3);
     const isOver = () => over;
-    this.show({ job: { id: job.id, kind: job.job.kind, said: "at work" }, problem: null });
+    const beat = setInterval(async () => { over = (await this.isOver(id)) || over; }, (1000 * LEASE_S) / 3);
+    const showJob = (said) => this.show({ job: { id, kind: job.kind, said } });
+    this.show({ problem: null });
+    showJob("at work");
     let result;
     try {
-      result = await (job.job.kind === "verify" ? this.measureModel(job, isOver) : this.profile(job, isOver));
+      result = await (job.kind === "verify" ? this.measureModel(id, job, isOver) : this.profile(id, job, isOver));
     } catch (error) {
       if (error instanceof JobOver || error instanceof ServerAway) {
-        this.show({ job: { id: job.id, kind: job.job.kind, said: `left: ${error.message}` } });
+        showJob(`left: ${error.message}`);
         return;
       }
       if (error instanceof ServerRefused && error.status === 401) throw error;
@@ -298,12 +298,13 @@ export class Agent {
     } finally {
       clearInterval(beat);
     }
-    await this.spool.keepResult(job.id, result);
-    this.show({ job: { id: job.id, kind: job.job.kind, said: result.error ? `failed: ${result.error}` : "done" } });
+    await this.spool.keepResult(id, result);
+    showJob(result.error ? `failed: ${result.error}` : "done");
     await this.uploadResults();
   }
 
-  async beat(jobId) {
+  /** Extend the lease of a job; true if the job has ended. */
+  async isOver(jobId) {
     try {
       await this.server.heartbeat(jobId, this.owner, LEASE_S);
       return false;
@@ -329,51 +330,43 @@ export class Agent {
     }
   }
 
-  async measureModel(job, isOver) {
-    const { graph, canary, promise, runtime: wanted } = job.job;
+  async measureModel(id, { graph, canary, promise, runtime: wanted }, isOver) {
     if (wanted.engine !== "onnxruntime-web") {
-      throw new Error(`the table is of ${runtimeText(wanted)}; this page measures with onnxruntime-web alone`);
+      throw new Error(`the table is of ${runtimeText(wanted)}; this page measures with onnxruntime-web only`);
     }
     const loaded = await this.runtime(wanted.provider.split("/")[0], wanted.threads);
     const task = { subject: promise.genotype, role: "verification", graph, minus: null, divisor: 1 };
-    const { rounds, verdict } = await measureNetwork({
-      loaded, task, canary, seed: job.id, spool: this.spool, server: this.server, preset: PRESETS.standard,
-      gate: this.gate(isOver), clockStepMs: this.state.clockStepMs, show: (change) => this.show(change),
-    });
-    const measurement = { id: measurementId(job.id, task), ...task, rounds, verdict };
-    return { measurement, runtime: loaded.runtime };
+    const options = { task, canary, seed: id, preset: PRESETS.standard };
+    const measured = await measureNetwork(this.tools(loaded, isOver), options);
+    return { measurement: { id: measurementId(id, task), ...task, ...measured }, runtime: loaded.runtime };
   }
 
-  async profile(job, isOver) {
-    if (job.job.kind !== "profile") {
-      throw new Error(`a browser does not show which kernels it executes: there is nothing to ${job.job.kind}`);
+  async profile(id, { kind, space, runtime: wanted }, isOver) {
+    if (kind !== "profile") {
+      throw new Error(`a browser does not show which kernels it executes: there is nothing to ${kind}`);
     }
-    const { space, runtime: wanted } = job.job;
     if (wanted.precision !== "fp32" || wanted.batch !== 1) {
-      throw new Error(`this page measures fp32 and single images, not ${wanted.precision} in batches of ${wanted.batch}`);
+      throw new Error(`this page measures fp32 and single images, not ${wanted.precision}, batch ${wanted.batch}`);
     }
-    const isOurs = wanted.engine === "onnxruntime-web";
-    const entry = await this.begin({
-      space, calibration: 40, heldOut: 40,
-      provider: isOurs ? wanted.provider.split("/")[0] : "wasm", threads: isOurs ? wanted.threads : 1,
-    }, job.id);
-    const table = await this.carryOut(entry, isOver);
-    if (!table) throw new Error(this.state.problem);
+    const isWeb = wanted.engine === "onnxruntime-web";
+    const [provider, threads] = isWeb ? [wanted.provider.split("/")[0], wanted.threads] : ["wasm", 1];
+    const entry = await this.begin({ space, calibration: 40, heldOut: 40, provider, threads }, id);
+    if (!(await this.completeRun(entry, isOver))) throw new Error(this.state.problem);
     return { run: entry.id };
   }
 }
 
-/** Hands in one run: everything, or what there is in passing, now and then, without waiting for a server that is away. */
+/** Uploads a run: all of it, or some now and then, without waiting for a server that is away. */
 class Uploads {
   constructor(agent, entry) {
     Object.assign(this, { agent, entry, isKnown: false, notBefore: 0, nextStatus: 0 });
   }
 
-  async inPassing() {
+  async sendSome() {
     if (Date.now() < this.notBefore) return;
     const unsent = await this.unsent();
     try {
-      await this.tellStatus();
+      await this.sendStatus();
       if (unsent.length >= UPLOAD_FROM) await this.send(unsent);
       if (this.agent.state.offline) this.agent.show({ offline: null });
     } catch (error) {
@@ -383,23 +376,22 @@ class Uploads {
     }
   }
 
-  /** How far the campaign is, now and then, for whoever looks at the fleet. */
-  async tellStatus() {
+  /** The campaign's progress, for the server's pages. */
+  async sendStatus() {
     const { progress } = this.agent.state;
     if (!progress?.tasks || Date.now() < this.nextStatus) return;
-    const campaign = {
-      runs: [this.entry.id], spaces: [this.entry.run.space], measured: progress.done, tasks: progress.tasks,
-    };
-    await this.agent.server.putStatus(this.entry.run.device, { campaign });
+    const { id, space, device } = this.entry.run;
+    const campaign = { runs: [id], spaces: [space], measured: progress.done, tasks: progress.tasks };
+    await this.agent.server.putStatus(device, { campaign });
     this.nextStatus = Date.now() + STATUS_EVERY_MS;
   }
 
-  async everything() {
+  async sendAll() {
     await this.send(await this.unsent());
   }
 
   async unsent() {
-    return (await this.agent.spool.measurementsOf(this.entry.id)).filter((one) => !one.sent);
+    return (await this.agent.spool.measurementsOf(this.entry.id)).filter((entry) => !entry.sent);
   }
 
   async send(unsent) {
@@ -411,18 +403,19 @@ class Uploads {
     }
     for (let start = 0; start < unsent.length; start += BATCH) {
       const batch = unsent.slice(start, start + BATCH);
-      await server.postMeasurements(this.entry.id, batch.map((one) => one.measurement));
+      await server.postMeasurements(this.entry.id, batch.map((entry) => entry.measurement));
       await spool.acknowledge(batch);
     }
   }
 }
 
-function sameRun(one, other) {
-  const key = (run) => [run.device, runtimeText(run.runtime), run.space, run.plan_id, run.canary, run.agent_version].join();
-  return key(one) === key(other);
+function isSameRun(begun, run) {
+  const isSame = (name) => begun[name] === run[name];
+  const names = ["device", "space", "plan_id", "canary", "agent_version"];
+  return names.every(isSame) && runtimeText(begun.runtime) === runtimeText(run.runtime);
 }
 
-/** What is doubtful about a run for people: how many measurements share a reason, and one of the reasons. */
+/** Why measurements are not stable: how many share a reason, and an example of it. */
 function doubtsOf(measurements) {
   const alike = new Map();
   for (const { verdict } of measurements) {

@@ -1,6 +1,6 @@
-// Keeps the screen on while something is measured, and tells whether the page is looked at: a hidden one is slowed down.
+// Keeps the screen on while the page measures, and watches whether the page is visible.
 
-/** `tell("hidden" | "visible")` is called now and whenever it changes. */
+/** Calls `tell("hidden" | "visible")` now and at each change. */
 export function watchVisibility(tell) {
   const look = () => tell(document.visibilityState === "hidden" ? "hidden" : "visible");
   for (const name of ["visibilitychange", "freeze", "resume"]) document.addEventListener(name, look);
@@ -15,7 +15,7 @@ export class Awake {
     document.addEventListener("visibilitychange", () => this.want(this.isWanted));
   }
 
-  /** What the user has to do for the screen to stay on; empty where nothing. */
+  /** How the user keeps the screen on; empty if nothing is to do. */
   advice() {
     if (!("wakeLock" in navigator)) {
       const why = self.isSecureContext ? "this browser cannot" : "it takes HTTPS (lut-server serve --tls self-signed)";

@@ -1,6 +1,6 @@
-// Measures all tasks in interleaved rounds, each in a new random order, as profiler_agent/timing/campaign.py does.
+// Measures all tasks in rounds, each in a new random order, as profiler_agent/timing/campaign.py.
 //
-// A round in which the canary is off, the clock jumped or the page was hidden is thrown away and measured again.
+// A round is measured again if the canary was off, the clock jumped or the page was hidden.
 
 import { quantile } from "./statistics.js";
 import { NETWORK_ROLES } from "./stopping.js";
@@ -13,7 +13,7 @@ const UNEVEN_CANARY = 1.1;
 const CANARY_WINDOW = 101;
 const CANARY_QUANTILE = 0.2;
 
-/** Says whether the device was itself during a round, by the canary of that round and of those before. */
+/** Tells whether the canary was slow or uneven in a round, by the rounds before. */
 export class CanaryWatch {
   constructor(usualMs = null) {
     this.recent = usualMs === null ? [] : Array(CANARY_WINDOW).fill(usualMs);
@@ -30,7 +30,7 @@ export class CanaryWatch {
   }
 }
 
-/** A generator of numbers in [0, 1) from a text (mulberry32). */
+/** Random numbers in [0, 1) from a text (mulberry32). */
 export function seeded(text) {
   let state = 0;
   for (const letter of text) state = (Math.imul(state, 31) + letter.codePointAt(0)) | 0;
@@ -52,24 +52,21 @@ function shuffled(values, random) {
 }
 
 /**
- * One campaign over subjects {task, graph, minus, rounds, disturbed, redos, done}, which may have rounds already.
+ * A campaign over subjects {task, graph, minus, rounds, disturbed, redos, done}.
  *
- * `journal.keepRound` and `journal.keepMeasurement` return once what they got is kept. `gate` is awaited before each
- * round: it resolves to a function that says afterwards whether the round counts, and rejects to stop.
+ * `journal.keepRound` and `journal.keepMeasurement` resolve when the value is kept. `gate` runs
+ * before each round: it resolves to a function that tells whether the round counts, or rejects.
  */
 export class Campaign {
   constructor({ subjects, timer, rule, judge, journal, random, watch, gate, onRound, onSweep, sleep }) {
-    Object.assign(this, { subjects, timer, rule, judge, journal, random, watch, gate });
-    this.onRound = onRound ?? (() => {});
-    this.onSweep = onSweep ?? (async () => {});
+    Object.assign(this, { subjects, timer, rule, judge, journal, random, watch, gate, onRound, onSweep, timeless: 0 });
     this.sleep = sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
-    this.timeless = 0;
   }
 
   async run() {
     for (;;) {
       const active = await this.active();
-      await this.onSweep();
+      await this.onSweep?.();
       if (!active.length) return;
       const again = await this.sweep(active);
       if (again.length) {
@@ -94,13 +91,13 @@ export class Campaign {
     return active.filter((subject) => !subject.done);
   }
 
-  /** One round of each subject; returns those whose round was thrown away. */
+  /** A round of each subject; returns the subjects to measure again. */
   async sweep(subjects) {
     const again = [];
     for (const subject of shuffled(subjects, this.random)) {
       const counts = await this.gate(this.rule);
       const timed = await this.timer.time(subject.graph, subject.minus);
-      if (!(await counts())) { // hidden meanwhile: nobody's fault, and no reason to give up
+      if (!(await counts())) { // hidden meanwhile: no redo of the subject
         again.push(subject);
         this.rule.pause();
         continue;
@@ -116,7 +113,7 @@ export class Campaign {
         await this.journal.keepRound(subject.task, timed.round, off);
       }
       this.rule.tick();
-      this.onRound(this.subjects);
+      this.onRound?.();
     }
     return again;
   }
@@ -125,7 +122,7 @@ export class Campaign {
     this.timeless = timed === null ? this.timeless + 1 : 0;
     if (this.timeless > MOST_TIMELESS_ROUNDS) {
       throw new Error(`the clock jumped, or the device stood still, in each of ${this.timeless} rounds;`
-        + " what is measured is kept: reload the page to go on");
+        + " the measurements are kept: reload the page to go on");
     }
   }
 }

@@ -1,4 +1,4 @@
-// SHA-256 and SHA-1 (FIPS 180-4). The browser's own are there over HTTPS only, and a page must work without.
+// SHA-256 and SHA-1 (FIPS 180-4). Those of the browser need HTTPS; the page works without.
 
 const K = new Uint32Array(64);
 const START = new Uint32Array(8);
@@ -36,7 +36,7 @@ function digest(state) {
 }
 
 /** (32,) bytes. */
-export function sha256(bytes) {
+function sha256(bytes) {
   const view = padded(bytes);
   const state = START.slice();
   const w = new Int32Array(64);

@@ -1,7 +1,6 @@
-// The page: shows what the worker says, and tells it what the user wants.
+// The page: shows the worker's state, and sends it the user's wishes.
 
 import { Awake, watchVisibility } from "./awake.js";
-import { readLink } from "./link.js";
 import { spaceText } from "./names.js";
 import { drawBars, drawScatter, figure } from "./picture.js";
 
@@ -15,7 +14,8 @@ const PHASES = {
 const SIDES = ["resolution", "channels", "depth", "classes", "image_channels"];
 
 const at = (id) => document.getElementById(id);
-const link = readLink(location.hash);
+// A pairing (`#device=D&code=XXXX`), what to measure (`space`, `resolution`, ...), or both.
+const link = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 if (location.hash) history.replaceState(null, "", location.pathname + location.search);
 
 const worker = new Worker("worker.js", { type: "module", name: "lutnas-agent" });
@@ -26,9 +26,12 @@ let drawn = null;
 let settings = null;
 
 worker.onmessage = ({ data }) => { state = data; show(); };
-worker.onerror = (event) => { state = { ...state, phase: "stopped", problem: `${event.message}; reload the page` }; show(); };
+worker.onerror = ({ message }) => {
+  state = { ...state, phase: "stopped", problem: `${message}; reload the page` };
+  show();
+};
 
-// --- what is shown ----------------------------------------------------------------------------------------------------
+// --- the state ----------------------------------------------------------------------------------
 
 function say(id, text) {
   at(id).textContent = text ?? "";
@@ -85,9 +88,9 @@ function showTable() {
   if (!table || drawn === table.hash) return;
   drawn = table.hash;
   const error = table.held_out;
-  const stable = table.prices.filter((one) => one.stable).length;
+  const stable = table.prices.filter((price) => price.stable).length;
   at("verdict").textContent = (error
-    ? `Networks that it never saw are predicted to ${error.mape_percent.toFixed(1)} %,`
+    ? `Networks that no fit used are predicted to ${error.mape_percent.toFixed(1)} %,`
       + ` ${error.within_10_percent.toFixed(0)} % of them within 10 %. ` : "")
     + `${stable} of ${table.prices.length} ops were measured stably.`;
   at("verdict").className = stable === table.prices.length ? "good" : "";
@@ -106,17 +109,17 @@ function showTable() {
 
 function showFacts() {
   const facts = [];
-  if (state.phase === "waiting") facts.push("While this page is open, it does what the server asks of this device.");
+  if (state.phase === "waiting") facts.push("While this page is open, it does the server's jobs for this device.");
   if (state.runtime) facts.push(state.runtime);
   if (state.clockStepMs) facts.push(`clock in steps of ${figure(1000 * state.clockStepMs)} µs`);
   if (state.isolated === false) {
-    facts.push("not cross-origin isolated: one thread, a coarse clock, more time (HTTPS or localhost isolate)");
+    facts.push("not cross-origin isolated: one thread, a coarse clock, more time (use HTTPS or localhost)");
   }
   if (state.expiresAt) facts.push(`paired until ${state.expiresAt.slice(0, 10)}`);
   at("facts").textContent = facts.join(" · ");
 }
 
-// --- what is asked for --------------------------------------------------------------------------------------------------
+// --- forms --------------------------------------------------------------------------------------
 
 function fillSides(chosen = {}) {
   const form = at("profile-form").elements;
@@ -161,7 +164,7 @@ function setUpPairing() {
 }
 
 at("pause").addEventListener("click", () => tell({ type: state.isPaused ? "resume" : "pause" }));
-addEventListener("hashchange", () => location.reload()); // another link, opened where the page is open already
+addEventListener("hashchange", () => location.reload()); // a new link in an open page
 at("forget").addEventListener("click", () => tell({ type: "forget" }));
 watchVisibility((type) => tell({ type }));
 setUpPairing();

@@ -1,27 +1,26 @@
-// From a run's plan to its measurements: graphs fetched and kept, sessions opened, one campaign.
+// Measures a run, or a network to verify: fetches graphs, opens sessions, runs a campaign.
 
 import { Campaign, CanaryWatch, seeded } from "./campaign.js";
 import { graphsOf, measurementId, runtimeText } from "./names.js";
 import { RoundTimer } from "./round_timer.js";
 import { retry, ServerAway } from "./server.js";
-import { Refused, Residence, warmUp } from "./sessions.js";
-import { judge } from "./stability.js";
-import { NETWORK_ROLES, StoppingRule } from "./stopping.js";
+import { Refused, SessionCache, warmUp } from "./sessions.js";
+import { ISOLATED_ROUNDS, judge, NETWORK_ROLES, StoppingRule } from "./stopping.js";
 
 const SHOW_EVERY_MS = 500;
-const ISOLATED_ROUNDS = 6;
 const KEPT_BYTES = 32_000_000;
 const FEWEST_VERIFICATION_ROUNDS = 24;
 const VERIFICATION_TASKS = 4;
 const VERIFICATION_PAUSE_MS = 20;
 
-/** Bytes of graphs: from memory, the browser's storage, or the server, which is asked whether it has newer ones. */
+/** Bytes of graphs: from memory, from the spool, or from the server if it has newer bytes. */
 class Graphs {
-  constructor(spool, server, onAway) {
+  constructor(spool, server, show) {
+    const onAway = (error) => show({ offline: error.message });
     Object.assign(this, { spool, server, onAway, memory: new Map(), bytes: 0 });
   }
 
-  /** Have a graph in the storage; `isBegun`: go on with what is there. */
+  /** Put a graph into the spool; a begun run goes on with the graph that is there. */
   async fetch(spec, isBegun) {
     const kept = await this.spool.findGraph(spec);
     if (kept && isBegun) return;
@@ -47,104 +46,108 @@ class Graphs {
   }
 }
 
-/** Measure what a run lacks; returns why graphs were refused. */
-export async function measureRun({ loaded, entry, spool, server, preset, gate, clockStepMs, show, onSweep }) {
+/** Measure the missing tasks of a run; returns why graphs were refused. */
+export async function measureRun(tools, { entry, preset, onSweep }) {
+  const { loaded, spool, server, gate, show } = tools;
   const { run, plan } = entry;
-  const done = new Set((await spool.measurementsOf(run.id)).map((one) => one.id));
+  const done = new Set((await spool.measurementsOf(run.id)).map((measurement) => measurement.id));
   const missing = plan.tasks.filter((task) => !done.has(measurementId(run.id, task)));
   if (!missing.length) return [];
   const begun = await spool.roundsOf(run.id);
-  const graphs = new Graphs(spool, server, (error) => show({ offline: error.message }));
-  const residence = new Residence(loaded.ort, loaded.runtime, (spec) => graphs.read(spec));
+  const graphs = new Graphs(spool, server, show);
+  const cache = new SessionCache(loaded, (spec) => graphs.read(spec));
   const specs = [...new Set([plan.canary, ...missing.flatMap(graphsOf)])];
   for (const [i, spec] of specs.entries()) {
     await graphs.fetch(spec, begun.size > 0);
     if (i % 10 === 0) show({ phase: "fetching", offline: null, progress: { share: i / specs.length } });
   }
-  const guests = new Map(specs.map((spec) => [spec, residence.graph(spec)]));
-  const refused = new Map();
-  await warmUpAll(guests, refused, show, gate);
-  if (refused.has(plan.canary)) throw new Error(`without the canary nothing can be measured: ${refused.get(plan.canary)}`);
+  const opened = new Map(specs.map((spec) => [spec, cache.graph(spec)]));
+  const refused = await warmUpAll(opened, show, gate);
+  if (refused.has(plan.canary)) throw new Error(`the canary cannot be measured: ${refused.get(plan.canary)}`);
   const subjects = missing.filter((task) => !graphsOf(task).some((spec) => refused.has(spec))).map((task) => {
     const kept = begun.get(measurementId(run.id, task)) ?? [];
-    return {
-      task, graph: guests.get(task.graph), minus: task.minus === null ? null : guests.get(task.minus),
-      rounds: kept.map((one) => one.round), disturbed: kept.filter((one) => one.disturbed).length, redos: 0, done: false,
-    };
+    const disturbed = kept.filter((round) => round.disturbed).length;
+    const minus = task.minus === null ? null : opened.get(task.minus);
+    return newSubject(task, opened.get(task.graph), minus, kept.map(({ round }) => round), disturbed);
   });
-  const key = `usual canary ${runtimeText(run.runtime)} ${plan.canary}`;
-  const watch = new CanaryWatch(await spool.find(key));
   const rule = new StoppingRule(preset, plan.tasks.filter((task) => task.role !== "isolated").length);
   const progress = new Progress(subjects, preset, rule, plan.tasks.length - missing.length, show);
-  try {
-    await new Campaign({
-      subjects, rule, watch, gate, onSweep: async () => { await onSweep(); rule.pause(); },
-      timer: new RoundTimer(guests.get(plan.canary), clockStepMs), judge: (subject) => judge(subject, preset),
-      journal: spool.journal(run.id), random: seeded(run.id), onRound: () => progress.tick(),
-    }).run();
-  } finally {
-    await residence.closeAll();
-  }
-  if (watch.usualMs() !== null) await spool.keep(key, watch.usualMs());
+  await runCampaign(tools, cache, opened.get(plan.canary), {
+    subjects, rule, journal: spool.journal(run.id), random: seeded(run.id), judge: (subject) => judge(subject, preset),
+    onSweep: async () => { await onSweep(); rule.pause(); }, onRound: () => progress.tick(),
+  });
   return [...refused.values()];
 }
 
-/** Each graph once, to see that it runs; the first ones, and the canary, until they are compiled well. */
-async function warmUpAll(guests, refused, show, gate) {
-  let i = 0;
-  for (const [spec, guest] of guests) {
-    await gate(null);
-    if (i % 5 === 0) show({ phase: "warming", progress: { share: i / guests.size } });
-    try {
-      await guest.turn();
-      await warmUp(guest, i === 0 ? {} : { shortestMs: 8, longestMs: 60 });
-      await guest.rest();
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      refused.set(spec, error.message);
-    }
-    i += 1;
-  }
-}
-
-/** Measure one network as the table's networks were measured, for a verification: loaded anew in each round. */
-export async function measureNetwork({ loaded, task, canary, seed, spool, server, preset, gate, clockStepMs, show }) {
-  const graphs = new Graphs(spool, server, (error) => show({ offline: error.message }));
+/** Measure a network for a verification, as the table's networks: loaded anew in each round. */
+export async function measureNetwork(tools, { task, canary, seed, preset }) {
+  const { loaded, spool, server, gate, show } = tools;
+  const graphs = new Graphs(spool, server, show);
   for (const spec of [canary, task.graph]) await graphs.fetch(spec, false);
   show({ phase: "verifying", progress: null });
-  const residence = new Residence(loaded.ort, loaded.runtime, (spec) => graphs.read(spec), 0);
-  const [reference, graph] = [residence.graph(canary), residence.graph(task.graph)];
+  const cache = new SessionCache(loaded, (spec) => graphs.read(spec), 0);
+  const [reference, graph] = [cache.graph(canary), cache.graph(task.graph)];
   const strict = {
     ...preset,
     minRounds: Math.max(FEWEST_VERIFICATION_ROUNDS, preset.minRounds),
     maxRounds: Math.max(FEWEST_VERIFICATION_ROUNDS, preset.maxRounds),
   };
-  const subject = { task, graph, minus: null, rounds: [], disturbed: 0, redos: 0, done: false };
-  const key = `usual canary ${runtimeText(loaded.runtime)} ${canary}`;
-  const watch = new CanaryWatch(await spool.find(key));
+  const subject = newSubject(task, graph, null);
+  for (const each of [reference, graph]) await warmUpOnce(each);
   const pausing = async (rule) => {
     await new Promise((resolve) => setTimeout(resolve, VERIFICATION_PAUSE_MS));
     return gate(rule);
   };
-  try {
-    for (const one of [reference, graph]) {
-      await one.turn();
-      await warmUp(one);
-      await one.rest();
-    }
-    await new Campaign({
-      subjects: [subject], rule: new StoppingRule(strict, VERIFICATION_TASKS), watch, gate: pausing,
-      timer: new RoundTimer(reference, clockStepMs), judge: (one) => judge(one, strict), random: seeded(seed),
-      journal: { keepRound: async () => {}, keepMeasurement: async () => {} },
-    }).run();
-  } finally {
-    await residence.closeAll();
-  }
-  await spool.keep(key, watch.usualMs());
+  await runCampaign({ ...tools, gate: pausing }, cache, reference, {
+    subjects: [subject], rule: new StoppingRule(strict, VERIFICATION_TASKS), random: seeded(seed),
+    judge: () => null, journal: { keepRound: async () => {}, keepMeasurement: async () => {} },
+  });
   return { rounds: subject.rounds, verdict: judge(subject, strict) };
 }
 
-/** How far a campaign is, and how long it will take, from the rounds so far. */
+function newSubject(task, graph, minus, rounds = [], disturbed = 0) {
+  return { task, graph, minus, rounds, disturbed, redos: 0, done: false };
+}
+
+/**
+ * Run a campaign beside a canary whose usual time the spool remembers.
+ *
+ * `tools`: {loaded, spool, server, gate, clockStepMs, show}
+ */
+async function runCampaign({ loaded, spool, gate, clockStepMs }, cache, canary, campaign) {
+  const key = `usual canary ${runtimeText(loaded.runtime)} ${canary.spec}`;
+  const watch = new CanaryWatch(await spool.find(key));
+  try {
+    await new Campaign({ ...campaign, watch, gate, timer: new RoundTimer(canary, clockStepMs) }).run();
+  } finally {
+    await cache.closeAll();
+  }
+  if (watch.usualMs() !== null) await spool.keep(key, watch.usualMs());
+}
+
+/** Run each graph; the first, the canary, until it is compiled well. Returns errors by graph. */
+async function warmUpAll(graphs, show, gate) {
+  const refused = new Map();
+  for (const [i, [spec, graph]] of [...graphs].entries()) {
+    await gate(null);
+    if (i % 5 === 0) show({ phase: "warming", progress: { share: i / graphs.size } });
+    try {
+      await warmUpOnce(graph, i === 0 ? {} : { shortestMs: 8, longestMs: 60 });
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      refused.set(spec, error.message);
+    }
+  }
+  return refused;
+}
+
+async function warmUpOnce(graph, limits) {
+  await graph.acquire();
+  await warmUp(graph, limits);
+  await graph.release();
+}
+
+/** Shows how far a campaign is, and the time left, estimated from the rounds so far. */
 class Progress {
   constructor(subjects, preset, rule, before, show) {
     Object.assign(this, { subjects, preset, rule, before, show, shownAt: 0, rounds: 0, start: rule.spentS });
@@ -156,22 +159,18 @@ class Progress {
     const now = performance.now();
     if (now - this.shownAt < SHOW_EVERY_MS) return;
     this.shownAt = now;
-    const left = this.subjects.reduce((sum, one) => sum + this.expected(one), 0);
-    const taken = this.subjects.reduce((sum, one) => sum + one.rounds.length, 0);
+    const left = this.subjects.reduce((sum, subject) => sum + this.expected(subject), 0);
+    const rounds = this.subjects.reduce((sum, subject) => sum + subject.rounds.length, 0);
     const roundS = (this.rule.spentS - this.start) / this.rounds;
-    const least = this.subjects.some((one) => one.rounds.length < this.preset.minRounds && !one.done);
-    const leftS = least ? left * roundS : Math.min(left * roundS, Math.max(this.rule.budgetS - this.rule.spentS, roundS));
-    this.show({
-      phase: "measuring",
-      progress: {
-        share: taken / Math.max(taken + left, 1), leftS,
-        done: this.before + this.subjects.filter((one) => one.done).length,
-        tasks: this.before + this.subjects.length, rounds: taken,
-      },
-    });
+    const isShort = this.subjects.some((subject) => subject.rounds.length < this.preset.minRounds && !subject.done);
+    const budgetS = isShort ? Infinity : Math.max(this.rule.budgetS - this.rule.spentS, roundS);
+    const done = this.before + this.subjects.filter((subject) => subject.done).length;
+    const tasks = this.before + this.subjects.length;
+    const [share, leftS] = [rounds / Math.max(rounds + left, 1), Math.min(left * roundS, budgetS)];
+    this.show({ phase: "measuring", progress: { share, leftS, done, tasks, rounds } });
   }
 
-  /** Rounds that a subject probably still takes. */
+  /** The likely number of rounds that a subject still needs. */
   expected({ task, rounds, done }) {
     if (done) return 0;
     if (task.role === "isolated") return Math.max(ISOLATED_ROUNDS - rounds.length, 0);

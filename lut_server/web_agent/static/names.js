@@ -1,11 +1,11 @@
-// Names that the server and every agent agree on: canonical JSON, a plan's id, a measurement's id, a runtime's string.
+// Names that server and agents share: canonical JSON, ids, strings of runtimes and spaces.
 
 import { hex, sha1, sha256Hex } from "./hashing.js";
 
 const encoder = new TextEncoder();
 const NAMESPACE_URL = Uint8Array.from("6ba7b8119dad11d180b400c04fd430c8".match(/../g), (pair) => parseInt(pair, 16));
 
-/** The one text of a value: sorted keys, no spaces, ASCII, as shared/wire.py writes it. Whole numbers only. */
+/** Canonical JSON, as in shared/wire.py: sorted keys, no spaces, ASCII. Whole numbers only. */
 export function canonicalJson(value) {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
   if (value !== null && typeof value === "object") {
@@ -20,7 +20,7 @@ export function planId(plan) {
   return sha256Hex(encoder.encode(canonicalJson(plan)));
 }
 
-/** The name-based UUID (version 5) of a text in the namespace of URLs, as Python's uuid makes it. */
+/** The name-based UUID (version 5) of a text in the namespace of URLs. */
 export function uuid5(text) {
   const name = encoder.encode(text);
   const joined = new Uint8Array(NAMESPACE_URL.length + name.length);
@@ -29,7 +29,7 @@ export function uuid5(text) {
   return asUuid(sha1(joined).slice(0, 16), 5);
 }
 
-/** A random UUID; `crypto.randomUUID` is there over HTTPS only. */
+/** A random UUID; `crypto.randomUUID` needs HTTPS. */
 export function uuid4() {
   return asUuid(crypto.getRandomValues(new Uint8Array(16)), 4);
 }
@@ -45,17 +45,16 @@ export function measurementId(runId, task) {
   return uuid5(`${runId} ${task.role} ${task.graph}`);
 }
 
-/** References of the graphs that a task needs. */
+/** References of a task's graphs. */
 export function graphsOf(task) {
   return task.minus === null ? [task.graph] : [task.graph, task.minus];
 }
 
-export function runtimeText(one) {
-  return `${one.engine}-${one.version}/${one.provider}/${one.precision}`
-    + `/threads=${one.threads}/opt=${one.optimisation}/batch=${one.batch}`;
+export function runtimeText({ engine, version, provider, precision, threads, optimisation, batch }) {
+  return `${engine}-${version}/${provider}/${precision}/threads=${threads}/opt=${optimisation}/batch=${batch}`;
 }
 
-/** NAME/rN/cN/nN/kN/iN, as shared/spaces/ reads it. */
+/** NAME/rN/cN/nN/kN/iN, as in shared/spaces/. */
 export function spaceText(name, sides) {
   const { resolution, channels, depth, classes, image_channels: images } = sides;
   return `${name}/r${resolution}/c${channels}/n${depth}/k${classes}/i${images}`;

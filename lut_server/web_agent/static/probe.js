@@ -1,4 +1,4 @@
-// What a browser tells of its device, for people: text by name.
+// Facts of a browser about its device, for people: text by name.
 
 export async function probe(clockStepMs, settings) {
   const found = {
@@ -20,7 +20,7 @@ async function adapterName() {
     const adapter = await navigator.gpu.requestAdapter();
     if (!adapter) return "none";
     const { vendor, architecture, description } = adapter.info ?? {};
-    return [vendor, architecture, description].filter((one) => one).join(" ") || "unnamed";
+    return [vendor, architecture, description].filter(Boolean).join(" ") || "unnamed";
   } catch (error) {
     return `none (${error.message})`;
   }

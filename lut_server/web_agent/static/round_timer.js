@@ -1,7 +1,7 @@
 // Times one round of one task: the canary, the graph, the subtracted graph, and the canary again.
 //
-// What stands side by side meets the same machine. A browser's clock is coarse (5 us, or 100 us where the page is not
-// isolated): a value spans so many runs that a step of the clock is at most 1 % of it.
+// Neighbours meet the same machine. A browser's clock is coarse (5 us, or 100 us in a page that is
+// not isolated): a value spans so many runs that a step of the clock is at most 1 % of it.
 
 import { median, quantile } from "./statistics.js";
 
@@ -15,7 +15,7 @@ const CANARY_SHARE_MS = 2; // on each side
 const MOST_LOOPS = 20000;
 const LONGEST_GAP_MS = 1000;
 
-/** The step of the browser's clock in ms: the median of those that it shows while it is asked again and again. */
+/** The step of the browser's clock in ms: the median of the steps seen in a busy loop. */
 export function clockStepMs(clock = () => performance.now(), steps = 40, longestMs = 50) {
   const seen = [];
   const start = clock();
@@ -28,7 +28,7 @@ export function clockStepMs(clock = () => performance.now(), steps = 40, longest
   return median(seen.length ? seen : [longestMs]);
 }
 
-/** A graph whose `run` executes it once; `turn` gets it ready for a round, `rest` lets go of it. */
+/** Times graphs: `run` executes a graph, `acquire` readies it for a round, `release` ends that. */
 export class RoundTimer {
   constructor(canary, stepMs, clock = () => performance.now(), wall = () => Date.now()) {
     this.canary = canary;
@@ -37,14 +37,14 @@ export class RoundTimer {
     this.wall = wall;
   }
 
-  /** {round, before, after} with the canary's ms before and after; null where the clock jumped or time stood still. */
+  /** {round, before, after} with the canary's ms; null if the clock jumped or stood still. */
   async time(graph, minus) {
-    const graphs = [this.canary, graph, minus].filter((one) => one);
+    const graphs = [this.canary, graph, minus].filter(Boolean);
     try {
-      for (const one of graphs) await one.turn();
+      for (const each of graphs) await each.acquire();
       return await this.timeOpen(graph, minus);
     } finally {
-      for (const one of graphs) await one.rest();
+      for (const each of graphs) await each.release();
     }
   }
 
@@ -73,7 +73,7 @@ export class RoundTimer {
     return { loops, repeats: Math.min(Math.max(Math.ceil(shareMs / valueMs), fewest), MOST_REPEATS) };
   }
 
-  /** A run's time, from so many runs that the clock can tell. */
+  /** A run's time in ms, from enough runs for the clock. */
   async estimate(graph) {
     await graph.run();
     for (let loops = 1; ; loops *= 4) {
@@ -102,11 +102,10 @@ export class RoundTimer {
   }
 }
 
-/** Whether the clock was set, or nothing ran for a while: as profiler_agent/timing/clock_watch.py tells it. */
+/** Whether the clock was set or nothing ran for a while (profiler_agent/timing/clock_watch.py). */
 export function wentWrong(timed, elapsedMs, wallMs) {
   if (timed.some(({ values }) => values.some((value) => !(value > 0)))) return true;
-  let timedMs = 0;
-  let usualMs = 0;
+  let [timedMs, usualMs] = [0, 0];
   for (const { values, loops } of timed) {
     timedMs += loops * values.reduce((sum, value) => sum + value, 0);
     usualMs += loops * values.length * median(values);

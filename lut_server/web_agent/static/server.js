@@ -1,36 +1,52 @@
-// The server's routes that an agent needs, from the origin that the page came from.
+// The server's routes that an agent needs, at the page's own origin.
 
 import { sha256Hex } from "./hashing.js";
 
 const TIMEOUT_MS = 30_000;
-const SHORT_TIMEOUT_MS = 4000; // of what is said in passing: a dead network must not hold up measuring
+const STATUS_TIMEOUT_MS = 4000; // a dead network must not hold up measuring
 const FINISH_TIMEOUT_MS = 300_000;
 const COMPRESS_ABOVE = 10_000;
 const PAUSES_S = [0.5, 1, 2, 4, 8, 15, 30];
 
-/** No answer, or one that asking again can change. */
+/** No answer, or an answer that may change when the page asks again. */
 export class ServerAway extends Error {}
 
-/** The server says no; `status` and `code` say why. */
+/** The server refuses; `status` and `code` say why. */
 export class ServerRefused extends Error {
   constructor(status, code, message) {
     super(message);
-    this.status = status;
-    this.code = code;
+    Object.assign(this, { status, code });
   }
 }
 
+// Ids and device names need no escaping: they are UUIDs, hashes, or letters, digits and ._-
 export class Server {
   constructor(token = null) {
     this.token = token;
   }
 
-  async pair(device, code) {
-    return this.json("POST", "/v1/pair", { device, code });
+  pair(device, code) { return this.post("/v1/pair", { device, code }); }
+  register(name, probe) { return this.post("/v1/devices", { name, probe }); }
+  table(hash) { return this.json("GET", `/v1/tables/${hash}`); }
+  putRun(run) { return this.json("PUT", `/v1/runs/${run.id}`, run); }
+  postMeasurements(runId, measurements) { return this.post(`/v1/runs/${runId}/measurements`, { measurements }); }
+  heartbeat(jobId, owner, leaseS) { return this.post(`/v1/jobs/${jobId}/heartbeat`, { owner, lease_s: leaseS }); }
+  async job(jobId) { return (await this.json("GET", `/v1/jobs/${jobId}`)).job; }
+
+  async lease(device, owner, leaseS) {
+    return (await this.post("/v1/jobs/lease", { device, owner, lease_s: leaseS })).job;
   }
 
-  async register(name, probe) {
-    return this.json("POST", "/v1/devices", { name, probe });
+  async postResult(jobId, owner, result) {
+    return (await this.post(`/v1/jobs/${jobId}/result`, { owner, result })).job;
+  }
+
+  async finishRun(runId, plan) {
+    return (await this.post(`/v1/runs/${runId}/finish`, { plan }, FINISH_TIMEOUT_MS)).table;
+  }
+
+  putStatus(device, status) {
+    return this.json("PUT", `/v1/devices/${device}/status`, status, STATUS_TIMEOUT_MS);
   }
 
   async plan(space, calibration, heldOut) {
@@ -38,52 +54,19 @@ export class Server {
     return (await this.json("GET", `/v1/plan?${query}`)).plan;
   }
 
-  /** {sha256, bytes} of a graph; null if it still is the known one. */
+  /** {sha256, bytes} of a graph; null if it is still the known graph. */
   async graph(spec, known = null) {
     const headers = known ? { "If-None-Match": `"${known}"` } : {};
     const answer = await this.ask("GET", `/v1/graph?${new URLSearchParams({ spec, batch: 1 })}`, { headers });
     if (answer.status === 304) return null;
     const bytes = new Uint8Array(await whole(answer.arrayBuffer()));
     const sha256 = (answer.headers.get("ETag") ?? "").replace(/^W\/|"/g, "");
-    if (sha256Hex(bytes) !== sha256) throw new ServerAway(`${spec} came with bytes that are not those of its ETag`);
+    if (sha256Hex(bytes) !== sha256) throw new ServerAway(`the bytes of ${spec} do not match their ETag`);
     return { sha256, bytes };
   }
 
-  async putRun(run) {
-    return this.json("PUT", `/v1/runs/${encodeURIComponent(run.id)}`, run);
-  }
-
-  async postMeasurements(runId, measurements) {
-    return this.json("POST", `/v1/runs/${encodeURIComponent(runId)}/measurements`, { measurements });
-  }
-
-  async finishRun(runId, plan) {
-    const path = `/v1/runs/${encodeURIComponent(runId)}/finish`;
-    return (await this.json("POST", path, { plan }, FINISH_TIMEOUT_MS)).table;
-  }
-
-  async table(hash) {
-    return this.json("GET", `/v1/tables/${encodeURIComponent(hash)}`);
-  }
-
-  async putStatus(device, status) {
-    return this.json("PUT", `/v1/devices/${encodeURIComponent(device)}/status`, status, SHORT_TIMEOUT_MS);
-  }
-
-  async lease(device, owner, leaseS) {
-    return (await this.json("POST", "/v1/jobs/lease", { device, owner, lease_s: leaseS })).job;
-  }
-
-  async heartbeat(jobId, owner, leaseS) {
-    return this.json("POST", `/v1/jobs/${encodeURIComponent(jobId)}/heartbeat`, { owner, lease_s: leaseS });
-  }
-
-  async job(jobId) {
-    return (await this.json("GET", `/v1/jobs/${encodeURIComponent(jobId)}`)).job;
-  }
-
-  async postResult(jobId, owner, result) {
-    return (await this.json("POST", `/v1/jobs/${encodeURIComponent(jobId)}/result`, { owner, result })).job;
+  post(path, body, timeoutMs) {
+    return this.json("POST", path, body, timeoutMs);
   }
 
   async json(method, path, body = null, timeoutMs = TIMEOUT_MS) {
@@ -100,26 +83,16 @@ export class Server {
   }
 
   async ask(method, path, { headers = {}, body, timeoutMs = TIMEOUT_MS } = {}) {
+    if (this.token) headers.Authorization = `Bearer ${this.token}`;
     let answer;
     try {
-      answer = await fetch(path, {
-        method,
-        body,
-        headers: this.token ? { ...headers, Authorization: `Bearer ${this.token}` } : headers,
-        signal: AbortSignal.timeout(timeoutMs),
-        cache: "no-store",
-        credentials: "omit",
-      });
+      const signal = AbortSignal.timeout(timeoutMs);
+      answer = await fetch(path, { method, body, headers, signal, cache: "no-store", credentials: "omit" });
     } catch (error) {
       throw new ServerAway(`no answer from ${self.location.origin} (${error.message})`);
     }
     if (answer.ok || answer.status === 304) return answer;
-    let problem;
-    try {
-      problem = (await answer.json()).error;
-    } catch {
-      problem = null;
-    }
+    const problem = await answer.json().then((content) => content?.error, () => null);
     const message = problem?.message ?? `the server answers ${answer.status}`;
     const passing = answer.status >= 500 || answer.status === 429 || answer.status === 408;
     throw passing ? new ServerAway(message) : new ServerRefused(answer.status, problem?.code ?? "", message);
@@ -134,25 +107,20 @@ async function whole(reading) {
   }
 }
 
-async function gzip(text) {
-  const stream = new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"));
-  return new Response(stream).blob();
+function gzip(text) {
+  return new Response(new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"))).blob();
 }
 
-/** Do it, again for as long as the server is away; `onAway(error, pauseS)` may throw to give up. */
-export async function retry(action, { attempts = Infinity, onAway = () => {}, sleep = wait } = {}) {
+/** Repeat an action while the server is away; `onAway(error)` may throw to give up. */
+export async function retry(action, { attempts = Infinity, onAway = () => {} } = {}) {
   for (let attempt = 0; ; attempt += 1) {
     try {
       return await action();
     } catch (error) {
       if (!(error instanceof ServerAway) || attempt + 1 >= attempts) throw error;
-      const pause = PAUSES_S[Math.min(attempt, PAUSES_S.length - 1)];
-      await onAway(error, pause);
-      await sleep(1000 * pause);
+      await onAway(error);
+      const pauseS = PAUSES_S[Math.min(attempt, PAUSES_S.length - 1)];
+      await new Promise((resolve) => setTimeout(resolve, 1000 * pauseS));
     }
   }
-}
-
-function wait(ms) {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -1,4 +1,4 @@
-// Graphs in onnxruntime-web, a bounded number of them open: a phone cannot hold a session for every graph of a plan.
+// Sessions of onnxruntime-web. Few are open: a phone cannot hold a session for every graph.
 
 import { quantile } from "./statistics.js";
 
@@ -6,20 +6,18 @@ const SESSION_BYTES = 500_000;
 const WEIGHTS_TIMES = 4;
 const INPUT_SEED = 1;
 
-/** Loads onnxruntime-web from this server; returns {ort, runtime}, or throws an Error for people. */
+/** Load onnxruntime-web from this server; returns {ort, runtime}, or throws an Error for people. */
 export async function loadRuntime({ base, version }, { provider, threads }) {
   const webgpu = provider === "webgpu";
   const ort = await import(`${base}/${webgpu ? "ort.webgpu.min.mjs" : "ort.wasm.min.mjs"}`);
-  const isolated = self.crossOriginIsolated === true;
-  if (threads > 1 && !isolated) {
-    throw new Error(`${threads} threads need a page that is cross-origin isolated: HTTPS, or localhost; take one thread`);
+  if (threads > 1 && !self.crossOriginIsolated) {
+    throw new Error(`${threads} threads need a cross-origin isolated page (HTTPS or localhost); take one thread`);
   }
   ort.env.logLevel = "fatal";
-  ort.env.wasm.numThreads = threads;
-  ort.env.wasm.proxy = false;
-  ort.env.wasm.wasmPaths = `${new URL(base, self.location.href).href}/`;
+  const wasmPaths = `${new URL(base, self.location.href).href}/`;
+  Object.assign(ort.env.wasm, { numThreads: threads, proxy: false, wasmPaths });
   const loaded = ort.env.versions?.web ?? ort.env.versions?.common;
-  if (loaded !== version) throw new Error(`the server sent onnxruntime-web ${loaded}, and says that it is ${version}`);
+  if (loaded !== version) throw new Error(`the server sent onnxruntime-web ${loaded} instead of ${version}`);
   const runtime = {
     engine: "onnxruntime-web", version, provider: webgpu ? "webgpu" : "wasm/simd",
     threads, precision: "fp32", optimisation: "all", batch: 1,
@@ -27,34 +25,27 @@ export async function loadRuntime({ base, version }, { provider, threads }) {
   return { ort, runtime };
 }
 
-/** Numbers from a normal distribution, always the same: zeros or denormals would be timed, not the network. */
-function ordinary(length) {
-  const values = new Float32Array(length);
+/** The same normally distributed numbers every time; zeros or denormals would take another time. */
+function normalNumbers(length) {
   let state = INPUT_SEED;
   const uniform = () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return (state + 1) / 4294967297;
   };
-  for (let i = 0; i < length; i += 1) {
-    values[i] = Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
-  }
-  return values;
+  return Float32Array.from({ length }, () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
 }
 
-/** A session and what feeds it. */
+/** A session, and a function that runs it. */
 async function open(ort, name, bytes, provider) {
   let session;
   try {
-    session = await ort.InferenceSession.create(bytes, {
-      executionProviders: [provider],
-      graphOptimizationLevel: "all",
-      logSeverityLevel: 4,
-    });
+    const options = { executionProviders: [provider], graphOptimizationLevel: "all", logSeverityLevel: 4 };
+    session = await ort.InferenceSession.create(bytes, options);
     const feeds = {};
     for (const input of session.inputMetadata) {
       const shape = input.shape.map((side) => (typeof side === "number" ? side : 1));
       if (input.type !== "float32") throw new Error(`its input ${input.name} is ${input.type}, not float32`);
-      feeds[input.name] = new ort.Tensor("float32", ordinary(shape.reduce((a, b) => a * b, 1)), shape);
+      feeds[input.name] = new ort.Tensor("float32", normalNumbers(shape.reduce((a, b) => a * b, 1)), shape);
     }
     const run = () => session.run(feeds);
     await run();
@@ -68,82 +59,68 @@ async function open(ort, name, bytes, provider) {
 /** onnxruntime-web does not load or run a graph. */
 export class Refused extends Error {}
 
-/** Graphs that are open: those of the round that is timed, and as many others as `mostBytes` allows by a rough count. */
-export class Residence {
-  constructor(ort, runtime, readBytes, mostBytes = 48_000_000) {
-    this.ort = ort;
-    this.provider = runtime.provider.split("/")[0];
-    this.readBytes = readBytes;
-    this.mostBytes = mostBytes;
-    this.opened = new Map(); // by the order of their last use
-    this.openings = 0;
+/** Open graphs: those of the round, and others within `mostBytes`, by a rough count. */
+export class SessionCache {
+  constructor({ ort, runtime }, readBytes, mostBytes = 48_000_000) {
+    Object.assign(this, { ort, readBytes, mostBytes, provider: runtime.provider.split("/")[0] });
+    this.opened = new Map(); // graph to its size, the graph used last at the end
   }
 
   graph(spec) {
-    return new Guest(this, spec);
+    return new CachedGraph(this, spec);
   }
 
-  async take(guest) {
-    if (guest.session) {
-      const cost = this.opened.get(guest);
-      this.opened.delete(guest);
-      this.opened.set(guest, cost);
-    } else {
-      const bytes = await this.readBytes(guest.spec);
-      const cost = SESSION_BYTES + WEIGHTS_TIMES * bytes.byteLength;
-      await this.makeRoom(cost);
-      Object.assign(guest, await open(this.ort, guest.spec, bytes, this.provider));
-      this.openings += 1;
-      this.opened.set(guest, cost);
+  async open(graph) {
+    let size = this.opened.get(graph);
+    this.opened.delete(graph);
+    if (!graph.session) {
+      const bytes = await this.readBytes(graph.spec);
+      size = SESSION_BYTES + WEIGHTS_TIMES * bytes.byteLength;
+      await this.makeRoom(size);
+      Object.assign(graph, await open(this.ort, graph.spec, bytes, this.provider));
     }
-    guest.inUse = true;
+    this.opened.set(graph, size);
   }
 
-  async makeRoom(cost) {
-    let total = cost;
-    for (const one of this.opened.values()) total += one;
-    for (const [guest, size] of [...this.opened]) {
+  async makeRoom(size) {
+    let total = [...this.opened.values()].reduce((sum, each) => sum + each, size);
+    for (const [graph, freed] of [...this.opened]) {
       if (total <= this.mostBytes) return;
-      if (guest.inUse) continue;
-      total -= size;
-      await this.close(guest);
+      if (graph.inUse) continue;
+      total -= freed;
+      await this.close(graph);
     }
   }
 
-  async close(guest) {
-    this.opened.delete(guest);
-    await guest.session.release();
-    guest.session = null;
-    guest.run = null;
+  async close(graph) {
+    this.opened.delete(graph);
+    await graph.session.release();
+    graph.session = null;
+    graph.run = null;
   }
 
   async closeAll() {
-    for (const guest of [...this.opened.keys()]) await this.close(guest);
+    for (const graph of [...this.opened.keys()]) await this.close(graph);
   }
 }
 
-class Guest {
-  constructor(residence, spec) {
-    this.residence = residence;
-    this.spec = spec;
-    this.session = null;
-    this.inUse = false;
+class CachedGraph {
+  constructor(cache, spec) {
+    Object.assign(this, { cache, spec, session: null, inUse: false });
   }
 
-  turn() {
-    return this.residence.take(this);
+  async acquire() {
+    await this.cache.open(this);
+    this.inUse = true;
   }
 
-  rest() {
+  release() {
     this.inUse = false;
-    return this.residence.makeRoom(0);
+    return this.cache.makeRoom(0);
   }
 }
 
-/**
- * Run a graph until it is no faster any more: the browser compiles WebAssembly twice, quickly at first and well once a
- * function turns out to be used much.
- */
+/** Run a graph until it gets no faster: a browser compiles WebAssembly well only after much use. */
 export async function warmUp(graph, { shortestMs = 300, longestMs = 4000, clock = () => performance.now() } = {}) {
   const start = clock();
   let before = Infinity;
@@ -151,9 +128,9 @@ export async function warmUp(graph, { shortestMs = 300, longestMs = 4000, clock 
     const values = [];
     const began = clock();
     while (clock() - began < shortestMs / 2) {
-      const one = clock();
+      const begin = clock();
       for (let i = 0; i < 4; i += 1) await graph.run();
-      values.push(clock() - one);
+      values.push(clock() - begin);
     }
     const now = quantile(values, 0.2);
     const spent = clock() - start;

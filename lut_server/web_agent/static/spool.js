@@ -1,11 +1,11 @@
-// What is measured is in the browser's database before anything else happens to it, until the server has it.
+// Keeps what is measured in the browser's database, before anything else, until the server has it.
 //
-// runs          one profiling run: {id, run, plan, preset, job, finished, created}
-// rounds        {measurement, run, disturbed, round}, as measured: a reloaded page goes on from here
-// measurements  finished ones: {id, run, measurement, sent}
-// graphs        {key, sha256, bytes} by reference
-// results       results of jobs that the server has not taken yet: {job, result}
-// known         settings, plans, the usual canary: {key, value}
+// runs          {id, run, plan, preset, job, finished, created}
+// rounds        {measurement, run, disturbed, round}: a reloaded page goes on from here
+// measurements  finished: {id, run, measurement, sent}
+// graphs        {key, sha256, bytes}, by reference
+// results       {job, result} that the server has not yet
+// known         {key, value}: identity, tables, the usual canary
 
 import { measurementId } from "./names.js";
 
@@ -49,18 +49,22 @@ export class Spool {
     this.database = database;
   }
 
-  async read(store, ask) {
-    return settled(ask(this.database.transaction(store).objectStore(store)));
+  read(name, ask) {
+    return settled(ask(this.database.transaction(name).objectStore(name)));
   }
 
-  /** Write in one transaction; it is in the database when this resolves, on the disk too where `strict`. */
-  write(stores, change, durability = "relaxed") {
+  /** Write in a transaction; when this resolves the database has it, and the disk if `strict`. */
+  write(names, change, durability = "strict") {
     return new Promise((resolve, reject) => {
-      const transaction = this.database.transaction(stores, "readwrite", { durability });
+      const transaction = this.database.transaction(names, "readwrite", { durability });
       transaction.oncomplete = () => resolve();
       transaction.onabort = () => reject(new Error(`the browser's storage takes no more: ${transaction.error?.message}`));
-      change((store) => transaction.objectStore(store));
+      change((name) => transaction.objectStore(name));
     });
+  }
+
+  put(name, value, durability) {
+    return this.write([name], (store) => store(name).put(value), durability);
   }
 
   async find(key) {
@@ -68,56 +72,53 @@ export class Spool {
   }
 
   keep(key, value) {
-    return this.write(["known"], (store) => store("known").put({ key, value }), "strict");
+    return this.put("known", { key, value });
   }
 
-  // --- runs -----------------------------------------------------------------------------------------------------------
+  // --- runs -----------------------------------------------------------------------------------
 
-  addRun(run, plan, more) {
+  async addRun(run, plan, more) {
     const entry = { id: run.id, run, plan, finished: null, created: Date.now(), ...more };
-    return this.write(["runs"], (store) => store("runs").put(entry), "strict");
+    await this.put("runs", entry);
+    return entry;
   }
 
   async runs() {
     return (await this.read("runs", (store) => store.getAll())).sort((a, b) => a.created - b.created);
   }
 
-  async changeRun(id, change) {
+  /** End a run with its table, whose measurements have its rounds, or with a problem. */
+  async finish(id, finished) {
     const entry = await this.read("runs", (store) => store.get(id));
-    await this.write(["runs"], (store) => store("runs").put({ ...entry, ...change }), "strict");
-  }
-
-  /** The end of a run: what the server made of it; the rounds are in its measurements, and go. */
-  async finish(id, table) {
-    const entry = await this.read("runs", (store) => store.get(id));
-    const keys = await this.read("rounds", (store) => store.index("run").getAllKeys(id));
+    const keys = finished.problem ? [] : await this.read("rounds", (store) => store.index("run").getAllKeys(id));
     await this.write(["runs", "rounds"], (store) => {
-      store("runs").put({ ...entry, finished: table });
+      store("runs").put({ ...entry, finished });
       for (const key of keys) store("rounds").delete(key);
-    }, "strict");
+    });
   }
 
-  // --- rounds and measurements -----------------------------------------------------------------------------------------
+  // --- rounds and measurements ----------------------------------------------------------------
 
   journal(runId) {
     return {
-      keepRound: (task, round, disturbed) => this.write(["rounds"], (store) => {
-        store("rounds").add({ measurement: measurementId(runId, task), run: runId, disturbed, round });
-      }),
-      keepMeasurement: (task, rounds, verdict) => this.write(["measurements"], (store) => {
-        const { subject, role, graph, minus, divisor } = task;
-        const id = measurementId(runId, task);
+      keepRound: (task, round, disturbed) => {
+        const entry = { measurement: measurementId(runId, task), run: runId, disturbed, round };
+        return this.put("rounds", entry, "relaxed");
+      },
+      keepMeasurement: ({ subject, role, graph, minus, divisor }, rounds, verdict) => {
+        const id = measurementId(runId, { role, graph });
         const measurement = { id, subject, role, graph, minus, divisor, rounds, verdict };
-        store("measurements").add({ id, run: runId, measurement, sent: false });
-      }, "strict"),
+        const entry = { id, run: runId, measurement, sent: false };
+        return this.write(["measurements"], (store) => store("measurements").add(entry));
+      },
     };
   }
 
   /** Rounds by measurement id. */
   async roundsOf(runId) {
     const found = new Map();
-    for (const one of await this.read("rounds", (store) => store.index("run").getAll(runId))) {
-      found.set(one.measurement, [...(found.get(one.measurement) ?? []), one]);
+    for (const entry of await this.read("rounds", (store) => store.index("run").getAll(runId))) {
+      found.set(entry.measurement, [...(found.get(entry.measurement) ?? []), entry]);
     }
     return found;
   }
@@ -129,28 +130,14 @@ export class Spool {
   acknowledge(entries) {
     return this.write(["measurements"], (store) => {
       for (const entry of entries) store("measurements").put({ ...entry, sent: true });
-    });
+    }, "relaxed");
   }
 
-  // --- graphs and results ------------------------------------------------------------------------------------------------
+  // --- graphs and results ---------------------------------------------------------------------
 
-  findGraph(key) {
-    return this.read("graphs", (store) => store.get(key));
-  }
-
-  keepGraph(key, sha256, bytes) {
-    return this.write(["graphs"], (store) => store("graphs").put({ key, sha256, bytes }));
-  }
-
-  keepResult(job, result) {
-    return this.write(["results"], (store) => store("results").put({ job, result }), "strict");
-  }
-
-  results() {
-    return this.read("results", (store) => store.getAll());
-  }
-
-  dropResult(job) {
-    return this.write(["results"], (store) => store("results").delete(job));
-  }
+  findGraph(key) { return this.read("graphs", (store) => store.get(key)); }
+  keepGraph(key, sha256, bytes) { return this.put("graphs", { key, sha256, bytes }, "relaxed"); }
+  keepResult(job, result) { return this.put("results", { job, result }); }
+  results() { return this.read("results", (store) => store.getAll()); }
+  dropResult(job) { return this.write(["results"], (store) => store("results").delete(job), "relaxed"); }
 }

@@ -1,10 +1,11 @@
-// Statistics of rounds, the same numbers as shared/measurements/measurement.py and profiler_agent/timing/stopping.py give; a test compares.
+// Statistics of rounds. A test compares them with shared/measurements/measurement.py and
+// profiler_agent/timing/stopping.py.
 //
-// A round is {graph_ms, canary_ms, minus_ms, at_s}, lists of milliseconds and when it was timed, in seconds since 1970;
-// minus_ms is empty where nothing is subtracted.
+// A round is {graph_ms, canary_ms, minus_ms, at_s}: lists of ms, and seconds since 1970.
+// minus_ms is empty if nothing is subtracted.
 
-export const QUANTILE = 0.05; // of the repeats of a round
-export const QUIET_ROUNDS = 0.5; // of a graph's rounds, the fastest ones, whose mean is its time
+const QUANTILE = 0.05; // of the repeats of a round
+const QUIET_ROUNDS = 0.5; // share of a graph's rounds, the fastest, whose mean is its time
 
 /** The value below which `share` of the values lie (linear interpolation). */
 export function quantile(values, share = QUANTILE) {
@@ -19,19 +20,19 @@ export function median(values) {
   return quantile(values, 0.5);
 }
 
-/** Time of the graph in canaries, nothing subtracted. */
-export function graphRatio(round) {
+/** Time of the graph in canaries. */
+function graphRatio(round) {
   return quantile(round.graph_ms) / quantile(round.canary_ms);
 }
 
-/** Time of the subject in canaries. Noise can make the difference of two graphs negative. */
-export function ratio(round, divisor) {
+/** Time of the subject in canaries; noise can make a difference of graphs negative. */
+function ratio(round, divisor) {
   const minus = round.minus_ms.length ? quantile(round.minus_ms) : 0;
   return (quantile(round.graph_ms) - minus) / divisor / quantile(round.canary_ms);
 }
 
-/** Mean of the faster half of the rounds, at least one of them, with a 95 % interval (Tukey and McLaughlin, 1963). */
-export function estimateQuietMean(values) {
+/** Mean of the faster half of the rounds with a 95 % interval (Tukey and McLaughlin, 1963). */
+function estimateQuietMean(values) {
   const ordered = Float64Array.from(values).sort();
   const n = ordered.length;
   const quiet = ordered.slice(0, Math.max(Math.ceil(QUIET_ROUNDS * n), 1));
@@ -46,7 +47,7 @@ export function estimateQuietMean(values) {
 }
 
 /** 97.5 % quantile of Student's t (Abramowitz and Stegun, 1964, 26.7.5). */
-export function student975(freedom) {
+function student975(freedom) {
   const z = 1.959963984540054;
   const first = (z ** 3 + z) / 4;
   const second = (5 * z ** 5 + 16 * z ** 3 + 3 * z) / 96;
@@ -58,23 +59,18 @@ function mean(values) {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-/** The median with its distribution-free 95 % interval from order statistics (Hahn and Meeker, 1991). */
-export function estimateMedian(values) {
+/** The median with its distribution-free 95 % interval (Hahn and Meeker, 1991). */
+function estimateMedian(values) {
   const ordered = Float64Array.from(values).sort();
   const n = ordered.length;
-  let total = 0;
-  let low = 0;
-  let high = -1;
+  let [total, low, high] = [0, 0, -1];
   for (let k = 0; k <= n; k += 1) {
     total += Math.exp(logChoose(n, k)) / 2 ** n;
     if (total <= 0.025) low += 1;
     if (high < 0 && total >= 0.975) high = k;
   }
-  return {
-    ratio: median(ordered),
-    low: ordered[Math.max(low - 1, 0)],
-    high: ordered[Math.min(high < 0 ? n : high, n - 1)],
-  };
+  const ends = { low: ordered[Math.max(low - 1, 0)], high: ordered[Math.min(high < 0 ? n : high, n - 1)] };
+  return { ratio: median(ordered), ...ends };
 }
 
 function logChoose(n, k) {
@@ -83,21 +79,21 @@ function logChoose(n, k) {
   return sum;
 }
 
-/** Time of a subject in canaries: the mean of its faster rounds, of a difference of two graphs the median. */
+/** Time of a subject in canaries: the mean of its faster rounds; of a difference, the median. */
 export function estimateRounds(rounds, divisor) {
-  const values = rounds.map((one) => ratio(one, divisor));
+  const values = rounds.map((round) => ratio(round, divisor));
   return rounds[0].minus_ms.length ? estimateMedian(values) : estimateQuietMean(values);
 }
 
-/** Half the interval of the task's value, as a share of the whole graph's time. */
+/** Half the interval of the value, as a share of the graph's time. */
 export function precisionReached(rounds, divisor) {
   const { low, high } = estimateRounds(rounds, divisor);
   return ((high - low) / 2) * divisor / median(rounds.map(graphRatio));
 }
 
-/** How much slower or faster the canary was in the last third of the rounds than in the first, as a factor >= 1. */
+/** Factor (>= 1) between the canary's times in the first and the last third of the rounds. */
 export function canaryDrift(rounds) {
-  const times = rounds.map((one) => quantile(one.canary_ms));
+  const times = rounds.map((round) => quantile(round.canary_ms));
   const third = Math.max(Math.floor(times.length / 3), 1);
   const first = median(times.slice(0, third));
   const last = median(times.slice(-third));

@@ -1,12 +1,14 @@
-// When a task has been measured enough: the rule and the presets of profiler_agent/timing/stopping.py.
+// When a task is measured enough (profiler_agent/timing/stopping.py), and whether the result is
+// stable (profiler_agent/timing/stability.py).
 
-import { precisionReached } from "./statistics.js";
+import { canaryDrift, precisionReached } from "./statistics.js";
 
 export const NETWORK_ROLES = ["calibration", "held_out", "verification"];
+export const ISOLATED_ROUNDS = 6;
 const NETWORK_TIMES = 2;
 const NETWORKS_SHARE = 0.5;
-const ISOLATED_ROUNDS = 6;
 const LONGEST_STEP_S = 60;
+const LARGEST_DRIFT = 1.1;
 
 export const PRESETS = {
   quick: { name: "quick", precision: 0.02, minRounds: 6, maxRounds: 10, secondsPerTask: 1.0 },
@@ -15,28 +17,24 @@ export const PRESETS = {
 };
 
 export class StoppingRule {
-  /** `clockS` counts seconds; a jump of it (the phone slept) counts as little or nothing. */
+  /** `clockS` counts seconds. A jump of the clock, as when a phone sleeps, counts little. */
   constructor(preset, tasks, clockS = () => performance.now() / 1000) {
-    this.preset = preset;
-    this.budgetS = preset.secondsPerTask * tasks;
-    this.spentS = 0;
-    this.clockS = clockS;
-    this.lastS = clockS();
+    Object.assign(this, { preset, clockS, budgetS: preset.secondsPerTask * tasks, spentS: 0, lastS: clockS() });
   }
 
-  /** To be called after every round. */
+  /** Call after every round. */
   tick() {
     const now = this.clockS();
     this.spentS += Math.min(Math.max(now - this.lastS, 0), LONGEST_STEP_S);
     this.lastS = now;
   }
 
-  /** Time that nobody measured in does not count. */
+  /** Leave the time since the last round out. */
   pause() {
     this.lastS = this.clockS();
   }
 
-  /** Why a task is done; null as long as it is not. */
+  /** Why a task is done; null while it is not. */
   findReason(rounds, divisor, role = "") {
     if (role === "isolated") return rounds.length >= ISOLATED_ROUNDS ? "isolated" : null;
     if (rounds.length < this.preset.minRounds) return null;
@@ -46,10 +44,28 @@ export class StoppingRule {
     return this.spentS > this.budgetS ? "time" : null;
   }
 
-  /** Whether whole networks, each with its rounds, are done together. */
+  /** Whether all networks, each with its rounds, are done. */
   haveEnough(networks) {
     if (networks.some((rounds) => rounds.length < this.preset.minRounds)) return false;
     const done = networks.filter((rounds) => this.findReason(rounds, 1, NETWORK_ROLES[0]) !== null).length;
     return done >= NETWORKS_SHARE * networks.length;
   }
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
+
+/** The verdict on a subject. A browser shows no throttling: the canary has to tell. */
+export function judge({ task, rounds, disturbed }, preset) {
+  const reasons = [];
+  const precision = precisionReached(rounds, task.divisor);
+  if (precision > preset.precision && task.role !== "isolated") {
+    reasons.push(`precise to ${percent(precision)} after ${rounds.length} rounds, ${percent(preset.precision)} wanted:`
+      + " close other apps and tabs, or take the preset thorough");
+  }
+  const drift = canaryDrift(rounds);
+  if (drift > LARGEST_DRIFT) {
+    reasons.push(`the canary drifted by ${drift.toFixed(2)} over the run: let the device cool down, measure again`);
+  }
+  if (disturbed) reasons.push(`the canary was off in ${disturbed} of ${rounds.length} rounds: other load?`);
+  return { stable: !reasons.length, reasons };
 }

@@ -1,22 +1,23 @@
-// The measuring thread: nothing that is drawn or clicked runs here.
+// The thread that measures; drawing and clicks run in main.js.
 
 import { Agent } from "./agent.js";
 import { Spool } from "./spool.js";
 
-const say = (state) => self.postMessage(state);
+const post = (state) => self.postMessage(state);
 
 async function start() {
   const [settings, spool] = await Promise.all([fetch("settings.json").then((answer) => answer.json()), Spool.open()]);
-  const agent = new Agent(settings, spool, say);
-  self.onmessage = ({ data }) => agent.hear(data);
-  for (const early of waiting) agent.hear(early);
+  const agent = new Agent(settings, spool, post);
+  self.onmessage = ({ data }) => agent.receive(data);
+  for (const early of waiting) agent.receive(early);
   await alone(() => agent.run());
 }
 
-/** Two tabs would measure each other: the second one waits. Without HTTPS a browser has no locks. */
+/** Two tabs would disturb each other, so the second tab waits. Without HTTPS there are no locks. */
 async function alone(action) {
   if (!navigator.locks) return action();
-  const busy = () => say({ phase: "starting", problem: "Another tab of this browser is open here: close it, or use that one." });
+  const problem = "Another tab of this browser is open here: close it or use it.";
+  const busy = () => post({ phase: "starting", problem });
   const late = setTimeout(busy, 1000);
   return navigator.locks.request("lutnas-agent", () => {
     clearTimeout(late);
@@ -26,4 +27,4 @@ async function alone(action) {
 
 const waiting = [];
 self.onmessage = ({ data }) => waiting.push(data);
-start().catch((error) => say({ phase: "stopped", problem: `${error.message ?? error}; reload the page` }));
+start().catch((error) => post({ phase: "stopped", problem: `${error.message ?? error}; reload the page` }));

@@ -1,20 +1,19 @@
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from search.config import Config, references
 from search.data import load_images
 from search.family.family import FamilySettings, build_family
 from search.process.progress import SilentProgress
-from search.runs.device_run import on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, on_device
 from search.training.training import Trainer
 from shared.runtime import Runtime
 from shared.spaces import make_space
-from shared.tables.table import HeldOutError, LatencyTable, NetworkCheck, OpPrice
+from shared.tables.prediction import HeldOutError
+from shared.tables.table import LatencyTable, NetworkCheck, OpPrice
 
 PRICE_MS = {"skip_connect": 0.004, "nor_conv_1x1": 0.02, "nor_conv_3x3": 0.06, "avg_pool_3x3": 0.05}
 
@@ -53,11 +52,7 @@ def make_table(space, seed=0, networks=6):
         checks.append(
             NetworkCheck(space.format(genotype), role, measured_ms, prediction.mean_ms, prediction.upper_ms(0.95))
         )
-    return LatencyTable(**{**vars_of(table), "networks": tuple(checks)})
-
-
-def vars_of(table):
-    return {name: getattr(table, name) for name in table.__dataclass_fields__}
+    return replace(table, networks=tuple(checks))
 
 
 @pytest.fixture(scope="session")
@@ -70,16 +65,8 @@ def table(space):
     return make_table(space)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
-def digits(space):
+def digits(space):  # of its own: a fixture of a session is made once, with the space that asked first
     return load_images("digits", space.resolution, space.image_channels)
 
 
@@ -87,20 +74,17 @@ SETTINGS = FamilySettings(trade_offs=3, budgets=12, candidates=30)
 
 
 @pytest.fixture(scope="session")
-def finished(table, digits, tmp_path_factory):
+def finished(table, digits, config_of, tmp_path_factory):
     """The folder of a small real search: 40 steps on real images, then its family. Tests copy it before they write."""
-    config = Config(
-        lut_url="http://127.0.0.1:1",
-        space=table.space,
-        tables=references([table]),
-        dataset="digits",
-        data_fingerprint=digits.fingerprint,
-        search_resolution=8,
+    config = config_of(
+        table,
+        digits,
         warmup_steps=25,
         search_steps=15,
-        alpha_every=2,
         batch_size=32,
         alpha_batch_size=16,
+        threads=2,
+        checkpoint_every=200,
     )
     run = RunDirectory.create(tmp_path_factory.mktemp("finished") / "run", config, table)
     assert Trainer(run, digits).train(SilentProgress())

@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from search.deploy.export import build_onnx, export, onnx_accuracy, untuned_onnx
 from search.deploy.ladder import NOT_TUNED_YET, LadderBuilder, find_ladder
 from search.family.candidates import make_candidates
 from search.latency.latency_model import LatencyModel
-from search.process.progress import SilentProgress
+from search.process.progress import Phase, SilentProgress
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
 from shared.errors import BudgetTooSmall, CorruptFile, InvalidValue, LutnasError, ServerAway
 from shared.jobs import Verification
@@ -36,7 +37,7 @@ class Device:
 
     def __call__(self, content, promise):
         onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        before = sum(one.genotype == promise.genotype for one in self.promises)
+        before = sum(made.genotype == promise.genotype for made in self.promises)
         self.promises.append(promise)
         self.files.append(hashlib.sha256(content).hexdigest())
         measured_ms = promise.predicted_ms * self.factor(promise, before)
@@ -62,7 +63,7 @@ def test_every_rung_promises_bounds_measures_and_ships_a_file_of_that_accuracy(r
         assert [attempt.step for attempt in rung.attempts] == ["before tuning", "final"]
     written = json.loads((run.path / "ladder.json").read_bytes())
     promised = {"target_ms", "predicted_ms", "upper_ms", "measured_ms", "met"}
-    assert all(promised | {"genotype", "accuracy", "accuracy_kind", "onnx"} <= one.keys() for one in written)
+    assert all(promised | {"genotype", "accuracy", "accuracy_kind", "onnx"} <= rung.keys() for rung in written)
     assert find_ladder(run.path / "ladder.json", run.space) == rungs
 
 
@@ -140,17 +141,15 @@ def test_budget_that_no_network_meets_is_refused_before_anything_is_measured(run
 class Impatient(SilentProgress):
     """Interrupts the process, as Ctrl-C does, at the first update of the tuning."""
 
-    def __init__(self):
-        self.tuning = False
-
+    @contextmanager
     def phase(self, name, total):
-        self.tuning = name == "tuning members"
-        return super().phase(name, total)
+        left = [signal.SIGINT] if name == "tuning members" else []
 
-    def advance(self, n=1, **fields):
-        if self.tuning:
-            self.tuning = False
-            os.kill(os.getpid(), signal.SIGINT)
+        def advance(n=1, **fields):
+            if left:
+                os.kill(os.getpid(), left.pop())
+
+        yield Phase(advance)
 
 
 @pytest.fixture
@@ -234,7 +233,7 @@ def test_accuracy_of_a_file_is_that_of_running_it_one_image_at_a_time(reading, d
     content = build_onnx(tuned(reading, digits, genotype, SHORT))
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     pixels = digits.preprocessing.apply(digits.test_images).numpy()
-    answers = [int(session.run(None, {"input": one[None]})[0].argmax()) for one in pixels]
+    answers = [int(session.run(None, {"input": pixel[None]})[0].argmax()) for pixel in pixels]
     expected = 100 * np.mean(np.array(answers) == digits.test_labels.numpy())
     assert onnx_accuracy(content, digits) == pytest.approx(expected)
 

@@ -16,7 +16,7 @@ def decoder(table):
 
 @pytest.fixture(scope="module")
 def brute_force(table, space):
-    """(genotype, function, upper bound) of every connected genotype, by the table's own slow words."""
+    """(genotype, function, upper bound) of every connected genotype, by single predictions of the table."""
     bounds = {}
     found = []
     for choices in itertools.product(*(slot.primitives for slot in space.slots)):
@@ -50,22 +50,24 @@ def test_k_best_are_those_of_brute_force(decoder, brute_force, space, seed, floo
     within = [function for function in probable if floor_ms < cheapest[function] <= budget_ms]
     expected = sorted(within, key=lambda function: -probable[function])[:5]
     (decoded,) = decoder.decode(log_probabilities, [Band(budget_ms, floor_ms)], count=5)
-    assert [space.signature(one.genotype) for one in decoded] == expected
-    assert [one.log_probability for one in decoded] == pytest.approx([probable[function] for function in expected])
-    assert [one.upper_ms for one in decoded] == pytest.approx([cheapest[function] for function in expected])
+    assert [space.signature(network.genotype) for network in decoded] == expected
+    assert [network.log_probability for network in decoded] == pytest.approx(
+        [probable[function] for function in expected]
+    )
+    assert [network.upper_ms for network in decoded] == pytest.approx([cheapest[function] for function in expected])
 
 
-def test_what_is_decoded_meets_the_budget_and_is_connected_and_distinct(decoder, space, table):
+def test_decoded_networks_meet_the_budget_connected_and_distinct(decoder, space, table):
     budgets_ms = np.linspace(decoder.smallest_ms, decoder.largest_ms, 7)
-    decoded = decoder.decode(random_log_probabilities(space, 9), [Band(one) for one in budgets_ms], count=4)
+    decoded = decoder.decode(random_log_probabilities(space, 9), [Band(m) for m in budgets_ms], count=4)
     for budget_ms, found in zip(budgets_ms, decoded, strict=True):
-        assert len({space.signature(one.genotype) for one in found}) == len(found) >= 1
-        for one in found:
-            assert one.upper_ms <= budget_ms
-            assert table.predict(one.genotype).upper_ms() == pytest.approx(one.upper_ms)
+        assert len({space.signature(network.genotype) for network in found}) == len(found) >= 1
+        for network in found:
+            assert network.upper_ms <= budget_ms
+            assert table.predict(network.genotype).upper_ms() == pytest.approx(network.upper_ms)
 
 
-def test_at_the_smallest_budget_the_fastest_network_is_what_is_left(decoder, space):
+def test_the_smallest_budget_leaves_the_fastest_network(decoder, space):
     ((only,),) = decoder.decode(random_log_probabilities(space, 2), [Band(decoder.smallest_ms)], count=3)
     assert only.genotype == space.fastest()
 
@@ -78,7 +80,7 @@ def test_budget_below_the_fastest_network_is_an_error_with_the_smallest_bound(de
 
 
 @pytest.mark.parametrize("smallest_ms", [0.0123456, 0.23261, 0.999999, 1.0, 12.3411, 123.4, 4321.0])
-def test_time_that_the_error_names_is_enough(smallest_ms):
+def test_the_budget_named_by_the_error_is_enough(smallest_ms):
     said = str(BudgetTooSmall(0.5 * smallest_ms, smallest_ms, "testbed"))
     advised_ms = float(said.partition("needs ")[2].partition(" ms")[0])
     assert smallest_ms <= advised_ms <= 1.01 * smallest_ms
@@ -93,7 +95,11 @@ def test_budget_that_is_no_time_is_refused(decoder, budget_ms):
 def test_enumeration_lists_every_connected_genotype_once(space, brute_force, decoder):
     listed = enumerate_space(space)
     assert len(listed.choices) == len(brute_force)
-    assert len(set(listed.forms)) == len(listed.forms) == len({space.canonical(one) for one, _, _ in brute_force})
+    assert (
+        len(set(listed.forms))
+        == len(listed.forms)
+        == len({space.canonical(genotype) for genotype, _, _ in brute_force})
+    )
     assert len(decoder.feasible(decoder.largest_ms)) == len({function for _, function, _ in brute_force})
     assert enumerate_space(space) is listed
 
@@ -108,7 +114,7 @@ def test_detour_over_skips_is_the_same_network_under_its_cheapest_name(decoder, 
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("text", "other"),
     [
         # one op whose result is used twice, and two ops
         (
@@ -128,8 +134,8 @@ def test_detour_over_skips_is_the_same_network_under_its_cheapest_name(decoder, 
     ],
     ids=["used twice", "added twice", "order"],
 )
-def test_networks_that_compute_different_things_have_different_signatures(space, one, other):
-    assert space.signature(space.parse(one)) != space.signature(space.parse(other))
+def test_networks_that_compute_different_things_have_different_signatures(space, text, other):
+    assert space.signature(space.parse(text)) != space.signature(space.parse(other))
 
 
 def test_feasible_networks_grow_with_the_budget(decoder):

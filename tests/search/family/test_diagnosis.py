@@ -31,7 +31,7 @@ def test_tau_is_1_where_the_search_was_right_for_each_seed_and_minus_1_where_it_
     rising = [RetrainedMember(member(i), (80.0 + i, 70.0 + 2 * i)) for i in range(5)]
     found = diagnose(rising, "trained for 1 epoch").agreement
     expected = {"rank": 1.0, "nll": 1.0, "parameters": 1.0, "expressivity": -1.0, "accuracy": 0.0}
-    assert {name: one.mean for name, one in found.items()} == pytest.approx(expected)
+    assert {name: figure.mean for name, figure in found.items()} == pytest.approx(expected)
 
 
 def test_tau_between_two_seeds_says_what_a_perfect_rank_could_reach():
@@ -41,7 +41,7 @@ def test_tau_between_two_seeds_says_what_a_perfect_rank_could_reach():
     assert found.between_seeds == pytest.approx(1 / 3)
     assert found.agreement["rank"].by_seed == pytest.approx((1.0, 1 / 3))
     assert found.agreement["rank"].mean == pytest.approx(2 / 3)
-    one_seed = [replace(one, test_accuracies=one.test_accuracies[:1]) for one in members]
+    one_seed = [replace(member, test_accuracies=member.test_accuracies[:1]) for member in members]
     assert diagnose(one_seed, "").between_seeds is None
 
 
@@ -59,11 +59,11 @@ def test_diagnose_trains_members_with_each_seed_once_and_tells_in_file_page_and_
     assert main([*asked, "--batch-size", "256"]) == 0
     said = capfd.readouterr().out
     assert "Kendall's tau with the test accuracy of 3 members, trained for 1 epoch" in said
-    assert "two seeds of the retraining with one another" in said
+    assert "two seeds of the retraining with each other" in said
     found = find_diagnosis(run.path, run.space)
     assert found is not None
-    assert [len(one.test_accuracies) for one in found.members] == [2, 2, 2]
-    assert [one.member for one in found.members] == spread_members(load_family(run).members, 3)
+    assert [len(member.test_accuracies) for member in found.members] == [2, 2, 2]
+    assert [member.member for member in found.members] == spread_members(load_family(run).members, 3)
     assert "Rank against retrained accuracy" in (run.path / "report.html").read_text()
     trained = sorted(path.stat().st_mtime_ns for path in run.path.glob("trained/*/*/weights.pt"))
     assert len(trained) == 6

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from search.decoding.decoding import Band, EnumerationDecoder, decode_pool, make_decoder
-from search.family.candidate_pool import draw_pool, led_by
+from search.family.candidate_pool import draw_pool, merge_distinct
 from search.family.candidates import Member
 from search.family.family import build_family, load_family, spread
 from search.family.pareto import WIDEST_GAP, find_front, select_members
@@ -15,8 +15,7 @@ from search.family.picking import Picker
 from search.latency.latency_model import LatencyModel
 from search.process.progress import SilentProgress
 from search.ranking.scoring import open_scorer
-from search.runs.device_run import DeviceRun, on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import DeviceRun, RunDirectory, on_device
 from shared.errors import BudgetTooSmall, CorruptFile, InvalidValue, WrongUse
 from shared.tables.kernel_prices import FamilyCost, KernelPrice, KernelPrices
 
@@ -46,16 +45,16 @@ def test_fastest_network_belongs_to_the_family_and_to_the_baseline(family, readi
     assert family.random[0].genotype == space.fastest()
 
 
-def test_what_no_candidate_beats_in_latency_and_rank_belongs_to_the_family(family):
+def test_every_candidate_on_the_front_belongs_to_the_family(family):
     unbeaten = {
-        one.genotype
-        for one in family.candidates
+        candidate.genotype
+        for candidate in family.candidates
         if not any(
-            other.predicted_ms <= one.predicted_ms and other.rank <= one.rank and other != one
+            other.predicted_ms <= candidate.predicted_ms and other.rank <= candidate.rank and other != candidate
             for other in family.candidates
         )
     }
-    assert unbeaten <= {one.genotype for one in family.members}
+    assert unbeaten <= {member.genotype for member in family.members}
 
 
 def test_baseline_has_as_many_evaluations_and_is_chosen_in_the_same_way(family):
@@ -63,15 +62,15 @@ def test_baseline_has_as_many_evaluations_and_is_chosen_in_the_same_way(family):
     assert list(family.random) == select_members(family.random_candidates, family.settings.members)
 
 
-def test_members_carry_what_table_and_space_say_of_them(family, reading):
+def test_members_have_latency_and_size_of_table_and_space(family, reading):
     table = reading.table
-    for one in (*family.members, *family.random):
-        genotype = one.genotype
+    for member in (*family.members, *family.random):
+        genotype = member.genotype
         prediction = table.predict(genotype)
-        assert one.predicted_ms == pytest.approx(prediction.mean_ms)
-        assert one.upper_ms == pytest.approx(prediction.upper_ms(reading.config.confidence))
-        assert one.parameters == table.parsed_space.parameter_count(genotype)
-        assert one.multiply_adds == table.parsed_space.multiply_adds(genotype)
+        assert member.predicted_ms == pytest.approx(prediction.mean_ms)
+        assert member.upper_ms == pytest.approx(prediction.upper_ms(reading.config.confidence))
+        assert member.parameters == table.parsed_space.parameter_count(genotype)
+        assert member.multiply_adds == table.parsed_space.multiply_adds(genotype)
 
 
 def test_file_of_the_family_names_table_budgets_and_kind_of_accuracy(family, reading):
@@ -83,7 +82,7 @@ def test_file_of_the_family_names_table_budgets_and_kind_of_accuracy(family, rea
         written["members"][0]
     )
     assert len(written["trade_offs"]) == 9
-    assert all(one["expected_ms"] > reading.table.base_ms for one in written["trade_offs"])
+    assert all(trade_off["expected_ms"] > reading.table.base_ms for trade_off in written["trade_offs"])
 
 
 def test_building_again_gives_the_same_family(run):
@@ -145,18 +144,18 @@ def test_a_wide_gap_in_latency_gets_the_best_ranked_candidate_in_its_middle_even
 
 @pytest.mark.parametrize("seed", range(50, 60))
 def test_closing_one_gap_opens_no_other(seed):
-    """With seed 56 the member that left for the one that joined had stood alone, again and again."""
+    """With seed 56 a leaving member once opened the next gap, again and again."""
     drawn = np.random.default_rng(seed)
     latencies = np.sort(np.geomspace(1, drawn.uniform(2, 6), 120) * drawn.uniform(0.97, 1.03, 120))
     errors = -np.log(latencies) * drawn.uniform(1, 3) + drawn.normal(0, drawn.uniform(0.05, 0.8), 120)
     ranks = 1 + errors.argsort().argsort()
     members = select_members([member(ms, rank, f"{ms}") for ms, rank in zip(latencies, ranks, strict=True)], most=24)
-    gaps = np.diff([one.predicted_ms for one in members])
+    gaps = np.diff([member.predicted_ms for member in members])
     assert len(members) == 24
     assert gaps.max() <= WIDEST_GAP * gaps.sum()
 
 
-def test_network_with_the_smallest_bound_is_a_member_even_if_another_one_is_predicted_to_be_faster():
+def test_network_with_the_smallest_bound_is_a_member_even_if_another_is_predicted_faster():
     bold, sure = dataclasses.replace(member(1.0, 3.0, "bold"), predicted_ms=0.8), member(0.95, 5.0, "sure")
     slow = member(2.0, 1.0, "slow")
     assert find_front([bold, sure, slow]) == [bold, slow]
@@ -189,23 +188,23 @@ def test_random_networks_lie_under_the_budgets_and_are_distinct(table):
 
 def test_fastest_network_leads_the_pool_once(space):
     other = space.parse("|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|")
-    assert led_by([space.fastest()], [other, space.fastest()]) == [space.fastest(), other]
+    assert merge_distinct([space.fastest()], [other, space.fastest()]) == [space.fastest(), other]
 
 
-def test_pick_meets_the_budget_and_is_the_best_ranked_of_those_that_do(reading, family):
+def test_pick_is_the_best_ranked_network_within_the_budget(reading, family):
     budget_ms = family.members[len(family.members) // 2].upper_ms
     pick = Picker(reading).pick(budget_ms)
     assert pick.best.upper_ms <= budget_ms
-    assert all(one.upper_ms <= budget_ms for one in pick.runners_up)
-    ranks = [pick.best.rank, *(one.rank for one in pick.runners_up)]
+    assert all(member.upper_ms <= budget_ms for member in pick.runners_up)
+    ranks = [pick.best.rank, *(member.rank for member in pick.runners_up)]
     assert ranks == sorted(ranks)
-    names = [pick.best.genotype, *(one.genotype for one in pick.runners_up)]
+    names = [pick.best.genotype, *(member.genotype for member in pick.runners_up)]
     assert len(names) == len(set(names))
 
 
 def test_pick_for_a_larger_budget_is_never_ranked_worse(reading, family):
     picker = Picker(reading)
-    names = [picker.pick(one.upper_ms).best.genotype for one in family.members]
+    names = [picker.pick(member.upper_ms).best.genotype for member in family.members]
     space = reading.table.parsed_space
     counts = [space.parameter_count(name) for name in names]
     assert counts[-1] > counts[0]
@@ -219,7 +218,7 @@ def test_higher_confidence_promises_less(reading, family):
     assert bold.best.upper_ms == pytest.approx(bold.best.predicted_ms)
 
 
-def test_pick_below_the_fastest_network_says_what_the_smallest_is(reading, family):
+def test_pick_below_the_fastest_network_names_the_smallest_bound(reading, family):
     with pytest.raises(BudgetTooSmall, match="ask for that or more"):
         Picker(reading).pick(0.9 * family.members[0].upper_ms)
 
@@ -229,7 +228,7 @@ def test_confidence_outside_its_domain_is_refused(reading):
         Picker(reading, 1.0)
 
 
-def test_second_pick_scores_nothing_anew(run, family):
+def test_second_pick_scores_no_network_again(run, family):
     budget_ms = family.members[-2].upper_ms
     first = Picker(run).pick(budget_ms)
     written = (run.path / "scores.json").stat().st_mtime_ns
@@ -250,13 +249,13 @@ def test_family_of_a_space_scored_whole_is_chosen_from_every_network(run, family
     everything = make_decoder(LatencyModel(run.table)).find_all(10_000)[:40]
     monkeypatch.setattr(EnumerationDecoder, "find_all", lambda self, most: everything if most else None)
     whole = build_family(run, SilentProgress(), dataclasses.replace(family.settings, whole_space=10_000))
-    assert {one.genotype for one in whole.candidates} == set(everything)
+    assert {candidate.genotype for candidate in whole.candidates} == set(everything)
     assert list(whole.members) == select_members(whole.candidates, whole.settings.members)
     assert len(whole.random_candidates) == len(family.random_candidates)
     assert load_family(run) == whole
 
 
-def test_of_a_whole_space_only_the_likely_networks_are_counted_and_the_best_of_them_is_picked(run, family, monkeypatch):
+def test_a_pick_of_a_whole_space_counts_kernels_of_likely_networks_only(run, family, monkeypatch):
     everything = make_decoder(LatencyModel(run.table)).find_all(10_000)[:40]
     monkeypatch.setattr(EnumerationDecoder, "find_all", lambda self, most: everything if most else None)
     monkeypatch.setattr("search.family.picking.MOST_COUNTED", 10)
@@ -270,9 +269,14 @@ def test_of_a_whole_space_only_the_likely_networks_are_counted_and_the_best_of_t
         asked.extend(genotypes)
         return {genotype: {ADD: 1} for genotype in genotypes}
 
-    budget_ms = sorted(one.upper_ms for one in whole.candidates)[20]
+    budget_ms = sorted(candidate.upper_ms for candidate in whole.candidates)[20]
     pick = Picker(view, count_kernels=count_kernels).pick(budget_ms)
-    likely = sorted((one for one in whole.candidates if one.upper_ms <= 1.04 * budget_ms), key=lambda one: one.rank)
-    assert [one.rank for one in likely[:10]] == sorted(one.rank for one in whole.candidates if one.genotype in asked)
+    likely = sorted(
+        (candidate for candidate in whole.candidates if candidate.upper_ms <= 1.04 * budget_ms),
+        key=lambda candidate: candidate.rank,
+    )
+    assert [member.rank for member in likely[:10]] == sorted(
+        candidate.rank for candidate in whole.candidates if candidate.genotype in asked
+    )
     assert len(asked) == 10
     assert (pick.best.rank, pick.best.by) == (likely[0].rank, "kernels")

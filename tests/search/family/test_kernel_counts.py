@@ -8,8 +8,7 @@ import pytest
 
 from search.device.kernel_counts import COUNTS_FILE, KernelCounter
 from search.device.lut_client import LutClient
-from search.runs.device_run import DeviceRun, on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import DeviceRun, RunDirectory, on_device
 from shared.jobs import Job, NewJob
 from shared.tables.kernel_prices import FamilyCost, KernelPrice, KernelPrices
 from shared.wire import from_wire, to_wire

@@ -9,7 +9,7 @@ from shared.errors import MissingPrice
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
-def test_many_at_once_get_the_numbers_that_the_table_gives_one_by_one(table, space, confidence):
+def test_a_batch_has_the_same_latencies_as_single_predictions(table, space, confidence):
     draws = random.Random(1)
     genotypes = [space.fastest(), *(space.sample(draws) for _ in range(60))]
     model = LatencyModel(table)
@@ -29,7 +29,7 @@ def test_dead_ops_cost_nothing(table, space):
     assert np.all(mean_ms > table.base_ms)
 
 
-def test_table_without_all_prices_names_the_missing_one_and_the_command(table):
+def test_a_table_without_all_prices_names_the_missing_key_and_the_command(table):
     size = len(table.prices)
     holed = dataclasses.replace(
         table, prices=table.prices[1:], covariance=tuple(row[:size] for row in table.covariance[:size])

@@ -40,7 +40,7 @@ def test_table_arrives_whole_and_is_asked_for_by_device_space_and_runtime(table)
 
 
 def test_table_that_is_not_what_its_etag_names_is_refused(table):
-    with pytest.raises(CorruptFile, match="not the one that its ETag names"):
+    with pytest.raises(CorruptFile, match="does not fit its ETag"):
         client(lambda request: table_response(table, etag="0" * 64)).get_table("testbed")
 
 

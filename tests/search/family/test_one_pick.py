@@ -11,8 +11,7 @@ import pytest
 from search.cli import main
 from search.family.family import build_unseen_family
 from search.process.progress import SilentProgress
-from search.runs.device_run import DeviceRun
-from search.runs.run_directory import write_table
+from search.runs.run_directory import DeviceRun, write_table
 from shared.jobs import Job, NewJob, Verification
 from shared.tables.kernel_prices import FamilyCost, KernelPrice, KernelPrices
 from shared.wire import from_wire, to_wire

@@ -10,8 +10,7 @@ from search.family.family import load_family
 from search.process.environment import record_environment
 from search.report import build_report
 from search.report.cells import cell_svg
-from search.runs.device_run import on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, on_device
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 LOADING = {"src", "href", "data", "srcset", "poster", "action"}
@@ -50,7 +49,9 @@ class Page(HTMLParser):
 
 def make_rung(member, met=True, onnx="models/member-01.onnx"):
     verdict = (member.upper_ms * 0.95, 0.9, 1.0, 1.05, 1.02, met, True, ())
-    attempt = Attempt(member.genotype, "final", member.predicted_ms, member.upper_ms, *verdict)
+    attempt = Attempt(
+        *verdict, genotype=member.genotype, step="final", predicted_ms=member.predicted_ms, upper_ms=member.upper_ms
+    )
     return Rung(
         target_ms=member.upper_ms,
         predicted_ms=member.predicted_ms,

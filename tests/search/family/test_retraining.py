@@ -62,12 +62,12 @@ def test_drop_path_leaves_out_whole_ops_of_single_images_while_training_only(spa
     seen = []
     network.get_submodule("stages.0.0.5").register_forward_hook(lambda op, x, y: seen.append(y))
     network.train()(images)
-    left_out = [bool((one == 0).all()) for one in seen[0]]
+    left_out = [bool((features == 0).all()) for features in seen[0]]
     assert 16 < sum(left_out) < 48
     assert cell.training
     with torch.no_grad():
         assert torch.equal(network.eval()(images), network(images))
-    assert not any(bool((one == 0).all()) for one in seen[-1])
+    assert not any(bool((features == 0).all()) for features in seen[-1])
 
 
 def test_blocks_with_a_shortcut_drop_what_stands_beside_it():
@@ -146,12 +146,14 @@ def test_half_the_side_is_refused_where_the_reductions_do_not_divide_it(few):
         half_side(odd)
 
 
-def test_few_epochs_are_trained_by_the_short_recipe_unless_another_is_asked_for():
+def test_few_epochs_are_trained_by_the_short_recipe_unless_another_is_asked_for(reading):
     parser = argparse.ArgumentParser()
-    add_recipe(parser)
+    add_recipe(parser, 2, "trainings")
 
     def settings(*words: str) -> RetrainingSettings:
-        return RetrainingSettings(**chosen_settings(parser.parse_args(words)))
+        first, second = chosen_settings(parser.parse_args(words), replace(reading.config, seed=0, precision="fp32"))
+        assert second == replace(first, seed=1)
+        return first
 
     assert settings() == RetrainingSettings()
     assert settings("--epochs", "5", "--recipe", "darts") == RetrainingSettings(epochs=5)
@@ -177,11 +179,11 @@ def test_a_recipe_that_cannot_be_names_the_setting(change):
 def test_inherited_weights_are_those_of_the_supernet_in_every_shard(reading, digits, tmp_path):
     run = RunDirectory.open(shutil.copytree(reading.path, tmp_path / "run"))
     trained = TrainedNetwork.begin(run, run.space.parse(GENOTYPE), replace(SHORT, inherit=True))
-    one, other = first_networks(run, digits, trained)
+    network, other = first_networks(run, digits, trained)
     expected = run.supernet().state_dict()["stem.conv.weight"]
-    assert torch.equal(one.stem.conv.weight, expected)
-    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
-    assert accuracy_on_test_images(one, digits) > 12
+    assert torch.equal(network.stem.conv.weight, expected)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in network.state_dict().items())
+    assert accuracy_on_test_images(network, digits) > 12
     cold = first_networks(run, digits, TrainedNetwork.begin(run, run.space.parse(GENOTYPE), SHORT))
     assert not torch.equal(cold[0].stem.conv.weight, expected)
 
@@ -234,7 +236,7 @@ def test_stopped_in_its_second_epoch_a_training_goes_on_from_its_folder_bit_equa
     kept = TrainedNetwork.open(run.path / "kept")
     assert again.test_accuracy == kept.test_accuracy
     assert len((again.path / "metrics.jsonl").read_text().splitlines()) == 2
-    tensors = [torch.load(one.path / "weights.pt", weights_only=True) for one in (again, kept)]
+    tensors = [torch.load(directory.path / "weights.pt", weights_only=True) for directory in (again, kept)]
     assert all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
 
 
@@ -250,8 +252,8 @@ def test_folders_that_hold_no_finished_training_of_the_run_are_refused(run, digi
     (trained.path / "weights.pt").write_bytes(content)
     with pytest.raises(CorruptFile, match=r"weights\.pt"):
         TrainedNetwork.open(trained.path).network(run, digits)
-    (trained.path / "training.json").write_text("{}")
-    with pytest.raises(CorruptFile, match="does not describe a training"):
+    (trained.path / "training.json").write_text('{"schema": 10}')
+    with pytest.raises(CorruptFile, match=r"training\.json is damaged: space: is missing"):
         TrainedNetwork.open(trained.path)
 
 

@@ -45,13 +45,13 @@ def fingerprint(supernet):
     return fingerprint_of(supernet.space, supernet.state_dict(), "seed 0")
 
 
-def test_score_does_not_depend_on_company_order_or_number_of_workers(supernet, images, genotypes, tmp_path):
+def test_score_does_not_depend_on_other_networks_order_or_workers(supernet, images, genotypes, tmp_path):
     alone = [scorer(supernet, images, tmp_path / f"{i}.json").score([g])[0] for i, g in enumerate(genotypes)]
     together = scorer(supernet, images, tmp_path / "two.json", workers=2).score(genotypes[::-1])[::-1]
     assert together == alone
 
 
-def test_what_was_scored_is_read_back_and_no_image_is_needed(supernet, images, genotypes, tmp_path):
+def test_known_scores_are_read_back_without_images(supernet, images, genotypes, tmp_path):
     first = scorer(supernet, images, tmp_path / "scores.json").score(genotypes)
 
     def no_judge():
@@ -61,7 +61,7 @@ def test_what_was_scored_is_read_back_and_no_image_is_needed(supernet, images, g
     assert again.score(genotypes) == first
 
 
-def test_scores_of_another_supernet_are_not_believed(supernet, images, genotypes, space, tmp_path):
+def test_scores_of_another_supernet_are_dropped(supernet, images, genotypes, space, tmp_path):
     path = tmp_path / "scores.json"
     scorer(supernet, images, path).score(genotypes[:2])
     torch.manual_seed(1)
@@ -72,7 +72,7 @@ def test_scores_of_another_supernet_are_not_believed(supernet, images, genotypes
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}'])
-def test_damaged_file_of_scores_costs_time_but_nothing_else(supernet, images, genotypes, tmp_path, content):
+def test_networks_are_scored_again_after_a_damaged_score_file(supernet, images, genotypes, tmp_path, content):
     path = tmp_path / "scores.json"
     path.write_text(content)
     assert scorer(supernet, images, path).score(genotypes[:1]) == scorer(supernet, images, path).score(genotypes[:1])
@@ -81,8 +81,8 @@ def test_damaged_file_of_scores_costs_time_but_nothing_else(supernet, images, ge
 def test_networks_that_compute_the_same_are_scored_once(supernet, images, space, tmp_path):
     dead = space.parse("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
     done = []
-    one, other = scorer(supernet, images, tmp_path / "s.json").score([dead, space.fastest()], done.append)
-    assert one == other
+    score, other = scorer(supernet, images, tmp_path / "s.json").score([dead, space.fastest()], done.append)
+    assert score == other
     assert sum(done) == 2
 
 
@@ -125,14 +125,14 @@ def test_entropy_is_that_of_the_shares_of_the_principal_components():
     assert float(entropy(features)) == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-5)
 
 
-def test_entropy_is_the_logarithm_of_the_channels_at_most_and_0_where_nothing_varies():
+def test_entropy_lies_between_0_and_the_logarithm_of_the_channels():
     alike = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert float(entropy(alike.expand(-1, 4, -1, -1))) == pytest.approx(0, abs=1e-5)
     assert float(entropy(torch.ones(4, 8, 2, 2))) == 0
     assert float(entropy(torch.randn(4096, 4, 2, 2))) == pytest.approx(np.log(4), rel=1e-3)
 
 
-def test_expressivity_sums_over_what_fixed_ops_read_but_the_image(space):
+def test_expressivity_sums_over_the_inputs_of_fixed_ops_without_the_image(space):
     untrained, images = UntrainedSupernet(space, seed=0), torch.randn(16, 1, 16, 16)
     read = []
     supernet = untrained._supernet
@@ -144,7 +144,7 @@ def test_expressivity_sums_over_what_fixed_ops_read_but_the_image(space):
     assert score == pytest.approx(sum(read), rel=1e-6)
 
 
-def test_cells_that_add_their_input_to_itself_look_worse_the_deeper_they_are_stacked(space):
+def test_stacked_identity_cells_score_lower_with_depth(space):
     images = torch.randn(32, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     adds = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
     fallen = []
@@ -155,7 +155,7 @@ def test_cells_that_add_their_input_to_itself_look_worse_the_deeper_they_are_sta
     assert fallen[1] > fallen[0] > 0
 
 
-def test_untrained_networks_are_as_deep_as_they_are_asked_to_be(supernet, images, genotypes, space, tmp_path):
+def test_untrained_networks_have_the_requested_depth(supernet, images, genotypes, space, tmp_path):
     deep = ScoringSettings(untrained_depth=3).untrained_space(space)
     assert deep == replace(space, depth=3)
     assert ScoringSettings().untrained_space(space) == space
@@ -163,8 +163,8 @@ def test_untrained_networks_are_as_deep_as_they_are_asked_to_be(supernet, images
     scores = scorer(supernet, images, tmp_path / "b.json", untrained_space=deep).score(genotypes)
     expected = expressivity(UntrainedSupernet(deep, seed=0).paths(images.untrained), deep, genotypes[-1])
     assert scores[-1].expressivity == pytest.approx(expected, rel=1e-9)
-    assert [one.nll for one in scores] == [one.nll for one in shallow]
-    assert [one.expressivity for one in scores] != [one.expressivity for one in shallow]
+    assert [score.nll for score in scores] == [other.nll for other in shallow]
+    assert [score.expressivity for score in scores] != [other.expressivity for other in shallow]
 
 
 def test_places_are_multiplied_and_the_best_has_the_lowest_rank():
@@ -177,7 +177,7 @@ def test_places_are_multiplied_and_the_best_has_the_lowest_rank():
     assert rank_all([scores[0], scores[0], scores[1]]).tolist() == [2.5, 2.5, 1.0]
 
 
-def test_being_last_by_one_order_weighs_more_than_in_a_mean_of_ranks():
+def test_the_worst_place_weighs_more_than_in_a_mean_of_ranks():
     even = Score(nll=0.5, accuracy=0.0, expressivity=2.0, parameters=200)
     lopsided = Score(nll=0.3, accuracy=0.0, expressivity=1.0, parameters=300)  # places 3, 1, 3 against 2, 2, 2
     third = Score(nll=0.6, accuracy=0.0, expressivity=3.0, parameters=100)  # 1, 3, 1

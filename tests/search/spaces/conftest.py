@@ -1,76 +1,16 @@
 import numpy as np
 import pytest
-import torch
 
-from search.config import Config, references
 from search.data import ImageSet, load_images
-from shared.runtime import Runtime
 from shared.spaces import Space, make_space
-from shared.spaces.op_key import OpKey
-from shared.spaces.primitives import multiply_adds
-from shared.tables.table import LatencyTable, OpPrice
 
 DARTS = make_space("darts", resolution=8, channels=4, depth=3, image_channels=1)
 FBNET = make_space("fbnet", resolution=8, channels=8, depth=1, classes=10, image_channels=1)
 
 
-def make_table(space: Space, seed: int = 0) -> LatencyTable:
-    """Prices that grow with the work, no two alike, and a covariance that is not diagonal."""
-    rng = np.random.default_rng(seed)
-    keys = space.op_keys()
-
-    def price_ms(key: OpKey) -> float:
-        area = key.output.height * key.output.width * key.output.channels
-        return (2e-3 + 4e-6 * area + 3e-7 * multiply_adds(key)) * float(rng.uniform(0.8, 1.2))
-
-    costs = [price_ms(key) for key in keys]
-    root = 1e-4 * rng.standard_normal((len(keys) + 1, len(keys) + 1))
-    return LatencyTable(
-        device="testbed",
-        runtime=Runtime("onnxruntime", "1.31.0"),
-        space=str(space),
-        canary="canary:conv-v1",
-        canary_nominal_ms=0.4,
-        agent_version="0.1.0",
-        base_ms=0.02,
-        prices=tuple(OpPrice(str(k), c, 0.02 * c, c, c, c) for k, c in zip(keys, costs, strict=True)),
-        covariance=tuple(map(tuple, (root @ root.T).tolist())),
-        relative_spread=0.015,
-        held_out=None,
-        networks=(),
-        runs=("run-1",),
-    )
-
-
 def log_probabilities(space: Space, seed: int) -> np.ndarray:
     alpha = np.random.default_rng(seed).normal(size=(len(space.slots), len(space.slots[0].primitives))) * 2
     return alpha - np.log(np.exp(alpha).sum(axis=1, keepdims=True))
-
-
-def make_config(table: LatencyTable, images: ImageSet) -> Config:
-    return Config(
-        lut_url="http://127.0.0.1:1",
-        space=table.space,
-        tables=references([table]),
-        dataset=images.name,
-        data_fingerprint=images.fingerprint,
-        search_resolution=8,
-        warmup_steps=4,
-        search_steps=4,
-        alpha_every=2,
-        batch_size=8,
-        alpha_batch_size=8,
-        threads=1,
-        checkpoint_every=3,
-    )
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -84,15 +24,5 @@ def space(request) -> Space:
 
 
 @pytest.fixture(scope="session")
-def table_of():
-    return make_table
-
-
-@pytest.fixture(scope="session")
 def probabilities_of():
     return log_probabilities
-
-
-@pytest.fixture(scope="session")
-def config_of():
-    return make_config

@@ -1,4 +1,4 @@
-"""What the search says of a table that does not fit, before anything is written."""
+"""Errors about a table that does not fit, before anything is written."""
 
 import threading
 from dataclasses import replace
@@ -12,7 +12,7 @@ from shared.wire import canonical_json
 
 @pytest.fixture
 def serve():
-    """Start a server that has one table, whatever it is asked for; returns its URL."""
+    """Start a server that answers every request with the same table. Returns its URL."""
     servers = []
 
     def start(table):

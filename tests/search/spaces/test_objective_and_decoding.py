@@ -26,7 +26,7 @@ def certain(space, genotype):
 
 
 def node_choices(slots, primitives):
-    """Every choice of one node of darts: two of its edges, an op on each."""
+    """Every choice of a node of darts: two of its edges, an op on each."""
     for pair in itertools.combinations(slots, 2):
         for ops in itertools.product(primitives, repeat=2):
             yield dict(zip(pair, ops, strict=True))
@@ -107,7 +107,7 @@ def test_a_table_that_lacks_ops_names_all_of_them_and_the_command(table_of):
 
 
 def few_choices(space, log_p):
-    """Log-probabilities of a space of a few thousand networks: everything else is impossible. And those networks."""
+    """A few thousand networks of a space, and log-probabilities that exclude all others."""
     names = space.slots[0].primitives
     if space.name == "fbnet":
         allowed = [(0, 3, 8)] * 7
@@ -147,22 +147,22 @@ def test_the_k_best_of_a_band_are_those_of_brute_force(space, seed, table_of, pr
     for band, found in zip(bands, decoder.decode(log_p, bands, 5), strict=True):
         within = np.flatnonzero((upper_ms > band.floor_ms) & (upper_ms <= band.budget_ms))
         expected = within[np.argsort(-score[within])][:5]
-        assert [one.log_probability for one in found] == pytest.approx(score[expected].tolist())
-        assert {one.genotype for one in found} == {genotypes[index] for index in expected}
+        assert [network.log_probability for network in found] == pytest.approx(score[expected].tolist())
+        assert {network.genotype for network in found} == {genotypes[index] for index in expected}
 
 
-def test_what_is_decoded_meets_the_budget_and_is_a_network_and_distinct(space, table_of, probabilities_of):
+def test_decoded_networks_meet_the_budget_valid_and_distinct(space, table_of, probabilities_of):
     table = table_of(space)
     decoder = make_decoder(LatencyModel(table))
     budgets_ms = np.geomspace(decoder.smallest_ms, decoder.largest_ms, 8)[1:]
     for band_ms, found in zip(
         budgets_ms, decoder.decode(probabilities_of(space, 3), [Band(b) for b in budgets_ms], 4), strict=True
     ):
-        assert len({one.genotype for one in found}) == len(found) == 4
-        for one in found:
-            assert space.is_connected(one.genotype)
-            assert one.upper_ms <= band_ms
-            assert table.predict(one.genotype).upper_ms() == pytest.approx(one.upper_ms)
+        assert len({network.genotype for network in found}) == len(found) == 4
+        for network in found:
+            assert space.is_connected(network.genotype)
+            assert network.upper_ms <= band_ms
+            assert table.predict(network.genotype).upper_ms() == pytest.approx(network.upper_ms)
 
 
 def test_no_network_is_faster_than_the_decoders_fastest(space, table_of, probabilities_of):
@@ -186,12 +186,15 @@ def test_random_networks_under_a_budget_are_distinct_networks_within_it_and_repe
         budget_ms = decoder.smallest_ms + share * (decoder.largest_ms - decoder.smallest_ms)
         drawn = decoder.draw(budget_ms, 20, random.Random(3))
         assert len(set(drawn)) == len(drawn) >= (20 if share else 1)
-        assert all(space.is_connected(one) and table.predict(one).upper_ms() <= budget_ms * 1.000001 for one in drawn)
+        assert all(
+            space.is_connected(genotype) and table.predict(genotype).upper_ms() <= budget_ms * 1.000001
+            for genotype in drawn
+        )
         assert drawn == decoder.draw(budget_ms, 20, random.Random(3))
 
 
 def test_random_networks_are_uniform_over_those_that_meet_the_budget(table_of):
-    """Against the plain way: draw anything, keep what meets the budget."""
+    """Compared with rejection sampling."""
     table = table_of(FBNET)
     model = LatencyModel(table)
     decoder = make_decoder(model)
@@ -199,9 +202,9 @@ def test_random_networks_are_uniform_over_those_that_meet_the_budget(table_of):
     plain = [FBNET.sample(draws) for _ in range(6000)]
     bounds_ms = model.upper_ms(plain)
     budget_ms = float(np.quantile(bounds_ms, 0.3))
-    kept = [one for one, bound_ms in zip(plain, bounds_ms, strict=True) if bound_ms <= budget_ms]
+    kept = [genotype for genotype, bound_ms in zip(plain, bounds_ms, strict=True) if bound_ms <= budget_ms]
     drawn = decoder.draw(budget_ms, 1500, random.Random(1))
     for slot, place in enumerate(FBNET.slots):
-        expected, found = (Counter(one.choices[slot] for one in group) for group in (kept, drawn))
+        expected, found = (Counter(genotype.choices[slot] for genotype in group) for group in (kept, drawn))
         for name in place.primitives:
             assert found[name] / len(drawn) == pytest.approx(expected[name] / len(kept), abs=0.06)

@@ -13,8 +13,7 @@ from search.family.picking import Picker
 from search.process.progress import SilentProgress
 from search.report import build_report
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune
-from search.runs.device_run import on_device
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, on_device
 from search.training.training import Trainer
 from shared.errors import BudgetTooSmall
 
@@ -38,12 +37,12 @@ def test_a_stopped_search_resumes_bit_equal_and_threads_change_nothing(tmp_path,
     second = Trainer(RunDirectory.open(tmp_path / "parts"), digits)
     assert second.step == stop
     assert second.train(SilentProgress())
-    one, other = state(whole), state(second)
-    assert one.keys() == other.keys()
-    assert [name for name, value in one.items() if not torch.equal(value, other[name])] == []
+    expected, other = state(whole), state(second)
+    assert expected.keys() == other.keys()
+    assert [name for name, value in expected.items() if not torch.equal(value, other[name])] == []
     threaded = Trainer(RunDirectory.create(tmp_path / "two", replace(config, threads=2), table), digits)
     threaded.train(SilentProgress())
-    assert all(torch.equal(value, one[name]) for name, value in state(threaded).items())
+    assert all(torch.equal(value, expected[name]) for name, value in state(threaded).items())
 
 
 def test_a_search_ends_in_a_family_a_pick_and_a_file_that_does_what_torch_does(
@@ -54,12 +53,12 @@ def test_a_search_ends_in_a_family_a_pick_and_a_file_that_does_what_torch_does(
     trainer = Trainer(run, digits)
     trainer.train(SilentProgress())
     family = build_family(run, SilentProgress(), FamilySettings(trade_offs=2, budgets=16, candidates=48))
-    smallest = min(family.members, key=lambda one: one.upper_ms)
+    smallest = min(family.members, key=lambda member: member.upper_ms)
     fastest = smallest.genotype
-    assert smallest.upper_ms == pytest.approx(min(one.upper_ms for one in family.candidates))
-    assert len({one.genotype for one in family.candidates}) == 48
+    assert smallest.upper_ms == pytest.approx(min(candidate.upper_ms for candidate in family.candidates))
+    assert len({candidate.genotype for candidate in family.candidates}) == 48
     assert len(family.random_candidates) == 48
-    assert len({one.genotype for one in family.members}) >= 10
+    assert len({member.genotype for member in family.members}) >= 10
     assert all(a.predicted_ms <= b.predicted_ms for a, b in pairwise(family.members))
     front = find_front(family.members)
     assert all(a.predicted_ms < b.predicted_ms and a.rank > b.rank for a, b in pairwise(front))

@@ -43,12 +43,12 @@ def test_a_budget_that_no_trade_off_meets_ends_at_the_largest_weight_on_latency(
 def test_a_search_that_derives_no_network_is_asked_for_more_latency_and_never_taken():
     series = trade_off_series(0.1, 10.0, 3)
     tried = reach_budget(2.0, series, lambda weight: attempt(0 if weight > 0.9 else 1 / weight))
-    assert [one.genotype is None for one in tried] == [True, False, False]
-    only = [one for one in tried if one.genotype is None]
+    assert [result.genotype is None for result in tried] == [True, False, False]
+    only = [result for result in tried if result.genotype is None]
     assert best_attempt(2.0, only).genotype is None
 
 
-def test_each_budget_gets_the_derived_network_as_it_is_and_one_under_the_bound(make_bench, space, tmp_path):
+def test_each_budget_gets_the_derived_network_and_a_network_within_the_bound(make_bench, space, tmp_path):
     bench = make_bench(space, tmp_path)
     slow = space.sample(random.Random(0))
     upper_ms = float(bench.model.upper_ms([slow], bench.config.confidence)[0])
@@ -56,12 +56,12 @@ def test_each_budget_gets_the_derived_network_as_it_is_and_one_under_the_bound(m
     budget_ms = 1.01 * bench.decoder.smallest_ms
     derived, under = proposals_for(bench, budget_ms, Attempt(alphas, slow, upper_ms))
     assert (derived.derived, under.derived) == (True, False)
-    assert derived.genotype == space.format(space.canonical(slow))
-    assert bench.model.upper_ms([space.parse(under.genotype)], bench.config.confidence)[0] <= budget_ms
-    assert [one.derived for one in proposals_for(bench, budget_ms, Attempt(alphas, None, 0.0))] == [False]
+    assert derived.genotype == space.canonical(slow)
+    assert bench.model.upper_ms([under.genotype], bench.config.confidence)[0] <= budget_ms
+    assert [proposal.derived for proposal in proposals_for(bench, budget_ms, Attempt(alphas, None, 0.0))] == [False]
 
 
-def test_series_and_graphs_that_make_no_sense_are_refused():
+def test_invalid_series_and_graphs_are_refused():
     for wrong in ((0.0, 1.0, 3), (2.0, 1.0, 3), (0.1, 1.0, 0)):
         with pytest.raises(InvalidValue):
             trade_off_series(*wrong)
@@ -81,7 +81,7 @@ def test_a_larger_budget_never_gets_a_smaller_search_time_budget():
         assert (asked[0], asked[-1]) == (given[0], given[-1])
 
 
-def test_the_graph_goes_through_searches_that_rise():
+def test_the_graph_interpolates_rising_searches():
     graph = LookUpGraph((1.0, 2.0, 4.0), (10.0, 20.0, 30.0))
     assert [graph.search_time_budget(b) for b in (5, 10, 15, 20, 25, 30, 99)] == [1, 1, 1.5, 2, 3, 4, 4]
     assert LookUpGraph((1.0, 2.0, 3.0), (10.0, 30.0, 20.0)).search_time_budget(17.5) == pytest.approx(1.5)
@@ -95,7 +95,9 @@ def test_costs_of_certain_choices_are_those_of_the_network(space, make_bench, tm
         genotype = space.sample(draws)
         if space.name == "nas-bench-201":  # whose ops may be dead: the published sum charges these
             genotype = Genotype(("nor_conv_3x3", "skip_connect", "avg_pool_3x3", *["nor_conv_1x1"] * 3))
-        certain = torch.nn.functional.one_hot(torch.tensor([names.index(one) for one in genotype.choices]), len(names))
+        certain = torch.nn.functional.one_hot(
+            torch.tensor([names.index(choice) for choice in genotype.choices]), len(names)
+        )
         exact = costs.of_network(genotype)
         if space.name == "darts":  # preprocessing that some networks leave out is in every one's fixed costs
             assert float(costs.expected(certain.double())) == pytest.approx(exact, rel=0.2)

@@ -1,4 +1,4 @@
-"""`search compare` from the command line, against a table server of its own."""
+"""`search compare` from the command line, with a real table server."""
 
 import csv
 import json
@@ -59,16 +59,16 @@ def test_a_comparison_writes_table_json_csv_and_page_and_goes_on_with_more(serve
     assert "±" in shown.out
     found = json.loads((out / "comparison.json").read_text())
     assert set(found["summary"]) == {"dartscc", "darts", "random", "nsga2"}
-    assert {(one["strategy"], one["seed"]) for one in found["results"]} == {
+    assert {(result["strategy"], result["seed"]) for result in found["results"]} == {
         (name, seed) for name in found["summary"] for seed in (0, 1)
     }
-    for one in found["results"]:
-        assert one["seconds"] > 0
-        assert one["evaluations"] <= 6
-        assert one["hypervolume"] <= 1
-        assert one["distinct"] == len(one["networks"]) or one["strategy"] == "darts"
+    for result in found["results"]:
+        assert result["seconds"] > 0
+        assert result["evaluations"] <= 6
+        assert result["hypervolume"] <= 1
+        assert result["distinct"] == len(result["networks"]) or result["strategy"] == "darts"
     rows = list(csv.DictReader((out / "comparison.csv").read_text().splitlines()))
-    assert [float(row["hypervolume"]) for row in rows] == [one["hypervolume"] for one in found["results"]]
+    assert [float(row["hypervolume"]) for row in rows] == [result["hypervolume"] for result in found["results"]]
     page = (out / "comparison.html").read_text()
     assert "<html" in page
     assert "http" not in page.split("</script>")[1].split("<h2>")[0]
@@ -100,7 +100,7 @@ def test_sigterm_keeps_what_was_done_and_the_same_command_goes_on(server, tmp_pa
     whole = tmp_path / "whole"
     assert main(arguments(server, whole, "--strategies", "darts", "--seeds", "1", steps=15)) == 0
     found = [json.loads((path / "comparison.json").read_text())["results"] for path in (out, whole)]
-    assert [one["networks"] for one in found[0]] == [one["networks"] for one in found[1]]
+    assert [result["networks"] for result in found[0]] == [result["networks"] for result in found[1]]
 
 
 @pytest.mark.parametrize(

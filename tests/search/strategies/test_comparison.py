@@ -35,7 +35,7 @@ BUDGETS_MS, RANGE_MS = (1.0, 3.0), (1.0, 5.0)
 
 def test_a_family_is_measured_against_every_budget():
     found = judge([unit("x", Proposal(a, None, False), Proposal(c, None, False))], RANKED, BUDGETS_MS, RANGE_MS)[0]
-    assert [one.score for one in found.networks] == [0.0, 1.0]
+    assert [network.score for network in found.networks] == [0.0, 1.0]
     assert found.hypervolume == pytest.approx(0.25 * 1.0)  # c's bound is at 3/4 of the range; a scores 0
     assert found.distinct == 2
     assert found.budgets_met == 1.0
@@ -52,8 +52,8 @@ def test_a_network_of_a_budget_counts_for_that_budget_alone():
         BUDGETS_MS,
         RANGE_MS,
     )
-    assert [one.budgets_met for one in found] == [0.5, 0.0, 0.5]
-    assert [one.derived_met for one in found] == [0.5, 0.0, 0.0]
+    assert [figures.budgets_met for figures in found] == [0.5, 0.0, 0.5]
+    assert [figures.derived_met for figures in found] == [0.5, 0.0, 0.0]
     assert found[0].under_budget == pytest.approx(0.5 * 0.5)
 
 

@@ -38,8 +38,8 @@ def test_the_multiplier_rises_while_the_constraint_is_violated_and_falls_when_it
     [(CELLS, "latency"), (CELLS, "parameters"), (CELLS, "flops"), (DARTS, "latency"), (FBNET, "flops")],
     ids=str,
 )
-def test_a_search_brings_its_resource_under_the_budget_and_then_lets_go(resource, make_bench, space, tmp_path):
-    """The whole loop: too much of the resource first, a rising multiplier, less and less, a falling multiplier."""
+def test_a_search_brings_its_resource_under_the_budget_and_lowers_the_multiplier(resource, make_bench, space, tmp_path):
+    """The whole loop: a violated constraint, a rising multiplier, a met constraint, a falling multiplier."""
     bench = make_bench(space, tmp_path)
     costs = RESOURCES[resource](bench.table)
     settings = DcaNas(resource=resource, multiplier_rate=2.0, alpha_lr=0.3, alpha_weight_decay=0.0)
@@ -48,7 +48,7 @@ def test_a_search_brings_its_resource_under_the_budget_and_then_lets_go(resource
     updates = DcaUpdates(settings, bench, costs, budget)
     told = [updates.update(step % 4) for step in range(16)]
     assert told[0]["violation"] > 0
-    violations, multipliers = ([one[key] for one in told] for key in ("violation", "multiplier"))
+    violations, multipliers = ([losses[key] for losses in told] for key in ("violation", "multiplier"))
     assert min(violations) < 0.01
     rising = [(b > a, v > 0) for a, b, v in zip(multipliers, multipliers[1:], violations[1:], strict=False)]
     assert all(up == violated for up, violated in rising if multipliers[-1] > 0 or up)
@@ -62,7 +62,7 @@ def test_alpha_follows_the_gradient_of_the_lagrangian(make_bench, space, tmp_pat
     updates.supernet.double(), updates.alphas.double()
     images, labels = bench.alpha_batches.batch(0)
     alphas = updates.alphas.values
-    loss, violation = updates._lagrangian(images.double(), labels)
+    loss, violation = updates.lagrangian(images.double(), labels)
     (gradient,) = torch.autograd.grad(loss, alphas)
     probabilities = torch.softmax(alphas.detach(), dim=1)
     assert violation == pytest.approx(float(costs.expected(probabilities)) / (2 * costs.smallest) - 1)
@@ -80,14 +80,14 @@ def test_alpha_follows_the_gradient_of_the_lagrangian(make_bench, space, tmp_pat
 def test_ops_that_read_the_same_node_share_weights_and_run_once(space):
     plain, slim = SlimSupernet(space), SlimSupernet(space, shares_sources=True)
     runs = [0, 0]
-    for place, one in enumerate((plain, slim)):
-        for module in one.ops.values():
+    for place, supernet in enumerate((plain, slim)):
+        for module in supernet.ops.values():
 
             def count_run(*_, place=place) -> None:
                 runs[place] += 1
 
             module.register_forward_hook(count_run)
-        one(torch.randn(2, 1, 8, 8), uniform_gates(space))
+        supernet(torch.randn(2, 1, 8, 8), uniform_gates(space))
     if space.name == "fbnet":  # a chain: no two slots read the same map
         assert runs[0] == runs[1]
         assert count(plain) == count(slim)

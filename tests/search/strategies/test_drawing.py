@@ -1,4 +1,4 @@
-"""Networks drawn with the probabilities of alphas, over all choices that the groups of a space allow."""
+"""Networks drawn from alphas, over all choices that the groups of a space allow."""
 
 from itertools import combinations, product
 
@@ -18,7 +18,7 @@ def logits_of(space) -> torch.Tensor:
 
 
 def choices_of_a_group(space, group):
-    """Every way in which a group keeps as many slots as it has to, as columns."""
+    """Every valid choice of a group, as columns."""
     names = space.slots[0].primitives
     ops = [column for column, name in enumerate(names) if name != "none"]
     for kept in combinations(group.slots, group.kept):
@@ -27,8 +27,8 @@ def choices_of_a_group(space, group):
             yield [columns.get(slot, names.index("none")) for slot in group.slots]
 
 
-def test_probabilities_of_all_choices_that_may_stand_together_sum_to_one(space):
-    """Over the choices of one group, or of two slots; all the others are certain."""
+def test_probabilities_of_all_valid_choices_sum_to_one(space):
+    """Over the choices of a group, or of two slots; all others are certain."""
     alphas = logits_of(space)
     columns = draw_choices(space, alphas, generator(0, "test"))
     slots = list(space.groups[1].slots) if space.groups else [0, 1]
@@ -45,7 +45,7 @@ def test_probabilities_of_all_choices_that_may_stand_together_sum_to_one(space):
     assert total == pytest.approx(1, rel=1e-9)
 
 
-def test_choices_are_drawn_as_often_as_their_probability_says(space):
+def test_choices_are_drawn_with_their_probabilities(space):
     alphas, random = logits_of(space), generator(1, "test")
     draws = 1000
     counts = torch.zeros_like(alphas)
@@ -55,14 +55,14 @@ def test_choices_are_drawn_as_often_as_their_probability_says(space):
 
 
 def test_the_mean_score_of_drawn_networks_is_zero(space):
-    """E[grad log p] = 0: what makes REINFORCE free of bias under any baseline."""
+    """E[grad log p] = 0: REINFORCE is unbiased under any baseline."""
     alphas, random = logits_of(space).requires_grad_(), generator(2, "test")
     draws = 400
     scores = torch.stack([log_probability(space, alphas, draw_choices(space, alphas, random)) for _ in range(draws)])
     assert torch.autograd.grad(scores.mean(), alphas)[0].abs().max() < 0.1
 
 
-def test_where_no_network_connects_none_is_drawn():
+def test_no_network_is_drawn_if_none_connects():
     cells = make_space("nas-bench-201", resolution=8, channels=4, depth=1, image_channels=1)
     alphas = torch.zeros(6, 5)
     alphas[:, cells.slots[0].primitives.index("none")] = 100

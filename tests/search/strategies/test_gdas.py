@@ -27,7 +27,7 @@ def test_gates_are_one_for_the_drawn_op_and_carry_the_soft_samples_gradient(spac
 
 def test_only_the_drawn_ops_run_and_only_their_gates_get_a_gradient(make_bench, space, tmp_path):
     updates = GdasUpdates(Gdas(), make_bench(space, tmp_path))
-    images, labels = updates._bench.weight_batches.batch(0)
+    images, labels = updates.bench.weight_batches.batch(0)
     values, drawn = hard_gates(updates.alphas(), space, 5.0, generator(3, "test"))
     gates = values.detach().requires_grad_()
     loss = F.cross_entropy(updates.supernet(images, gates, [(column,) for column in drawn]), labels)
@@ -37,7 +37,7 @@ def test_only_the_drawn_ops_run_and_only_their_gates_get_a_gradient(make_bench, 
     assert (gradient[chosen] != 0).any()
     whole = F.cross_entropy(updates.supernet(images, gates), labels)
     torch.testing.assert_close(loss, whole, rtol=1e-4, atol=1e-5)
-    assert sum(one is None for one in others) > len(others) / 3
+    assert sum(other is None for other in others) > len(others) / 3
 
 
 def test_alpha_and_weights_move_in_every_update(make_bench, space, tmp_path):

@@ -54,7 +54,7 @@ def test_the_gradient_is_equation_4_between_the_sampled_paths(space):
 
 
 def test_the_gate_of_the_path_that_does_not_run_gets_the_gradient_of_its_own_output(make_bench, space, tmp_path):
-    """dL/dg_j is what the loss says of path j's output: a difference quotient in g_j."""
+    """dL/dg_j equals a difference quotient in g_j."""
     updates = ProxylessUpdates(ProxylessNAS(), make_bench(space, tmp_path))
     updates.supernet.double()
     images, labels = updates.validation_batch(0)
@@ -79,13 +79,13 @@ def test_an_update_leaves_the_probabilities_of_all_other_paths_as_they_were(make
     for step in range(3):  # later updates have optimiser states of paths that are not sampled any more
         before = torch.softmax(updates.alphas().detach(), dim=1)
         paths = sample_paths(updates.alphas().detach(), space, updates.random("two paths", step))
-        additive_step(1.0)(updates, step)
+        additive_step(updates, step, 1.0)
         after = torch.softmax(updates.alphas().detach(), dim=1)
         torch.testing.assert_close(after[~paths.sampled], before[~paths.sampled])
         assert not torch.equal(after[paths.sampled], before[paths.sampled])
 
 
-def test_shifting_is_needed_for_that():
+def test_the_shift_keeps_the_probability_of_unsampled_paths():
     alphas, before = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[0.0, 0.5, 3.0]])
     sampled = torch.tensor([[True, True, False]])
     keep_unsampled_probabilities(alphas, before, sampled)
@@ -126,11 +126,11 @@ def test_reinforce_moves_alpha_by_rewards_less_their_baseline_times_the_score(ma
     images, labels = updates.validation_batch(4)
     random = updates.random("networks", 4)
     drawn = [draw_choices(space, alphas.detach(), random) for _ in range(3)]
-    rewards = [reward(updates, to_genotype(space, one), images, labels, 0.1) for one in drawn]
+    rewards = [reward(updates, to_genotype(space, columns), images, labels, 0.1) for columns in drawn]
     by_hand = torch.zeros_like(alphas)
-    for one, value in zip(drawn, rewards, strict=True):
-        by_hand += (value - 0.5) / 3 * torch.autograd.grad(log_probability(space, alphas, one), alphas)[0]
-    reward_step(0.1)(updates, 4)
+    for columns, value in zip(drawn, rewards, strict=True):
+        by_hand += (value - 0.5) / 3 * torch.autograd.grad(log_probability(space, alphas, columns), alphas)[0]
+    reward_step(updates, 4, 0.1)
     torch.testing.assert_close(updates.alphas.values.grad, -by_hand, rtol=1e-4, atol=1e-7)
     moved = updates.alphas().detach() - alphas.detach()
     clear = by_hand.abs() > 1e-4
@@ -147,7 +147,7 @@ def test_weights_learn_from_one_connected_path_at_a_time(make_bench, space, tmp_
     updates = ProxylessUpdates(ProxylessNAS(), make_bench(space, tmp_path))
     before = [weight.detach().clone() for weight in updates.weights]
     updates.warm_up(0)
-    still = sum(torch.equal(one, other) for one, other in zip(before, updates.weights, strict=True))
+    still = sum(torch.equal(weight, other) for weight, other in zip(before, updates.weights, strict=True))
     assert len(before) / 3 < still < len(before)
 
 

@@ -1,4 +1,4 @@
-"""What holds for every strategy of the registry, in every space."""
+"""Properties of every strategy of the registry, in every space."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ ALPHAS = tuple(
 
 
 class StopAfter:
-    """Wishes to stop after so many questions."""
+    """Asks to stop after so many calls."""
 
     def __init__(self, questions: int) -> None:
         self.left = questions
@@ -35,7 +35,7 @@ class StopAfter:
 
 
 @pytest.mark.parametrize("text", [text for text in ALPHAS if text != "dartscc"])
-def test_an_interrupted_search_goes_on_and_ends_with_the_same_networks(text, make_bench, space, tmp_path):
+def test_a_resumed_search_ends_with_the_same_networks(text, make_bench, space, tmp_path):
     def bench_of(folder: str, **settings: StopAfter) -> Bench:
         bench = make_bench(space, tmp_path / folder, **settings)
         return replace(bench, budgets_ms=bench.budgets_ms[1:2])
@@ -51,8 +51,8 @@ def test_an_interrupted_search_goes_on_and_ends_with_the_same_networks(text, mak
         assert proposal.budget_ms is None or proposal.budget_ms in bench.budgets_ms
 
 
-def test_an_interrupted_default_search_hands_over_the_same_family(make_bench, tmp_path):
-    """In one space: what is its own is that an unfinished run directory is gone on with."""
+def test_a_resumed_default_search_returns_the_same_family(make_bench, tmp_path):
+    """In one space: only the resumed run directory differs from other strategies."""
     space, strategy = make_space("nas-bench-201", resolution=8, channels=4, depth=1, image_channels=1), DartsCC()
     with pytest.raises(SearchStopped):
         strategy.search(make_bench(space, tmp_path / "parts", stopped=StopAfter(3)))
@@ -63,7 +63,7 @@ def test_an_interrupted_default_search_hands_over_the_same_family(make_bench, tm
 
 def test_interrupted_updates_leave_the_same_bits(make_bench, space, tmp_path):
     class Count:
-        """Adds numbers up in an order that shows."""
+        """A sum that depends on the order of its numbers."""
 
         def __init__(self) -> None:
             self.value = torch.zeros(1)
@@ -75,14 +75,14 @@ def test_interrupted_updates_leave_the_same_bits(make_bench, space, tmp_path):
             self.value = state["value"]
 
     def count(folder: str, stopped=lambda: False) -> float:
-        one = Count()
+        counter = Count()
 
         def update(step: int) -> dict[str, float]:
-            one.value = one.value * 1.01 + step
+            counter.value = counter.value * 1.01 + step
             return {"loss": 0.0}
 
-        run_updates(make_bench(space, tmp_path / folder, stopped=stopped), "count", 9, {"count": one}, update)
-        return float(one.value)
+        run_updates(make_bench(space, tmp_path / folder, stopped=stopped), "count", 9, {"count": counter}, update)
+        return float(counter.value)
 
     with pytest.raises(SearchStopped, match="after update 3 of 9"):
         count("parts", StopAfter(3))
@@ -91,7 +91,7 @@ def test_interrupted_updates_leave_the_same_bits(make_bench, space, tmp_path):
     assert count("parts") == count("whole") != 0
 
 
-def test_a_copied_state_goes_its_own_way():
+def test_a_copied_state_is_independent():
     def train(module: torch.nn.Linear, optimizer: torch.optim.Optimizer) -> None:
         module(torch.ones(1, 2)).sum().backward()
         optimizer.step()
@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_stops_the_search_and_keeps_the_last_checkpoin
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 2
 
 
-def test_derived_networks_of_darts_keep_two_edges_per_node_whatever_none_says(space):
+def test_derived_networks_of_darts_keep_two_edges_per_node_for_any_alpha_of_none(space):
     alphas = torch.from_numpy(np.random.default_rng(0).normal(size=(len(space.slots), len(space.slots[0].primitives))))
     if "none" in space.slots[0].primitives and space.groups:
         alphas[:, space.slots[0].primitives.index("none")] += 5
@@ -139,7 +139,7 @@ def test_derived_networks_of_darts_keep_two_edges_per_node_whatever_none_says(sp
         )
 
 
-def test_options_are_read_in_any_order_and_written_in_one():
+def test_options_have_a_canonical_order():
     assert parse_strategy("darts").text == parse_strategy("darts:order=1").text == "darts"
     assert parse_strategy("darts:momentum=0.8,order=2").text == "darts:order=2,momentum=0.8"
     assert parse_strategy("darts:order=2").strategy.order == 2

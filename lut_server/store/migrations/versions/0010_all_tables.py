@@ -1,6 +1,7 @@
 """All tables, as `lut_server.store.schema` describes them.
 
-The first migration after a release writes the tables of that release out here: a migration never changes afterwards.
+The first migration after a release writes the tables of that release out here: a migration never
+changes afterwards.
 """
 
 from alembic import op

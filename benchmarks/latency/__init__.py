@@ -1,0 +1,1 @@
+"""Benchmarks of the measured latencies: errors, repeatability, memory, other ways to measure."""

@@ -1,0 +1,48 @@
+"""A campaign in this process: the agent's rounds without a server and a spool."""
+
+import random
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+
+from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache
+from profiler_agent.ort.sessions import TimedGraph, load_graph, local_runtime
+from profiler_agent.timing.campaign import Campaign, Subject
+from profiler_agent.timing.round_timer import RoundTimer
+from profiler_agent.timing.stopping import PRESETS, Preset, StoppingRule
+from shared.graphs import build_graph
+from shared.measurements.graph_spec import CanaryGraph, parse_graph_spec
+from shared.measurements.measurement import Measurement, Verdict
+from shared.measurements.plan import Task
+
+CANARY = str(CanaryGraph())
+
+
+def build_models(tasks: Sequence[Task]) -> dict[str, bytes]:
+    """ONNX bytes of the canary's and the tasks' graphs."""
+    return {spec: build_graph(parse_graph_spec(spec)) for spec in (CANARY, *(g for t in tasks for g in t.graphs))}
+
+
+def measure_tasks(
+    tasks: Sequence[Task], models: Mapping[str, bytes], seed: int = 0, preset: Preset = PRESETS["standard"]
+) -> list[Measurement]:
+    """Measure tasks in interleaved rounds, as a profiling run does; in the tasks' order."""
+    runtime, cache = local_runtime(), SessionCache()
+    canary = load_graph(CANARY, models[CANARY], runtime, MOST_SESSIONS)
+    graphs: dict[str, TimedGraph] = {}
+    for spec in dict.fromkeys(graph for task in tasks for graph in task.graphs):
+        model = models[spec]
+        graphs[spec] = cache.add(
+            lambda sessions, spec=spec, model=model: load_graph(spec, model, runtime, sessions),  # type: ignore[misc]
+            len(model),
+        )
+    subjects = [Subject(task, graphs[task.graph], graphs[task.minus] if task.minus else None) for task in tasks]
+    Campaign(
+        subjects,
+        RoundTimer(canary),
+        StoppingRule(preset, len(subjects), time.monotonic),
+        lambda subject: Verdict(True),
+        random.Random(seed),
+        time.sleep,
+    ).run()
+    return [Measurement.of_task(str(uuid.uuid4()), subject.task, subject.rounds) for subject in subjects]

@@ -1,0 +1,1 @@
+"""Benchmarks of the server: requests, a fleet of agents, servers that are killed."""

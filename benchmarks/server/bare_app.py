@@ -1,0 +1,35 @@
+"""The server's yardstick: a bare FastAPI route that returns the bytes of a file, or a bare 304.
+
+`python -m benchmarks.server.bare_app FILE` serves FILE on a free loopback port, with lut-server's
+uvicorn.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fastapi import FastAPI, Response
+
+from lut_server.serving import serve
+from lut_server.settings import Settings
+
+
+def make_app(content: bytes) -> FastAPI:
+    """Two routes and nothing else."""
+    app = FastAPI(openapi_url=None)
+
+    @app.get("/bytes")
+    def get_bytes() -> Response:
+        return Response(content, media_type="application/json", headers={"ETag": '"bare"', "Cache-Control": "no-cache"})
+
+    @app.get("/not-modified")
+    def get_not_modified() -> Response:
+        return Response(status_code=304, headers={"ETag": '"bare"', "Cache-Control": "no-cache"})
+
+    return app
+
+
+if __name__ == "__main__":
+    app = make_app(Path(sys.argv[1]).read_bytes())
+    serve(app, Settings(port=0), lambda url: print(f"listening on {url}", flush=True))

@@ -1,0 +1,54 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from search.family.candidates import Member
+from search.family.pareto import select_members, thin
+from shared.spaces import Genotype
+
+
+def area(points):
+    """Area of the staircase below (10, 10), by a grid of cells: slow and independent of the tested code."""
+    xs, ys = ((np.arange(400) + 0.5) / 40 for _ in range(2))
+    covered = np.zeros((400, 400), dtype=bool)
+    for x, y in points:
+        covered |= (xs[:, None] >= x) & (ys[None, :] >= y)
+    return covered.mean()
+
+
+def test_thinning_drops_the_point_of_least_area_first():
+    draws = np.random.default_rng(0)
+    x, y = np.sort(draws.uniform(0, 10, 9)), -np.sort(-draws.uniform(0, 10, 9))
+    kept = list(range(9))
+    for most in range(8, 1, -1):
+        inner = [[i for i in kept if i != left_out] for left_out in kept[1:-1]]
+        best = max(inner, key=lambda some: area([(x[i], y[i]) for i in some]))
+        kept = thin(x.tolist(), y.tolist(), most)
+        assert kept == best
+
+
+def test_greedy_thinning_is_close_to_the_best_choice():
+    draws = np.random.default_rng(1)
+    x, y = np.sort(draws.uniform(0, 10, 10)), -np.sort(-draws.uniform(0, 10, 10))
+    best = max(area([(x[i], y[i]) for i in (0, *some, 9)]) for some in combinations(range(1, 9), 3))
+    found = area([(x[i], y[i]) for i in thin(x.tolist(), y.tolist(), 5)])
+    assert found > 0.97 * best
+
+
+def test_small_front_stays_whole_and_both_ends_always_stay():
+    assert thin([1.0, 2.0], [5.0, 4.0], 24) == [0, 1]
+    assert thin([1.0, 2.0, 3.0], [5.0, 4.9, 1.0], 2) == [0, 2]
+    assert thin([1.0, 2.0, 3.0], [5.0, 4.9, 1.0], 1) == [0]
+
+
+@pytest.mark.parametrize("most", [2, 5, 12])
+def test_members_cluster_where_the_rank_falls(most):
+    ranks = [600.0, 300.0, 200.0, 150.0, 130.0, 120.0, *np.linspace(119.0, 110.0, 34)]
+    front = [
+        Member(Genotype((str(i),)), 1.0 + i, 1.1 + i, 10, 10, nll=1.0, expressivity=1.0, rank=rank, accuracy=50.0)
+        for i, rank in enumerate(ranks)
+    ]
+    names = [int(member.genotype.choices[0]) for member in select_members(front, most)]
+    assert (names[0], names[-1], len(names)) == (0, 39, most)
+    assert sum(name <= 5 for name in names) >= min(most - 1, 4)
