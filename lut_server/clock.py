@@ -9,7 +9,6 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The real clock."""
     return datetime.now(UTC)
 
 

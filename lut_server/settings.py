@@ -30,7 +30,6 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        """As in the environment."""
         return "LUTNAS_" + self.name.upper()
 
     @property
@@ -99,7 +98,6 @@ class Settings:
 
     @property
     def more_names(self) -> tuple[str, ...]:
-        """Names of `tls_names`."""
         return tuple(name for part in self.tls_names.split(",") if (name := part.strip()))
 
     @property

@@ -185,7 +185,6 @@ def _by_subject(measurements: Sequence[Measurement]) -> dict[_Key, Measurement]:
 
 
 def _sample(measurement: Measurement, raw: bool) -> NDArray[np.float64]:
-    """One value per round."""
     ratios = [timed.ratio(measurement.divisor) for timed in measurement.rounds]
     if raw:
         ratios = [ratio * quantile(timed.canary_ms) for ratio, timed in zip(ratios, measurement.rounds, strict=True)]

@@ -281,5 +281,4 @@ def _first_number(text: str) -> float | None:
 
 
 def _variation_percent(values: Sequence[float]) -> float:
-    """Coefficient of variation."""
     return 100 * stdev(values) / fmean(values) if len(values) > 1 else 0.0

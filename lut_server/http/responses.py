@@ -174,7 +174,6 @@ class ErrorAnswer:
 
 
 def answer(value: object, status: int = 200) -> Response:
-    """A value as JSON."""
     return Response(canonical_json(value), status_code=status, media_type="application/json")
 
 

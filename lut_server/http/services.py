@@ -40,7 +40,6 @@ class Services:
 
 
 def services_of(request: Request) -> Services:
-    """The app's services."""
     services = request.app.state.services
     assert isinstance(services, Services)
     return services
@@ -52,7 +51,6 @@ async def get_services(request: Request) -> Services:
 
 
 async def get_store(request: Request) -> Store:
-    """The app's store."""
     return services_of(request).store
 
 

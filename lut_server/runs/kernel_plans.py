@@ -36,7 +36,6 @@ class MissingKernelsRequest:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """Every kernel once."""
         return tuple(sorted({kernel for network in self.networks for kernel in network}))
 
 

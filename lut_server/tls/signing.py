@@ -33,7 +33,6 @@ class Signer:
         return self.certificate.public_bytes(Encoding.PEM)
 
     def pem(self) -> bytes:
-        """Key and certificate."""
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + self.certificate_pem()
 
     def fingerprint(self) -> str:

@@ -50,7 +50,6 @@ def _row(where: str, header: Sequence[str], cells: Sequence[str]) -> CsvRow:
 
 
 def _read_lines(content: bytes, name: str) -> Iterator[tuple[str, list[str]]]:
-    """File and line, and the cells."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

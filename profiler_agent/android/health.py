@@ -42,7 +42,6 @@ class Health:
 
     @property
     def battery(self) -> str:
-        """The battery in words."""
         if self.battery_percent is None:
             return "unknown"
         warm = "" if self.battery_c is None else f" at {self.battery_c:.0f} degrees Celsius"

@@ -69,7 +69,6 @@ class PhoneAgent:
     code: str = ""
 
     def describe(self) -> Phone | None:
-        """What the phone is."""
         return find_phone(read_properties(self.adb.read("getprop")))
 
     def clusters(self) -> tuple[Cluster, ...]:

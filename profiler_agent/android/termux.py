@@ -64,7 +64,6 @@ class Ssh:
         return done
 
     def close(self) -> None:
-        """Give the port back."""
         port, self.port = self.port, ""
         if port:
             run_program(["adb", "-s", self.adb.serial, "forward", "--remove", f"tcp:{port}"])

@@ -152,7 +152,6 @@ class Machine:
         return {} if self._watch is None else dict(self._watch.read().facts)
 
     def memory_mb(self) -> str:
-        """Available and total memory."""
         text = self._read("proc/meminfo") or ""
         values = dict(re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE))
         if "MemTotal" not in values:

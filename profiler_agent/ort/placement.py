@@ -32,7 +32,6 @@ class Placement:
 
     @property
     def strays(self) -> tuple[tuple[str, str], ...]:
-        """Nodes of other providers."""
         return tuple(node for node in self.nodes if node[0] != self.asked)
 
     @property

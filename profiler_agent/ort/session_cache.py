@@ -105,7 +105,6 @@ class CachedGraph(TimedGraph):
             self.run = self._loaded.run
 
     def release(self) -> None:
-        """Its round is over."""
         self._residence._release(self)
 
     def _open(self, sessions: int) -> None:

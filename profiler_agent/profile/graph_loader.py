@@ -46,7 +46,6 @@ class GraphLoader:
         return replace(self.runtime, optimisation="disabled") if _is_cut(spec) else self.runtime
 
     def load(self, wanted: Sequence[str]) -> None:
-        """Open these graphs."""
         for index, spec in enumerate(wanted):
             self.check()
             try:
@@ -77,7 +76,7 @@ class GraphLoader:
             _check_cut(spec, counts)
             self.group.keep_kernels(spec, counts)
         except GraphHidden as error:
-            self._hidden = True  # of no use to ask for the next one
+            self._hidden = True  # the next graph would be hidden too
             self.progress.say(f"{error}: the table will have op prices alone")
         except (CorruptFile, InvalidValue, ModelRefused) as error:
             if _is_cut(spec):

@@ -134,7 +134,6 @@ def _graphs(tasks: Sequence[Task]) -> list[str]:
 
 
 def _subjects(tasks: Sequence[Task], loader: GraphLoader, group: RunGroup) -> list[Subject]:
-    """The tasks whose graphs are loaded."""
     loaded = loader.loaded
     return [
         group.subject(task, loaded[task.graph], None if task.minus is None else loaded[task.minus])

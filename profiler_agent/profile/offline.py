@@ -135,7 +135,7 @@ def get_spooled(spool: Spool, run_id: str) -> RunSpool:
 
 
 def write_spooled_run(spooled: RunSpool, out: Path) -> str:
-    """Write what was measured of a run into one file; returns the content's hash."""
+    """Write a run with its measurements into a file; returns the content's hash."""
     of_plan = {measurement_id(spooled.run.id, task) for task in spooled.plan.tasks}
     measurements = [measurement for id_, measurement in spooled.read_measurements().items() if id_ in of_plan]
     return write_run_file(out, spooled.run, spooled.plan, measurements, spooled.read_kernels())

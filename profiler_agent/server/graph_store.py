@@ -36,7 +36,6 @@ class GraphStore:
     precision: str = "fp32"
 
     def read(self, spec: str) -> bytes:
-        """Bytes of a graph."""
         path = self.locate(spec)
         content = read_bytes(path)
         if content is None:

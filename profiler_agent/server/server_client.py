@@ -31,16 +31,13 @@ class ServerClient(HttpClient):
     role = "agent"
 
     def register_device(self, name: str, probe: dict[str, str]) -> None:
-        """Make the device known."""
         self._ask("POST", "devices", body={"name": name, "probe": probe})
 
     def fetch_plan(self, space: str, calibration: int, held_out: int, seed: int) -> Plan:
-        """What to measure."""
         query = {"space": space, "calibration": calibration, "held_out": held_out, "seed": seed, "isolated": 1}
         return self._value(Plan, "plan", self._ask("GET", "plan", query=query))
 
     def fetch_graph(self, spec: str, batch: int, precision: str = "fp32") -> bytes:
-        """Bytes of a graph."""
         file = BytesIO()
         self.save_graph(spec, batch, file, precision=precision)
         return file.getvalue()
@@ -67,7 +64,7 @@ class ServerClient(HttpClient):
         return found.hexdigest()
 
     def put_run(self, run: Run) -> None:
-        """Announce a run; the same one again is no harm."""
+        """Announce a run. Repeating it does no harm."""
         self._ask("PUT", "runs", run.id, body=run)
 
     def fetch_run(self, run_id: str) -> Run:

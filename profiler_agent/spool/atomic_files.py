@@ -30,7 +30,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file. After a kill or a power cut it is the old or the new one."""
+    """Write a file. After a kill or a power cut it has its old or its new content."""
 
     def write(file: BinaryIO) -> Path:
         file.write(content)

@@ -40,14 +40,13 @@ class RecordedRun:
 
     def __post_init__(self) -> None:
         if self.plan.id != self.run.plan_id:
-            raise InvalidValue("plan", "is not the one that the run names")
+            raise InvalidValue("plan", "is not the plan that the run names")
         known = {measurement_id(self.run.id, task) for task in self.plan.tasks}
         ids = [measurement.id for measurement in self.measurements]
         if len(set(ids)) < len(ids) or not known.issuperset(ids):
             raise InvalidValue("measurements", "are not one for each task of the plan")
 
     def missing_tasks(self) -> list[Task]:
-        """Tasks without a measurement."""
         done = {measurement.id for measurement in self.measurements}
         return [task for task in self.plan.tasks if measurement_id(self.run.id, task) not in done]
 

@@ -84,7 +84,6 @@ class RunSpool:
         self._choice = LineLog(folder / "choice.jsonl")
 
     def keep_round(self, task: Task, timed: Round, disturbed: bool) -> None:
-        """Append a round."""
         line = {"task": measurement_id(self.run.id, task), "disturbed": disturbed, "round": to_wire(timed)}
         self._rounds.append(line, durable=False)
 
@@ -144,7 +143,6 @@ class RunSpool:
         self._choice.append({"tasks": to_wire(tuple(tasks))}, durable=True)
 
     def settle(self) -> None:
-        """Choose no more networks."""
         self._choice.append({"settled": True}, durable=True)
 
     def choose_all(self) -> None:

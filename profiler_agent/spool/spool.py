@@ -87,7 +87,6 @@ class Spool:
         )
 
     def new_run(self, run: Run, plan: Plan) -> RunSpool:
-        """Start a run."""
         folder = self.folder / "runs" / run.id
         self._claim()
         write_atomically(folder / "plan.json", canonical_json(plan))
@@ -153,12 +152,10 @@ class Spool:
         return usual_ms if isinstance(usual_ms, float) and usual_ms > 0 else None
 
     def keep_known(self, key: list[str], value: Mapping[str, Any]) -> None:
-        """Remember a server's answer."""
         self._claim()
         write_atomically(self._known_path(key), canonical_json(dict(value)))
 
     def find_known(self, key: list[str]) -> dict[str, Any] | None:
-        """A server's earlier answer."""
         content = read_bytes(self._known_path(key))
         try:
             value = json.loads(content) if content is not None else None

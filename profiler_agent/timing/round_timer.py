@@ -115,7 +115,7 @@ def _is_plausible(timed: Sequence[TimedValues], elapsed_ns: int, wall_ns: int) -
     timed_ns = sum(sum(values) * loops for values, loops in timed) * 1e6
     usual_ns = sum(quantile(values, 0.5) * len(values) * loops for values, loops in timed if values) * 1e6
     set_back = elapsed_ns < 0.99 * timed_ns
-    # Warm-up runs are not timed: a slow graph may take twice its usual time in one.
+    # Warm-up runs are not timed: a slow graph may take twice its usual time then.
     stood_still = elapsed_ns - 3 * usual_ns > LONGEST_GAP_NS
     return not (set_back or stood_still or abs(wall_ns - elapsed_ns) > LONGEST_GAP_NS)
 

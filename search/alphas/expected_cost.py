@@ -96,7 +96,6 @@ class EnumeratedObjective(Objective):
         self.minimum_ms, self.maximum_ms = float(latency_ms.min()), float(latency_ms.max())
 
     def terms(self, alpha: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        """See `Objective.terms`."""
         ratio = (condition.prices / self.device).double()
         latency = _to_unit(torch.tensordot(ratio, self._by_primitive, dims=1), self.connected)
         probabilities = torch.softmax(alpha.double(), dim=1)
@@ -121,7 +120,6 @@ class AdditiveObjective(Objective):
         self.minimum_ms, self.maximum_ms = (float(table.base_ms + fixed_ms + end) for end in (low_ms, high_ms))
 
     def terms(self, alpha: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        """See `Objective.terms`."""
         price_ms = self._price_ms * (condition.prices / self.device).double()
         probabilities = choice_probabilities(self._space, alpha.double())
         terms = []

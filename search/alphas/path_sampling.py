@@ -35,7 +35,6 @@ class UniformSampler:
         self._alpha = torch.zeros(len(space.slots), len(space_primitives(space)))
 
     def path(self, index: int) -> Genotype:
-        """See `PathSampler`."""
         return sample_path(self._alpha, self._space, generator(self._seed, "uniform path", index))
 
 
@@ -57,11 +56,9 @@ class FairSampler:
 
     @property
     def cycle_length(self) -> int:
-        """Paths per cycle."""
         return len(self._primitives) + 1
 
     def path(self, index: int) -> Genotype:
-        """See `PathSampler`."""
         cycle, position = divmod(index, self.cycle_length)
         return self._cycle(cycle)[position]
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search.commands.finished_run import add_picking, add_run, open_picker, open_run, working_progress
-from search.commands.output import print_json, print_line
+from search.commands.output import print_json
 from search.family.picking import Pick
 from shared.command_line import Commands, Parser, add_command
 from shared.spaces import Genotype
@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         print_json(console, to_wire(pick, {Genotype: run.space.format}))
     else:
         console.print(_table(pick, run.table.device))
-        print_line(console, f"genotype: {run.space.format(pick.best.genotype)}")
+        genotype = run.space.format(pick.best.genotype)
+        console.print(f"genotype: {genotype}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -96,7 +96,6 @@ _KNOWN = {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Only names of arrays."""
         if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(f"it wants to call {module}.{name}, which no file of images needs")
         return _KNOWN[module, name]

@@ -114,7 +114,6 @@ class EnumerationDecoder:
         self.largest_ms = float(self._upper_ms.max())
 
     def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
-        """See `Decoder.decode`."""
         for band in bands:
             require_budget(band.budget_ms, self.smallest_ms, self._device)
         slots = np.arange(self._choices.shape[1])
@@ -138,7 +137,6 @@ class EnumerationDecoder:
         return [self._networks[index] for index in np.flatnonzero(self._upper_ms <= budget_ms)]
 
     def draw(self, budget_ms: float, count: int, draws: random.Random) -> list[Genotype]:
-        """See `Decoder.draw`."""
         feasible = self.feasible(budget_ms)
         return draws.sample(feasible, min(count, len(feasible)))
 

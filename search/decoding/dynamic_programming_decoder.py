@@ -99,7 +99,6 @@ class DynamicProgrammingDecoder:
         self._known: dict[tuple[bytes, int], Found] = {}
 
     def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
-        """See `Decoder.decode`."""
         for band in bands:
             require_budget(band.budget_ms, self.smallest_ms, self._model.table.device)
         found = self._find(log_probabilities, count)
@@ -112,7 +111,6 @@ class DynamicProgrammingDecoder:
         """See `Decoder.find_all`: these spaces are too large."""
 
     def draw(self, budget_ms: float, count: int, draws: random.Random) -> list[Genotype]:
-        """See `Decoder.draw`."""
         require_budget(budget_ms, self.smallest_ms, self._model.table.device)
         generator = np.random.default_rng(draws.getrandbits(64))
         drawn: dict[tuple[int, ...], None] = {}
@@ -150,7 +148,7 @@ class DynamicProgrammingDecoder:
             group = groups.get(index)
             beside, none = (group.slots, slot.primitives.index(NONE)) if group else ((index,), None)
             columns = np.array([i for i in range(len(slot.primitives)) if i != none])
-            cheapest = float(self._costs[np.ix_(beside, columns)].min())
+            cheapest = float(self._costs[list(beside)][:, columns].min())
             steps = np.rint((self._costs[index, columns] - cheapest) / self._step_ms).astype(np.int64)
             counts = np.full(len(columns), group is not None, dtype=np.int64)
             if none is not None:
@@ -274,7 +272,6 @@ class DynamicProgrammingDecoder:
         return features
 
     def _judge(self, columns: Columns) -> tuple[Floats, Floats]:
-        """Mean and upper bound in ms."""
         mean_ms, sd_ms = self._model.mean_and_sd_of(self._features(columns))
         return mean_ms, mean_ms + deviations(self._confidence) * sd_ms
 

@@ -120,7 +120,6 @@ def build_families(
 
 
 def build_family(view: DeviceRun, progress: Progress, settings: FamilySettings | None = None) -> Family:
-    """Likewise for the device of a view alone."""
     return _build([view], progress, settings)[0]
 
 

@@ -35,7 +35,6 @@ class GenotypeOperators:
         )
 
     def genotype(self, columns: Columns | Sequence[int]) -> Genotype:
-        """Inverse of `columns`."""
         return to_genotype(self.space, columns)
 
     def signature(self, columns: Columns) -> str:

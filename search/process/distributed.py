@@ -52,7 +52,6 @@ class Ranks:
         return flag if self.count == 1 else self.sum([float(flag)])[0] > 0
 
     def sum(self, numbers: Sequence[float]) -> list[float]:
-        """Sums over all processes."""
         if self.count == 1:
             return list(numbers)
         total = torch.tensor(numbers, dtype=torch.float64)

@@ -15,6 +15,5 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
 
 
 def gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise."""
     uniform = torch.rand(shape, generator=generator).clamp(1e-9, 1 - 1e-7)
     return -torch.log(-torch.log(uniform))

@@ -57,7 +57,6 @@ class TuningSettings:
 
 
 def tuning_steps(image_set: ImageSet, settings: TuningSettings) -> int:
-    """Number of updates."""
     return math.ceil(settings.epochs * len(image_set.train_labels) / settings.batch_size)
 
 

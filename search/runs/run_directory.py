@@ -159,7 +159,6 @@ class RunDirectory:
 
     @property
     def _identity(self) -> dict[str, str]:
-        """What a checkpoint belongs to."""
         return {
             "table_hash": self.config.table_hash,
             "data_fingerprint": self.config.data_fingerprint,

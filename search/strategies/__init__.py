@@ -98,7 +98,6 @@ def split_strategies(text: str) -> list[str]:
 
 
 def _read(where: str, value: str, default: Any) -> Any:
-    """A value of the default's type."""
     if isinstance(default, bool):
         if value not in WORDS:
             raise InvalidValue(where, f"'{value}' is neither yes nor no")

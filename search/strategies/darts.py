@@ -50,7 +50,6 @@ class Darts(OptimizerSettings):
             raise InvalidValue("darts:order", f"{self.order} is neither 1 nor 2")
 
     def search(self, bench: Bench) -> Outcome:
-        """See `Strategy.search`."""
         updates, steps = DartsUpdates(self, bench), bench.config.total_steps
         run_updates(bench, f"darts, order {self.order}", steps, updates.state, updates.update)
         return propose_strongest(bench, updates.alphas(), steps * bench.batch_size)

@@ -36,7 +36,6 @@ class DartsCC:
             raise UnknownName("hypernetwork", self.hypernetwork, HYPERNETWORKS)
 
     def search(self, bench: Bench) -> Outcome:
-        """See `Strategy.search`."""
         config = replace(bench.config, hypernetwork=self.hypernetwork)
         run = train_run(bench.folder / "run", config, bench.table, bench.images, bench.progress, bench.stopped)
         settings = FamilySettings(candidates=bench.evaluations)

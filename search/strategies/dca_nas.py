@@ -69,7 +69,6 @@ class DcaNas(OptimizerSettings):
             raise InvalidValue("dca-nas:multiplier_rate", f"{self.multiplier_rate} is not above 0")
 
     def search(self, bench: Bench) -> Outcome:
-        """See `Strategy.search`."""
         costs = RESOURCES[self.resource](bench.table)
         search = lru_cache(maxsize=None)(lambda search_time_budget: self._search_at(bench, costs, search_time_budget))
         shares = [(place + 0.5) / self.graph_points for place in range(self.graph_points)]
@@ -81,7 +80,6 @@ class DcaNas(OptimizerSettings):
         return make_outcome(bench, attempts, searches * bench.config.total_steps, notes)
 
     def _search_at(self, bench: Bench, costs: SlotCosts, search_time_budget: float) -> Attempt:
-        """A whole search."""
         updates = DcaUpdates(self, bench, costs, search_time_budget)
         name = f"{self.resource}-{search_time_budget:.9g}"
         run_updates(bench.part(name), f"dca-nas, {name}", bench.config.total_steps, updates.state, updates.update)

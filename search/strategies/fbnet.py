@@ -75,7 +75,6 @@ class FBNet(OptimizerSettings):
             raise InvalidValue("fbnet:weight_updates", f"{self.weight_updates} is not 1 or more")
 
     def search(self, bench: Bench) -> Outcome:
-        """See `Strategy.search`."""
         steps = bench.config.total_steps
         weights_only = steps * WEIGHTS_ONLY_EPOCHS // EPOCHS
         common = FBNetUpdates(self, bench)
@@ -132,7 +131,6 @@ class FBNetUpdates(Learner):
         return gumbel_softmax(self.bench.space, self.alphas(), self.temperature(step), random)
 
     def temperature(self, step: int) -> float:
-        """tau."""
         epoch = step * EPOCHS // self.bench.config.total_steps
         return self.settings.first_temperature * math.exp(-self.settings.temperature_decay * epoch)
 

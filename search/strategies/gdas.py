@@ -48,7 +48,6 @@ class Gdas(OptimizerSettings):
                 raise InvalidValue(f"gdas:{name}", f"{getattr(self, name)} is not above 0")
 
     def search(self, bench: Bench) -> Outcome:
-        """See `Strategy.search`."""
         updates, steps = GdasUpdates(self, bench), bench.config.total_steps
         run_updates(bench, "gdas", steps, updates.state, updates.update)
         return propose_strongest(bench, updates.alphas(), steps * bench.batch_size)

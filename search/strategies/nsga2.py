@@ -51,7 +51,6 @@ class Nsga2:
                 raise InvalidValue(f"nsga2:{name}", f"{getattr(self, name)} is not {least} or more")
 
     def search(self, bench: Bench) -> Outcome:
-        """See `Strategy.search`."""
         run, decoder, seed = bench.get_one_shot(), bench.decoder, bench.config.seed
         ranker = open_ranker(bench, run)
         budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, FamilySettings.budgets)

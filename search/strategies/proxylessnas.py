@@ -103,7 +103,6 @@ class ProxylessNAS(OptimizerSettings):
             raise InvalidValue("proxylessnas", "weight_updates and samples have to be 1 or more")
 
     def search(self, bench: Bench) -> Outcome:
-        """See `Strategy.search`."""
         warm_up, steps = warm_up_updates(bench), bench.config.total_steps
         common = ProxylessUpdates(self, bench)
         run_updates(bench.part("warm-up"), "proxylessnas, warm-up", warm_up, common.state, common.warm_up)
@@ -159,11 +158,9 @@ class ProxylessUpdates(Learner):
         return generator(self.bench.config.seed, "proxylessnas", purpose, step)
 
     def validation_batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """For the alphas."""
         return self.bench.alpha_batches.batch(step // self.settings.weight_updates)
 
     def _train_weights(self, step: int, learning_rate: float) -> dict[str, float]:
-        """By a single path."""
         path = draw_network(self.alphas().detach(), self.bench.space, self.random("path", step))
         images, labels = self.bench.weight_batches.batch(step)
         logits = self.supernet(images, path or self.bench.space.fastest())

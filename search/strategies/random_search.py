@@ -30,7 +30,6 @@ class RandomSearch:
             raise InvalidValue("random:members", f"{self.members} is not 1 or more")
 
     def search(self, bench: Bench) -> Outcome:
-        """See `Strategy.search`."""
         run, decoder, draws = bench.get_one_shot(), bench.decoder, random.Random(bench.config.seed)
         budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, FamilySettings.budgets)
         drawn = merge_distinct([decoder.fastest], draw_pool(decoder, budgets_ms, bench.evaluations, draws))

@@ -131,5 +131,4 @@ def _joint_name(step: Step) -> str:
 
 
 def _plain(name: str) -> str:
-    """`nn.ModuleDict` forbids dots."""
     return name.replace(".", "_")

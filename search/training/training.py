@@ -118,7 +118,6 @@ class Trainer:
         return self.step == self.config.total_steps
 
     def save(self) -> None:
-        """Write the checkpoint."""
         if self.ranks.is_first:
             states = {name: getattr(self, name).state_dict() for name in CHECKPOINTED}
             self.run.save_checkpoint(Checkpoint(step=self.step, **states))

@@ -217,7 +217,6 @@ class _Quantiser:
         self._node(op_type, inputs, f"{name}.q")
 
     def _read(self, name: str) -> str:
-        """A tensor as floats."""
         if f"{name}.f" not in self.floats:
             self.floats.add(f"{name}.f")
             self._node("DequantizeLinear", [self.integers[name], *self._parameters(name)], f"{name}.f")

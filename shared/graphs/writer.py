@@ -77,7 +77,6 @@ class GraphWriter:
         return self._node("AveragePool", [x], **sides, count_include_pad=0)
 
     def max_pool(self, x: str, kernel: int, stride: int, padding: int) -> str:
-        """Maximum over a window."""
         return self._node("MaxPool", [x], kernel_shape=[kernel, kernel], strides=[stride, stride], pads=[padding] * 4)
 
     def sum(self, terms: list[str]) -> str:
@@ -88,7 +87,6 @@ class GraphWriter:
         return total
 
     def concat(self, parts: list[str]) -> str:
-        """Concatenation over channels."""
         return self._node("Concat", parts, axis=1) if len(parts) > 1 else parts[0]
 
     def shifted(self, x: str) -> str:
@@ -111,7 +109,6 @@ class GraphWriter:
         return self._node("Flatten", [self._node("GlobalAveragePool", [x])], axis=1)
 
     def linear(self, x: str, prefix: str) -> str:
-        """Fully connected layer."""
         weight = self._constant(f"{prefix}.weight", self._weights.get(f"{prefix}.weight"))
         bias = self._constant(f"{prefix}.bias", self._weights.get(f"{prefix}.bias"))
         return self._node("Gemm", [x, weight, bias], transB=1)

@@ -59,12 +59,10 @@ class SingleKernels:
 
     @cached_property
     def index(self) -> Mapping[str, SingleKernel]:
-        """Price by kernel."""
         return {price.kernel: price for price in self.prices}
 
     @cached_property
     def family_index(self) -> Mapping[str, FamilyCost]:
-        """Cost by family."""
         return {family.family: family for family in self.families}
 
     def predict(self, counts: Mapping[str, int], fit: KernelPrices | None = None, guess: bool = False) -> Prediction:

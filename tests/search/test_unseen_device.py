@@ -89,7 +89,7 @@ def test_what_cannot_be_asked_is_said_in_one_line_and_leaves_the_run_as_it_was(r
         assert errors.count("\n") == 1
         assert files(run) == before
     assert main(["pick", "--run", str(run), "--device", "slower", "--max-latency-ms", "5"]) == 1
-    assert "the run has no device slower (it has: bench), and the table server at http://127.0.0.1:9" in (
+    assert "the run has no device slower (it has: bench), and no answer from http://127.0.0.1:9" in (
         capfd.readouterr().err
     )
     asked = ["pick", "--run", str(run), "--device", "slower", "--max-latency-ms", "0.001"]
