@@ -25,7 +25,7 @@ demo: install ## the main job on this machine: profile, search, pick, verify (at
 test: install ## every test but the slow ones
 	$(BIN)/python -m pytest -q
 
-check: install ## lint, format, types, who may import what, and the wheel per extra
+check: install ## lint, format, types, who may import what, and each program on its own extra
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

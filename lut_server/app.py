@@ -14,10 +14,9 @@ from starlette.middleware.gzip import GZipMiddleware
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
 from lut_server.http import error_handlers
-from lut_server.http.audit import AuditLog
 from lut_server.http.failure_limit import FailureLimit
 from lut_server.http.metrics import Metrics
-from lut_server.http.request_log import Watch
+from lut_server.http.request_log import AuditLog, Watch
 from lut_server.http.routes import (
     agent_files,
     archive,

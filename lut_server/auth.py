@@ -94,11 +94,7 @@ def create_token(
 
 
 def make_token(
-    role: str,
-    name: str = "",
-    device: str | None = None,
-    clock: Clock = utc_now,
-    days: float | None = None,
+    role: str, name: str = "", device: str | None = None, clock: Clock = utc_now, days: float | None = None
 ) -> NewToken:
     """Make a token that is to be stored.
 
@@ -132,10 +128,7 @@ class Authenticator:
     """Checks tokens from any thread. Slow checks run in turn: a flood cannot take the memory."""
 
     def __init__(
-        self,
-        tokens: TokenStore,
-        slow_digest: Callable[[str, bytes], bytes] | None = None,
-        clock: Clock = utc_now,
+        self, tokens: TokenStore, slow_digest: Callable[[str, bytes], bytes] | None = None, clock: Clock = utc_now
     ) -> None:
         self._tokens = tokens
         self._clock = clock

@@ -1,7 +1,8 @@
 """Every setting of the server, once: its name gives the flag, the environment variable and the line
 in docs/server.md.
 
-A flag wins over the environment, the environment over the default.
+A flag wins over the environment, the environment over the default. A switch is a string, "yes" or
+"no". docker-compose.yml passes only LUTNAS_DATABASE_URL and LUTNAS_READS to the server.
 """
 
 from __future__ import annotations

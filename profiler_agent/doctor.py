@@ -120,10 +120,7 @@ def time_clock(clock_ns: Callable[[], int]) -> dict[str, float]:
 
 
 def observe(
-    seconds: float,
-    machine: Machine,
-    clock_ns: Callable[[], int],
-    graphs: tuple[TimedGraph, TimedGraph, TimedGraph],
+    seconds: float, machine: Machine, clock_ns: Callable[[], int], graphs: tuple[TimedGraph, TimedGraph, TimedGraph]
 ) -> Observations:
     """Time the two graphs against the canary in turns until the time is up."""
     canary, *timed_graphs = graphs

@@ -24,7 +24,7 @@ from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.campaign import CanaryWatch
 from profiler_agent.timing.stopping import PRESETS, Preset
 from shared.errors import Conflict, LutnasError, NotFound, ServerAway, ServerRefused
-from shared.http.retry import is_passing, pauses_s
+from shared.http.retry import asked_pause_s, is_passing, pauses_s
 from shared.jobs import OVER, Job, JobResult
 from shared.measurements.plan import Task
 from shared.spaces import parse_space
@@ -80,7 +80,7 @@ class Worker:
                     registered = False  # the server lost its database, or was replaced
                 elif not is_passing(error):
                     raise
-                job, pause_s = None, next(away)
+                job, pause_s = None, asked_pause_s(error, next(away))
                 self.progress.say(f"{error}; asking again in {pause_s:g} s")
             if job is not None:
                 self._do(job)

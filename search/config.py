@@ -12,11 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 from shared.errors import InvalidValue, UnknownName
-from shared.schemas import RUN_DIRECTORY_SCHEMA
 from shared.spaces import parse_space
 from shared.tables.prediction import CONFIDENCE
 from shared.tables.table import LatencyTable
-from shared.wire import content_hash
+from shared.wire import RUN_DIRECTORY_SCHEMA, content_hash
 
 HYPERNETWORKS = ("rbf", "piecewise-linear", "mlp")
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -69,7 +68,6 @@ class Config:
 
     Attributes:
         tables: of the run's devices, ordered by the devices' names, all of the same space.
-        lut_url: of the server that the tables came from.
         data_dir, data_fingerprint: folder of the images, and SHA-256 of their values.
         search_resolution: side of the images in the training and evaluation of the supernet.
     """

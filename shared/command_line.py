@@ -144,7 +144,6 @@ def add_server(parser: Parser, role: str, required: bool = True, default: str = 
     """--lut-url, --token, --token-file, --ca-file.
 
     Args:
-        role: of the token.
         default: source of the URL without the option.
     """
     group = parser.add_argument_group("lut-server")

@@ -30,6 +30,8 @@ class LutnasError(Exception):
     """Base of all errors for users. The message is a line that says what, where, and what to do."""
 
     exit_code = 1
+    retry_after_s: int | None = None
+    """The pause that the server asks for (the header `Retry-After`)."""
 
 
 class WrongUse(LutnasError):
@@ -74,7 +76,7 @@ class Stopped(LutnasError):
 
 
 class OtherSchema(LutnasError):
-    """Data with the schema number of another lutnas (`shared.schemas`)."""
+    """Data with the schema number of another lutnas (`shared.wire`)."""
 
     def __init__(self, what: str, found: object, needed: int | str) -> None:
         number = "no schema number" if found is None else f"schema {str(found)[:20]}"
@@ -118,7 +120,7 @@ class UntrustedServer(ServerAway):
 
 
 class ServerRefused(LutnasError):
-    """The server answered with an error. `retry_after_s`: the pause that it asks for."""
+    """The server answered with an error."""
 
     def __init__(
         self,

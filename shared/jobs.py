@@ -41,12 +41,9 @@ class NewJob:
     """A job to queue.
 
     Attributes:
-        device: name of the device.
         kind: "verify": measure `graph` and compare with `promise`; "profile": make the table of the
             space; "count": list the kernels that the runtime executes for each of `genotypes`.
         runtime: to measure with. Its version may differ from the device's; the result then says so.
-        canary: reference of the canary graph.
-        space: string form of the space.
         graph: reference of the graph ("verify").
         promise: the measured time is compared with it ("verify").
         genotypes: of the space, in its string form ("count").

@@ -32,11 +32,9 @@ class Runtime:
         version: of the engine, for example "1.31.0".
         provider: ONNX Runtime's name of the execution provider; in a browser "wasm/simd" or
             "webgpu".
-        threads: intra-op threads.
         precision: of weights and activations: "fp32", "fp16", or "int8" (static, weights per
             channel).
         optimisation: ONNX Runtime's graph optimisation level.
-        batch: images per inference.
     """
 
     engine: str

@@ -57,7 +57,6 @@ class SearchResult:
         search: hash of the search's settings, table and data; every upload of the search has the
             same.
         accuracy_kind: meaning of the accuracies of `members` and `random`.
-        members: the family.
         random: the baseline, random networks under the same budgets.
         ladder: empty without a ladder.
     """

@@ -15,8 +15,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from shared.errors import InvalidValue
-from shared.schemas import require_schema
+from shared.errors import InvalidValue, OtherSchema
 
 T = TypeVar("T")
 
@@ -46,8 +45,6 @@ def from_wire(kind: type[T], data: Any, where: str = "", texts: Texts | None = N
     """A value of type `kind` from parsed JSON.
 
     Args:
-        kind: of the value.
-        data: parsed JSON.
         where: name of the value in messages; by default its type.
         texts: parses values of these types from text, as the inverse of `to_wire`.
 
@@ -136,3 +133,23 @@ def _read_scalar(kind: Any, data: Any, where: str) -> Any:
 def _require(holds: bool, where: str, expected: str, found: Any) -> None:
     if not holds:
         raise InvalidValue(where, f"{expected} expected, found {json.dumps(found, default=str)[:60]}")
+
+
+# Each form has a single number, and readers accept that number alone. The first number is 10: forms
+# before the first release had smaller numbers, or none. Add 1 with every change to the fields of a
+# form or to their meaning. Run file: `version` of the JSON; spool: the file `schema`; run directory:
+# `schema` of config.json and training.json; a browser's spool: the version of its IndexedDB; the
+# database and its archive: Alembic's revision, in four digits; all others: `schema` of the JSON.
+TABLE_SCHEMA = 10
+PLAN_SCHEMA = 10
+RUN_DIRECTORY_SCHEMA = 10
+COMPARISON_SCHEMA = 10
+RUN_FILE_SCHEMA = 10
+SPOOL_SCHEMA = 10
+DATABASE_REVISION = "0010"
+
+
+def require_schema(what: str, found: object, needed: int | str) -> None:
+    """Raise OtherSchema unless a form has the number that this lutnas reads."""
+    if found != needed:
+        raise OtherSchema(what, found, needed)

@@ -43,13 +43,7 @@ def kettle(monkeypatch):
 
 def test_json_form_leaves_out_what_is_unknown_and_reads_back_equal():
     fields = json.loads(report.to_json(REPORT))
-    assert fields["figures"]["kettle.seconds"] == {
-        "value": 181.25,
-        "unit": "s",
-        "n": 5,
-        "spread": 2.5,
-        "bar": "<= 200",
-    }
+    assert fields["figures"]["kettle.seconds"] == {"value": 181.25, "unit": "s", "n": 5, "spread": 2.5, "bar": "<= 200"}
     assert fields["figures"]["kettle.watts"] == {"value": 2150.4, "unit": "W"}
     assert "torch" not in fields
     assert report.from_json(report.to_json(REPORT)) == REPORT

@@ -24,12 +24,11 @@ from statistics import fmean, median, stdev
 
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
-from lut_server.calibration.baselines import CountedNetwork, baseline_errors
 from lut_server.calibration.drift_correction import levels
 from lut_server.calibration.kernel_calibration import fit_kernel_prices
 from lut_server.calibration.kernel_model import MeasuredGraph
 from lut_server.calibration.table_builder import canary_nominal_ms, measured_graphs
-from lut_server.calibration.table_error import held_out_error
+from lut_server.calibration.table_error import CountedNetwork, baseline_errors, held_out_error
 from lut_server.runs.active_selection import outlook_by_kernels
 from lut_server.store.sql import open_store
 from shared.measurements.measurement import Measurement

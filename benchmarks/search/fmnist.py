@@ -51,10 +51,7 @@ class Size:
     bar: str
 
 
-SIZES: Mapping[str, Size] = {
-    "20k": Size(20_000, 22_000, 16, ">= .90"),
-    "80k": Size(72_000, 80_000, 15, ">= .93"),
-}
+SIZES: Mapping[str, Size] = {"20k": Size(20_000, 22_000, 16, ">= .90"), "80k": Size(72_000, 80_000, 15, ">= .93")}
 
 
 def run(progress: Progress) -> dict[str, Figure]:

@@ -167,10 +167,7 @@ def _is_sound(url: str) -> bool | None:
 
 def kill(folder: Path, postgres: PostgresServer) -> dict[str, Figure]:
     """`server.kill.STORE.*`, and the sums over both stores; both at the same time."""
-    urls = {
-        "sqlite": f"sqlite:///{folder / 'kill.db'}",
-        "postgresql": postgres.create_database("kill", "template0"),
-    }
+    urls = {"sqlite": f"sqlite:///{folder / 'kill.db'}", "postgresql": postgres.create_database("kill", "template0")}
     with ThreadPoolExecutor(len(urls)) as pool:
         left = dict(
             zip(urls, pool.map(lambda url: kill_again_and_again(url, folder / "kill.log"), urls.values()), strict=True)

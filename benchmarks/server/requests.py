@@ -215,9 +215,7 @@ def calibrate() -> dict[str, Figure]:
     latency_ms = (0.6 + counts @ true_ms) * rng.normal(1.0, 0.01, 400)
     marginal_ms = true_ms * rng.normal(1.0, 0.1, 199)
     times = [_seconds(lambda: fit_prices(counts, latency_ms, marginal_ms, 0.05 * true_ms)) for _ in range(3)]
-    return {
-        "server.calibrate_seconds": Figure(value=median(times), unit="s", n=3, spread=_range(times), bar="<= 1"),
-    }
+    return {"server.calibrate_seconds": Figure(value=median(times), unit="s", n=3, spread=_range(times), bar="<= 1")}
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -75,7 +75,6 @@ class ChainSetting:
     """How chains differ from networks.
 
     Attributes:
-        share: of a kernel's price that it takes in a chain.
         noise: of chains beyond that of networks, as a share.
         cold: share of a mean network's latency that goes into reading weights which a chain has in
             the cache.
@@ -93,7 +92,6 @@ class Prior:
     Attributes:
         chain: noise of chains beyond that of networks, as a share.
         family_cost: base, then three coefficients per family.
-        fixed_sd: of these.
         prices: of the kernels, at least `SMALLEST_PRICE`.
     """
 

@@ -52,7 +52,6 @@ def fit_single_kernels(
         measurements: of role "kernel", of any number of runs.
         nominal_ms: the canary's.
         counts: kernels by graph reference, as the device counted them.
-        runs: for the record.
     """
     rows = [row for measured in measurements if (row := _row(measured, nominal_ms, counts)) is not None]
     if not rows:

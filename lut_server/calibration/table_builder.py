@@ -10,12 +10,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from lut_server.calibration.baselines import CountedNetwork, baseline_errors
 from lut_server.calibration.drift_correction import levels
 from lut_server.calibration.kernel_calibration import fit_kernel_prices
 from lut_server.calibration.kernel_model import MeasuredGraph
 from lut_server.calibration.op_calibration import fit_prices
-from lut_server.calibration.table_error import BOUND_CONFIDENCE, held_out_error
+from lut_server.calibration.table_error import BOUND_CONFIDENCE, CountedNetwork, baseline_errors, held_out_error
 from shared.errors import InvalidValue
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.graph_spec import NetworkGraph
@@ -72,7 +71,6 @@ def build_table(
     Args:
         run: whose measurements they are.
         plan: what it was to measure. Its further calibration networks are part of the fit as well.
-        measurements: of the run.
         nominal_ms: what a canary's time counts as.
         kernel_counts: by graph reference.
         chosen: calibration networks were chosen on the way: those of the plan need not all be
@@ -150,10 +148,7 @@ def _marginal(measurement: Measurement, nominal_ms: float) -> MarginalCost:
 
 
 def _baselines(
-    space: Space,
-    marginals: Sequence[MarginalCost],
-    isolated: Mapping[str, float],
-    networks: Sequence[MeasuredNetwork],
+    space: Space, marginals: Sequence[MarginalCost], isolated: Mapping[str, float], networks: Sequence[MeasuredNetwork]
 ) -> tuple[BaselineError, ...]:
     costs = {
         "marginal": {parse_op_key(marginal.op_key): marginal.cost_ms for marginal in marginals},

@@ -6,13 +6,15 @@ lut-server pair --device my-phone
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from datetime import datetime
+
+import segno
 
 from lut_server.clock import stamp, utc_now
 from lut_server.commands.options import add_settings, add_store_command, chosen_settings, opened_store
 from lut_server.pairing.codes import NewCode, create_code
-from lut_server.pairing.qr_code import qr_lines
 from lut_server.pairing.reachable_urls import Reach, find_reach
 from lut_server.store.values import Pairing
 from shared.command_line import Commands, Parser
@@ -109,3 +111,16 @@ def _revoke(arguments: argparse.Namespace) -> None:
         if not store.pairings.end(device):
             raise WrongUse(f"'{device}' has no open code; `lut-server pair --list` shows all")
     print(f"the code of {device} is ended")
+
+
+_QUIET = 2
+"""Modules of margin; the standard asks for four, readers take two."""
+_WHITE_ON_BLACK, _PLAIN = "\033[38;5;231;48;5;16m", "\033[0m"
+
+
+def qr_lines(text: str, colour: bool) -> list[str]:
+    """The code of a text. Light modules are drawn, which without `colour` takes a dark terminal."""
+    drawn = io.StringIO()
+    segno.make(text, error="m", micro=False).terminal(drawn, border=_QUIET, compact=True)
+    lines = drawn.getvalue().splitlines()
+    return [f"{_WHITE_ON_BLACK}{line}{_PLAIN}" for line in lines] if colour else lines

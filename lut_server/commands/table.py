@@ -9,10 +9,9 @@ from pathlib import Path
 from lut_server.commands.options import add_store_command, add_table, opened_store
 from lut_server.tables.predict import prediction_lines
 from lut_server.tables.table_lookup import get_table
-from lut_server.tables.text_table import describe
 from shared.command_line import Commands, Parser, add_actions
 from shared.tables.table import read_table
-from shared.tables.table_text import align
+from shared.tables.table_text import align, describe
 
 
 def add(commands: Commands[Parser]) -> None:

@@ -19,9 +19,7 @@ class Activity:
     """What a device is doing.
 
     Attributes:
-        says: for people.
         job: leased by an agent.
-        attempt, max_attempts: of the job.
         measured, tasks: progress of a campaign, if its agent reports it.
     """
 

@@ -29,7 +29,6 @@ class Gap:
         networks: whole networks are missing, so that the error of the table is unknown.
         kernel_prices: kernel prices are missing, though the runtime shows its kernels.
         kernels: networks of the table whose kernels were not counted.
-        says: all of that, for people.
     """
 
     space: str

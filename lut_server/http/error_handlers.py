@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from lut_server.store.database_errors import RETRY_AFTER_S, describe_outage
+from lut_server.store.database import RETRY_AFTER_S, describe_outage
 from shared.errors import InvalidValue, LutnasError, MissingKernel, MissingPrice, OtherSchema, ServerRefused, WrongUse
 from shared.wire import canonical_json
 

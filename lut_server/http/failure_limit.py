@@ -18,7 +18,6 @@ class FailureLimit:
 
     Args:
         most: failures that a client may have within the window.
-        window_s: its length.
     """
 
     def __init__(

@@ -11,14 +11,18 @@ import json
 import logging
 import os
 import re
+import sys
+import threading
 import time
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lut_server.http.audit import AuditLog
+from lut_server.clock import Clock, stamp, utc_now
 from lut_server.http.metrics import NO_ROUTE, Metrics
+from shared.errors import LutnasError
 
 LOGGER = logging.getLogger("lut_server.requests")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -42,12 +46,7 @@ class Watch:
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        metrics: Metrics,
-        audit: AuditLog,
-        secure: bool = False,
-        log_format: str = "text",
+        self, app: ASGIApp, metrics: Metrics, audit: AuditLog, secure: bool = False, log_format: str = "text"
     ) -> None:
         self._app = app
         self._metrics = metrics
@@ -114,3 +113,44 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())
     return os.urandom(16).hex()
+
+
+class AuditLog:
+    """Appends lines to a file, or to stderr. A line is one write, so several processes can share
+    the file.
+
+    Args:
+        path: empty for stderr.
+
+    Raises:
+        LutnasError: the file cannot be opened for appending.
+    """
+
+    def __init__(self, path: str = "", clock: Clock = utc_now) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._descriptor = None if not path else _open(Path(path))
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """Append an entry with the time of day."""
+        line = json.dumps({"at": stamp(self._clock()), "event": "write", **entry}, ensure_ascii=True) + "\n"
+        if self._descriptor is None:
+            with self._lock:
+                sys.stderr.write(line)
+        else:
+            os.write(self._descriptor, line.encode())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LutnasError(
+            f"cannot write the audit log {path}: {error.strerror}; set audit_log to another path"
+        ) from error

@@ -16,7 +16,7 @@ from lut_server.error_codes import refused
 from shared.device_status import DeviceStatus
 from shared.errors import InvalidValue
 from shared.jobs import JobResult
-from shared.kernels.kernel_counts import check_counts
+from shared.kernels.kernel import check_counts
 from shared.measurements.graph_spec import parse_graph_spec
 from shared.measurements.measurement import Measurement, check_device_name
 from shared.measurements.plan import Plan

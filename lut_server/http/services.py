@@ -129,10 +129,7 @@ Body = Annotated[bytes, Depends(_body)]
 
 
 def documented(
-    success: Mapping[int, type | str | None],
-    *codes: str,
-    role: str | None = "read",
-    body: type | str | None = None,
+    success: Mapping[int, type | str | None], *codes: str, role: str | None = "read", body: type | str | None = None
 ) -> dict[str, Any]:
     """What OpenAPI says of a route: its statuses, the codes of its errors, its role and its body.
 

@@ -84,7 +84,6 @@ class ComparisonView:
 
     Attributes:
         by: "raw values" or "prices"; None while nothing is chosen.
-        largest: what the plot shows.
         differences: differing facts of device and software, before and after.
         only_before, only_after: number of subjects that only one side has.
     """

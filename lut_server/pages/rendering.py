@@ -25,7 +25,7 @@ SECURITY = {
     # (of the empty style) allows. All else comes from this server.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; img-src 'self' data:; "
     "style-src 'self' 'unsafe-hashes' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 }
 NAVIGATION = {
     "/": "Devices", "/compare": "Compare", "/history": "History", "/jobs": "Jobs", "/searches": "Searches",

@@ -95,12 +95,7 @@ def networks(request: Request, facts: Facts, table_hash: str, page: int = 1) -> 
 
 @pages.get("/compare")
 def compare(
-    request: Request,
-    store: StoreHere,
-    facts: Facts,
-    before: str | None = None,
-    after: str | None = None,
-    page: int = 1,
+    request: Request, store: StoreHere, facts: Facts, before: str | None = None, after: str | None = None, page: int = 1
 ) -> Response:
     view = view_comparison(store, facts, before, after, page)
     return show(request, "compare.html", view, [plots.largest_changes(view)] if view.largest else [])

@@ -37,7 +37,6 @@ class TableView:
 
     Attributes:
         table: with one page of its prices, one page of its kernel prices, and no networks.
-        networks: how many it has.
         dearest: ops by falling price.
     """
 

@@ -72,7 +72,6 @@ def create_code(
     """Make a device's code; an earlier code ends.
 
     Args:
-        minutes: how long the code is valid.
         token_days: how long its token is valid.
 
     Raises:

@@ -37,10 +37,6 @@ def find_reach(
 ) -> Reach:
     """The URL that is given, else the first of this machine's addresses at which a server answers.
 
-    Args:
-        port: of the server.
-        scheme: of a server that does not answer yet.
-
     Raises:
         InvalidValue: the URL is not valid.
         WrongUse: no URL is given, and this machine has no address in a network.

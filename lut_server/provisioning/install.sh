@@ -25,7 +25,7 @@ usage: install.sh --device NAME (--token TOKEN | --token-file FILE) [OPTION...] 
   --device NAME         name of this device
   --token TOKEN         of role agent; other users of this device can see it while the script runs
   --token-file FILE     the token in a file, or in the variable LUTNAS_TOKEN; an upgrade needs none
-  --lut-url URL         the lut-server, if it is not the server of this script
+  --lut-url URL         the lut-server, if it did not send this script; --server: the same
   --ca-file FILE        certificates to trust, if the server made its own
   --service             start the agent with the system (as root; systemd), to do the server's jobs
   --no-profile          measure nothing now
@@ -579,7 +579,7 @@ forget_measurements() { # forget_measurements SPOOL
   fi
   where=$1
   [ ! -L "$1" ] || where=$(readlink -f "$1") # the state of a dynamic user is a link
-  for part in graphs known runs results measuring.lock; do rm -rf "${where:?}/$part"; done
+  for part in schema graphs known runs results measuring.lock; do rm -rf "${where:?}/$part"; done
   [ "$1" != "$service_spool" ] || rm -rf "${where:?}" # the service's own
   rmdir "$where" 2>/dev/null || [ ! -d "$where" ] || say "kept what is in $where besides measurements"
   [ ! -L "$1" ] || rm -f "$1"

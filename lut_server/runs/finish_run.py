@@ -7,8 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from lut_server.calibration.table_builder import build_table, canary_nominal_ms
-from lut_server.runs.kernel_plans import is_kernel_plan
-from lut_server.runs.single_kernel_tables import add_single_kernels
+from lut_server.runs.kernel_plans import add_single_kernels, is_kernel_plan
 from lut_server.store.sql import Store
 from lut_server.store.values import TableSummary
 from lut_server.tables.table_lookup import get_table

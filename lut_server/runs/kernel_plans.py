@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from lut_server.calibration.single_kernel_fit import fit_single_kernels
 from lut_server.store.sql import Store
 from lut_server.tables.table_lookup import get_table
 from shared.errors import InvalidValue
 from shared.kernels.kernel import parse_kernel
+from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import Plan
 from shared.tables.table import LatencyTable, read_table
 
@@ -74,3 +76,21 @@ def is_kernel_plan(plan: Plan) -> bool:
 
 def _known_together(table: LatencyTable, kernels: tuple[str, ...]) -> bool:
     return table.kernels is not None and not table.kernels.unmeasured(dict.fromkeys(kernels, 1))
+
+
+def add_single_kernels(store: Store, table: LatencyTable, run: Run, nominal_ms: float) -> LatencyTable:
+    """The table with what `run` and the finished runs before it say of single kernels; the rest stays as it is."""
+    measured: list[Measurement] = []
+    runs = []
+    for stored in store.runs.list(run.device):
+        same = stored.run.runtime == run.runtime and stored.run.canary == run.canary
+        if not same or not (stored.finished or stored.run.id == run.id):
+            continue
+        found = store.runs.measured_kernels(stored.run.id)
+        if found:
+            measured += found
+            runs.append(stored.run.id)
+    graphs = sorted({graph for one in measured for graph in (one.graph, one.minus) if graph is not None})
+    counts = store.kernels.of_graphs(run.device, str(run.runtime), graphs)
+    single = fit_single_kernels(measured, nominal_ms, counts, runs)
+    return table if single is None else replace(table, single_kernels=single)

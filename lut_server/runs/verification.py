@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shared.errors import InvalidValue
 from shared.jobs import JobResult, NewJob, Verification
-from shared.kernels.kernel_counts import check_counts
+from shared.kernels.kernel import check_counts
 from shared.measurements.measurement import Measurement
 
 
@@ -29,8 +29,6 @@ def compare_with_promise(job: NewJob, result: JobResult, nominal_ms: float) -> V
     """Hold a measurement against the job's promise; None where the agent only says why it failed.
 
     Args:
-        job: a verification.
-        result: that answers it.
         nominal_ms: the canary's nominal time in the table that promised.
 
     Raises:

@@ -23,11 +23,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lut_server.store.engines import BUSY_TIMEOUT_S, MIGRATION_LOCK, make_engine
 from shared.errors import InvalidValue, LutnasError
-from shared.schemas import DATABASE_REVISION, require_schema
+from shared.wire import DATABASE_REVISION, require_schema
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -188,3 +189,29 @@ def _parse(url: str) -> URL:
 
 def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
+
+
+RETRY_AFTER_S = 2
+_CAUSES = (
+    (("disk is full", "disk full", "no space left"), "the disk of the database is full; nothing can be stored"),
+    (("is locked", "lock timeout", "table is locked"), "another writer holds the database; try again"),
+    (("deadlock", "could not serialize"), "two writers met; try again"),
+    (("readonly database", "read-only transaction"), "the database can only be read"),
+    (("no such table", "no such column"), "the database has another schema than this server; restart the server"),
+)
+_PERMANENT = ("syntax error",)
+
+
+def describe_outage(error: SQLAlchemyError) -> str | None:
+    """A line about the database's present state; None for a fault of this program."""
+    if isinstance(error, PoolTimeout):
+        return "every connection to the database is in use; try again"
+    if not isinstance(error, DBAPIError):
+        return None
+    said = " ".join(str(error.orig).split()).lower()
+    for words, meaning in _CAUSES:
+        if any(word in said for word in words):
+            return meaning
+    if error.connection_invalidated or (isinstance(error, OperationalError) and not any(w in said for w in _PERMANENT)):
+        return "the database does not answer; try again"
+    return None

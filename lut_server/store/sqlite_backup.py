@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from shared.errors import CorruptFile, LutnasError, WrongUse
-from shared.schemas import DATABASE_REVISION, require_schema
+from shared.wire import DATABASE_REVISION, require_schema
 
 
 def backup_sqlite(source: Path, target: Path) -> None:

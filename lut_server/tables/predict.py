@@ -11,7 +11,7 @@ from pathlib import Path
 from lut_server.store.sql import Store
 from lut_server.tables.table_lookup import get_table
 from shared.errors import InvalidValue, LutnasError, MissingKernel, WrongUse
-from shared.kernels.kernel_counts import MOST_KERNELS, check_counts
+from shared.kernels.kernel import MOST_KERNELS, check_counts
 from shared.measurements.graph_spec import NetworkGraph
 from shared.spaces.op_key import parse_op_key
 from shared.tables.prediction import CONFIDENCE, Prediction

@@ -16,8 +16,6 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
     runtime fits.
 
     Args:
-        store: of the tables.
-        device: name of the device.
         space: a space, or its first parts; empty takes any.
         runtime: a runtime, or some of its parts in any order (`CUDAExecutionProvider/threads=1`);
             None takes any. What says nothing of the precision gets fp32 first.

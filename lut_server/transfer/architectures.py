@@ -64,8 +64,6 @@ def read_column(content: bytes, name: str, column: str, space: Space, indexed: S
     """A device's latencies.
 
     Args:
-        column: of the device.
-        space: of the architectures.
         indexed: architectures by index, for a file of indices.
 
     Raises:

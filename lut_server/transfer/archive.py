@@ -24,8 +24,7 @@ from lut_server.store.sql import Store
 from lut_server.store.values import ArchiveRecord, Loaded
 from lut_server.transfer.record_checks import check_record
 from shared.errors import CorruptFile, InvalidValue
-from shared.schemas import DATABASE_REVISION, require_schema
-from shared.wire import canonical_json
+from shared.wire import DATABASE_REVISION, canonical_json, require_schema
 
 FORMAT = "lutnas-archive"
 LONGEST_LINE_BYTES = 512 << 20

@@ -29,8 +29,6 @@ class ImportRequest:
         column: the file's name of the device; "" takes `device`, or the only name.
         kind: of `shared.tables.table_source.FORMATS`; "" finds it.
         space: of the architectures or layers; "" takes the usual space of the kind.
-        batch: images per inference.
-        split: of architectures.
         indexed: architectures by index.
     """
 

@@ -17,12 +17,23 @@ from types import MappingProxyType
 from typing import Any
 
 from lut_server.store.sql import Store
-from lut_server.tables.text_table import PRICE_COLUMNS
 from shared.errors import WrongUse
 from shared.tables.table import LatencyTable
 
 Row = tuple[Any, ...]
 ROWS_AT_ONCE = 20_000
+
+
+PRICE_COLUMNS = (
+    "op_key",
+    "price_ms",
+    "sd_ms",
+    "marginal_ms",
+    "marginal_low_ms",
+    "marginal_high_ms",
+    "stable",
+    "isolated_ms",
+)
 
 
 @dataclass(frozen=True)

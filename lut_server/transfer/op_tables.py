@@ -128,8 +128,7 @@ def _block(before: Shape, after: Shape, fields: dict[str, int], where: str, form
         raise InvalidValue(where, f"expand:{expand} is no ratio; for mid channels: --kind {ONCE_FOR_ALL}")
     if format_ == ONCE_FOR_ALL and expand < before.channels:
         raise InvalidValue(
-            where,
-            f"expand:{expand} is below the {before.channels} input channels; for a ratio: --kind {PROXYLESSNAS}",
+            where, f"expand:{expand} is below the {before.channels} input channels; for a ratio: --kind {PROXYLESSNAS}"
         )
     ratio, rest = divmod(middle, before.channels)
     name = f"k{kernel}_m{middle}" if rest else f"k{kernel}_e{ratio}" if ratio > 1 else f"dw_k{kernel}"

@@ -13,7 +13,7 @@ from typing import Any
 from lut_server.store.values import ArchiveRecord
 from shared.errors import InvalidValue
 from shared.jobs import JobResult, NewJob, Verification
-from shared.kernels.kernel_counts import check_counts
+from shared.kernels.kernel import check_counts
 from shared.measurements.graph_spec import parse_graph_spec
 from shared.measurements.measurement import Measurement, Run, check_device_name
 from shared.search_result import SearchResult

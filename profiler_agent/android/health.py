@@ -18,7 +18,6 @@ class Health:
     Attributes:
         level: index into LEVELS.
         cpu_c, skin_c: of the hottest sensor, degrees Celsius.
-        battery_percent, battery_c: of the battery.
         powered: whether it is charging.
     """
 

@@ -32,10 +32,7 @@ def add(commands: Commands[Parser]) -> None:
     compare.add_argument("after", metavar="RUN", help="the run to hold against it")
     add_server(compare, "agent", required=False)
     compare.add_argument(
-        "--threshold",
-        type=within(1, 1000),
-        metavar="F",
-        help="exit with 3 if networks take more than F times as long",
+        "--threshold", type=within(1, 1000), metavar="F", help="exit with 3 if networks take more than F times as long"
     )
     compare.add_argument("--raw", action="store_true", help="compare ms by the clock, not ratios to the canary")
     compare.add_argument("--all", action="store_true", help="list what is the same, too")

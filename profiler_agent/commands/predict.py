@@ -127,11 +127,12 @@ def _print(found: Sequence[FilePrediction], arguments: argparse.Namespace) -> No
         if prediction.answer is None:
             say(f"{prediction.path}: {prediction.problem}")
             _list(prediction.missing)
-        else:
-            mean, sd, upper = (prediction.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
-            note = f"; {prediction.note}" if prediction.note else ""
-            print(f"{prediction.path}: {mean:.4g} ms (standard deviation {sd:.2g}, 99 % bound {upper:.4g}{note})")
-        guessed = (prediction.answer or {}).get("guessed") or []
+            continue
+        mean, sd, upper = (prediction.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
+        bound = f"{100 * prediction.answer['confidence']:g} % bound {upper:.4g}"
+        note = f"; {prediction.note}" if prediction.note else ""
+        print(f"{prediction.path}: {mean:.4g} ms (standard deviation {sd:.2g}, {bound}{note})")
+        guessed = prediction.answer.get("guessed") or []
         if guessed:
             say(f"{prediction.path}: {len(guessed)} kernels were never measured here and are guessed from their like:")
             _list(guessed)

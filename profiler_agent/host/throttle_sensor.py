@@ -26,7 +26,6 @@ class SensorReading:
     Attributes:
         pause: measure nothing now.
         held_back: what makes measurements doubtful now.
-        facts: for the probe.
     """
 
     pause: bool = False

@@ -28,7 +28,7 @@ from profiler_agent.ort.onnx_writer import (
 )
 from profiler_agent.ort.sessions import SHAPES_BYTES, ModelRefused, open_session, saying_why
 from shared.kernels.kernel import Kernel
-from shared.measurements.kernel_plan import count_copies
+from shared.measurements.plan import count_copies
 
 SLOW_MS = 50.0
 """From here on a kernel is timed by itself: a call costs a few microseconds."""

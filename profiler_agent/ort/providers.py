@@ -105,7 +105,11 @@ PROVIDERS = (
     Provider("vitisai", "VitisAIExecutionProvider", f"{_FROM_SOURCE} --use_vitisai (AMD Ryzen AI and Versal)"),
     Provider("rknpu", "RknpuExecutionProvider", f"{_FROM_SOURCE} --use_rknpu (Rockchip RK1808)"),
 )
-"""Providers with a short name. Any other goes by ONNX Runtime's name."""
+"""Providers with a short name. Any other goes by ONNX Runtime's name.
+
+A table's identity holds the provider's name and the threads, not `options`. A changed option changes
+latencies, but only a new agent version keeps the tables of before and after apart.
+"""
 
 _BY_NAME = {provider.name: provider for provider in PROVIDERS}
 _KNOWN = {text.lower(): provider.name for provider in PROVIDERS for text in (provider.short, provider.name)}

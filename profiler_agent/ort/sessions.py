@@ -154,7 +154,6 @@ def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int =
     """Load a graph and run it once.
 
     Args:
-        name: for messages.
         model: ONNX bytes, or their file, which takes less memory.
         sessions: how often to load it.
 

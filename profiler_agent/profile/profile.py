@@ -87,8 +87,6 @@ class Outcome:
     """What became of the run of a space.
 
     Attributes:
-        run_id: of the run that made the table.
-        space: string form of the space.
         table: what the server says of it; None if there is none.
         refused: graphs that ONNX Runtime does not load, with its reasons.
         measured: whether anything had to be measured or uploaded for it.

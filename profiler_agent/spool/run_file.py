@@ -19,8 +19,7 @@ from profiler_agent.spool.run_spool import measurement_id
 from shared.errors import CorruptFile, InvalidValue, LutnasError
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import Plan, Task
-from shared.schemas import RUN_FILE_SCHEMA, require_schema
-from shared.wire import canonical_json, content_hash, from_wire
+from shared.wire import RUN_FILE_SCHEMA, canonical_json, content_hash, from_wire, require_schema
 
 FORMAT = "lutnas-run"
 _CONTENT = ("plan", "run", "measurements", "kernels")

@@ -1,6 +1,6 @@
 """Measurements on disk: each is written before anything else happens, until the server has it.
 
-DIR/schema                           the schema number of all of it (`shared.schemas`)
+DIR/schema                           the schema number of all of it (`shared.wire`)
 DIR/graphs/SHA256.onnx               every graph once
 DIR/known/HASH.json                  plans, and the SHA-256 of graphs, to go on without a server
 DIR/runs/RUN/run.json plan.json      a profiling run
@@ -38,8 +38,7 @@ from shared.jobs import JobResult
 from shared.measurements.measurement import Run
 from shared.measurements.plan import Plan
 from shared.runtime import Runtime
-from shared.schemas import SPOOL_SCHEMA, require_schema
-from shared.wire import canonical_json, content_hash
+from shared.wire import SPOOL_SCHEMA, canonical_json, content_hash, require_schema
 
 
 def default_spool(environment: Mapping[str, str] = os.environ) -> Path:

@@ -36,9 +36,8 @@ from search.report.comparison import build_comparison_page
 from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_strategy, split_strategies
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import BudgetTooSmall, InvalidValue, Stopped, WrongUse
-from shared.schemas import COMPARISON_SCHEMA
 from shared.spaces import Genotype
-from shared.wire import to_wire
+from shared.wire import COMPARISON_SCHEMA, to_wire
 
 SEEDS = 5
 FILE_WIDTH = 160

@@ -14,8 +14,7 @@ from rich.console import Console
 
 from search.commands.finished_run import add_run, open_run, working_progress
 from search.commands.output import print_line
-from search.commands.recipe import add_recipe, chosen_settings
-from search.commands.train import train
+from search.commands.train import add_recipe, chosen_settings, train
 from search.compare.diagnosis import (
     FILE_NAME,
     RetrainedMember,

@@ -59,9 +59,7 @@ def add(commands: Commands[Parser]) -> None:
         help="that --int8 measures ranges on (default: %(default)d)",
     )
     parser.add_argument(
-        "--reduce-range",
-        action="store_true",
-        help="with --int8: weights of 7 bits, for x86 processors without VNNI",
+        "--reduce-range", action="store_true", help="with --int8: weights of 7 bits, for x86 processors without VNNI"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the ONNX file to write")
 

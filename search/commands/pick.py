@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _table(pick: Pick, device: str) -> Table:
     table = Table(title=f"{device}, at most {pick.budget_ms:g} ms, confidence {pick.confidence:g}")
-    for name in ("", "predicted ms", "bound ms", "parameters", "MACs", "from", "rank", "inherited accuracy"):
+    for name in ("", "predicted ms", "bound ms", "parameters", "multiply-adds", "from", "rank", "inherited accuracy"):
         table.add_column(name, justify="right")
     for place, member in enumerate((pick.best, *pick.runners_up[: SHOWN - 1])):
         table.add_row(

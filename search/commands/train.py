@@ -11,26 +11,19 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from search.commands.finished_run import (
-    add_picking,
-    add_run,
-    open_picker,
-    open_run,
-    parse_genotype,
-    working_progress,
-)
+from search.commands.finished_run import add_picking, add_run, open_picker, open_run, parse_genotype, working_progress
 from search.commands.output import print_line
-from search.commands.recipe import add_recipe, chosen_settings
+from search.config import Config
 from search.data import ImageSet
 from search.process.interruption import stop_on_signals
 from search.process.progress import Progress
-from search.retraining.evaluation import batches
-from search.retraining.finetune import accuracy_on_test_images
-from search.retraining.retrain import SHARDS, Retraining
+from search.retraining.finetune import accuracy_on_test_images, batches
+from search.retraining.retrain import RECIPES, SETTINGS, SHARDS, SHORT_UP_TO_EPOCHS, Retraining, RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory
 from search.supernet import Network, recompute_statistics
@@ -133,3 +126,37 @@ def first_networks(run: RunDirectory, images: ImageSet, trained: TrainedNetwork)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trained.settings.seed)
         return [Network(space, genotype) for _ in range(SHARDS)]
+
+
+def add_recipe(parser: argparse.ArgumentParser, seeds: int, seeds_help: str) -> None:
+    """--seeds, --recipe, and an option for each setting of the recipe."""
+    parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help=f"{seeds_help} (default: %(default)d)")
+    parser.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        help=f"defaults of the settings (short up to {SHORT_UP_TO_EPOCHS} epochs, darts beyond)",
+    )
+    advanced = parser.add_argument_group("advanced")
+    for name, (default, help_text) in SETTINGS.items():
+        others = "".join(f", {recipe}: {own[name]:g}" for recipe, own in RECIPES.items() if name in own)
+        advanced.add_argument(
+            "--" + name.replace("_", "-"),
+            type=type(default),
+            metavar="X",
+            help=f"{help_text} (default: {default}{others})",
+        )
+
+
+def chosen_settings(args: argparse.Namespace, config: Config, inherit: bool = False) -> list[RetrainingSettings]:
+    """Settings for each seed, from the run's seed on: options, overriding the recipe.
+
+    Raises:
+        InvalidValue: a setting is outside its domain.
+    """
+    if args.seeds < 1:
+        raise InvalidValue("seeds", f"{args.seeds} is not 1 or more")
+    epochs = SETTINGS["epochs"][0] if args.epochs is None else args.epochs
+    given = {name: value for name in SETTINGS if (value := getattr(args, name)) is not None}
+    chosen: dict[str, Any] = {**RECIPES[args.recipe or ("short" if epochs <= SHORT_UP_TO_EPOCHS else "darts")], **given}
+    seeds = range(config.seed, config.seed + args.seeds)
+    return [RetrainingSettings(**chosen, seed=seed, inherit=inherit, precision=config.precision) for seed in seeds]

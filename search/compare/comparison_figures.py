@@ -62,7 +62,6 @@ class Result:
     """A unit's figures.
 
     Attributes:
-        distinct: number of distinct networks.
         budgets_met: share of the budgets that a network's bound meets. A network that was searched
             for a budget counts for that budget alone.
         derived_met: likewise for the networks that the method derives; None where it derives none.
@@ -107,9 +106,7 @@ def judge(
     """Figures in the order of the units.
 
     Args:
-        units: finished.
         ranked: every proposed network, ranked among all of them by the judge.
-        budgets_ms: of the comparison.
         range_ms: smallest and largest bound of the space on the device.
     """
     return [_result(unit, _judged(unit, ranked), budgets_ms, range_ms) for unit in units]

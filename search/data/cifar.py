@@ -71,7 +71,6 @@ def load_cifar(name: str, folders: Sequence[Path], resolution: int, channels: in
     Args:
         name: "cifar-10" or "cifar-100".
         folders: places to look in, in this order; each is the data set's folder or holds it.
-        resolution, channels: of the network's input.
 
     Raises:
         WrongUse: none of the folders holds it.

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from search.data.decoding import Decoded, Source, decode_all
+from search.data.decoding import FORMATS, Decoded, Source, decode_all
 from search.data.image_set import ImageSet, make_image_set
 from search.process.randomness import generator
 from shared.errors import WrongUse
 
 FOLDER = "folder:"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 IGNORED = ("thumbs.db", "desktop.ini")
 TEST_FOLDERS = ("test", "val", "validation")
 TEST_SHARE, SPLIT_SEED = 1 / 6, 0

@@ -27,7 +27,16 @@ from shared.errors import LutnasError
 
 RULE = 1
 """Part of the key; whoever changes the decoding adds 1."""
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm"),
+}
+"""Pillow's formats, with the suffixes of their files."""
 DECODERS_RAISE = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
     *(RuntimeError, MemoryError, struct.error),
@@ -61,7 +70,6 @@ def decode_all(root: Path, sources: Sequence[Source], side: int, channels: int, 
 
     Args:
         root: folder of the sources.
-        sources: to decode.
         side, channels: of the decoded images; 1 channel is grey, 3 are colours.
         cache: folder for decoded images.
 
@@ -101,7 +109,7 @@ def decode(path: Path, side: int, channels: int) -> bytes | str:
     from PIL import Image, ImageOps  # not at the top: only folders of images need it
 
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=tuple(FORMATS)) as image:
             if image.mode.startswith(("I", "F")):
                 return f"pixels of more than 8 bits (mode {image.mode})"
             turned = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")

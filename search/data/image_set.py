@@ -105,9 +105,7 @@ def make_image_set(
     """A set whose preprocessing has mean and standard deviation of its stored training images.
 
     Args:
-        name, mirror, origin: of the set.
         tensors: training images and labels, test images and labels.
-        resolution, channels: of the network's input.
         class_names: in the order of the labels.
         before: steps before the images were stored, in words.
 

@@ -21,8 +21,6 @@ class Preprocessing:
 
     Attributes:
         size: side of the network's input, pixels.
-        channels: of the network's input.
-        source_size, source_channels: of the stored images.
         mean, std: per input channel, of pixels scaled to [0, 1].
         class_names: in the order of the labels.
         before: steps before the images were stored, in words.

@@ -96,8 +96,6 @@ def load_images(
     comes from `data_dir` if given, else from the folder of LUTNAS_DATA, else from the cache.
 
     Args:
-        name: as in the module's docstring.
-        resolution, channels: of the network's input.
         data_dir: folder with the data set's files.
         debian_folder, cache_dir, fetch: other sources; the cache also holds decoded images.
         warn: told what differs from the request.

@@ -26,13 +26,9 @@ class Stream:
     each image once, without the remainder that fills no batch.
 
     Args:
-        image_set: of the training images.
-        indices: of the split.
         resolution: side of the batches' images.
         batch_size: images per batch; at most the split's size.
-        seed, name: of the order and the augmentation.
         augmented: whether images are shifted and mirrored.
-        most_bytes: of prepared images.
     """
 
     def __init__(

@@ -169,9 +169,7 @@ def decode_queues(
     """For each band its decoded networks, ordered by votes of the alphas (Borda count).
 
     Args:
-        decoder: of the device.
         log_probabilities: of each alpha, (slots, primitives).
-        bands: of budgets.
         per_band: most probable networks taken for each alpha in each band.
     """
     votes: list[Counter[Genotype]] = [Counter() for _ in bands]

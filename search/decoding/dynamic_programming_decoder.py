@@ -46,7 +46,6 @@ class Stage:
     """A slot and its moves. A slot outside all groups `closes` with 0 `kept` choices.
 
     Attributes:
-        slot: its index.
         columns, steps, counts: of each move: its op, its cost, whether a group keeps it.
         kept: choices of the slot's group that must be kept when the group closes.
         closes: whether the group ends here.

@@ -90,9 +90,7 @@ class LadderBuilder:
     """Makes the ladder of rising budgets.
 
     Args:
-        run: finished.
         measure: has the device measure a file.
-        tuning: of each distinct member.
         progress: told of each step.
         confidence: of the bounds; the default is the run's.
         folder: for `ladder.json` and `models/*.onnx`; the default is the run's.

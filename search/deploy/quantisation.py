@@ -38,7 +38,6 @@ def export_int8(
         model: fp32.
         image_set: that the model was exported for.
         calibration_images: number of training images, drawn by the seed; at most all of them.
-        seed: of the draw.
         reduce_range: weights of 7 bits; x86 processors without VNNI saturate with 8.
         threads: of ONNX Runtime.
 

@@ -22,7 +22,6 @@ ANSWER_S = 5.0
 """Longest wait until an agent begins; an idle agent asks for jobs every second or two."""
 DONE_S = 120.0
 COUNTS_FILE = "kernel_counts.json"
-COUNTS_SCHEMA = 1
 
 Counts = Mapping[Genotype, Mapping[str, int]]
 CountKernels = Callable[[Sequence[Genotype]], Counts]
@@ -31,7 +30,6 @@ CountKernels = Callable[[Sequence[Genotype]], Counts]
 
 @dataclass(frozen=True)
 class _Kept:
-    schema: int
     table_hash: str
     counts: dict[str, dict[str, int]]
 
@@ -45,10 +43,8 @@ class KernelCounter:
     """Looks into the run's folder, asks the server, then the device. It may leave out networks.
 
     Args:
-        run: of the networks.
         connect: opens the client of the server, when the folder lacks a count.
         say: told once, in a line, which question failed.
-        clock, sleep: for tests.
     """
 
     def __init__(
@@ -96,7 +92,7 @@ class KernelCounter:
         fetched = client.get_kernel_counts(table.device, table.space, str(table.runtime))
         if fetched.keys() - self._known.keys():
             self._known |= fetched
-            kept = _Kept(COUNTS_SCHEMA, table.hash, self._known)
+            kept = _Kept(table.hash, self._known)
             write_atomically(self._path, json.dumps(to_wire(kept), sort_keys=True).encode() + b"\n")
 
     def _have_counted(self, client: LutClient, names: Sequence[str]) -> str:
@@ -125,4 +121,4 @@ class KernelCounter:
             kept = from_wire(_Kept, json.loads(self._path.read_bytes()))
         except (FileNotFoundError, ValueError, InvalidValue):
             return {}
-        return kept.counts if (kept.schema, kept.table_hash) == (COUNTS_SCHEMA, self._table.hash) else {}
+        return kept.counts if kept.table_hash == self._table.hash else {}

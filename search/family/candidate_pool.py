@@ -24,8 +24,6 @@ class DeviceQueues:
     """Networks decoded for a device: a queue for each band between its budgets, best first.
 
     Args:
-        model: of the device.
-        confidence: of the bounds.
         budgets_ms: rising; the last is that of the slowest network.
         queues: for each budget, networks whose bound lies between it and the budget before.
     """

@@ -174,11 +174,7 @@ def _score(networks: Sequence[Genotype], scorer: Scorer, progress: Progress, nam
 
 
 def _search_pool(
-    devices: Sequence[_Proposals],
-    settings: FamilySettings,
-    scorer: Scorer,
-    known: Family | None,
-    progress: Progress,
+    devices: Sequence[_Proposals], settings: FamilySettings, scorer: Scorer, known: Family | None, progress: Progress
 ) -> list[Genotype]:
     """Decoded networks, known candidates, and neighbours of the devices' fronts; all scored."""
     space, config = devices[0].view.space, devices[0].view.config

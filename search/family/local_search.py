@@ -1,8 +1,8 @@
 """Local search around the fronts of all devices (White, Nolen and Savani, 2021).
 
 Alphas propose similar networks, and a front gains from different ones. So part of the evaluations
-goes to neighbours of each device's front, round after round. A neighbour differs in one slot or
-group of slots on average.
+goes to neighbours of each device's front, round after round. A neighbour is a mutation by
+`search.genotypes.genotype_operators`. The strategy nsga2 shares its rate.
 """
 
 from __future__ import annotations
@@ -37,11 +37,9 @@ def score_with_neighbours(
     """Score the pool and `more` neighbours of its moving fronts, and return both in this order.
 
     Args:
-        space: of the networks.
         pool: the first networks, distinct.
         more: neighbours to score.
         rankers: of each device; all share a scorer.
-        seed: of the mutations.
         advance: gets the number of networks scored, as they are.
     """
     scorer = rankers[0].scorer
@@ -64,11 +62,9 @@ def refine(
     """The pool, and neighbours of its moving fronts: at most `most` distinct networks.
 
     Args:
-        space: of the networks.
         pool: the first networks, distinct.
         most: networks in all.
         find_fronts: called once a round.
-        seed: of the mutations.
         on_found: gets the new networks of each round.
     """
     operators = GenotypeOperators(space, np.random.default_rng(seed))
@@ -84,10 +80,7 @@ def refine(
 
 
 def _neighbours(
-    operators: GenotypeOperators,
-    fronts: Sequence[Sequence[Genotype]],
-    known: set[Genotype],
-    room: int,
+    operators: GenotypeOperators, fronts: Sequence[Sequence[Genotype]], known: set[Genotype], room: int
 ) -> list[Genotype]:
     """At most `room` new networks, from the members of all fronts in turn. They join `known`."""
     parents = in_turn(fronts, sum(map(len, fronts)))

@@ -81,7 +81,6 @@ class Picker:
 
         Args:
             budget_ms: for the upper bound.
-            progress: of the ranking.
 
         Raises:
             InvalidValue: the budget is no positive time.

@@ -1,4 +1,7 @@
-"""Crossover and mutation of genotypes, from networks of a space to networks of the same space."""
+"""Crossover and mutation of genotypes, from networks of a space to networks of the same space.
+
+The local search of a family and the strategy nsga2 share both.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from shared.spaces import Genotype, Space
 
 MOST_TRIES = 100
 """After so many disconnected draws the parents stay as they are."""
+MUTATED_UNITS = 1
+"""Units of a network that a mutation changes on average: the rate is this over all units."""
 
 Columns = npt.NDArray[np.int64]
 
@@ -57,10 +62,10 @@ class GenotypeOperators:
         return columns.copy(), other.copy()
 
     def mutate(self, columns: Columns) -> Columns:
-        """A network that differs in at least one unit, on average in one."""
+        """A network that differs in at least one unit. nsga2 and local search share the rate."""
         for _ in range(MOST_TRIES):
             changed = columns.copy()
-            hit = self._draws.random(len(self._units)) < 1 / len(self._units)
+            hit = self._draws.random(len(self._units)) < MUTATED_UNITS / len(self._units)
             hit[self._draws.integers(len(self._units))] |= not hit.any()
             for place in np.flatnonzero(hit):
                 if self._is_group[place]:

@@ -35,7 +35,6 @@ class ActivationCache:
 
     Args:
         run: computes the step of an op from its input alone.
-        images: the batch.
         most_bytes: for values kept for other paths.
     """
 

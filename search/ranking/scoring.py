@@ -131,7 +131,6 @@ class Judge:
         supernet: trained; put into training mode, for statistics of the ranking images.
         images: for the scores.
         untrained: supernet of random weights.
-        untrained_space: its space.
         precision: "fp32" or "bf16", of the likelihood; untrained networks are always fp32.
     """
 
@@ -175,8 +174,6 @@ class Scorer:
     """Scores networks, each once.
 
     Args:
-        space: of the networks.
-        path: of the scores' file.
         fingerprint: of everything else that a score depends on (`fingerprint_of`).
         make_judge: called for the first new network; known networks need no weights.
         workers: threads, each with its own network; scores do not depend on their number.
@@ -236,7 +233,6 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
     """The scorer of a finished search.
 
     Args:
-        run: trained.
         settings: numbers of images.
         path: of the scores' file; None takes the run's own.
 

@@ -8,17 +8,16 @@ test images are used once, for the accuracy of the result.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.data import ImageSet
 from search.data.stream import Stream
 from search.process.threads_and_memory import torch_threads
-from search.retraining.evaluation import batches, evaluate
 from search.supernet import Network, recompute_statistics
 from shared.errors import InvalidValue
 
@@ -132,3 +131,35 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+BATCH = 250
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean negative log-likelihood per image, in nats, and accuracy, in percent."""
+
+    nll: float
+    accuracy: float
+
+
+def batches(images: Tensor, size: int = BATCH) -> Iterator[Tensor]:
+    """Views of consecutive images, channels last."""
+    for part in images.split(size):
+        yield part.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, images: Tensor, labels: Tensor, size: int = BATCH) -> Evaluation:
+    """Evaluate a network with its running statistics.
+
+    Args:
+        network: put into evaluation mode.
+        images: as the network takes them.
+        labels: (N,).
+    """
+    network.eval()
+    logits = torch.cat([network(part).float() for part in batches(images, size)])
+    correct = (logits.argmax(dim=1) == labels).double().mean()
+    return Evaluation(float(F.cross_entropy(logits, labels)), 100 * float(correct))

@@ -101,7 +101,6 @@ class Retraining:
         networks: `SHARDS` networks of the same genotype. The first has the initial weights, and at
             the end the result.
         image_set: all training images are used.
-        settings: the recipe.
         threads: shards computed at the same time.
     """
 

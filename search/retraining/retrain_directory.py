@@ -23,8 +23,8 @@ from search.retraining.retrain import Retraining, RetrainingSettings
 from search.runs.run_directory import RunDirectory
 from search.supernet import Network
 from shared.errors import CorruptFile, UnknownName, WrongUse
-from shared.schemas import RUN_DIRECTORY_SCHEMA
 from shared.spaces import Genotype, parse_space
+from shared.wire import RUN_DIRECTORY_SCHEMA
 
 FOLDER = "trained"
 

@@ -16,11 +16,11 @@ from search.strategies.bilevel_loop import OptimizerSettings
 from search.strategies.context import Bench, Outcome, Proposal, SearchStopped, Strategy
 from search.strategies.darts import Darts
 from search.strategies.dartscc import DartsCC
-from search.strategies.dca_nas import DcaNas
+from search.strategies.dca_nas.dca_nas import DcaNas
 from search.strategies.fbnet import FBNet
 from search.strategies.gdas import Gdas
 from search.strategies.nsga2 import Nsga2
-from search.strategies.proxylessnas import ProxylessNAS
+from search.strategies.proxylessnas.proxylessnas import ProxylessNAS
 from search.strategies.random_search import RandomSearch
 from shared.errors import InvalidValue, UnknownName
 

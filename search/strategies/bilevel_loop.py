@@ -55,18 +55,13 @@ class Learner:
     """Supernet, alphas and their optimisers: all that the updates of a method change.
 
     Args:
-        settings: of the optimisers.
         bench: gives seed, batches and step count.
         supernet: in training mode; None takes the bench's.
         alpha_scale: standard deviation of the first alphas.
     """
 
     def __init__(
-        self,
-        settings: OptimizerSettings,
-        bench: Bench,
-        supernet: nn.Module | None = None,
-        alpha_scale: float = 1e-3,
+        self, settings: OptimizerSettings, bench: Bench, supernet: nn.Module | None = None, alpha_scale: float = 1e-3
     ) -> None:
         self.settings, self.bench = settings, bench
         self.supernet = bench.new_supernet() if supernet is None else supernet
@@ -125,7 +120,6 @@ def run_updates(
     Args:
         bench: its folder keeps the checkpoint; each of several loops needs a `bench.part`.
         name: of the phase, for the progress.
-        count: of updates.
         state: all that updates change, by name.
         update: performs the update of a number and returns its losses by name.
 

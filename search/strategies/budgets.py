@@ -126,7 +126,6 @@ def search_for_budgets(bench: Bench, series: Sequence[float], search: Search, sh
     """The outcome of a binary search over the series for each budget of the bench.
 
     Args:
-        bench: of the search.
         series: weights of the latency, rising.
         search: runs a whole search.
         shared_updates: of the weights, done once for all searches.

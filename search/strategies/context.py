@@ -84,8 +84,6 @@ class Bench:
 
     Attributes:
         config: seed, steps, batch sizes, threads, image resolution, confidence of the bound.
-        table: of the device.
-        images: of the config's data set.
         budgets_ms: rising; each at least the decoder's `smallest_ms`.
         folder: of this search alone; it exists.
         evaluations: most networks to score on a supernet.

@@ -106,7 +106,6 @@ def unrolled_gradient(
         weights, alphas: that the losses depend on.
         xi: learning rate of the step to w'.
         buffers: momentum of each weight; None where there is none yet.
-        weight_decay, momentum: of the step to w'.
         epsilon: length of the finite-difference steps.
     """
     gradients = torch.autograd.grad(train_loss(), weights)

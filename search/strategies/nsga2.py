@@ -75,11 +75,9 @@ def evolve(
     """Evolve networks, in populations as large as the first.
 
     Args:
-        space: of the networks.
         first: population, connected and distinct.
         objectives: called once per generation, for all networks so far.
         evaluations: most distinct networks, the first population included.
-        seed: of every draw.
 
     Returns:
         Every evaluated network, in order.

@@ -35,7 +35,6 @@ class Supernet(nn.Module):
     """The supernet of a space. Its batch norms keep no running statistics.
 
     Args:
-        space: of the networks.
         near_identity: whether the candidates' convolutions begin near the identity.
     """
 
@@ -91,7 +90,6 @@ class Supernet(nn.Module):
         gradients.
 
         Args:
-            x, auxiliary_skip: see `forward`.
             gates: (slots, primitives).
 
         Raises:

@@ -30,7 +30,6 @@ def execute(steps: Sequence[Step], image: Tensor, run: Callable[[Step, Tensor], 
 
     Args:
         steps: each after the steps that it reads.
-        image: the network's input.
         run: computes the step of an op, or of several candidates, from its input.
     """
     readers = Counter(name for step in steps for name in step.inputs)

@@ -26,9 +26,7 @@ def set_mean_gradients(
     as a step takes only a few dozen milliseconds.
 
     Args:
-        parameters: to set.
         gradients: per batch, in the order of the parameters.
-        largest_norm: of the whole gradient.
         ranks: the processes; each has as many batches.
 
     Returns:

@@ -36,7 +36,6 @@ class TensorBoardLog:
     """Event files of one run.
 
     Args:
-        run: its folder.
         step: at which the search resumes.
 
     Raises:
@@ -64,9 +63,7 @@ class TensorBoardLog:
         """Write the alphas of a device at some trade-offs.
 
         Args:
-            step: of the search.
             hypernetwork: from a condition's vector to logits (slots, primitives).
-            device: its name.
             prices: its point on the simplex.
             primitives: names of alpha's columns.
         """

@@ -54,7 +54,6 @@ class Trainer:
 
     Args:
         run: its config, tables and checkpoint; an existing checkpoint is resumed.
-        images: of the config's data set.
         ranks: the processes that share the search.
 
     Raises:

@@ -72,12 +72,8 @@ def build_network(
     """A whole network: "input" (batch, channels, side, side) float32 to "output" (batch, classes).
 
     Args:
-        space: of the genotype.
         genotype: connected.
         weights: tensors by `state_dict` name, as in `network_parameter_shapes`; None: random.
-        seed: of random weights.
-        batch: images per inference.
-        metadata: written into the file.
 
     Raises:
         InvalidValue: the genotype is not connected, or a tensor is missing, misshapen or not

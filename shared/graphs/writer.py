@@ -31,13 +31,7 @@ class GraphWriter:
         self._constants: set[str] = set()
 
     def conv(
-        self,
-        x: str,
-        prefix: str,
-        stride: int = 1,
-        batch_norm: str | None = None,
-        groups: int = 1,
-        dilation: int = 1,
+        self, x: str, prefix: str, stride: int = 1, batch_norm: str | None = None, groups: int = 1, dilation: int = 1
     ) -> str:
         """Convolution with "same" padding, with the batch norm of another prefix folded in."""
         weight = self._weights.get(f"{prefix}.weight")

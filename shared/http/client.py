@@ -143,7 +143,9 @@ class HttpClient:
                 method, route, params=params, content=content, headers=headers, timeout=timeout_s
             ) as response:
                 if not response.is_success and response.status_code != httpx.codes.NOT_MODIFIED:
-                    raise self._refusal(response)
+                    refusal = self._refusal(response)
+                    refusal.retry_after_s = find_retry_after(response)
+                    raise refusal
                 yield response
         except (httpx.HTTPError, httpx.StreamError) as error:
             if (distrust := find_distrust(self.url, error)) is not None:
@@ -224,6 +226,12 @@ def check_url(url: str) -> httpx.URL:
     if extra or parsed.scheme not in ("http", "https") or not parsed.host:
         raise InvalidValue("lut-url", f"{url.rpartition('@')[2]!r} is no URL like http://server:8700 alone")
     return parsed
+
+
+def find_retry_after(response: httpx.Response) -> int | None:
+    """Seconds in `Retry-After`; None without the header, or where it holds a date."""
+    text = str(response.headers.get("Retry-After", ""))
+    return int(text) if re.fullmatch(r"[0-9]{1,6}", text) else None
 
 
 def find_etag(response: httpx.Response) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
@@ -147,3 +148,24 @@ def _value(text: str) -> Value:
     sides, _, element = text.removeprefix("w").partition(".")
     numbers = () if sides == "s" else tuple(int(side) for side in sides.split("x"))
     return Value(numbers, element, text.startswith("w"))
+
+
+MOST_GRAPHS = 10_000
+MOST_KERNELS = 100_000
+
+
+def check_counts(field: str, counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Raise InvalidValue unless every graph counts at least one kernel, each of them a kernel, at least once."""
+    if not 1 <= len(counts) <= MOST_GRAPHS:
+        raise InvalidValue(field, f"{len(counts)} graphs are not within 1 to {MOST_GRAPHS}")
+    seen: set[str] = set()
+    for graph, kernels in counts.items():
+        if not kernels:
+            raise InvalidValue(field, f"{graph[:120]} has no kernels")
+        for kernel, n in kernels.items():
+            if not 1 <= n <= MOST_KERNELS:
+                raise InvalidValue(field, f"{n} times {kernel[:120]} is not within 1 to {MOST_KERNELS}")
+        seen.update(kernels)
+    for kernel in seen:
+        parsed = parse_kernel(kernel)
+        _ = (parsed.family, parsed.multiply_adds(), parsed.elements())

@@ -17,7 +17,6 @@ class ChoiceRequest:
     """Asks for the next calibration networks of a run.
 
     Attributes:
-        plan: of the run.
         most: largest number of calibration networks in the run.
         batch: largest number of networks in the response.
         bound_percent: half-width of the 95 % bound at which the run may stop.

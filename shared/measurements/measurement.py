@@ -39,7 +39,6 @@ class Round:
     """Raw repeats of a round, in ms.
 
     Attributes:
-        graph_ms: of the graph.
         minus_ms: of the subtracted graph; empty if nothing is subtracted.
         canary_ms: of the canary, before and after.
         at_s: wall-clock time in seconds since 1970, which shows the rounds that ran together.
@@ -174,10 +173,6 @@ class Run:
 
     Attributes:
         id: made by the agent.
-        device: name of the device.
-        space: string form of the space.
-        plan_id: hash of the plan.
-        canary: reference of the canary graph.
         started_at: ISO 8601, UTC.
         probe: facts about the device (free form, for people).
     """

@@ -6,11 +6,18 @@ import random
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
-from shared.measurements.graph_spec import CanaryGraph, ChainGraph, NetworkGraph, ParallelGraph, parse_graph_spec
-from shared.schemas import PLAN_SCHEMA, require_schema
+from shared.kernels.kernel import Kernel
+from shared.measurements.graph_spec import (
+    CanaryGraph,
+    ChainGraph,
+    KernelGraph,
+    NetworkGraph,
+    ParallelGraph,
+    parse_graph_spec,
+)
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey
-from shared.wire import content_hash
+from shared.wire import PLAN_SCHEMA, content_hash, require_schema
 
 ROLES = ("marginal", "isolated", "calibration", "held_out", "verification", "kernel")
 OP_ROLES = ("marginal", "isolated")
@@ -26,7 +33,6 @@ class Task:
         subject: an op key, a genotype in its space's string form, or a kernel.
         role: "marginal" (an op), "isolated" (an op alone, for comparison), "calibration" (a network
             of the fit), "held_out" (never in a fit), "verification", "kernel" (of a runtime).
-        graph: reference of the timed graph.
         minus: reference of the subtracted graph, or None.
         divisor: copies of the op in `graph` beyond those in `minus`.
     """
@@ -80,7 +86,6 @@ def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int
     """The plan of the run that makes the table of a space.
 
     Args:
-        space: to measure.
         calibration: number of networks measured whole for the fit, the fastest network among them.
         held_out: number of networks measured whole and never used in a fit.
         seed: of the sampled networks. No held-out network is a calibration network.
@@ -121,3 +126,39 @@ def _distinct_networks(space: Space, count: int, rng: random.Random) -> list[Gen
             return list(networks)
         networks.setdefault(space.canonical(space.sample(rng)))
     raise InvalidValue("calibration", f"{space.name} has fewer than {count} distinct networks")
+
+
+LONG_WORK = 160_000_000
+"""Multiply-adds of the long graph: a round of more would take seconds."""
+ELEMENT_WORK = 10
+"""An element read or written, in multiply-adds."""
+COLD_WEIGHTS = 500_000
+"""Weights of the long graph, where work allows: a network's are too many for the nearest caches, and so are these."""
+MOST_COPIES = 64
+MOST_REPEATED_WEIGHTS = 16_000_000
+"""Every copy has weights of its own: above, one copy has to do."""
+
+
+def kernel_task(kernel: Kernel, slow: bool = False) -> Task:
+    """The task that measures a kernel.
+
+    Args:
+        kernel: as a runtime executes it.
+        slow: it takes so long that a call's cost does not matter beside it: one copy, and nothing is subtracted.
+    """
+    subject = str(kernel)
+    long, short = (1, 0) if slow else count_copies(kernel)
+    if not short:
+        return Task(subject, "kernel", str(KernelGraph(1, kernel)))
+    return Task(subject, "kernel", str(KernelGraph(long, kernel)), str(KernelGraph(short, kernel)), long - short)
+
+
+def count_copies(kernel: Kernel) -> tuple[int, int]:
+    """Copies of the long graph and of the short one; 0 for none."""
+    weights = kernel.weights()
+    if weights > MOST_REPEATED_WEIGHTS:
+        return 1, 0
+    affordable = LONG_WORK // (kernel.multiply_adds() + ELEMENT_WORK * kernel.elements() + 1)
+    wanted = max(min(COLD_WEIGHTS // weights, MOST_COPIES), LONG_CHAIN) if weights else LONG_CHAIN
+    long = max(min(affordable, wanted), 2)
+    return long, max(long // (LONG_CHAIN if long > LONG_CHAIN else LONG_CHAIN // SHORT_CHAIN), 1)

@@ -12,11 +12,7 @@ from shared.spaces.space import Genotype, Group, Slot, Space
 
 __all__ = ["SPACES", "Darts", "FBNet", "Genotype", "Group", "NasBench201", "Slot", "Space", "make_space", "parse_space"]
 
-SPACES: dict[str, type[Space]] = {
-    "nas-bench-201": NasBench201,
-    "darts": Darts,
-    "fbnet": FBNet,
-}
+SPACES: dict[str, type[Space]] = {"nas-bench-201": NasBench201, "darts": Darts, "fbnet": FBNet}
 
 _SPACE = re.compile(r"([a-z0-9-]+)/r(\d{1,5})/c(\d{1,5})/n(\d{1,5})/k(\d{1,6})/i(\d{1,5})")
 

@@ -1,4 +1,13 @@
-"""The interface of a search space. Each space is a module beside this one."""
+"""The interface of a search space. Each space is a module beside this one.
+
+A new space needs:
+
+* a module here with a subclass of `Space`, and its name in `shared.spaces.SPACES`;
+* its new primitives in three places, which `shared.spaces.primitives` names;
+* its cell's picture in `search.report.cells`; without it the report lists the choices.
+
+Every slot needs the same primitives in the same order: the columns of alpha.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +51,11 @@ class Genotype:
 
 @dataclass(frozen=True)
 class Space(ABC):
-    """Slots plus skeleton. Latency, parameters and FLOPs count only ops that reach the output.
+    """Slots plus skeleton. Latency, parameters and multiply-adds count only ops that reach the output.
 
     Attributes:
         resolution: height and width of the input image, pixels.
-        channels: of the first stage.
         depth: cells per stage (nas-bench-201), cells (darts), layers per repeated stage (fbnet).
-        classes: of the classifier.
-        image_channels: of the input image.
     """
 
     resolution: int = 32
@@ -166,7 +172,7 @@ class Space(ABC):
         return _total(self, genotype, parameter_count)
 
     def multiply_adds(self, genotype: Genotype) -> int:
-        """Multiply-accumulate operations for an image (the papers' FLOPs)."""
+        """Multiply-adds for an image. Papers call them FLOPs."""
         return _total(self, genotype, multiply_adds)
 
     def sample(self, rng: random.Random) -> Genotype:

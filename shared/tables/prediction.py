@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from shared.errors import InvalidValue
 
 CONFIDENCE = 0.99
-"""Default confidence of an upper bound: at most 1 % of networks lie above it."""
+"""Default confidence of an upper bound: at most 1 % of networks lie above it.
+
+The checks of a table have their own: `BOUND_CONFIDENCE` in lut_server.calibration.table_error.
+"""
 NORMAL_95 = 1.6448536269514722
 """Standard deviations from the mean to the 95 % bound, for which the spread of a fit is made."""
 NORMAL_975 = 1.959963984540054

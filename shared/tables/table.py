@@ -17,14 +17,13 @@ from functools import cached_property
 
 from shared.errors import InvalidValue, MissingKernel, MissingPrice, WrongUse
 from shared.runtime import Runtime
-from shared.schemas import TABLE_SCHEMA
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey, parse_op_key
 from shared.tables.kernel_prices import KernelPrices
 from shared.tables.prediction import BaselineError, HeldOutError, Prediction
 from shared.tables.single_kernel_prices import SingleKernels
 from shared.tables.table_source import TableSource
-from shared.wire import content_hash, from_wire
+from shared.wire import TABLE_SCHEMA, content_hash, from_wire
 
 
 @dataclass(frozen=True)

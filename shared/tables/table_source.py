@@ -29,7 +29,6 @@ class TableSource:
     Attributes:
         format: an entry of `FORMATS`.
         file: name of the file, without its folder.
-        sha256: of the file's bytes.
         subject: the file's name for the device: a column, a value of the column `device`, or "".
         fitted_networks, held_out_networks: networks that made and scored the prices; 0 if the file
             lists prices.

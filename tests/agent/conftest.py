@@ -24,9 +24,8 @@ from shared.jobs import Job
 from shared.measurements.graph_spec import parse_graph_spec
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import Plan, make_plan
-from shared.schemas import TABLE_SCHEMA
 from shared.spaces import make_space, parse_space
-from shared.wire import canonical_json, content_hash, from_wire, to_wire
+from shared.wire import TABLE_SCHEMA, canonical_json, content_hash, from_wire, to_wire
 
 TOKEN = "secret-of-the-agent"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

@@ -14,7 +14,7 @@ from profiler_agent.ort.sessions import ModelRefused, local_runtime
 from shared.graphs import build_graph, build_network
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.graph_spec import KernelGraph, NetworkGraph, parse_graph_spec
-from shared.measurements.kernel_plan import kernel_task
+from shared.measurements.plan import kernel_task
 from shared.spaces import Darts, FBNet
 
 RUNTIME = local_runtime()

@@ -65,8 +65,7 @@ def test_a_plan_of_darts_works_from_end_to_end_and_every_graph_is_counted(there)
     assert table.kernels.held_out.networks == 2
     genotype = DARTS.fastest()
     answer = httpx.get(
-        f"{url}/v1/kernels",
-        params={"device": "bench", "space": str(DARTS), "runtime": str(local_runtime())},
+        f"{url}/v1/kernels", params={"device": "bench", "space": str(DARTS), "runtime": str(local_runtime())}
     ).json()["counts"]
     assert answer[DARTS.format(genotype)] == counted[f"network:{DARTS}:{DARTS.format(genotype)}"]
 
@@ -77,7 +76,9 @@ def test_predict_says_how_long_a_file_takes_and_names_one_that_is_no_model(there
     good.write_bytes(build_network(DARTS, DARTS.fastest()))
     bad.write_bytes(b"no model")
     assert main(["predict", *connection, str(good)]) == 0
-    assert "good.onnx: " in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "good.onnx: " in printed.out
+    assert ", 99 % bound " in printed.out
     assert main(["predict", *connection, str(bad), str(tmp_path / "none.onnx"), str(good)]) == 1
     printed = capsys.readouterr()
     assert "bad.onnx" in printed.err

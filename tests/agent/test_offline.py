@@ -201,7 +201,7 @@ def test_measurements_that_are_not_of_the_plan_are_refused(recorded, tmp_path):
     with pytest.raises(CorruptFile, match="not one for each task"):
         read_run_file(twice)
     foreign = rewrite(recorded, tmp_path / "foreign.json", run=data["run"] | {"plan_id": "0" * 64})
-    with pytest.raises(CorruptFile, match="not the one that the run names"):
+    with pytest.raises(CorruptFile, match="not the plan that the run names"):
         read_run_file(foreign)
 
 

@@ -63,9 +63,9 @@ def test_each_means_against_collapse_changes_what_is_trained(tmp_path, config: C
 
 
 def test_settings_against_collapse_outside_their_domain_are_refused_by_name(config: Config):
-    with pytest.raises(InvalidValue, match="exploration_floor"):
+    with pytest.raises(InvalidValue, match="exploration-floor"):
         replace(config, exploration_floor=1.0)
-    with pytest.raises(InvalidValue, match="auxiliary_skip"):
+    with pytest.raises(InvalidValue, match="auxiliary-skip"):
         replace(config, auxiliary_skip=-0.1)
     with pytest.raises(UnknownName, match="fair, uniform"):
         replace(config, path_sampler="biased")

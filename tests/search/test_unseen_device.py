@@ -77,7 +77,7 @@ def test_what_cannot_be_asked_is_said_in_one_line_and_leaves_the_run_as_it_was(r
     before = files(run)
     for device, *said in (
         ("nowhere", "unknown device (known: bench"),
-        ("wide", f"the table of bench is of {table.space}, that of wide of {other_space}", "profiler-agent profile"),
+        ("wide", f"that of bench is of {table.space}, that of wide of {other_space}", "profiler-agent profile"),
         ("lacking", table.prices[0].op_key, table.prices[1].op_key, "--device lacking --space nas-bench-201"),
         ("int8", "is of int8 on int8; networks are exported in fp32"),
         ("../run", "'../run' is not a name"),

@@ -51,7 +51,7 @@ def bad_number(rng, batch):
 
 def missing_field(rng, batch):
     path = rng.choice([one for one in places(batch) if isinstance(find(batch, one), dict)])
-    required = [key for key in find(batch, path) if key not in ("minus_ms", "reasons")]
+    required = [key for key in find(batch, path) if key not in ("minus_ms", "reasons", "at_s")]
     changed = copy.deepcopy(batch)
     del find(changed, path)[rng.choice(required)]
     return json.dumps(changed).encode()

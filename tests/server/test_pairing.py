@@ -10,9 +10,9 @@ import segno
 
 from lut_server.addresses import network_addresses, order_addresses
 from lut_server.cli import main
+from lut_server.commands.pair import qr_lines
 from lut_server.http.routes.pairing import is_own_origin
 from lut_server.pairing.codes import ALPHABET, create_code
-from lut_server.pairing.qr_code import qr_lines
 from lut_server.pairing.reachable_urls import Reach, Server, find_reach, find_server
 from shared.errors import InvalidValue, WrongUse
 

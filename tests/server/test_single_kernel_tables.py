@@ -4,9 +4,8 @@ import pytest
 
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.graph_spec import parse_graph_spec
-from shared.measurements.kernel_plan import kernel_task
 from shared.measurements.measurement import Measurement, Round, Verdict
-from shared.measurements.plan import Plan
+from shared.measurements.plan import Plan, kernel_task
 from shared.tables.table import read_table
 from shared.wire import to_wire
 

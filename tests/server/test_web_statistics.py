@@ -14,6 +14,8 @@ from profiler_agent.timing.campaign import CanaryWatch
 from profiler_agent.timing.round_timer import TimedRound
 from profiler_agent.timing.stability import canary_drift
 from profiler_agent.timing.stopping import PRESETS, StoppingRule, precision_reached
+from shared.errors import ServerAway, ServerRefused
+from shared.http.retry import is_passing, retry
 from shared.measurements.measurement import Round, estimate_rounds, quantile
 from shared.wire import to_wire
 
@@ -173,3 +175,37 @@ def test_a_campaign_measures_again_what_was_hidden_or_off_and_networks_stop_toge
         "marginal": 6, "isolated": 6, "calibration": 6, "held_out": 6,
     }  # fmt: skip
     assert {verdict for _, _, verdict in done} == {"judged"}
+
+
+@pytest.mark.parametrize("after_s", [0, 7, 9999])
+def test_page_waits_between_tries_as_the_agent_does(after_s):
+    def fail():
+        error = ServerAway("away")
+        error.retry_after_s = after_s
+        raise error
+
+    pauses = []
+    with pytest.raises(ServerAway):
+        retry(fail, 9, pauses.append)
+    script = """
+    const { retry, ServerAway } = await import("STATIC/server.js");
+    const pauses = [];
+    globalThis.setTimeout = (then, ms) => { pauses.push(ms / 1000); then(); };
+    const fail = async () => { throw new ServerAway("away", data); };
+    await retry(fail, { attempts: 9 }).catch(() => console.log(JSON.stringify(pauses)));
+    """
+    assert run_script(script, after_s) == pauses
+
+
+def test_page_asks_again_after_the_statuses_after_which_the_agent_does():
+    statuses = list(range(400, 600))
+    script = """
+    const { Server, ServerAway } = await import("STATIC/server.js");
+    const passing = [];
+    for (const status of data) {
+      globalThis.fetch = async () => new Response(null, { status });
+      await new Server().ask("GET", "/").catch((error) => { if (error instanceof ServerAway) passing.push(status); });
+    }
+    console.log(JSON.stringify(passing));
+    """
+    assert run_script(script, statuses) == [s for s in statuses if is_passing(ServerRefused("", s, ""))]

@@ -62,12 +62,7 @@ def test_the_same_request_gives_the_same_bytes() -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    [
-        CanaryGraph(),
-        ChainGraph(8, SPACE.op_keys()[0]),
-        NetworkGraph(SPACE, SPACE.fastest()),
-        UploadedModel("0" * 64),
-    ],
+    [CanaryGraph(), ChainGraph(8, SPACE.op_keys()[0]), NetworkGraph(SPACE, SPACE.fastest()), UploadedModel("0" * 64)],
     ids=lambda spec: type(spec).__name__,
 )
 def test_a_graph_reference_survives_its_string_form(

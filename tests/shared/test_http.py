@@ -234,6 +234,19 @@ def test_later_tries_wait_longer_and_stop_at_what_waiting_cannot_help():
     assert list(itertools.islice(pauses_s(), 8)) == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
 
 
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize(
+    ("header", "pauses"),
+    [("7", [7.0, 7.0]), ("0", [0.5, 1.0]), ("9999", [60.0, 60.0]), ("Sat, 28 Nov 2026 23:00:00 GMT", [0.5, 1.0])],
+)
+def test_pause_is_as_long_as_the_server_asks(program, status, header, pauses):
+    waited, busy = [], refusal(status)
+    busy.headers["Retry-After"] = header
+    with program(URL, None, transport(busy)) as client, pytest.raises((ServerRefused, ServerAway)):
+        retry(lambda: client._ask("GET", "jobs"), 3, waited.append)
+    assert waited == pauses
+
+
 def test_both_programs_get_through_to_a_server_that_comes_back(program):
     answers = [refusal(503), httpx.ConnectError("refused"), refusal(429), httpx.Response(200, json={"fine": True})]
 

@@ -93,8 +93,7 @@ def test_a_space_survives_its_string_form_and_an_unknown_one_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [("resolution", 30), ("resolution", 0), ("channels", -1), ("depth", 0), ("classes", 0)],
+    ("field", "value"), [("resolution", 30), ("resolution", 0), ("channels", -1), ("depth", 0), ("classes", 0)]
 )
 def test_a_skeleton_outside_its_domain_is_refused(field: str, value: int) -> None:
     with pytest.raises(InvalidValue, match=field):

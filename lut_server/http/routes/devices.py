@@ -40,11 +40,7 @@ def report(name: str, principal: Agent, store: StoreHere, body: Body) -> Respons
     return answer(DeviceAnswer(store.devices.report(name, parse_body(DeviceStatus, body))))
 
 
-@router.get(
-    "/{name}",
-    summary="A device and its tables",
-    **documented({200: DeviceDetailAnswer}, "unknown_device"),
-)
+@router.get("/{name}", summary="A device and its tables", **documented({200: DeviceDetailAnswer}, "unknown_device"))
 def get_device(name: str, principal: Reader, store: StoreHere) -> Response:
     principal.require_device(name)
     device = store.devices.get(name)

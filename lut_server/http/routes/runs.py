@@ -37,11 +37,7 @@ def list_runs(principal: Reader, store: StoreHere, device: str | None = None) ->
     return answer(RunsAnswer(store.runs.list(principal.which_device(device))))
 
 
-@router.get(
-    "/{run_id}",
-    summary="A run and how far it is",
-    **documented({200: StoredRun}, "unknown_run"),
-)
+@router.get("/{run_id}", summary="A run and how far it is", **documented({200: StoredRun}, "unknown_run"))
 def get_run(run_id: str, principal: Reader, store: StoreHere) -> Response:
     found = store.runs.get(run_id)
     principal.require_device(found.run.device)

@@ -30,11 +30,7 @@ def list_searches(principal: Reader, store: StoreHere, device: str | None = None
     return answer(SearchesAnswer(store.searches.list(principal.which_device(device))))
 
 
-@router.get(
-    "/{search}",
-    summary="A search, as it was posted last",
-    **documented({200: StoredSearch}, "unknown_search"),
-)
+@router.get("/{search}", summary="A search, as it was posted last", **documented({200: StoredSearch}, "unknown_search"))
 def get_search(search: str, principal: Reader, store: StoreHere) -> Response:
     found = store.searches.get(search)
     principal.require_device(found.result.device)

@@ -21,9 +21,7 @@ def list_tables(principal: Reader, store: StoreHere, device: str | None = None) 
 
 
 @router.post(
-    "/tables",
-    summary="Import another project's table",
-    **documented({200: ImportedAnswer}, role="agent", body=FILE),
+    "/tables", summary="Import another project's table", **documented({200: ImportedAnswer}, role="agent", body=FILE)
 )
 def import_tables(
     principal: Agent,

@@ -8,9 +8,8 @@ from sqlalchemy import insert
 
 from lut_server.error_codes import refused
 from lut_server.store import schema
-from lut_server.store.database import Database
-from lut_server.store.database_errors import RETRY_AFTER_S
-from shared.schemas import DATABASE_REVISION
+from lut_server.store.database import RETRY_AFTER_S, Database
+from shared.wire import DATABASE_REVISION
 
 LEAST_FREE_BYTES = 16 << 20
 _PROBE = {"sha256": "readiness probe", "created_at": "", "content": bytes(1 << 16)}

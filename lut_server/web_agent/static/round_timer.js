@@ -102,7 +102,7 @@ export class RoundTimer {
   }
 }
 
-/** Whether the clock was set or nothing ran for a while (profiler_agent/timing/clock_watch.py). */
+/** Whether the clock was set or nothing ran for a while (profiler_agent/timing/round_timer.py). */
 export function wentWrong(timed, elapsedMs, wallMs) {
   if (timed.some(({ values }) => values.some((value) => !(value > 0)))) return true;
   let [timedMs, usualMs] = [0, 0];

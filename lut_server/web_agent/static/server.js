@@ -6,10 +6,16 @@ const TIMEOUT_MS = 30_000;
 const STATUS_TIMEOUT_MS = 4000; // a dead network must not hold up measuring
 const FINISH_TIMEOUT_MS = 300_000;
 const COMPRESS_ABOVE = 10_000;
-const PAUSES_S = [0.5, 1, 2, 4, 8, 15, 30];
+const PAUSES_S = [0.5, 1, 2, 4, 8, 16, 30]; // as in shared/http/retry.py
+const LONGEST_PAUSE_S = 60;
 
 /** No answer, or an answer that may change when the page asks again. */
-export class ServerAway extends Error {}
+export class ServerAway extends Error {
+  constructor(message, afterS = 0) {
+    super(message);
+    this.afterS = Math.min(afterS, LONGEST_PAUSE_S);
+  }
+}
 
 /** The server refuses; `status` and `code` say why. */
 export class ServerRefused extends Error {
@@ -95,7 +101,8 @@ export class Server {
     const problem = await answer.json().then((content) => content?.error, () => null);
     const message = problem?.message ?? `the server answers ${answer.status}`;
     const passing = answer.status >= 500 || answer.status === 429 || answer.status === 408;
-    throw passing ? new ServerAway(message) : new ServerRefused(answer.status, problem?.code ?? "", message);
+    const afterS = Number(answer.headers.get("Retry-After")) || 0;
+    throw passing ? new ServerAway(message, afterS) : new ServerRefused(answer.status, problem?.code ?? "", message);
   }
 }
 
@@ -119,7 +126,7 @@ export async function retry(action, { attempts = Infinity, onAway = () => {} } =
     } catch (error) {
       if (!(error instanceof ServerAway) || attempt + 1 >= attempts) throw error;
       await onAway(error);
-      const pauseS = PAUSES_S[Math.min(attempt, PAUSES_S.length - 1)];
+      const pauseS = Math.max(PAUSES_S[Math.min(attempt, PAUSES_S.length - 1)], error.afterS);
       await new Promise((resolve) => setTimeout(resolve, 1000 * pauseS));
     }
   }

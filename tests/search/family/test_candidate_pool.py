@@ -9,13 +9,7 @@ import pytest
 
 from search.config import references
 from search.decoding.decoding import decode_queues, in_turn, make_decoder
-from search.family.candidate_pool import (
-    DeviceQueues,
-    bands_between,
-    draw_pool,
-    draw_pool_of_all,
-    fill_evenly,
-)
+from search.family.candidate_pool import DeviceQueues, bands_between, draw_pool, draw_pool_of_all, fill_evenly
 from search.family.family import FamilySettings, build_families, build_unseen_family, load_family, spread
 from search.family.pareto import select_members
 from search.latency.latency_model import LatencyModel

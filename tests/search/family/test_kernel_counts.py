@@ -101,9 +101,7 @@ def test_what_was_fetched_is_known_with_the_server_away(priced, networks, space)
     assert said == []
     assert counter(away, priced, said)([a, b, c]) == before
     (line,) = said
-    assert line.startswith(
-        "kernels of 1 of 3 networks are unknown, op prices bound them: the table server at http://lut"
-    )
+    assert line.startswith("kernels of 1 of 3 networks are unknown, op prices bound them: no answer from http://lut")
     assert "\n" not in line
 
 

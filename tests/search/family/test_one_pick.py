@@ -140,7 +140,7 @@ def test_every_command_takes_the_pick_with_the_server_there_and_away(priced, ser
     budget_ms = budgets(priced)[1]
     by_ops, said = ask("pick", budget_ms, "--lut-url", "http://127.0.0.1:9")
     (line,) = [line for line in said.splitlines() if "kernels of" in line]
-    assert "http://127.0.0.1:9 does not answer" in line
+    assert "no answer from http://127.0.0.1:9" in line
     named = {command: ask(command, budget_ms, *server.options)[0] for command in ("pick", "export", "train")}
     named |= {command: ask(command, budget_ms, *server.options)[0] for command in ("verify", "ladder")}
     assert len(set(named.values())) == 1, named

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from search.cli import main
-from search.commands.recipe import add_recipe, chosen_settings
-from search.commands.train import first_networks, train
+from search.commands.train import add_recipe, chosen_settings, first_networks, train
 from search.data.augmentation import cutout
 from search.process.progress import SilentProgress
 from search.retraining.auxiliary_head import AuxiliaryHead

@@ -76,5 +76,5 @@ def test_a_search_ends_in_a_family_a_pick_and_a_file_that_does_what_torch_does(
     model = export(network, member, table, digits, accuracy, settings.accuracy_kind)
     assert onnx_accuracy(model.content, digits) == pytest.approx(accuracy, abs=0.1)
     page = build_report(run)
-    assert "What each slot chose" in page
+    assert "The choice of each slot" in page
     assert space.format(fastest)[:40] in page.replace("&#x27;", "'")

@@ -6,7 +6,7 @@ import torch
 
 from search.latency.slot_costs import RESOURCES, latency_costs
 from search.strategies.budgets import Attempt, best_attempt, proposals_for, reach_budget, trade_off_series
-from search.strategies.look_up_graph import LookUpGraph
+from search.strategies.dca_nas.look_up_graph import LookUpGraph
 from shared.errors import InvalidValue
 from shared.spaces import Genotype
 

@@ -47,10 +47,7 @@ def test_a_family_is_measured_against_every_budget():
 def test_a_network_of_a_budget_counts_for_that_budget_alone():
     meets, misses = Proposal(b, 3.0), Proposal(b, 1.0)
     found = judge(
-        [unit("x", meets), unit("y", misses), unit("z", misses, Proposal(a, 1.0, False))],
-        RANKED,
-        BUDGETS_MS,
-        RANGE_MS,
+        [unit("x", meets), unit("y", misses), unit("z", misses, Proposal(a, 1.0, False))], RANKED, BUDGETS_MS, RANGE_MS
     )
     assert [figures.budgets_met for figures in found] == [0.5, 0.0, 0.5]
     assert [figures.derived_met for figures in found] == [0.5, 0.0, 0.0]

@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from search.latency.slot_costs import RESOURCES
-from search.strategies.dca_nas import DcaNas, DcaUpdates, Multiplier, new_slim_supernet
-from search.strategies.slim_supernet import SlimSupernet
+from search.strategies.dca_nas.dca_nas import DcaNas, DcaUpdates, Multiplier, new_slim_supernet
+from search.strategies.dca_nas.slim_supernet import SlimSupernet
 from search.supernet import Supernet
 from shared.errors import InvalidValue, UnknownName
 from shared.spaces import make_space

@@ -6,8 +6,13 @@ from torch.nn import functional as F
 
 from search.genotypes.constrained_argmax import draw_choices, log_probability, to_genotype
 from search.process.randomness import generator
-from search.strategies.binary_gates import SampledPaths, binary_gates, keep_unsampled_probabilities, sample_paths
-from search.strategies.proxylessnas import (
+from search.strategies.proxylessnas.binary_gates import (
+    SampledPaths,
+    binary_gates,
+    keep_unsampled_probabilities,
+    sample_paths,
+)
+from search.strategies.proxylessnas.proxylessnas import (
     Baseline,
     ProxylessNAS,
     ProxylessUpdates,

@@ -50,10 +50,10 @@ from search.genotypes.constrained_argmax import draw_choices, log_probability, t
 from search.latency.slot_costs import latency_costs
 from search.process.randomness import generator
 from search.strategies.bilevel_loop import Learner, OptimizerSettings, copy_state, cosine, run_updates
-from search.strategies.binary_gates import binary_gates, keep_unsampled_probabilities, sample_paths
 from search.strategies.budgets import Attempt, make_attempt, make_outcome, search_for_budgets, trade_off_series
 from search.strategies.context import Bench, Outcome
 from search.strategies.discretize import strongest
+from search.strategies.proxylessnas.binary_gates import binary_gates, keep_unsampled_probabilities, sample_paths
 from shared.errors import InvalidValue
 from shared.spaces import Genotype
 

@@ -11,8 +11,8 @@ multiplier lambda >= 0, in turn:
     w       by the gradient of   L_train(w, alpha)
 
 All ops of all edges are weighted by softmax(alpha), as in first-order DARTS, with the same
-optimisers, on a cheaper supernet (`search.strategies.slim_supernet`). A look-up graph
-(`search.strategies.look_up_graph`) gives the search-time budget K for a device's budget. The graph
+optimisers, on a cheaper supernet (`search.strategies.dca_nas.slim_supernet`). A look-up graph
+(`search.strategies.dca_nas.look_up_graph`) gives the search-time budget K for a device's budget. The graph
 costs a few whole searches; then each budget has one search. The latency of the derived network is
 not guaranteed.
 
@@ -33,9 +33,9 @@ from search.latency.slot_costs import RESOURCES, SlotCosts
 from search.strategies.bilevel_loop import Learner, OptimizerSettings, run_updates
 from search.strategies.budgets import Attempt, count_searches, make_attempt, make_outcome
 from search.strategies.context import Bench, Outcome
+from search.strategies.dca_nas.look_up_graph import LookUpGraph
+from search.strategies.dca_nas.slim_supernet import SlimSupernet
 from search.strategies.discretize import strongest
-from search.strategies.look_up_graph import LookUpGraph
-from search.strategies.slim_supernet import SlimSupernet
 from search.supernet import Supernet
 from shared.errors import InvalidValue, UnknownName
 
@@ -47,8 +47,7 @@ class DcaNas(OptimizerSettings):
     Attributes:
         resource: that is constrained: "latency", "parameters" or "flops".
         graph_points: whole searches that define the look-up graph.
-        multiplier_rate: of lambda's growth.
-        shares_sources, derives_cells, bottleneck: see `search.strategies.slim_supernet`.
+        shares_sources, derives_cells, bottleneck: see `search.strategies.dca_nas.slim_supernet`.
     """
 
     resource: str = "latency"
