@@ -10,14 +10,15 @@ from shared.spaces import make_space
 
 SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1)
 PRICES_MS = {"nor_conv_3x3": 1.5, "nor_conv_1x1": 0.4, "avg_pool_3x3": 0.5, "skip_connect": 0.05}
-KERNELS = {"nor_conv_3x3": "/k3x3.s1x1.g1.d1x1", "nor_conv_1x1": "/k1x1.s1x1.g1.d1x1"}
+WINDOWS = {"nor_conv_3x3": "3x3", "nor_conv_1x1": "1x1"}
 CALL_MS, BASE_MS, CANARY_MS = 0.3, 3.0, 2.0
 
 
 def kernel(key):
     shape = f"1x{key.input.channels}x{key.input.height}x{key.input.height}"
     operator = "Conv" if "conv" in key.primitive else key.primitive
-    return f"{operator}/{shape}/{shape}{KERNELS.get(key.primitive, '')}"
+    channels, window = key.input.channels, WINDOWS.get(key.primitive)
+    return f"{operator}/{shape}{f',w{channels}x{channels}x{window}' if window else ''}/{shape}"
 
 
 def recorded():

@@ -6,7 +6,7 @@ from benchmarks.latency.carriers import COPIES, build_carrier
 from benchmarks.latency.fixed_runs import add_up, fit_line, fixed_runs_ms, mape_percent
 from benchmarks.latency.in_process import build_models, measure_tasks
 from profiler_agent.kernels.kernels import count_kernels
-from profiler_agent.ort.sessions import local_runtime, optimise
+from profiler_agent.ort.sessions import local_runtime
 from profiler_agent.timing.stopping import Preset
 from shared.measurements.plan import make_plan
 from shared.spaces import make_space
@@ -35,7 +35,7 @@ def test_an_op_that_takes_a_hundred_times_the_work_takes_longer_by_fixed_runs():
 def test_carriers_differ_by_the_ops_that_they_carry():
     key = OpKey("sep_conv_3x3", Shape(4, 8, 8), Shape(4, 4, 4), 2)
     with_op, without = (
-        sum(count_kernels(optimise("carrier", build_carrier(key, carries), local_runtime())).values())
+        sum(count_kernels("carrier", build_carrier(key, carries), local_runtime()).values())
         for carries in (True, False)
     )
     assert with_op - without >= 4 * COPIES, "two depthwise and two pointwise convolutions each"

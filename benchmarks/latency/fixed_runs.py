@@ -26,7 +26,7 @@ from benchmarks.latency.in_process import build_models, measure_tasks
 from benchmarks.report import Figure
 from lut_server.calibration.table_builder import build_table, canary_nominal_ms
 from profiler_agent.kernels.kernels import count_kernels
-from profiler_agent.ort.sessions import load_graph, local_runtime, optimise
+from profiler_agent.ort.sessions import load_graph, local_runtime
 from profiler_agent.timing.stopping import PRESETS
 from shared import __version__
 from shared.graphs import build_graph
@@ -83,7 +83,7 @@ def fixed_runs_ms(key: OpKey, warm_up_s: float = WARM_UP_S, runs: int = RUNS) ->
 
 def count_graph(spec: str, models: Mapping[str, bytes]) -> Mapping[str, int]:
     """Kernels that the runtime executes for a graph."""
-    return count_kernels(optimise(spec, models[spec], local_runtime()))
+    return count_kernels(spec, models[spec], local_runtime())
 
 
 def make_table(

@@ -1,16 +1,13 @@
-"""Prices of kernels that were measured one by one, from graphs that differ by so many copies of one.
+"""Prices of kernels that were measured one by one, from graphs that hold one kernel so many times and nothing else.
 
-    y_i = sum_k d_ik p_k + noise_i          (d: kernels of the long graph minus those of the short one)
+    y_i = copies_i p_k + noise_i          (copies: of the long graph minus those of the short one)
 
-What comes along with a kernel is in d: layers without weights bring a reorder, which has a task of its own, and results
-are read by two cheap kernels, whose price is one number per operator, known from one convolution measured in both ways.
 A price's prior is what its family says (see `kernel_calibration`), so that a short kernel's noise does not carry far.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -32,21 +29,18 @@ LEAST_NOISE = 0.01
 """Of a graph's time: the same file loaded again differs by as much."""
 RELATIVE_SPREAD = 0.03
 LEAST_UNMEASURED_SHARE = 0.3
-READERS = ("nchwc.MaxPool", "MaxPool", "Add", "Mul")
 _SMALLEST_MS = 1e-6
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One measured difference, and the short graph by itself."""
+    """One measured price, and the short graph by itself: 0 copies where nothing was subtracted."""
 
-    subject: str
-    counts: Mapping[str, int]
+    kernel: str
     ms: float
     sd_ms: float
-    short_counts: Mapping[str, int]
+    short_copies: int
     short_ms: float
-    probed: bool
 
 
 def fit_single_kernels(
@@ -59,139 +53,76 @@ def fit_single_kernels(
         nominal_ms: the canary's.
         counts: kernels by graph reference, as the device counted them.
     """
-    rows = [row for one in measurements if (row := _row(one, nominal_ms, counts)) is not None]
+    rows = [row for measured in measurements if (row := _row(measured, nominal_ms, counts)) is not None]
     if not rows:
         return None
-    names = sorted({_name(kernel, row) for row in rows for kernel in row.counts})
-    kernels = [name for name in names if not name.startswith(_READING)]
-    families = sorted({parse_kernel(kernel).family for kernel in kernels})
-    design, y = np.zeros((len(rows), len(names))), np.array([row.ms for row in rows])
-    for line, row in zip(design, rows, strict=True):
-        for kernel, n in row.counts.items():
-            line[names.index(_name(kernel, row))] += n
-    reads = np.array([name.startswith(_READING) for name in names])
-    reading_ms = _reading_ms(rows)
-    without_reading = np.maximum(y - design[:, reads].sum(axis=1) * reading_ms, 0.1 * y)
-    phi = _sizes(names, families)
-    w = _family_costs(design @ phi, without_reading)
-    expected = np.where(reads, reading_ms, _within_own(phi @ w, names, rows))
-    price, sd = _posterior(design, y, np.array([row.sd_ms for row in rows]), np.maximum(expected, _SMALLEST_MS))
-    by_name = dict(zip(names, price.tolist(), strict=True))
-    strays = [abs(by_name[kernel] / expected[names.index(kernel)] - 1) for kernel in kernels]
+    names = sorted({row.kernel for row in rows})
+    families = sorted({parse_kernel(name).family for name in names})
+    phi = _sizes([row.kernel for row in rows], families)
+    w = _family_costs(phi, np.maximum([row.ms for row in rows], _SMALLEST_MS))
+    expected = dict(zip([row.kernel for row in rows], np.maximum(phi @ w, _SMALLEST_MS).tolist(), strict=True))
+    found = {name: _posterior([row for row in rows if row.kernel == name], expected[name]) for name in names}
+    strays = [(found[name][0] / expected[name] - 1) ** 2 for name in names]
     return SingleKernels(
-        base_ms=_rounded(_base(rows, by_name)),
-        prices=tuple(SingleKernel(k, _rounded(by_name[k]), _rounded(float(sd[names.index(k)]))) for k in kernels),
+        base_ms=_rounded(_base(rows, {name: price_ms for name, (price_ms, _) in found.items()})),
+        prices=tuple(SingleKernel(name, *map(_rounded, found[name])) for name in names),
         families=tuple(
             FamilyCost(name, *(_rounded(float(cost)) for cost in w[3 * i : 3 * i + 3]))
             for i, name in enumerate(families)
         ),
         relative_spread=RELATIVE_SPREAD,
-        unmeasured_share=max(LEAST_UNMEASURED_SHARE, _rounded(math.sqrt(median(stray**2 for stray in strays)))),
+        unmeasured_share=max(LEAST_UNMEASURED_SHARE, _rounded(math.sqrt(median(strays)))),
         runs=tuple(runs),
     )
 
 
-_READING = "reading "
-
-
-def _row(one: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[str, int]]) -> _Row | None:
-    if one.minus is None or one.graph not in counts or one.minus not in counts:
+def _row(measured: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[str, int]]) -> _Row | None:
+    """None where the device did not see the graphs execute this kernel and nothing else."""
+    kernel, minus = measured.subject, measured.minus
+    long, short = counts.get(measured.graph, {}), {} if minus is None else counts.get(minus, {})
+    copies = long.get(kernel, 0) - short.get(kernel, 0)
+    if {*long, *short} != {kernel} or copies < 1 or (minus is not None and not short):
         return None
-    long, short = counts[one.graph], counts[one.minus]
-    difference = Counter(long)
-    difference.subtract(short)
-    if not difference or min(difference.values()) < 0:
-        return None  # the runtime made something else of the longer graph: nothing to learn from their difference
-    estimate = one.estimate()
-    long_ms, short_ms = nominal_ms * one.graph_ratio(), nominal_ms * one.minus_ratio()
-    noise_ms = max(nominal_ms * estimate.half_width * one.divisor / 2, LEAST_NOISE * math.hypot(long_ms, short_ms))
-    ms = nominal_ms * estimate.ratio * one.divisor
-    return _Row(
-        one.subject,
-        {k: n for k, n in difference.items() if n},
-        ms,
-        noise_ms,
-        short,
-        short_ms,
-        one.graph.startswith("probed:"),
-    )
+    estimate = measured.estimate()
+    long_ms = nominal_ms * measured.graph_ratio()
+    short_ms = 0.0 if minus is None else nominal_ms * measured.minus_ratio()
+    half_ms = nominal_ms * estimate.half_width * measured.divisor / 2
+    noise_ms = max(half_ms, LEAST_NOISE * math.hypot(long_ms, short_ms))
+    ms = nominal_ms * estimate.ratio * measured.divisor
+    return _Row(kernel, ms / copies, noise_ms / copies, short.get(kernel, 0), short_ms)
 
 
-def _name(kernel: str, row: _Row) -> str:
-    """The kernel, or what stands for the reading of results wherever they come from."""
-    if kernel == row.subject:
-        return kernel
-    parsed = parse_kernel(kernel)
-    reads = parsed.op in READERS and (len(parsed.output) < 4 or math.prod(parsed.output[2:]) == 1)
-    return _READING + parsed.op if reads else kernel
-
-
-def _reading_ms(rows: Sequence[_Row]) -> float:
-    """What one of the kernels that read results costs: the same kernel side by side, less in a row."""
-    ways: dict[tuple[str, bool], list[float]] = {}
-    readers = 1
-    for row in rows:
-        copies = row.counts.get(row.subject, 0)
-        if copies:
-            ways.setdefault((row.subject, row.probed), []).append(row.ms / copies)
-        if copies and row.probed:
-            readers = max(readers, round(sum(n for kernel, n in row.counts.items() if kernel != row.subject) / copies))
-    both = [
-        median(ms) - median(ways[subject, False])
-        for (subject, probed), ms in ways.items()
-        if probed and (subject, False) in ways
-    ]
-    return max(median(both), 0.0) / readers if both else 0.0
-
-
-def _within_own(expected: Array, names: Sequence[str], rows: Sequence[_Row]) -> Array:
-    """What families say, but no less and no more than a kernel's own graphs leave room for."""
-    own = {row.subject: row.ms / row.counts[row.subject] for row in rows if row.subject in row.counts}
-    bounds = [own.get(name) for name in names]
-    return np.array(
-        [
-            value if bound is None else min(max(value, 0.5 * bound), bound)
-            for value, bound in zip(expected.tolist(), bounds, strict=True)
-        ]
-    )
-
-
-def _sizes(names: Sequence[str], families: Sequence[str]) -> Array:
-    """Three columns for each family; what reads has none."""
-    phi = np.zeros((len(names), 3 * len(families)))
-    for line, name in zip(phi, names, strict=True):
-        if not name.startswith(_READING):
-            kernel = parse_kernel(name)
-            place = 3 * families.index(kernel.family)
-            line[place : place + 3] = family_size(kernel)
+def _sizes(kernels: Sequence[str], families: Sequence[str]) -> Array:
+    """Three columns for each family."""
+    phi = np.zeros((len(kernels), 3 * len(families)))
+    for line, name in zip(phi, kernels, strict=True):
+        kernel = parse_kernel(name)
+        place = 3 * families.index(kernel.family)
+        line[place : place + 3] = family_size(kernel)
     return phi
 
 
 def _family_costs(x: Array, y: Array) -> Array:
-    weight = 1 / np.maximum(y, _SMALLEST_MS)
+    """Non-negative least squares on relative errors."""
+    weight = 1 / y
     scale = np.maximum(np.linalg.norm(x * weight[:, None], axis=0), 1e-300)
     return np.asarray(nnls(x * weight[:, None] / scale, y * weight)[0] / scale)
 
 
-def _posterior(design: Array, y: Array, noise: Array, expected: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each price; the mean is held at 0 where it comes out below."""
-    prior_sd = PRIOR_SHARE * expected
-    scaled = design * prior_sd / noise[:, None]
-    z = (y - design @ expected) / noise
-    inner = np.linalg.inv(np.eye(len(y)) + scaled @ scaled.T)
-    mean = expected + prior_sd * (scaled.T @ (inner @ z))
-    explained = np.einsum("ij,ik,kj->j", scaled, inner, scaled)
-    return np.maximum(mean, 0.0), prior_sd * np.sqrt(np.maximum(1 - explained, 0.0))
+def _posterior(rows: Sequence[_Row], expected_ms: float) -> tuple[float, float]:
+    """Mean and standard deviation of a kernel's price; the mean is held at 0 where it comes out below."""
+    precision = 1 / (PRIOR_SHARE * expected_ms) ** 2
+    total = precision + sum(1 / row.sd_ms**2 for row in rows)
+    mean_ms = (precision * expected_ms + sum(row.ms / row.sd_ms**2 for row in rows)) / total
+    return max(mean_ms, 0.0), 1 / math.sqrt(total)
 
 
 def _base(rows: Sequence[_Row], prices: Mapping[str, float]) -> float:
-    """What a call costs: the rest of the shortest graphs of which all is known."""
-    rests = []
-    for row in rows:
-        names = {_name(kernel, row): n for kernel, n in row.short_counts.items()}
-        if all(name in prices for name in names):
-            rests.append((row.short_ms, row.short_ms - sum(n * prices[name] for name, n in names.items())))
-    shortest = sorted(rests)[: max(len(rests) // 4, 1)]
+    """What a call costs: the rest of the shortest graphs."""
+    rests = sorted(
+        (row.short_ms, row.short_ms - row.short_copies * prices[row.kernel]) for row in rows if row.short_copies
+    )
+    shortest = rests[: max(len(rests) // 4, 1)]
     return max(median(rest for _, rest in shortest), 0.0) if shortest else 0.0
 
 

@@ -1,26 +1,24 @@
-"""What to measure so that a device's table can predict someone's own networks: one task for each kernel it lacks."""
+"""What a device's table lacks to predict someone's own networks: kernels that are to be measured by themselves."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from lut_server.calibration.single_kernel_fit import fit_single_kernels
 from lut_server.store.sql import Store
 from lut_server.tables.table_lookup import get_table
 from shared.errors import InvalidValue
-from shared.graphs.kernels import companions
-from shared.kernels.kernel import Kernel, parse_kernel
+from shared.kernels.kernel import parse_kernel
 from shared.measurements.measurement import Measurement, Run
-from shared.measurements.plan import ANCHOR, Plan, kernel_tasks
+from shared.measurements.plan import Plan
 from shared.tables.table import LatencyTable, read_table
 
-MOST_KERNELS = 2000
+MOST_KERNELS = 10_000
 
 
 @dataclass(frozen=True)
-class KernelPlanRequest:
+class MissingKernelsRequest:
     """Someone's networks, each as the kernels that it executes.
 
     Attributes:
@@ -44,17 +42,18 @@ class KernelPlanRequest:
 
 
 @dataclass(frozen=True)
-class KernelPlanAnswer:
-    """What is left to measure (null: nothing), what is known already, and what cannot be measured alone, and why."""
+class MissingKernelsAnswer:
+    """Kernels that are to be measured, those that are known already, and the table that the plan is to be for."""
 
-    plan: Plan | None
+    missing: tuple[str, ...]
     known: tuple[str, ...]
-    refused: dict[str, str]
     table: str
+    space: str
+    canary: str
 
 
-def plan_kernels(store: Store, device: str, request: KernelPlanRequest) -> KernelPlanAnswer:
-    """Plan what the table lacks of the networks' kernels, with what comes along with them.
+def find_missing_kernels(store: Store, device: str, request: MissingKernelsRequest) -> MissingKernelsAnswer:
+    """What the table lacks of the networks' kernels.
 
     A network whose kernels the table's own fit knows needs none; any other one needs each of its kernels by itself.
 
@@ -65,15 +64,9 @@ def plan_kernels(store: Store, device: str, request: KernelPlanRequest) -> Kerne
     table = read_table(json.loads(store.tables.get_bytes(summary.hash)))
     measured = set(table.single_kernels.index) if table.single_kernels else set()
     foreign = {kernel for network in request.networks if not _known_together(table, network) for kernel in network}
-    wanted, refused = _measurable(foreign - measured)
-    missing = sorted(kernel for kernel in wanted if str(kernel) not in measured)
-    plan = None
-    if missing:
-        anchor = () if str(ANCHOR) in measured else (ANCHOR,)
-        tasks = kernel_tasks([*missing, *anchor], measure_reading=bool(anchor))
-        plan = Plan(table.space, tasks, table.canary)
-    known = tuple(one for one in request.kernels if one in measured or one not in foreign)
-    return KernelPlanAnswer(plan, known, refused, summary.hash)
+    missing = foreign - measured
+    known = tuple(kernel for kernel in request.kernels if kernel not in missing)
+    return MissingKernelsAnswer(tuple(sorted(missing)), known, summary.hash, table.space, table.canary)
 
 
 def is_kernel_plan(plan: Plan) -> bool:
@@ -83,23 +76,6 @@ def is_kernel_plan(plan: Plan) -> bool:
 
 def _known_together(table: LatencyTable, kernels: tuple[str, ...]) -> bool:
     return table.kernels is not None and not table.kernels.unmeasured(dict.fromkeys(kernels, 1))
-
-
-def _measurable(kernels: Iterable[str]) -> tuple[set[Kernel], dict[str, str]]:
-    """The wanted kernels and what comes along with them, and the problem of each that has no graph."""
-    wanted: set[Kernel] = set()
-    refused = {}
-    waiting = [parse_kernel(one) for one in kernels]
-    while waiting:
-        kernel = waiting.pop()
-        if kernel in wanted:
-            continue
-        try:
-            waiting += companions(kernel)
-            wanted.add(kernel)
-        except InvalidValue as error:
-            refused[str(kernel)] = error.problem
-    return wanted, refused
 
 
 def add_single_kernels(store: Store, table: LatencyTable, run: Run, nominal_ms: float) -> LatencyTable:

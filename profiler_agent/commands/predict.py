@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from profiler_agent.kernels.predict import FilePrediction
 
 SHOWN = 10
+MOST_SIDE = 1 << 31
 
 
 def add(commands: Commands[Parser]) -> None:
@@ -46,7 +50,7 @@ def add(commands: Commands[Parser]) -> None:
     _add_table(measure)
     add_preset(measure)
     measure.add_argument("--new", action="store_true", help="begin anew: resume nothing")
-    add_runtime(measure.add_argument_group("runtime"), precision_of="", batch=False)
+    add_runtime(measure.add_argument_group("runtime"), "the table and of the files", batch=False)
     add_spool(measure)
 
 
@@ -61,15 +65,14 @@ def predict_files(arguments: argparse.Namespace) -> int:
         raise WrongUse("predict: give an ONNX file, or --genotype with a network of the table's space")
     device, space, runtime = arguments.device, arguments.space, wanted_runtime(arguments)
     with open_client(arguments) as client:
-        files = predict.predict_files(client, device, arguments.files, space, runtime)
+        files = predict.predict_files(client, device, arguments.files, space, runtime, _shapes(arguments))
         networks = predict.predict_genotypes(client, device, arguments.genotype, space, runtime)
     if arguments.json:
         told = {"files": [_as_json("path", prediction) for prediction in files]}
         told |= {"genotypes": [_as_json("genotype", prediction) for prediction in networks]} if networks else {}
         print(json.dumps(told, indent=2))
     else:
-        _print(files, arguments.files, arguments)
-        _print(networks, (), arguments)
+        _print([*files, *networks], arguments)
     return 1 if any(prediction.answer is None for prediction in [*files, *networks]) else 0
 
 
@@ -85,6 +88,7 @@ def measure_missing(arguments: argparse.Namespace) -> int:
         arguments.device,
         tuple(arguments.files),
         wanted_runtime(arguments),
+        _shapes(arguments),
         arguments.space,
         PRESETS[arguments.preset],
         arguments.new,
@@ -95,11 +99,9 @@ def measure_missing(arguments: argparse.Namespace) -> int:
         print("nothing was left to measure")
     elif outcome.run.table is not None:
         print(f"measured   {outcome.measured} kernels; table {outcome.run.table['hash']}")
-    for kernel, problem in outcome.refused.items():
-        say(f"{kernel}: {problem}")
-    for problem in () if outcome.run is None else outcome.run.refused:
+    for problem in (*outcome.refused, *(() if outcome.run is None else outcome.run.refused)):
         say(problem)
-    _print(outcome.predictions, (), arguments)
+    _print(outcome.predictions, arguments)
     failed = outcome.run is not None and (outcome.run.refused or outcome.run.table is None)
     return 1 if failed or outcome.refused or any(prediction.answer is None for prediction in outcome.predictions) else 0
 
@@ -116,12 +118,14 @@ def _as_json(kind: str, prediction: FilePrediction) -> dict[str, Any]:
     }
 
 
-def _print(found: Sequence[FilePrediction], files: Sequence[Path], arguments: argparse.Namespace) -> None:
-    lacking = False
+def _print(found: Sequence[FilePrediction], arguments: argparse.Namespace) -> None:
+    """Predictions, and how to measure what `predict` guessed or lacks; `measure-kernels` has just tried."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file may have a name that the terminal cannot show
+    lacking = []
     for prediction in found:
         if prediction.answer is None:
             say(f"{prediction.path}: {prediction.problem}")
-            lacking = lacking or bool(prediction.missing)
             _list(prediction.missing)
             continue
         mean, sd, upper = (prediction.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
@@ -130,21 +134,19 @@ def _print(found: Sequence[FilePrediction], files: Sequence[Path], arguments: ar
         print(f"{prediction.path}: {mean:.4g} ms (standard deviation {sd:.2g}, {bound}{note})")
         guessed = prediction.answer.get("guessed") or []
         if guessed:
-            lacking = True
             say(f"{prediction.path}: {len(guessed)} kernels were never measured here and are guessed from their like:")
             _list(guessed)
-    if lacking and files:
-        space = f" --space {arguments.space}" if arguments.space else ""
-        usual = {"threads": 1, "provider": "cpu", "optimisation": "all"}
-        runtime = "".join(
-            f" --{name} {getattr(arguments, name)}"
-            for name, value in usual.items()
-            if getattr(arguments, name) != value
-        )
-        say(
-            f"measure them with: profiler-agent measure-kernels --lut-url {arguments.lut_url}"
-            f" --device {arguments.device}{space}{runtime} {' '.join(map(str, files))}"
-        )
+        if isinstance(prediction.path, Path) and (guessed or prediction.missing):
+            lacking.append(str(prediction.path))
+    if lacking and arguments.command is predict_files:
+        flags = ["--lut-url", arguments.lut_url, "--device", arguments.device]
+        flags += ["--space", arguments.space] if arguments.space else []
+        usual = {"threads": 1, "provider": "cpu", "optimisation": "all", "precision": "fp32"}
+        for name, value in usual.items():
+            given = getattr(arguments, name)
+            flags += [f"--{name}", str(given)] if given != value else []
+        flags += [part for shape in arguments.shape for part in ("--shape", shape)]
+        say(f"measure them with: {shlex.join(['profiler-agent', 'measure-kernels', *flags, *lacking])}")
 
 
 def _list(kernels: Sequence[str]) -> None:
@@ -157,4 +159,23 @@ def _list(kernels: Sequence[str]) -> None:
 def _add_table(parser: Parser) -> None:
     add_device(parser, "whose table to use")
     parser.add_argument("--space", default="", metavar="SPACE", help="of the table (default: the newest)")
+    parser.add_argument(
+        "--shape", action="append", default=[], metavar="INPUT=1,3,224,224", help="sides of an input that has free ones"
+    )
     add_server(parser, "agent")
+
+
+def _shapes(arguments: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    """Sides by input, of all `--shape`.
+
+    Raises:
+        WrongUse: an argument is no shape.
+    """
+    shapes = {}
+    for text in arguments.shape:
+        name, _, sides = text.rpartition("=")
+        numbers = sides.split(",")
+        if not name or not all(number.isdecimal() and 0 < int(number) < MOST_SIDE for number in numbers):
+            raise WrongUse(f"--shape {text[:120]}: does not read INPUT=SIDE,SIDE,... with sides from 1 on")
+        shapes[name] = tuple(map(int, numbers))
+    return shapes

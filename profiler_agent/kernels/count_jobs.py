@@ -1,12 +1,12 @@
-"""Kernels of networks that are not measured: each is loaded, optimised and read, and never run."""
+"""Kernels of networks that are not measured: each is loaded, optimised, read, and run once for its shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from profiler_agent.kernels.kernels import UnknownOperator, count_kernels
+from profiler_agent.kernels.kernels import count_kernels
 from profiler_agent.ort.half_precision import check_half_precision
-from profiler_agent.ort.sessions import ModelRefused, optimise
+from profiler_agent.ort.sessions import ModelRefused
 from profiler_agent.server.server_client import ServerClient
 from shared.errors import CorruptFile, InvalidValue, LutnasError
 from shared.measurements.graph_spec import NetworkGraph
@@ -42,8 +42,8 @@ def count_graphs(
         if runtime.precision == "fp16" and not counts:
             check_half_precision(spec, model, runtime)
         try:
-            counts[spec] = dict(count_kernels(optimise(spec, model, runtime)))
-        except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
+            counts[spec] = dict(count_kernels(spec, model, runtime))
+        except (CorruptFile, InvalidValue, ModelRefused) as error:
             problem = str(error)
     if not counts:
         raise LutnasError(f"no network could be counted: {problem}")

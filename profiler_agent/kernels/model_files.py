@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler_agent.kernels.kernels import count_kernels
-from profiler_agent.ort.onnx_reader import Graph, GraphInput, read_graph
-from profiler_agent.ort.sessions import optimise
+from profiler_agent.kernels.kernels import ObservedGraph, observe
+from profiler_agent.ort.onnx_reader import GraphInput, read_graph
+from profiler_agent.ort.onnx_writer import with_inputs
 from profiler_agent.spool.atomic_files import read_bytes
-from shared.errors import CorruptFile, InvalidValue, LutnasError
+from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
 
-FLOAT32 = 1
-_ELEMENT_TYPES = {2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
+Shapes = Mapping[str, tuple[int, ...]]
+"""Sides by the input's name."""
 
 
 @dataclass(frozen=True)
@@ -32,64 +33,84 @@ class CountedFile:
     note: str | None = None
 
 
-def count_files(files: Sequence[Path], runtime: Runtime) -> list[CountedFile]:
+def count_files(files: Sequence[Path], runtime: Runtime, shapes: Shapes) -> list[CountedFile]:
     """Count the kernels of files, nothing timed; one that cannot be counted does not hold up the others."""
-    return [_count(path, runtime) for path in files]
+    return [_count(path, runtime, shapes) for path in files]
 
 
-def _count(path: Path, runtime: Runtime) -> CountedFile:
+def _count(path: Path, runtime: Runtime, shapes: Shapes) -> CountedFile:
     try:
-        content = read_bytes(path)
-        if content is None:
-            raise LutnasError("is not a file")
-        graph = _read(content)
-        free = _free_sides(_only_input(graph), runtime.batch)
-        source = path if graph.keeps_weights_elsewhere else content
-        counts = count_kernels(optimise(path.name, source, runtime, dict.fromkeys(free, runtime.batch)))
+        with observe_file(path, runtime, shapes) as (graph, note):
+            return CountedFile(path, graph.counts(), note=note)
     except LutnasError as error:
         return CountedFile(path, None, str(error))
-    return CountedFile(path, counts, note=f"its free batch is taken as {runtime.batch}" if free else None)
 
 
-def _read(content: bytes) -> Graph:
-    try:
-        return read_graph(content)
-    except CorruptFile:
-        raise
-    except (ArithmeticError, LookupError, TypeError, UnicodeDecodeError, ValueError) as error:
-        raise CorruptFile(f"not an ONNX model: {error}") from error
-
-
-def _only_input(graph: Graph) -> GraphInput:
-    """The one input, float32.
+@contextmanager
+def observe_file(path: Path, runtime: Runtime, shapes: Shapes) -> Iterator[tuple[ObservedGraph, str | None]]:
+    """A file's optimised graph, and what was assumed of the file.
 
     Raises:
-        InvalidValue: there are several, or it is something else.
+        InvalidValue: the inputs' shapes are not known.
+        LutnasError: it cannot be read, or the runtime does not run it.
     """
-    if len(graph.inputs) != 1:
-        names = ", ".join(tensor.name for tensor in graph.inputs[:4])
-        raise InvalidValue("model", f"has {len(graph.inputs)} inputs ({names or 'none'}), a network with one is needed")
-    image = graph.inputs[0]
-    if image.element_type != FLOAT32:
-        kind = _ELEMENT_TYPES.get(image.element_type, f"of element type {image.element_type}")
-        raise InvalidValue("model", f"its input '{image.name}' is {kind}; prices are of float32 networks")
-    return image
+    content = read_bytes(path)
+    if content is None:
+        raise LutnasError("is not a file")
+    graph = read_graph(content)
+    fixed = _fixed_sides(graph.inputs, runtime.batch, shapes)
+    if fixed:
+        content = with_inputs(graph, fixed)
+    folder = path.absolute().parent if graph.keeps_weights_elsewhere else None
+    if folder is not None and not str(folder).isprintable():
+        raise InvalidValue("model", "keeps its weights in a folder whose name is no text: rename the folder")
+    with observe(path.name, content, runtime, folder) as observed:
+        free = sorted(name for name in fixed if name not in shapes)
+        notes = [f"its free batch is taken as {runtime.batch}"] if free else []
+        if observed.depends_on_data:
+            notes.append("its shapes depend on its data: they are those of a random input")
+        yield observed, "; ".join(notes) or None
 
 
-def _free_sides(image: GraphInput, batch: int) -> tuple[str, ...]:
-    """Name of a free batch.
+def _fixed_sides(inputs: Sequence[GraphInput], batch: int, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    """Sides of the inputs that have to be fixed: as given, or those with a free batch in front.
 
     Raises:
-        InvalidValue: another side is free, or the batch is another one than the runtime's.
+        InvalidValue: another side is free, or a shape is given that is none of the model's.
     """
-    for side in image.sides[1:]:
-        if not isinstance(side, int) or side < 1:
-            raise InvalidValue("model", f"its input '{image.name}' has a free side '{side}': export it with a number")
-    first = image.sides[0] if image.sides else 1
-    if isinstance(first, int) and first > 0:
-        if first != batch:
-            raise InvalidValue("model", f"its batch is {first}, the table's is {batch}: export it with that batch")
-        return ()
-    if not isinstance(first, str) or not first:
-        raise InvalidValue("model", f"its input '{image.name}' has a batch without a number or a name: fix it")
-    return (first,)
+    for name in shapes.keys() - {tensor.name for tensor in inputs}:
+        names = ", ".join(tensor.name for tensor in inputs)
+        raise InvalidValue("--shape", f"'{name}' is no input of the model (has: {names or 'none'})")
+    fixed = {}
+    named: dict[str, int] = {}
+    for tensor in inputs:
+        if tensor.name in shapes:
+            sides = _agreed(tensor, shapes[tensor.name])
+            named |= {side: given for side, given in zip(tensor.sides, sides, strict=False) if isinstance(side, str)}
+            fixed[tensor.name] = sides
+    for tensor in inputs:
+        if tensor.name in fixed or all(isinstance(side, int) for side in tensor.sides):
+            continue
+        known = [side if isinstance(side, int) else named.get(side) if side else None for side in tensor.sides]
+        if known[0] is None:
+            known[0] = batch
+        sides = tuple(side for side in known if side is not None)
+        if len(sides) < len(known):
+            shown = ",".join(str(side or "?") for side in tensor.sides)
+            example = ",".join("N" if side is None else str(side) for side in known)
+            advice = f"say which with --shape {tensor.name}={example}"
+            raise InvalidValue("model", f"its input '{tensor.name}' has free sides ({shown}): {advice}")
+        if isinstance(tensor.sides[0], str) and tensor.sides[0]:
+            named.setdefault(tensor.sides[0], sides[0])
+        fixed[tensor.name] = sides
+    return fixed
+
+
+def _agreed(tensor: GraphInput, given: tuple[int, ...]) -> tuple[int, ...]:
+    agree = len(tensor.sides) == len(given) and all(
+        not isinstance(side, int) or side == wanted for side, wanted in zip(tensor.sides, given, strict=False)
+    )
+    if not agree and tensor.sides:
+        shown = ",".join(str(side or "?") for side in tensor.sides)
+        raise InvalidValue("--shape", f"{','.join(map(str, given))} does not fit the input '{tensor.name}' ({shown})")
+    return given

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler_agent.kernels.count_jobs import count_networks
-from profiler_agent.kernels.model_files import CountedFile, count_files
+from profiler_agent.kernels.model_files import CountedFile, Shapes, count_files
 from profiler_agent.server.server_client import ServerClient
 from shared.errors import LutnasError, NotFound, ServerRefused
 from shared.runtime import Runtime
@@ -32,14 +32,16 @@ class FilePrediction:
 
 
 def predict_files(
-    client: ServerClient, device: str, files: Sequence[Path], space: str, runtime: Runtime
+    client: ServerClient, device: str, files: Sequence[Path], space: str, runtime: Runtime, shapes: Shapes
 ) -> list[FilePrediction]:
     """Predict files one after the other; a failure does not hold up the others.
 
     Raises:
         NotFound: the server knows no such device, or has no table of it for this runtime.
     """
-    return [predict_counted(client, device, counted, space, str(runtime)) for counted in count_files(files, runtime)]
+    return [
+        predict_counted(client, device, counted, space, str(runtime)) for counted in count_files(files, runtime, shapes)
+    ]
 
 
 def predict_genotypes(

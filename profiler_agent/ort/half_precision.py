@@ -6,6 +6,7 @@ and executes it in fp32; casts that meet cancel, so that in the end nothing but 
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from profiler_agent.ort.onnx_reader import read_graph
@@ -24,7 +25,8 @@ def check_half_precision(name: str, model: bytes | Path, runtime: Runtime) -> No
         ModelRefused: ONNX Runtime does not load the graph.
     """
     try:
-        content = optimise(name, model, runtime)
+        with tempfile.TemporaryDirectory() as folder:
+            content = optimise(name, model, runtime, Path(folder)).read_bytes()
     except GraphHidden:  # compiled as a whole, by a provider that took it
         return
     nodes = [node for node in read_graph(content).nodes if node.op_type != "Cast"]

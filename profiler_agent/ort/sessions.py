@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,19 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+_ELEMENTS = {
+    "float": "float32",
+    "double": "float64",
+    "string": "object",
+    **{name: name for name in ("float16", "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32")},
+    **{name: name for name in ("int64", "uint64")},
+}
+"""What numpy calls ONNX Runtime's element types."""
 _ONLY_FATAL = 4
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _APART = "session.optimized_model_external_initializers"
 SHAPES_BYTES = 4096
-"""Tensors up to this size stay in an optimised graph: shapes are read from them."""
+"""Tensors up to this size stay in an optimised graph."""
 
 
 class ModelRefused(LutnasError):
@@ -156,25 +165,30 @@ def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int =
     if runtime.engine != "onnxruntime":
         raise InvalidValue("runtime", f"{runtime.engine} is not here, onnxruntime is")
     require_offered(runtime.provider, ort.get_available_providers(), runtime.version)
-    try:
+    with saying_why(f"{name}: ONNX Runtime refuses it"):
         runs, placements = zip(*(_load(ort, model, runtime) for _ in range(sessions)), strict=True)
-    except LutnasError:
-        raise
-    except _failures(ort) as error:
-        problem = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelRefused(f"{name}: ONNX Runtime refuses it: {problem}") from error
     placement: Placement | None = placements[0]
     if placement is not None and placement.is_elsewhere:
         raise ModelRefused(f"{name}: {runtime.provider} runs nothing of it: {placement.describe()}")
     return TimedGraph(name, *runs, elsewhere="" if placement is None else placement.describe())
 
 
+@contextmanager
+def saying_why(what: str) -> Iterator[None]:
+    """Turn ONNX Runtime's exceptions into a `ModelRefused` with its whole reason, in one line."""
+    failures: tuple[type[Exception], ...] = (*_failures(_onnxruntime()), OSError)
+    try:
+        yield
+    except LutnasError:
+        raise
+    except failures as error:
+        raise ModelRefused(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
 def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[], object], Placement | None]:
     """(run, placement) of a new session. On the CPU, nodes run nowhere else: no placement."""
     session = _open(ort, model, _options(ort, runtime), runtime)
-    feeds = {
-        tensor.name: _input(tensor.name, tensor.type, tensor.shape, runtime.batch) for tensor in session.get_inputs()
-    }
+    feeds = make_feeds(session, runtime)
     outputs = [tensor.name for tensor in session.get_outputs()]
 
     def run() -> object:
@@ -214,41 +228,49 @@ def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any
         return read_profile(Path(session.end_profiling()).read_bytes(), runtime.provider)
 
 
-def optimise(
-    name: str, model: bytes | Path, runtime: Runtime, free_sides: Mapping[str, int] = MappingProxyType({})
-) -> bytes:
-    """The graph that ONNX Runtime would execute, without its weights, from a session that is never
-    run.
+def optimise(name: str, model: bytes | Path, runtime: Runtime, folder: Path, weights: Path | None = None) -> Path:
+    """Have ONNX Runtime write the graph that it would execute, from a session that is never run.
 
     The timed session does not write it: a session that writes its graph keeps its weights twice.
 
     Args:
-        model: ONNX bytes, or the path of a file that keeps its weights in others.
-        free_sides: numbers for those sides of the inputs that have a name.
+        name: for messages.
+        model: ONNX bytes, or their file.
+        folder: where to write the graph, with its weights in a file beside it.
+        weights: folder of the files that bytes keep their weights in.
 
     Raises:
         ModelRefused: ONNX Runtime does not load the model, or cannot write the graph.
         GraphHidden: the provider never shows a graph.
     """
     ort = _onnxruntime()
-    failures: tuple[type[Exception], ...] = (*_failures(ort), OSError)
+    path = folder / "optimised.onnx"
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "optimised.onnx"
+        with saying_why(f"{name}: ONNX Runtime does not write its optimised graph"):
             options = _options(ort, runtime)
             options.optimized_model_filepath = str(path)
             # Beside the graph: in it they would be in memory twice more, here and in the session.
             options.add_session_config_entry(f"{_APART}_file_name", "weights")
             options.add_session_config_entry(f"{_APART}_min_size_in_bytes", str(SHAPES_BYTES + 1))
-            for side, length in free_sides.items():
-                options.add_free_dimension_override_by_name(side, length)
+            if weights is not None:
+                options.add_session_config_entry(_WEIGHTS_FOLDER, str(weights))
             _open(ort, model, options, runtime)
-            return path.read_bytes()
-    except failures as error:
-        problem = " ".join(str(error).split())[:200] or type(error).__name__
-        if "compiled nodes" in problem:
+            return path
+    except ModelRefused as error:
+        if "compiled nodes" in str(error):
             raise GraphHidden(f"{runtime.provider} compiles whole graphs and does not show their kernels") from error
-        raise ModelRefused(f"{name}: ONNX Runtime does not write its optimised graph: {problem}") from error
+        raise
+
+
+def open_session(model: bytes | Path, runtime: Runtime) -> Any:
+    """A session on the runtime's provider, for something else than timing."""
+    ort = _onnxruntime()
+    return _open(ort, model, _options(ort, runtime), runtime)
+
+
+def make_feeds(session: Any, runtime: Runtime) -> dict[str, Any]:
+    """A value for each input of a session, the same ones every time."""
+    return {value.name: _input(value.name, value.type, value.shape, runtime.batch) for value in session.get_inputs()}
 
 
 def _options(ort: Any, runtime: Runtime) -> Any:
@@ -266,16 +288,22 @@ def _options(ort: Any, runtime: Runtime) -> Any:
 
 
 def _input(name: str, kind: str, shape: list[int | str | None], batch: int) -> Any:
-    if kind not in ("tensor(float)", "tensor(uint8)"):
-        raise ValueError(f"the input {name} is {kind}, neither tensor(float) nor tensor(uint8)")
     sides = [side if isinstance(side, int) else batch if axis == 0 else None for axis, side in enumerate(shape)]
-    if any(side is None for side in sides):
+    fixed = [side for side in sides if side is not None]
+    if len(fixed) < len(sides):
         raise ValueError(f"the input {name} has no fixed shape: {shape}")
-    random, fixed = np.random.default_rng(INPUT_SEED), [side or 1 for side in sides]
-    if kind == "tensor(uint8)":
+    element = _ELEMENTS.get(kind.removeprefix("tensor(").removesuffix(")"))
+    if element is None:
+        raise ValueError(f"the input {name} is {kind}, no tensor of numbers or texts")
+    random = np.random.default_rng(INPUT_SEED)
+    if element == "object":
+        return np.full(fixed, "a", object)
+    if element == "uint8":
         return random.integers(0, 256, fixed, np.uint8)
+    if not element.startswith("float"):
+        return random.integers(0, 2, fixed).astype(element)  # as an index or a mask, it fits everywhere
     # Ordinary numbers: zeros or denormals would be timed, not the network.
-    return random.standard_normal(fixed, np.float32)
+    return random.standard_normal(fixed, np.float32).astype(element)
 
 
 def _onnxruntime() -> Any:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from profiler_agent.kernels.kernels import UnknownOperator, count_kernels
+from profiler_agent.kernels.kernels import count_kernels
 from profiler_agent.ort.providers import CPU
 from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache, give_back_memory
-from profiler_agent.ort.sessions import GraphHidden, ModelRefused, TimedGraph, load_graph, optimise
+from profiler_agent.ort.sessions import GraphHidden, ModelRefused, TimedGraph, load_graph
 from profiler_agent.profile.run_group import RunGroup
 from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import GraphStore
 from shared.errors import CorruptFile, InvalidValue
+from shared.measurements.graph_spec import KernelGraph, parse_graph_spec
 from shared.runtime import Runtime
 
 
@@ -39,6 +40,10 @@ class GraphLoader:
     def runtime(self) -> Runtime:
         """The runtime of all runs."""
         return self.group.runs[0].run.runtime
+
+    def _runtime_of(self, spec: str) -> Runtime:
+        """A kernel is part of a graph that is optimised already."""
+        return replace(self.runtime, optimisation="disabled") if _is_cut(spec) else self.runtime
 
     def load(self, wanted: Sequence[str]) -> None:
         for index, spec in enumerate(wanted):
@@ -67,19 +72,35 @@ class GraphLoader:
 
     def _count(self, spec: str, path: Path) -> None:
         try:
-            self.group.keep_kernels(spec, count_kernels(optimise(spec, path, self.runtime)))
+            counts = count_kernels(spec, path, self._runtime_of(spec))
+            _check_cut(spec, counts)
+            self.group.keep_kernels(spec, counts)
         except GraphHidden as error:
             self._hidden = True  # the next graph would be hidden too
             self.progress.say(f"{error}: the table will have op prices alone")
-        except (CorruptFile, InvalidValue, ModelRefused, UnknownOperator) as error:
+        except (CorruptFile, InvalidValue, ModelRefused) as error:
+            if _is_cut(spec):
+                raise ModelRefused(str(error)) from error
             self.progress.say(f"kernels of {spec} are not counted: {error}")
 
     def _settle(self, spec: str, path: Path) -> TimedGraph:
         """Load a graph now, and let the cache load it again for its rounds."""
 
         def load(sessions: int) -> TimedGraph:
-            return load_graph(spec, path, self.runtime, sessions if self.runtime.provider == CPU else 1)
+            return load_graph(spec, path, self._runtime_of(spec), sessions if self.runtime.provider == CPU else 1)
 
         if spec.startswith("canary:"):  # in every round: never closed
             return load(MOST_SESSIONS)
         return self.cache.add(load, path.stat().st_size)
+
+
+def _is_cut(spec: str) -> bool:
+    return spec.startswith("kernel:")
+
+
+def _check_cut(spec: str, counts: Mapping[str, int]) -> None:
+    """Raise ModelRefused if the graph of a kernel executes anything else."""
+    parsed = parse_graph_spec(spec) if _is_cut(spec) else None
+    if isinstance(parsed, KernelGraph) and counts != {str(parsed.kernel): parsed.copies}:
+        executed = ", ".join(f"{n} x {kernel}" for kernel, n in counts.items())
+        raise ModelRefused(f"{spec}: its timing graph executes something else: {executed}")

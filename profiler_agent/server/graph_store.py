@@ -52,7 +52,7 @@ class GraphStore:
                     f"{spec} is not in {self.spool.folder}, or not whole, and without the server it cannot be fetched"
                 )
             return kept[1]
-        if spec in self.begun and kept is not None:
+        if kept is not None and (spec in self.begun or spec.startswith("kernel:")):  # cut out here
             return kept[1]
         client, sha256, tries = self.client, None if kept is None else kept[0], 2 if kept else 4
 

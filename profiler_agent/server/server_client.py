@@ -139,14 +139,14 @@ class ServerClient(HttpClient):
             raise self._foreign("its prediction is none")
         return answer
 
-    def plan_kernels(
+    def find_missing_kernels(
         self, device: str, networks: Sequence[Sequence[str]], space: str, runtime: str
-    ) -> tuple[Plan | None, dict[str, str]]:
-        """The plan for kernels that the table lacks, and kernels that cannot be measured."""
+    ) -> tuple[tuple[str, ...], str, str]:
+        """Kernels of these networks that the device's table lacks; that table's space and canary."""
         body = {"networks": networks, "space": space, "runtime": runtime}
-        answer = self._ask("POST", "devices", device, "kernels", "plan", body=body)
-        refused = self._value(dict[str, str], "refused", answer)
-        return self._value(Plan | None, "plan", answer), refused  # type: ignore[arg-type]
+        answer = self._ask("POST", "devices", device, "kernels", "missing", body=body)
+        missing = self._value(tuple[str, ...], "missing", answer)
+        return missing, self._value(str, "space", answer), self._value(str, "canary", answer)
 
     def list_jobs(self, device: str) -> tuple[Job, ...]:
         """All jobs of a device, those that are over too."""

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from shared.errors import InvalidValue, UnknownName
 from shared.graphs.fp16 import halve
 from shared.graphs.int8 import quantise
-from shared.graphs.kernels import build_kernel_graph
 from shared.graphs.primitives import EMITTERS, Emitter
 from shared.graphs.weights import GivenWeights, RandomWeights, Weights
 from shared.graphs.writer import GraphWriter
-from shared.measurements.graph_spec import CanaryGraph, ChainGraph, GraphSpec, KernelGraph, NetworkGraph, ParallelGraph
+from shared.measurements.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph, ParallelGraph
 from shared.runtime import check_precision
 from shared.spaces import Genotype, Space
 from shared.spaces.op_key import OpKey, Shape
@@ -28,18 +27,18 @@ def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32") -> byt
     """The graph of a reference, with random weights.
 
     Args:
-        spec: canary, chain, parallel ops, kernel or network; an uploaded model cannot be built.
-        batch: images per inference; the shapes of a kernel contain it.
-        precision: "fp32", "fp16" or "int8". The canary is always fp32. A kernel's name
-            contains its precision.
+        spec: canary, chain, parallel ops or network. Nobody builds what comes from a file.
+        batch: images per inference.
+        precision: "fp32", "fp16" or "int8". The canary is always fp32.
 
     Raises:
-        InvalidValue: the reference is that of an uploaded model, or the precision is unknown.
+        InvalidValue: the reference is that of a file or of a part of it, or the precision is
+            unknown.
         UnknownName: an op without an emitter.
     """
     check_precision(precision)
     model = _build_fp32(spec, batch)
-    if precision == "fp32" or isinstance(spec, CanaryGraph | KernelGraph):
+    if precision == "fp32" or isinstance(spec, CanaryGraph):
         return model
     if precision == "fp16":
         return halve(model)
@@ -57,11 +56,9 @@ def _build_fp32(spec: GraphSpec, batch: int) -> bytes:
         return _build_ops((spec.key,) * spec.copies, batch)
     if isinstance(spec, ParallelGraph):
         return _build_parallel(spec, batch)
-    if isinstance(spec, KernelGraph):
-        return build_kernel_graph(spec.kernel, spec.copies, spec.probed)
     if isinstance(spec, NetworkGraph):
         return build_network(spec.space, spec.genotype, batch=batch)
-    raise InvalidValue("graph", f"{spec} is a file, not a recipe")
+    raise InvalidValue("graph", f"{spec} comes from a file and has no recipe")
 
 
 def build_network(

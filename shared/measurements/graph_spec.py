@@ -3,7 +3,7 @@
 canary:conv-v1                               the reference op that every timing is divided by
 chain:8:nor_conv_3x3/16x32x32/16x32x32/s1    one op, repeated
 parallel:8:dil_conv_3x3/16x8x8/16x4x4/s2     one op that changes the shape, side by side
-kernel:8:nchwc.MaxPool/1x16x8x8/1x16x4x4/k2x2.s2x2    one kernel of a runtime, repeated ("probed": side by side)
+kernel:8:Relu/1x16x8x8/1x16x8x8              one kernel of a runtime, repeated; the agent cuts it out of a file
 network:nas-bench-201/r32/c16/n1/k10/i3:|…|  a whole network with random weights
 model:SHA256                                 a file that someone uploaded
 """
@@ -76,21 +76,16 @@ class ParallelGraph:
 
 @dataclass(frozen=True)
 class KernelGraph:
-    """`copies` of what a runtime executes as one kernel.
-
-    Attributes:
-        probed: side by side, each result read at one position, even where they could follow one another.
-    """
+    """`copies` of what a runtime executes as one kernel, cut out of a file's optimised graph."""
 
     copies: int
     kernel: Kernel
-    probed: bool = False
 
     def __post_init__(self) -> None:
         _check_copies("kernel", self.copies)
 
     def __str__(self) -> str:
-        return f"{'probed' if self.probed else 'kernel'}:{self.copies}:{self.kernel}"
+        return f"kernel:{self.copies}:{self.kernel}"
 
 
 @dataclass(frozen=True)
@@ -141,12 +136,12 @@ def parse_graph_spec(text: str) -> GraphSpec:
         return ChainGraph(int(first), parse_op_key(second))
     if kind == "parallel" and re.fullmatch(r"\d{1,3}", first):
         return ParallelGraph(int(first), parse_op_key(second))
-    if kind in ("kernel", "probed") and re.fullmatch(r"\d{1,3}", first):
-        return KernelGraph(int(first), parse_kernel(second), kind == "probed")
+    if kind == "kernel" and re.fullmatch(r"\d{1,3}", first):
+        return KernelGraph(int(first), parse_kernel(second))
     if kind == "network":
         space = parse_space(first)
         return NetworkGraph(space, space.parse(second))
     if kind == "model":
         return UploadedModel(rest)
-    kinds = "canary:, chain:N:, parallel:N:, kernel:N:, probed:N:, network: or model:"
+    kinds = "canary:, chain:N:, parallel:N:, kernel:N:, network: or model:"
     raise InvalidValue("graph", f"'{text[:120]}' is not {kinds}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
@@ -130,26 +129,37 @@ def _distinct_networks(space: Space, count: int, rng: random.Random) -> list[Gen
     raise InvalidValue("calibration", f"{space.name} has fewer than {count} distinct networks")
 
 
-ANCHOR_SIDES = (1, 16, 16, 16)
-ANCHOR = Kernel("nchwc.Conv", ANCHOR_SIDES, ANCHOR_SIDES, "k3x3.s1x1.g1.d1x1")
-"""Measured in a row and side by side: the difference is what reading a result at one position costs."""
-COPIES = ((20_000_000, LONG_CHAIN, SHORT_CHAIN), (100_000_000, 4, 1))
-"""Multiply-adds up to which a kernel is repeated so often: a round of a large one would take seconds."""
-FEWEST_COPIES = (2, 1)
+LONG_WORK = 160_000_000
+"""Multiply-adds of the long graph: a round of more would take seconds."""
+ELEMENT_WORK = 10
+"""An element read or written, in multiply-adds."""
+COLD_WEIGHTS = 500_000
+"""Weights of the long graph, where work allows: a network's are too many for the nearest caches, and so are these."""
+MOST_COPIES = 64
+MOST_REPEATED_WEIGHTS = 16_000_000
+"""Every copy has weights of its own: above, one copy has to do."""
 
 
-def kernel_tasks(kernels: Iterable[Kernel], measure_reading: bool = True) -> tuple[Task, ...]:
-    """One task for each kernel; with `measure_reading` one more, which with the anchor's own tells what reading costs.
+def kernel_task(kernel: Kernel, slow: bool = False) -> Task:
+    """The task that measures a kernel.
 
-    Raises:
-        InvalidValue: a kernel's family cannot be measured alone.
+    Args:
+        kernel: as a runtime executes it.
+        slow: it takes so long that a call's cost does not matter beside it: one copy, and nothing is subtracted.
     """
-    tasks = [_task(kernel) for kernel in sorted(set(kernels))]
-    return (*tasks, _task(ANCHOR, probed=True)) if measure_reading else tuple(tasks)
+    subject = str(kernel)
+    long, short = (1, 0) if slow else count_copies(kernel)
+    if not short:
+        return Task(subject, "kernel", str(KernelGraph(1, kernel)))
+    return Task(subject, "kernel", str(KernelGraph(long, kernel)), str(KernelGraph(short, kernel)), long - short)
 
 
-def _task(kernel: Kernel, probed: bool = False) -> Task:
-    work = kernel.multiply_adds()
-    long, short = next(((many, few) for limit, many, few in COPIES if work <= limit), FEWEST_COPIES)
-    graphs = [str(KernelGraph(copies, kernel, probed)) for copies in (long, short)]
-    return Task(str(kernel), "kernel", graphs[0], graphs[1], long - short)
+def count_copies(kernel: Kernel) -> tuple[int, int]:
+    """Copies of the long graph and of the short one; 0 for none."""
+    weights = kernel.weights()
+    if weights > MOST_REPEATED_WEIGHTS:
+        return 1, 0
+    affordable = LONG_WORK // (kernel.multiply_adds() + ELEMENT_WORK * kernel.elements() + 1)
+    wanted = max(min(COLD_WEIGHTS // weights, MOST_COPIES), LONG_CHAIN) if weights else LONG_CHAIN
+    long = max(min(affordable, wanted), 2)
+    return long, max(long // (LONG_CHAIN if long > LONG_CHAIN else LONG_CHAIN // SHORT_CHAIN), 1)

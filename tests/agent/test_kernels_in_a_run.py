@@ -4,16 +4,24 @@ import pytest
 
 pytest.importorskip("lut_server.app", reason="the server is not installed")
 
+import io
+import json
+import shlex
+import sys
 import threading
 
 import httpx
+import numpy as np
+import onnx
 import uvicorn
+from onnx import TensorProto, helper, numpy_helper
 
 from lut_server.app import create_app
 from lut_server.auth import create_token
 from lut_server.settings import Settings
 from lut_server.store.sql import open_store
 from profiler_agent.cli import main
+from profiler_agent.kernels import cut
 from profiler_agent.ort.sessions import local_runtime
 from profiler_agent.spool.spool import Spool
 from shared.graphs import build_network
@@ -76,6 +84,80 @@ def test_predict_says_how_long_a_file_takes_and_names_one_that_is_no_model(there
     assert "bad.onnx" in printed.err
     assert "none.onnx" in printed.err
     assert "good.onnx: " in printed.out
+
+
+def test_a_file_whose_name_the_terminal_cannot_show_is_predicted_all_the_same(there, monkeypatch, tmp_path) -> None:
+    _, connection, _ = there
+    path = tmp_path / "сеть.onnx"
+    path.write_bytes(build_network(DARTS, DARTS.fastest()))
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert main(["predict", *connection, str(path)]) == 0
+    shown.flush()
+    assert rb"/\u0441\u0435\u0442\u044c.onnx: " in shown.buffer.getvalue()
+
+
+def test_the_advice_can_be_pasted_and_names_what_can_be_measured_alone(there, capsys, tmp_path) -> None:
+    _, connection, _ = there
+    other = make_space("darts", resolution=12, channels=4, depth=3, classes=3)
+    path = tmp_path / "with space.onnx"
+    path.write_bytes(build_network(other, other.fastest()))
+    main(["predict", *connection, "--threads", "1", str(path), str(tmp_path / "none.onnx")])
+    advice = capsys.readouterr().err.splitlines()[-1]
+    assert advice.startswith("measure them with: profiler-agent measure-kernels ")
+    assert shlex.split(advice)[-1] == str(path)
+
+
+def test_kernels_of_operators_that_nobody_foresaw_are_measured_and_predicted(there, capsys, tmp_path) -> None:
+    """Two inputs, one of them of integers with a free side; sides that are broadcast; a convolution of sequences."""
+    _, connection, folder = there
+    path = tmp_path / "own.onnx"
+    weight = numpy_helper.from_array(np.ones((8, 4, 3), np.float32), "w")
+    table = numpy_helper.from_array(np.ones((10, 1), np.float32), "table")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Erf", ["c"], ["e"]),
+        helper.make_node("Gather", ["table", "words"], ["v"]),
+        helper.make_node("Mul", ["v", "e"], ["out"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4, 16]),
+        helper.make_tensor_value_info("words", TensorProto.INT64, ["batch", "length"]),
+    ]
+    graph = helper.make_graph(nodes, "own", inputs, [onnx.ValueInfoProto(name="out")], [weight, table])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    assert main(["predict", *connection, str(path)]) == 1
+    assert "say which with --shape words=1,N" in capsys.readouterr().err
+    given = ["--shape", "words=1,8", str(path)]
+    assert main(["measure-kernels", *connection, *given, "--preset", "smoke"]) == 0
+    assert main(["predict", *connection, *given, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out.split("\n", 2)[2])["files"]
+    assert (found["missing"], found["problem"], found["note"]) == ([], None, "its free batch is taken as 1")
+    kept = Spool(folder / "spool").find_graph("kernel:8:Erf/1x8x14/1x8x14", 1)
+    assert kept is None, "a cut graph goes when its kernel has a price"
+    assert main(["measure-kernels", *connection, *given]) == 0
+    assert "nothing was left to measure" in capsys.readouterr().out
+    for wrong in ("words=0,8", "words", "=1", "words=1,x"):
+        assert main(["predict", *connection, "--shape", wrong, str(path)]) == 2
+
+
+def test_a_timing_graph_that_does_not_hold_its_kernel_makes_the_command_fail(
+    there, capsys, monkeypatch, tmp_path
+) -> None:
+    _, connection, _ = there
+    path = tmp_path / "own.onnx"
+    graph = helper.make_graph(
+        [helper.make_node("Round", ["x"], ["out"])],
+        "own",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 9])],
+        [onnx.ValueInfoProto(name="out")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    build = cut._Cutter.build
+    monkeypatch.setattr(cut._Cutter, "build", lambda self, copies, chained: build(self, copies + 1, chained))
+    assert main(["measure-kernels", *connection, str(path), "--preset", "smoke"]) == 1
+    said = capsys.readouterr().err
+    assert "kernel:2:Round/1x9/1x9: its timing graph executes something else: 3 x Round/1x9/1x9" in said
 
 
 def test_a_count_job_is_done_by_the_agent(there) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from profiler_agent.kernels.kernels import count_kernels
 from profiler_agent.kernels.reorders import odd_reorders
-from profiler_agent.ort.sessions import local_runtime, optimise
+from profiler_agent.ort.sessions import local_runtime
 from shared.graphs import build_graph
 from shared.measurements.graph_spec import ChainGraph, parse_graph_spec
 from shared.measurements.plan import Task, make_plan
@@ -20,7 +20,7 @@ RESIDUAL = "k3_e1/24x16x16/24x16x16/s1"
 @cache
 def kernels_of(reference, optimisation="all"):
     model = build_graph(parse_graph_spec(reference))
-    return dict(count_kernels(optimise(reference, model, local_runtime(optimisation=optimisation))))
+    return dict(count_kernels(reference, model, local_runtime(optimisation=optimisation)))
 
 
 def plan_with_kernels(space, networks=2):

@@ -35,7 +35,7 @@ def test_every_write_without_a_token_is_refused_and_every_read_is_open(steady_ap
     for method, path, role in found:
         answer = steady_api.call(method, path, role=None, content=b"{}" if method != "GET" else None)
         if role in ("read", "anyone"):
-            assert method == "GET" or path.endswith(("/predict", "/kernels/plan")), (
+            assert method == "GET" or path.endswith(("/predict", "/kernels/missing")), (
                 "only a question too long for a URL is a POST"
             )
             assert answer.status_code not in (401, 403), path

@@ -27,7 +27,7 @@ def kernels_of(graph):
     spec = parse_graph_spec(graph)
     if isinstance(spec, NetworkGraph):
         counts = {name: n for key, n in SPACE.op_counts(spec.genotype).items() for name in [kernel(key)]}
-        return {**counts, "Gemm/1x16/1x10": 1}
+        return {**counts, "Gemm/1x16,w10x16/1x10/transB=1": 1}
     return {kernel(spec.key): spec.copies}
 
 
@@ -35,10 +35,10 @@ def kernel(key):
     c, side = key.input.channels, key.input.height
     shape = f"1x{c}x{side}x{side}"
     ops = {
-        "nor_conv_3x3": f"Conv/{shape}/{shape}/k3x3.s1x1.g1.d1x1",
-        "nor_conv_1x1": f"Conv/{shape}/{shape}/k1x1.s1x1.g1.d1x1",
-        "avg_pool_3x3": f"AveragePool/{shape}/{shape}/k3x3.s1x1",
-        "skip_connect": f"Add/{shape}/{shape}",
+        "nor_conv_3x3": f"Conv/{shape},w{c}x{c}x3x3/{shape}/pads=1x1x1x1",
+        "nor_conv_1x1": f"Conv/{shape},w{c}x{c}x1x1/{shape}",
+        "avg_pool_3x3": f"AveragePool/{shape}/{shape}/kernel_shape=3x3",
+        "skip_connect": f"Add/{shape},{shape}/{shape}",
     }
     return ops[key.primitive]
 

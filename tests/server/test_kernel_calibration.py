@@ -25,10 +25,12 @@ def kernels():
         for c in CHANNELS:
             shape = f"1x{c}x{side}x{side}"
             for k in (1, 3):
-                for tail in ("", ".Relu", ".sum.Relu"):
-                    found.append(f"nchwc.Conv/{shape}/{shape}/k{k}x{k}.s1x1.g1.d1x1{tail}")
-            found.append(f"nchwc.AveragePool/{shape}/{shape}/k3x3.s1x1")
-            found.append(f"Add/{shape}/{shape}")
+                read = f"nchwc.Conv/{shape},w{c}x{c}x{k}x{k},w{c}"
+                found.append(f"{read}/{shape}")
+                found.append(f"{read}/{shape}/activation=Relu")
+                found.append(f"{read},{shape}/{shape}/activation=Relu")
+            found.append(f"nchwc.AveragePool/{shape}/{shape}/kernel_shape=3x3")
+            found.append(f"Add/{shape},{shape}/{shape}")
     return found
 
 
@@ -144,7 +146,7 @@ def test_no_price_is_negative_even_where_noise_asks_for_it() -> None:
 def test_a_kernel_that_was_never_measured_is_guessed_from_its_family_flagged_and_wide() -> None:
     _, _, graphs = device(2)
     fitted = fit_kernel_prices(graphs)
-    new = "nchwc.Conv/1x48x24x24/1x48x24x24/k3x3.s1x1.g1.d1x1.Relu"
+    new = "nchwc.Conv/1x48x24x24,w48x48x3x3,w48/1x48x24x24/activation=Relu"
     true_ms = 0.004 + 2e-8 * parse_kernel(new).multiply_adds() + 1e-7 * parse_kernel(new).elements()
     guess = Prediction(*fitted.predict({new: 1}, guess=True))
     assert guess.guessed == (new,)

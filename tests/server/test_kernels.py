@@ -18,13 +18,14 @@ KERNEL_OF = {
 def kernel(key):
     shape = "1x" + str(key.input)
     side = 3 if key.primitive.endswith("3x3") else 1
-    details = {"Add": "", "nchwc.AveragePool": "/k3x3.s1x1"}.get(KERNEL_OF[key.primitive])
-    details = f"/k{side}x{side}.s1x1.g1.d1x1" if details is None else details
-    return f"{KERNEL_OF[key.primitive]}/{shape}/{shape}{details}"
+    channels = key.input.channels
+    weights = {"Add": f",{shape}", "nchwc.AveragePool": ""}
+    read = weights.get(KERNEL_OF[key.primitive], f",w{channels}x{channels}x{side}x{side}")
+    return f"{KERNEL_OF[key.primitive]}/{shape}{read}/{shape}"
 
 
 def counts_of(lab, genotype):
-    found = {"Gemm/1x64/1x10": 1}
+    found = {"Gemm/1x64,w10x64/1x10/transB=1": 1}
     for key, n in lab.space.op_counts(genotype).items():
         found[kernel(key)] = found.get(kernel(key), 0) + n
     return found
@@ -81,7 +82,7 @@ def test_a_known_network_is_predicted_by_kernels_and_another_one_by_ops(api, lab
 
 
 def test_kernels_never_measured_are_guessed_and_named_and_those_of_a_new_kind_refused(api, lab, profiled) -> None:
-    new = "nchwc.AveragePool/1x6x10x10/1x6x10x10/k3x3.s1x1"
+    new = "nchwc.AveragePool/1x6x10x10/1x6x10x10"
     answer = api.post("/v1/devices/pi/predict", {"kernels": {new: 2}}).json()
     assert answer["guessed"] == [new]
     refusal = api.post("/v1/devices/pi/predict", {"kernels": {"Softmax/1x10/1x10": 1}})

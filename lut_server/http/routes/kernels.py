@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from lut_server.http.requests import Body, parse_body
 from lut_server.http.responses import KernelsAnswer, answer
 from lut_server.http.services import Reader, StoreHere, documented
-from lut_server.runs.kernel_plans import KernelPlanAnswer, KernelPlanRequest, plan_kernels
+from lut_server.runs.kernel_plans import MissingKernelsAnswer, MissingKernelsRequest, find_missing_kernels
 from lut_server.tables.predict import PredictionAnswer, PredictionRequest, predict
 from shared.runtime import parse_runtime
 from shared.spaces import parse_space
@@ -38,10 +38,10 @@ def predict_network(name: str, principal: Reader, store: StoreHere, body: Body) 
 
 
 @router.post(
-    "/devices/{name}/kernels/plan",
-    summary="The plan that measures what a device's table lacks of someone's networks",
-    **documented({200: KernelPlanAnswer}, "unknown_device", "no_table", role="read", body=KernelPlanRequest),
+    "/devices/{name}/kernels/missing",
+    summary="The kernels of someone's networks that a device's table lacks",
+    **documented({200: MissingKernelsAnswer}, "unknown_device", "no_table", role="read", body=MissingKernelsRequest),
 )
-def plan_missing_kernels(name: str, principal: Reader, store: StoreHere, body: Body) -> Response:
+def get_missing_kernels(name: str, principal: Reader, store: StoreHere, body: Body) -> Response:
     principal.require_device(name)
-    return answer(plan_kernels(store, name, parse_body(KernelPlanRequest, body)))
+    return answer(find_missing_kernels(store, name, parse_body(MissingKernelsRequest, body)))
