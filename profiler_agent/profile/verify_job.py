@@ -1,7 +1,7 @@
 """Measures a network for a job as a campaign measures the networks of a table.
 
 A file loaded again is up to a percent faster or slower, depending on where its tensors lie in
-memory. So it is loaded anew in each round, and the result speaks of the network.
+memory. So on the CPU it is loaded anew in each round, and the result speaks of the network.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache
 from profiler_agent.ort.sessions import load_graph
+from profiler_agent.profile.group_campaign import memory_to_keep_open
 from profiler_agent.spool.run_spool import measurement_id
 from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.timing.round_timer import RoundTimer
@@ -51,7 +52,8 @@ def measure_model(
     judge = StabilityJudge(preset)
     fewest, most = (max(FEWEST_ROUNDS, rounds) for rounds in (preset.min_rounds, preset.max_rounds))
     rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), TASKS_WORTH, time.monotonic)
-    network = SessionCache().add(lambda sessions: load_graph(task.graph, model, runtime, sessions), len(model))
+    cache = SessionCache(memory_to_keep_open(runtime))
+    network = cache.add(lambda sessions: load_graph(task.graph, model, runtime, sessions), len(model))
     subject = Subject(task, network)
     timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS))
 
