@@ -41,6 +41,7 @@ REGISTRY: dict[str, str] = {
     "server": "benchmarks.server.server:run",
     "devices_install": "benchmarks.devices.install:run",
     "devices_web": "benchmarks.devices.web:run",
+    "providers": "benchmarks.devices.providers:run",
 }
 
 COMPOSED: dict[str, tuple[str, ...]] = {

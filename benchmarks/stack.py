@@ -12,9 +12,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SCRIPTS = Path(sys.executable).parent
@@ -32,16 +32,23 @@ def this_device() -> str:
 
 @dataclass
 class Stack:
-    """The URL of the server, with tokens for the agent and the search."""
+    """The URL of the server, with tokens for the agent and the search.
+
+    Attributes:
+        agent_command: what the agent is started with.
+        agent_variables: more of its environment.
+    """
 
     folder: Path
     url: str
     agent_token: str
     search_token: str
+    agent_command: tuple[str, ...] = ("profiler-agent",)
+    agent_variables: Mapping[str, str] = field(default_factory=dict)
 
     def agent(self, *arguments: str) -> None:
         """Run `profiler-agent` to its end."""
-        run(["profiler-agent", *arguments], self.environment(self.agent_token))
+        run([*self.agent_command, *arguments], self.environment(self.agent_token) | self.agent_variables)
 
     def search(self, *arguments: str) -> None:
         """Run `search` to its end."""
@@ -58,11 +65,11 @@ class Stack:
     @contextmanager
     def working_agent(self, device: str) -> Iterator[None]:
         """An agent that waits for jobs of `device`; its output goes to a log file."""
-        command = ["profiler-agent", "work", "--lut-url", self.url, "--device", device, "--poll-s", "1"]
+        command = [*self.agent_command, "work", "--lut-url", self.url, "--device", device, "--poll-s", "1"]
         with (self.folder / "agent.log").open("a") as log:
             process = subprocess.Popen(
                 script(command),
-                env=self.environment(self.agent_token),
+                env=self.environment(self.agent_token) | self.agent_variables,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

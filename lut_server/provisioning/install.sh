@@ -388,6 +388,8 @@ pip_says() { grep -i '^ *error' "$tmp/log" | tail -n 1 | cut -c 1-300; }
 install_packages() {
   find_requirements >"$tmp/requirements.txt" || fail 1 "the wheel of $server does not name the agent's packages; upgrade the server"
   say "installing $(sed 's/[^A-Za-z0-9_-].*//' "$tmp/requirements.txt" | tr '\n' ' ')(some 50 MB; minutes on a small board)"
+  # Two builds of ONNX Runtime would share a folder: removed later, it would take the other's files along.
+  [ "$runtime" = onnxruntime ] || pip uninstall --yes onnxruntime || :
   # Wheels only: a board compiles numpy for hours.
   set -- install --only-binary :all: --upgrade-strategy only-if-needed -r "$tmp/requirements.txt"
   if ! pip "$@" -c "$tmp/constraints.txt"; then
@@ -395,8 +397,6 @@ install_packages() {
     pip "$@" || fail 1 "pip cannot install the agent's packages: ${problem:-$(tail -n 1 "$tmp/log")}"
     say "the tested versions are not available here; installed instead: $(pip_lists)"
   fi
-  # Two builds of ONNX Runtime would share a folder.
-  [ "$runtime" = onnxruntime ] || pip uninstall --yes onnxruntime || :
   pip install --no-deps --force-reinstall "$tmp/$wheel" || fail 1 "pip cannot install $wheel: $(pip_says)"
 }
 

@@ -73,7 +73,7 @@ def add_provider(parser: Any) -> None:
         "--provider",
         default="cpu",
         metavar="P",
-        help="execution provider: cpu, cuda, tensorrt, xnnpack, coreml, nnapi, qnn, ... or its full name (cpu);"
+        help="execution provider: cpu, openvino, webgpu, cuda, ... or its full name (cpu);"
         " `profiler-agent probe` lists those that are here",
     )
 

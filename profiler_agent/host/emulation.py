@@ -1,4 +1,4 @@
-"""Whether the processor is only imitated: then timings say nothing of any device.
+"""Whether the processor or the GPU is only imitated: then timings say nothing of any device.
 
 An emulator of single programs (qemu-user, also behind `docker run --platform`; Rosetta, FEX, box64)
 hides from its program: uname, /proc/self/exe and /proc/self/maps speak of the imitated machine. It
@@ -34,6 +34,7 @@ def find_emulator(root: Path, architecture: str) -> str | None:
         or _by_header(program, architecture)
         or _by_features(cpuinfo, architecture)
         or _by_processor(cpuinfo)
+        or _by_driver(_read(root / "proc/self/maps", 10_000_000))
     )
 
 
@@ -73,6 +74,11 @@ def _by_processor(cpuinfo: str) -> str | None:
     if x86 and "Apple" in x86[1]:
         return "Rosetta"
     return "qemu's translator" if arm or x86 else None
+
+
+def _by_driver(mapped: bytes) -> str | None:
+    """A Vulkan driver that imitates a GPU, once a session has loaded it."""
+    return "SwiftShader" if b"libvk_swiftshader" in mapped else None
 
 
 def _family(architecture: str) -> str | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from profiler_agent.host.machine import UNKNOWN, Machine, steal_percent
-from profiler_agent.ort.providers import describe_provider, import_onnxruntime
+from profiler_agent.ort.providers import import_onnxruntime, short_names
 from shared import __version__
 
 STEAL_WINDOW_S = 0.2
@@ -61,8 +61,4 @@ def _onnxruntime() -> tuple[str, str]:
         onnxruntime = import_onnxruntime()
     except ImportError as error:
         return UNKNOWN, f"{UNKNOWN} ({' '.join(str(error).split())[:120]})"
-    found = (describe_provider(name) for name in onnxruntime.get_available_providers())
-    return str(onnxruntime.__version__), ", ".join(
-        provider.name if provider.short == provider.name else f"{provider.short} ({provider.name})"
-        for provider in found
-    )
+    return str(onnxruntime.__version__), short_names(onnxruntime.get_available_providers())

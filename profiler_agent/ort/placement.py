@@ -1,8 +1,9 @@
 """Which provider runs the nodes of a graph: ONNX Runtime gives unsupported nodes to another
 silently.
 
-From version 1.24 on, ONNX Runtime records it when a session is made. Older versions show it in the
-profile of a run. Profiling doubles all times, so that run is for this alone.
+The profile of a session's first run shows it. (ONNX Runtime also records it when a session is made,
+from 1.24 on, but leaves out what a provider converts to its own layout: on WebGPU nearly all.) A
+part that the provider compiles counts as a node.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 
 from shared.errors import CorruptFile
 
-RECORD = "session.record_ep_graph_assignment_info"
 _MOST_NAMED = 4
 
 
@@ -48,14 +48,6 @@ class Placement:
         named = ", ".join(kinds[:_MOST_NAMED]) + (", ..." if len(kinds) > _MOST_NAMED else "")
         others = " and ".join(sorted({provider for provider, _ in strays}))
         return f"{len(strays)} of {len(self.nodes)} nodes ran on {others} instead of {self.asked} ({named})"
-
-
-def find_recorded(session: Any, asked: str) -> Placement | None:
-    """The record of a session made with the entry `RECORD`; None if this version keeps none."""
-    if not hasattr(session, "get_provider_graph_assignment_info"):
-        return None
-    parts = session.get_provider_graph_assignment_info()
-    return Placement(asked, tuple((part.ep_name, node.op_type) for part in parts for node in part.get_nodes()))
 
 
 def read_profile(profile: str | bytes, asked: str) -> Placement:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from profiler_agent.ort.placement import RECORD, Placement, find_recorded, read_profile
+from profiler_agent.ort.placement import Placement, read_profile
 from profiler_agent.ort.providers import (
     CPU,
-    describe_provider,
     import_onnxruntime,
     provider_name,
     require_offered,
@@ -25,7 +24,6 @@ from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
 
 INPUT_SEED = 0
-DEVICE = 0
 _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -83,38 +81,32 @@ class TimedGraph:
 
 
 class BoundRun:
-    """Executes a session whose inputs and outputs stay in the device's memory.
+    """Executes a session whose inputs lie where its provider wants them.
 
-    A plain `run` would time the copies along. A call returns when the device is done: each run has
-    its whole time, and begins on an idle device.
-
-    Args:
-        memory: ONNX Runtime's name of it: "cuda", or "cpu", where the same calls work.
+    Binding copies them there, once. Outputs come back to the CPU's memory, the same each time: so a call returns when
+    the device is done, begins on an idle device, and takes what a caller waits. (Outputs that stay on the device are
+    no sign: on WebGPU a run returns at once, and `synchronize_outputs` does not wait.)
     """
 
-    def __init__(self, ort: Any, session: Any, feeds: Mapping[str, Any], memory: str) -> None:
-        self._session = session
+    def __init__(self, session: Any, feeds: Mapping[str, Any]) -> None:
         self._binding = session.io_binding()
-        # The binding does not keep the arrays of CPU values alive.
-        self._inputs = {
-            name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), memory, DEVICE)
-            for name, value in feeds.items()
-        }
-        for name, value in self._inputs.items():
-            self._binding.bind_ortvalue_input(name, value)
+        self._session = session
+        self._feeds = feeds  # the binding does not keep arrays alive
+        for name, value in feeds.items():
+            self._binding.bind_cpu_input(name, value)
         names = [tensor.name for tensor in session.get_outputs()]
         for name in names:
-            self._binding.bind_output(name, memory, DEVICE)
-        self._binding.synchronize_inputs()
+            self._binding.bind_output(name)
         self()
         # The first run allocated the outputs. Later runs write to the same memory.
-        self._outputs = self._binding.get_outputs()
-        for name, value in zip(names, self._outputs, strict=True):
+        for name, value in zip(names, self._binding.get_outputs(), strict=True):
             self._binding.bind_ortvalue_output(name, value)
 
     def __call__(self) -> None:
         self._session.run_with_iobinding(self._binding)
-        self._binding.synchronize_outputs()
+
+    def __del__(self) -> None:
+        self._binding.clear_binding_inputs()  # WebGPU crashes where its buffers outlive their session
 
 
 def find_version() -> str:
@@ -155,7 +147,7 @@ def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int =
 
     Args:
         model: ONNX bytes, or their file, which takes less memory.
-        sessions: how often to load it.
+        sessions: how often to load it on the CPU.
 
     Raises:
         ModelRefused: ONNX Runtime does not load or run it, or the provider runs none of its nodes.
@@ -165,8 +157,9 @@ def load_graph(name: str, model: bytes | Path, runtime: Runtime, sessions: int =
     if runtime.engine != "onnxruntime":
         raise InvalidValue("runtime", f"{runtime.engine} is not here, onnxruntime is")
     require_offered(runtime.provider, ort.get_available_providers(), runtime.version)
+    times = sessions if runtime.provider == CPU else 1  # others compile what they load
     with saying_why(f"{name}: ONNX Runtime refuses it"):
-        runs, placements = zip(*(_load(ort, model, runtime) for _ in range(sessions)), strict=True)
+        runs, placements = zip(*(_load(ort, model, runtime) for _ in range(times)), strict=True)
     placement: Placement | None = placements[0]
     if placement is not None and placement.is_elsewhere:
         raise ModelRefused(f"{name}: {runtime.provider} runs nothing of it: {placement.describe()}")
@@ -187,19 +180,19 @@ def saying_why(what: str) -> Iterator[None]:
 
 def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[], object], Placement | None]:
     """(run, placement) of a new session. On the CPU, nodes run nowhere else: no placement."""
-    session = _open(ort, model, _options(ort, runtime), runtime)
-    feeds = make_feeds(session, runtime)
-    outputs = [tensor.name for tensor in session.get_outputs()]
-
-    def run() -> object:
-        return session.run(outputs, feeds)
-
-    memory = describe_provider(runtime.provider).memory
-    bound = run if memory is None else BoundRun(ort, session, feeds, memory)
-    bound()
+    options = _options(ort, runtime)
     if runtime.provider == CPU:
-        return bound, None
-    return bound, find_recorded(session, runtime.provider) or place_by_profile(model, runtime, feeds)
+        session = _open(ort, model, options, runtime)
+        feeds, outputs = make_feeds(session, runtime), [tensor.name for tensor in session.get_outputs()]
+        session.run(outputs, feeds)
+        return lambda: session.run(outputs, feeds), None
+    with tempfile.TemporaryDirectory() as folder:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "run")
+        session = _open(ort, model, options, runtime)
+        run = BoundRun(session, make_feeds(session, runtime))
+        # Ended before anything is timed: profiling doubles all times.
+        return run, read_profile(Path(session.end_profiling()).read_bytes(), runtime.provider)
 
 
 def _open(ort: Any, model: bytes | Path, options: Any, runtime: Runtime) -> Any:
@@ -214,18 +207,6 @@ def _open(ort: Any, model: bytes | Path, options: Any, runtime: Runtime) -> Any:
     session = ort.InferenceSession(source, options, providers=chosen, enable_fallback=0)
     require_started(runtime.provider, session.get_providers())
     return session
-
-
-def place_by_profile(model: bytes | Path, runtime: Runtime, feeds: dict[str, Any]) -> Placement:
-    """Where nodes run, from the profile of one run, for an ONNX Runtime that does not record it."""
-    ort = _onnxruntime()
-    with tempfile.TemporaryDirectory() as folder:
-        options = _options(ort, runtime)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "run")
-        session = _open(ort, model, options, runtime)
-        session.run(None, feeds)
-        return read_profile(Path(session.end_profiling()).read_bytes(), runtime.provider)
 
 
 def optimise(name: str, model: bytes | Path, runtime: Runtime, folder: Path, weights: Path | None = None) -> Path:
@@ -275,15 +256,13 @@ def make_feeds(session: Any, runtime: Runtime) -> dict[str, Any]:
 
 def _options(ort: Any, runtime: Runtime) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1 if describe_provider(runtime.provider).options else runtime.threads
+    options.intra_op_num_threads = runtime.threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[runtime.optimisation])
     # Threads of an idle session that spin would slow down the session that is measured.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ONLY_FATAL
-    if runtime.provider != CPU:
-        options.add_session_config_entry(RECORD, "1")
     return options
 
 

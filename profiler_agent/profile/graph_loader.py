@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from profiler_agent.kernels.kernels import count_kernels
-from profiler_agent.ort.providers import CPU
 from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache, give_back_memory
 from profiler_agent.ort.sessions import GraphHidden, ModelRefused, TimedGraph, load_graph
 from profiler_agent.profile.run_group import RunGroup
@@ -87,7 +86,7 @@ class GraphLoader:
         """Load a graph now, and let the cache load it again for its rounds."""
 
         def load(sessions: int) -> TimedGraph:
-            return load_graph(spec, path, self._runtime_of(spec), sessions if self.runtime.provider == CPU else 1)
+            return load_graph(spec, path, self._runtime_of(spec), sessions)
 
         if spec.startswith("canary:"):  # in every round: never closed
             return load(MOST_SESSIONS)

@@ -1,8 +1,8 @@
 """Measures a network for a job as a campaign measures the networks of a table.
 
 A file loaded again is up to a percent faster or slower, depending on where its tensors lie in
-memory. So it is loaded anew in each round, and the result speaks of the network. Networks of the
-table are timed in the same rounds. They tell the machine's state of the moment.
+memory. So on the CPU it is loaded anew in each round, and the result speaks of the network.
+Networks of the table are timed in the same rounds. They tell the machine's state of the moment.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import partial
 
 from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache
 from profiler_agent.ort.sessions import load_graph
+from profiler_agent.profile.group_campaign import memory_to_keep_open
 from profiler_agent.spool.run_spool import measurement_id
 from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
 from profiler_agent.timing.round_timer import RoundTimer
@@ -53,7 +54,7 @@ def measure_models(
     fewest, most = (max(FEWEST_ROUNDS, rounds) for rounds in (preset.min_rounds, preset.max_rounds))
     worth = TASKS_WORTH * len(models)
     rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), worth, time.monotonic)
-    cache = SessionCache()
+    cache = SessionCache(memory_to_keep_open(runtime))
     subjects = [
         Subject(task, cache.add(partial(load_graph, task.graph, model, runtime), len(model))) for task, model in models
     ]

@@ -68,6 +68,15 @@ def test_where_nothing_tells_nothing_is_found(tmp_path):
     assert find_emulator(tmp_path, "") is None
 
 
+def test_a_driver_that_imitates_a_gpu_is_found_by_what_the_process_mapped(tmp_path):
+    maps = machine(tmp_path, "python3.11", X86_64, X86_INFO) / "proc/self/maps"
+    maps.parent.mkdir()
+    maps.write_text("7f00-7f01 r-xp 0 00:00 1 /usr/lib/libvulkan_radeon.so\n")
+    assert find_emulator(tmp_path, "x86_64") is None
+    maps.write_text("7f00-7f01 r-xp 0 00:00 1 /usr/lib/chromium/libvk_swiftshader.so\n")
+    assert find_emulator(tmp_path, "x86_64") == "SwiftShader"
+
+
 def test_this_very_machine_is_none():
     assert probe(sleep=lambda s: None)["emulated"] == "no"
 

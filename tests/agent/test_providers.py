@@ -24,7 +24,7 @@ from profiler_agent.ort.providers import (
     require_started,
     session_options,
 )
-from profiler_agent.ort.sessions import BoundRun, ModelRefused, TimedGraph, load_graph, local_runtime, place_by_profile
+from profiler_agent.ort.sessions import BoundRun, ModelRefused, TimedGraph, load_graph, local_runtime
 from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.campaign import Subject
 from profiler_agent.timing.stability import StabilityJudge, describe_unstable
@@ -45,9 +45,9 @@ def graph(reference=CONVOLUTIONS, batch=1):
 
 
 def test_every_provider_of_the_table_is_one_that_onnx_runtime_knows_by_that_name():
-    names = {provider.name for provider in PROVIDERS}
-    assert names <= set(onnxruntime.get_all_providers())
-    assert len({provider.short for provider in PROVIDERS}) == len(PROVIDERS) == len(names)
+    names = [name for name, _ in PROVIDERS.values()]
+    assert set(names) <= set(onnxruntime.get_all_providers())
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -69,16 +69,13 @@ def test_a_name_of_no_provider_is_refused_with_those_that_there_are(text):
         provider_name(text)
 
 
-@pytest.mark.parametrize("provider", PROVIDERS[1:], ids=lambda provider: provider.short)
-def test_a_provider_that_is_not_offered_is_refused_with_what_installs_it_and_what_is_here(provider):
+@pytest.mark.parametrize("short", [short for short in PROVIDERS if short != "cpu"])
+def test_a_provider_that_is_not_offered_is_refused_with_what_installs_it_and_what_is_here(short):
+    name, package = PROVIDERS[short]
     with pytest.raises(WrongUse) as refused:
-        require_offered(provider.name, [CPU], "1.31.1")
-    said = str(refused.value)
-    assert said.startswith(f"ONNX Runtime 1.31.1 here has no {provider.name}: ")
-    assert provider.install in said
-    assert provider.needs in said
-    assert said.endswith("(here: cpu)")
-    assert "\n" not in said
+        require_offered(name, [CPU, AZURE], "1.31.1")
+    install = f"pip uninstall onnxruntime, pip install '{package}'" if package else "take a build that has it"
+    assert str(refused.value) == f"ONNX Runtime 1.31.1 here has no {name}: {install} (here: cpu, {AZURE})"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +94,7 @@ def test_a_provider_that_is_not_here_ends_each_command_with_one_line_and_exit_co
     assert main([*words, "--spool", str(tmp_path / "spool"), "--provider", "cuda"]) == 2
     captured = capsys.readouterr()
     last = captured.err.splitlines()[-1]
-    assert "has no CUDAExecutionProvider: pip install onnxruntime-gpu" in last
+    assert "has no CUDAExecutionProvider: pip uninstall onnxruntime, pip install 'onnxruntime-gpu'" in last
     assert last.endswith(", cpu)")
     assert captured.out == ""
     assert list(tmp_path.iterdir()) == []
@@ -105,12 +102,12 @@ def test_a_provider_that_is_not_here_ends_each_command_with_one_line_and_exit_co
 
 def test_a_provider_that_does_not_start_is_no_reason_to_take_the_cpu():
     require_started("CUDAExecutionProvider", ["CUDAExecutionProvider", CPU])
-    with pytest.raises(WrongUse, match=r"not start here \(CPUExecutionProvider would have run everything\).*cuDNN"):
+    with pytest.raises(WrongUse, match=r"not start here \(CPUExecutionProvider would have run.*\): .* drivers"):
         require_started("CUDAExecutionProvider", [CPU])
 
 
 def test_a_provider_with_threads_of_its_own_is_told_how_many():
-    assert session_options("XnnpackExecutionProvider", 3) == {"intra_op_num_threads": "3"}
+    assert session_options("OpenVINOExecutionProvider", 3) == {"device_type": "CPU", "num_of_threads": "3"}
     assert session_options("CUDAExecutionProvider", 3) == {}
 
 
@@ -127,14 +124,6 @@ def test_a_campaign_on_a_provider_that_runs_nothing_ends_with_one_clear_line(ser
     last = capsys.readouterr().err.splitlines()[-1]
     assert "without the canary nothing can be measured" in last
     assert f"nodes ran on {CPU} instead of {AZURE}" in last
-
-
-def test_the_profile_of_a_run_shows_the_same_placement_as_the_record(tmp_path):
-    """Older versions of ONNX Runtime keep no record."""
-    feeds = {"input": np.zeros((1, 4, 8, 8), np.float32)}
-    shown = place_by_profile(graph(), local_runtime(provider=AZURE, optimisation="disabled"), feeds)
-    assert shown.nodes == tuple((CPU, operator) for operator in ("Relu", "Conv", "Relu", "Conv"))
-    assert shown.is_elsewhere
 
 
 def test_nodes_that_ran_elsewhere_are_counted_and_named():
@@ -176,30 +165,28 @@ def test_a_measurement_of_which_nodes_ran_elsewhere_says_so_and_the_summary_too(
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_bound_inputs_and_outputs_compute_what_a_plain_run_computes_in_the_same_memory_each_time(batch):
-    """The code that CUDA and TensorRT run, on the memory that this machine has."""
+def test_a_bound_run_computes_what_a_plain_run_computes_into_the_same_memory_each_time(batch):
     session = onnxruntime.InferenceSession(graph(batch=batch), providers=[CPU])
     image = np.random.default_rng(0).standard_normal((batch, 4, 8, 8), np.float32)
-    bound = BoundRun(onnxruntime, session, {"input": image}, "cpu")
+    bound = BoundRun(session, {"input": image})
     (first,) = bound._binding.get_outputs()
     for _ in range(3):
         bound()
     (last,) = bound._binding.get_outputs()
     assert last.data_ptr() == first.data_ptr()
-    assert last.device_name() == "cpu"
     (expected,) = session.run(None, {"input": image})
-    np.testing.assert_array_equal(bound._binding.copy_outputs_to_cpu()[0], expected)
+    np.testing.assert_array_equal(last.numpy(), expected)
 
 
-def test_binding_works_where_an_array_is_not_contiguous_and_an_output_has_no_fixed_shape():
+def test_an_output_without_fixed_shape_can_be_bound():
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])
     nodes = [helper.make_node("Relu", ["x"], ["y"])]
     model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 18)])
     model.ir_version = 9
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[CPU])
-    image = np.arange(-12, 12, dtype=np.float32).reshape(4, 6).T
-    bound = BoundRun(onnxruntime, session, {"x": image}, "cpu")
+    image = np.arange(-12, 12, dtype=np.float32).reshape(6, 4)
+    bound = BoundRun(session, {"x": image})
     bound()
     np.testing.assert_array_equal(bound._binding.copy_outputs_to_cpu()[0], np.maximum(image, 0))
 
@@ -255,5 +242,5 @@ def test_a_session_has_as_many_threads_as_its_runtime_says():
 
 def test_the_agents_page_lists_every_provider_with_what_installs_it():
     page = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
-    for provider in PROVIDERS:
-        assert f"| `{provider.short}` | `{provider.name}` | {provider.install} | " in page
+    for short, (name, package) in PROVIDERS.items():
+        assert f"| `{short}` | `{name}` | {f'`{package}`' if package else 'another build'}" in page

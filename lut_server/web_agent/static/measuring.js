@@ -73,19 +73,21 @@ export async function measureRun(tools, { entry, preset, onSweep }) {
   const rule = new StoppingRule(preset, plan.tasks.filter((task) => task.role !== "isolated").length);
   const progress = new Progress(subjects, preset, rule, plan.tasks.length - missing.length, show);
   await runCampaign(tools, cache, opened.get(plan.canary), {
-    subjects, rule, journal: spool.journal(run.id), random: seeded(run.id), judge: (subject) => judge(subject, preset),
+    subjects, rule, journal: spool.journal(run.id), random: seeded(run.id),
+    judge: (subject) => judge(subject, preset, loaded.emulator),
     onSweep: async () => { await onSweep(); rule.pause(); }, onRound: () => progress.tick(),
   });
   return [...refused.values()];
 }
 
-/** Measure a network for a verification, as the table's networks: loaded anew in each round. */
+/** Measure a network for a verification, as the table's networks: loaded anew in each round, but on a GPU. */
 export async function measureNetwork(tools, { task, canary, seed, preset }) {
   const { loaded, spool, server, gate, show } = tools;
   const graphs = new Graphs(spool, server, show);
   for (const spec of [canary, task.graph]) await graphs.fetch(spec, false);
   show({ phase: "verifying", progress: null });
-  const cache = new SessionCache(loaded, (spec) => graphs.read(spec), 0);
+  const mostBytes = loaded.runtime.provider === "webgpu" ? KEPT_BYTES : 0;
+  const cache = new SessionCache(loaded, (spec) => graphs.read(spec), mostBytes);
   const [reference, graph] = [cache.graph(canary), cache.graph(task.graph)];
   const strict = {
     ...preset,
@@ -102,7 +104,7 @@ export async function measureNetwork(tools, { task, canary, seed, preset }) {
     subjects: [subject], rule: new StoppingRule(strict, VERIFICATION_TASKS), random: seeded(seed),
     judge: () => null, journal: { keepRound: async () => {}, keepMeasurement: async () => {} },
   });
-  return { rounds: subject.rounds, verdict: judge(subject, strict) };
+  return { rounds: subject.rounds, verdict: judge(subject, strict, loaded.emulator) };
 }
 
 function newSubject(task, graph, minus, rounds = [], disturbed = 0) {

@@ -6,7 +6,7 @@ const SESSION_BYTES = 500_000;
 const WEIGHTS_TIMES = 4;
 const INPUT_SEED = 1;
 
-/** Load onnxruntime-web from this server; returns {ort, runtime}, or throws an Error for people. */
+/** Load onnxruntime-web from this server; returns {ort, runtime, emulator}, or throws an Error for people. */
 export async function loadRuntime({ base, version }, { provider, threads }) {
   const webgpu = provider === "webgpu";
   const ort = await import(`${base}/${webgpu ? "ort.webgpu.min.mjs" : "ort.wasm.min.mjs"}`);
@@ -22,7 +22,8 @@ export async function loadRuntime({ base, version }, { provider, threads }) {
     engine: "onnxruntime-web", version, provider: webgpu ? "webgpu" : "wasm/simd",
     threads, precision: "fp32", optimisation: "all", batch: 1,
   };
-  return { ort, runtime };
+  const adapter = webgpu ? await navigator.gpu?.requestAdapter() : null;
+  return { ort, runtime, emulator: adapter?.info?.architecture === "swiftshader" ? "SwiftShader" : null };
 }
 
 /** The same normally distributed numbers every time; zeros or denormals would take another time. */

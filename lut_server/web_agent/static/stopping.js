@@ -55,8 +55,9 @@ export class StoppingRule {
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
 /** The verdict on a subject. A browser shows no throttling: the canary has to tell. */
-export function judge({ task, rounds, disturbed }, preset) {
-  const reasons = [];
+export function judge({ task, rounds, disturbed }, preset, emulator = null) {
+  const imitated = `emulated by ${emulator}: its timings mean nothing, measure on the device itself`;
+  const reasons = emulator ? [imitated] : [];
   const precision = precisionReached(rounds, task.divisor);
   if (precision > preset.precision && task.role !== "isolated") {
     reasons.push(`precise to ${percent(precision)} after ${rounds.length} rounds, ${percent(preset.precision)} wanted:`
