@@ -106,6 +106,8 @@ def open_picker(args: argparse.Namespace, run: DeviceRun, progress: Progress) ->
         WrongUse, CorruptFile: the run is not finished, or damaged.
         InvalidValue: the confidence is not within 0.5 and 1.
     """
+    if run.table.settled is not None and run.table.settled.doubt:
+        progress.line(f"table of {run.table.device}: {run.table.settled.doubt}")
     return Picker(run, args.confidence, open_counter(args, run, progress))
 
 

@@ -89,6 +89,10 @@ class NetworkCheck:
     upper_ms: float
 
 
+WORTH_A_WORD = 0.02
+"""Change of the machine's state, as a share."""
+
+
 @dataclass(frozen=True)
 class SettleCheck:
     """Networks of the campaign, timed again after it: how far the machine's state has changed.
@@ -110,6 +114,14 @@ class SettleCheck:
         Campaign and check are two draws of the state, so each lies shift / sqrt(2) from its mean.
         """
         return math.hypot(self.spread, self.shift / math.sqrt(2))
+
+    @property
+    def doubt(self) -> str:
+        """Why bounds are wide, for people; "" where they are not."""
+        if self.widening < WORTH_A_WORD:
+            return ""
+        wide = f"bounds are {100 * self.widening:.0f} % of a latency wider"
+        return f"{wide}: the machine was busy or changed while it was profiled; --new on a quiet machine"
 
 
 @dataclass(frozen=True)

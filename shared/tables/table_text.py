@@ -12,9 +12,6 @@ _UNFITTED: Mapping[str, str] = MappingProxyType(
     {"marginal": "sum of marginal costs", "isolated": "sum of isolated timings"}
 )
 
-UNSETTLED = 0.02
-"""Change of the machine's state, as a share, that is worth a word."""
-
 
 def align(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as their widest cell, two spaces apart."""
@@ -48,11 +45,10 @@ def describe_settled(table: LatencyTable) -> str:
     """What the settle check found, as a line that begins with a line break; "" without one."""
     if table.settled is None:
         return ""
-    found, wide = table.settled, table.settled.widening >= UNSETTLED
+    found = table.settled
     return (
         f"\nsettle check: {found.networks} networks once more, {100 * found.shift:+.1f} % beside the canary,"
-        f" spread {100 * found.spread:.1f} %"
-        + ("; the machine was busy, or changed: bounds are wider for it, --new on a quiet machine" if wide else "")
+        f" spread {100 * found.spread:.1f} %" + (f"; {found.doubt}" if found.doubt else "")
     )
 
 
