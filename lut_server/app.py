@@ -14,7 +14,6 @@ from starlette.middleware.gzip import GZipMiddleware
 from lut_server.auth import Authenticator
 from lut_server.clock import Clock, utc_now
 from lut_server.http import error_handlers
-from lut_server.http.failure_limit import FailureLimit
 from lut_server.http.metrics import Metrics
 from lut_server.http.request_log import AuditLog, Watch
 from lut_server.http.routes import (
@@ -31,7 +30,7 @@ from lut_server.http.routes import (
     tables,
     tokens,
 )
-from lut_server.http.services import BEARER, BODIES, Services
+from lut_server.http.services import BEARER, BODIES, FailureLimit, Services
 from lut_server.pages import access
 from lut_server.pages import routes as pages
 from lut_server.settings import Settings

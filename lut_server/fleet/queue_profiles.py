@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lut_server.fleet.activity import get_health
 from lut_server.fleet.gaps import any_version, is_measured
+from lut_server.fleet.rows import get_health
 from lut_server.store.sql import Store
 from lut_server.store.values import Device, TableSummary
 from lut_server.tables.table_lookup import whole_space

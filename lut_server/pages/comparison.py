@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from lut_server.pages.paging import Paging, paginate
+from lut_server.pages.lists import Paging, paginate
 from lut_server.store.sql import Store
 from lut_server.store.values import StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts

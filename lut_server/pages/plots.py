@@ -8,7 +8,7 @@ from typing import Any
 
 from lut_server.pages.comparison import ComparisonView
 from lut_server.pages.history import HistoryView
-from lut_server.pages.searches import SearchView
+from lut_server.pages.lists import SearchView
 from lut_server.pages.tables import NetworksView, TableView
 from shared.search_result import FoundNetwork
 from shared.tables.table import NetworkCheck, OpPrice

@@ -15,11 +15,9 @@ from sqlalchemy.exc import OperationalError
 from lut_server.http.services import ServicesHere, StoreHere
 from lut_server.pages import access, assets, plots
 from lut_server.pages.comparison import view_comparison
-from lut_server.pages.devices import view_device, view_devices
 from lut_server.pages.history import view_history
-from lut_server.pages.job_list import view_jobs
+from lut_server.pages.lists import view_device, view_devices, view_jobs, view_search, view_searches
 from lut_server.pages.rendering import address, render, show, wants_json
-from lut_server.pages.searches import view_search, view_searches
 from lut_server.pages.tables import view_networks, view_table
 from lut_server.tables.table_facts import FactsReader
 from shared.errors import LutnasError, ServerRefused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lut_server.pages.paging import Paging, paginate
+from lut_server.pages.lists import Paging, paginate
 from lut_server.tables.table_facts import KernelFacts, TableFacts
 from shared.spaces.op_key import OpKey, parse_op_key
 from shared.tables.held_out_error import HeldOutError

@@ -7,9 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from search.data.augmentation import augment
 from search.data.image_set import ImageSet
-from search.data.preprocessing import at_resolution
+from search.data.preprocessing import at_resolution, augment
 from search.process.randomness import generator
 
 CHUNK = 4096

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from search.supernet.wiring import join
+from search.supernet.network import join
 from shared.spaces.wiring import INPUT, Step
 
 MOST_BYTES = 256 << 20

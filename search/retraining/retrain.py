@@ -23,13 +23,12 @@ from torch.nn import functional as F
 
 from search.config import Domains, check_domains, list_settings, setting
 from search.data import ImageSet
-from search.data.augmentation import cutout
+from search.data.preprocessing import cutout
 from search.data.stream import Stream
 from search.process.randomness import generator
 from search.process.threads_and_memory import single_threaded_workers
-from search.retraining.auxiliary_head import AuxiliaryHead
-from search.retraining.drop_path import DropPath
 from search.retraining.finetune import learning_rate_share, parameter_groups
+from search.retraining.regularisation import AuxiliaryHead, DropPath
 from search.supernet import Network
 from search.training.gradients import set_mean_gradients
 from shared.errors import InvalidValue, LutnasError

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from search.supernet.batch_norm import BatchNorm
 from search.supernet.mixed_op import MixedOp
-from search.supernet.network import Network
+from search.supernet.network import Network, execute, plant
 from search.supernet.primitives import FactorizedReduction, build_op
-from search.supernet.wiring import execute, plant
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 from shared.spaces.wiring import Step

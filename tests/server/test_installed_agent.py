@@ -114,7 +114,7 @@ def test_the_token_stands_in_a_file_for_its_owner_alone_and_on_no_command_line(h
 
 
 def test_what_is_installed_is_the_servers_own_lutnas_with_tested_versions(home):
-    program = "from lut_server.provisioning.wheel import build_wheel; print(build_wheel().sha256)"
+    program = "from lut_server.provisioning.release import build_wheel; print(build_wheel().sha256)"
     assert home.python(program) == get_release().wheel.sha256
     listed = home.python("import pip; pip.main(['list', '--format', 'freeze', '--disable-pip-version-check'])")
     installed = {line.lower() for line in listed.splitlines()} - {""}

@@ -16,8 +16,7 @@ from packaging.utils import canonicalize_name
 
 from lut_server.provisioning import wheel as wheel_module
 from lut_server.provisioning.on_device.requirements import get_requirements
-from lut_server.provisioning.release import get_release, read_template
-from lut_server.provisioning.wheel import build_wheel
+from lut_server.provisioning.release import build_wheel, get_release, read_template
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
 
@@ -74,7 +73,7 @@ def test_a_server_that_was_installed_from_the_wheel_makes_the_same_wheel_again(w
         str(tmp_path / wheel.name),
     ]
     subprocess.run([sys.executable, "-m", "pip", *install], check=True, timeout=120)
-    program = "from lut_server.provisioning.wheel import build_wheel; print(build_wheel().sha256)"
+    program = "from lut_server.provisioning.release import build_wheel; print(build_wheel().sha256)"
     # -S: without this environment's site-packages, the checkout in it among them.
     command = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); {program}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)

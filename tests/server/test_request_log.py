@@ -10,7 +10,7 @@ import sys
 import httpx
 import pytest
 
-from lut_server.http.failure_limit import FailureLimit
+from lut_server.http.services import FailureLimit
 from lut_server.settings import Settings
 from shared.errors import InvalidValue
 

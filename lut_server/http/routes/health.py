@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Response
 from lut_server.http.metrics import CONTENT_TYPE
 from lut_server.http.responses import Health, Readiness, answer
 from lut_server.http.services import READ, ServicesHere, StoreHere, documented
-from lut_server.store.sql.readiness import check_ready
+from lut_server.store.sql.store import check_ready
 
 router = APIRouter(tags=["health"])
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from search.supernet.batch_norm import BatchNorm
+from search.supernet.network import execute
 from search.supernet.primitives import build_op
 from search.supernet.supernet import begin_near_identity
-from search.supernet.wiring import execute
 from shared.errors import InvalidValue
 from shared.spaces import Space
 from shared.spaces.op_key import OpKey

@@ -10,11 +10,10 @@ import torch
 
 from search.cli import main
 from search.commands.train import add_recipe, chosen_settings, first_networks, train
-from search.data.augmentation import cutout
+from search.data.preprocessing import cutout
 from search.process.progress import SilentProgress
-from search.retraining.auxiliary_head import AuxiliaryHead
-from search.retraining.drop_path import DropPath
 from search.retraining.finetune import accuracy_on_test_images
+from search.retraining.regularisation import AuxiliaryHead, DropPath
 from search.retraining.retrain import RECIPES, Retraining, RetrainingSettings, half_side
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory

@@ -1,7 +1,12 @@
-"""A second classifier within a network, for training only (Szegedy et al., 2015; DARTS' form).
+"""What DARTS (Liu, Simonyan and Yang, 2019) adds to a network for training only.
 
-It reads the maps at about two thirds of the network, so that the gradient reaches early ops by a
-short way too. It is a hook on the wiring, and no part of the exported network.
+Drop path leaves an op out of its sum for some images (Larsson et al., 2017). Identities are never
+dropped, and the kept results are scaled up so that the mean stays. Hooks on the wiring do it for
+every space whose nodes are sums. The sums of `fbnet` are inside its inverted residual blocks.
+
+The auxiliary head is a second classifier (Szegedy et al., 2015). It reads the maps at about two
+thirds of the network, so that the gradient reaches early ops by a short way too. It is a hook on
+the wiring, and no part of the exported network.
 """
 
 from __future__ import annotations
@@ -13,8 +18,46 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.supernet import BatchNorm, Network
+from search.supernet.primitives import InvertedResidualBlock
 from shared.spaces.op_key import OpKey
 from shared.spaces.wiring import Step
+
+
+class DropPath:
+    """Hooks on the ops of a network; they add no tensors to it and do nothing in evaluation mode.
+
+    Attributes:
+        drop_path_prob: that an op is left out for an image.
+        generator: draws the ops that are left out.
+        places: number of ops that can be left out.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.drop_path_prob = 0.0
+        self.generator = torch.Generator()
+        self.places = 0
+        for addend in _addends(network):
+            addend.register_forward_hook(self._drop)
+            self.places += 1
+
+    def _drop(self, op: nn.Module, inputs: tuple[Any, ...], y: Tensor) -> Tensor:
+        if not op.training or self.drop_path_prob == 0:
+            return y
+        kept = 1 - self.drop_path_prob
+        mask = torch.rand((len(y), 1, 1, 1), generator=self.generator) < kept
+        return y * (mask.to(y.dtype) / kept)
+
+
+def _addends(network: Network) -> list[nn.Module]:
+    """Modules whose result is added to others, without identities."""
+    wiring = network.space.wiring(network.genotype)
+    added = {name for step in wiring if step.join == "sum" and len(step.inputs) > 1 for name in step.inputs}
+    ops = [network.get_submodule(step.name.rstrip(".")) for step in wiring if step.key and step.name in added]
+    blocks = [
+        module for module in network.modules() if isinstance(module, InvertedResidualBlock) and module.has_shortcut
+    ]
+    return [op for op in ops if not isinstance(op, nn.Identity)] + [block.project for block in blocks]
+
 
 NARROW, WIDE = 128, 768
 SIDE = 2
