@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import Progress
-from benchmarks.demo import SPACE
+from benchmarks.demo import SPACE_OPTIONS
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, this_device
 
@@ -40,7 +40,7 @@ class Bars:
 def run(progress: Progress) -> dict[str, Figure]:
     """Figures `search.family.*` of the space that the demo searches."""
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
-        return searched(progress, stack, "search.family", SPACE, bars=Bars(distinct=8, params_ratio=5))
+        return searched(progress, stack, "search.family", SPACE_OPTIONS, bars=Bars(distinct=8, params_ratio=5))
 
 
 def run_darts(progress: Progress) -> dict[str, Figure]:

@@ -108,6 +108,9 @@ def add_plan(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         ("seed", 0, "of the sampled networks"),
     ):
         advanced.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
+    advanced.add_argument(
+        "--seconds-per-task", type=float, metavar="S", help="stop with what is measured after so long (the preset's)"
+    )
     add_spool(advanced)
     return advanced
 
@@ -118,7 +121,10 @@ def wanted_profile(arguments: argparse.Namespace) -> ProfileRequest:
 
     names = {field.name for field in dataclasses.fields(ProfileRequest)} & vars(arguments).keys()
     wanted = {name: getattr(arguments, name) for name in names}
-    return ProfileRequest(**{**wanted, "spaces": wanted_spaces(arguments), "preset": PRESETS[arguments.preset]})
+    preset = PRESETS[arguments.preset]
+    if arguments.seconds_per_task is not None:
+        preset = dataclasses.replace(preset, seconds_per_task=arguments.seconds_per_task)
+    return ProfileRequest(**{**wanted, "spaces": wanted_spaces(arguments), "preset": preset})
 
 
 def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:

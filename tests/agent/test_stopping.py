@@ -1,5 +1,9 @@
+import argparse
+import dataclasses
+
 import pytest
 
+from profiler_agent.commands.options import add_plan, wanted_profile
 from profiler_agent.timing.stopping import PRESETS, Preset, StoppingRule, precision_reached
 from shared.measurements.measurement import Round
 
@@ -82,6 +86,16 @@ def test_presets_are_ordered_by_how_precise_they_are():
     quick, standard, thorough = (PRESETS[name] for name in ("quick", "standard", "thorough"))
     assert quick.precision > standard.precision > thorough.precision
     assert quick.max_rounds < standard.max_rounds < thorough.max_rounds
+
+
+def test_time_for_a_campaign_can_be_asked_for():
+    parser = argparse.ArgumentParser()
+    add_plan(parser)
+    asked = ["--device", "pi", "--space", "nas-bench-201"]
+    plain = wanted_profile(parser.parse_args([*asked, "--preset", "quick"])).preset
+    shorter = wanted_profile(parser.parse_args([*asked, "--preset", "quick", "--seconds-per-task", "0.4"])).preset
+    assert plain == PRESETS["quick"]
+    assert shorter == dataclasses.replace(plain, seconds_per_task=0.4)
 
 
 def test_an_op_alone_is_done_after_a_few_rounds_however_imprecise() -> None:
