@@ -1,5 +1,6 @@
 import pytest
 
+from benchmarks.devices import providers
 from benchmarks.devices.clean_debian import CleanDebian
 from benchmarks.devices.install import Installation, figures, follow
 from benchmarks.stack import StackError
@@ -36,3 +37,14 @@ def test_figures_are_medians_with_their_range_and_bars():
     assert found["devices.install_seconds"].bar == "<= 120"
     assert found["devices.install_mb"].reached
     assert found["devices.install_again_seconds"].bar is None
+
+
+def test_a_providers_error_is_that_of_kernel_prices_where_its_graph_is_shown_and_an_imitated_device_says_so():
+    by_ops = {"networks": 40, "mape_percent": 2.5, "within_10_percent": 100.0, "kendall_tau": 0.9}
+    rungs = [{"met": True}, {"met": True}, {"met": False}, {"met": True}]
+    hidden = providers.figures_of(providers.OPENVINO, {"kernels": None, "held_out": by_ops}, rungs, 30.0)
+    assert (hidden["providers.openvino.mape_percent"].value, hidden["providers.openvino.mape_percent"].n) == (2.5, 40)
+    assert hidden["providers.openvino.met"].reached is False
+    shown = {"kernels": {"held_out": {**by_ops, "mape_percent": 0.5}}, "held_out": by_ops}
+    figure = providers.figures_of(providers.WEBGPU, shown, rungs, 900.0)["providers.webgpu.mape_percent"]
+    assert (figure.value, figure.spread, figure.bar) == (0.5, "emulated", None)

@@ -24,6 +24,8 @@ from shared.measurements.measurement import Round, quantile
 SHORTEST_VALUE_NS = 100_000
 """A shorter value is the mean of several runs: the clock's own cost stays below 0.5 %."""
 FEWEST_REPEATS, MOST_REPEATS = 8, 20
+SLOW_REPEATS, SLOW_SHARE_NS = 3, 400_000_000
+"""A graph of more than 50 ms is repeated less: a slow device would spend its campaign on the canary."""
 FEWEST_WARM_UPS, MOST_WARM_UPS, WARM_UP_SHARE_NS = 2, 5, 3_000_000
 """A graph's first runs after another graph's find no cache warm: up to 45 and 15 % slower."""
 GRAPH_SHARE_NS = 8_000_000
@@ -95,7 +97,8 @@ class RoundTimer:
             graph.estimate_ns = max(median(self._elapsed_ns(graph, 1) for _ in range(5)), 1.0)
         loops = max(math.ceil(SHORTEST_VALUE_NS / graph.estimate_ns), 1)
         repeats = math.ceil(share_ns / (loops * graph.estimate_ns))
-        return min(max(repeats, FEWEST_REPEATS), MOST_REPEATS), min(loops, 1000)
+        fewest = min(max(math.ceil(SLOW_SHARE_NS / graph.estimate_ns), SLOW_REPEATS), FEWEST_REPEATS)
+        return min(max(repeats, fewest), MOST_REPEATS), min(loops, 1000)
 
     def _repeat(self, graph: TimedGraph, size: tuple[int, int]) -> tuple[float, ...]:
         repeats, loops = size

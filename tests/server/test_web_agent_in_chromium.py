@@ -31,6 +31,7 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync --host-resolver-rules=MAP+phone.test+127.0.0.1"
 )
+ON_WEBGPU = "--enable-unsafe-webgpu --use-webgpu-adapter=swiftshader"
 SIZES = "space=nas-bench-201&resolution=8&channels=4&depth=1&classes=3&calibration=6&held_out=3&preset=quick"
 SPACE = "nas-bench-201/r8/c4/n1/k3/i3"
 TASKS = 2 * 12 + 9
@@ -57,6 +58,15 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def chromium_with_webgpu(chromium):
+    """On the driver that Chromium brings, which imitates a GPU."""
+    flags = [flag.replace("+", " ") for flag in f"{FLAGS} {ON_WEBGPU}".split() if flag != "--disable-gpu"]
+    browser = chromium.browser_type.launch(executable_path=CHROMIUM, args=flags)
+    yield browser
+    browser.close()
 
 
 class Process:
@@ -137,8 +147,8 @@ class Phone:
         self.page.get_by_role("button", name="Measure this device").click()
         self.page.wait_for_selector("body[data-phase=measuring]", timeout=PATIENCE_MS)
 
-    def wait_until_done(self):
-        self.page.wait_for_selector(f"{READY} #result:not([hidden])", timeout=PATIENCE_MS)
+    def wait_until_done(self, times=1):
+        self.page.wait_for_selector(f"{READY} #result:not([hidden])", timeout=times * PATIENCE_MS)
 
     def wait_for_share(self, percent):
         self.page.wait_for_function(
@@ -177,8 +187,8 @@ class Phone:
 def phone(chromium, server):
     made = []
 
-    def make(url=None):
-        made.append(Phone(chromium, url or server.url))
+    def make(url=None, browser=chromium):
+        made.append(Phone(browser, url or server.url))
         return made[-1]
 
     yield make
@@ -385,6 +395,24 @@ def test_a_phone_makes_the_table_that_the_server_asks_for_and_says_why_it_cannot
     assert (stored["finished"], stored["run"]["space"]) == (True, SPACE)
 
 
+def searching(server, window, folder):
+    """Runs commands of `search` while the page lives on."""
+    environment = {**os.environ, "LUTNAS_TOKEN": server.tokens["search"], "OMP_NUM_THREADS": "1"}
+
+    def search(*arguments, codes=(0,)):
+        command = [sys.executable, "-m", "search", *arguments]
+        with (folder / "said").open("w+") as said:
+            process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+            while process.poll() is None:  # the page lives in this thread
+                window.page.wait_for_timeout(200)
+            said.seek(0)
+            text = said.read()
+        assert process.returncode in codes, text
+        return text
+
+    return search
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_search_goes_to_the_end_on_a_table_of_a_phone_and_the_phone_verifies_the_member(server, phone, tmp_path):
@@ -394,19 +422,7 @@ def test_search_goes_to_the_end_on_a_table_of_a_phone_and_the_phone_verifies_the
     window.page.wait_for_selector(READY)
     window.measure()
     window.wait_until_done()
-    environment = {**os.environ, "LUTNAS_TOKEN": server.tokens["search"], "OMP_NUM_THREADS": "1"}
-
-    def search(*arguments, codes=(0,)):
-        command = [sys.executable, "-m", "search", *arguments]
-        with (tmp_path / "said").open("w+") as said:
-            process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
-            while process.poll() is None:  # the page lives in this thread
-                window.page.wait_for_timeout(200)
-            said.seek(0)
-            text = said.read()
-        assert process.returncode in codes, text
-        return text
-
+    search = searching(server, window, tmp_path)
     run = str(tmp_path / "run")
     search("--device", "phone", "--lut-url", server.url, "--dataset", "digits", "--preset", "smoke", "--out", run)
     table = server.get("/v1/devices/phone/table")
@@ -427,4 +443,33 @@ def test_search_goes_to_the_end_on_a_table_of_a_phone_and_the_phone_verifies_the
     assert first["verification"]["measured_ms"] == pytest.approx(first["job"]["promise"]["predicted_ms"], rel=0.3)
     assert "measured" in said
     window.page.locator("#job-said", has_text="ms measured").wait_for()
+    assert window.problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_on_webgpu_a_phone_measures_and_verifies_and_an_imitated_gpu_is_marked(
+    server, chromium_with_webgpu, phone, tmp_path
+):
+    window = phone(browser=chromium_with_webgpu)
+    sizes = "space=nas-bench-201&resolution=8&channels=4&depth=1&classes=10&image_channels=1"
+    window.visit(f"{sizes}&calibration=2&held_out=1&preset=quick&provider=webgpu")
+    window.pair(server.tokens["agent"])
+    window.measure()
+    window.wait_until_done(times=6)
+    (stored,) = server.runs()
+    assert stored["run"]["runtime"]["provider"] == "webgpu"
+    assert "swiftshader" in stored["run"]["probe"]["webgpu"]
+    measured = server.get(f"/v1/runs/{stored['run']['id']}/measurements")["measurements"]
+    imitated = "emulated by SwiftShader: its timings mean nothing, measure on the device itself"
+    assert {each["verdict"]["reasons"][0] for each in measured} == {imitated}
+
+    search = searching(server, window, tmp_path)
+    run = str(tmp_path / "run")
+    search("--device", "phone", "--lut-url", server.url, "--dataset", "digits", "--preset", "smoke", "--out", run)
+    upper_ms = max(check["upper_ms"] for check in server.get("/v1/devices/phone/table")["networks"])
+    search("verify", "--run", run, "--max-latency-ms", f"{1.5 * upper_ms:.4f}", codes=(0, 1))
+    (job,) = server.get("/v1/jobs?device=phone")["jobs"]
+    assert (job["state"], job["job"]["runtime"]["provider"]) == ("done", "webgpu")
+    assert job["verification"]["measured_ms"] > 0
     assert window.problems == []
