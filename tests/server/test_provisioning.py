@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from lut_server.provisioning import wheel as wheel_module
+from lut_server.provisioning import release as wheel_module
 from lut_server.provisioning.on_device.requirements import get_requirements
 from lut_server.provisioning.release import build_wheel, get_release, read_template
 from shared import __version__
