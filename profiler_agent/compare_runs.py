@@ -16,11 +16,8 @@ from numpy.typing import NDArray
 
 from shared.errors import LutnasError
 from shared.measurements.measurement import Measurement, Run, quantile
-from shared.measurements.significance import holm, mann_whitney_p, smallest_p
+from shared.measurements.significance import SIGNIFICANT, holm, judge, mann_whitney_p, smallest_p
 
-SIGNIFICANT = 0.05
-SMALLEST_EFFECT = 0.01
-"""Two loads of a file differ by up to a percent. A smaller effect counts as none."""
 RESAMPLES = 1000
 """Resamples of the percentile bootstrap (Efron, 1979)."""
 NETWORK_ROLES = ("calibration", "held_out", "verification")
@@ -126,7 +123,7 @@ def compare(before: MeasuredRun, after: MeasuredRun, raw: bool = False) -> Compa
         before.run.id,
         after.run.id,
         "ms" if raw else "canaries",
-        tuple(sorted(changes, key=_effect, reverse=True)),
+        tuple(sorted(changes, key=lambda change: -abs(math.log(change.ratio)) if change.ratio else 1.0)),
         _whole(networks, draws, rng),
         _usual_canary_ms(after.measurements) / _usual_canary_ms(before.measurements),
         _differences(before.run, after.run),
@@ -196,12 +193,9 @@ def _judge(
 ) -> Change:
     subject, role = measurement.subject, measurement.role
     if drawn is None:
-        return Change(subject, role, before, after, None, None, None, p, "changed" if p < SIGNIFICANT else "same")
+        return Change(subject, role, before, after, None, None, None, p, judge(None, p))
     ratio = after / before
-    verdict = "same"
-    if p < SIGNIFICANT and abs(math.log(ratio)) > math.log1p(SMALLEST_EFFECT):
-        verdict = "slower" if ratio > 1 else "faster"
-    return Change(subject, role, before, after, ratio, *percentile_interval(drawn), p, verdict)
+    return Change(subject, role, before, after, ratio, *percentile_interval(drawn), p, judge(ratio, p))
 
 
 def _whole(
@@ -216,11 +210,6 @@ def _whole(
     ratio = math.exp(float(np.mean([math.log(change.ratio or 1.0) for change in changes])))
     low, high = percentile_interval(np.exp(means))
     return WholeNetworks(len(changes), ratio, low, high)
-
-
-def _effect(change: Change) -> float:
-    """Size of the change. Changes without a ratio come last."""
-    return -1.0 if change.ratio is None else abs(math.log(change.ratio))
 
 
 def _usual_canary_ms(measurements: Sequence[Measurement]) -> float:

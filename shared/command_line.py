@@ -35,17 +35,17 @@ class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM came."""
 
 
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise Interrupted(signal.Signals(signal_number).name)
+
+
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Inside, the two signals raise Interrupted (in the main thread only)."""
+def handling_signals(handle: Callable[[int, FrameType | None], None] = _interrupt) -> Iterator[None]:
+    """Inside, `handle` takes SIGINT and SIGTERM (in the main thread only); it raises Interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def stop(signal_number: int, frame: FrameType | None) -> None:
-        raise Interrupted(signal.Signals(signal_number).name)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -122,7 +122,7 @@ def run_program(
     """
     arguments = argparse.Namespace(environment=os.environ if environment is None else environment)
     try:
-        with interruptible():
+        with handling_signals():
             build().parse_args(argv, arguments)
             run: Run = arguments.command
             return run(arguments) or 0

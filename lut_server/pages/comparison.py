@@ -20,13 +20,10 @@ from lut_server.store.values import StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
 from shared.errors import InvalidValue
 from shared.measurements.measurement import Measurement, Run
-from shared.measurements.significance import holm, mann_whitney_p, ratio_interval
+from shared.measurements.significance import holm, judge, mann_whitney_p, ratio_interval
 from shared.runtime import Runtime, parse_runtime
 from shared.tables.table import NORMAL_975, OpPrice
 
-SIGNIFICANT = 0.05
-SMALLEST_EFFECT = 0.01
-"""One file loaded twice differs by up to a percent: less is no change, however significant."""
 MOST_CHOICES = 100
 MOST_PLOTTED = 30
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -183,21 +180,11 @@ def _two_sided(distance: float, sd: float) -> float:
 def _judged(changes: Sequence[Change], only_before: int, only_after: int) -> _Judged:
     corrected = holm([change.p for change in changes])
     judged = [
-        replace(change, p=p, verdict=_verdict(change.ratio, p)) for change, p in zip(changes, corrected, strict=True)
+        replace(change, p=p, verdict=judge(change.ratio, p)) for change, p in zip(changes, corrected, strict=True)
     ]
     # Changes come first, then the rest. The largest effect leads each; a missing ratio comes last.
     judged.sort(key=lambda change: (change.verdict == "same", -abs(math.log(change.ratio)) if change.ratio else 1.0))
     return _Judged(tuple(judged), only_before, only_after)
-
-
-def _verdict(ratio: float | None, p: float) -> str:
-    if p >= SIGNIFICANT:
-        return "same"
-    if ratio is None:
-        return "changed"
-    if abs(math.log(ratio)) <= math.log1p(SMALLEST_EFFECT):
-        return "same"
-    return "slower" if ratio > 1 else "faster"
 
 
 def _values(store: Store, run_id: str) -> dict[tuple[str, str], list[float]]:

@@ -29,10 +29,10 @@ from search.deploy.upload_result import post_result
 from search.family.build import build_families
 from search.process.atomic_files import write_atomically
 from search.process.distributed import Ranks, joined_ranks
-from search.process.environment import record_environment
 from search.process.interruption import stop_on_signals
 from search.process.progress import Progress, SilentProgress, make_progress
 from search.report import build_report
+from search.runs.environment import record_environment
 from search.runs.run_directory import RunDirectory, on_every_device, require_fp32, require_one_space
 from search.training.precision import choose_precision
 from search.training.tensorboard import TensorBoardLog

@@ -21,9 +21,8 @@ from search.compare.comparison_figures import Result, Unit, judge, proposed
 from search.config import Config
 from search.data import ImageSet
 from search.family.family import Member
-from search.process.atomic_files import find_value, write_value
 from search.process.progress import Progress
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, find_value, write_value
 from search.strategies import Bench, NamedStrategy
 from search.strategies.one_shot import one_shot_config, open_ranker, stopping, train_run
 from search.training.training import Stopped

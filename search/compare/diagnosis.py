@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from search.family.family import Member
-from search.process.atomic_files import find_value, write_value
+from search.runs.run_directory import find_value, write_value
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 

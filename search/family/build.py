@@ -14,7 +14,6 @@ as many evaluations. Both are written to `family.json`.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -31,12 +30,10 @@ from search.family.family import Family, FamilySettings, Ranker, load_family
 from search.family.local_search import score_with_neighbours
 from search.family.pareto import select_members
 from search.latency.latency_model import LatencyModel
-from search.process.atomic_files import write_atomically
 from search.process.progress import Progress
 from search.ranking.scoring import Scorer, ScoringSettings, open_scorer
-from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device
+from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device, write_value
 from shared.spaces import Genotype
-from shared.wire import to_wire
 
 Floats = npt.NDArray[np.float64]
 
@@ -114,7 +111,8 @@ def _build(
     _score(drawn, scorer, progress, "ranking random networks")
     families = [_select(device, settings, scorer, pool, drawn, time.monotonic() - started) for device in devices]
     for device, family in zip(devices, families, strict=True):
-        _write_family(device.view, family)
+        device.view.folder.mkdir(parents=True, exist_ok=True)
+        write_value(device.view.family_path, family, {Genotype: device.view.space.format})
     return families
 
 
@@ -178,12 +176,6 @@ def _select(
         is_whole=everything is not None,
         seconds=seconds,
     )
-
-
-def _write_family(run: DeviceRun, family: Family) -> None:
-    run.folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(to_wire(family, {Genotype: run.space.format}), indent=1)
-    write_atomically(run.family_path, content.encode() + b"\n")
 
 
 def spread(low_ms: float, high_ms: float, count: int) -> list[float]:

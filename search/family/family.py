@@ -7,7 +7,6 @@ takes the network for a budget from `Picker`. `search.family.build` makes the fa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -20,11 +19,10 @@ from search.device.kernel_counts import CountKernels, no_counts
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress, SilentProgress
 from search.ranking.scoring import Scorer, open_scorer, rank_all
-from search.runs.run_directory import DeviceRun
-from shared.errors import BudgetTooSmall, CorruptFile, InvalidValue, MissingKernel, WrongUse
+from search.runs.run_directory import DeviceRun, find_value
+from shared.errors import BudgetTooSmall, CorruptFile, MissingKernel, WrongUse
 from shared.spaces import Genotype
 from shared.tables.table import LatencyTable
-from shared.wire import from_wire
 
 USED_UP = 0.06
 """A pick also decodes networks whose bound leaves at most this share of the budget unused."""
@@ -158,12 +156,9 @@ def load_family(run: DeviceRun) -> Family:
         WrongUse: there is none.
         CorruptFile: it is damaged, or was built from another table.
     """
-    try:
-        family = from_wire(Family, json.loads(run.family_path.read_bytes()), texts={Genotype: run.space.parse})
-    except FileNotFoundError as error:
-        raise WrongUse(f"{run.path} has no family yet: the search has to finish first (--resume)") from error
-    except (InvalidValue, ValueError) as error:
-        raise CorruptFile(f"{run.family_path} is damaged: {error}") from error
+    family = find_value(Family, run.family_path, {Genotype: run.space.parse})
+    if family is None:
+        raise WrongUse(f"{run.path} has no family yet: the search has to finish first (--resume)")
     if family.table_hash != run.table.hash:
         raise CorruptFile(f"{run.family_path} was built from another table ({family.table_hash[:12]}…)")
     return family

@@ -1,4 +1,4 @@
-"""Files of values, tensors and lines: replaced at once, and checked before they are used."""
+"""Files of bytes, tensors and lines: replaced at once, and checked before they are used."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from shared.errors import CorruptFile, LutnasError
-from shared.wire import from_wire, to_wire
-
-T = TypeVar("T")
 
 
 def write_torch(path: Path, content: dict[str, Any]) -> None:
@@ -42,27 +38,6 @@ def read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise CorruptFile(f"{damaged}: {str(error).splitlines()[0][:160]}") from error
-
-
-def write_value(path: Path, value: Any, texts: Mapping[type, Callable[[Any], str]] | None = None) -> None:
-    """Replace a file by a value as JSON (`to_wire`)."""
-    write_atomically(path, json.dumps(to_wire(value, texts), indent=1).encode() + b"\n")
-
-
-def find_value(kind: type[T], path: Path, texts: Mapping[type, Callable[[str], Any]] | None = None) -> T | None:
-    """What `write_value` wrote; None where there is no file.
-
-    Raises:
-        CorruptFile: the file is damaged.
-        OtherSchema: another lutnas wrote it.
-    """
-    try:
-        return from_wire(kind, json.loads(path.read_bytes()), str(path), texts)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        problem = str(error).removeprefix(f"{path}.")
-        raise CorruptFile(f"{path} is damaged: {problem}; remove it to make it anew") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from shared.command_line import handling_signals
 
 
 @contextmanager
@@ -19,9 +20,5 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         came.set()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling_signals(handle):
         yield came.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -14,7 +14,6 @@ from search.alphas.trade_offs import SKIPS
 from search.compare.diagnosis import agreement_rows, find_diagnosis
 from search.deploy.ladder import LADDER_FILE, Rung, find_ladder
 from search.family.family import Family, Member, load_family
-from search.process.environment import load_environments
 from search.report.cells import cell_svg
 from search.report.charts import (
     accuracy_against_latency,
@@ -24,6 +23,7 @@ from search.report.charts import (
     primitive_share,
 )
 from search.report.style import page_html, section_html
+from search.runs.environment import load_environments
 from search.runs.run_directory import DeviceRun
 from shared.spaces import Space
 from shared.tables.table import LatencyTable

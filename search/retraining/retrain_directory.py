@@ -18,9 +18,9 @@ from pathlib import Path
 from torch import Tensor
 
 from search.data import ImageSet
-from search.process.atomic_files import append_line, drop_lines_after, find_value, read_torch, write_torch, write_value
+from search.process.atomic_files import append_line, drop_lines_after, read_torch, write_torch
 from search.retraining.retrain import Retraining, RetrainingSettings
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, find_value, write_value
 from search.supernet import Network
 from shared.errors import CorruptFile, UnknownName, WrongUse
 from shared.spaces import Genotype, parse_space

@@ -1,4 +1,4 @@
-"""A run's folder on disk: configuration, tables, checkpoint, results.
+"""A run's folder on disk: configuration, tables, checkpoint, results, environment.
 
 May import alphas, supernet, data, latency and process.
 """

@@ -2,7 +2,7 @@
 
     config.json      search.config.Config
     tables/          the exact bytes of each device's latency table, HASH.json
-    environment.json versions and processor of every start (`search.process.environment`)
+    environment.json versions and processor of every start (`search.runs.environment`)
     data.json        the images: classes, normalisation, split, files that were left out
     checkpoint.pt    weights, alphas and optimisers after some step
     metrics.jsonl    a JSON object per line, written while training
@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,21 +32,14 @@ from search.alphas.condition import device_simplex
 from search.alphas.hypernetwork import HYPERNETWORK_BUILDERS, Hypernetwork
 from search.config import Config, TableReference, references
 from search.data import ImageSet, load_images
-from search.process.atomic_files import (
-    append_line,
-    drop_lines_after,
-    find_value,
-    read_torch,
-    write_atomically,
-    write_torch,
-    write_value,
-)
+from search.process.atomic_files import append_line, drop_lines_after, read_torch, write_atomically, write_torch
 from search.supernet import Supernet
 from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName, WrongUse
 from shared.spaces import Space
 from shared.tables.table import LatencyTable, profile_command, read_table
-from shared.wire import canonical_json, content_hash, from_wire
+from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
+T = TypeVar("T")
 TABLES_FOLDER, DEVICES_FOLDER = "tables", "devices"
 
 
@@ -257,6 +250,27 @@ def new_hypernetwork(config: Config, tables: Sequence[LatencyTable]) -> Hypernet
     """An untrained hypernetwork for the space and the devices of the tables."""
     slots, devices = len(tables[0].parsed_space.slots), torch.stack([device_simplex(table) for table in tables])
     return HYPERNETWORK_BUILDERS[config.hypernetwork](slots, devices, config.bandwidth)
+
+
+def write_value(path: Path, value: Any, texts: Mapping[type, Callable[[Any], str]] | None = None) -> None:
+    """Replace a file by a value as JSON (`to_wire`)."""
+    write_atomically(path, json.dumps(to_wire(value, texts), indent=1).encode() + b"\n")
+
+
+def find_value(kind: type[T], path: Path, texts: Mapping[type, Callable[[str], Any]] | None = None) -> T | None:
+    """What `write_value` wrote; None where there is no file.
+
+    Raises:
+        CorruptFile: the file is damaged.
+        OtherSchema: another lutnas wrote it.
+    """
+    try:
+        return from_wire(kind, json.loads(path.read_bytes()), str(path), texts)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        problem = str(error).removeprefix(f"{path}.")
+        raise CorruptFile(f"{path} is damaged: {problem}; remove it to make it anew") from error
 
 
 def read_json(path: Path) -> Any:

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from itertools import accumulate, groupby
 from statistics import median
 
+SIGNIFICANT = 0.05
+SMALLEST_EFFECT = 0.01
+"""One file loaded twice differs by up to a percent: less is no change, however significant."""
 MOST_EXACT_PAIRS = 400
 """Up to 20 by 20 values without ties the distribution is exact; beyond, the normal is as good."""
 _NORMAL_975 = 1.959963984540054
@@ -32,6 +35,15 @@ def mann_whitney_p(first: Sequence[float], second: Sequence[float]) -> float:
     if m * n <= MOST_EXACT_PAIRS and max(tie_sizes) == 1:
         return min(2 * sum(_ways(m, n)[round(larger_u) :]) / math.comb(m + n, m), 1.0)
     return _normal_p(larger_u, m, n, tie_sizes)
+
+
+def judge(ratio: float | None, p: float) -> str:
+    """ "slower", "faster" or "same", from after over before; "changed" if there is no ratio."""
+    if p >= SIGNIFICANT or (ratio is not None and abs(math.log(ratio)) <= math.log1p(SMALLEST_EFFECT)):
+        return "same"
+    if ratio is None:
+        return "changed"
+    return "slower" if ratio > 1 else "faster"
 
 
 def smallest_p(m: int, n: int) -> float:

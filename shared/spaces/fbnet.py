@@ -104,16 +104,13 @@ class FBNet(Space):
         before = Shape(self._width(PAPER_CHANNELS), side, side)
         for stage, (width, stride, repeated) in enumerate(STAGES):
             for layer in range(self.depth if repeated else 1):
-                step = 1 if layer or self._keeps_side(stage) else stride
+                step = 1 if layer or (stage == 1 and not self._is_imagenet_sized()) else stride
                 after = Shape(self._width(width), before.height // step, before.width // step)
                 yield before, after, step
                 before = after
 
     def _is_imagenet_sized(self) -> bool:
         return self.resolution >= SMALLEST_IMAGENET_SIDE
-
-    def _keeps_side(self, stage: int) -> bool:
-        return not self._is_imagenet_sized() and stage == 1
 
     def _reduction(self) -> int:
         return 32 if self._is_imagenet_sized() else 8

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from search.cli import main
-from search.process.environment import FILE_NAME, load_environments, record_environment
 from search.process.progress import SilentProgress
+from search.runs.environment import FILE_NAME, load_environments, record_environment
 from search.runs.run_directory import Checkpoint, RunDirectory
 from search.training.training import Trainer
 from shared.errors import CorruptFile, LutnasError

@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from lut_server.provisioning import wheel as wheel_module
+from lut_server.provisioning import release
 from lut_server.provisioning.on_device.requirements import get_requirements
 from lut_server.provisioning.release import build_wheel, get_release, read_template
 from shared import __version__
@@ -40,7 +40,7 @@ def test_the_same_files_make_the_same_wheel(wheel):
 
 def test_wheel_holds_every_file_of_the_checkout_and_nothing_compiled(wheel):
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--", *wheel_module.PACKAGES], cwd=ROOT, capture_output=True, text=True
+        ["git", "ls-files", "--cached", "--", *release.PACKAGES], cwd=ROOT, capture_output=True, text=True
     )
     if listed.returncode:
         pytest.skip("not a checkout")
@@ -83,13 +83,13 @@ def test_a_server_that_was_installed_from_the_wheel_makes_the_same_wheel_again(w
 
 
 def test_without_an_installation_there_is_no_wheel_and_a_line_says_so(monkeypatch):
-    monkeypatch.setattr(wheel_module, "NAME", "lutnas-that-is-not-installed")
+    monkeypatch.setattr(release, "NAME", "lutnas-that-is-not-installed")
     with pytest.raises(LutnasError, match="is not installed here"):
         build_wheel()
 
 
 def test_metadata_of_another_version_is_refused(monkeypatch):
-    monkeypatch.setattr(wheel_module, "__version__", "99.0")
+    monkeypatch.setattr(release, "__version__", "99.0")
     with pytest.raises(LutnasError, match=r"99.0 runs here, .* is installed"):
         build_wheel()
 

@@ -7,9 +7,9 @@ import pytest
 
 from search.deploy.ladder import Attempt, Rung, write_ladder
 from search.family.family import load_family
-from search.process.environment import record_environment
 from search.report import build_report
 from search.report.cells import cell_svg
+from search.runs.environment import record_environment
 from search.runs.run_directory import RunDirectory, on_device
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from search.process.atomic_files import find_value, write_value
+from search.runs.run_directory import find_value, write_value
 from shared import __version__
 
 FILE_NAME = "environment.json"
