@@ -138,7 +138,7 @@ def environment(case: Case) -> Path:
     python, complete = folder / "bin" / "python", folder / "complete"
     if not complete.exists():
         venv.create(folder, clear=True, with_pip=True)
-        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", CONSTRAINTS]
+        install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", str(CONSTRAINTS)]
         done = subprocess.run([*install, "httpx", "numpy", "rich", *case.packages], stderr=subprocess.PIPE, text=True)
         if done.returncode:
             raise DataMissing(f"{' and '.join(case.packages)} cannot be installed: {done.stderr.strip()[-300:]}")
