@@ -48,7 +48,7 @@ class Stack:
 
     def agent(self, *arguments: str) -> None:
         """Run `profiler-agent` to its end."""
-        run([*self.agent_command, *arguments], self.environment(self.agent_token) | self.agent_variables)
+        run([*self.agent_command, *arguments], {**self.environment(self.agent_token), **self.agent_variables})
 
     def search(self, *arguments: str) -> None:
         """Run `search` to its end."""
@@ -69,7 +69,7 @@ class Stack:
         with (self.folder / "agent.log").open("a") as log:
             process = subprocess.Popen(
                 script(command),
-                env=self.environment(self.agent_token) | self.agent_variables,
+                env={**self.environment(self.agent_token), **self.agent_variables},
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -99,8 +99,8 @@ def running_stack(folder: Path) -> Iterator[Stack]:
         )
         with stopping(process):
             url = _listening_url(process, folder)
-            tokens = [_create_token(role, database, environment) for role in ("agent", "search")]
-            yield Stack(folder, url, *tokens)
+            agent, search = (_create_token(role, database, environment) for role in ("agent", "search"))
+            yield Stack(folder, url, agent, search)
 
 
 def database_url(folder: Path) -> str:
