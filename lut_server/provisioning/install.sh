@@ -95,7 +95,7 @@ main() {
       --new | --force) set -- "$@" "$argument" ;;
       --space | --resolution | --channels | --depth | --cells-per-stage | --classes | --image-channels | --threads | \
         --batch | --precision | --provider | --optimisation | --calibration | --held-out | --seed | --bound-percent | \
-        --preset | --memory-mb)
+        --preset | --memory-mb | --seconds-per-task)
         [ "$argument" != --space ] || spaces=yes
         set -- "$@" "$argument"
         takes=$argument
@@ -196,7 +196,7 @@ check_service_use() {
   [ "$(id -u)" = 0 ] || fail 2 "--service installs a systemd unit and needs root: curl ... | sudo sh -s -- ..."
   for argument; do
     case $argument in
-      --calibration | --held-out | --seed | --bound-percent | --memory-mb | --new | --force)
+      --calibration | --held-out | --seed | --bound-percent | --memory-mb | --seconds-per-task | --new | --force)
         fail 2 "$argument does not go with --service: a job of the server cannot carry it; leave it out" ;;
     esac
   done

@@ -130,7 +130,7 @@ def test_a_short_graph_is_looped_until_the_clock_can_tell(machine):
     assert (machine.now_ns - start_ns) / 1e6 >= len(values) * 0.1
 
 
-@pytest.mark.parametrize(("ms", "repeats"), [(1.0, 8), (49.0, 8), (100.0, 4), (1000.0, 3)])
+@pytest.mark.parametrize(("ms", "repeats"), [(1.0, 8), (49.0, 8), (100.0, 4), (150.0, 3)])
 def test_a_slow_graph_is_repeated_less(machine, ms, repeats):
     timed = RoundTimer(machine.graph("canary", CANARY_MS), machine.clock_ns).time(machine.graph("graph", ms))
     assert len(timed.round.graph_ms) == repeats

@@ -115,7 +115,7 @@ def test_a_graph_of_which_a_provider_runs_nothing_is_refused_and_not_measured_on
     with pytest.raises(ModelRefused) as refused:
         load_graph("ops", graph(), local_runtime(provider=AZURE))
     assert str(refused.value) == (
-        f"ops: {AZURE} runs nothing of it: 4 of 4 nodes ran on {CPU} instead of {AZURE} (Conv, Relu)"
+        f"ops: {AZURE} runs nothing of it: 5 of 5 nodes ran on {CPU} instead of {AZURE} (Conv, Relu, ReorderOutput)"
     )
 
 

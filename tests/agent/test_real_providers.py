@@ -14,7 +14,7 @@ from benchmarks import DataMissing
 from benchmarks.devices.providers import OPENVINO, WEBGPU, carry_out, environment, variables
 from benchmarks.stack import running_stack
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 TINY = "--resolution 8 --channels 4 --cells-per-stage 1 --calibration 2 --held-out 1 --preset smoke"
 SEARCH = "--dataset digits --preset smoke"
 

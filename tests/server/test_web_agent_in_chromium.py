@@ -30,8 +30,8 @@ browsers = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync --host-resolver-rules=MAP+phone.test+127.0.0.1"
+    " --enable-unsafe-webgpu --use-webgpu-adapter=swiftshader"
 )
-ON_WEBGPU = "--enable-unsafe-webgpu --use-webgpu-adapter=swiftshader"
 SIZES = "space=nas-bench-201&resolution=8&channels=4&depth=1&classes=3&calibration=6&held_out=3&preset=quick"
 SPACE = "nas-bench-201/r8/c4/n1/k3/i3"
 TASKS = 2 * 12 + 9
@@ -58,15 +58,6 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def chromium_with_webgpu(chromium):
-    """On the driver that Chromium brings, which imitates a GPU."""
-    flags = [flag.replace("+", " ") for flag in f"{FLAGS} {ON_WEBGPU}".split() if flag != "--disable-gpu"]
-    browser = chromium.browser_type.launch(executable_path=CHROMIUM, args=flags)
-    yield browser
-    browser.close()
 
 
 class Process:
@@ -187,8 +178,8 @@ class Phone:
 def phone(chromium, server):
     made = []
 
-    def make(url=None, browser=chromium):
-        made.append(Phone(browser, url or server.url))
+    def make(url=None):
+        made.append(Phone(chromium, url or server.url))
         return made[-1]
 
     yield make
@@ -447,16 +438,14 @@ def test_search_goes_to_the_end_on_a_table_of_a_phone_and_the_phone_verifies_the
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_on_webgpu_a_phone_measures_and_verifies_and_an_imitated_gpu_is_marked(
-    server, chromium_with_webgpu, phone, tmp_path
-):
-    window = phone(browser=chromium_with_webgpu)
+@pytest.mark.timeout(2700)
+def test_on_webgpu_a_phone_measures_and_verifies_and_an_imitated_gpu_is_marked(server, phone, tmp_path):
+    window = phone()
     sizes = "space=nas-bench-201&resolution=8&channels=4&depth=1&classes=10&image_channels=1"
     window.visit(f"{sizes}&calibration=2&held_out=1&preset=quick&provider=webgpu")
     window.pair(server.tokens["agent"])
     window.measure()
-    window.wait_until_done(times=6)
+    window.wait_until_done(times=10)
     (stored,) = server.runs()
     assert stored["run"]["runtime"]["provider"] == "webgpu"
     assert "swiftshader" in stored["run"]["probe"]["webgpu"]

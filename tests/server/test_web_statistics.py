@@ -140,6 +140,15 @@ def test_a_value_is_good_to_one_percent_whatever_the_clock_s_step(step, cost_ms)
         assert all(abs(value / expected - 1) <= 0.0125 for value in values)
 
 
+@pytest.mark.parametrize(("cost_ms", "repeats"), [(49.0, 8), (100.0, 4), (150.0, 3)])
+def test_a_slow_graph_is_repeated_as_seldom_as_by_the_agent(cost_ms, repeats):
+    script = CLOCK + (
+        "const timer = new RoundTimer(graph(0.3), step, clock, clock);"
+        "console.log(JSON.stringify((await timer.time(graph(data.cost))).round.graph_ms.length));"
+    )
+    assert run_script(script, {"step": 0.005, "cost": cost_ms}) == repeats
+
+
 def test_a_round_in_which_the_clock_was_set_or_the_phone_slept_is_thrown_away():
     script = (
         "import { wentWrong } from 'STATIC/round_timer.js';"

@@ -9,6 +9,7 @@ const STEPS_PER_VALUE = 100;
 const SHORTEST_VALUE_MS = 0.1;
 const [FEWEST_REPEATS, MOST_REPEATS, FEWEST_LONG_REPEATS] = [8, 20, 4];
 const LONG_VALUE_MS = 5;
+const [SLOW_REPEATS, SLOW_SHARE_MS] = [3, 400]; // a run of more than 50 ms is repeated less
 const [FEWEST_WARM_UPS, MOST_WARM_UPS, WARM_UP_MS] = [2, 5, 3];
 const GRAPH_SHARE_MS = 8;
 const CANARY_SHARE_MS = 2; // on each side
@@ -69,7 +70,8 @@ export class RoundTimer {
     if (graph.estimateMs === undefined) graph.estimateMs = await this.estimate(graph);
     const loops = Math.min(Math.max(Math.ceil(this.shortestMs / graph.estimateMs), 1), MOST_LOOPS);
     const valueMs = loops * graph.estimateMs;
-    const fewest = loops > 1 && valueMs >= LONG_VALUE_MS ? FEWEST_LONG_REPEATS : FEWEST_REPEATS;
+    const slow = Math.min(Math.max(Math.ceil(SLOW_SHARE_MS / valueMs), SLOW_REPEATS), FEWEST_REPEATS);
+    const fewest = loops > 1 && valueMs >= LONG_VALUE_MS ? FEWEST_LONG_REPEATS : slow;
     return { loops, repeats: Math.min(Math.max(Math.ceil(shareMs / valueMs), fewest), MOST_REPEATS) };
   }
 
