@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache
-from profiler_agent.ort.sessions import load_graph
+from profiler_agent.ort.sessions import TimedGraph, load_graph
 from profiler_agent.profile.group_campaign import memory_to_keep_open
 from profiler_agent.spool.run_spool import measurement_id
 from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
@@ -29,6 +29,8 @@ FEWEST_ROUNDS = 24
 """More than a task of a campaign needs: a verification has the last word."""
 TASKS_WORTH = 4
 """On a busy machine a verification may take the time of so many tasks of a campaign."""
+LONGEST_BESIDE_OTHERS_S = 0.15
+"""Of a run: rounds of a slower network and its references would take minutes."""
 PAUSE_S = 0.02
 """Between rounds, so that a busy moment of the machine does not hit all of them."""
 
@@ -45,6 +47,8 @@ def measure_models(
 ) -> list[Measurement]:
     """Measure networks side by side for a job; a measurement for each, in their order.
 
+    A slow network is measured alone.
+
     It takes seconds, so no round is spooled. An interrupted job begins again.
 
     Raises:
@@ -52,12 +56,14 @@ def measure_models(
     """
     judge = StabilityJudge(preset)
     fewest, most = (max(FEWEST_ROUNDS, rounds) for rounds in (preset.min_rounds, preset.max_rounds))
-    worth = TASKS_WORTH * len(models)
-    rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), worth, time.monotonic)
     cache = SessionCache(memory_to_keep_open(runtime))
-    subjects = [
-        Subject(task, cache.add(partial(load_graph, task.graph, model, runtime), len(model))) for task, model in models
-    ]
+    subjects: list[Subject] = []
+    for task, model in models:
+        if subjects and _run_s(subjects[0].graph) > LONGEST_BESIDE_OTHERS_S:
+            break
+        subjects.append(Subject(task, cache.add(partial(load_graph, task.graph, model, runtime), len(model))))
+    worth = TASKS_WORTH * len(subjects)
+    rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), worth, time.monotonic)
     timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS))
 
     def on_round(all_subjects: Sequence[Subject]) -> None:
@@ -70,3 +76,14 @@ def measure_models(
         Measurement.of_task(measurement_id(job_id, subject.task), subject.task, subject.rounds, judge.judge(subject))
         for subject in subjects
     ]
+
+
+def _run_s(graph: TimedGraph) -> float:
+    graph.acquire()
+    try:
+        graph.run()
+        started_s = time.monotonic()
+        graph.run()
+        return time.monotonic() - started_s
+    finally:
+        graph.release()

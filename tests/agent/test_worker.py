@@ -1,5 +1,6 @@
 """The command `work`: jobs are done, results get there, whatever the server does in between."""
 
+import random
 import threading
 import time
 
@@ -7,13 +8,14 @@ import pytest
 
 from profiler_agent.cli import main
 from profiler_agent.ort.sessions import find_version
+from profiler_agent.profile import verify_job
 from profiler_agent.progress import Progress
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.stopping import PRESETS
 from profiler_agent.worker import Worker
 from shared.errors import AccessDenied
-from shared.jobs import JobResult, NewJob, Promise
+from shared.jobs import JobResult, NewJob, Promise, Reference
 from shared.measurements.graph_spec import CanaryGraph, NetworkGraph
 from shared.measurements.measurement import Measurement
 from shared.runtime import Runtime
@@ -57,6 +59,24 @@ def test_a_verification_is_measured_with_this_machines_runtime(server, work, sma
     assert result.measurement.subject == small_space.format(small_space.fastest())
     assert len(result.measurement.rounds) >= 24
     assert result.measurement.estimate().ratio > 0
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_references_are_timed_in_the_same_rounds_unless_the_network_is_slow(
+    server, work, small_space, monkeypatch, is_slow
+):
+    if is_slow:
+        monkeypatch.setattr(verify_job, "LONGEST_BESIDE_OTHERS_S", 0.0)
+    others = [small_space.sample(random.Random(seed)) for seed in range(3)]
+    references = tuple(
+        Reference(str(NetworkGraph(small_space, other)), small_space.format(other), 1.0) for other in others
+    )
+    job_id = server.queue(verification(small_space, references=references))
+    assert main(work) == 0
+    result = from_wire(JobResult, server.results[job_id])
+    assert result.error is None
+    assert [each.graph for each in result.references] == ([] if is_slow else [each.graph for each in references])
+    assert len({len(each.rounds) for each in (result.measurement, *result.references)}) == 1
 
 
 def test_a_profile_job_makes_the_table(server, agent, small_space, work):
