@@ -137,6 +137,8 @@ def stopping(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> Iterat
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _listening_url(process: subprocess.Popen[str], folder: Path) -> str:

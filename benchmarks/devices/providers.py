@@ -59,6 +59,8 @@ class Case:
     bars: Mapping[str, str] = field(default_factory=dict)
 
 
+PATIENCE_S = 1800
+"""A device that imitates a GPU takes minutes for a network."""
 OPENVINO = Case(
     "openvino",
     ("onnxruntime-openvino==1.24.1", "openvino==2026.4.1"),
@@ -101,7 +103,8 @@ def carry_out(case: Case, stack: Stack, progress: Progress) -> tuple[dict[str, A
     stack.search("--device", device, "--lut-url", stack.url, *case.search.split(), "--out", str(out))
     progress(f"{case.provider}: a member for each of {case.budgets} budgets, measured")
     with there.working_agent(device):
-        stack.search("ladder", "--run", str(out), "--budgets", str(case.budgets), "--tune-epochs", "0")
+        budgets = ("--budgets", str(case.budgets), "--tune-epochs", "0", "--timeout-s", str(PATIENCE_S))
+        stack.search("ladder", "--run", str(out), *budgets)
     table = httpx.get(f"{stack.url}/v1/devices/{device}/table", timeout=60).raise_for_status().json()
     return table, json.loads((out / "ladder.json").read_text()), seconds
 
