@@ -58,7 +58,7 @@ def test_garbage_is_unknown_too(tmp_path, garbage):
 def test_this_very_machine_can_be_probed():
     found = probe(sleep=lambda s: None)
     assert found["python"].startswith("3.")
-    assert "CPUExecutionProvider" in found["providers"]
+    assert "cpu" in found["providers"].split(", ")
 
 
 def test_steal_is_the_share_that_others_got():

@@ -8,7 +8,7 @@ from shared.errors import InvalidValue, MissingPrice, OtherSchema
 from shared.runtime import Runtime
 from shared.spaces import Genotype, NasBench201
 from shared.tables.table import LatencyTable, OpPrice, Prediction, read_table, student_4
-from shared.wire import canonical_json
+from shared.wire import TABLE_SCHEMA, canonical_json
 
 SPACE = NasBench201(resolution=16, channels=4, depth=2)
 
@@ -58,7 +58,9 @@ def test_missing_key_names_the_device_and_the_command_that_would_measure_it() ->
 @pytest.mark.parametrize("found", [1, 2, 3, 4, 99])
 def test_a_table_of_another_lutnas_is_told_as_such(found: int) -> None:
     data = {**json.loads(canonical_json(make_table())), "schema": found, "prices": "in another form"}
-    with pytest.raises(OtherSchema, match=f"the latency table has schema {found}, this lutnas reads schema 10"):
+    with pytest.raises(
+        OtherSchema, match=f"the latency table has schema {found}, this lutnas reads schema {TABLE_SCHEMA}"
+    ):
         read_table(data)
 
 

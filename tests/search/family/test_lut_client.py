@@ -9,7 +9,7 @@ from search.device.lut_client import LutClient
 from search.device.verification import Patience, request_verification
 from shared.errors import CorruptFile, LutnasError, OtherSchema, ServerAway
 from shared.jobs import Job, NewJob, Promise, Verification
-from shared.wire import canonical_json, from_wire, to_wire
+from shared.wire import TABLE_SCHEMA, canonical_json, from_wire, to_wire
 
 URL = "http://table.test:8080"
 VERIFICATION = Verification(0.9, 0.88, 0.92, 1.0, 1.11, True, True, ())
@@ -46,7 +46,7 @@ def test_table_that_is_not_what_its_etag_names_is_refused(table):
 
 def test_table_of_another_lutnas_says_so(table):
     other = {**to_wire(table), "schema": 99}
-    with pytest.raises(OtherSchema, match="schema 99, this lutnas reads schema 10"):
+    with pytest.raises(OtherSchema, match=f"schema 99, this lutnas reads schema {TABLE_SCHEMA}"):
         client(lambda request: httpx.Response(200, json=other)).get_table("testbed")
 
 
