@@ -138,8 +138,8 @@ class Phone:
         self.page.get_by_role("button", name="Measure this device").click()
         self.page.wait_for_selector("body[data-phase=measuring]", timeout=PATIENCE_MS)
 
-    def wait_until_done(self, times=1):
-        self.page.wait_for_selector(f"{READY} #result:not([hidden])", timeout=times * PATIENCE_MS)
+    def wait_until_done(self):
+        self.page.wait_for_selector(f"{READY} #result:not([hidden])", timeout=PATIENCE_MS)
 
     def wait_for_share(self, percent):
         self.page.wait_for_function(
@@ -434,31 +434,4 @@ def test_search_goes_to_the_end_on_a_table_of_a_phone_and_the_phone_verifies_the
     assert first["verification"]["measured_ms"] == pytest.approx(first["job"]["promise"]["predicted_ms"], rel=0.3)
     assert "measured" in said
     window.page.locator("#job-said", has_text="ms measured").wait_for()
-    assert window.problems == []
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(2700)
-def test_on_webgpu_a_phone_measures_and_verifies_and_an_imitated_gpu_is_marked(server, phone, tmp_path):
-    window = phone()
-    sizes = "space=nas-bench-201&resolution=8&channels=4&depth=1&classes=10&image_channels=1"
-    window.visit(f"{sizes}&calibration=2&held_out=1&preset=quick&provider=webgpu")
-    window.pair(server.tokens["agent"])
-    window.measure()
-    window.wait_until_done(times=10)
-    (stored,) = server.runs()
-    assert stored["run"]["runtime"]["provider"] == "webgpu"
-    assert "swiftshader" in stored["run"]["probe"]["webgpu"]
-    measured = server.get(f"/v1/runs/{stored['run']['id']}/measurements")["measurements"]
-    imitated = "emulated by SwiftShader: its timings mean nothing, measure on the device itself"
-    assert {each["verdict"]["reasons"][0] for each in measured} == {imitated}
-
-    search = searching(server, window, tmp_path)
-    run = str(tmp_path / "run")
-    search("--device", "phone", "--lut-url", server.url, "--dataset", "digits", "--preset", "smoke", "--out", run)
-    upper_ms = max(check["upper_ms"] for check in server.get("/v1/devices/phone/table")["networks"])
-    search("verify", "--run", run, "--max-latency-ms", f"{1.5 * upper_ms:.4f}", codes=(0, 1))
-    (job,) = server.get("/v1/jobs?device=phone")["jobs"]
-    assert (job["state"], job["job"]["runtime"]["provider"]) == ("done", "webgpu")
-    assert job["verification"]["measured_ms"] > 0
     assert window.problems == []
