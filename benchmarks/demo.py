@@ -46,6 +46,8 @@ ALPHA_COST = 1.4
 """Of an update of the search with its share of an update of alpha, in updates of the warm-up."""
 OVERHEAD = 1.6
 """Of an update: waiting for the slower of its two paths, images, metrics, checkpoints."""
+TUNING_OVERHEAD = 3.0
+"""Of a batch of the tuning: images prepared in full size, and networks larger than the mean."""
 TIMED_PATHS = 24
 TRAINING_IMAGES = 60_000
 
@@ -134,7 +136,7 @@ def _fitting_steps() -> tuple[str, ...]:
 
 def _fitting_epochs(seconds: float) -> float:
     """Epochs for which each of the six networks is tuned within so many seconds."""
-    images_per_second = TUNING_BATCH * training_speed(SPACE, SPACE.resolution)
+    images_per_second = TUNING_BATCH * training_speed(SPACE, SPACE.resolution) / TUNING_OVERHEAD
     fitting = seconds * images_per_second / (BUDGETS * TRAINING_IMAGES)
     return min(max(fitting, LEAST_TUNE_EPOCHS), MOST_TUNE_EPOCHS)
 
