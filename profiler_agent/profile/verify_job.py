@@ -62,8 +62,7 @@ def measure_models(
         if subjects and _run_s(subjects[0].graph) > LONGEST_BESIDE_OTHERS_S:
             break
         subjects.append(Subject(task, cache.add(partial(load_graph, task.graph, model, runtime), len(model))))
-    worth = TASKS_WORTH * len(subjects)
-    rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), worth, time.monotonic)
+    rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), TASKS_WORTH, time.monotonic)
     timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS))
 
     def on_round(all_subjects: Sequence[Subject]) -> None:
