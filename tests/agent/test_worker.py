@@ -76,7 +76,7 @@ def test_references_are_timed_in_the_same_rounds_unless_the_network_is_slow(
     result = from_wire(JobResult, server.results[job_id])
     assert result.error is None
     assert [each.graph for each in result.references] == ([] if is_slow else [each.graph for each in references])
-    assert len({len(each.rounds) for each in (result.measurement, *result.references)}) == 1
+    assert all(len(each.rounds) >= 24 for each in (result.measurement, *result.references))
 
 
 def test_a_profile_job_makes_the_table(server, agent, small_space, work):
