@@ -40,7 +40,7 @@ QUICK = PRESETS["quick"]
 MOST_TUNE_EPOCHS, LEAST_TUNE_EPOCHS = 0.15, 0.01
 SECONDS_PER_TASK = 1.2
 """Of the campaign, on a machine that is never quiet."""
-TOTAL_S, SEARCH_S, MEASURING_S = 540.0, 120.0, 240.0
+TOTAL_S, SEARCH_S, MEASURING_S = 540.0, 100.0, 300.0
 """The whole demo, the updates of the search, and all of the ladder that is not tuning."""
 ALPHA_COST = 1.4
 """Of an update of the search with its share of an update of alpha, in updates of the warm-up."""
