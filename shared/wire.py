@@ -142,11 +142,11 @@ def _require(holds: bool, where: str, expected: str, found: Any) -> None:
 # database and its archive: Alembic's revision, in four digits; all others: `schema` of the JSON.
 TABLE_SCHEMA = 11
 PLAN_SCHEMA = 10
-RUN_DIRECTORY_SCHEMA = 10
+RUN_DIRECTORY_SCHEMA = 11
 COMPARISON_SCHEMA = 10
-RUN_FILE_SCHEMA = 10
-SPOOL_SCHEMA = 10
-DATABASE_REVISION = "0010"
+RUN_FILE_SCHEMA = 11
+SPOOL_SCHEMA = 11
+DATABASE_REVISION = "0011"
 
 
 def require_schema(what: str, found: object, needed: int | str) -> None:

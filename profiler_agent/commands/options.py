@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler_agent.spool.spool import Spool, default_spool
 from profiler_agent.timing.stopping import PRESETS
-from shared.command_line import find_access
+from shared.command_line import find_access, within
 from shared.errors import InvalidValue
 from shared.runtime import OPTIMISATION_LEVELS, PRECISIONS
 from shared.spaces import make_space
@@ -109,7 +109,10 @@ def add_plan(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     ):
         advanced.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
     advanced.add_argument(
-        "--seconds-per-task", type=float, metavar="S", help="stop with what is measured after so long (the preset's)"
+        "--seconds-per-task",
+        type=within(0),
+        metavar="S",
+        help="stop with what is measured after so long (the preset's)",
     )
     add_spool(advanced)
     return advanced

@@ -57,11 +57,13 @@ def measure_models(
     judge = StabilityJudge(preset)
     fewest, most = (max(FEWEST_ROUNDS, rounds) for rounds in (preset.min_rounds, preset.max_rounds))
     cache = SessionCache(memory_to_keep_open(runtime))
-    subjects: list[Subject] = []
-    for task, model in models:
-        if subjects and _loaded_run_s(subjects[0].graph) > LONGEST_BESIDE_OTHERS_S:
-            break
-        subjects.append(Subject(task, cache.add(partial(load_graph, task.graph, model, runtime), len(model))))
+
+    def open_model(task: Task, model: bytes) -> Subject:
+        return Subject(task, cache.add(partial(load_graph, task.graph, model, runtime), len(model)))
+
+    subjects = [open_model(*models[0])]
+    if _loaded_run_s(subjects[0].graph) <= LONGEST_BESIDE_OTHERS_S:
+        subjects += [open_model(*other) for other in models[1:]]
     rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), TASKS_WORTH, time.monotonic)
     timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS))
 

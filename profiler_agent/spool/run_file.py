@@ -1,6 +1,6 @@
 """A run in a file: made without a server, handed in or compared later.
 
-The form: {"format": "lutnas-run", "version": 10, "sha256", "run", "plan", "measurements",
+The form: {"format": "lutnas-run", "version": 11, "sha256", "run", "plan", "measurements",
 "kernels"} as canonical JSON. The SHA-256 is of the canonical JSON of the last four; "kernels" has
 the counts of each graph that could be read. An unfinished run has fewer measurements than its plan
 has tasks.

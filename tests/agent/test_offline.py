@@ -16,7 +16,7 @@ from profiler_agent.spool.run_file import read_run_file, write_run_file
 from profiler_agent.spool.spool import Spool
 from shared.errors import CorruptFile, OtherSchema
 from shared.measurements.measurement import Verdict
-from shared.wire import canonical_json, content_hash
+from shared.wire import RUN_FILE_SCHEMA, canonical_json, content_hash
 
 TOKEN = "secret-of-the-agent"
 SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset quick"
@@ -57,7 +57,7 @@ def test_a_run_without_a_server_ends_in_one_whole_file(recorded):
     assert run.missing_tasks() == []
     assert run.run.device == "bench"
     data = json.loads(recorded.read_bytes())
-    assert (data["format"], data["version"]) == ("lutnas-run", 10)
+    assert (data["format"], data["version"]) == ("lutnas-run", RUN_FILE_SCHEMA)
     assert recorded.read_bytes() == canonical_json(data)
 
 
@@ -149,7 +149,7 @@ def test_a_file_of_another_lutnas_is_refused_in_a_line(recorded, tmp_path, uploa
     other = rewrite(recorded, tmp_path / "other.json", version=found)
     assert upload(other) == 1
     assert capsys.readouterr().err == (
-        f"profiler-agent: {other} has schema {found}, this lutnas reads schema 10: "
+        f"profiler-agent: {other} has schema {found}, this lutnas reads schema 11: "
         "make it anew, or use the lutnas that wrote it\n"
     )
 

@@ -61,7 +61,7 @@ def test_a_table_that_was_changed_is_refused(run):
         RunDirectory.open(run.path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 10, "device": 3}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 11, "device": 3}'])
 def test_a_broken_config_is_named(run, content):
     (run.path / "config.json").write_bytes(content)
     with pytest.raises(CorruptFile, match=r"config\.json"):
@@ -72,7 +72,7 @@ def test_a_broken_config_is_named(run, content):
 def test_a_run_of_another_lutnas_is_refused(run, found, words):
     path = run.path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_bytes()), "schema": found}))
-    with pytest.raises(OtherSchema, match=f"config.json has {words}.*, this lutnas reads schema 10: make it anew"):
+    with pytest.raises(OtherSchema, match=f"config.json has {words}.*, this lutnas reads schema 11: make it anew"):
         RunDirectory.open(run.path)
 
 
@@ -214,5 +214,5 @@ def test_a_run_of_another_lutnas_ends_every_command_in_a_line(run, capsys, comma
     where = ["--out", str(run.path)] if command == ["--resume"] else ["--run", str(run.path)]
     assert main([*command, *where]) == 1
     assert capsys.readouterr().err == (
-        f"search: {path} has schema 2, this lutnas reads schema 10: make it anew, or use the lutnas that wrote it\n"
+        f"search: {path} has schema 2, this lutnas reads schema 11: make it anew, or use the lutnas that wrote it\n"
     )

@@ -123,9 +123,9 @@ def test_another_schema_than_the_servers_is_told_by_readyz(any_store, serve_app)
     with serve_app(create_app(Settings(), store=any_store)) as base:
         for found in ("0007", "0999"):
             set_revision(any_store.database, found)
-            check_unavailable(httpx.get(f"{base}/readyz"), f"has schema {found}, this server needs 0010")
-        set_revision(any_store.database, "0010")
-        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": "0010"}
+            check_unavailable(httpx.get(f"{base}/readyz"), f"has schema {found}, this server needs 0011")
+        set_revision(any_store.database, "0011")
+        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": "0011"}
 
 
 @pytest.mark.parametrize("found", ["0001", "0007", "0999"])
@@ -135,7 +135,7 @@ def test_database_of_another_lutnas_ends_every_command_in_a_line(run, profiled, 
     for words in (("migrate",), ("devices",), ("jobs", "list"), ("token", "list")):
         code, out, err = run(*words)
         assert (code, out, err.count("\n")) == (1, "", 1)
-        assert f"has schema {found}, this lutnas reads schema 0010: make it anew" in err
+        assert f"has schema {found}, this lutnas reads schema 0011: make it anew" in err
 
 
 def set_revision(database, revision):
@@ -248,7 +248,7 @@ def test_backup_of_a_database_in_use_is_whole_and_is_restored(run, profiled, lab
     profiled.close()
     code, _, err = run("restore", str(backup), "--force")
     assert (code, err.count("\n")) == (1, 1)
-    assert f"the backup {backup} has schema 0007, this lutnas reads schema 0010" in err
+    assert f"the backup {backup} has schema 0007, this lutnas reads schema 0011" in err
     backup.write_bytes(backup.read_bytes()[:9000])
     profiled.close()
     code, _, err = run("restore", str(backup), "--force")

@@ -250,7 +250,7 @@ def test_folders_that_hold_no_finished_training_of_the_run_are_refused(run, digi
     (trained.path / "weights.pt").write_bytes(content)
     with pytest.raises(CorruptFile, match=r"weights\.pt"):
         TrainedNetwork.open(trained.path).network(run, digits)
-    (trained.path / "training.json").write_text('{"schema": 10}')
+    (trained.path / "training.json").write_text('{"schema": 11}')
     with pytest.raises(CorruptFile, match=r"training\.json is damaged: space: is missing"):
         TrainedNetwork.open(trained.path)
 

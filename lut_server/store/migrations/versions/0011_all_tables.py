@@ -8,7 +8,7 @@ from alembic import op
 
 from lut_server.store.schema import metadata
 
-revision = "0010"
+revision = "0011"
 down_revision = None
 branch_labels = None
 depends_on = None
