@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
+from statistics import fmean
 
 from lut_server.calibration.table_builder import build_table, canary_nominal_ms
 from lut_server.runs.kernel_plans import add_single_kernels, is_kernel_plan
@@ -18,6 +21,9 @@ from shared.measurements.plan import OP_ROLES, Plan
 from shared.spaces import Space, parse_space
 from shared.spaces.op_key import OpKey, parse_op_key
 from shared.tables.table import LatencyTable, read_table
+
+MOST_COMPARED, FEWEST_COMPARED = 8, 4
+"""Earlier tables, and networks that a table shares with one."""
 
 
 def check_run(run: Run) -> None:
@@ -77,7 +83,23 @@ def _finish_once(store: Store, run: Run, plan: Plan, chosen: bool) -> TableSumma
     graphs = [*dict.fromkeys([*plan.graphs(), *(measurement.graph for measurement in measurements)])]
     kernel_counts = store.kernels.of_graphs(run.device, str(run.runtime), graphs)
     table = build_table(run, plan, measurements, nominal_ms or 1.0, kernel_counts, chosen)
+    if table.settled is not None:
+        table = replace(table, settled=replace(table.settled, beside_quietest=_beside_quietest(store, table)))
     return store.runs.finish(run.id, add_single_kernels(store, table, run, nominal_ms or 1.0))
+
+
+def _beside_quietest(store: Store, table: LatencyTable) -> float | None:
+    """Mean logarithm of the networks' times over those of the quietest of the newest earlier tables."""
+    own = {network.genotype: network.measured_ms for network in table.networks}
+    found = []
+    for summary in store.tables.list(table.device)[-MOST_COMPARED:]:
+        if (summary.space, summary.runtime) != (table.space, str(table.runtime)):
+            continue
+        earlier = read_table(json.loads(store.tables.get_bytes(summary.hash)))
+        shared = [network for network in earlier.networks if network.genotype in own]
+        if len(shared) >= FEWEST_COMPARED:
+            found.append(fmean(math.log(own[each.genotype] / each.measured_ms) for each in shared))
+    return max(found, default=None)
 
 
 def _table_of(store: Store, run: Run) -> LatencyTable:

@@ -101,11 +101,14 @@ class SettleCheck:
         networks: how many.
         shift: mean change of their times beside the canary, as a share.
         spread: standard deviation of the change, as a share, beyond the noise of the rounds.
+        beside_quietest: mean logarithm of the networks' times over those of the quietest earlier
+            table of the device, space and runtime; None without one.
     """
 
     networks: int
     shift: float
     spread: float
+    beside_quietest: float | None = None
 
     @property
     def widening(self) -> float:
@@ -123,11 +126,17 @@ class SettleCheck:
 
     @property
     def doubt(self) -> str:
-        """Why bounds are wide, for people; "" where they are not."""
-        if self.widening < WORTH_A_WORD:
+        """What speaks against the table, for people; "" where nothing does."""
+        found = []
+        if self.widening >= WORTH_A_WORD:
+            found.append(f"bounds are {100 * self.widening:.0f} % of a latency wider")
+        if (self.beside_quietest or 0.0) >= WORTH_A_WORD:
+            found.append(
+                f"networks take {100 * math.expm1(self.beside_quietest or 0.0):.0f} % longer than in a quieter table"
+            )
+        if not found:
             return ""
-        wide = f"bounds are {100 * self.widening:.0f} % of a latency wider"
-        return f"{wide}: the machine was busy or changed while it was profiled; --new on a quiet machine"
+        return f"{', '.join(found)}: the machine was busy or changed while it was profiled; --new on a quiet machine"
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,32 @@
 """What the settle check after a campaign does to a table's bound."""
 
+import json
+import math
+from dataclasses import replace
+
 import pytest
 
 from lut_server.calibration.table_builder import build_table
+from lut_server.runs.finish_run import finish_run
 from shared.measurements.plan import Task
+from shared.tables.table import read_table
 from shared.tables.table_text import describe_errors
 
 
-def table_with(lab, slower):
-    """A table whose settle check found its networks slower by `slower(index)`."""
-    measured = lab.measure_all()
+def measured_twice(lab, slower, canary_ms=2.0):
+    """A campaign, and a settle check that found its networks slower by `slower(index)`."""
+    measured = lab.measure_all(canary_ms=canary_ms)
     networks = [each for each in measured if each.role in ("calibration", "held_out")][:8]
     again = []
     for index, each in enumerate(networks):
         task = Task(each.subject, "settle", each.graph)
-        again.append(lab.measure(task, ms=lab.latency_ms(task) * slower(index), id=f"settle-{index}"))
-    return build_table(lab.run(), lab.plan, [*measured, *again], 2.0)
+        ms = lab.latency_ms(task) * slower(index)
+        again.append(lab.measure(task, canary_ms, ms, id=f"settle-{index}"))
+    return [*measured, *again]
+
+
+def table_with(lab, slower):
+    return build_table(lab.run(), lab.plan, measured_twice(lab, slower), 2.0)
 
 
 def half_width(table):
@@ -60,3 +71,20 @@ def test_settle_measurements_of_ops_are_left_out(lab):
     stray = Task(measured[0].subject, "settle", measured[0].graph)
     table = build_table(lab.run(), lab.plan, [*measured, lab.measure(stray, ms=1.0)], 2.0)
     assert table.settled is None
+
+
+def test_table_of_a_busy_machine_says_how_far_it_is_from_the_quietest(lab, any_store):
+    tables = []
+    any_store.devices.register("pi", {})
+    for name, canary_ms in (("quiet", 2.0), ("busy", 1.6), ("less-busy", 1.9)):
+        run = lab.run(name)
+        any_store.runs.put(run)
+        again = measured_twice(lab, lambda index: 1.0, canary_ms)
+        any_store.runs.add_measurements(name, [replace(each, id=f"{name}-{each.id}") for each in again])
+        tables.append(read_table(json.loads(any_store.tables.get_bytes(finish_run(any_store, run, lab.plan).hash))))
+    quiet, busy, less_busy = tables
+    assert quiet.settled.beside_quietest is None
+    assert busy.settled.beside_quietest == pytest.approx(math.log(2.0 / 1.6), abs=0.01)
+    assert less_busy.settled.beside_quietest == pytest.approx(math.log(2.0 / 1.9), abs=0.01)
+    assert "networks take 25 % longer than in a quieter table" in busy.settled.doubt
+    assert quiet.settled.doubt == ""
