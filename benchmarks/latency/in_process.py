@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache
 from profiler_agent.ort.sessions import TimedGraph, load_graph, local_runtime
 from profiler_agent.timing.campaign import Campaign, Subject
-from profiler_agent.timing.round_timer import RoundTimer
+from profiler_agent.timing.round_timer import RoundTimer, find_thread_clock
 from profiler_agent.timing.stopping import PRESETS, Preset, StoppingRule
 from shared.graphs import build_graph
 from shared.measurements.graph_spec import CanaryGraph, parse_graph_spec
@@ -39,7 +39,7 @@ def measure_tasks(
     subjects = [Subject(task, graphs[task.graph], graphs[task.minus] if task.minus else None) for task in tasks]
     Campaign(
         subjects,
-        RoundTimer(canary),
+        RoundTimer(canary, thread_ns=find_thread_clock(runtime)),
         StoppingRule(preset, len(subjects), time.monotonic),
         lambda subject: Verdict(True),
         random.Random(seed),

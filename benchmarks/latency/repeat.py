@@ -30,7 +30,7 @@ from benchmarks.report import Figure
 from profiler_agent.ort.session_cache import MOST_SESSIONS, SessionCache
 from profiler_agent.ort.sessions import TimedGraph, load_graph, local_runtime
 from profiler_agent.timing.campaign import Campaign, Subject
-from profiler_agent.timing.round_timer import RoundTimer
+from profiler_agent.timing.round_timer import RoundTimer, find_thread_clock
 from profiler_agent.timing.stopping import PRESETS, StoppingRule
 from shared.graphs import build_graph
 from shared.measurements.graph_spec import parse_graph_spec
@@ -118,7 +118,7 @@ def measure_ours(plan: Plan, models: Mapping[str, bytes], seed: int) -> list[flo
     ]
     Campaign(
         subjects,
-        RoundTimer(canary),
+        RoundTimer(canary, thread_ns=find_thread_clock(runtime)),
         StoppingRule(PRESET, len(subjects), time.monotonic),
         lambda subject: Verdict(True),
         random.Random(seed),

@@ -20,7 +20,7 @@ from profiler_agent.server.graph_store import GraphStore
 from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.run_spool import RunSpool
 from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
-from profiler_agent.timing.round_timer import RoundTimer
+from profiler_agent.timing.round_timer import RoundTimer, find_thread_clock
 from profiler_agent.timing.stability import StabilityJudge
 from profiler_agent.timing.stopping import Preset, StoppingRule
 from shared.errors import LutnasError
@@ -63,7 +63,8 @@ def measure_group(
     judge = StabilityJudge(preset, odd=odd_reorders(group.tasks(), group.kernels()))
     watch = CanaryWatch(profiler.spool.find_usual_canary(runtime, canary))
     rng = random.Random(" ".join(run.run.id for run in group.runs))
-    timer, on_round = RoundTimer(loader.loaded[canary]), _after_each_round(profiler, group, preset, judge)
+    timer = RoundTimer(loader.loaded[canary], thread_ns=find_thread_clock(runtime))
+    on_round = _after_each_round(profiler, group, preset, judge)
     with profiler.progress.bar("measuring"):
         Campaign(
             _subjects(missing, loader, group),

@@ -18,7 +18,7 @@ from profiler_agent.ort.sessions import TimedGraph, load_graph
 from profiler_agent.profile.group_campaign import memory_to_keep_open
 from profiler_agent.spool.run_spool import measurement_id
 from profiler_agent.timing.campaign import Campaign, CanaryWatch, Subject
-from profiler_agent.timing.round_timer import RoundTimer
+from profiler_agent.timing.round_timer import RoundTimer, find_thread_clock
 from profiler_agent.timing.stability import StabilityJudge
 from profiler_agent.timing.stopping import Preset, StoppingRule
 from shared.measurements.measurement import Measurement
@@ -66,7 +66,7 @@ def measure_models(
     if _loaded_run_s(subjects[0].graph) <= longest_beside_others_s:
         subjects += [open_model(*other) for other in models[1:]]
     rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), TASKS_WORTH, time.monotonic)
-    timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS))
+    timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS), thread_ns=find_thread_clock(runtime))
 
     def on_round(all_subjects: Sequence[Subject]) -> None:
         check()
