@@ -9,13 +9,13 @@ Else they stand side by side and read the same values. Large constants are every
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from profiler_agent.kernels.kernels import ObservedGraph
+from profiler_agent.kernels.kernels import RESULT_BYTES, ObservedGraph
 from profiler_agent.ort.onnx_reader import Node
 from profiler_agent.ort.onnx_writer import (
     DTYPES,
@@ -54,17 +54,39 @@ class CutKernel:
 def cut_kernels(graph: ObservedGraph, wanted: Collection[str]) -> Iterator[CutKernel | ModelRefused]:
     """Each wanted kernel that the graph has, once; or why the runtime refuses it when it is alone."""
     left = set(wanted)
+    group: list[tuple[Node, Kernel]] = []
+    room = RESULT_BYTES
     for node, kernel in graph.kernels:
-        if str(kernel) in left:
-            left.remove(str(kernel))
-            try:
-                yield _cut(graph, node, kernel)
-            except ModelRefused as error:
-                yield error
+        if str(kernel) not in left:
+            continue
+        left.remove(str(kernel))
+        size = 8 * sum(value.size for value in kernel.inputs if value is not None and not value.constant)
+        if group and size > room:
+            yield from _cut_together(graph, group)
+            group, room = [], RESULT_BYTES
+        group.append((node, kernel))
+        room -= size
+    yield from _cut_together(graph, group)
 
 
-def _cut(graph: ObservedGraph, node: Node, kernel: Kernel) -> CutKernel:
-    cutter = _Cutter(graph, node, kernel)
+def _cut_together(graph: ObservedGraph, kernels: Sequence[tuple[Node, Kernel]]) -> Iterator[CutKernel | ModelRefused]:
+    """Kernels for which the graph runs once: what they read fits into memory."""
+    observed = dict(graph.results({name for node, _ in kernels for name in _read(graph, node)}))
+    for node, kernel in kernels:
+        try:
+            yield _cut(graph, node, kernel, observed)
+        except ModelRefused as error:
+            yield error
+
+
+def _read(graph: ObservedGraph, node: Node) -> list[str]:
+    """What a node reads from other nodes and from the inputs."""
+    names = dict.fromkeys([*node.inputs, *node.outer])
+    return [name for name in names if name and name not in graph.graph.tensors]
+
+
+def _cut(graph: ObservedGraph, node: Node, kernel: Kernel, observed: Mapping[str, Any]) -> CutKernel:
+    cutter = _Cutter(graph, node, kernel, observed)
     what = f"{kernel}: ONNX Runtime refuses it when it is alone"
     with saying_why(what):
         session = open_session(cutter.build(1, chained=False), graph.runtime)
@@ -92,19 +114,18 @@ def _is_ordinary(value: Any) -> bool:
 class _Cutter:
     """Writes one kernel's models."""
 
-    def __init__(self, graph: ObservedGraph, node: Node, kernel: Kernel) -> None:
+    def __init__(self, graph: ObservedGraph, node: Node, kernel: Kernel, observed: Mapping[str, Any]) -> None:
         self._graph = graph.graph
         self._folder = graph.folder
         self._node = node
-        read = [name for name in dict.fromkeys([*node.inputs, *node.outer]) if name]
-        tensors = self._graph.tensors
-        self._observed: Mapping[str, Any] = dict(graph.results(name for name in read if name not in tensors))
+        self._observed = {name: observed[name] for name in _read(graph, node)}
         unknown = [name for name, value in self._observed.items() if not hasattr(value, "dtype")]
         if unknown:
             raise ModelRefused(f"{kernel}: cannot be cut out: it reads {', '.join(unknown)}, no tensor")
         if kernel.weights() > MOST_WEIGHTS:
             raise ModelRefused(f"{kernel}: cannot be cut out: its constants do not fit into a file of 2 GB")
-        self._stored = {name: tensors[name] for name in read if name in tensors}
+        stored = self._graph.tensors
+        self._stored = {name: stored[name] for name in (*node.inputs, *node.outer) if name in stored}
         self._own = [name for name in self._stored if self._is_own(name, kernel)]
         self.chained_input = self._find_chained(kernel)
 

@@ -20,7 +20,7 @@ from profiler_agent.ort.providers import (
     require_started,
     session_options,
 )
-from shared.errors import InvalidValue, LutnasError
+from shared.errors import InvalidValue, LutnasError, in_one_line
 from shared.runtime import Runtime
 
 INPUT_SEED = 0
@@ -175,7 +175,7 @@ def saying_why(what: str) -> Iterator[None]:
     except LutnasError:
         raise
     except failures as error:
-        raise ModelRefused(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise ModelRefused(f"{what}: {in_one_line(error) or type(error).__name__}") from error
 
 
 def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[], object], Placement | None]:
