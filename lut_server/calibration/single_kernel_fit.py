@@ -77,11 +77,12 @@ def fit_single_kernels(
 
 
 def _row(measured: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[str, int]]) -> _Row | None:
-    """None where the device did not see the graphs execute this kernel and nothing else."""
+    """None where the device saw the graphs differ in anything but this kernel."""
     kernel, minus = measured.subject, measured.minus
     long, short = counts.get(measured.graph, {}), {} if minus is None else counts.get(minus, {})
     copies = long.get(kernel, 0) - short.get(kernel, 0)
-    if {*long, *short} != {kernel} or copies < 1 or (minus is not None and not short):
+    beside = {name: n for name, n in long.items() if name != kernel}  # sequences that it reads
+    if beside != {name: n for name, n in short.items() if name != kernel} or copies < 1 or (minus and not short):
         return None
     estimate = measured.estimate()
     long_ms = nominal_ms * measured.graph_ratio()
@@ -89,7 +90,7 @@ def _row(measured: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[
     half_ms = nominal_ms * estimate.half_width * measured.divisor / 2
     noise_ms = max(half_ms, LEAST_NOISE * math.hypot(long_ms, short_ms))
     ms = nominal_ms * estimate.ratio * measured.divisor
-    return _Row(kernel, ms / copies, noise_ms / copies, short.get(kernel, 0), short_ms)
+    return _Row(kernel, ms / copies, noise_ms / copies, 0 if beside else short.get(kernel, 0), short_ms)
 
 
 def _sizes(kernels: Sequence[str], families: Sequence[str]) -> Array:

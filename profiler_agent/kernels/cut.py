@@ -3,13 +3,15 @@
 Its operator, attributes and constants stand as they were. What came from other nodes are values observed there, which
 stand in the file as defaults of inputs, so that a runtime takes them for no constants. Copies follow one another where
 the first result has the type and the sides of something that is read: so a kernel that may write over its input does.
-Else they stand side by side and read the same values. Large constants are every copy's own, as in a network.
+Else they stand side by side and read the same values. Large constants are every copy's own, as in a network. A sequence
+that is read is made of its tensors once, beside however many copies: their difference does not hold that.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +37,7 @@ SLOW_MS = 50.0
 MOST_WEIGHTS = 500_000_000
 """Of a kernel that is cut out: a file of protocol buffers holds 2 GB."""
 _FLOATS = ("", "f16", "f64")
+_SEQUENCE = Node(content=message(4, b"SequenceConstruct"))
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,10 @@ def _cut(graph: ObservedGraph, node: Node, kernel: Kernel, observed: Mapping[str
             begin = time.perf_counter()
             session.run(None, {})
             times.append(time.perf_counter() - begin)
-        slow = 1000 * min(times) > SLOW_MS
-        chained = cutter.chained_input is not None and not slow
-        if chained:
+        slow = 1000 * min(times) > SLOW_MS and not cutter.reads_sequences
+    chained = False
+    if cutter.chained_input is not None and not slow:
+        with suppress(ModelRefused), saying_why(what):  # a result may be optional, and what is read not
             results = open_session(cutter.build(count_copies(kernel)[0], chained=True), graph.runtime).run(None, {})
             chained = all(_is_ordinary(value) for value in results)
     return CutKernel(kernel, slow, lambda copies: cutter.build(copies, chained))
@@ -119,9 +123,11 @@ class _Cutter:
         self._folder = graph.folder
         self._node = node
         self._observed = {name: observed[name] for name in _read(graph, node)}
-        unknown = [name for name, value in self._observed.items() if not hasattr(value, "dtype")]
+        sequences = {name: value for name, value in self._observed.items() if not hasattr(value, "dtype")}
+        unknown = [name for name, value in sequences.items() if not (value and isinstance(value, list))]
         if unknown:
-            raise ModelRefused(f"{kernel}: cannot be cut out: it reads {', '.join(unknown)}, no tensor")
+            raise ModelRefused(f"{kernel}: cannot be cut out: it reads {', '.join(unknown)}, no tensors")
+        self.reads_sequences = bool(sequences)
         if kernel.weights() > MOST_WEIGHTS:
             raise ModelRefused(f"{kernel}: cannot be cut out: its constants do not fit into a file of 2 GB")
         stored = self._graph.tensors
@@ -162,8 +168,12 @@ class _Cutter:
 
     def _shared(self) -> Iterator[bytes]:
         for name, value in self._observed.items():
-            yield new_tensor(name, value)
-            yield value_info(11, name, DTYPES[value.dtype.name], value.shape)
+            parts = {f"{name}:{i}": part for i, part in enumerate(value)} if isinstance(value, list) else {name: value}
+            for part, array in parts.items():
+                yield new_tensor(part, array)
+                yield value_info(11, part, DTYPES[array.dtype.name], array.shape)
+            if isinstance(value, list):
+                yield write_node(_SEQUENCE, f"{name}:", [*parts], [name])
         for name, tensor in self._stored.items():
             yield self._tensor(name, 0)
             if name in self._graph.defaults:
