@@ -21,7 +21,7 @@ from typing import Any
 
 from profiler_agent.ort.onnx_reader import AttributeValue, Graph, Node, Tensor, read_graph
 from profiler_agent.ort.onnx_writer import DTYPES, ELEMENTS, with_outputs
-from profiler_agent.ort.sessions import ModelRefused, make_feeds, open_session, optimise, saying_why
+from profiler_agent.ort.sessions import ModelRefused, make_feeds, open_session, optimise, run_within_limit, saying_why
 from shared.errors import LutnasError
 from shared.kernels.kernel import Kernel, Value
 from shared.runtime import Runtime
@@ -125,7 +125,7 @@ class ObservedGraph:
 
     def _run(self, names: list[str]) -> Iterator[tuple[str, Any]]:
         with saying_why(self._what):
-            found = self._session.run(names, self._feeds) if names else []
+            found = run_within_limit(self._session, names, self._feeds) if names else []
         return zip(names, found, strict=True)
 
     def _size(self, name: str) -> int:

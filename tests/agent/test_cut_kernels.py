@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from profiler_agent.kernels.cut import SLOW_MS, CutKernel, cut_kernels
 from profiler_agent.kernels.kernels import count_kernels, observe
-from profiler_agent.ort.sessions import local_runtime
+from profiler_agent.ort.sessions import ModelRefused, load_graph, local_runtime
 from shared.graphs import build_graph, build_network
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.graph_spec import KernelGraph, NetworkGraph, parse_graph_spec
@@ -119,6 +119,25 @@ def test_a_loop_is_cut_with_what_it_reads_from_outside() -> None:
     inputs = [("x", TensorProto.FLOAT, (1, 4)), ("trips", TensorProto.INT64, ())]
     (loop,) = (kernel for kernel in cut_all(model(nodes, inputs)) if kernel.startswith("Loop/"))
     assert loop.startswith("Loop/s.i64,_,1x4,1x4/1x4/body=")
+
+
+def test_a_loop_without_an_end_is_given_up_in_one_line(monkeypatch) -> None:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Relu", ["before"], ["after"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, ()),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, (1, 4)),
+        ],
+        [onnx.ValueInfoProto(name="on"), onnx.ValueInfoProto(name="after")],
+    )
+    nodes = [helper.make_node("Loop", ["", "always", "x"], ["out"], body=body)]
+    content = model(nodes, [("x", TensorProto.FLOAT, (1, 4))], [("always", np.array(True))])
+    monkeypatch.setattr("profiler_agent.ort.sessions.LONGEST_RUN_S", 0.2)
+    for use in (count_kernels, load_graph):
+        with pytest.raises(ModelRefused, match=r"endless: .* more than 0\.2 s: is there a loop without an end"):
+            use("endless", content, RUNTIME)
 
 
 def test_indices_texts_and_states_are_those_that_were_observed() -> None:
