@@ -137,7 +137,7 @@ class _Cutter:
 
     def build(self, copies: int, chained: bool) -> bytes:
         """The model of so many copies."""
-        made = [b"".join(self._shared())]
+        made = [message(2, b"kernel"), *self._shared()]
         before = ""
         for copy in range(copies):
             inputs = [self._name(name, copy) for name in self._node.inputs]
@@ -148,7 +148,7 @@ class _Cutter:
             made.append(write_node(self._node, f"kernel.{copy}", inputs, outputs))
             before = outputs[0]
         made += [message(12, message(1, name.encode())) for name in outputs if name]
-        return write_model(self._graph, message(2, b"kernel") + b"".join(made))
+        return write_model(self._graph, made)
 
     def _is_own(self, name: str, kernel: Kernel) -> bool:
         """Whether every copy has this constant for itself. What subgraphs read goes by its name."""
