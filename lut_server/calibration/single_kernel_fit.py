@@ -61,7 +61,10 @@ def fit_single_kernels(
     phi = _sizes([row.kernel for row in rows], families)
     w = _family_costs(phi, np.maximum([row.ms for row in rows], _SMALLEST_MS))
     expected = dict(zip([row.kernel for row in rows], np.maximum(phi @ w, _SMALLEST_MS).tolist(), strict=True))
-    found = {name: _posterior([row for row in rows if row.kernel == name], expected[name]) for name in names}
+    of_kernel: dict[str, list[_Row]] = {}
+    for row in rows:
+        of_kernel.setdefault(row.kernel, []).append(row)
+    found = {name: _posterior(of_kernel[name], expected[name]) for name in names}
     strays = [(found[name][0] / expected[name] - 1) ** 2 for name in names]
     return SingleKernels(
         base_ms=_rounded(_base(rows, {name: price_ms for name, (price_ms, _) in found.items()})),
