@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from profiler_agent.commands import adb, compare, doctor, enrol, predict, probe, profile, upload, work
+from profiler_agent.commands import adb, check, compare, doctor, enrol, predict, probe, profile, upload, work
 from shared.command_line import Parser, make_parser, run_program
 
 ABOUT = """Measure how long neural-network ops and networks take on this device.
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> Parser:
     """The parser of all commands."""
     made, commands = make_parser("profiler-agent", ABOUT)
-    for command in (probe, doctor, profile, work, upload, enrol, adb, predict, compare):
+    for command in (probe, doctor, profile, check, work, upload, enrol, adb, predict, compare):
         command.add(commands)
     return made
 

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
 from profiler_agent.host.probe import probe
 from profiler_agent.kernels.count_jobs import count_networks
 from profiler_agent.ort.sessions import find_version
+from profiler_agent.profile.check_table import check_table
 from profiler_agent.profile.profile import Profiler, ProfileRequest
 from profiler_agent.profile.status_report import StatusBoard, repeating
 from profiler_agent.profile.verify_job import measure_models
@@ -55,6 +57,7 @@ class Worker:
     board: StatusBoard = dataclasses.field(default_factory=StatusBoard)
     sleep: Callable[[float], None] = time.sleep
     clock_s: Callable[[], float] = time.monotonic
+    _checked: dict[str, date] = dataclasses.field(default_factory=dict, init=False)
 
     def run(self, once: bool = False, idle_exit_s: float | None = None) -> None:
         """Work until nothing is queued (`once`), until nothing came for `idle_exit_s`, or for ever.
@@ -131,6 +134,7 @@ class Worker:
         store = GraphStore(self.client, self.spool, runtime.batch, self.sleep, precision=runtime.precision)
         tasks = [Task(wanted.promise.genotype, "verification", wanted.graph)]
         tasks += [Task(reference.genotype, "verification", reference.graph) for reference in wanted.references]
+        self._check_table(wanted.promise.table_hash, check)
         canary, models = store.read(wanted.canary), [(tasks[0], store.read(tasks[0].graph))]
         try:
             models += [(task, store.read(task.graph)) for task in tasks[1:]]
@@ -141,6 +145,22 @@ class Worker:
             found = measure_models(job.id, models, canary, runtime, self.preset, watch, check, self.sleep)
         self.spool.keep_usual_canary(runtime, wanted.canary, watch.usual_ms())
         return JobResult(measurement=found[0], references=tuple(found[1:]), runtime=runtime)
+
+    def _check_table(self, table_hash: str, check: Callable[[], None]) -> None:
+        """Check the table before its first verification of a day; what that finds stops nothing."""
+        today = datetime.now(UTC).date()
+        if self._checked.get(table_hash) == today:
+            return
+        self._checked[table_hash] = today
+        try:
+            found = check_table(self.client, self.spool, self.client.fetch_table(table_hash), check, self.sleep)
+        except (JobOver, ServerAway):
+            raise
+        except LutnasError as error:
+            self.progress.say(f"table {table_hash[:12]} is not checked: {error}")
+            return
+        self.board.note_check(found)
+        self.progress.say(found.describe())
 
     def _count(self, job: Job, check: Callable[[], None]) -> JobResult:
         wanted = job.job

@@ -85,27 +85,27 @@ def build_table(
             price for an op.
     """
     check_plan(run, plan)
+    settled = check_settled(measurements)
+    widening, unit_ms = (settled.widening, nominal_ms * settled.midway) if settled else (0.0, nominal_ms)
     marginals, isolated, networks = [], {}, []
     space = parse_space(run.space)
     of_plan = _of_plan(plan, measurements, chosen)
     level = levels([measurement for measurement in of_plan if measurement.role not in OP_ROLES])
     for measurement in of_plan:
         if measurement.role == "marginal":
-            marginals.append(_marginal(measurement, nominal_ms))
+            marginals.append(_marginal(measurement, unit_ms))
         elif measurement.role == "isolated":
-            isolated[measurement.subject] = nominal_ms * measurement.estimate().ratio
+            isolated[measurement.subject] = unit_ms * measurement.estimate().ratio
         else:
             genotype = space.parse(measurement.subject)
-            networks.append(MeasuredNetwork(genotype, measurement.role, nominal_ms * level[measurement.id]))
-    settled = check_settled(measurements)
-    widening = settled.widening if settled else 0.0
+            networks.append(MeasuredNetwork(genotype, measurement.role, unit_ms * level[measurement.id]))
     table = calibrate(run, nominal_ms, space, marginals, networks)
     table = with_checks(widen(table, widening), space, networks)
     return dataclasses.replace(
         table,
         settled=settled,
         prices=tuple(dataclasses.replace(price, isolated_ms=isolated.get(price.op_key)) for price in table.prices),
-        kernels=_kernel_prices(of_plan, nominal_ms, kernel_counts, level, widening),
+        kernels=_kernel_prices(of_plan, unit_ms, kernel_counts, level, widening),
         baselines=_baselines(space, marginals, isolated, networks) or None,
     )
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lut_server.fleet.gaps import Gap, GapFinder
 from lut_server.store.sql import Store
 from lut_server.store.values import Device, StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
-from shared.device_status import CampaignProgress
+from shared.device_status import CampaignProgress, DeviceStatus
 from shared.jobs import Job
 from shared.spaces import make_space
 from shared.tables.table import profile_command
@@ -144,7 +145,7 @@ class Fleet:
             device,
             health,
             get_activity(device, health, self._leased.get(device.name), newest, self._now),
-            self._problems(device),
+            self._problems(device, tables),
             self._queued[device.name],
             newest,
             tables[-1] if tables else None,
@@ -154,10 +155,17 @@ class Fleet:
             tuple(_missing(device, gaps, known, verdict)),
         )
 
-    def _problems(self, device: Device) -> tuple[str, ...] | None:
-        if device.status is None or age_s(device.status_at, self._now) > ALIVE_S:
+    def _problems(self, device: Device, tables: Sequence[TableSummary]) -> tuple[str, ...] | None:
+        """What is wrong now; a table that no longer holds stays so until it is measured anew."""
+        status = device.status
+        if status is None:
             return None
-        return device.status.problems()
+        newest = {(table.space, table.runtime): table.hash for table in tables}
+        if status.check is not None and status.check.table not in newest.values():
+            status = replace(status, check=None)
+        if age_s(device.status_at, self._now) <= ALIVE_S:
+            return status.problems()
+        return DeviceStatus(check=status.check).problems() or None
 
 
 def _verdict(facts: TableFacts) -> TableVerdict:

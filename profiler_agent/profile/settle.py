@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
+from typing import TypeVar
 
 from profiler_agent.timing.campaign import Subject
 from profiler_agent.timing.stopping import Preset
 from shared.measurements.measurement import Measurement, estimate_rounds
 from shared.measurements.plan import Task
 
+T = TypeVar("T")
 NETWORKS = 8
 FEWEST_NETWORKS = 4
 ROUNDS = 12
@@ -33,12 +35,18 @@ def settle_tasks(measured: Sequence[Measurement], preset: Preset) -> list[Task]:
     """
     networks = [each for each in measured if each.role in ("calibration", "held_out")]
     is_checked = any(each.role == "settle" for each in measured)
-    if is_checked or len(networks) < FEWEST_NETWORKS or preset.max_rounds < ROUNDS:
+    if is_checked or preset.max_rounds < ROUNDS:
         return []
     networks.sort(key=lambda each: each.estimate().ratio)
-    count = min(NETWORKS, len(networks))
-    chosen = [networks[round(i * (len(networks) - 1) / (count - 1))] for i in range(count)]
-    return [Task(each.subject, "settle", each.graph) for each in chosen]
+    return [Task(each.subject, "settle", each.graph) for each in choose_evenly(networks)]
+
+
+def choose_evenly(ordered: Sequence[T]) -> list[T]:
+    """Up to eight, evenly from the first to the last; none of fewer than four."""
+    count = min(NETWORKS, len(ordered))
+    if count < FEWEST_NETWORKS:
+        return []
+    return [ordered[round(i * (len(ordered) - 1) / (count - 1))] for i in range(count)]
 
 
 def settle(

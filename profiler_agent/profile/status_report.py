@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from profiler_agent.host.machine import Machine
-from shared.device_status import CampaignProgress, DeviceStatus
+from shared.device_status import CampaignProgress, DeviceStatus, TableCheck
 from shared.errors import LutnasError
 from shared.measurements.measurement import Run
 
@@ -36,6 +36,7 @@ class StatusBoard:
         self._temperature_c: float | None = None
         self._throttling: tuple[str, ...] | None = None
         self._campaign: CampaignProgress | None = None
+        self._check: TableCheck | None = None
 
     def sample(self) -> None:
         """Read the machine if that is due. Call it as often as you like, but not during a round."""
@@ -64,13 +65,17 @@ class StatusBoard:
             measured_before + len(subjects),
         )
 
+    def note_check(self, check: TableCheck) -> None:
+        """Note what a check of a table found."""
+        self._check = check
+
     def clear_progress(self) -> None:
         """Note that nothing is being measured."""
         self._campaign, self._next_count_s = None, -math.inf
 
     def status(self) -> DeviceStatus:
         """The status as noted last."""
-        return DeviceStatus(self._temperature_c, self._throttling, self._campaign)
+        return DeviceStatus(self._temperature_c, self._throttling, self._campaign, self._check)
 
 
 @contextmanager

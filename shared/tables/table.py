@@ -111,9 +111,15 @@ class SettleCheck:
     def widening(self) -> float:
         """Standard deviation of a network's time between states, as a share.
 
-        Campaign and check are two draws of the state, so each lies shift / sqrt(2) from its mean.
+        Campaign and check are two draws of the state; the standard error of their mean is half
+        their distance.
         """
-        return math.hypot(self.spread, self.shift / math.sqrt(2))
+        return math.hypot(self.spread, self.shift / 2)
+
+    @property
+    def midway(self) -> float:
+        """Factor from the campaign's state to the middle of campaign and check."""
+        return math.exp(self.shift / 2)
 
     @property
     def doubt(self) -> str:

@@ -100,6 +100,21 @@ def test_a_verification_job_comes_back_in_the_tables_milliseconds(real, spool, p
     assert 0 < done["verification"]["measured_ms"] < 1000
     assert len(done["job"]["references"]) == 4
     assert 0.3 < done["verification"]["state"] < 3
+    assert re.search(f"table {table_hash[:12]} (holds|no longer holds)", worked.stderr)
+    assert real.ask("GET", "/v1/devices/bench")["device"]["status"]["check"]["table"] == table_hash
+
+
+def test_a_table_is_checked_at_any_time(real, spool, profiled):
+    table_hash = re.search(r"^table +(\w+)$", profiled.stdout, re.MULTILINE).group(1)
+    checked = ask_agent(real, spool, "check")
+    assert checked.returncode in (0, 1), checked.stderr
+    assert checked.stdout.startswith(f"table {table_hash[:12]} ")
+    assert "8 of its networks, timed again" in checked.stdout
+    told = real.ask("GET", "/v1/devices/bench")["device"]["status"]["check"]
+    assert (told["table"], told["networks"]) == (table_hash, 8)
+    stranger = ask_agent(real, spool, "check", "--device", "stranger")
+    assert (stranger.returncode, stranger.stdout) == (1, "")
+    assert "unknown device 'stranger'" in stranger.stderr
 
 
 def test_a_run_made_offline_becomes_a_table_when_its_file_is_handed_in(real, tmp_path):

@@ -13,7 +13,7 @@ from lut_server.fleet.queue_profiles import Wanted, ask_for_missing
 from lut_server.fleet.rows import Fleet
 from lut_server.store.sql import open_store
 from lut_server.tables.table_facts import FactsReader
-from shared.device_status import CampaignProgress, DeviceStatus
+from shared.device_status import CampaignProgress, DeviceStatus, TableCheck
 from shared.errors import InvalidValue, NotFound, WrongUse
 from shared.jobs import NewJob
 from shared.runtime import Runtime
@@ -64,6 +64,9 @@ def test_status_comes_with_questions_for_work_and_heartbeats_and_stays_until_the
     with pytest.raises(NotFound):
         any_store.devices.report("pear", HOT)
     assert any_store.devices.report("pi", DeviceStatus()).status == DeviceStatus()
+    checked = DeviceStatus(check=TableCheck("t" * 64, "2026-01-01T00:00:00+00:00", 8, 0.2, 0.01))
+    any_store.devices.report("pi", checked)
+    assert any_store.devices.report("pi", DeviceStatus(50.0)).status == replace(checked, temperature_c=50.0)
 
 
 def test_agents_of_a_device_that_report_at_once_all_get_through(any_url, clock):
@@ -93,7 +96,9 @@ def test_routes_take_a_status_and_show_it_and_bind_it_to_the_tokens_device(api):
     assert shown["status"] == to_wire(HOT)
     assert shown["status_at"] == shown["last_asked_at"]
     answer = api.put("/v1/devices/pi/status", {"temperature_c": 41.5, "new field": 1}, role="agent")
-    assert answer.json()["device"]["status"] == {"temperature_c": 41.5, "throttling": None, "campaign": None}
+    assert answer.json()["device"]["status"] == {
+        "temperature_c": 41.5, "throttling": None, "campaign": None, "check": None,
+    }  # fmt: skip
     assert api.put("/v1/devices/pear/status", {}, role="agent").status_code == 404
     bound = create_token(api.store.tokens, "agent", device="phone")
     assert api.put("/v1/devices/pi/status", {}, token=bound).status_code == 403
@@ -133,6 +138,20 @@ def test_device_that_holds_a_job_says_which_in_what_attempt_and_how_far_it_is(an
     stale = row(any_store, clock)
     assert stale.activity.says == f"job {job.id[:8]}, profile of {lab.space}, attempt 1 of 3"
     assert (stale.problems, stale.activity.measured) == (None, None)
+
+
+def test_table_that_no_longer_holds_is_a_problem_until_it_is_measured_anew(any_store, clock, lab):
+    table = add_table(any_store, lab, "pi", "run-1")
+    check = TableCheck(table.hash, "2026-01-01T00:00:00+00:00", 8, 0.2, 0.01)
+    any_store.devices.report("pi", DeviceStatus(check=replace(check, shift=0.02)))
+    assert row(any_store, clock).problems == ()
+    any_store.devices.report("pi", DeviceStatus(check=check))
+    clock.advance(86_400)
+    (problem,) = row(any_store, clock).problems
+    assert f"table {table.hash[:12]} no longer holds" in problem
+    assert "+22.1 % beside the canary" in problem
+    add_table(any_store, lab, "pi", "run-2")
+    assert row(any_store, clock).problems is None
 
 
 def test_run_under_way_is_shown_by_what_its_agent_says_or_by_what_it_uploaded(any_store, clock, lab):

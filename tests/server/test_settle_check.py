@@ -33,12 +33,18 @@ def test_steady_state_leaves_the_bound(lab):
     assert "bounds are" not in describe_errors(steady)
 
 
-def test_shift_of_all_networks_widens_the_bound(lab):
+def test_shift_of_all_networks_moves_the_table_half_way_and_widens_the_bound(lab):
     plain, shifted = table_with(lab, lambda index: 1.0), table_with(lab, lambda index: 1.1)
     assert shifted.settled.shift == pytest.approx(0.095, abs=0.003)
     assert shifted.settled.spread < 0.005
-    assert half_width(shifted) > max(1.6 * 0.067, 2 * half_width(plain))
-    assert shifted.held_out.bound_half_width_percent > plain.held_out.bound_half_width_percent + 8
+    moved = [
+        found.measured_ms / there.measured_ms for found, there in zip(shifted.networks, plain.networks, strict=True)
+    ]
+    assert moved == pytest.approx([shifted.settled.midway] * len(moved))
+    assert shifted.settled.midway == pytest.approx(1.1**0.5, rel=0.003)
+    assert shifted.canary_nominal_ms == plain.canary_nominal_ms
+    assert half_width(shifted) > max(1.6 * 0.047, 2 * half_width(plain))
+    assert shifted.held_out.bound_half_width_percent > plain.held_out.bound_half_width_percent + 5
     assert "bounds are" in describe_errors(shifted)
 
 

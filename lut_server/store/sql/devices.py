@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
@@ -91,7 +92,10 @@ def note_asked(connection: Connection, name: str, now: str, status: DeviceStatus
 
 
 def keep_status(connection: Connection, name: str, now: str, status: DeviceStatus) -> None:
-    """Keep a device's status within a transaction."""
+    """Keep a device's status within a transaction; the last check of a table stays with it."""
+    if status.check is None:
+        before = connection.execute(select(_STATUSES.content).where(_STATUSES.device == name)).scalar()
+        status = status if before is None else replace(status, check=_read_status(before).check)
     values = {"device": name, "content": canonical_json(status).decode(), "reported_at": now}
     if connection.execute(insert_missing(connection, schema.device_statuses), values).rowcount == 0:
         connection.execute(update(schema.device_statuses).where(schema.device_statuses.c.device == name).values(values))
@@ -101,8 +105,12 @@ def _find(connection: Connection, name: str) -> Row[Any] | None:
     return connection.execute(_QUERY.where(schema.devices.c.name == name)).one_or_none()
 
 
+def _read_status(content: str) -> DeviceStatus:
+    return from_wire(DeviceStatus, json.loads(content))
+
+
 def _device(row: Row[Any]) -> Device:
-    status = None if row.content is None else from_wire(DeviceStatus, json.loads(row.content))
+    status = None if row.content is None else _read_status(row.content)
     return Device(
         row.name, json.loads(row.probe), row.created_at, row.last_seen_at, row.last_asked_at, status, row.reported_at
     )
