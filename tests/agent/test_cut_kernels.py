@@ -87,6 +87,15 @@ def test_copies_follow_one_another_where_that_ends_well_and_stand_side_by_side_e
     assert chained == {"Relu": 7, "Exp": 0, "Concat": 0}, "exp of exp of ... leaves the numbers of its type"
 
 
+def test_a_timing_graph_is_fed_as_a_network_is() -> None:
+    """What that takes would be missing from the cost of a call."""
+    (made,) = cut_all(model([helper.make_node("Erf", ["x"], ["y"])], [("x", TensorProto.FLOAT, (1, 64))])).values()
+    graph = onnx.load_from_string(made).graph
+    fed_inputs = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    assert len(fed_inputs) == 1
+    assert not fed_inputs & {name for node in graph.node for name in node.input}
+
+
 def test_large_constants_are_every_copy_s_own() -> None:
     weight = np.random.default_rng(0).standard_normal((64, 64), np.float32)
     content = model(
