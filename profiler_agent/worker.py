@@ -25,7 +25,7 @@ from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.campaign import CanaryWatch
 from profiler_agent.timing.stopping import PRESETS, Preset
-from shared.errors import Conflict, LutnasError, NotFound, ServerAway, ServerRefused
+from shared.errors import Conflict, LutnasError, NotFound, ServerAway, ServerRefused, in_one_line
 from shared.http.retry import asked_pause_s, is_passing, pauses_s
 from shared.jobs import OVER, Job, JobResult
 from shared.measurements.plan import Task
@@ -112,7 +112,7 @@ class Worker:
             return
         except LutnasError as error:
             self.progress.say(f"job {job.id}: failed, {error}")
-            result = JobResult(error=str(error))
+            result = JobResult(error=in_one_line(error))
         finally:
             self.board.clear_progress()
         self.spool.keep_result(job.id, result)
@@ -135,7 +135,11 @@ class Worker:
         tasks = [Task(wanted.promise.genotype, "verification", wanted.graph)]
         tasks += [Task(reference.genotype, "verification", reference.graph) for reference in wanted.references]
         self._check_table(wanted.promise.table_hash, check)
-        canary, models = store.read(wanted.canary), [(task, store.read(task.graph)) for task in tasks]
+        canary, models = store.read(wanted.canary), [(tasks[0], store.read(tasks[0].graph))]
+        try:
+            models += [(task, store.read(task.graph)) for task in tasks[1:]]
+        except ServerRefused as error:
+            self.progress.say(f"job {job.id}: no network of its table is timed beside it: {error}")
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, wanted.canary))
         with self.spool.measuring_lock(wait=True):
             found = measure_models(job.id, models, canary, runtime, self.preset, watch, check, self.sleep)
@@ -175,7 +179,7 @@ class Worker:
         if outcome.problem is not None:
             raise outcome.problem
         if outcome.table is None:
-            return JobResult(error=f"{len(outcome.refused)} graphs could not be measured: {outcome.refused[0]}")
+            raise LutnasError(f"{len(outcome.refused)} graphs could not be measured: {outcome.refused[0]}")
         return JobResult(run=outcome.run_id)
 
     def _beat(self, job: Job, over: threading.Event) -> bool:

@@ -24,6 +24,13 @@ import math
 from collections.abc import Iterable, Mapping
 
 MOST_LISTED = 20
+LONGEST_REASON = 4000
+"""Characters of what a library or a program says: more than any reason, less than a flood."""
+
+
+def in_one_line(said: object) -> str:
+    """What a library or a program says, whole."""
+    return " ".join(str(said).split())[:LONGEST_REASON]
 
 
 class LutnasError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from shared.errors import InvalidValue
+from shared.errors import LONGEST_REASON, InvalidValue
 from shared.measurements.measurement import Measurement, check_device_name
 from shared.runtime import Runtime
 
@@ -155,3 +155,7 @@ class JobResult:
     runtime: Runtime | None = None
     kernels: dict[str, dict[str, int]] | None = None
     references: tuple[Measurement, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.error or "") > LONGEST_REASON:
+            raise InvalidValue("result.error", f"is longer than {LONGEST_REASON} characters")

@@ -61,7 +61,10 @@ def fit_single_kernels(
     phi = _sizes([row.kernel for row in rows], families)
     w = _family_costs(phi, np.maximum([row.ms for row in rows], _SMALLEST_MS))
     expected = dict(zip([row.kernel for row in rows], np.maximum(phi @ w, _SMALLEST_MS).tolist(), strict=True))
-    found = {name: _posterior([row for row in rows if row.kernel == name], expected[name]) for name in names}
+    of_kernel: dict[str, list[_Row]] = {}
+    for row in rows:
+        of_kernel.setdefault(row.kernel, []).append(row)
+    found = {name: _posterior(of_kernel[name], expected[name]) for name in names}
     strays = [(found[name][0] / expected[name] - 1) ** 2 for name in names]
     return SingleKernels(
         base_ms=_rounded(_base(rows, {name: price_ms for name, (price_ms, _) in found.items()})),
@@ -81,7 +84,10 @@ def _row(measured: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[
     kernel, minus = measured.subject, measured.minus
     long, short = counts.get(measured.graph, {}), {} if minus is None else counts.get(minus, {})
     copies = long.get(kernel, 0) - short.get(kernel, 0)
-    if {*long, *short} != {kernel} or copies < 1 or (minus is not None and not short):
+    beside, of_short = ({name: n for name, n in found.items() if name != kernel} for found in (long, short))
+    # A sequence that the kernel reads is made once; the difference of the two graphs does not hold that.
+    alone = beside == of_short and all(name.startswith("SequenceConstruct/") for name in beside)
+    if not alone or copies < 1 or (minus is not None and not short):
         return None
     estimate = measured.estimate()
     long_ms = nominal_ms * measured.graph_ratio()
@@ -89,7 +95,7 @@ def _row(measured: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[
     half_ms = nominal_ms * estimate.half_width * measured.divisor / 2
     noise_ms = max(half_ms, LEAST_NOISE * math.hypot(long_ms, short_ms))
     ms = nominal_ms * estimate.ratio * measured.divisor
-    return _Row(kernel, ms / copies, noise_ms / copies, short.get(kernel, 0), short_ms)
+    return _Row(kernel, ms / copies, noise_ms / copies, 0 if beside else short.get(kernel, 0), short_ms)
 
 
 def _sizes(kernels: Sequence[str], families: Sequence[str]) -> Array:

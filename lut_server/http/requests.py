@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from lut_server.error_codes import refused
 from lut_server.http.services import services_of
 from shared.device_status import DeviceStatus
-from shared.errors import InvalidValue
+from shared.errors import InvalidValue, in_one_line
 from shared.jobs import JobResult
 from shared.kernels.kernel import check_counts
 from shared.measurements.graph_spec import parse_graph_spec
@@ -167,7 +167,7 @@ def parse_body(kind: type[T], body: bytes) -> T:
     except RecursionError as error:
         raise refused("invalid_json", "the body is nested too deeply") from error
     except ValueError as error:
-        raise refused("invalid_json", f"the body is not JSON: {str(error)[:200]}") from error
+        raise refused("invalid_json", f"the body is not JSON: {in_one_line(error)}") from error
 
 
 def _too_large(limit_bytes: int) -> Exception:

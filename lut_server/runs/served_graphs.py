@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from shared.errors import InvalidValue
+from shared.errors import InvalidValue, in_one_line
 from shared.measurements.graph_spec import ChainGraph, GraphSpec, NetworkGraph, ParallelGraph
 from shared.spaces.primitives import parameter_count
 
@@ -29,8 +29,7 @@ def check_model(content: bytes) -> None:
             raise InvalidValue("model", "keeps weights in other files; upload it with its weights inside")
         onnx.checker.check_model(content)
     except (DecodeError, onnx.checker.ValidationError) as error:
-        line = " ".join(str(error).split())[:300]
-        raise InvalidValue("model", f"is not a valid ONNX file: {line}") from error
+        raise InvalidValue("model", f"is not a valid ONNX file: {in_one_line(error)}") from error
 
 
 def _weights(reference: GraphSpec) -> int:

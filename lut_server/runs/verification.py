@@ -23,6 +23,7 @@ from shared.measurements.measurement import Measurement
 from shared.tables.table import NORMAL_975, LatencyTable
 
 REFERENCES_PER_SIDE = 2
+NO_STATE = "no network of its table was timed beside it: the machine's state of the moment is in the time"
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ def compare_with_promise(job: NewJob, result: JobResult, nominal_ms: float) -> V
     reasons = measurement.verdict.reasons
     if result.runtime is not None and result.runtime != job.runtime:
         reasons = (*reasons, f"measured with {result.runtime}, the table is of {job.runtime}")
+    if state is None:
+        reasons = (*reasons, NO_STATE)
     return Verification(
         measured_ms=measured_ms,
         low_ms=max(measured_ms - half_ms, 0.0),

@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lut_server.store.engines import BUSY_TIMEOUT_S, MIGRATION_LOCK, make_engine
-from shared.errors import InvalidValue, LutnasError
+from shared.errors import InvalidValue, LutnasError, in_one_line
 from shared.wire import DATABASE_REVISION, require_schema
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -65,7 +65,7 @@ class Database:
             self.engine.dispose()
             if isinstance(error, LutnasError):
                 raise
-            said = " ".join(str(error.orig).split())
+            said = in_one_line(error.orig)
             raise LutnasError(f"cannot open the database {self.name}: {said}") from error
 
     @property

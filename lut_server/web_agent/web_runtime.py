@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from lut_server.settings import Settings
-from shared.errors import InvalidValue, LutnasError
+from shared.errors import InvalidValue, LutnasError, in_one_line
 
 VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web@{VERSION}"
@@ -90,7 +90,7 @@ def _pack(scratch: Path) -> Path:
         raise LutnasError(f"`npm pack {PACKAGE}` took more than {_NPM_TIMEOUT_S} s") from error
     archives = list(scratch.glob("*.tgz"))
     if done.returncode or len(archives) != 1:
-        said = " ".join(done.stderr.split())[:300] or f"exit code {done.returncode}"
+        said = in_one_line(done.stderr) or f"exit code {done.returncode}"
         raise LutnasError(f"`npm pack {PACKAGE}` failed: {said}")
     return archives[0]
 

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.errors import InvalidValue, LutnasError
+from shared.errors import InvalidValue, LutnasError, in_one_line
 
 TIMEOUT_S = 120.0
 READY = "device"
@@ -114,7 +114,7 @@ def list_attached() -> list[AttachedPhone]:
     done = run_program(["adb", "devices", "-l"])
     _, header, listed = done.out.decode(errors="replace").replace("\r\n", "\n").partition("List of devices attached\n")
     if done.code or not header:
-        problem = " ".join(done.err.split())[:200] or "no list"
+        problem = in_one_line(done.err) or "no list"
         raise LutnasError(f"adb does not list its devices: {problem}; try `adb kill-server`")
     return [found for line in listed.splitlines() if (found := _parse(line)) is not None]
 

@@ -18,7 +18,7 @@ from profiler_agent.android.health import BATTERY, LEVELS, THERMAL, Health, read
 from profiler_agent.android.termux import HOME, Shell
 from profiler_agent.host.machine import Cluster, Phone, affinity_mask, find_clusters, find_phone, read_properties
 from profiler_agent.host.throttle_sensor import VARIABLE as WATCH
-from shared.errors import LutnasError
+from shared.errors import LutnasError, in_one_line
 from shared.runtime import silence_onnxruntime
 
 BASE = f"{HOME}/.lutnas"
@@ -182,7 +182,7 @@ class PhoneAgent:
     def _do(self, what: str, script: str, stdin: bytes | None = None) -> ProgramResult:
         done = self.shell.run(script, stdin)
         if done.code:
-            problem = " ".join(done.err.split())[:200] or f"exit code {done.code}"
+            problem = in_one_line(done.err) or f"exit code {done.code}"
             raise LutnasError(f"{what}: the phone refuses ({problem})")
         return done
 

@@ -17,7 +17,7 @@ import shlex
 from dataclasses import dataclass
 
 from profiler_agent.android.bridge import Adb, PhoneAway, ProgramResult, run_program
-from shared.errors import LutnasError
+from shared.errors import LutnasError, in_one_line
 
 FILES = "/data/data/com.termux/files"
 HOME = f"{FILES}/home"
@@ -85,7 +85,7 @@ def open_termux(adb: Adb, way: str | None = None) -> Shell:
         done = run_as.run("true")
         if done.code == 0:
             return run_as
-        problems.append(" ".join((done.err or done.out.decode(errors="replace")).split())[:200] or "run-as fails")
+        problems.append(in_one_line(done.err or done.out.decode(errors="replace")) or "run-as fails")
     if way != "run-as":
         ssh = Ssh(adb)
         try:
@@ -95,7 +95,7 @@ def open_termux(adb: Adb, way: str | None = None) -> Shell:
         else:
             if done.code == 0:
                 return ssh
-            problems.append(f"ssh: {' '.join(done.err.split())[:200] or f'exit code {done.code}'}")
+            problems.append(f"ssh: {in_one_line(done.err) or f'exit code {done.code}'}")
     raise LutnasError(
         f"no way into Termux on {adb.serial} ({'; '.join(problems)}): install Termux from its GitHub releases, which"
         " are debuggable, and open it once; or in Termux: pkg install openssh, this computer's public key into"

@@ -179,6 +179,20 @@ class Machine:
         # guest and guest_nice, the last two, are counted in user and nice already
         return CpuTimes(sum(ticks[:8]), ticks[7]) if len(ticks) >= 8 else None
 
+    def stopped_s(self) -> float | None:
+        """How long the CPU quota of its control group has kept this process from running, ever."""
+        groups = re.findall(r"^\d+:([^:\n]*):(.*)$", self._read("proc/self/cgroup") or "", re.MULTILINE)
+        for controllers, path in groups:
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            above = f"sys/fs/cgroup/{'cpu' if controllers else ''}"
+            # In a container its own group lies at the top, whatever its path is outside.
+            text = self._read(f"{above}/{path}/cpu.stat") or self._read(f"{above}/cpu.stat") or ""
+            match = re.search(r"^throttled_(usec|time) (\d+)$", text, re.MULTILINE)
+            if match:
+                return int(match.group(2)) / (1e6 if match.group(1) == "usec" else 1e9)
+        return None
+
     def _read(self, path: str) -> str | None:
         return _read_file(self._root / path)
 

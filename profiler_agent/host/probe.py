@@ -9,6 +9,7 @@ from collections.abc import Callable
 from profiler_agent.host.machine import UNKNOWN, Machine, steal_percent
 from profiler_agent.ort.providers import import_onnxruntime, short_names
 from shared import __version__
+from shared.errors import in_one_line
 
 STEAL_WINDOW_S = 0.2
 
@@ -60,5 +61,5 @@ def _onnxruntime() -> tuple[str, str]:
     try:
         onnxruntime = import_onnxruntime()
     except ImportError as error:
-        return UNKNOWN, f"{UNKNOWN} ({' '.join(str(error).split())[:120]})"
+        return UNKNOWN, f"{UNKNOWN} ({in_one_line(error)})"
     return str(onnxruntime.__version__), short_names(onnxruntime.get_available_providers())

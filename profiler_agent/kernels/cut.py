@@ -3,19 +3,21 @@
 Its operator, attributes and constants stand as they were. What came from other nodes are values observed there, which
 stand in the file as defaults of inputs, so that a runtime takes them for no constants. Copies follow one another where
 the first result has the type and the sides of something that is read: so a kernel that may write over its input does.
-Else they stand side by side and read the same values. Large constants are every copy's own, as in a network.
+Else they stand side by side and read the same values. Large constants are every copy's own, as in a network. A sequence
+that is read is made of its tensors once, beside however many copies: their difference does not hold that.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from profiler_agent.kernels.kernels import ObservedGraph
+from profiler_agent.kernels.kernels import RESULT_BYTES, ObservedGraph
 from profiler_agent.ort.onnx_reader import Node
 from profiler_agent.ort.onnx_writer import (
     DTYPES,
@@ -26,7 +28,7 @@ from profiler_agent.ort.onnx_writer import (
     write_model,
     write_node,
 )
-from profiler_agent.ort.sessions import SHAPES_BYTES, ModelRefused, open_session, saying_why
+from profiler_agent.ort.sessions import SHAPES_BYTES, ModelRefused, make_feeds, open_session, saying_why
 from shared.kernels.kernel import Kernel
 from shared.measurements.plan import count_copies
 
@@ -35,6 +37,9 @@ SLOW_MS = 50.0
 MOST_WEIGHTS = 500_000_000
 """Of a kernel that is cut out: a file of protocol buffers holds 2 GB."""
 _FLOATS = ("", "f16", "f64")
+_FED = ":fed"
+"""An input that no node reads. A network is fed, and to feed it takes as long as a small kernel: 4 us on a server."""
+_SEQUENCE = Node(content=message(4, b"SequenceConstruct"))
 
 
 @dataclass(frozen=True)
@@ -54,29 +59,53 @@ class CutKernel:
 def cut_kernels(graph: ObservedGraph, wanted: Collection[str]) -> Iterator[CutKernel | ModelRefused]:
     """Each wanted kernel that the graph has, once; or why the runtime refuses it when it is alone."""
     left = set(wanted)
+    group: list[tuple[Node, Kernel]] = []
+    room = RESULT_BYTES
     for node, kernel in graph.kernels:
-        if str(kernel) in left:
-            left.remove(str(kernel))
-            try:
-                yield _cut(graph, node, kernel)
-            except ModelRefused as error:
-                yield error
+        if str(kernel) not in left:
+            continue
+        left.remove(str(kernel))
+        size = 8 * sum(value.size for value in kernel.inputs if value is not None and not value.constant)
+        if group and size > room:
+            yield from _cut_together(graph, group)
+            group, room = [], RESULT_BYTES
+        group.append((node, kernel))
+        room -= size
+    yield from _cut_together(graph, group)
 
 
-def _cut(graph: ObservedGraph, node: Node, kernel: Kernel) -> CutKernel:
-    cutter = _Cutter(graph, node, kernel)
+def _cut_together(graph: ObservedGraph, kernels: Sequence[tuple[Node, Kernel]]) -> Iterator[CutKernel | ModelRefused]:
+    """Kernels for which the graph runs once: what they read fits into memory."""
+    observed = dict(graph.results({name for node, _ in kernels for name in _read(graph, node)}))
+    for node, kernel in kernels:
+        try:
+            yield _cut(graph, node, kernel, observed)
+        except ModelRefused as error:
+            yield error
+
+
+def _read(graph: ObservedGraph, node: Node) -> list[str]:
+    """What a node reads from other nodes and from the inputs."""
+    names = dict.fromkeys([*node.inputs, *node.outer])
+    return [name for name in names if name and name not in graph.graph.tensors]
+
+
+def _cut(graph: ObservedGraph, node: Node, kernel: Kernel, observed: Mapping[str, Any]) -> CutKernel:
+    cutter = _Cutter(graph, node, kernel, observed)
     what = f"{kernel}: ONNX Runtime refuses it when it is alone"
     with saying_why(what):
         session = open_session(cutter.build(1, chained=False), graph.runtime)
+        feeds = make_feeds(session, graph.runtime)
         times = []
         for _ in range(2):
             begin = time.perf_counter()
-            session.run(None, {})
+            session.run(None, feeds)
             times.append(time.perf_counter() - begin)
-        slow = 1000 * min(times) > SLOW_MS
-        chained = cutter.chained_input is not None and not slow
-        if chained:
-            results = open_session(cutter.build(count_copies(kernel)[0], chained=True), graph.runtime).run(None, {})
+        slow = 1000 * min(times) > SLOW_MS and not cutter.reads_sequences
+    chained = False
+    if cutter.chained_input is not None and not slow:
+        with suppress(ModelRefused), saying_why(what):  # a result may be optional, and what is read not
+            results = open_session(cutter.build(count_copies(kernel)[0], chained=True), graph.runtime).run(None, feeds)
             chained = all(_is_ordinary(value) for value in results)
     return CutKernel(kernel, slow, lambda copies: cutter.build(copies, chained))
 
@@ -92,25 +121,26 @@ def _is_ordinary(value: Any) -> bool:
 class _Cutter:
     """Writes one kernel's models."""
 
-    def __init__(self, graph: ObservedGraph, node: Node, kernel: Kernel) -> None:
+    def __init__(self, graph: ObservedGraph, node: Node, kernel: Kernel, observed: Mapping[str, Any]) -> None:
         self._graph = graph.graph
         self._folder = graph.folder
         self._node = node
-        read = [name for name in dict.fromkeys([*node.inputs, *node.outer]) if name]
-        tensors = self._graph.tensors
-        self._observed: Mapping[str, Any] = dict(graph.results(name for name in read if name not in tensors))
-        unknown = [name for name, value in self._observed.items() if not hasattr(value, "dtype")]
+        self._observed = {name: observed[name] for name in _read(graph, node)}
+        sequences = {name: value for name, value in self._observed.items() if not hasattr(value, "dtype")}
+        unknown = [name for name, value in sequences.items() if not (value and isinstance(value, list))]
         if unknown:
-            raise ModelRefused(f"{kernel}: cannot be cut out: it reads {', '.join(unknown)}, no tensor")
+            raise ModelRefused(f"{kernel}: cannot be cut out: it reads {', '.join(unknown)}, no tensors")
+        self.reads_sequences = bool(sequences)
         if kernel.weights() > MOST_WEIGHTS:
             raise ModelRefused(f"{kernel}: cannot be cut out: its constants do not fit into a file of 2 GB")
-        self._stored = {name: tensors[name] for name in read if name in tensors}
+        stored = self._graph.tensors
+        self._stored = {name: stored[name] for name in (*node.inputs, *node.outer) if name in stored}
         self._own = [name for name in self._stored if self._is_own(name, kernel)]
         self.chained_input = self._find_chained(kernel)
 
     def build(self, copies: int, chained: bool) -> bytes:
         """The model of so many copies."""
-        made = [b"".join(self._shared())]
+        made = [message(2, b"kernel"), value_info(11, _FED, 1, (1,)), *self._shared()]
         before = ""
         for copy in range(copies):
             inputs = [self._name(name, copy) for name in self._node.inputs]
@@ -121,7 +151,7 @@ class _Cutter:
             made.append(write_node(self._node, f"kernel.{copy}", inputs, outputs))
             before = outputs[0]
         made += [message(12, message(1, name.encode())) for name in outputs if name]
-        return write_model(self._graph, message(2, b"kernel") + b"".join(made))
+        return write_model(self._graph, made)
 
     def _is_own(self, name: str, kernel: Kernel) -> bool:
         """Whether every copy has this constant for itself. What subgraphs read goes by its name."""
@@ -141,8 +171,12 @@ class _Cutter:
 
     def _shared(self) -> Iterator[bytes]:
         for name, value in self._observed.items():
-            yield new_tensor(name, value)
-            yield value_info(11, name, DTYPES[value.dtype.name], value.shape)
+            parts = {f"{name}:{i}": part for i, part in enumerate(value)} if isinstance(value, list) else {name: value}
+            for part, array in parts.items():
+                yield new_tensor(part, array)
+                yield value_info(11, part, DTYPES[array.dtype.name], array.shape)
+            if isinstance(value, list):
+                yield write_node(_SEQUENCE, f"{name}:", [*parts], [name])
         for name, tensor in self._stored.items():
             yield self._tensor(name, 0)
             if name in self._graph.defaults:

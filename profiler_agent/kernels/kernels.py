@@ -21,7 +21,7 @@ from typing import Any
 
 from profiler_agent.ort.onnx_reader import AttributeValue, Graph, Node, Tensor, read_graph
 from profiler_agent.ort.onnx_writer import DTYPES, ELEMENTS, with_outputs
-from profiler_agent.ort.sessions import make_feeds, open_session, optimise, saying_why
+from profiler_agent.ort.sessions import ModelRefused, make_feeds, open_session, optimise, run_within_limit, saying_why
 from shared.errors import LutnasError
 from shared.kernels.kernel import Kernel, Value
 from shared.runtime import Runtime
@@ -71,6 +71,8 @@ class ObservedGraph:
 
     def __init__(self, name: str, path: Path, runtime: Runtime) -> None:
         self.graph: Graph = read_graph(path.read_bytes())
+        if not self.graph.nodes:
+            raise ModelRefused(f"{name}: nothing is left to execute: ONNX Runtime makes a constant of all of it")
         self.folder = path.parent
         self.runtime = replace(runtime, optimisation="disabled")  # it is optimised already
         self._what = f"{name}: ONNX Runtime does not run its optimised graph"
@@ -85,7 +87,10 @@ class ObservedGraph:
     @property
     def depends_on_data(self) -> bool:
         """Whether the runtime cannot tell some of its shapes before it runs."""
-        return any(not isinstance(side, int) for shape in self._shapes.values() for side in shape)
+        return any(
+            tuple(shape) != self._values[name].sides and self._values[name].element != "seq"
+            for name, shape in self._shapes.items()
+        )
 
     def counts(self) -> Counter[str]:
         """How often each kernel is executed."""
@@ -94,10 +99,13 @@ class ObservedGraph:
     @cached_property
     def kernels(self) -> list[tuple[Node, Kernel]]:
         """Each node with what it is."""
+        return [(node, _as_kernel(node, self._values)) for node in self.graph.nodes if node.op_type != "Constant"]
+
+    @cached_property
+    def _values(self) -> dict[str, Value]:
         values = {name: _as_value(value) for name, value in self._feeds.items()}
         values |= {name: self._as_stored(name, tensor) for name, tensor in self.graph.tensors.items()}
-        values |= {name: _as_value(value) for name, value in self.results(self._shapes)}
-        return [(node, _as_kernel(node, values)) for node in self.graph.nodes if node.op_type != "Constant"]
+        return values | {name: _as_value(value) for name, value in self.results(self._shapes)}
 
     def results(self, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
         """Values of inputs and intermediate results; the graph runs as often as their memory asks for."""
@@ -117,7 +125,7 @@ class ObservedGraph:
 
     def _run(self, names: list[str]) -> Iterator[tuple[str, Any]]:
         with saying_why(self._what):
-            found = self._session.run(names, self._feeds) if names else []
+            found = run_within_limit(self._session, names, self._feeds) if names else []
         return zip(names, found, strict=True)
 
     def _size(self, name: str) -> int:

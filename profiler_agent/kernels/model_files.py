@@ -16,6 +16,8 @@ from shared.runtime import Runtime
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Sides by the input's name."""
+MOST_BYTES = 1 << 31
+"""Of a file of protocol buffers."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def observe_file(path: Path, runtime: Runtime, shapes: Shapes) -> Iterator[tuple
         InvalidValue: the inputs' shapes are not known.
         LutnasError: it cannot be read, or the runtime does not run it.
     """
+    if path.is_file() and path.stat().st_size > MOST_BYTES:
+        raise LutnasError("is larger than 2 GB, which no ONNX file is: large weights lie in files beside it")
     content = read_bytes(path)
     if content is None:
         raise LutnasError("is not a file")

@@ -105,8 +105,8 @@ def read_graph(model: bytes) -> Graph:
         _read_graph(graph.content, graph)
     except (IndexError, RecursionError, ValueError, struct.error) as error:
         raise CorruptFile(f"not an ONNX model: {error}") from error
-    if not graph.nodes:
-        raise CorruptFile("not an ONNX model: it has no nodes")
+    if not graph.content:
+        raise CorruptFile("not an ONNX model: it has no graph")
     return graph
 
 

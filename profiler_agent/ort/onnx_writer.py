@@ -69,10 +69,13 @@ def _number(value: int) -> bytes:
     return bytes([*found, value])
 
 
-def write_model(graph: Graph, content: bytes) -> bytes:
-    """A model with another graph and the rest of the given one's; initialisers among its inputs are defaults."""
-    version = max(graph.ir_version, FIRST_WITH_DEFAULTS)
-    return integer(1, version) + graph.header + message(7, content)
+def write_model(graph: Graph, fields: Sequence[bytes]) -> bytes:
+    """A model with another graph's fields and the rest of the given one's; initialisers among its inputs are defaults.
+
+    Weights may be of a GB: all is joined once.
+    """
+    version = integer(1, max(graph.ir_version, FIRST_WITH_DEFAULTS))
+    return b"".join([version, graph.header, _number(7 << 3 | 2), _number(sum(map(len, fields))), *fields])
 
 
 def with_outputs(graph: Graph, names: Iterable[str]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from profiler_agent.ort.providers import (
     require_started,
     session_options,
 )
-from shared.errors import InvalidValue, LutnasError
+from shared.errors import InvalidValue, LutnasError, in_one_line
 from shared.runtime import Runtime
 
 INPUT_SEED = 0
@@ -41,6 +42,8 @@ _ELEMENTS = {
 _ONLY_FATAL = 4
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _APART = "session.optimized_model_external_initializers"
+LONGEST_RUN_S = 100.0
+"""Of a graph's first run."""
 SHAPES_BYTES = 4096
 """Tensors up to this size stay in an optimised graph."""
 
@@ -172,10 +175,12 @@ def saying_why(what: str) -> Iterator[None]:
     failures: tuple[type[Exception], ...] = (*_failures(_onnxruntime()), OSError)
     try:
         yield
+    except ModelRefused as error:
+        raise ModelRefused(f"{what}: {error}") from error
     except LutnasError:
         raise
     except failures as error:
-        raise ModelRefused(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise ModelRefused(f"{what}: {in_one_line(error) or type(error).__name__}") from error
 
 
 def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[], object], Placement | None]:
@@ -184,7 +189,7 @@ def _load(ort: Any, model: bytes | Path, runtime: Runtime) -> tuple[Callable[[],
     if runtime.provider == CPU:
         session = _open(ort, model, options, runtime)
         feeds, outputs = make_feeds(session, runtime), [tensor.name for tensor in session.get_outputs()]
-        session.run(outputs, feeds)
+        run_within_limit(session, outputs, feeds)
         return lambda: session.run(outputs, feeds), None
     with tempfile.TemporaryDirectory() as folder:
         options.enable_profiling = True
@@ -247,6 +252,26 @@ def open_session(model: bytes | Path, runtime: Runtime) -> Any:
     """A session on the runtime's provider, for something else than timing."""
     ort = _onnxruntime()
     return _open(ort, model, _options(ort, runtime), runtime)
+
+
+def run_within_limit(session: Any, outputs: list[str], feeds: Mapping[str, Any]) -> list[Any]:
+    """A session's results. Nothing but its end interrupts a run, no signal either.
+
+    Raises:
+        ModelRefused: it runs longer than `LONGEST_RUN_S`.
+    """
+    options = _onnxruntime().RunOptions()
+    limit = threading.Timer(LONGEST_RUN_S, setattr, (options, "terminate", True))
+    limit.daemon = True
+    limit.start()
+    try:
+        return list(session.run(outputs, feeds, options))
+    except Exception as error:
+        if options.terminate:
+            raise ModelRefused(f"a run takes more than {LONGEST_RUN_S:g} s: is there a loop without an end?") from error
+        raise
+    finally:
+        limit.cancel()
 
 
 def make_feeds(session: Any, runtime: Runtime) -> dict[str, Any]:

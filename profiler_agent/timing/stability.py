@@ -41,6 +41,7 @@ class StabilityJudge:
         self._machine = machine or Machine()
         self._clock_s = clock_s
         self._start = self._machine.cpu_times()
+        self._start_s, self._stopped_s = clock_s(), self._machine.stopped_s()
         self._throttled: set[str] = set()
         self._hottest_c = 0.0
         self._next_look_s = -math.inf
@@ -90,6 +91,11 @@ class StabilityJudge:
         steal = steal_percent(self._start, self._machine.cpu_times())
         if steal is not None and steal > LARGEST_STEAL_PERCENT:
             problems.append(f"the hypervisor took {steal:.0f} % of the time: use a machine of its own")
+        stopped_s, elapsed_s = self._machine.stopped_s(), self._clock_s() - self._start_s
+        if stopped_s is not None and self._stopped_s is not None and elapsed_s > 0:
+            stopped = 100 * (stopped_s - self._stopped_s) / elapsed_s
+            if stopped > LARGEST_STEAL_PERCENT:
+                problems.append(f"a CPU quota stopped it for {stopped:.0f} % of the time: give it whole cores")
         return problems
 
 

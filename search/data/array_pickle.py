@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import CorruptFile
+from shared.errors import CorruptFile, in_one_line
 
 _FOREIGN = (
     *(pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, LookupError, OverflowError),
@@ -39,7 +39,7 @@ def read_array_pickle(content: bytes, where: str) -> dict[str, Any]:
             raise CorruptFile(f"{where} holds no dict of images and labels")
         return {_text(key): value.array() if isinstance(value, _Array) else value for key, value in found.items()}
     except _FOREIGN as error:
-        raise CorruptFile(f"{where} cannot be read: {str(error)[:160] or type(error).__name__}") from error
+        raise CorruptFile(f"{where} cannot be read: {in_one_line(error) or type(error).__name__}") from error
 
 
 class _Dtype:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.errors import LutnasError
+from shared.errors import LutnasError, in_one_line
 
 RULE = 1
 """Part of the key; whoever changes the decoding adds 1."""
@@ -118,7 +118,7 @@ def decode(path: Path, side: int, channels: int) -> bytes | str:
         return "it claims to have far too many pixels"
     except DECODERS_RAISE as error:
         said = str(error).replace(str(path), "the file")
-        return "no image in it" if "cannot identify" in said else said[:160] or type(error).__name__
+        return "no image in it" if "cannot identify" in said else in_one_line(said) or type(error).__name__
     return np.asarray(fitted).reshape(side, side, channels).transpose(2, 0, 1).tobytes()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from search.data.cifar import load_cifar
 from search.data.class_folders import FOLDER, load_folder
 from search.data.image_set import ImageSet, make_image_set
-from shared.errors import CorruptFile, LutnasError, UnknownName, WrongUse
+from shared.errors import CorruptFile, LutnasError, UnknownName, WrongUse, in_one_line
 
 DATASETS = ("digits", "fashion-mnist", "cifar-10", "cifar-100", f"{FOLDER}PATH")
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -74,7 +74,7 @@ def download_fashion_mnist(folder: Path) -> None:
             downloader = pooch.HTTPDownloader(timeout=30)
             pooch.retrieve(DOWNLOAD_URL + name, published, fname=name, path=folder, downloader=downloader)
         except (OSError, ValueError) as error:
-            raise LutnasError(f"could not download {name}: {str(error)[:200]}") from error
+            raise LutnasError(f"could not download {name}: {in_one_line(error)}") from error
 
 
 def load_images(

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from profiler_agent.kernels.cut import SLOW_MS, CutKernel, cut_kernels
 from profiler_agent.kernels.kernels import count_kernels, observe
-from profiler_agent.ort.sessions import ModelRefused, local_runtime
+from profiler_agent.ort.sessions import ModelRefused, load_graph, local_runtime
 from shared.graphs import build_graph, build_network
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.graph_spec import KernelGraph, NetworkGraph, parse_graph_spec
@@ -87,6 +87,15 @@ def test_copies_follow_one_another_where_that_ends_well_and_stand_side_by_side_e
     assert chained == {"Relu": 7, "Exp": 0, "Concat": 0}, "exp of exp of ... leaves the numbers of its type"
 
 
+def test_a_timing_graph_is_fed_as_a_network_is() -> None:
+    """What that takes would be missing from the cost of a call."""
+    (made,) = cut_all(model([helper.make_node("Erf", ["x"], ["y"])], [("x", TensorProto.FLOAT, (1, 64))])).values()
+    graph = onnx.load_from_string(made).graph
+    fed_inputs = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    assert len(fed_inputs) == 1
+    assert not fed_inputs & {name for node in graph.node for name in node.input}
+
+
 def test_large_constants_are_every_copy_s_own() -> None:
     weight = np.random.default_rng(0).standard_normal((64, 64), np.float32)
     content = model(
@@ -121,6 +130,25 @@ def test_a_loop_is_cut_with_what_it_reads_from_outside() -> None:
     assert loop.startswith("Loop/s.i64,_,1x4,1x4/1x4/body=")
 
 
+def test_a_loop_without_an_end_is_given_up_in_one_line(monkeypatch) -> None:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Relu", ["before"], ["after"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, ()),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, (1, 4)),
+        ],
+        [onnx.ValueInfoProto(name="on"), onnx.ValueInfoProto(name="after")],
+    )
+    nodes = [helper.make_node("Loop", ["", "always", "x"], ["out"], body=body)]
+    content = model(nodes, [("x", TensorProto.FLOAT, (1, 4))], [("always", np.array(True))])
+    monkeypatch.setattr("profiler_agent.ort.sessions.LONGEST_RUN_S", 0.2)
+    for use in (count_kernels, load_graph):
+        with pytest.raises(ModelRefused, match=r"endless: .* more than 0\.2 s: is there a loop without an end"):
+            use("endless", content, RUNTIME)
+
+
 def test_indices_texts_and_states_are_those_that_were_observed() -> None:
     """Random numbers in their place would not be valid."""
     rng = np.random.default_rng(0)
@@ -136,16 +164,44 @@ def test_indices_texts_and_states_are_those_that_were_observed() -> None:
     assert any(kernel.startswith("LSTM/10x1x8,w1x16x8,w1x16x4/_,1x1x4/") for kernel in found)
 
 
-def test_a_kernel_that_reads_no_tensor_is_named_and_the_others_are_cut() -> None:
+def test_a_kernel_that_reads_a_sequence_is_cut_beside_what_makes_that_once() -> None:
     nodes = [
         helper.make_node("SequenceConstruct", ["x", "x"], ["many"]),
         helper.make_node("ConcatFromSequence", ["many"], ["y"], axis=0),
     ]
     with observe("sequence", model(nodes, [("x", TensorProto.FLOAT, (1, 4))]), AS_IT_IS) as graph:
+        made, joined = cut_kernels(graph, set(graph.counts()))
+    assert count_kernels("alone", made.build(8), AS_IT_IS) == {str(made.kernel): 8}
+    assert count_kernels("alone", joined.build(8), AS_IT_IS) == {str(made.kernel): 1, str(joined.kernel): 8}
+
+
+def test_a_kernel_that_reads_no_tensor_is_named_and_the_others_are_cut() -> None:
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, (1, 4))
+    nodes = [
+        helper.make_node("Optional", [], ["perhaps"], type=kind),
+        helper.make_node("OptionalHasElement", ["perhaps"], ["y"]),
+    ]
+    with observe("optional", model(nodes, [], opset=18), AS_IT_IS) as graph:
         found = list(cut_kernels(graph, set(graph.counts())))
     assert [isinstance(one, CutKernel) for one in found] == [True, False]
-    assert isinstance(found[1], ModelRefused)
-    assert "cannot be cut out: it reads many, no tensor" in str(found[1])
+    assert "cannot be cut out: it reads perhaps, no tensors" in str(found[1])
+
+
+def test_copies_stand_side_by_side_where_a_result_only_looks_like_what_is_read() -> None:
+    nodes = [helper.make_node("Optional", ["x"], ["perhaps"])]
+    nodes.append(helper.make_node("OptionalGetElement", ["perhaps"], ["y"]))
+    found = cut_all(model(nodes, [("x", TensorProto.FLOAT, (1, 4))], opset=18), AS_IT_IS)
+    assert {kernel.split("/")[0]: fed(one) for kernel, one in found.items()} == {"Optional": 0, "OptionalGetElement": 7}
+
+
+def test_a_graph_runs_once_for_all_kernels_whose_inputs_fit_into_memory(monkeypatch) -> None:
+    operators = ("Erf", "Sin", "Tanh", "Softsign")
+    nodes = [helper.make_node(operator, [f"x{i}"], [f"x{i + 1}"]) for i, operator in enumerate(operators)]
+    with observe("many", model(nodes, [("x0", TensorProto.FLOAT, (1, 64))]), RUNTIME) as graph:
+        wanted, runs, run = set(graph.counts()), [], graph._run
+        monkeypatch.setattr(graph, "_run", lambda names: runs.append(names) or run(names))
+        assert len(list(cut_kernels(graph, wanted))) == len(operators)
+    assert len([names for names in runs if names]) == 1
 
 
 def test_a_slow_kernel_is_timed_by_itself(monkeypatch) -> None:

@@ -83,6 +83,24 @@ def test_a_held_back_machine_is_named_with_what_to_do(tmp_path):
         assert part in said
 
 
+@pytest.mark.parametrize(
+    ("group", "stat", "stopped"),
+    [
+        ("0::/slice/agent", "sys/fs/cgroup/slice/agent/cpu.stat", "throttled_usec 4000000"),
+        ("0::/docker/1f", "sys/fs/cgroup/cpu.stat", "throttled_usec 4000000"),
+        ("3:cpu,cpuacct:/box\n0::/", "sys/fs/cgroup/cpu/box/cpu.stat", "throttled_time 4000000000"),
+    ],
+)
+def test_a_quota_that_stops_the_agent_half_of_the_time_is_named(tmp_path, group, stat, stopped):
+    name = stopped.split()[0]
+    root = tree(tmp_path, {"proc/self/cgroup": f"{group}\n", stat: f"nr_periods 9\n{name} 0\n"})
+    now = iter((0.0, *[8.0] * 20))
+    judge = StabilityJudge(PRESETS["standard"], Machine(root, lambda command: None), lambda: next(now))
+    (root / stat).write_text(f"nr_periods 99\n{stopped}\n")
+    verdict = judge.judge(steady_subject())
+    assert verdict.reasons == ("a CPU quota stopped it for 50 % of the time: give it whole cores",)
+
+
 def test_a_governor_alone_is_advice_and_leaves_a_precise_measurement_stable(tmp_path):
     quiet = {**PI, "sys/class/thermal/thermal_zone0/temp": "45000\n"}
     judge = StabilityJudge(PRESETS["standard"], Machine(tree(tmp_path, quiet), lambda command: "throttled=0x0\n"))

@@ -114,6 +114,20 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(tmp_path, made, problem
     assert "\n" not in found.problem
 
 
+def test_a_file_that_is_too_large_for_a_model_is_not_read(tmp_path):
+    with (tmp_path / "film.onnx").open("wb") as file:
+        file.truncate((1 << 31) + 1)
+    assert "is larger than 2 GB" in count_files([tmp_path / "film.onnx"], RUNTIME, {})[0].problem
+
+
+def test_a_network_that_the_runtime_makes_a_constant_of_is_refused_in_one_line(tmp_path):
+    weight = numpy_helper.from_array(np.ones((4, 4), np.float32), "weight")
+    nodes = [helper.make_node("Erf", ["weight"], ["y"])]
+    made = helper.make_graph(nodes, "own", [], [onnx.ValueInfoProto(name="y")], [weight])
+    made = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert "nothing is left to execute: ONNX Runtime makes a constant" in counted(tmp_path, made).problem
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names are texts there")
 def test_weights_in_a_folder_whose_name_is_no_text_are_refused_in_one_line(tmp_path):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))

@@ -79,6 +79,28 @@ def test_references_are_timed_in_the_same_rounds_unless_the_network_is_slow(
     assert all(len(each.rounds) >= 24 for each in (result.measurement, *result.references))
 
 
+def test_a_verification_goes_on_without_references_that_the_server_no_longer_has(
+    server, work, small_space, agent, capsys
+):
+    other = small_space.sample(random.Random(1))
+    reference = Reference(str(NetworkGraph(small_space, other)), small_space.format(other), 1.0)
+    job_id = server.queue(verification(small_space, references=(reference,)))
+    asked = []
+
+    def refuse_the_third(method, path):
+        asked.append(path)
+        if path == "/v1/graph" and asked.count(path) > 2:
+            raise agent.Refusal(404, "unknown_model", "it is gone")
+
+    server.before = refuse_the_third
+    assert main(work) == 0
+    result = from_wire(JobResult, server.results[job_id])
+    assert (result.error, result.references) == (None, ())
+    assert len(result.measurement.rounds) >= 24
+    said = f"job {job_id}: no network of its table is timed beside it: {server.url} refuses (404): it is gone"
+    assert said in capsys.readouterr().err
+
+
 def test_a_profile_job_makes_the_table(server, agent, small_space, work):
     server.queue(verification(small_space, kind="profile", graph=None, promise=None))
     plan_sizes = server.route

@@ -1,7 +1,10 @@
 """The job queue: leases, heartbeats, attempts, late results, and what a verification says."""
 
+import html
+
 import pytest
 
+from lut_server.runs.verification import NO_STATE
 from shared.jobs import JobResult, NewJob
 from shared.measurements.graph_spec import UploadedModel
 from shared.measurements.measurement import Verdict
@@ -64,7 +67,16 @@ def test_verification_is_told_in_milliseconds_of_the_tables_canary(api, lab, job
     assert verification["canary_drift"] == pytest.approx(1.5)
     assert verification["met"] is True
     assert verification["stable"] is True
+    assert verification["reasons"] == [NO_STATE]
     assert api.get(f"/v1/jobs/{job['id']}/result").json()["result"] == raw
+
+
+def test_reason_of_a_job_that_failed_is_kept_whole(api, job):
+    lease(api)
+    reason = "ONNX Runtime refuses it: " + "because, " * 300
+    failed = post_result(api, job, to_wire(JobResult(error=reason))).json()["job"]
+    assert (failed["state"], failed["reason"]) == ("failed", reason)
+    assert reason.strip() in html.unescape(api.get("/jobs").text)
 
 
 def test_references_bracket_the_network_and_take_the_state_out_of_its_time(api, lab, job, table):

@@ -95,6 +95,16 @@ def test_a_graph_that_did_not_hold_its_kernel_alone_gives_no_price(api, lab, pro
     assert lacking(api)["missing"] == [POOL]
 
 
+def test_a_sequence_that_a_kernel_reads_is_no_part_of_its_price(api, lab, profiled, monkeypatch):
+    seen, made = made_of, "SequenceConstruct/1x4/1.seq"
+    monkeypatch.setitem(globals(), "made_of", lambda one: {**seen(one), **({made: 1} if POOL in one else {})})
+    monkeypatch.setitem(TRUE_MS, made, 0.02)
+    made_table = measure(api, lab, plan_of(lacking(api)))["hash"]
+    prices = api.get(f"/v1/tables/{made_table}").json()["single_kernels"]["prices"]
+    (price,) = (each["price_ms"] for each in prices if each["kernel"] == POOL)
+    assert price == pytest.approx(TRUE_MS[POOL], rel=0.05)
+
+
 def test_measured_kernels_predict_and_the_table_before_keeps_its_bytes(api, lab, profiled):
     before = api.get(f"/v1/tables/{profiled.hash}").content
     network = {CONV: 2, POOL: 1}

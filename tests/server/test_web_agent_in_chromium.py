@@ -18,8 +18,8 @@ from lut_server.auth import create_token
 from lut_server.store.sql import open_store
 from lut_server.web_agent.web_runtime import VERSION, find_runtime, install
 from shared.errors import LutnasError
-from shared.jobs import NewJob
-from shared.measurements.graph_spec import CanaryGraph
+from shared.jobs import NewJob, Promise
+from shared.measurements.graph_spec import CanaryGraph, NetworkGraph
 from shared.runtime import Runtime, parse_runtime
 from shared.spaces import parse_space
 from shared.wire import to_wire
@@ -187,7 +187,7 @@ def phone(chromium, server):
         window.context.close()
 
 
-def test_a_phone_measures_itself_and_shows_its_table(server, phone):
+def test_a_phone_measures_itself_shows_its_table_and_verifies_a_network_beside_others_of_it(server, phone):
     window = phone()
     window.visit()
     assert window.page.evaluate("location.hash") == ""
@@ -222,6 +222,19 @@ def test_a_phone_measures_itself_and_shows_its_table(server, phone):
     assert parse_runtime(listed["runtime"]).provider == "wasm/simd"
     refused = httpx.get(f"{server.url}/v1/devices/phone/table?runtime=onnxruntime/CPUExecutionProvider")
     assert refused.json()["error"]["code"] == "no_table"
+
+    network = next(entry for entry in table["networks"] if entry["role"] == "held_out")
+    promise = Promise(listed["hash"], network["genotype"], network["measured_ms"], 2 * network["measured_ms"], 1000.0)
+    space = parse_space(SPACE)
+    graph = str(NetworkGraph(space, space.parse(network["genotype"])))
+    job = NewJob("phone", "verify", parse_runtime(listed["runtime"]), str(CanaryGraph()), SPACE, graph, promise)
+    authorization = {"Authorization": f"Bearer {server.tokens['search']}"}
+    assert httpx.post(f"{server.url}/v1/jobs", json=to_wire(job), headers=authorization).status_code == 201
+    window.page.locator("#job-said", has_text="ms measured").wait_for(timeout=PATIENCE_MS)
+    (done,) = server.get("/v1/jobs?device=phone")["jobs"]
+    assert len(done["job"]["references"]) == 4
+    assert 0.2 < done["verification"]["state"] < 5
+    assert window.problems == []
 
 
 def as_values(round_):

@@ -21,7 +21,7 @@ from lut_server import error_codes
 from lut_server.store import schema
 from lut_server.store.database import Database
 from lut_server.store.values import ArchiveRecord, Loaded
-from shared.errors import CorruptFile
+from shared.errors import CorruptFile, in_one_line
 from shared.wire import canonical_json
 
 CHUNK = 100
@@ -144,7 +144,7 @@ def _load(connection: Connection, kind: Kind, chunk: Sequence[ArchiveRecord], ne
         if new:
             connection.execute(insert(kind.table), new)
     except (IntegrityError, DataError) as error:
-        said = " ".join(str(error.orig).split())[:200]
+        said = in_one_line(error.orig)
         raise CorruptFile(f"{chunk[0].where} or shortly after: a {kind.name} does not fit: {said}") from error
     return len(new)
 

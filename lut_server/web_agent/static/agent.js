@@ -1,6 +1,6 @@
 // The agent of a browser: finishes begun runs, then does what the user or the server asks for.
 
-import { measureNetwork, measureRun } from "./measuring.js";
+import { measureNetworks, measureRun } from "./measuring.js";
 import { measurementId, planId, runtimeText, uuid4 } from "./names.js";
 import { probe } from "./probe.js";
 import { clockStepMs } from "./round_timer.js";
@@ -14,6 +14,7 @@ const BATCH = 50;
 const UPLOAD_FROM = 20;
 const ASK_AGAIN_MS = 10_000;
 const STATUS_EVERY_MS = 15_000;
+const LONGEST_REASON = 4000; // as in shared/errors.py
 const OVER = ["done", "failed", "dead", "cancelled"];
 
 /** The job ended on the server. */
@@ -294,7 +295,7 @@ export class Agent {
         return;
       }
       if (error instanceof ServerRefused && error.status === 401) throw error;
-      result = { error: String(error.message ?? error).slice(0, 400) };
+      result = { error: String(error.message ?? error).slice(0, LONGEST_REASON) };
     } finally {
       clearInterval(beat);
     }
@@ -330,15 +331,20 @@ export class Agent {
     }
   }
 
-  async measureModel(id, { graph, canary, promise, runtime: wanted }, isOver) {
+  async measureModel(id, { graph, canary, promise, references, runtime: wanted }, isOver) {
     if (wanted.engine !== "onnxruntime-web") {
       throw new Error(`the table is of ${runtimeText(wanted)}; this page measures with onnxruntime-web only`);
     }
     const loaded = await this.runtime(wanted.provider.split("/")[0], wanted.threads);
-    const task = { subject: promise.genotype, role: "verification", graph, minus: null, divisor: 1 };
-    const options = { task, canary, seed: id, preset: PRESETS.standard };
-    const measured = await measureNetwork(this.tools(loaded, isOver), options);
-    return { measurement: { id: measurementId(id, task), ...task, ...measured }, runtime: loaded.runtime };
+    const tasks = [{ genotype: promise.genotype, graph }, ...references].map((network) => (
+      { subject: network.genotype, role: "verification", graph: network.graph, minus: null, divisor: 1 }
+    ));
+    const options = { tasks, canary, seed: id, preset: PRESETS.standard };
+    const found = await measureNetworks(this.tools(loaded, isOver), options);
+    const [measurement, ...besides] = found.map((measured, i) => (
+      { id: measurementId(id, tasks[i]), ...tasks[i], ...measured }
+    ));
+    return { measurement, references: besides, runtime: loaded.runtime };
   }
 
   async profile(id, { kind, space, runtime: wanted }, isOver) {

@@ -1,4 +1,4 @@
-// Measures a run, or a network to verify: fetches graphs, opens sessions, runs a campaign.
+// Measures a run, or networks of a verification: fetches graphs, opens sessions, runs a campaign.
 
 import { Campaign, CanaryWatch, seeded } from "./campaign.js";
 import { graphsOf, measurementId, runtimeText } from "./names.js";
@@ -12,6 +12,8 @@ const KEPT_BYTES = 32_000_000;
 const FEWEST_VERIFICATION_ROUNDS = 24;
 const VERIFICATION_TASKS = 4;
 const VERIFICATION_PAUSE_MS = 20;
+const LONGEST_BESIDE_OTHERS_MS = 250; // of loading and a run: rounds of slower networks would take minutes
+const BRIEFLY = { shortestMs: 8, longestMs: 60 };
 
 /** Bytes of graphs: from memory, from the spool, or from the server if it has newer bytes. */
 class Graphs {
@@ -80,31 +82,47 @@ export async function measureRun(tools, { entry, preset, onSweep }) {
   return [...refused.values()];
 }
 
-/** Measure a network for a verification, as the table's networks: loaded anew in each round, but on a GPU. */
-export async function measureNetwork(tools, { task, canary, seed, preset }) {
+/**
+ * Measure networks side by side for a verification, as the table's networks: loaded anew in each round, but on a GPU.
+ *
+ * Of the first task, beside the others. A slow network is measured alone.
+ */
+export async function measureNetworks(tools, { tasks, canary, seed, preset }) {
   const { loaded, spool, server, gate, show } = tools;
   const graphs = new Graphs(spool, server, show);
-  for (const spec of [canary, task.graph]) await graphs.fetch(spec, false);
+  for (const spec of [canary, ...tasks.map((task) => task.graph)]) await graphs.fetch(spec, false);
   show({ phase: "verifying", progress: null });
   const mostBytes = loaded.runtime.provider === "webgpu" ? KEPT_BYTES : 0;
   const cache = new SessionCache(loaded, (spec) => graphs.read(spec), mostBytes);
-  const [reference, graph] = [cache.graph(canary), cache.graph(task.graph)];
+  const reference = cache.graph(canary);
   const strict = {
     ...preset,
     minRounds: Math.max(FEWEST_VERIFICATION_ROUNDS, preset.minRounds),
     maxRounds: Math.max(FEWEST_VERIFICATION_ROUNDS, preset.maxRounds),
   };
-  const subject = newSubject(task, graph, null);
-  for (const each of [reference, graph]) await warmUpOnce(each);
+  const [first, ...others] = tasks.map((task) => newSubject(task, cache.graph(task.graph), null));
+  for (const each of [reference, first.graph]) await warmUpOnce(each);
+  const subjects = (await loadedRunMs(first.graph)) > LONGEST_BESIDE_OTHERS_MS ? [first] : [first, ...others];
+  for (const { graph } of subjects.slice(1)) await warmUpOnce(graph, BRIEFLY);
   const pausing = async (rule) => {
     await new Promise((resolve) => setTimeout(resolve, VERIFICATION_PAUSE_MS));
     return gate(rule);
   };
   await runCampaign({ ...tools, gate: pausing }, cache, reference, {
-    subjects: [subject], rule: new StoppingRule(strict, VERIFICATION_TASKS), random: seeded(seed),
+    subjects, rule: new StoppingRule(strict, VERIFICATION_TASKS), random: seeded(seed),
     judge: () => null, journal: { keepRound: async () => {}, keepMeasurement: async () => {} },
   });
-  return { rounds: subject.rounds, verdict: judge(subject, strict, loaded.emulator) };
+  return subjects.map((each) => ({ rounds: each.rounds, verdict: judge(each, strict, loaded.emulator) }));
+}
+
+/** A run's time, with the loading that each round repeats. */
+async function loadedRunMs(graph) {
+  const start = performance.now();
+  await graph.acquire();
+  await graph.run();
+  const spent = performance.now() - start;
+  await graph.release();
+  return spent;
 }
 
 function newSubject(task, graph, minus, rounds = [], disturbed = 0) {
@@ -134,7 +152,7 @@ async function warmUpAll(graphs, show, gate) {
     await gate(null);
     if (i % 5 === 0) show({ phase: "warming", progress: { share: i / graphs.size } });
     try {
-      await warmUpOnce(graph, i === 0 ? {} : { shortestMs: 8, longestMs: 60 });
+      await warmUpOnce(graph, i === 0 ? {} : BRIEFLY);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       refused.set(spec, error.message);

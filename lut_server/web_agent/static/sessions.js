@@ -53,7 +53,7 @@ async function open(ort, name, bytes, provider) {
     return { session, run };
   } catch (error) {
     await session?.release();
-    throw new Refused(`${name}: onnxruntime-web refuses it: ${String(error?.message ?? error).slice(0, 200)}`);
+    throw new Refused(`${name}: onnxruntime-web refuses it: ${String(error?.message ?? error).replace(/\s+/g, " ")}`);
   }
 }
 
