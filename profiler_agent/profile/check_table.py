@@ -55,7 +55,9 @@ def check_table(
     watch = CanaryWatch(spool.find_usual_canary(runtime, table.canary))
     preset = replace(PRESETS["quick"], min_rounds=ROUNDS)
     with spool.measuring_lock(wait=True):
-        measured = measure_models(str(uuid.uuid4()), models, canary, runtime, preset, watch, check, sleep, math.inf)
+        measured = measure_models(
+            str(uuid.uuid4()), models, canary, runtime, preset, watch, check, sleep, slow_alone=False
+        )
     shifts = [
         math.log(table.canary_nominal_ms * now.estimate().ratio / network.measured_ms)
         for network, now in zip(networks, measured, strict=True)

@@ -44,11 +44,11 @@ def measure_models(
     watch: CanaryWatch,
     check: Callable[[], None],
     sleep: Callable[[float], None],
-    longest_beside_others_s: float = LONGEST_BESIDE_OTHERS_S,
+    slow_alone: bool = True,
 ) -> list[Measurement]:
     """Measure networks side by side for a job; a measurement for each, in their order.
 
-    The first alone if it is slow.
+    The first alone if it is slow and `slow_alone`.
 
     It takes seconds, so no round is spooled. An interrupted job begins again.
 
@@ -63,7 +63,7 @@ def measure_models(
         return Subject(task, cache.add(partial(load_graph, task.graph, model, runtime), len(model)))
 
     subjects = [open_model(*models[0])]
-    if _loaded_run_s(subjects[0].graph) <= longest_beside_others_s:
+    if not slow_alone or _loaded_run_s(subjects[0].graph) <= LONGEST_BESIDE_OTHERS_S:
         subjects += [open_model(*other) for other in models[1:]]
     rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), TASKS_WORTH, time.monotonic)
     timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS), thread_ns=find_thread_clock(runtime))
