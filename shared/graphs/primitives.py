@@ -64,11 +64,6 @@ def skip(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
     return x if key.keeps_shape else conv_bn_relu(writer, x, key, prefix)
 
 
-def identity(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
-    """NAS-Bench-Macro's: FBNet's skip without the ReLU."""
-    return x if key.keeps_shape else conv_bn(writer, x, key, prefix)
-
-
 def residual_block(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
     main = writer.conv(writer.relu(x), f"{prefix}conv_a.conv", key.stride, f"{prefix}conv_a.bn")
     main = writer.conv(writer.relu(main), f"{prefix}conv_b.conv", 1, f"{prefix}conv_b.bn")
@@ -94,7 +89,8 @@ EMITTERS: Mapping[str, Emitter] = MappingProxyType(
         "dil_conv_5x5": separable(2, repeats=1),
         **{name: inverted_residual(block) for name, block in INVERTED_RESIDUALS.items()},
         "skip": skip,
-        "identity": identity,
+        # FBNet's skip without the ReLU.
+        "identity": lambda writer, x, key, prefix: x if key.keeps_shape else conv_bn(writer, x, key, prefix),
         "stem_conv_3x3_relu": conv_bn_relu,
         "conv_1x1_relu": conv_bn_relu,
         "pool_linear": lambda writer, x, key, prefix: writer.linear(writer.pooled_features(x), f"{prefix}linear"),
