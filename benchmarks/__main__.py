@@ -8,10 +8,12 @@ a benchmark fails, the results before it stay. A figure below its bar is a resul
 
 import argparse
 import importlib
+import inspect
 import sys
 from pathlib import Path
 
 from benchmarks import COMPOSED, REGISTRY, DataMissing, report
+from shared.errors import LutnasError, WrongUse
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -25,14 +27,17 @@ def main(argv: list[str] | None = None) -> int:
         for name in REGISTRY:
             try:
                 run_into_page(name, RESULTS, PAGE)
-            except DataMissing as missing:
-                print(f"{name}: left out: {missing}", file=sys.stderr)
+            except (DataMissing, LutnasError) as problem:
+                print(f"{name}: left out: {problem}", file=sys.stderr)
         return 0
     try:
-        measured = run_into_page(arguments.name, RESULTS, PAGE) if arguments.page else run(arguments.name)
-    except DataMissing as missing:
-        print(f"{arguments.name}: {missing}", file=sys.stderr)
-        return 1
+        if arguments.page:
+            measured = run_into_page(arguments.name, RESULTS, PAGE, arguments.seeds)
+        else:
+            measured = run(arguments.name, arguments.seeds)
+    except (DataMissing, LutnasError) as problem:
+        print(f"{arguments.name}: {problem}", file=sys.stderr)
+        return getattr(problem, "exit_code", 1)
     if arguments.json is not None:
         report.write(measured, arguments.json)
     print(report.render(measured))
@@ -45,28 +50,38 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     names = [*REGISTRY, *COMPOSED, "all"]
     parser.add_argument("name", metavar="NAME", choices=names, help=", ".join(names))
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures into FILE (not with `all`)")
+    parser.add_argument("--seeds", metavar="N", type=int, help="number of seeds, where a benchmark has several")
     parser.add_argument("--page", action="store_true", help="keep its figures and rewrite its table in docs/results.md")
     arguments = parser.parse_args(argv)
     if arguments.page and arguments.name in COMPOSED:
         parser.error(f"{arguments.name} has no table of its own; its parts have: {', '.join(REGISTRY)}")
+    if arguments.seeds is not None and (arguments.name == "all" or arguments.seeds < 1):
+        parser.error("--seeds is 1 or more, and of a single benchmark")
     if arguments.name == "all" and arguments.json is not None:
         parser.error(f"`all` writes a file per benchmark into {RESULTS.relative_to(ROOT)}: leave --json out")
     return arguments
 
 
-def run(name: str) -> report.Report:
-    """Runs a benchmark, or all parts of a composed benchmark; progress goes to stderr."""
+def run(name: str, seeds: int | None = None) -> report.Report:
+    """Runs a benchmark, or all parts of a composed benchmark; progress goes to stderr.
+
+    Raises:
+        WrongUse: seeds for a benchmark without.
+    """
     figures: dict[str, report.Figure] = {}
     for part in COMPOSED.get(name, (name,)):
         module, _, function = REGISTRY[part].partition(":")
         measure = getattr(importlib.import_module(module), function)
-        figures |= measure(lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True))
+        if seeds is not None and "seeds" not in inspect.signature(measure).parameters:
+            raise WrongUse(f"{part} has no seeds: leave --seeds out")
+        options = {} if seeds is None else {"seeds": seeds}
+        figures |= measure(lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True), **options)
     return report.measured_here(name, figures)
 
 
-def run_into_page(name: str, results: Path, page: Path) -> report.Report:
+def run_into_page(name: str, results: Path, page: Path, seeds: int | None = None) -> report.Report:
     """Runs a benchmark, writes its figures into `results` and its table into `page`."""
-    measured = run(name)
+    measured = run(name, seeds)
     report.write(measured, results / f"{name}.json")
     page.write_text(report.replace_table(page.read_text(encoding="utf-8"), measured), encoding="utf-8")
     return measured

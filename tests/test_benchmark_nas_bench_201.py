@@ -13,21 +13,13 @@ import torch
 from PIL import Image
 
 from benchmarks import DataMissing
+from benchmarks.judging.families import CURVES, SCORING, STRATEGIES, TRAINING, Found, forget_scores_of, identify
 from benchmarks.search.cifar10_jpeg import write_cifar10
 from benchmarks.search.nas_bench_201 import figures, judge_family, picked, unseen_gap
-from benchmarks.search.nas_bench_201_search import (
-    SCORING,
-    SPACE,
-    STRATEGIES,
-    TRAINING,
-    Found,
-    forget_scores_of,
-    identify,
-)
+from benchmarks.search.nas_bench_201_search import SPACE
 from benchmarks.search.nas_bench_201_truth import (
     budgets_ms,
     has_whole_milliseconds,
-    hypervolume,
     judge,
     load_truth,
     relative_hypervolume,
@@ -35,6 +27,7 @@ from benchmarks.search.nas_bench_201_truth import (
 from benchmarks.search.stopwatch import Stopwatch, read_minutes, write_minutes
 from search.data import load_images
 from search.family.family import Member
+from shared.errors import CorruptFile
 
 NAMES = tuple(
     f"|{op}~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
@@ -65,26 +58,6 @@ def write(path, *columns):
 @pytest.fixture
 def truth(folder):
     return load_truth(folder)
-
-
-def by_brute_force(points):
-    """Cell by cell of the grid that the points themselves draw."""
-    xs, ys = (sorted({*(p[axis] for p in points if p[axis] < 1), 1.0}) for axis in (0, 1))
-    return sum(
-        (x1 - x0) * (y1 - y0)
-        for (x0, x1), (y0, y1) in itertools.product(itertools.pairwise(xs), itertools.pairwise(ys))
-        if any(px <= x0 and py <= y0 for px, py in points)
-    )
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_hypervolume_is_the_area_that_points_dominate(seed):
-    points = np.random.default_rng(seed).uniform(0, 1.3, (12, 2))
-    assert hypervolume(points) == pytest.approx(by_brute_force(points.tolist()))
-
-
-def test_hypervolume_of_nothing_inside_is_nothing():
-    assert hypervolume(np.array([[1.0, 0.2], [0.3, 1.0], [2.0, 2.0]])) == 0
 
 
 def test_all_architectures_together_reach_one_and_chance_takes_no_part(truth):
@@ -130,7 +103,10 @@ def test_rounded_devices_are_known(truth):
 def test_files_of_different_architectures_are_refused(folder):
     path = folder / "latency_ms.csv"
     path.write_text(path.read_text().replace(MIDDLE, "other"))
-    with pytest.raises(ValueError, match="not of the same architectures"):
+    with pytest.raises(CorruptFile, match="not of the same architectures"):
+        load_truth(folder)
+    path.unlink()
+    with pytest.raises(DataMissing, match=r"latency_ms\.csv cannot be read"):
         load_truth(folder)
 
 
@@ -209,19 +185,21 @@ opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
 from pathlib import Path
 import benchmarks.search.nas_bench_201_search as searching
-from search.family.family import FamilySettings
+from benchmarks.judging import families
 from search.process.progress import SilentProgress
 from shared.spaces import make_space
 
 folder, space = Path(sys.argv[1]), make_space("nas-bench-201", resolution=32, channels=4, depth=1)
 tables = searching.fit_tables(folder / "latency_ms.csv", 0, fitted=40, space=space)
 few = {"warmup_steps": 3, "search_steps": 3, "alpha_every": 2, "batch_size": 8, "alpha_batch_size": 8, "whole_space": 0}
-settings = {**searching.SETTINGS, "search_resolution": 8, "precision": "fp32", **few}
-run = searching.train(tables, folder, folder / "run", 0, SilentProgress(), settings)
-found = searching.search_families(run, FamilySettings(trade_offs=2, budgets=6, candidates=24))
-for device, strategies in found.items():
-    for strategy, found in strategies.items():
+settings = {**families.SETTINGS, "search_resolution": 8, "precision": "fp32", **few}
+run = families.train(tables, folder, folder / "run", 0, SilentProgress(), settings)
+result = families.find_families(run, searching.LOOK, SilentProgress(), (26, 40))
+for device, of_device in result.devices.items():
+    for strategy, found in of_device.families.items():
         print("found", device, strategy, found.evaluations, len(found.members), len(found.front))
+    for strategy, curve in of_device.curves.items():
+        print("curve", device, strategy, *(found.evaluations for found in curve.values()))
 assert any(name.endswith("latency_ms.csv") for name in opened)
 print("accuracies", *(name for name in opened if "accuracy" in name))
 print("judges", *(name for name in sys.modules if "truth" in name))
@@ -238,18 +216,7 @@ def write_latencies(path, space):
             rows.writerow([space.format(genotype), 3 + sum(price_ms.get(op, 0.1) for op in live), 1 + len(live)])
 
 
-def write_images(folder):
-    folder.mkdir()
-    pixels = np.random.default_rng(0)
-    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
-        labels = np.arange(40, dtype=np.uint8)[:, None] % 10
-        (folder / f"{name}.bin").write_bytes(
-            np.hstack([labels, pixels.integers(0, 256, (40, 3072), np.uint8)]).tobytes()
-        )
-    (folder / "batches.meta.txt").write_text("".join(f"class {number}\n" for number in range(10)))
-
-
-def test_searches_open_no_file_of_accuracies_and_import_nothing_that_does(tmp_path):
+def test_searches_open_no_file_of_accuracies_and_import_nothing_that_does(tmp_path, write_images):
     write_latencies(tmp_path / "latency_ms.csv", SPACE)
     write_images(tmp_path / "cifar-10-batches-bin")
     (tmp_path / "accuracy_200_epochs.csv").write_text("not to be read")
@@ -260,8 +227,16 @@ def test_searches_open_no_file_of_accuracies_and_import_nothing_that_does(tmp_pa
     assert fresh.returncode == 0, fresh.stderr
     lines = [line.split() for line in fresh.stdout.splitlines()]
     assert lines[-2:] == [["accuracies"], ["judges"]]
-    found = {(device, strategy): tuple(map(int, counts)) for _, device, strategy, *counts in lines[:-2]}
+    found, curves = (
+        {
+            (device, strategy): tuple(map(int, counts))
+            for kind, device, strategy, *counts in lines[:-2]
+            if kind == wanted
+        }
+        for wanted in ("found", "curve")
+    )
     assert found.keys() == set(itertools.product(("board", "phone"), STRATEGIES))
+    assert curves == dict.fromkeys(itertools.product(("board", "phone"), CURVES), (26, 40))
     for device in ("board", "phone"):
         asked = [found[device, strategy][0] for strategy in ("dartscc", "random", "nsga2")]
         assert max(asked) == min(asked) > 24

@@ -25,18 +25,10 @@ from typing import Any
 from scipy.stats import kendalltau
 
 from benchmarks import Progress
+from benchmarks.judging.families import SCORING, TRAINING, identify, train
 from benchmarks.report import Figure
 from benchmarks.search.cifar10_jpeg import write_cifar10
-from benchmarks.search.nas_bench_201_search import (
-    DATA,
-    SCORING,
-    SPACE,
-    TRAINING,
-    fit_tables,
-    identify,
-    latency_file,
-    train,
-)
+from benchmarks.search.nas_bench_201_search import DATA, SPACE, fit_tables, latency_file
 from benchmarks.search.nas_bench_201_truth import Truth, load_truth, relative_hypervolume
 from search.family.build import build_families
 from search.family.family import Family, load_family

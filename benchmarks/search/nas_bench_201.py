@@ -1,10 +1,11 @@
-"""Families judged by the truth: NAS-Bench-201, 14 device settings, three seeds (`search.nb201.*`).
+"""Families judged by the truth: NAS-Bench-201, 14 device settings, five seeds (`search.nb201.*`).
 
 Searches know the latencies of 60 architectures per device and the images of CIFAR-10
 (`benchmarks.search.nas_bench_201_search`). The accuracies after 200 epochs are in
 `benchmarks.search.nas_bench_201_truth`, which no search can import. Seeds run in parallel, each in
 a process on a core. Runs are kept in runs/nas-bench-201 and resumed. The figures of each device and
-seed are in benchmarks/results/nas_bench_201_devices.json.
+seed are in benchmarks/results/nas_bench_201_devices.json, those of each seed in
+nas_bench_201_seeds.json. `benchmarks.judging.shares` explains shares, curves and taus.
 """
 
 from __future__ import annotations
@@ -16,22 +17,18 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from benchmarks import Progress
+from benchmarks.judging import shares
+from benchmarks.judging.families import STRATEGIES, Found, SeedResult
+from benchmarks.judging.shares import over_seeds, spread
 from benchmarks.report import Figure
-from benchmarks.search.nas_bench_201_search import (
-    DATA,
-    SPACE,
-    STRATEGIES,
-    Found,
-    SeedResult,
-    ask_about_unseen,
-    find_families,
-    latency_file,
-)
+from benchmarks.search.nas_bench_201_search import DATA, SPACE, ask_about_unseen, find_families, latency_file
 from benchmarks.search.nas_bench_201_truth import (
     Truth,
     budgets_ms,
@@ -40,10 +37,12 @@ from benchmarks.search.nas_bench_201_truth import (
     load_truth,
     relative_hypervolume,
 )
+from search.family.family import Member
 from search.process.progress import Progress as SearchProgress
+from shared.spaces import Genotype
 
-SEEDS = (0, 1, 2)
-PARTS = Path(__file__).parents[1] / "results" / "nas_bench_201_devices.json"
+SEEDS = 5
+RESULTS = Path(__file__).parents[1] / "results"
 STRICT_ERROR = 20.0
 """Percent. An axis of error up to 90 % flatters every family: hardly a connected cell is near it.
 """
@@ -72,19 +71,24 @@ class Judged:
     budgets_met: float
 
 
-def run(progress: Progress) -> dict[str, Figure]:
+def run(progress: Progress, seeds: int = SEEDS) -> dict[str, Figure]:
     """Figures `search.nb201.*` and `search.unseen.gap`."""
     latency_file()
+    truth = load_truth(DATA / "nas_bench_201")  # first: searches take hours
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        waiting = pool.map(_result, SEEDS)  # these go first
-        unseen = pool.submit(_unseen, SEEDS[0])
+        waiting = pool.map(_result, range(seeds))  # these go first
+        unseen = pool.submit(_unseen, 0)
         results = list(waiting)
-    truth = load_truth(DATA / "nas_bench_201")
     judged = [judge_seed(truth, result) for result in results]
     parts = {str(result.seed): _parts(of_seed) for result, of_seed in zip(results, judged, strict=True)}
-    PARTS.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "nas_bench_201_devices.json").write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
+    by_seed = {result.seed: judge_shares(truth, result) for result in results}
+    shares.record(RESULTS / "nas_bench_201_seeds.json", by_seed)
     measured = [name for name in truth.devices if not has_whole_milliseconds(truth, name)]
-    found = figures(judged, measured, [sum(result.minutes.values()) for result in results])
+    found = {
+        **shares.figures("search.nb201", list(by_seed.values())),
+        **figures(judged, measured, [sum(result.minutes.values()) for result in results]),
+    }
     asked = {device: judge_family(truth, device, found) for device, found in unseen.result().items()}
     return {**found, "search.unseen.gap": unseen_gap(asked, judged[0]["dartscc"])}
 
@@ -92,9 +96,29 @@ def run(progress: Progress) -> dict[str, Figure]:
 def judge_seed(truth: Truth, result: SeedResult) -> dict[str, dict[str, Judged]]:
     """{strategy: {device: judged}} of a seed."""
     return {
-        strategy: {device: judge_family(truth, device, found[strategy]) for device, found in result.families.items()}
+        strategy: {
+            device: judge_family(truth, device, found.families[strategy]) for device, found in result.devices.items()
+        }
         for strategy in STRATEGIES
     }
+
+
+def judge_shares(truth: Truth, result: SeedResult) -> dict[str, float]:
+    """Shares and curves of a seed, means over devices, and the agreement of its ranking."""
+    by_device = []
+    for device, found in result.devices.items():
+
+        def volume(networks: Sequence[Genotype], device: str = device) -> float:
+            return relative_hypervolume(truth, device, "cifar10", list(map(SPACE.format, networks)))
+
+        scale = shares.make_scale(found.everything, _errors(truth, found.everything), volume, result.seed)
+        by_device.append(shares.judge(found, scale, volume))
+    everything = next(iter(result.devices.values())).everything  # their ranks are the same on every device
+    return {**shares.over_devices(by_device), **shares.agree(SPACE, everything, 100 - _errors(truth, everything))}
+
+
+def _errors(truth: Truth, networks: Sequence[Member]) -> npt.NDArray[np.float64]:
+    return truth.error["cifar10"][truth.places([SPACE.format(member.genotype) for member in networks])]
 
 
 def judge_family(truth: Truth, device: str, found: Found) -> Judged:
@@ -151,32 +175,31 @@ def figures(
         return means(strategy, lambda family: family.strict_hypervolume)
 
     found = {
-        "hv_mean": _over_seeds(hypervolumes("whole"), ">= .988"),
-        "hv_worst": _over_seeds(
+        "hv_mean": over_seeds(hypervolumes("whole"), ">= .988"),
+        "hv_worst": over_seeds(
             [min(device) for device in devices("whole", lambda family: family.hypervolume)], ">= .980"
         ),
-        "hv80_mean": _over_seeds(strict("whole"), ">= .957"),
-        "dartscc.hv_mean": _over_seeds(hypervolumes("dartscc"), ">= .984"),
-        "dartscc.hv_worst": _over_seeds(
+        "hv80_mean": over_seeds(strict("whole"), ">= .957"),
+        "dartscc.hv_mean": over_seeds(hypervolumes("dartscc"), ">= .984"),
+        "dartscc.hv_worst": over_seeds(
             [min(device) for device in devices("dartscc", lambda family: family.hypervolume)]
         ),
-        "dartscc.hv80_mean": _over_seeds(strict("dartscc")),
+        "dartscc.hv80_mean": over_seeds(strict("dartscc")),
         "dartscc.distinct": _fewest(devices("dartscc", lambda family: family.members), ">= 12"),
         "dartscc.connected": _fewest(devices("dartscc", lambda family: family.connected / family.members), ">= 1"),
         "dartscc.evaluations": _most(devices("dartscc", lambda family: family.evaluations), "<= 2000"),
         "margin_random": _margin(margin("random")),
         "margin_nsga2": _margin(margin("nsga2")),
-        "ladder_gap": _over_seeds(means("whole", lambda family: fmean(family.ladder_gaps)), "<= 1", "points"),
+        "ladder_gap": over_seeds(means("whole", lambda family: fmean(family.ladder_gaps)), "<= 1", "points"),
         "ladder_worst": _most(devices("whole", lambda family: max(family.ladder_gaps)), "<= 4", "points"),
         "ladder_refused": _most(devices("whole", lambda family: family.refused)),
-        "transfer.cifar100": _over_seeds(means("whole", lambda family: family.cifar100), ">= .97"),
-        "transfer.imagenet16_120": _over_seeds(means("whole", lambda family: family.imagenet16_120), ">= .97"),
-        "minutes": _over_seeds(minutes, "<= 30", "min"),
+        "transfer.cifar100": over_seeds(means("whole", lambda family: family.cifar100), ">= .97"),
+        "transfer.imagenet16_120": over_seeds(means("whole", lambda family: family.imagenet16_120), ">= .97"),
+        "minutes": over_seeds(minutes, "<= 30", "min"),
         "budgets_met": _least_met(judged, measured),
     }
     for baseline in ("random", "nsga2", "parameters", "random_score"):
-        found[f"{baseline}.hv_mean"] = _over_seeds(hypervolumes(baseline))
-        found[f"{baseline}.hv80_mean"] = _over_seeds(strict(baseline))
+        found[f"{baseline}.hv80_mean"] = over_seeds(strict(baseline))
     return {f"search.nb201.{name}": figure for name, figure in found.items()}
 
 
@@ -198,13 +221,9 @@ def _parts(judged: Mapping[str, Mapping[str, Judged]]) -> dict[str, dict[str, ob
     return {strategy: {device: asdict(family) for device, family in each.items()} for strategy, each in judged.items()}
 
 
-def _over_seeds(values: Values, bar: str | None = None, unit: str | None = None) -> Figure:
-    return Figure(value=fmean(values), unit=unit, n=len(values), spread=_spread(values), bar=bar)
-
-
 def _margin(values: Values) -> Figure:
     """The bar is the spread over seeds: a smaller margin is luck."""
-    return Figure(value=fmean(values), n=len(values), spread=_spread(values), bar=f">= {_spread(values):.5f}")
+    return Figure(value=fmean(values), n=len(values), spread=spread(values), bar=f">= {spread(values):.5f}")
 
 
 def _fewest(values: Sequence[Values], bar: str) -> Figure:
@@ -217,10 +236,6 @@ def _most(values: Sequence[Values], bar: str | None = None, unit: str | None = N
 
 def _least_met(judged: Sequence[Mapping[str, Mapping[str, Judged]]], measured: Sequence[str]) -> Figure:
     """The share of the device that keeps fewest budgets, over all seeds."""
-    shares = {name: fmean(seed["whole"][name].budgets_met for seed in judged) for name in measured}
-    worst = min(shares, key=lambda name: shares[name])
-    return Figure(value=100 * shares[worst], unit="%", n=BUDGETS * len(judged), spread=f"worst: {worst}", bar=">= 95")
-
-
-def _spread(values: Values) -> float:
-    return stdev(values) if len(values) > 1 else 0.0
+    kept = {name: fmean(seed["whole"][name].budgets_met for seed in judged) for name in measured}
+    worst = min(kept, key=lambda name: kept[name])
+    return Figure(value=100 * kept[worst], unit="%", n=BUDGETS * len(judged), spread=f"worst: {worst}", bar=">= 95")

@@ -16,6 +16,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks import DataMissing
+from benchmarks.judging.shares import Plane
+from shared.errors import CorruptFile
+
 Floats = npt.NDArray[np.float64]
 
 DATASETS = ("cifar10", "cifar100", "imagenet16_120")
@@ -74,14 +78,20 @@ def load_truth(folder: Path) -> Truth:
     """Read `accuracy_200_epochs.csv` and `latency_ms.csv`.
 
     Raises:
-        ValueError: the two files do not list the same architectures.
+        DataMissing: a file is not there.
+        CorruptFile: a file is damaged, or the two do not list the same architectures.
     """
-    accuracies, latencies = (_columns(folder / name) for name in ("accuracy_200_epochs.csv", "latency_ms.csv"))
-    names = accuracies.pop("architecture")
-    if latencies.pop("architecture") != names:
-        raise ValueError(f"{folder}: accuracies and latencies are not of the same architectures")
-    error = {name: 100 - np.array(accuracies[f"{name}_test_accuracy"], dtype=np.float64) for name in DATASETS}
-    latency_ms = {name: np.array(values, dtype=np.float64) for name, values in latencies.items()}
+    try:
+        accuracies, latencies = (_columns(folder / name) for name in ("accuracy_200_epochs.csv", "latency_ms.csv"))
+        names = accuracies.pop("architecture")
+        if latencies.pop("architecture") != names:
+            raise ValueError("accuracies and latencies are not of the same architectures")
+        error = {name: 100 - np.array(accuracies[f"{name}_test_accuracy"], dtype=np.float64) for name in DATASETS}
+        latency_ms = {name: np.array(values, dtype=np.float64) for name, values in latencies.items()}
+    except OSError as problem:
+        raise DataMissing(f"{problem.filename} cannot be read: LUTNAS_DATA names the folder of the truth") from problem
+    except (KeyError, ValueError) as problem:
+        raise CorruptFile(f"{folder} is damaged: {problem}") from problem
     return Truth({name: index for index, name in enumerate(names)}, error, latency_ms)
 
 
@@ -95,23 +105,8 @@ def relative_hypervolume(
         genotypes: of the family.
         worst_error: end of the error axis, percent; None: the largest error below chance.
     """
-    learns = truth.learns(dataset)
-    error = _to_unit(truth.error[dataset], learns, worst_error)
-    latency = _to_unit(truth.latency_ms[device], learns)
-    family = truth.places(genotypes)
-    best = hypervolume(np.column_stack([latency[learns], error[learns]]))
-    return hypervolume(np.column_stack([latency[family], error[family]])) / best
-
-
-def hypervolume(points: Floats) -> float:
-    """Area that points (n, 2), to be minimised, dominate below the reference (1, 1)."""
-    inside = points[(points < 1).all(axis=1)]
-    area, lowest = 0.0, 1.0
-    for x, y in inside[np.lexsort((inside[:, 1], inside[:, 0]))]:
-        if y < lowest:
-            area += (1 - x) * (lowest - y)
-            lowest = y
-    return float(area)
+    plane = Plane(truth.latency_ms[device], truth.error[dataset], truth.learns(dataset), worst_error)
+    return plane.relative_hypervolume(truth.places(genotypes))
 
 
 def budgets_ms(truth: Truth, device: str, count: int) -> list[float]:
@@ -131,11 +126,6 @@ def judge(truth: Truth, device: str, budget_ms: float, genotype: str) -> Rung:
 def has_whole_milliseconds(truth: Truth, device: str) -> bool:
     """Whether the device's latencies are rounded to whole milliseconds."""
     return bool((truth.latency_ms[device] % 1 == 0).all())
-
-
-def _to_unit(values: Floats, among: npt.NDArray[np.bool_], highest: float | None = None) -> Floats:
-    low, high = values[among].min(), values[among].max() if highest is None else highest
-    return np.asarray((values - low) / (high - low))
 
 
 def _columns(path: Path) -> dict[str, list[str]]:

@@ -60,7 +60,10 @@ def add_sizes(parser: Any) -> None:
     """Sizes of a space's skeleton."""
     for flags, text in (
         (("--channels",), "channels of the first stage"),
-        (("--depth", "--cells-per-stage"), "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet)"),
+        (
+            ("--depth", "--cells-per-stage"),
+            "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet, nas-bench-macro)",
+        ),
         (("--classes",), "classes of the classifier"),
         (("--image-channels",), "channels of the input image"),
     ):

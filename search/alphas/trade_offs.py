@@ -17,7 +17,7 @@ from shared.tables.table import LatencyTable
 
 Floats = npt.NDArray[np.float64]
 
-SKIPS = ("skip_connect", "skip")
+SKIPS = ("skip_connect", "skip", "identity")
 """Names of the identity in the spaces."""
 
 

@@ -19,7 +19,7 @@ COLOURS = {
     "skip_connect": FIT, "avg_pool_3x3": LADDER, "max_pool_3x3": "#65a30d",
     "nor_conv_1x1": HELD_OUT, "nor_conv_3x3": FAMILY,
     "dil_conv_3x3": "#93c5fd", "dil_conv_5x5": HELD_OUT, "sep_conv_3x3": "#fb923c", "sep_conv_5x5": FAMILY,
-    "skip": FIT, "k3_e1_g2": "#bbf7d0", "k3_e1": "#4ade80", "k5_e1_g2": "#86efac", "k5_e1": LADDER,
+    "skip": FIT, "identity": FIT, "k3_e1_g2": "#bbf7d0", "k3_e1": "#4ade80", "k5_e1_g2": "#86efac", "k5_e1": LADDER,
     "k3_e3": "#93c5fd", "k5_e3": HELD_OUT, "k3_e6": "#fb923c", "k5_e6": FAMILY,
 }  # fmt: skip
 """Primitives of about the same cost have the same hue."""

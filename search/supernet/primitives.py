@@ -206,6 +206,7 @@ OPS: Mapping[str, Build] = MappingProxyType(
         "dil_conv_5x5": separable(5, repeats=1, dilation=2),
         **{name: partial(InvertedResidualBlock, block) for name, block in INVERTED_RESIDUALS.items()},
         "skip": lambda key: nn.Identity() if key.keeps_shape else conv_bn(1)(key),
+        "identity": lambda key: nn.Identity() if key.keeps_shape else conv_bn(1, activates=False)(key),
         "stem_conv_3x3": conv_bn(3, activates=False),
         "stem_conv_3x3_relu": conv_bn(3),
         "conv_1x1_relu": conv_bn(1),

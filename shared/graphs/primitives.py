@@ -89,6 +89,8 @@ EMITTERS: Mapping[str, Emitter] = MappingProxyType(
         "dil_conv_5x5": separable(2, repeats=1),
         **{name: inverted_residual(block) for name, block in INVERTED_RESIDUALS.items()},
         "skip": skip,
+        # FBNet's skip without the ReLU.
+        "identity": lambda writer, x, key, prefix: x if key.keeps_shape else conv_bn(writer, x, key, prefix),
         "stem_conv_3x3_relu": conv_bn_relu,
         "conv_1x1_relu": conv_bn_relu,
         "pool_linear": lambda writer, x, key, prefix: writer.linear(writer.pooled_features(x), f"{prefix}linear"),

@@ -3,6 +3,19 @@
 from shared.spaces.darts import Darts
 from shared.spaces.fbnet import FBNet
 from shared.spaces.nas_bench_201 import NasBench201
+from shared.spaces.nas_bench_macro import NasBenchMacro
 from shared.spaces.space import SPACES, Genotype, Group, Slot, Space, make_space, parse_space
 
-__all__ = ["SPACES", "Darts", "FBNet", "Genotype", "Group", "NasBench201", "Slot", "Space", "make_space", "parse_space"]
+__all__ = [
+    "SPACES",
+    "Darts",
+    "FBNet",
+    "Genotype",
+    "Group",
+    "NasBench201",
+    "NasBenchMacro",
+    "Slot",
+    "Space",
+    "make_space",
+    "parse_space",
+]

@@ -8,17 +8,14 @@ paper's. Below 96, the stem and the first reduction keep the side.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from shared.errors import InvalidValue
-from shared.spaces.op_key import OpKey, Shape
-from shared.spaces.space import Genotype, Slot, Space
-from shared.spaces.wiring import INPUT, Step
+from shared.spaces.chain import Chain
+from shared.spaces.op_key import Shape
+from shared.spaces.space import Genotype
 
-CANDIDATES = (
-    "k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "k5_e3", "k5_e6", "skip",
-)  # fmt: skip
 PAPER_CHANNELS = 16
 STAGES = ((16, 1, False), (24, 2, True), (32, 2, True), (64, 2, True), (112, 1, True), (184, 2, True), (352, 1, False))
 """(width, stride of the first layer, whether the layer is repeated `depth` times) of each stage."""
@@ -27,10 +24,14 @@ SMALLEST_IMAGENET_SIDE = 96
 
 
 @dataclass(frozen=True)
-class FBNet(Space):
-    """Stem, a layer per slot, 1x1 convolution, classifier."""
+class FBNet(Chain):
+    """Nine candidates per layer."""
 
     name: ClassVar[str] = "fbnet"
+    skip: ClassVar[str] = "skip"
+    candidates: ClassVar[tuple[str, ...]] = (
+        "k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "k5_e3", "k5_e6", "skip",
+    )  # fmt: skip
     resolution: int = 224
     depth: int = 4
     classes: int = 1000
@@ -44,10 +45,6 @@ class FBNet(Space):
         if self.channels % 4:
             raise InvalidValue("channels", f"{self.channels} is not a multiple of 4")
 
-    @property
-    def slots(self) -> tuple[Slot, ...]:
-        return tuple(Slot(f"layer{index}", CANDIDATES) for index, _ in enumerate(self._layers()))
-
     def format(self, genotype: Genotype) -> str:
         return ",".join(genotype.choices)
 
@@ -56,50 +53,11 @@ class FBNet(Space):
         self.check(genotype)
         return genotype
 
-    def live_slots(self, genotype: Genotype) -> tuple[int, ...]:
-        return tuple(range(len(genotype.choices)))
+    @property
+    def head_width(self) -> int:
+        return self._width(HEAD_WIDTH)
 
-    def canonical(self, genotype: Genotype) -> Genotype:
-        return genotype
-
-    def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
-        before, after, stride = list(self._layers())[slot]
-        if primitive == "skip" and before == after:
-            return ()
-        return (OpKey(primitive, before, after, stride),)
-
-    def fixed_ops(self) -> tuple[OpKey, ...]:
-        layers = list(self._layers())
-        first, last = layers[0][0], layers[-1][1]
-        features = Shape(self._width(HEAD_WIDTH), last.height, last.width)
-        return (
-            OpKey("stem_conv_3x3_relu", self.input_shape, first, self.resolution // first.height),
-            OpKey("conv_1x1_relu", last, features, 1),
-            OpKey("pool_linear", features, Shape(self.classes, 1, 1), 1),
-        )
-
-    def fastest(self) -> Genotype:
-        return Genotype(("skip",) * len(self.slots))
-
-    def wiring(self, genotype: Genotype) -> tuple[Step, ...]:
-        layers = [(slot, self.slot_ops(slot, primitive)) for slot, primitive in enumerate(genotype.choices)]
-        return self._chain([Step(f"layers.{slot}.", (), ops[0], slot=slot) for slot, ops in layers if ops])
-
-    def supernet_wiring(self) -> tuple[Step, ...]:
-        candidates = [tuple(OpKey(name, *layer) for name in CANDIDATES) for layer in self._layers()]
-        return self._chain(
-            [Step(f"layers.{slot}.", (), slot=slot, candidates=ops) for slot, ops in enumerate(candidates)]
-        )
-
-    def _chain(self, layers: list[Step]) -> tuple[Step, ...]:
-        """Stem, layers, head and classifier; each reads the step before it."""
-        stem, head, classifier = self.fixed_ops()
-        steps = [Step("stem.", (), stem), *layers, Step("head.", (), head), Step("classifier.", (), classifier)]
-        inputs = (INPUT, *(step.name for step in steps))
-        return tuple(replace(step, inputs=(name,)) for step, name in zip(steps, inputs, strict=False))
-
-    def _layers(self) -> Iterator[tuple[Shape, Shape, int]]:
-        """(input, output, stride) of every layer."""
+    def layers(self) -> Iterator[tuple[Shape, Shape, int]]:
         side = self.resolution // (2 if self._is_imagenet_sized() else 1)
         before = Shape(self._width(PAPER_CHANNELS), side, side)
         for stage, (width, stride, repeated) in enumerate(STAGES):

@@ -122,7 +122,7 @@ PRIMITIVES: Mapping[str, Callable[[OpKey], ParameterShapes]] = MappingProxyType(
         "dil_conv_3x3": _separable(3, repeats=1),
         "dil_conv_5x5": _separable(5, repeats=1),
         **{name: block.parameter_shapes for name, block in INVERTED_RESIDUALS.items()},
-        "skip": lambda key: {} if key.keeps_shape else _conv_bn(1)(key),
+        **dict.fromkeys(("skip", "identity"), lambda key: {} if key.keeps_shape else _conv_bn(1)(key)),
         "stem_conv_3x3": _conv_bn(3),
         "stem_conv_3x3_relu": _conv_bn(3),
         "conv_1x1_relu": _conv_bn(1),

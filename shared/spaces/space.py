@@ -62,7 +62,8 @@ class Space(ABC):
     Attributes:
         name: on the command line and on the wire.
         resolution: height and width of the input image, pixels.
-        depth: cells per stage (nas-bench-201), cells (darts), layers per repeated stage (fbnet).
+        depth: cells per stage (nas-bench-201), cells (darts), layers per repeated
+            stage (fbnet), layers of the later stages (nas-bench-macro).
     """
 
     name: ClassVar[str]
@@ -73,7 +74,8 @@ class Space(ABC):
     image_channels: int = 3
 
     def __init_subclass__(cls) -> None:
-        SPACES[cls.name] = cls
+        if "name" in vars(cls):  # a base of several spaces has none
+            SPACES[cls.name] = cls
 
     def __post_init__(self) -> None:
         for field, largest in SKELETON_SIDES.items():

@@ -29,9 +29,9 @@ def test_without_a_floor_alpha_stays_the_very_same():
     assert with_floor(alpha, 0.0) is alpha
 
 
-@pytest.mark.parametrize("name", ["nas-bench-201", "darts", "fbnet"])
+@pytest.mark.parametrize("name", ["nas-bench-201", "darts", "fbnet", "nas-bench-macro"])
 def test_uniform_paths_are_connected_repeatable_and_even(name):
-    space = make_space(name, resolution=32, channels=8, depth=1 if name != "darts" else 3)
+    space = make_space(name, resolution=32, channels=8, depth={"darts": 3, "nas-bench-macro": 3}.get(name, 1))
     sampler = UniformSampler(space, 3)
     paths = [sampler.path(i) for i in range(300)]
     assert all(map(space.is_connected, paths))

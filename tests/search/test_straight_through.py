@@ -10,6 +10,7 @@ SPACES = {
     "nas-bench-201": {"channels": 4, "depth": 1},
     "darts": {"channels": 4, "depth": 3},
     "fbnet": {"channels": 8, "depth": 1},
+    "nas-bench-macro": {"channels": 4, "depth": 2},
 }
 
 

@@ -14,9 +14,11 @@ from shared.spaces import Genotype, make_space
 
 DARTS = make_space("darts", resolution=8, channels=4, depth=3, image_channels=1)
 FBNET = make_space("fbnet", resolution=8, channels=8, depth=1, classes=10, image_channels=1)
+MACRO = make_space("nas-bench-macro", resolution=8, channels=4, image_channels=1)
 LARGER = (
     make_space("darts", resolution=16, channels=4, depth=5, classes=7),
     make_space("fbnet", resolution=96, channels=8, depth=2, classes=7),
+    make_space("nas-bench-macro"),
 )
 
 
@@ -39,7 +41,7 @@ def gates_of(space, genotype):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("every", [DARTS, FBNET, *LARGER], ids=str)
+@pytest.mark.parametrize("every", [DARTS, FBNET, MACRO, *LARGER], ids=str)
 def test_a_whole_network_gives_the_same_numbers_in_torch_and_onnx(every, seed):
     space = every
     genotype = space.sample(random.Random(seed)) if seed else space.fastest()

@@ -109,8 +109,8 @@ def test_a_table_that_lacks_ops_names_all_of_them_and_the_command(table_of):
 def few_choices(space, log_p):
     """A few thousand networks of a space, and log-probabilities that exclude all others."""
     names = space.slots[0].primitives
-    if space.name == "fbnet":
-        allowed = [(0, 3, 8)] * 7
+    if not space.groups:
+        allowed = [(0, 3, 8) if space.name == "fbnet" else (0, 1, 2)] * len(space.slots)
         networks = list(itertools.product(*allowed))
     else:
         first = best_choices(space, torch.tensor(log_p)).tolist()
@@ -185,7 +185,8 @@ def test_random_networks_under_a_budget_are_distinct_networks_within_it_and_repe
     for share in (0.0, 0.05, 0.5, 1.0):
         budget_ms = decoder.smallest_ms + share * (decoder.largest_ms - decoder.smallest_ms)
         drawn = decoder.draw(budget_ms, 20, random.Random(3))
-        assert len(set(drawn)) == len(drawn) >= (20 if share else 1)
+        few = share == 0.05 and space.name == "nas-bench-macro"  # there six networks are so fast
+        assert len(set(drawn)) == len(drawn) >= (len(decoder.feasible(budget_ms)) if few else 20 if share else 1)
         assert all(
             space.is_connected(genotype) and table.predict(genotype).upper_ms() <= budget_ms * 1.000001
             for genotype in drawn

@@ -1,4 +1,4 @@
-"""Whole searches in `darts` and `fbnet`, a few steps long, on real images."""
+"""Whole searches in `darts`, `fbnet` and `nas-bench-macro`, a few steps long, on real images."""
 
 from dataclasses import replace
 from itertools import pairwise

@@ -13,6 +13,7 @@ from shared.spaces import Space, make_space
 NAS_BENCH_201 = make_space("nas-bench-201", resolution=8, channels=4, depth=1, image_channels=1)
 DARTS = make_space("darts", resolution=8, channels=4, depth=3, image_channels=1)
 FBNET = make_space("fbnet", resolution=8, channels=8, depth=1, classes=10, image_channels=1)
+MACRO = make_space("nas-bench-macro", resolution=8, channels=4, depth=2, image_channels=1)
 BUDGETS = 3
 TINY = {"warmup_steps": 2, "search_steps": 3, "checkpoint_every": 2}
 
@@ -22,7 +23,7 @@ def digits() -> ImageSet:
     return load_images("digits", 8, 1)
 
 
-@pytest.fixture(params=[NAS_BENCH_201, DARTS, FBNET], ids=lambda space: space.name)
+@pytest.fixture(params=[NAS_BENCH_201, DARTS, FBNET, MACRO], ids=lambda space: space.name)
 def space(request) -> Space:
     return request.param
 

@@ -88,7 +88,7 @@ def test_ops_that_read_the_same_node_share_weights_and_run_once(space):
 
             module.register_forward_hook(count_run)
         supernet(torch.randn(2, 1, 8, 8), uniform_gates(space))
-    if space.name == "fbnet":  # a chain: no two slots read the same map
+    if space.name in ("fbnet", "nas-bench-macro"):  # a chain: no two slots read the same map
         assert runs[0] == runs[1]
         assert count(plain) == count(slim)
     else:
@@ -105,8 +105,8 @@ def test_cells_of_a_kind_share_the_weights_of_the_first():
 
 
 def test_a_bottleneck_leaves_candidates_a_share_of_the_channels(space):
-    wide = make_space(space.name, resolution=8, channels=32, depth=3 if space.name == "darts" else 1, image_channels=1,
-                      classes=10)  # fmt: skip
+    depth = {"darts": 3, "nas-bench-macro": 2}.get(space.name, 1)
+    wide = make_space(space.name, resolution=8, channels=32, depth=depth, image_channels=1, classes=10)
     full, narrow = SlimSupernet(wide), SlimSupernet(wide, bottleneck=4)
     logits = narrow(torch.randn(2, 1, 8, 8), uniform_gates(wide))
     assert logits.shape == (2, 10)

@@ -14,6 +14,7 @@ SPACES = (
     make_space("nas-bench-201", resolution=8, channels=4, depth=1),
     make_space("darts", resolution=8, channels=4, depth=3),
     make_space("fbnet", resolution=8, channels=8, depth=1),
+    make_space("nas-bench-macro", resolution=8, channels=4, depth=2),
 )
 OFFSPRING = 40
 

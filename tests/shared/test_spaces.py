@@ -1,5 +1,8 @@
+import csv
+import os
 import random
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,7 +13,7 @@ from shared.errors import InvalidValue
 from shared.graphs import build_graph, build_network, network_parameter_shapes
 from shared.measurements.graph_spec import ParallelGraph, parse_graph_spec
 from shared.measurements.plan import make_plan
-from shared.spaces import Darts, FBNet, Space, make_space, parse_space
+from shared.spaces import Darts, FBNet, Genotype, NasBenchMacro, Space, make_space, parse_space
 from shared.spaces.primitives import multiply_adds
 from shared.spaces.wiring import INPUT
 
@@ -19,7 +22,10 @@ SPACES = (
     Darts(resolution=8, channels=2, depth=3),
     FBNet(resolution=96, channels=8, depth=2, classes=7),
     FBNet(resolution=16, channels=8, depth=1),
+    NasBenchMacro(resolution=32, channels=8, classes=7),
+    NasBenchMacro(resolution=8, channels=3, depth=2),
 )
+MACRO = Path(os.environ.get("LUTNAS_DATA", Path(__file__).parents[3] / "shared" / "data")) / "nas_bench_macro"
 DARTS_V2 = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
     "('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], "
@@ -77,6 +83,48 @@ def test_fbnet_has_the_papers_22_layers_and_nine_candidates_at_the_papers_sides(
     assert sides == [112, *[56] * 4, *[28] * 4, *[14] * 8, *[7] * 5]
 
 
+def test_nas_bench_macro_writes_a_digit_per_layer() -> None:
+    space = NasBenchMacro()
+    assert space.format(space.fastest()) == "00000000"
+    assert space.parse("00000012").choices == ("identity",) * 6 + ("k3_e3", "k5_e6")
+    assert [len(space.slots), space.genotype_count] == [8, 6561]
+    shapes = [(before.channels, after.channels, after.height) for before, after, _ in space.layers()]
+    assert shapes == [
+        (32, 64, 16),
+        (64, 64, 16),
+        (64, 128, 8),
+        *[(128, 128, 8)] * 2,
+        (128, 256, 4),
+        *[(256, 256, 4)] * 2,
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "0000000", "000000000", "00000003", "0000000a", "0000000\u0661"])
+def test_a_text_that_is_no_genotype_of_nas_bench_macro_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValue, match="is not 8 digits from 0 to 2"):
+        NasBenchMacro().parse(text)
+
+
+@pytest.mark.skipif(not MACRO.exists(), reason=f"{MACRO} is not there (LUTNAS_DATA names its folder)")
+def test_every_network_of_nas_bench_macro_has_the_published_parameters_and_multiply_adds() -> None:
+    space = NasBenchMacro()
+    with (MACRO / "accuracy_50_epochs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == space.genotype_count
+    for row in rows:
+        genotype = space.parse(row["architecture"])
+        assert space.format(genotype) == row["architecture"]
+        counts = space.parameter_count(genotype), space.multiply_adds(genotype)
+        assert counts == (int(row["parameters"]), int(row["multiply_adds"]))
+
+
+def test_an_identity_that_changes_the_shape_has_no_relu() -> None:
+    space = NasBenchMacro(resolution=8, channels=4, depth=2)
+    for choice, relus in (("identity", 2), ("k3_e3", 2 + 2 * 5)):  # stem and head; two in each block
+        model = onnx.load_from_string(build_network(space, Genotype((choice,) * 5)))
+        assert sum(node.op_type == "Relu" for node in model.graph.node) == relus
+
+
 def test_a_darts_cell_has_14_edges_of_eight_primitives() -> None:
     assert [len(slot.primitives) for slot in Darts().slots] == [8] * 28
 
@@ -88,6 +136,8 @@ def test_skeletons_that_a_space_cannot_have_are_refused() -> None:
         lambda: Darts(channels=3),
         lambda: FBNet(resolution=100),
         lambda: FBNet(channels=6),
+        lambda: NasBenchMacro(resolution=12),
+        lambda: NasBenchMacro(depth=1),
     ):
         with pytest.raises(InvalidValue):
             make()
