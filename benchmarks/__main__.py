@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import COMPOSED, REGISTRY, DataMissing, report
+from shared.errors import LutnasError
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -25,13 +26,13 @@ def main(argv: list[str] | None = None) -> int:
         for name in REGISTRY:
             try:
                 run_into_page(name, RESULTS, PAGE)
-            except DataMissing as missing:
-                print(f"{name}: left out: {missing}", file=sys.stderr)
+            except (DataMissing, LutnasError) as problem:
+                print(f"{name}: left out: {problem}", file=sys.stderr)
         return 0
     try:
         measured = run_into_page(arguments.name, RESULTS, PAGE) if arguments.page else run(arguments.name)
-    except DataMissing as missing:
-        print(f"{arguments.name}: {missing}", file=sys.stderr)
+    except (DataMissing, LutnasError) as problem:
+        print(f"{arguments.name}: {problem}", file=sys.stderr)
         return 1
     if arguments.json is not None:
         report.write(measured, arguments.json)

@@ -35,6 +35,7 @@ from benchmarks.search.nas_bench_201_truth import (
 from benchmarks.search.stopwatch import Stopwatch, read_minutes, write_minutes
 from search.data import load_images
 from search.family.family import Member
+from shared.errors import CorruptFile
 
 NAMES = tuple(
     f"|{op}~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
@@ -130,7 +131,20 @@ def test_rounded_devices_are_known(truth):
 def test_files_of_different_architectures_are_refused(folder):
     path = folder / "latency_ms.csv"
     path.write_text(path.read_text().replace(MIDDLE, "other"))
-    with pytest.raises(ValueError, match="not of the same architectures"):
+    with pytest.raises(CorruptFile, match="not of the same architectures"):
+        load_truth(folder)
+
+
+@pytest.mark.parametrize("name", ["accuracy_200_epochs.csv", "latency_ms.csv"])
+def test_a_missing_or_damaged_file_of_the_truth_is_a_line(folder, name):
+    path = folder / name
+    content = path.read_text()
+    for damaged in ("", content.replace("architecture", "name"), content.replace(",", ",x"), content[:-9]):
+        path.write_text(damaged)
+        with pytest.raises(CorruptFile, match=f"{folder} is damaged"):
+            load_truth(folder)
+    path.unlink()
+    with pytest.raises(DataMissing, match=f"{name} cannot be read"):
         load_truth(folder)
 
 

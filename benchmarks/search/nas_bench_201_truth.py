@@ -16,6 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks import DataMissing
+from shared.errors import CorruptFile
+
 Floats = npt.NDArray[np.float64]
 
 DATASETS = ("cifar10", "cifar100", "imagenet16_120")
@@ -74,14 +77,20 @@ def load_truth(folder: Path) -> Truth:
     """Read `accuracy_200_epochs.csv` and `latency_ms.csv`.
 
     Raises:
-        ValueError: the two files do not list the same architectures.
+        DataMissing: a file is not there.
+        CorruptFile: a file is damaged, or the two do not list the same architectures.
     """
-    accuracies, latencies = (_columns(folder / name) for name in ("accuracy_200_epochs.csv", "latency_ms.csv"))
-    names = accuracies.pop("architecture")
-    if latencies.pop("architecture") != names:
-        raise ValueError(f"{folder}: accuracies and latencies are not of the same architectures")
-    error = {name: 100 - np.array(accuracies[f"{name}_test_accuracy"], dtype=np.float64) for name in DATASETS}
-    latency_ms = {name: np.array(values, dtype=np.float64) for name, values in latencies.items()}
+    try:
+        accuracies, latencies = (_columns(folder / name) for name in ("accuracy_200_epochs.csv", "latency_ms.csv"))
+        names = accuracies.pop("architecture")
+        if latencies.pop("architecture") != names:
+            raise ValueError("accuracies and latencies are not of the same architectures")
+        error = {name: 100 - np.array(accuracies[f"{name}_test_accuracy"], dtype=np.float64) for name in DATASETS}
+        latency_ms = {name: np.array(values, dtype=np.float64) for name, values in latencies.items()}
+    except OSError as problem:
+        raise DataMissing(f"{problem.filename} cannot be read: LUTNAS_DATA names the folder of the truth") from problem
+    except (KeyError, ValueError) as problem:
+        raise CorruptFile(f"{folder} is damaged: {problem}") from problem
     return Truth({name: index for index, name in enumerate(names)}, error, latency_ms)
 
 
