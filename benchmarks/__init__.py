@@ -1,7 +1,7 @@
 """The benchmarks of docs/results.md: `python -m benchmarks NAME`, or `make bench` for all.
 
 A benchmark is a function `run(progress: Progress) -> dict[str, Figure]` that `REGISTRY` names. The
-rooms are `latency`, `search`, `judging`, `server` and `devices`.
+rooms are `latency`, `search`, `judging`, `strategies`, `server` and `devices`.
 """
 
 from collections.abc import Callable
@@ -38,6 +38,8 @@ REGISTRY: dict[str, str] = {
     "inherit": "benchmarks.search.inherit:run",
     "nas_bench_201": "benchmarks.search.nas_bench_201:run",
     "nas_bench_macro": "benchmarks.judging.nas_bench_macro:run",
+    "strategies": "benchmarks.strategies.strategies:run",
+    "dca_ablation": "benchmarks.strategies.dca_ablation:run",
     "imported": "benchmarks.latency.imported:run",
     "server": "benchmarks.server.server:run",
     "devices_install": "benchmarks.devices.install:run",

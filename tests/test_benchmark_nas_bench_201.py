@@ -105,8 +105,18 @@ def test_files_of_different_architectures_are_refused(folder):
     path.write_text(path.read_text().replace(MIDDLE, "other"))
     with pytest.raises(CorruptFile, match="not of the same architectures"):
         load_truth(folder)
+
+
+@pytest.mark.parametrize("name", ["accuracy_200_epochs.csv", "latency_ms.csv"])
+def test_a_missing_or_damaged_file_of_the_truth_is_a_line(folder, name):
+    path = folder / name
+    content = path.read_text()
+    for damaged in ("", content.replace("architecture", "name"), content.replace(",", ",x"), content[:-9]):
+        path.write_text(damaged)
+        with pytest.raises(CorruptFile, match=f"{folder} is damaged"):
+            load_truth(folder)
     path.unlink()
-    with pytest.raises(DataMissing, match=r"latency_ms\.csv cannot be read"):
+    with pytest.raises(DataMissing, match=f"{name} cannot be read"):
         load_truth(folder)
 
 

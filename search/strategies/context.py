@@ -42,11 +42,13 @@ class Proposal:
         genotype: connected.
         budget_ms: that the network was searched for; None if the strategy knows no budgets.
         derived: by the method's own rule; False if chosen or decoded by its bound.
+        rank: among the networks that the strategy scored, 1 is best; None if it scores none.
     """
 
     genotype: Genotype
     budget_ms: float | None = None
     derived: bool = True
+    rank: float | None = None
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,10 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         return replace(self, folder=folder)
 
-    def propose(self, genotype: Genotype, budget_ms: float | None = None, derived: bool = True) -> Proposal:
-        return Proposal(self.space.canonical(genotype), budget_ms, derived)
+    def propose(
+        self, genotype: Genotype, budget_ms: float | None = None, derived: bool = True, rank: float | None = None
+    ) -> Proposal:
+        return Proposal(self.space.canonical(genotype), budget_ms, derived, rank)
 
     def _stream(self, indices: Tensor, size: int, name: str) -> Stream:
         return Stream(self.images, indices, self.config.search_resolution, size, self.config.seed, name)

@@ -66,5 +66,6 @@ def stopping(bench: Bench, advance: Callable[[int], None]) -> Callable[[int], No
 
 def make_outcome(bench: Bench, run: RunDirectory, ranked: Sequence[Member], most: int) -> Outcome:
     """The outcome of ranked networks: at most `most` proposals."""
-    chosen = [bench.propose(member.genotype, derived=False) for member in select_members(ranked, most)]
+    members = select_members(ranked, most)
+    chosen = [bench.propose(member.genotype, derived=False, rank=member.rank) for member in members]
     return Outcome(tuple(chosen), run.config.total_steps * bench.batch_size, len(ranked))

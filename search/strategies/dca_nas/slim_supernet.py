@@ -1,11 +1,12 @@
-"""The supernet of DCA-NAS (Dutta, Kanvar and Agarwal, 2023), cheaper in three ways.
+"""The supernet of DCA-NAS (Dutta, Kanvar and Agarwal, 2023, section 3.3), cheaper in three ways.
 
-* `shares_sources`: ops of a primitive that read the same node of a cell share their weights. Each
-  is computed once for the node and weighted for every edge that leaves it.
-* `derives_cells`: only the first cell of a kind has weights; the others, of the same shapes, use
-  them.
-* `bottleneck`: candidates work on a share of the channels. 1 x 1 convolutions join the narrow part
-  of the network to the rest.
+* `shares_sources` ("weight sharing", equation 5): the weights w_o^i of an op belong to the node i
+  that it reads. The op is computed once for the node, and weighed anew for every edge from it.
+* `derives_cells` (appendix A): the first cell of a kind, normal or reduction, mixes all its ops.
+  Every other cell is derived: it runs only the top-weighted ops, without gates. Each pass derives
+  them anew. A derived cell has weights of its own; an op that returns finds those it had.
+* `bottleneck`: 1 x 1 convolutions leave the ops a share of the channels, and widen their outputs
+  again where the fixed part of the network reads them.
 
 It runs gates only. Networks do not inherit its weights: another supernet judges them.
 """
@@ -13,25 +14,28 @@ It runs gates only. Networks do not inherit its weights: another supernet judges
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
+from search.genotypes.constrained_argmax import NONE
+from search.strategies.discretize import strongest
 from search.supernet.batch_norm import BatchNorm
 from search.supernet.network import execute
 from search.supernet.primitives import build_op
 from search.supernet.supernet import begin_near_identity
 from shared.errors import InvalidValue
-from shared.spaces import Space
+from shared.spaces import Genotype, Space
 from shared.spaces.op_key import OpKey
-from shared.spaces.wiring import INPUT, Step
+from shared.spaces.wiring import INPUT, Step, without_dead_steps
 
 CHANNEL_STEP = 4
 """Narrow widths are multiples of it, for grouped convolutions and factorized reductions."""
 
 
 class SlimSupernet(nn.Module):
-    """All candidates of all slots, weighed by gates.
+    """The searched cells with all candidates, weighed by gates, and the derived cells.
 
     Raises:
         InvalidValue: the bottleneck is below 1.
@@ -43,11 +47,12 @@ class SlimSupernet(nn.Module):
         super().__init__()
         if bottleneck < 1:
             raise InvalidValue("bottleneck", f"{bottleneck} is not 1 or more")
-        self._shares_sources, self._derives_cells, self._bottleneck = shares_sources, derives_cells, bottleneck
+        self._space, self._shares_sources, self._bottleneck = space, shares_sources, bottleneck
         self._steps = space.supernet_wiring()
-        self._columns = [{name: i for i, name in enumerate(slot.primitives)} for slot in space.slots]
+        self._derived = repeated_steps(space) if derives_cells else frozenset[str]()
         self._first_reader: dict[str, Step] = {}
-        self._candidates: dict[str, list[tuple[int, str]]] = {}
+        self._candidates: dict[str, dict[str, str]] = {}
+        self._wiring = lru_cache(maxsize=4)(self._find_wiring)
         self.ops, self.joints = nn.ModuleDict(), nn.ModuleDict()
         self._build()
         for module in self.modules():
@@ -63,14 +68,32 @@ class SlimSupernet(nn.Module):
             features = self._once(known, self.joints, _joint_name(step), step, features)
             if step.slot is None:
                 return self.ops[_plain(step.name)](features)  # type: ignore[no-any-return]
-            (column, name), *others = self._candidates[step.name]
-            total = self._once(known, self.ops, name, step, features) * gates[step.slot, column]
-            for column, name in others:
-                y = self._once(known, self.ops, name, step, features)
-                total = torch.addcmul(total, y, gates[step.slot, column])
+            names = self._candidates[step.name]
+            if step.key is not None:
+                return self._once(known, self.ops, names[step.key.primitive], step, features)
+            total: Tensor | None = None
+            for primitive, gate in zip(self._space.slots[step.slot].primitives, gates[step.slot], strict=True):
+                if primitive in names:
+                    y = self._once(known, self.ops, names[primitive], step, features)
+                    total = y * gate if total is None else torch.addcmul(total, y, gate)
+            assert total is not None
             return total
 
-        return execute(self._steps, x, run)
+        steps = self._wiring(top_weighted(self._space, gates)) if self._derived else self._steps
+        return execute(steps, x, run)
+
+    def _find_wiring(self, genotype: Genotype) -> tuple[Step, ...]:
+        """The wiring whose derived cells have the ops of a genotype."""
+        steps, lacking = [], set[str]()
+        for step in self._steps:
+            inputs = tuple(name for name in step.inputs if name not in lacking)
+            choice = genotype.choices[step.slot] if step.slot is not None and step.name in self._derived else None
+            if not inputs or choice == NONE:
+                lacking.add(step.name)
+                continue
+            key = next((key for key in step.candidates if key.primitive == choice), step.key)
+            steps.append(replace(step, inputs=inputs, key=key))
+        return without_dead_steps(steps)
 
     def _build(self) -> None:
         """Build ops and joints in the order of the wiring, with the width of each value."""
@@ -91,12 +114,11 @@ class SlimSupernet(nn.Module):
                 self._add_candidates(step)
 
     def _add_candidates(self, step: Step) -> None:
-        assert step.slot is not None
         reader = self._first_reader.setdefault(step.inputs[0], step) if self._shares_sources else step
-        self._candidates[step.name] = []
+        names = {key.primitive: _plain(f"{reader.name}{key.primitive}") for key in step.candidates}
+        self._candidates[step.name] = names
         for key in map(self._narrowed, step.candidates):
-            name = _plain(f"{reader.slot} {key}" if self._derives_cells else f"{reader.name}{key.primitive}")
-            self._candidates[step.name].append((self._columns[step.slot][key.primitive], name))
+            name = names[key.primitive]
             if name not in self.ops:
                 self.ops[name] = build_op(key)
                 begin_near_identity(self.ops[name])
@@ -119,6 +141,30 @@ class SlimSupernet(nn.Module):
     def _narrowed(self, key: OpKey) -> OpKey:
         before, after = (replace(shape, channels=self._narrow(shape.channels)) for shape in (key.input, key.output))
         return replace(key, input=before, output=after)
+
+
+def repeated_steps(space: Space) -> frozenset[str]:
+    """Names of the steps whose slot an earlier cell has, too: those of the derived cells."""
+    searched: dict[int, str] = {}
+    return frozenset(
+        step.name
+        for step in space.supernet_wiring()
+        if step.slot is not None and searched.setdefault(step.slot, step.name) != step.name
+    )
+
+
+def top_weighted(space: Space, gates: Tensor) -> Genotype:
+    """The ops of the derived cells, by gates (slots, primitives).
+
+    In NAS-Bench-201 "none" may win on every way from input to output. Nothing would train then, so
+    the other ops compete without it.
+    """
+    genotype = strongest(space, gates.log())
+    if space.is_connected(genotype):
+        return genotype
+    names = space.slots[0].primitives
+    others = gates.masked_fill(torch.tensor([name == NONE for name in names]), 0.0)
+    return strongest(space, others.log())
 
 
 def _joint(before: int, after: int) -> nn.Module:

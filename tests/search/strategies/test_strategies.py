@@ -16,7 +16,7 @@ from shared.spaces import make_space
 FEWER_SEARCHES = {
     "fbnet": ("fbnet:rounds=1",),
     "proxylessnas": ("proxylessnas:rounds=1", "proxylessnas:latency=reward,samples=2"),
-    "dca-nas": ("dca-nas:graph_points=2",),
+    "dca-nas": ("dca-nas:runs=1,graph_points=2",),
 }
 ALPHAS = tuple(
     text for name in STRATEGIES if not STRATEGIES[name].uses_one_shot for text in FEWER_SEARCHES.get(name, (name,))

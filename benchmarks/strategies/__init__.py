@@ -1,0 +1,1 @@
+"""Benchmarks of the strategies of the field, judged by a truth."""

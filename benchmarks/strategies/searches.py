@@ -1,0 +1,200 @@
+"""The searches of every strategy on every device of a ground, seed by seed, kept and resumed."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import Progress
+from benchmarks.search.nas_bench_201_search import TRAINING, identify
+from benchmarks.strategies.ground import GROUNDS, HERE, RUNS, Ground
+from benchmarks.strategies.here import get_table, with_cells
+from profiler_agent.timing.stopping import PRESETS, Preset
+from search.compare.comparison import Comparison
+from search.config import Config, references
+from search.data import ImageSet
+from search.family.family import FamilySettings
+from search.latency.latency_model import LatencyModel
+from search.process.progress import Progress as SearchProgress
+from search.strategies import STRATEGIES, Proposal, parse_strategy
+from shared.errors import LutnasError
+from shared.tables.table import LatencyTable
+
+SEEDS = 5
+WITHOUT_DEVICE = ("darts", "gdas")
+"""Search the same for every device."""
+FEWER_TRIALS = {"fbnet": "fbnet:rounds=2", "proxylessnas": "proxylessnas:rounds=2"}
+"""Three whole searches at most for all budgets, not seven."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared.
+
+    Attributes:
+        strategies: as `search compare` names them, by label.
+        devices: of the ground, or `HERE`.
+        settings: of `search.config.Config`.
+        evaluations: networks that a search may score.
+        profile: further options of this machine's profile.
+        preset: of the measurements on this machine.
+        runs: folder of the runs.
+    """
+
+    strategies: Mapping[str, str] = field(default_factory=lambda: {name: name for name in STRATEGIES} | FEWER_TRIALS)
+    devices: tuple[str, ...] = ("raspi4", "pixel3", "1080ti_1", HERE)
+    seeds: int = SEEDS
+    settings: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "search_resolution": 16,
+            "warmup_steps": 500,
+            "search_steps": 500,
+            "threads": 1,
+            "whole_space": 0,
+        }
+    )
+    evaluations: int = FamilySettings.candidates
+    profile: tuple[str, ...] = ("--calibration", "60", "--held-out", "60")
+    preset: Preset = PRESETS["standard"]
+    runs: Path = RUNS
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search, and what it hands over for each budget, by label: a genotype's string or None.
+
+    Attributes:
+        searches: whole searches in it.
+        failure: why it came to no end; None if it did.
+    """
+
+    device: str
+    strategy: str
+    seed: int
+    seconds: float = 0.0
+    images: int = 0
+    searches: float = 0.0
+    networks: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    failure: str | None = None
+
+
+def settled(plan: Plan, name: str) -> Plan:
+    """The plan with a folder of runs that belongs to this code and ground."""
+    return replace(plan, runs=plan.runs / identify(("search.strategies", *TRAINING))[:12] / name)
+
+
+def search_all(name: str, plan: Plan, progress: Progress) -> list[Searched]:
+    """Search with every seed, in parallel.
+
+    Args:
+        plan: settled.
+    """
+    if HERE in plan.devices:
+        progress("profiling this machine")
+        get_table(GROUNDS[name]().whole_space, plan.runs / HERE, plan.profile)
+    progress(f"{plan.seeds} seeds of {len(plan.strategies)} strategies on {len(plan.devices)} devices")
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        return [search for found in pool.map(partial(search_seed, name, plan), range(plan.seeds)) for search in found]
+
+
+def search_seed(name: str, plan: Plan, seed: int) -> list[Searched]:
+    """Every strategy on every device with a seed. A failure is a line, and the others go on."""
+    ground = GROUNDS[name]()
+    images, tables = ground.load(), {table.device: table for table in ground.make_tables(seed)}
+    budgets_ms, found = get_budgets_ms(ground, plan), list[Searched]()
+    for device in plan.devices:
+        table = with_cells(whole_table(ground, plan), ground.space) if device == HERE else tables[device]
+        comparison = begin(plan, device, table, images, budgets_ms[device], seed)
+        for label, text in plan.strategies.items():
+            first = next((each for each in found if each.strategy == label), None)
+            if first is not None and text.partition(":")[0] in WITHOUT_DEVICE:
+                found.append(replace(first, device=device))
+            else:
+                found.append(search(comparison, device, label, text, seed))
+    return found
+
+
+def search(comparison: Comparison, device: str, label: str, text: str, seed: int) -> Searched:
+    """Search with a strategy, or read its earlier result."""
+    try:
+        unit = comparison.run_unit(parse_strategy(text), seed)
+    except LutnasError as error:
+        comparison.progress.line(f"{device}, {text}: {error}")
+        return Searched(device, label, seed, failure=str(error))
+    outcome, config = unit.outcome, comparison.config
+    per_search = config.total_steps * config.paths_per_step * config.batch_size
+    networks = hand_over(label, outcome.proposals, comparison)
+    searches = outcome.training_images / per_search
+    return Searched(device, label, seed, unit.seconds, outcome.training_images, searches, networks)
+
+
+def hand_over(name: str, proposals: Sequence[Proposal], comparison: Comparison) -> dict[str, tuple[str | None, ...]]:
+    """What a strategy hands over for each budget of a comparison, by label."""
+    table, budgets_ms = comparison.table, comparison.budgets_ms
+    model, space = LatencyModel(table), table.parsed_space
+
+    def best_within(budget_ms: float) -> Proposal | None:
+        within = [p for p in proposals if model.upper_ms([p.genotype], comparison.config.confidence)[0] <= budget_ms]
+        return min(within, key=lambda proposal: proposal.rank or math.inf, default=None)
+
+    def searched_for(budget_ms: float, derived: bool) -> Proposal | None:
+        return next((p for p in proposals if p.budget_ms == budget_ms and p.derived is derived), None)
+
+    if any(proposal.budget_ms is not None for proposal in proposals):
+        chosen = {
+            label: [searched_for(budget_ms, derived) for budget_ms in budgets_ms]
+            for label, derived in ((name, True), (f"{name}.decoded", False))
+        }
+    elif any(proposal.rank is not None for proposal in proposals):
+        chosen = {name: list(map(best_within, budgets_ms))}
+    else:
+        chosen = {name: [next(iter(proposals), None)] * len(budgets_ms)}
+    return {
+        label: tuple(None if proposal is None else space.format(proposal.genotype) for proposal in row)
+        for label, row in chosen.items()
+    }
+
+
+def begin(
+    plan: Plan, device: str, table: LatencyTable, images: ImageSet, budgets_ms: Sequence[float], seed: int
+) -> Comparison:
+    """The comparison of a device and a seed: a seed has a table of its own."""
+    path = plan.runs / device / f"seed-{seed}"
+    path.mkdir(parents=True, exist_ok=True)
+    config = Config(
+        tables=references([table]),
+        lut_url="",
+        space=table.space,
+        dataset=images.name,
+        data_fingerprint=images.fingerprint,
+        **plan.settings,
+    )
+    progress = SearchProgress(lambda line: print(f"seed {seed}: {line}", file=sys.stderr, flush=True))
+    comparison = Comparison(
+        path, config, table, images, tuple(budgets_ms), plan.evaluations, progress, stopped=lambda: False
+    )
+    comparison.claim()
+    return comparison
+
+
+def whole_table(ground: Ground, plan: Plan) -> LatencyTable:
+    """This machine's table of the truth's networks."""
+    return get_table(ground.whole_space, plan.runs / HERE, plan.profile)
+
+
+def get_budgets_ms(ground: Ground, plan: Plan) -> dict[str, tuple[float, ...]]:
+    """The budgets of every device: quartiles of its latencies."""
+    return {
+        device: ground.budgets_ms(device, whole_table(ground, plan) if device == HERE else None)
+        for device in plan.devices
+    }

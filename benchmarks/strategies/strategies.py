@@ -1,0 +1,193 @@
+"""The eight strategies against the truth of NAS-Bench-201, on four devices (`strategies.nb201.*`).
+
+A search knows the images of CIFAR-10 (JPEG copy, 16 x 16) and a device's table. Tables of published
+devices are fitted to 60 of their latencies; this machine (`here`) is profiled. Budgets are the
+quartiles of the latencies. A strategy hands over a network for each budget:
+
+* `dartscc`, `random` and `nsga2` their best-ranked network whose bound keeps the budget;
+* `fbnet`, `proxylessnas` and `dca-nas` the network that they derive, and beside it (`.decoded`) the
+  most probable network of the same alphas whose bound keeps the budget;
+* `darts` and `gdas`, which know no budget, the same network for all.
+
+True are the accuracies after 200 epochs, and the published latencies of the same networks; on this
+machine handed-over networks are measured. `possible` is the best network within a budget.
+
+DEVICE.STRATEGY.budget_N:   mean true accuracy, CIFAR-10
+STRATEGY.DATASET:           likewise for the largest budget, mean over the devices
+STRATEGY.budgets_kept:      share of budgets that the true latency keeps
+STRATEGY.seconds, .images:  of a whole search for a device, on a core
+
+Seeds run in parallel, each in a process on a core. Runs are kept in runs/strategies and
+resumed. Every network that was handed over is in benchmarks/results/strategies_networks.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from benchmarks import Progress
+from benchmarks.report import Figure
+from benchmarks.strategies.ground import GROUNDS, HERE, Ground
+from benchmarks.strategies.here import measure_ms
+from benchmarks.strategies.searches import SEEDS, Plan, Searched, get_budgets_ms, search_all, settled, whole_table
+
+NETWORKS = Path(__file__).parents[1] / "results" / "strategies_networks.json"
+CHANCE = 10.0
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A network for a budget, by the truth. Without a network the accuracies are empty."""
+
+    device: str
+    strategy: str
+    seed: int
+    budget_ms: float
+    genotype: str | None
+    latency_ms: float
+    accuracy: Mapping[str, float]
+
+    @property
+    def kept(self) -> bool:
+        return self.genotype is not None and self.latency_ms <= self.budget_ms
+
+
+def run(progress: Progress, seeds: int = SEEDS) -> dict[str, Figure]:
+    """Figures `strategies.nb201.*`; takes hours."""
+    return compare("nb201", Plan(seeds=seeds), progress, NETWORKS)
+
+
+def compare(name: str, plan: Plan, progress: Progress, networks: Path) -> dict[str, Figure]:
+    """Compare strategies on a ground, and write every handed-over network into a file."""
+    ground, plan = GROUNDS[name](), settled(plan, name)
+    searched = search_all(name, plan, progress)
+    budgets_ms = get_budgets_ms(ground, plan)
+    handed = judge(ground, plan, searched, budgets_ms, progress)
+    content = {
+        "updates": plan.settings["warmup_steps"] + plan.settings["search_steps"],
+        "seeds": plan.seeds,
+        "fronts": {device: ground.front(device) for device in plan.devices if device in ground.truth.latency_ms},
+        "networks": list(map(asdict, handed)),
+    }
+    networks.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return figures(ground, searched, handed, budgets_ms)
+
+
+def judge(
+    ground: Ground,
+    plan: Plan,
+    searched: Sequence[Searched],
+    budgets_ms: Mapping[str, Sequence[float]],
+    progress: Progress,
+) -> list[Handed]:
+    """All that was handed over, by the truth."""
+    latency_ms: dict[str, Mapping[str, float]] = {}
+    for device in plan.devices:
+        names = {
+            name
+            for search in searched
+            if search.device == device
+            for row in search.networks.values()
+            for name in row
+            if name is not None
+        }
+        if device == HERE:
+            progress(f"measuring {len(names)} networks on this machine")
+            latency_ms[device] = measure_ms(whole_table(ground, plan), sorted(names), plan.runs / HERE, plan.preset)
+        else:
+            latency_ms[device] = {
+                name: float(ground.truth.latency_ms[device][ground.truth.place[name]]) for name in names
+            }
+    return [
+        Handed(
+            search.device,
+            label,
+            search.seed,
+            budget_ms,
+            name,
+            0.0 if name is None else latency_ms[search.device][name],
+            {} if name is None else ground.accuracies(name),
+        )
+        for search in searched
+        for label, row in search.networks.items()
+        for budget_ms, name in zip(budgets_ms[search.device], row, strict=True)
+    ]
+
+
+def figures(
+    ground: Ground, searched: Sequence[Searched], handed: Sequence[Handed], budgets_ms: Mapping[str, Sequence[float]]
+) -> dict[str, Figure]:
+    """All figures: by device, by strategy, and what papers publish."""
+    found: dict[str, Figure] = {}
+    labels = list(dict.fromkeys(network.strategy for network in handed))
+    for device, budgets in budgets_ms.items():
+        for number, budget_ms in enumerate(budgets, start=1):
+            if device in ground.truth.latency_ms:
+                best = max(accuracy for ms, accuracy in ground.front(device) if ms <= budget_ms)
+                found[f"{device}.possible.budget_{number}"] = Figure(value=best, unit="%", spread=f"{budget_ms:.4g} ms")
+            for label in labels:
+                own = [n for n in handed if (n.device, n.strategy, n.budget_ms) == (device, label, budget_ms)]
+                if own and not label.endswith(".decoded"):  # those have their line per strategy
+                    found[f"{device}.{label}.budget_{number}"] = of_budget(own)
+    for label in labels:
+        own = [network for network in handed if network.strategy == label]
+        found |= {f"{label}.{name}": figure for name, figure in of_strategy(ground, label, own, budgets_ms).items()}
+    for label in dict.fromkeys(search.strategy for search in searched):
+        found |= {f"{label}.{name}": figure for name, figure in costs(searched, label).items()}
+    for name, paper in ground.published.items():
+        words = "; ".join(f"{key} {value:g}" for key, value in asdict(paper).items() if value and key != "cifar10")
+        found[f"published.{name}"] = Figure(value=paper.cifar10, unit="%", spread=words)
+    failures = [f"{search.strategy} on {search.device}, seed {search.seed}" for search in searched if search.failure]
+    found["failures"] = Figure(value=len(failures), n=len(searched), spread="; ".join(failures) or None)
+    return {f"strategies.{ground.name}.{name}": figure for name, figure in found.items()}
+
+
+def of_budget(own: Sequence[Handed]) -> Figure:
+    """Mean accuracy over seeds, with their latencies in words; chance if no seed has a network."""
+    there = [network for network in own if network.genotype is not None]
+    if not there:
+        return Figure(value=CHANCE, unit="%", n=0, spread="no connected network")
+    latency_ms = fmean(network.latency_ms for network in there)
+    kept = f"{sum(network.kept for network in own)} of {len(own)} kept"
+    words = f"{spread(accuracies(there))}{latency_ms:.4g} of {own[0].budget_ms:.4g} ms, {kept}"
+    return Figure(value=fmean(accuracies(there)), unit="%", n=len(there), spread=words)
+
+
+def of_strategy(
+    ground: Ground, label: str, own: Sequence[Handed], budgets_ms: Mapping[str, Sequence[float]]
+) -> dict[str, Figure]:
+    """Accuracies for the largest budgets, by seed over devices, and the share of budgets kept."""
+    found = {"budgets_kept": Figure(value=100 * fmean(network.kept for network in own), unit="%", n=len(own))}
+    largest = [n for n in own if n.budget_ms == max(budgets_ms[n.device]) and n.genotype is not None]
+    seeds = sorted({network.seed for network in largest})
+    for dataset in ground.truth.error if largest else ():
+        values = [fmean(accuracies([n for n in largest if n.seed == seed], dataset)) for seed in seeds]
+        paper = getattr(ground.published.get(label), dataset, None)
+        words = spread(values) + (f"published {paper:g}" if paper else "")
+        found[dataset] = Figure(value=fmean(values), unit="%", n=len(values), spread=words.removesuffix("; ") or None)
+    return found
+
+
+def costs(searched: Sequence[Searched], label: str) -> dict[str, Figure]:
+    """Seconds and images of a strategy's searches for a device."""
+    own = [search for search in searched if search.strategy == label and search.failure is None]
+    if not own:
+        return {}
+    whole = fmean(search.searches for search in own)
+    return {
+        "seconds": Figure(value=fmean(search.seconds for search in own), unit="s", n=len(own)),
+        "images": Figure(value=fmean(search.images for search in own), n=len(own), spread=f"{whole:.3g} searches"),
+    }
+
+
+def accuracies(networks: Sequence[Handed], dataset: str = "cifar10") -> list[float]:
+    return [network.accuracy[dataset] for network in networks]
+
+
+def spread(values: Sequence[float]) -> str:
+    """The standard deviation, before further words."""
+    return f"{stdev(values):.2f}; " if len(values) > 1 else ""

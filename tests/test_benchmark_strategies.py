@@ -1,0 +1,221 @@
+"""The comparison of strategies by a truth, with a made-up truth."""
+
+import itertools
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from benchmarks.search.nas_bench_201_truth import Truth
+from benchmarks.search.speed import nominal_table
+from benchmarks.strategies import dca_ablation, searches
+from benchmarks.strategies.ground import GROUNDS, Ground
+from benchmarks.strategies.here import get_table, measure_ms, with_cells
+from benchmarks.strategies.published import NAS_BENCH_201
+from benchmarks.strategies.searches import Plan, Searched, hand_over, search_seed
+from benchmarks.strategies.strategies import Handed, figures, judge
+from profiler_agent.timing.stopping import PRESETS
+from search.data import load_images
+from search.strategies import STRATEGIES, Proposal, parse_strategy
+from shared.spaces import Genotype, make_space
+
+SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1, image_channels=1)
+WHOLE = make_space("nas-bench-201", resolution=8, channels=4, depth=2, image_channels=1)
+SETTINGS = {
+    "search_resolution": 8,
+    "warmup_steps": 2,
+    "search_steps": 3,
+    "alpha_every": 2,
+    "batch_size": 8,
+    "alpha_batch_size": 8,
+    "threads": 1,
+    "whole_space": 0,
+}
+FEW = {
+    "fbnet": "fbnet:rounds=1",
+    "proxylessnas": "proxylessnas:rounds=1",
+    "dca-nas": "dca-nas:runs=1,graph_points=2",
+    "nsga2": "nsga2:population=4",
+}
+
+
+def board_table(space):
+    return replace(nominal_table(space), device="board")
+
+
+@cache
+def made_up_ground() -> Ground:
+    """A board that is as fast as its table says, and networks that are better the slower they are."""
+    names = SPACE.slots[0].primitives
+    genotypes = [Genotype(choices) for choices in itertools.product(names, repeat=len(SPACE.slots))]
+    table = board_table(WHOLE)
+    latency_ms = np.array([table.predict(g).mean_ms if WHOLE.is_connected(g) else table.base_ms for g in genotypes])
+    connected = np.array([WHOLE.is_connected(genotype) for genotype in genotypes])
+    error = np.where(connected, 50 / (1 + latency_ms), 90.0)
+    truth = Truth(
+        {SPACE.format(genotype): place for place, genotype in enumerate(genotypes)},
+        {"cifar10": error, "cifar100": np.minimum(error + 20, 99)},
+        {"board": latency_ms},
+    )
+    return Ground(
+        "made_up",
+        SPACE,
+        WHOLE,
+        truth,
+        lambda seed: [with_cells(table, SPACE)],
+        lambda: load_images("digits", SPACE.resolution, SPACE.image_channels),
+        NAS_BENCH_201,
+    )
+
+
+@pytest.fixture(scope="module")
+def ground():
+    return made_up_ground()
+
+
+def test_a_table_of_whole_networks_prices_networks_of_fewer_cells_alike():
+    table = with_cells(board_table(WHOLE), SPACE)
+    assert table.parsed_space == SPACE
+    for choices in (("nor_conv_3x3",) * 6, ("none", "skip_connect", "avg_pool_3x3", *["nor_conv_1x1"] * 3)):
+        for confidence in (0.5, 0.99):
+            few, whole = (t.predict(Genotype(choices)) for t in (table, board_table(WHOLE)))
+            assert few.upper_ms(confidence) == pytest.approx(whole.upper_ms(confidence))
+
+
+def test_budgets_are_quartiles_of_the_truth_and_the_front_rises(ground):
+    low, middle, high = ground.budgets_ms("board", None)
+    share = np.mean(ground.truth.latency_ms["board"][ground.truth.learns("cifar10")] <= middle)
+    assert low < middle < high
+    assert share == pytest.approx(0.5, abs=0.05)
+    assert ground.budgets_ms("here", board_table(WHOLE)) == pytest.approx((low, middle, high))
+    front = ground.front("board")
+    assert front == sorted(front)
+    assert [accuracy for _, accuracy in front] == sorted({accuracy for _, accuracy in front})
+
+
+@pytest.fixture
+def comparison(ground, tmp_path):
+    plan = Plan(devices=("board",), settings=SETTINGS, evaluations=6, runs=tmp_path)
+    (table,) = ground.make_tables(0)
+    return searches.begin(plan, "board", table, ground.load(), ground.budgets_ms("board", None), 0)
+
+
+def test_each_kind_of_strategy_hands_over_by_its_own_rule(ground, comparison):
+    fast, slow = SPACE.fastest(), Genotype(("nor_conv_3x3",) * 6)
+    names = {genotype: SPACE.format(genotype) for genotype in (fast, slow)}
+    low, middle, high = comparison.budgets_ms
+    ranked = [Proposal(fast, derived=False, rank=2.0), Proposal(slow, derived=False, rank=1.0)]
+    assert hand_over("random", ranked, comparison) == {"random": (names[fast],) * 3}  # the slow net breaks them all
+    assert hand_over("darts", [Proposal(slow)], comparison) == {"darts": (names[slow],) * 3}
+    assert hand_over("gdas", [], comparison) == {"gdas": (None,) * 3}
+    two = [Proposal(slow, low), *(Proposal(fast, budget_ms, derived=False) for budget_ms in (low, middle, high))]
+    assert hand_over("fbnet", two, comparison) == {
+        "fbnet": (names[slow], None, None),
+        "fbnet.decoded": (names[fast],) * 3,
+    }
+
+
+def test_figures_say_accuracy_latency_budgets_kept_and_what_papers_publish(ground):
+    budgets = {"board": (1.0, 2.0, 3.0)}
+    name = next(iter(ground.truth.place))
+
+    def handed(strategy, seed, budget_ms, latency_ms, accuracy):
+        genotype = None if accuracy is None else name
+        return Handed("board", strategy, seed, budget_ms, genotype, latency_ms, {"cifar10": accuracy, "cifar100": 50.0})
+
+    networks = [
+        *(handed("gdas", seed, ms, 1.5, 90.0 + seed) for seed in (0, 1) for ms in budgets["board"]),
+        *(handed("darts", 0, ms, 0.0, None) for ms in budgets["board"]),
+    ]
+    searched = [Searched("board", "gdas", seed, 10.0, 640, 1.0) for seed in (0, 1)]
+    searched.append(Searched("board", "nsga2", 0, failure="pymoo is away"))
+    found = {key.removeprefix("strategies.made_up."): figure for key, figure in
+             figures(ground, searched, networks, budgets).items()}  # fmt: skip
+    assert found["board.gdas.budget_1"].value == 90.5
+    assert found["board.gdas.budget_1"].spread == "0.71; 1.5 of 1 ms, 0 of 2 kept"
+    assert found["gdas.budgets_kept"].value == pytest.approx(200 / 3)
+    assert found["gdas.cifar10"].spread == "0.71; published 93.61"
+    assert found["gdas.seconds"].value == 10
+    assert (found["board.darts.budget_3"].value, found["board.darts.budget_3"].n) == (10, 0)
+    assert "darts.cifar10" not in found
+    assert found["published.dca-nas"].value == 94.32
+    assert found["failures"].spread == "nsga2 on board, seed 0"
+
+
+def test_a_strategy_that_fails_is_a_line_and_the_others_go_on(comparison, capsys):
+    failed = searches.search(comparison, "board", "dca-nas", "dca-nas:bottleneck=0", 0)
+    assert failed.failure == "dca-nas:bottleneck: 0 is not 1 or more"
+    assert failed.networks == {}
+    assert capsys.readouterr().err.splitlines()[-1] == f"seed 0: board, dca-nas:bottleneck=0: {failed.failure}"
+
+
+def test_every_strategy_comes_to_its_end_and_is_judged(monkeypatch, tmp_path):
+    monkeypatch.setitem(GROUNDS, "made_up", made_up_ground)
+    plan = Plan(
+        {name: FEW.get(name, name) for name in STRATEGIES}, ("board",), 1, SETTINGS, evaluations=6, runs=tmp_path
+    )
+    searched = search_seed("made_up", plan, 0)
+    assert [search.failure for search in searched] == [None] * len(STRATEGIES)
+    ground = made_up_ground()
+    budgets_ms = searches.get_budgets_ms(ground, plan)
+    handed = judge(ground, plan, searched, budgets_ms, lambda line: None)
+    for network in handed:
+        if network.genotype is not None:
+            assert network.latency_ms == pytest.approx(
+                board_table(WHOLE).predict(SPACE.parse(network.genotype)).mean_ms
+            )
+            if network.strategy.endswith(".decoded") or network.strategy in ("dartscc", "random"):
+                assert network.kept  # the truth is the table, without any error
+    found = figures(ground, searched, handed, budgets_ms)
+    assert all(found[f"strategies.made_up.{name}.seconds"].value > 0 for name in STRATEGIES)
+    assert search_seed("made_up", plan, 0) == searched  # read, not searched again
+
+
+def test_variants_of_dca_nas_differ_in_a_component_and_cost_less_with_it():
+    names = ("shares_sources", "derives_cells", "bottleneck", "constrains")
+    options = {name: parse_strategy(text).strategy for name, text in dca_ablation.VARIANTS.items()}
+    values = {name: [getattr(settings, field) for field in names] for name, settings in options.items()}
+    assert [sum(a != b for a, b in zip(values["full"], own, strict=True)) for own in values.values()] == [
+        0,
+        1,
+        1,
+        1,
+        1,
+        4,
+    ]
+    space = make_space("darts", resolution=32, channels=16, depth=3)
+    seconds = {name: min(dca_ablation.time_gradients(dca_ablation.VARIANTS[name], space)) for name in ("full", "darts")}
+    assert seconds["full"] < 0.7 * seconds["darts"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_a_truth_that_is_missing_or_damaged_is_one_line(damage, tmp_path):
+    folder = tmp_path / "nas_bench_201"
+    folder.mkdir()
+    if damage == "damaged":
+        (folder / "latency_ms.csv").write_text("architecture,raspi4\nx,1\n")
+        (folder / "accuracy_200_epochs.csv").write_text("architecture,cifar10_test_accuracy\ny,90\n")
+    command = [sys.executable, "-m", "benchmarks", "strategies"]
+    ran = subprocess.run(
+        command, env={**os.environ, "LUTNAS_DATA": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert ran.stdout == ""
+    (line,) = ran.stderr.splitlines()
+    assert str(folder) in line
+    assert line.startswith("strategies: ")
+
+
+@pytest.mark.slow
+def test_this_machine_is_profiled_once_and_measures_networks_near_its_table(tmp_path):
+    table = get_table(WHOLE, tmp_path, ("--preset", "quick", "--calibration", "12", "--held-out", "4"))
+    assert get_table(WHOLE, tmp_path) == table
+    names = [WHOLE.format(Genotype((primitive,) * 6)) for primitive in ("skip_connect", "nor_conv_3x3")]
+    measured = measure_ms(table, names, tmp_path, PRESETS["quick"])
+    assert measured == measure_ms(table, names, tmp_path)
+    for name, ms in measured.items():
+        assert ms == pytest.approx(table.predict(WHOLE.parse(name)).mean_ms, rel=0.4)
