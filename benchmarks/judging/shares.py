@@ -214,7 +214,7 @@ def spread(values: Sequence[float]) -> float:
 
 
 def record(path: Path, seeds: Mapping[int, Mapping[str, float]]) -> None:
-    """Keep the figures of each seed. docs/figures/curves.py draws from them."""
+    """Keep the figures of each seed, from which the curves are drawn."""
     path.write_text(json.dumps({str(seed): found for seed, found in seeds.items()}, indent=1) + "\n", encoding="utf-8")
 
 
