@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import io
 import math
 import os
 import shutil
@@ -23,7 +24,7 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from shared import __version__
-from shared.errors import InvalidValue, LutnasError
+from shared.errors import InvalidValue, LutnasError, in_one_line
 from shared.http.trust import CA_FILE_VARIABLE
 
 INTERRUPTED = 130
@@ -121,13 +122,15 @@ def run_program(
     that follows an interruption.
     """
     arguments = argparse.Namespace(environment=os.environ if environment is None else environment)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file may have a name that the terminal cannot show
     try:
         with handling_signals():
             build().parse_args(argv, arguments)
             run: Run = arguments.command
             return run(arguments) or 0
     except LutnasError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {in_one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as error:
         by = f" by {error}" if str(error) else ""
@@ -176,9 +179,9 @@ def find_access(arguments: argparse.Namespace) -> tuple[str | None, str | None]:
     environment, given = arguments.environment, vars(arguments)
     ca_file = given.get("ca_file") or environment.get(CA_FILE_VARIABLE) or None
     if given.get("token"):
-        return str(arguments.token), ca_file
+        return str(arguments.token).strip(), ca_file
     if not given.get("token_file") and environment.get("LUTNAS_TOKEN"):
-        return environment["LUTNAS_TOKEN"], ca_file
+        return environment["LUTNAS_TOKEN"].strip(), ca_file
     file = given.get("token_file") or environment.get("LUTNAS_TOKEN_FILE")
     return (_read_token(Path(file)) if file else None), ca_file
 

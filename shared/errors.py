@@ -29,8 +29,9 @@ LONGEST_REASON = 4000
 
 
 def in_one_line(said: object) -> str:
-    """What a library or a program says, whole."""
-    return " ".join(str(said).split())[:LONGEST_REASON]
+    """What a library or a program says, whole, without anything that moves a terminal's cursor."""
+    words = " ".join(str(said).split())
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words)[:LONGEST_REASON]
 
 
 class LutnasError(Exception):
@@ -99,7 +100,8 @@ class MissingPrice(LutnasError):
         missing = sorted(keys)
         shown = ", ".join(missing[:MOST_LISTED])
         shown += f" and {len(missing) - MOST_LISTED} more" if len(missing) > MOST_LISTED else ""
-        super().__init__(f"the table of {device} has no price for {shown}; measure with: {command}")
+        advice = f"; measure with: {command}" if command else ""
+        super().__init__(f"the table of {device} has no price for {shown}{advice}")
         self.missing = missing
 
 

@@ -1,6 +1,7 @@
 """One shape of command line for all three programs."""
 
 import argparse
+import io
 import re
 import shlex
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 import lut_server.cli
 import profiler_agent.cli
@@ -16,7 +18,7 @@ import search.cli
 from profiler_agent.timing.stopping import PRESETS as AGENT_PRESETS
 from search.config import PRESETS as SEARCH_PRESETS
 from shared import command_line
-from shared.command_line import MOST_COLUMNS, run_program
+from shared.command_line import MOST_COLUMNS, find_access, run_program
 from shared.errors import LutnasError
 
 PROGRAMS = {"profiler-agent": profiler_agent.cli, "lut-server": lut_server.cli, "search": search.cli}
@@ -127,6 +129,28 @@ def parser_that(run):
     parser, commands = command_line.make_parser("program", "Do a thing.\n\n    program go")
     command_line.add_command(commands, "go", run, "Do it.\n\n    program go")
     return lambda: parser
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_name_that_the_terminal_cannot_show_is_shown_escaped(encoding, monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert run_program("program", parser_that(lambda _: print("сеть \udcff") or Console().print("сеть")), ["go"]) == 0
+    shown.flush()
+    assert shown.buffer.getvalue().startswith(rb"\u0441\u0435\u0442\u044c \udcff")
+
+
+def test_error_is_a_line_whatever_strangers_put_into_it(capsys):
+    def fail(_):
+        raise LutnasError("the sky\nfell \x1b[2J")
+
+    assert run_program("program", parser_that(fail), ["go"]) == 1
+    assert capsys.readouterr().err == "program: the sky fell \\x1b[2J\n"
+
+
+@pytest.mark.parametrize("given", [{"token": "lut_x\n"}, {"environment": {"LUTNAS_TOKEN": " lut_x\r\n"}}])
+def test_token_with_a_line_break_at_its_end_is_the_token(given):
+    assert find_access(argparse.Namespace(**{"environment": {}, **given})) == ("lut_x", None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,10 @@ from lut_server.commands.options import add_store_command, opened_store
 from lut_server.tables.table_lookup import get_table
 from lut_server.transfer.additive_fit import Split
 from lut_server.transfer.architectures import read_names
-from lut_server.transfer.archive import archive_lines, compressed, is_archive, load_archive
+from lut_server.transfer.archive import ARCHIVE_START, archive_lines, compressed, is_archive, load_archive
 from lut_server.transfer.importing import ImportRequest, read_tables
 from lut_server.transfer.notebook_files import SHEETS, about_table, csv_lines, make_sheet, write_parquet
+from lut_server.transfer.units import UNITS
 from shared.command_line import Commands, Parser
 from shared.errors import InvalidValue, LutnasError, WrongUse
 from shared.tables.table import LatencyTable, read_table
@@ -35,6 +37,9 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument("--column", default="", help="the file's own name for the device (default: as --device)")
     parser.add_argument("--kind", choices=FORMATS, default="", help="what the file is (default: found out)")
     parser.add_argument("--space", default="", help="of architectures or layers (default: nas-bench-201, fbnet)")
+    parser.add_argument(
+        "--unit", choices=tuple(UNITS), default="", help="of the latencies (default: by the column's name, else ms)"
+    )
     advanced = parser.add_argument_group("advanced")
     for flag, default, text in (
         ("--batch", 1, "images per inference"),
@@ -122,14 +127,15 @@ def import_file(arguments: argparse.Namespace) -> None:
     lut-server import latencies.csv --device pixel3
     """
     with _opened(arguments.file) as file:
-        start = file.read(2)
+        start = file.read(len(ARCHIVE_START))
         file.seek(0)
         if is_archive(start, arguments.file.name):
             with opened_store(arguments) as store:
                 loaded = load_archive(store, file, arguments.file.name)
             print("\n".join(f"{kind}: {n} imported, {loaded.known[kind]} known" for kind, n in loaded.stored.items()))
             return
-    tables = read_tables(_read(arguments.file), arguments.file.name, _request(arguments))
+    content, name = _read(arguments.file), arguments.file.name
+    tables = read_tables(content, name, _request(arguments), lambda line: print(line, file=sys.stderr))
     with opened_store(arguments) as store:
         for table in tables:
             is_new = store.tables.put_imported(table)
@@ -145,6 +151,7 @@ def _request(arguments: argparse.Namespace) -> ImportRequest:
         space=arguments.space,
         batch=arguments.batch,
         split=Split(arguments.fit, arguments.held_out, arguments.seed),
+        unit=arguments.unit,
         indexed=read_names(_read(indexed), indexed.name) if indexed else (),
     )
 

@@ -32,6 +32,7 @@ usage: install.sh --device NAME (--token TOKEN | --token-file FILE) [OPTION...] 
   --prefix DIR          where to install: /opt/lutnas-agent for root, else ~/.local/share/lutnas/agent
   --python PYTHON       Python 3.11 or newer, with venv
   --onnxruntime WHAT    package or wheel to install instead of onnxruntime
+  --unpinned            where the tested versions of the packages are not to be had, take others
   --uninstall           remove the installation; --purge: the measurements on this device as well
 
 Other flags are those of `profiler-agent profile`: --space (default: nas-bench-201), --preset, ...
@@ -52,7 +53,7 @@ fail() { # fail CODE MESSAGE: one line, then the end
 # Values of flags go into variables; flags of the profile stay in "$@".
 main() {
   device='' token=${LUTNAS_TOKEN:-} token_file='' server=$served_from prefix='' python='' ca_file='' runtime=onnxruntime
-  service=no profile=yes uninstall=no purge=no preset='' spaces=no
+  service=no profile=yes uninstall=no purge=no unpinned=no preset='' spaces=no
   unset LUTNAS_TOKEN PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
   export ORT_DISABLE_TELEMETRY=1 # as the agent does
   left=$# takes=''
@@ -88,6 +89,7 @@ main() {
       --no-profile) profile=no ;;
       --uninstall) uninstall=yes ;;
       --purge) purge=yes ;;
+      --unpinned) unpinned=yes ;;
       -h | --help)
         usage
         exit 0
@@ -394,7 +396,9 @@ install_packages() {
   set -- install --only-binary :all: --upgrade-strategy only-if-needed -r "$tmp/requirements.txt"
   if ! pip "$@" -c "$tmp/constraints.txt"; then
     problem=$(pip_says)
-    pip "$@" || fail 1 "pip cannot install the agent's packages: ${problem:-$(tail -n 1 "$tmp/log")}"
+    problem="pip cannot install the tested versions: ${problem:-$(tail -n 1 "$tmp/log")}"
+    [ "$unpinned" = yes ] || fail 1 "$problem; --unpinned takes others"
+    pip "$@" || fail 1 "$problem"
     say "the tested versions are not available here; installed instead: $(pip_lists)"
   fi
   pip install --no-deps --force-reinstall "$tmp/$wheel" || fail 1 "pip cannot install $wheel: $(pip_says)"
@@ -551,9 +555,9 @@ uninstall_all() {
   fi
   lock
   trap 'rm -rf "$lock"' EXIT
-  unit_file=$(installed unit)
+  unit_file=$unit_folder/$unit # not what the marker says: anybody may have written that
   spool=$(installed spool)
-  if [ -n "$unit_file" ]; then
+  if [ -n "$(installed unit)" ] && grep -q "^ExecStart=$bin/" "$unit_file" 2>/dev/null; then
     [ "$(id -u)" = 0 ] || fail 2 "removing $unit_file needs root: curl ... | sudo sh -s -- --uninstall"
     systemctl --quiet disable --now "$unit" 2>/dev/null || :
     rm -f "$unit_file" "$unit_file.new"
@@ -575,6 +579,9 @@ forget_measurements() { # forget_measurements SPOOL
     return 0
   elif [ "$purge" = no ]; then
     say "kept the measurements in $1, perhaps not uploaded yet; \`--uninstall --purge\` removes them"
+    return 0
+  elif [ "$1" != "$service_spool" ] && [ ! -f "$1/schema" ]; then
+    say "kept $1: no agent measured there"
     return 0
   fi
   where=$1

@@ -9,6 +9,7 @@ from shared.errors import WrongUse
 from shared.runtime import PRECISIONS, runtime_parts
 from shared.spaces import Space, make_space, parse_space
 from shared.tables.table import profile_command
+from shared.tables.table_source import IMPORTED_ENGINE
 
 
 def get_table(store: Store, device: str, space: str = "", runtime: str | None = None) -> TableSummary:
@@ -37,10 +38,12 @@ def get_table(store: Store, device: str, space: str = "", runtime: str | None = 
             return table
     there = sorted({f"{table.space} on {table.runtime}" for table in existing})
     of_runtime = f" on {runtime}" if runtime else ""
+    is_imported = existing and all(table.runtime.startswith(f"{IMPORTED_ENGINE}-") for table in existing)
+    advice = f"measure it with: {_command(device, wanted, runtime)}"
     raise refused(
         "no_table",
         f"{device} has no table of {wanted or 'any space'}{of_runtime} (it has: {'; '.join(there) or 'none yet'}); "
-        f"measure it with: {_command(device, wanted, runtime)}",
+        f"{'imported, not to be measured here' if is_imported else advice}",
     )
 
 

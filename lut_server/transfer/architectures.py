@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from lut_server.transfer.csv_rows import CsvRow, read_csv
 from lut_server.transfer.imported_table import read_ms
+from lut_server.transfer.units import UNITS, check_scale, find_unit, is_other_quantity
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 
@@ -36,17 +38,28 @@ class TimedColumn:
 
 
 def latency_columns(content: bytes, name: str) -> tuple[str, ...]:
-    """The columns of latencies: all but that of the architectures.
+    """The columns of latencies: all but that of the architectures, and but those of other names.
 
     Raises:
-        InvalidValue: no column of architectures, or no other column.
+        InvalidValue: no column of architectures, or no column of latencies.
+    """
+    columns = value_columns(content, name)
+    found = tuple(column for column in columns if not is_other_quantity(column))
+    if not found:
+        others = f" ({', '.join(columns)[:300]}: no latencies by their names)" if columns else ""
+        raise InvalidValue(f"{name}, line 1", f"has no column of latencies beside the architectures{others}")
+    return found
+
+
+def value_columns(content: bytes, name: str) -> tuple[str, ...]:
+    """All columns but that of the architectures.
+
+    Raises:
+        InvalidValue: no column of architectures.
     """
     header, _ = read_csv(content, name)
     named = _naming_column(header, name)
-    columns = tuple(column for column in header if column not in (named, *INDEX_COLUMNS))
-    if not columns:
-        raise InvalidValue(f"{name}, line 1", f"has no column of latencies beside '{named}'")
-    return columns
+    return tuple(column for column in header if column not in (named, *INDEX_COLUMNS))
 
 
 def read_names(content: bytes, name: str) -> tuple[str, ...]:
@@ -60,23 +73,28 @@ def read_names(content: bytes, name: str) -> tuple[str, ...]:
     return tuple(row.cells[column] for row in rows)
 
 
-def read_column(content: bytes, name: str, column: str, space: Space, indexed: Sequence[str] = ()) -> TimedColumn:
+def read_column(
+    content: bytes, name: str, column: str, space: Space, indexed: Sequence[str] = (), unit: str = ""
+) -> TimedColumn:
     """A device's latencies.
 
     Args:
         indexed: architectures by index, for a file of indices.
+        unit: of `UNITS`; "" takes that in the column's name, else ms.
 
     Raises:
         InvalidValue: a row is not valid, its architecture is unknown or has two different
-            latencies, or all latencies are the same; the message names the line.
+            latencies, or all latencies are the same; the message names the line. Or the unit may
+            be another.
     """
+    said = unit or find_unit(column)
     header, rows = read_csv(content, name, column)
     named = _naming_column(header, name)
     seen: dict[Genotype, tuple[float, str]] = {}
     repeated = 0
     for row in rows:
         genotype = _genotype(row, named, space, indexed)
-        ms = read_ms(row.cells[column], f"{row.where}, column {column}")
+        ms = read_ms(row.cells[column], f"{row.where}, column {column}", unit_ms=UNITS[said or "ms"])
         if genotype in seen and seen[genotype][0] != ms:
             first_ms, first = seen[genotype]
             raise InvalidValue(
@@ -85,7 +103,11 @@ def read_column(content: bytes, name: str, column: str, space: Space, indexed: S
         repeated += genotype in seen
         seen.setdefault(genotype, (ms, row.where))
     networks = tuple(TimedNetwork(genotype, ms) for genotype, (ms, _) in seen.items())
-    return TimedColumn(networks, _notes(networks, repeated, f"{name}, column {column}"))
+    where = f"{name}, column {column}"
+    notes = _notes(networks, repeated, where)
+    if said is None:
+        check_scale(median(network.ms for network in networks), where)
+    return TimedColumn(networks, (*notes, *([f"published in {said}"] if said not in (None, "ms") else [])))
 
 
 def _notes(networks: Sequence[TimedNetwork], repeated: int, where: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from shared.wire import DATABASE_REVISION, canonical_json, require_schema
 FORMAT = "lutnas-archive"
 LONGEST_LINE_BYTES = 512 << 20
 GZIP_START = b"\x1f\x8b"
+ARCHIVE_START = b'{"format"'
 _END = "end"
 
 
@@ -69,7 +70,8 @@ def load_archive(store: Store, file: IO[bytes], name: str) -> Loaded:
 
 def is_archive(start: bytes, name: str) -> bool:
     """Whether a file is an archive, by its first bytes or its name."""
-    return start.startswith((b'{"', GZIP_START)) or name.endswith((".jsonl", ".jsonl.gz"))
+    is_json = start.startswith(b'{"') and not name.lower().endswith(".json")
+    return is_json or start.startswith((ARCHIVE_START, GZIP_START)) or name.endswith((".jsonl", ".jsonl.gz"))
 
 
 def _lines(header: Any, records: Iterable[ArchiveRecord], counts: Counter[str]) -> Iterator[bytes]:

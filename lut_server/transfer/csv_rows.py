@@ -1,13 +1,23 @@
-"""CSV files of others: rows by column name, each with its line."""
+"""CSV files of others: rows by column name, each with its line.
+
+Commas, semicolons or tabs separate cells, whichever the first line has most of. Where commas do
+not, a comma in a number is its decimal point. A first column of row numbers, as pandas writes it,
+is left out.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
+
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
+_ROW_NUMBERS = re.compile(r"(Unnamed: \d+)?")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,8 @@ def read_csv(content: bytes, name: str, *needed: str) -> tuple[tuple[str, ...], 
     """
     lines = _read_lines(content, name)
     where, header = next(lines, (f"{name}, line 1", []))
+    if len(header) > 1 and _ROW_NUMBERS.fullmatch(header[0]) and any(header):
+        header, lines = header[1:], ((where, cells[1:]) for where, cells in lines)
     if not header or not all(header):
         raise InvalidValue(where, "has a column without a name" if any(header) else "names no columns")
     twice = [column for column in header if header.count(column) > 1]
@@ -51,13 +63,18 @@ def _row(where: str, header: Sequence[str], cells: Sequence[str]) -> CsvRow:
 
 def _read_lines(content: bytes, name: str) -> Iterator[tuple[str, list[str]]]:
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InvalidValue(f"{name}, line {line}", "is no UTF-8 text") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     try:
-        for cells in reader:
-            yield f"{name}, line {reader.line_num}", [cell.strip() for cell in cells]
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if separator != ",":
+                cells = [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
+            yield f"{name}, line {reader.line_num}", cells
     except csv.Error as error:
         raise InvalidValue(f"{name}, line {reader.line_num}", str(error)) from error

@@ -78,14 +78,14 @@ def make_table(
     )
 
 
-def read_ms(text: str, where: str, *, least: float = 0.0) -> float:
-    """A time in ms above 0, or of at least `least` if that is negative.
+def read_ms(text: str, where: str, *, least: float = 0.0, unit_ms: float = 1.0) -> float:
+    """A time in ms above 0, or of at least `least` if that is negative; `unit_ms`: of the text.
 
     Raises:
         InvalidValue: the text is no such time; the message begins with `where`.
     """
     try:
-        value = float(text)
+        value = float(text) * unit_ms
     except ValueError:
         raise InvalidValue(where, f"'{text[:40]}' is not a number" if text.strip() else "the time is missing") from None
     if not least <= value <= LONGEST_MS or (least == 0 and value == 0):

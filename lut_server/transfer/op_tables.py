@@ -1,4 +1,4 @@
-"""Per-op tables of Once-for-All and ProxylessNAS: YAML, an op a key.
+"""Per-op tables of Once-for-All and ProxylessNAS: YAML or JSON, an op a key.
 
     expanded_conv-input:14x14x80-output:14x14x80-expand:6-kernel:3-stride:1-idskip:1:
       {mean: 2.1, std: 0.03, count: 100}
@@ -15,9 +15,11 @@ their own: k7_e6, k3_e6_se_hs, k3_m100 (mid channels are no multiple), dw_k3 (no
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import yaml
 
@@ -37,8 +39,10 @@ _NUMBER_TAGS = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
 _ERRORS = (yaml.YAMLError, RecursionError, ValueError)
 
 
-def op_table(target: Target, source: TableSource, content: bytes) -> LatencyTable:
+def op_table(target: Target, source: TableSource, content: bytes, unit_ms: float = 1.0) -> LatencyTable:
     """A table of op prices without a space: `predict_counts` prices networks of its op keys.
+
+    `unit_ms` is the file's unit.
 
     Raises:
         InvalidValue: the file is not valid; the message names the line.
@@ -53,8 +57,8 @@ def op_table(target: Target, source: TableSource, content: bytes) -> LatencyTabl
         side = max(side, key.input.height)
         if "mean" not in values:
             raise InvalidValue(where, "the op has no mean")
-        mean_ms = read_ms(values["mean"], f"{where}, mean")
-        ops.append(PricedOp(key, mean_ms, _standard_error(values, where)))
+        mean_ms = read_ms(values["mean"], f"{where}, mean", unit_ms=unit_ms)
+        ops.append(PricedOp(key, mean_ms, unit_ms * _standard_error(values, where)))
     if not ops:
         raise InvalidValue(source.file, "names no op")
     note = "a list of op prices without a space: a network costs the sum of its ops"
@@ -75,6 +79,9 @@ def get_dialect(content: bytes, name: str) -> str:
 
 def _entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
     """File and line, key, and values as text."""
+    if name.lower().endswith(".json"):
+        yield from _json_entries(content, name)
+        return
     try:
         root = yaml.compose(content, Loader=yaml.SafeLoader)
     except _ERRORS as error:
@@ -90,6 +97,27 @@ def _entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, st
         if not isinstance(value, yaml.MappingNode):
             raise InvalidValue(where, f"{key.value[:80]} has no mean, std (or var) and count")
         yield where, key.value, dict(_numbers(value, name))
+
+
+def _json_entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Objects as lists of pairs, so that a key that is there twice is seen."""
+    try:
+        root = json.loads(content, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValue(name, f"is not JSON: {_reason(error)}") from error
+    if not isinstance(root, _Pairs):
+        raise InvalidValue(name, "is no object of ops with their times")
+    if len(root) > MOST_OPS:
+        raise InvalidValue(name, f"{len(root)} ops are more than {MOST_OPS}")
+    for key, value in root:
+        where = f"{name}, {key[:120]}"
+        if not isinstance(value, _Pairs) or not all(type(number) in (int, float) for _, number in value):
+            raise InvalidValue(where, "has no mean, std (or var) and count, all numbers")
+        yield where, key, {field: repr(number) for field, number in value}
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object of JSON."""
 
 
 def _numbers(node: yaml.MappingNode, name: str) -> Iterator[tuple[str, str]]:

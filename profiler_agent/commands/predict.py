@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,17 +118,15 @@ def _as_json(kind: str, prediction: FilePrediction) -> dict[str, Any]:
 
 def _print(found: Sequence[FilePrediction], arguments: argparse.Namespace) -> None:
     """Predictions, and how to measure what `predict` guessed or lacks; `measure-kernels` has just tried."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file may have a name that the terminal cannot show
     lacking = []
     for prediction in found:
+        note = f"; {prediction.note}" if prediction.note else ""
         if prediction.answer is None:
-            say(f"{prediction.path}: {prediction.problem}")
+            say(f"{prediction.path}: {prediction.problem}{note}")
             _list(prediction.missing)
             continue
         mean, sd, upper = (prediction.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
         bound = f"{100 * prediction.answer['confidence']:g} % bound {upper:.4g}"
-        note = f"; {prediction.note}" if prediction.note else ""
         print(f"{prediction.path}: {mean:.4g} ms (standard deviation {sd:.2g}, {bound}{note})")
         guessed = prediction.answer.get("guessed") or []
         if guessed:

@@ -14,6 +14,7 @@ from profiler_agent.spool.atomic_files import read_bytes
 from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
 
+QUANTISED = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
 Shapes = Mapping[str, tuple[int, ...]]
 """Sides by the input's name."""
 MOST_BYTES = 1 << 31
@@ -71,6 +72,8 @@ def observe_file(path: Path, runtime: Runtime, shapes: Shapes) -> Iterator[tuple
     with observe(path.name, content, runtime, folder) as observed:
         free = sorted(name for name in fixed if name not in shapes)
         notes = [f"its free batch is taken as {runtime.batch}"] if free else []
+        if runtime.precision != "int8" and any(node.op_type in QUANTISED for node in graph.nodes):
+            notes.append(f"it is quantised, the table is of {runtime.precision}: --precision int8 asks that of int8")
         if observed.depends_on_data:
             notes.append("its shapes depend on its data: they are those of a random input")
         yield observed, "; ".join(notes) or None

@@ -88,6 +88,6 @@ def predict_counted(
         kernels = error.detail.get("kernels")
         missing = tuple(map(str, kernels)) if isinstance(kernels, list) else ()
         problem = f"{len(missing)} kernels of kinds that were never measured here" if missing else str(error)
-        return FilePrediction(counted.path, None, problem, missing=missing)
+        return FilePrediction(counted.path, None, problem, note=counted.note, missing=missing)
     except LutnasError as error:
         return FilePrediction(counted.path, None, str(error))

@@ -17,6 +17,16 @@ _EXTERNAL = 1
 FIRST_WITH_DEFAULTS = 4
 """IR version from which on an initialiser that is also an input is a default and no constant."""
 
+_OTHERS = {
+    b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches the file",
+    b"<": "a page of HTML or XML; download the file itself",
+    b"\x1f\x8b": "a gzip file; unpack it with gunzip",
+    b"PK\x03\x04": "a zip archive, such as a checkpoint of PyTorch; export the model to ONNX",
+    b"\x89HDF": "an HDF5 file, such as a model of Keras; export the model to ONNX",
+    b"{": "JSON",
+}
+"""What people take for a model, by its first bytes."""
+
 AttributeValue = int | float | str | list[int] | list[float]
 
 
@@ -104,10 +114,15 @@ def read_graph(model: bytes) -> Graph:
                 graph.header += bytes(raw)
         _read_graph(graph.content, graph)
     except (IndexError, RecursionError, ValueError, struct.error) as error:
-        raise CorruptFile(f"not an ONNX model: {error}") from error
+        raise CorruptFile(f"not an ONNX model{_what_else(model) or f': {error}'}") from error
     if not graph.content:
         raise CorruptFile("not an ONNX model: it has no graph")
     return graph
+
+
+def _what_else(content: bytes) -> str:
+    """What a file is that is no model; "" of an unknown one."""
+    return next((f" but {what}" for start, what in _OTHERS.items() if content.lstrip()[: len(start)] == start), "")
 
 
 def _read_graph(data: memoryview, graph: Graph) -> None:

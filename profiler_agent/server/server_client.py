@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from itertools import islice
@@ -10,7 +11,7 @@ from typing import Any, BinaryIO
 
 from shared.device_status import DeviceStatus
 from shared.errors import NotFound, ServerAway
-from shared.http.client import PIECE_BYTES, HttpClient, find_etag
+from shared.http.client import HttpClient, find_etag
 from shared.jobs import Job, JobResult
 from shared.measurements.active_selection import Choice, ChoiceRequest
 from shared.measurements.measurement import Measurement, Run
@@ -35,7 +36,10 @@ class ServerClient(HttpClient):
 
     def fetch_plan(self, space: str, calibration: int, held_out: int, seed: int) -> Plan:
         query = {"space": space, "calibration": calibration, "held_out": held_out, "seed": seed, "isolated": 1}
-        return self._value(Plan, "plan", self._ask("GET", "plan", query=query))
+        plan = self._value(Plan, "plan", self._ask("GET", "plan", query=query))
+        if plan.space != space:
+            raise self._foreign(f"it sent a plan of {plan.space}")
+        return plan
 
     def fetch_graph(self, spec: str, batch: int, precision: str = "fp32") -> bytes:
         file = BytesIO()
@@ -56,7 +60,7 @@ class ServerClient(HttpClient):
         with self._stream("GET", "graph", query=query, headers=headers) as response:
             if response.status_code == 304:
                 return None
-            for piece in response.iter_bytes(PIECE_BYTES):
+            for piece in self._pieces(response):
                 found.update(piece)
                 file.write(piece)
         if found.hexdigest() != find_etag(response):
@@ -69,7 +73,10 @@ class ServerClient(HttpClient):
 
     def fetch_run(self, run_id: str) -> Run:
         """A run as the server knows it."""
-        return self._value(Run, "run", self._ask("GET", "runs", run_id))
+        run = self._value(Run, "run", self._ask("GET", "runs", run_id))
+        if run.id != run_id:
+            raise self._foreign(f"it sent the run {run.id}")
+        return run
 
     def post_measurements(
         self,
@@ -114,7 +121,7 @@ class ServerClient(HttpClient):
         table = self._ask("POST", "runs", run_id, "finish", body=body, timeout_s=FINISH_TIMEOUT_S).get("table")
         if not isinstance(table, dict) or not isinstance(table.get("hash"), str):
             raise self._foreign("its answer to the end of a run names no table")
-        return table
+        return {name: value for name, value in table.items() if isinstance(value, str | int | float)}
 
     def find_table(self, device: str, space: str, runtime: Runtime) -> LatencyTable | None:
         """The device's table for exactly this space and runtime."""
@@ -125,7 +132,10 @@ class ServerClient(HttpClient):
 
     def fetch_table(self, table_hash: str) -> LatencyTable:
         """A table by its hash."""
-        return self._table("tables", table_hash)
+        table = self._table("tables", table_hash)
+        if table.hash != table_hash:
+            raise self._foreign(f"it sent the table {table.hash[:12]}")
+        return table
 
     def predict(self, device: str, network: Mapping[str, Any], space: str, runtime: str) -> dict[str, Any]:
         """What the device's table says of a network.
@@ -135,8 +145,10 @@ class ServerClient(HttpClient):
         """
         body = {**network, "space": space, "runtime": runtime}
         answer = self._ask("POST", "devices", device, "predict", body=body)
-        if not all(isinstance(answer.get(name), int | float) for name in ("mean_ms", "sd_ms", "upper_ms")):
-            raise self._foreign("its prediction is none")
+        for name in ("mean_ms", "sd_ms", "upper_ms", "confidence"):
+            if not math.isfinite(self._value(float, name, answer)):
+                raise self._foreign("its prediction is none")
+        self._value(tuple[str, ...], "guessed", {"guessed": answer.get("guessed") or []})
         return answer
 
     def find_missing_kernels(
@@ -159,7 +171,10 @@ class ServerClient(HttpClient):
     def lease_job(self, device: str, owner: str, lease_s: float, status: DeviceStatus) -> Job | None:
         """Take the next job of the device, if there is one, and say how the device is."""
         body = {"device": device, "owner": owner, "lease_s": lease_s, "status": status}
-        return self._value(Job | None, "job", self._ask("POST", "jobs", "lease", body=body))  # type: ignore[arg-type]
+        job = self._value(Job | None, "job", self._ask("POST", "jobs", "lease", body=body))  # type: ignore[arg-type]
+        if job is not None and job.job.device != device:
+            raise self._foreign(f"it sent a job of {job.job.device}")
+        return job
 
     def heartbeat(self, job_id: str, owner: str, lease_s: float, status: DeviceStatus) -> None:
         """Keep a job's lease. Conflict: the lease is another's, or the job is over."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -86,6 +85,10 @@ def hold_lock(path: Path, wait: bool, busy: str) -> Iterator[None]:
         LutnasError: another process holds it and `wait` is false (text `busy`), or the disk has no
             locks.
     """
+    try:
+        import fcntl  # not at the top: `predict` needs no lock, and Windows has none
+    except ImportError as error:
+        raise LutnasError("measuring needs the file locks of Linux or macOS; on Windows use WSL") from error
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")

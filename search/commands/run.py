@@ -41,7 +41,7 @@ from shared.command_line import Commands, Parser, add_command, add_server
 from shared.errors import InvalidValue, Stopped, WrongUse
 from shared.measurements.measurement import check_device_name
 from shared.spaces import SPACES, parse_space
-from shared.tables.table import LatencyTable, profile_command
+from shared.tables.table import LatencyTable
 
 DEFAULT_PRESET = "standard"
 CHOICES = {**KINDS, "precision": ("auto", *KINDS["precision"])}
@@ -230,8 +230,8 @@ def check_images(images: ImageSet, table: LatencyTable) -> None:
     if classes != space.classes:
         raise InvalidValue(
             "dataset",
-            f"{images.title} has {classes} classes, the table's space {space} has {space.classes}; a table that fits:"
-            f" {profile_command(table.device, space, other={'classes': classes})}",
+            f"{images.title} has {classes} classes, the table's space {space} has {space.classes};"
+            f" {table.advise(classes=classes)}",
         )
 
 
@@ -285,8 +285,8 @@ def check_space(table: LatencyTable, asked: dict[str, str | int]) -> None:
         if found != value:
             raise InvalidValue(
                 "space" if name == "name" else name.replace("_", "-"),
-                f"asked for {value}, the table of {table.device} has {found} ({table.space}); a table that fits:"
-                f" {profile_command(table.device, table.parsed_space, other={name: value})}",
+                f"asked for {value}, the table of {table.device} has {found} ({table.space});"
+                f" {table.advise(**{name: value})}",
             )
 
 

@@ -9,9 +9,10 @@ from rich.console import Console
 from search.deploy.ladder import Measure
 from search.device.lut_client import LutClient
 from search.device.verification import TIMEOUT_S, Patience, request_verification
+from search.process.progress import make_progress
 from search.runs.run_directory import DeviceRun, RunDirectory
 from shared.command_line import find_access
-from shared.errors import InvalidValue
+from shared.errors import InvalidValue, in_one_line
 
 
 def connect(url: str, args: argparse.Namespace) -> LutClient:
@@ -41,5 +42,7 @@ def measure_with(client: LutClient, run: DeviceRun, args: argparse.Namespace) ->
     if not args.timeout_s > 0:
         raise InvalidValue("timeout-s", f"{args.timeout_s:g} is not a positive time")
     patience = Patience(args.timeout_s)
-    say = Console(stderr=True, soft_wrap=True).print
-    return lambda content, promise: request_verification(client, run.table, content, promise, patience, on_notice=say)
+    say = make_progress(Console(stderr=True)).line
+    return lambda content, promise: request_verification(
+        client, run.table, content, promise, patience, on_notice=lambda notice: say(in_one_line(notice))
+    )

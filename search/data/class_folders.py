@@ -1,18 +1,20 @@
 """A folder with a subfolder per class, with images of any size.
 
-Subfolders `train` and `test` (or `val`, `validation`) give the split. Without them a sixth of each
-class, drawn with a fixed seed, becomes the test images. Every image's shorter side is resized to
-the network's input, and the middle is kept.
+Subfolders `train` and `test` (or another of `TEST_FOLDERS`, in any case) give the split. Without
+them a sixth of each class, drawn with a fixed seed, becomes the test images. Every image's shorter
+side is resized to the network's input, and the middle is kept.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from search.data.decoding import FORMATS, Decoded, Source, decode_all
 from search.data.image_set import ImageSet, make_image_set
@@ -21,26 +23,36 @@ from shared.errors import WrongUse
 
 FOLDER = "folder:"
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-IGNORED = ("thumbs.db", "desktop.ini")
-TEST_FOLDERS = ("test", "val", "validation")
+IGNORED = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")
+"""Left by file managers; so is every name that begins with a dot."""
+TRAIN_FOLDERS = ("train", "training")
+TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "dev")
+"""Names of splits in any case; the first that is there is taken."""
+TO_CONVERT = (".heic", ".heif", ".avif", ".jxl", ".jp2")
 TEST_SHARE, SPLIT_SEED = 1 / 6, 0
 LEAST_PER_CLASS, LEAST_TRAINING = 5, 40
 """Fewer images leave none to train, to choose or to rank with."""
 SHOWN = 5
-BEFORE = "shorter side resized bilinearly with antialiasing to {0}, middle {0} x {0} kept, first frame, EXIF turned"
+BEFORE = (
+    "shorter side resized bilinearly with antialiasing to {0}, middle {0} x {0} kept, first frame, EXIF turned,"
+    " transparent pixels on white"
+)
+CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class Layout:
     """Classes and images of a folder, sorted.
 
-    `seeded` says whether the split was drawn, and not the folder's own.
+    Attributes:
+        split: the folder's own train and test folder, and folders that are left over; () if the
+            split was drawn.
     """
 
     classes: tuple[str, ...]
     train: tuple[Source, ...]
     test: tuple[Source, ...]
-    seeded: bool
+    split: tuple[str, ...]
 
 
 def load_folder(
@@ -69,9 +81,12 @@ def load_folder(
     layout, foreign = scan(root)
     if foreign and not skip_broken:
         raise WrongUse(
-            f"{root / foreign[0]} is no image that can be read here ({', '.join(SUFFIXES)});"
+            f"{root / foreign[0]} is no image that can be read here ({', '.join(SUFFIXES)}){_conversion(foreign[0])};"
             f" remove {_them(foreign)}, or leave out what is unreadable with --skip-broken"
         )
+    check_counts(root, layout, foreign)
+    if layout.split[2:]:
+        warn(f"{root}: {' and '.join(layout.split[:2])} are the split; left out: {', '.join(layout.split[2:])}")
     decoded = decode_all(root, (*layout.train, *layout.test), resolution, channels, cache_dir / "decoded")
     broken = dict(decoded.broken)
     if broken and not skip_broken:
@@ -85,8 +100,10 @@ def load_folder(
         shown = ", ".join(skipped[:SHOWN]) + (f" and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else "")
         warn(f"left out {len(skipped)} unreadable files of {root}: {shown}")
     train, test = (tuple(image for image in part if image.path not in broken) for part in (layout.train, layout.test))
-    layout = Layout(layout.classes, train, test, layout.seeded)
-    check_counts(root, layout)
+    layout = Layout(layout.classes, train, test, layout.split)
+    check_counts(root, layout, skipped)
+    for name in _flat_classes(layout, decoded.images):
+        warn(f"{root}: every image of the class {name} is of a single colour; what it shows may be white on clear")
     return _image_set(root, layout, decoded, resolution, channels, skipped)
 
 
@@ -94,30 +111,40 @@ def scan(root: Path) -> tuple[Layout, list[str]]:
     """Layout of a folder, and files that are no images. No file is opened.
 
     Raises:
-        WrongUse: no folder, no classes, or too few images of a class.
+        WrongUse: no folder, or half of a split.
     """
     if not root.is_dir():
         raise WrongUse(f"{FOLDER}{root}: there is no such folder")
     top = _subfolders(root)
-    test_name = next((name for name in TEST_FOLDERS if name in top), None)
-    if "train" in top and test_name:
-        classes, train, foreign = _classes(root, "train/")
+    train_name, test_name = (
+        next((found for name in names for found in top if found.lower() == name), "")
+        for names in (TRAIN_FOLDERS, TEST_FOLDERS)
+    )
+    if train_name and test_name:
+        classes, train, foreign = _classes(root, f"{train_name}/")
         test_classes, test, more = _classes(root, f"{test_name}/")
         if classes != test_classes:
             missing = sorted(set(classes) ^ set(test_classes))
-            raise WrongUse(f"{root}: the class {missing[0]} is missing in either train or {test_name}")
-        layout = Layout(classes, train, test, seeded=False)
-        foreign += more
-    else:
-        classes, images, foreign = _classes(root, "")
-        train, test = _split(images, classes)
-        layout = Layout(classes, train, test, seeded=True)
-    check_counts(root, layout)
-    return layout, foreign
+            raise WrongUse(f"{root}: the class {missing[0]} is missing in either {train_name} or {test_name}")
+        left = (name for name in top if name not in (train_name, test_name))
+        return Layout(classes, train, test, (train_name, test_name, *left)), foreign + more
+    half = train_name or test_name
+    if half and _subfolders(root / half):
+        raise WrongUse(
+            f"{root}: {half} holds folders like half of a split, and the other half is missing"
+            f" ({' or '.join(TEST_FOLDERS if train_name else TRAIN_FOLDERS)}); add that, or name"
+            f" {FOLDER}{root / half} to have a sixth of its images drawn"
+        )
+    classes, images, foreign = _classes(root, "")
+    return Layout(classes, *_split(images, classes), split=()), foreign
 
 
-def check_counts(root: Path, layout: Layout) -> None:
-    """Raise WrongUse unless there are two classes or more with enough images."""
+def check_counts(root: Path, layout: Layout, unread: Sequence[str] = ()) -> None:
+    """Raise WrongUse unless there are two classes or more with enough images.
+
+    Args:
+        unread: files that are left out.
+    """
     if len(layout.classes) == 0:
         raise WrongUse(f"{root} holds no class folders: make one folder per class and put its images there")
     if len(layout.classes) == 1:
@@ -125,7 +152,9 @@ def check_counts(root: Path, layout: Layout) -> None:
     for label, name in enumerate(layout.classes):
         train, test = (sum(source.label == label for source in part) for part in (layout.train, layout.test))
         if train + test == 0:
-            raise WrongUse(f"{root}: the class {name} is empty; add images or remove its folder")
+            other = [file for file in unread if name in Path(file).parts[:-1]]
+            what = f"holds no image that can be read, but {other[0]}{_conversion(other[0])}" if other else "is empty"
+            raise WrongUse(f"{root}: the class {name} {what}; add images or remove its folder")
         if train + test < LEAST_PER_CLASS or train == 0 or test == 0:
             raise WrongUse(
                 f"{root}: the class {name} has {train} images to train on and {test} to test with;"
@@ -143,8 +172,9 @@ def _classes(root: Path, prefix: str) -> tuple[tuple[str, ...], tuple[Source, ..
     images: list[Source] = []
     foreign: list[str] = []
     for label, name in enumerate(names):
-        for path in sorted((root / prefix / name).rglob("*")):
-            if path.is_dir() or path.name.startswith(".") or path.name.lower() in IGNORED:
+        folder = root / prefix / name
+        for path in sorted(folder.rglob("*")):
+            if path.is_dir() or any(map(_is_ignored, path.relative_to(folder).parts)):
                 continue
             relative = path.relative_to(root).as_posix()
             if any("\ud800" <= letter <= "\udfff" for letter in relative):  # how Python shows bytes that are no UTF-8
@@ -157,7 +187,19 @@ def _classes(root: Path, prefix: str) -> tuple[tuple[str, ...], tuple[Source, ..
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_ignored(path.name))
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in IGNORED
+
+
+def _flat_classes(layout: Layout, images: Tensor) -> list[str]:
+    """Classes all of whose images (N, channels, side, side) are of a single colour."""
+    labels = torch.tensor([source.label for source in (*layout.train, *layout.test)])
+    pixels = (part.flatten(2) for part in images.split(CHUNK))
+    flat = torch.cat([(part.amax(2) == part.amin(2)).all(1) for part in pixels])
+    return [name for label, name in enumerate(layout.classes) if flat[labels == label].all()]
 
 
 def _split(images: Sequence[Source], classes: Sequence[str]) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
@@ -178,7 +220,9 @@ def _image_set(
     train, test = (torch.tensor([source.label for source in part]) for part in (layout.train, layout.test))
     tensors = decoded.images[: len(train)], train, decoded.images[len(train) :], test
     origin: dict[str, Any] = {
-        "split": f"a sixth of each class drawn with seed {SPLIT_SEED}" if layout.seeded else "the folder's own",
+        "split": f"the folder's own: {' and '.join(layout.split[:2])}"
+        if layout.split
+        else f"a sixth of each class drawn with seed {SPLIT_SEED}",
         "skip_broken": bool(skipped),
         "skipped": list(skipped),
         "train_files": [source.path for source in layout.train],
@@ -186,6 +230,14 @@ def _image_set(
     }
     name, before = f"{FOLDER}{root.resolve()}", BEFORE.format(resolution)
     return make_image_set(name, tensors, resolution, channels, layout.classes, True, before, origin)
+
+
+def _conversion(file: str) -> str:
+    """How to make a readable image of a file, if that is known."""
+    path = Path(file)
+    if path.suffix.lower() not in TO_CONVERT:
+        return ""
+    return f", which `{shlex.join(['magick', path.name, path.with_suffix('.jpg').name])}` converts"
 
 
 def _them(files: Sequence[str]) -> str:

@@ -25,18 +25,19 @@ from torch import Tensor
 
 from shared.errors import LutnasError, in_one_line
 
-RULE = 1
+RULE = 2
 """Part of the key; whoever changes the decoding adds 1."""
 FORMATS = {
-    "JPEG": (".jpg", ".jpeg"),
-    "PNG": (".png",),
-    "BMP": (".bmp",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"),
+    "PNG": (".png", ".apng"),
+    "BMP": (".bmp", ".dib"),
     "GIF": (".gif",),
     "WEBP": (".webp",),
     "TIFF": (".tif", ".tiff"),
-    "PPM": (".ppm", ".pgm"),
+    "PPM": (".ppm", ".pgm", ".pnm"),
 }
 """Pillow's formats, with the suffixes of their files."""
+LFS_START = b"version https://git-lfs"
 DECODERS_RAISE = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
     *(RuntimeError, MemoryError, struct.error),
@@ -74,7 +75,7 @@ def decode_all(root: Path, sources: Sequence[Source], side: int, channels: int, 
         cache: folder for decoded images.
 
     Raises:
-        LutnasError: a file cannot be opened, or the cache cannot be written.
+        LutnasError: the cache cannot be written.
     """
     key = _key(root, sources, side, channels)
     images, notes = cache / f"{key}.u8", cache / f"{key}.json"
@@ -105,21 +106,40 @@ def decode_all(root: Path, sources: Sequence[Source], side: int, channels: int, 
 
 
 def decode(path: Path, side: int, channels: int) -> bytes | str:
-    """The bytes of an image (channels, side, side), or why it cannot be decoded."""
+    """The bytes of an image (channels, side, side), or why it cannot be decoded.
+
+    Transparent pixels are shown on white.
+    """
     from PIL import Image, ImageOps  # not at the top: only folders of images need it
 
     try:
         with Image.open(path, formats=tuple(FORMATS)) as image:
             if image.mode.startswith(("I", "F")):
-                return f"pixels of more than 8 bits (mode {image.mode})"
-            turned = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-            fitted = ImageOps.fit(turned, (side, side), Image.Resampling.BILINEAR)
+                return f"pixels of more than 8 bits (mode {image.mode}), which `magick FILE -depth 8 FILE` converts"
+            turned = ImageOps.exif_transpose(image)
+            if turned.has_transparency_data:
+                turned = turned.convert("RGBA")
+                turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
+            coloured = turned.convert("L" if channels == 1 else "RGB")
+            fitted = ImageOps.fit(coloured, (side, side), Image.Resampling.BILINEAR)
     except Image.DecompressionBombError:
         return "it claims to have far too many pixels"
     except DECODERS_RAISE as error:
-        said = str(error).replace(str(path), "the file")
-        return "no image in it" if "cannot identify" in said else in_one_line(said) or type(error).__name__
+        return _why_broken(path, error)
     return np.asarray(fitted).reshape(side, side, channels).transpose(2, 0, 1).tobytes()
+
+
+def _why_broken(path: Path, error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return "it links to a file that is not there; `git annex get` or `dvc pull` may fetch it"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    said = str(error).replace(str(path), "the file")
+    if "cannot identify" not in said:
+        return in_one_line(said) or type(error).__name__
+    with path.open("rb") as file:
+        is_pointer = file.read(len(LFS_START)) == LFS_START
+    return "it is a pointer of Git LFS, to be replaced by `git lfs pull`" if is_pointer else "no image in it"
 
 
 def _write(file: IO[bytes], root: Path, sources: Sequence[Source], side: int, channels: int) -> dict[str, object]:
@@ -156,18 +176,19 @@ def _from_cache(images: Path, notes: Path, side: int, channels: int) -> Decoded 
 
 def _key(root: Path, sources: Sequence[Source], side: int, channels: int) -> str:
     digest = hashlib.sha256(repr((RULE, side, channels)).encode())
-    contents = _in_order(lambda source: _content_hash(root / source.path), sources)
+    contents = _in_order(lambda source: _find_hash(root / source.path), sources)
     for source, content in zip(sources, contents, strict=True):
         digest.update(repr((source.path, content)).encode())
     return digest.hexdigest()[:32]
 
 
-def _content_hash(path: Path) -> str:
+def _find_hash(path: Path) -> str | None:
+    """Of the content; None of a file that cannot be read, as a link to nothing."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise LutnasError(f"{path} cannot be read: {error.strerror}") from error
+    except OSError:
+        return None
 
 
 def _in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,8 +42,7 @@ class ImageSet:
     @property
     def title(self) -> str:
         """The name without a path of this machine."""
-        kind, colon, path = self.name.partition(":")
-        return kind + colon + path.rstrip("/").rpartition("/")[2]
+        return title_of(self.name)
 
     def record(self) -> dict[str, Any]:
         """Content of data.json in a run's folder."""
@@ -66,6 +66,12 @@ class ImageSet:
             digest.update(str(tuple(tensor.shape)).encode())
             digest.update(tensor.contiguous().view(-1).numpy().data)
         return digest.hexdigest()
+
+
+def title_of(name: str) -> str:
+    """The name of a data set without a path of this machine."""
+    kind, colon, path = name.partition(":")
+    return kind + colon + re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +127,8 @@ def make_image_set(
             f" images: profiler-agent profile --image-channels {source_channels} ...",
         )
     mean, std = (values * channels if source_channels < channels else values for values in statistics(images))
+    if min(std) <= 0:
+        raise InvalidValue("dataset", f"{name}: a channel of all training images has a single value: nothing to see")
     preprocessing = Preprocessing(resolution, channels, source_size, source_channels, mean, std, class_names, before)
     return ImageSet(name, *tensors, preprocessing, mirror, origin or {})
 

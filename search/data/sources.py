@@ -54,10 +54,17 @@ Fetch = Callable[[Path], None]
 
 
 def default_cache_dir() -> Path:
-    """Folder for downloaded data: LUTNAS_CACHE_DIR, else the user's cache folder."""
-    if "LUTNAS_CACHE_DIR" in os.environ:
+    """Folder for downloaded data: LUTNAS_CACHE_DIR, else the user's cache folder.
+
+    Raises:
+        WrongUse: nothing names a folder, and this user has no home.
+    """
+    if os.environ.get("LUTNAS_CACHE_DIR"):
         return Path(os.environ["LUTNAS_CACHE_DIR"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lutnas"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lutnas"
+    except RuntimeError as error:
+        raise WrongUse("this user has no home folder: name a folder for data with LUTNAS_CACHE_DIR") from error
 
 
 def download_fashion_mnist(folder: Path) -> None:
@@ -120,11 +127,11 @@ def load_images(
         return _digits(resolution, channels)
     if data_dir is not None:
         return _fashion_mnist(data_dir, resolution, channels)
-    cache = (cache_dir or default_cache_dir()) / "fashion-mnist"
-    for folder in (debian_folder, cache):
-        if all((folder / file).is_file() for file in FASHION_FILES):
+    for find in (lambda: debian_folder, lambda: (cache_dir or default_cache_dir()) / "fashion-mnist"):
+        cache = find()
+        if all((cache / file).is_file() for file in FASHION_FILES):
             try:
-                return _fashion_mnist(folder, resolution, channels)
+                return _fashion_mnist(cache, resolution, channels)
             except CorruptFile as error:
                 warn(f"{error}; looking elsewhere")
     try:

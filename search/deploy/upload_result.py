@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from search.data.image_set import title_of
 from search.deploy.ladder import Rung
 from search.device.lut_client import LutClient
 from search.family.family import load_family
@@ -46,7 +47,7 @@ def make_result(run: DeviceRun, rungs: Sequence[Rung] = ()) -> SearchResult:
         device=table.device,
         space=config.space,
         table_hash=table.hash,
-        dataset=config.dataset,
+        dataset=title_of(config.dataset),
         accuracy_kind=family.accuracy_kind,
         seconds=family.seconds,
         members=tuple(from_wire(FoundNetwork, to_wire(member, texts)) for member in family.members),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from shared.errors import ServerAway
 from shared.http.client import HttpClient
 from shared.jobs import OVER, Job
+from shared.kernels.kernel import check_counts
 from shared.search_result import SearchResult
 
 POLL_S = 0.5
@@ -22,7 +23,10 @@ class LutClient(HttpClient):
     def get_kernel_counts(self, device: str, space: str, runtime: str) -> dict[str, dict[str, int]]:
         """Kernel counts of networks of a space on the device, by genotype."""
         query = {"device": device, "space": space, "runtime": runtime}
-        return self._value(dict[str, dict[str, int]], "counts", self._ask("GET", "kernels", query=query))
+        counts = self._value(dict[str, dict[str, int]], "counts", self._ask("GET", "kernels", query=query))
+        if counts:
+            self._read(lambda: check_counts("counts", counts))
+        return counts
 
     def upload_model(self, content: bytes) -> str:
         """Upload an ONNX file; returns its SHA-256. The same file twice is stored once."""

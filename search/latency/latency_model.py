@@ -28,7 +28,7 @@ def require_prices(table: LatencyTable) -> None:
     space = table.parsed_space
     missing = [str(key) for key in space.op_keys() if key not in table.price_index]
     if missing:
-        raise MissingPrice(missing, table.device, profile_command(table.device, space))
+        raise MissingPrice(missing, table.device, "" if table.source else profile_command(table.device, space))
 
 
 class LatencyModel:

@@ -53,11 +53,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # makes the new name as durable as the content
-        finally:
-            os.close(folder)
+        if os.name != "nt":  # Windows opens no folders
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # makes the new name as durable as the content
+            finally:
+                os.close(folder)
     except OSError as error:
         with suppress(OSError):
             beside.unlink(missing_ok=True)

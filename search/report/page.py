@@ -12,6 +12,7 @@ from typing import Any
 
 from search.alphas.trade_offs import SKIPS
 from search.compare.diagnosis import agreement_rows, find_diagnosis
+from search.data.image_set import title_of
 from search.deploy.ladder import LADDER_FILE, Rung, find_ladder
 from search.family.family import Family, Member, load_family
 from search.report.cells import cell_svg
@@ -41,7 +42,7 @@ def build_report(run: DeviceRun, ladder: Path | None = None) -> str:
         WrongUse, CorruptFile: the run is not finished, or damaged.
     """
     family, rungs = load_family(run), find_ladder(ladder or run.folder / LADDER_FILE, run.space) or []
-    title = f"lutnas: {run.config.dataset} on {run.table.device}"
+    title = f"lutnas: {title_of(run.config.dataset)} on {run.table.device}"
     sections = (
         _headline(title, run, family, rungs),
         _ladder(rungs, run.space),

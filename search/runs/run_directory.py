@@ -320,8 +320,13 @@ def require_one_space(tables: Sequence[LatencyTable]) -> None:
             raise InvalidValue(
                 "device",
                 f"all tables of a run are of the same space, but that of {tables[0].device} is of {tables[0].space},"
-                f" that of {table.device} of {table.space}; measure the first space on the other device:"
-                f" {profile_command(table.device, tables[0].parsed_space)}",
+                f" that of {table.device} of {table.space}"
+                + (
+                    "; the latter was imported, and cannot be measured anew"
+                    if table.source
+                    else f"; measure the first space on the other device:"
+                    f" {profile_command(table.device, tables[0].parsed_space)}"
+                ),
             )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypeVar
@@ -22,11 +24,14 @@ from shared.errors import (
     ServerAway,
     ServerRefused,
     WrongUse,
+    in_one_line,
 )
+from shared.http.proxies import find_proxy
 from shared.http.trust import find_distrust, trust_file
 from shared.jobs import Job, NewJob
+from shared.runtime import runtime_parts
 from shared.tables.table import LatencyTable, read_table
-from shared.wire import canonical_json, content_hash, from_wire
+from shared.wire import canonical_json, from_wire
 
 T = TypeVar("T")
 TIMEOUT_S = 30.0
@@ -34,6 +39,8 @@ COMPRESS_ABOVE_BYTES = 10_000
 PIECE_BYTES = 65_536
 MOST_BYTES = 512 << 20
 """No response of a lut-server is longer. A longer response would only fill the memory."""
+LONGEST_S = 1800.0
+"""Nor does any take longer."""
 AWAY_STATUS = {502, 503, 504}
 """A proxy does not reach the server, or the server is not ready: the same as no server."""
 KINDS = {401: AccessDenied, 403: AccessDenied, 404: NotFound, 409: Conflict}
@@ -66,19 +73,22 @@ class HttpClient:
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self.url, self._token, self._most_bytes = url.rstrip("/"), token, most_bytes
-        headers = {"User-Agent": f"lutnas-{self.role}/{__version__}"}
+        headers = {"User-Agent": f"lutnas-{self.role}/{__version__}", "Accept-Encoding": "gzip"}
         if token:
             if not re.fullmatch(r"[\x21-\x7e]+", token):
                 raise InvalidValue("token", "holds a space, or a character that no token has")
             headers["Authorization"] = f"Bearer {token}"
-        trusted = trust_file(httpx.create_ssl_context(), ca_file) if ca_file else True
         base = check_url(self.url)
-        try:
-            self._http = httpx.Client(base_url=base, headers=headers, transport=transport, verify=trusted)
-        except (ImportError, ValueError, httpx.InvalidURL) as error:  # their text may hold a password
-            raise InvalidValue(
-                "proxy", "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names a proxy that cannot be used"
-            ) from error
+        proxy = None if transport else find_proxy(base.scheme, base.host)
+        self._where = f"{self.url}, through the proxy {proxy[1]}," if proxy else self.url
+        self._http = httpx.Client(
+            base_url=base,
+            headers=headers,
+            transport=transport,
+            verify=transport is not None or _trusted(ca_file),
+            proxy=proxy[0] if proxy else None,
+            trust_env=False,  # proxies and certificates of the environment are read here
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -98,12 +108,21 @@ class HttpClient:
                 names.
             CorruptFile: the content does not fit its ETag.
             OtherSchema: the table has another schema number.
+            ServerRefused: the table is not the one that was asked for (code "foreign").
         """
-        return self._table("devices", device, "table", query={"space": space, "runtime": runtime})
+        table = self._table("devices", device, "table", query={"space": space, "runtime": runtime})
+        prefix, parts = (space or "").strip("/"), {*(runtime or "").strip("/").split("/")} - {""}
+        is_of_space = not prefix or f"{table.space}/".startswith(f"{prefix}/")
+        if table.device != device or not is_of_space or not parts <= runtime_parts(str(table.runtime)):
+            raise self._foreign(f"it sent a table of {table.device}, {table.space}, {table.runtime}")
+        return table
 
     def get_job(self, job_id: str) -> Job:
         """The current state of a job."""
-        return self._value(Job, "job", self._ask("GET", "jobs", job_id))
+        job = self._value(Job, "job", self._ask("GET", "jobs", job_id))
+        if job.id != job_id:
+            raise self._foreign("it sent another job")
+        return job
 
     def queue_job(self, job: NewJob) -> Job:
         """Queue a job for a device."""
@@ -151,14 +170,15 @@ class HttpClient:
             if (distrust := find_distrust(self.url, error)) is not None:
                 raise distrust from error
             why, advice = str(error) or type(error).__name__, "is lut-server running there? --lut-url names another"
-            raise ServerAway(f"no answer from {self.url} ({why}); {advice}") from error
+            raise ServerAway(self._line(f"no answer from {self._where} ({why}); {advice}")) from error
 
     def _table(self, *path: str, **options: Any) -> LatencyTable:
         with self._stream("GET", *path, **options) as response:
             data, etag = self._object(response), find_etag(response)
-        if etag and etag != content_hash(data):
-            raise CorruptFile(f"a table from {self.url} does not fit its ETag ({etag[:12]}); ask again")
-        return self._read(lambda: read_table(data))
+        table = self._read(lambda: read_table(data))
+        if self._read(lambda: table.hash) != etag and etag:
+            raise CorruptFile(self._line(f"a table from {self.url} does not fit its ETag ({etag[:12]}); ask again"))
+        return table
 
     def _value(self, kind: type[T], field: str, answer: Mapping[str, Any]) -> T:
         """A field of an answer, as a value."""
@@ -172,6 +192,8 @@ class HttpClient:
             return read()
         except WrongUse as error:
             raise self._foreign(str(error)) from error
+        except (RecursionError, ValueError) as error:  # numbers beyond floats have no JSON
+            raise self._foreign("its answer is nested too deeply, or holds a number that is not finite") from error
 
     def _object(self, response: httpx.Response) -> dict[str, Any]:
         content = self._content(response)
@@ -182,11 +204,21 @@ class HttpClient:
 
     def _content(self, response: httpx.Response) -> bytes:
         content = bytearray()
-        for piece in response.iter_bytes(PIECE_BYTES):
+        for piece in self._pieces(response):
             content += piece
-            if len(content) > self._most_bytes:
-                raise self._foreign(f"its answer is longer than {self._most_bytes} bytes")
         return bytes(content)
+
+    def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
+        """The body as it comes, unpacked. Only gzip: what came grows a thousandfold at most."""
+        encoding = response.headers.get("Content-Encoding", "gzip")
+        if encoding not in ("gzip", "identity"):
+            raise self._foreign(f"its answer is packed as {encoding[:60]!r}")
+        size, end_s = 0, time.monotonic() + LONGEST_S
+        for piece in response.iter_bytes():
+            size += len(piece)
+            if size > self._most_bytes or time.monotonic() > end_s:
+                raise self._foreign(f"its answer is longer than {self._most_bytes} bytes or {LONGEST_S:g} s")
+            yield from (piece[start : start + PIECE_BYTES] for start in range(0, len(piece), PIECE_BYTES))
 
     def _refusal(self, response: httpx.Response) -> ServerAway | ServerRefused:
         status, content = response.status_code, self._content(response)
@@ -194,21 +226,21 @@ class HttpClient:
         error = found if isinstance(found, dict) and isinstance(found.get("message"), str) else None
         if status in AWAY_STATUS:
             why = error["message"] if error else "no lut-server is behind it right now"
-            return ServerAway(self._without_token(f"{self.url} is not ready ({status}): {why}"))
+            return ServerAway(self._line(f"{self._where} is not ready ({status}): {why}"))
         if error is None:
             return self._foreign(f"status {status} with {_describe(content)}")
-        problem = self._without_token(f"{self.url} refuses ({status}): {error['message']}")
+        problem = self._line(f"{self.url} refuses ({status}): {error['message']}")
         if status in (401, 403):
             problem += f"; pass --token or set LUTNAS_TOKEN to a token with the role '{self.role}'"
         detail = error["detail"] if isinstance(error.get("detail"), dict) else None
         return KINDS.get(status, ServerRefused)(problem, status, str(error.get("code", "")), detail=detail)
 
     def _foreign(self, problem: str) -> ServerRefused:
-        message = f"{self.url} does not speak as a lut-server does: {problem}; check the URL"
-        return ServerRefused(self._without_token(message), 0, "foreign")
+        message = f"{self._where} does not speak as a lut-server does: {problem}; check the URL"
+        return ServerRefused(self._line(message), 0, "foreign")
 
-    def _without_token(self, message: str) -> str:
-        return message.replace(self._token, "(the token)") if self._token else message
+    def _line(self, message: str) -> str:
+        return in_one_line(message.replace(self._token, "(the token)") if self._token else message)
 
 
 def check_url(url: str) -> httpx.URL:
@@ -239,12 +271,24 @@ def find_etag(response: httpx.Response) -> str:
     return str(response.headers.get("ETag", "")).removeprefix("W/").strip('"')
 
 
+def _trusted(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        context = httpx.create_ssl_context()
+    except OSError as error:  # also ssl.SSLError
+        raise InvalidValue("SSL_CERT_FILE", f"cannot be used ({error.strerror or error})") from error
+    return trust_file(context, ca_file) if ca_file else context
+
+
 def _parse(content: bytes) -> dict[str, Any] | None:
     try:
-        answer = json.loads(content)
+        answer = json.loads(content, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _describe(content: bytes) -> str:

@@ -37,10 +37,18 @@ class FamilyCost:
     per_million_multiply_adds_ms: float
     per_million_elements_ms: float
 
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.costs)):
+            raise InvalidValue("kernels.families", "holds a number that is not finite")
+
+    @property
+    def costs(self) -> tuple[float, float, float]:
+        """Overhead, then the costs of size, in ms."""
+        return self.overhead_ms, self.per_million_multiply_adds_ms, self.per_million_elements_ms
+
     def price_ms(self, kernel: Kernel) -> float:
         """Price of a kernel of this size."""
-        costs = (self.overhead_ms, self.per_million_multiply_adds_ms, self.per_million_elements_ms)
-        return sum(size * cost for size, cost in zip(family_size(kernel), costs, strict=True))
+        return sum(size * cost for size, cost in zip(family_size(kernel), self.costs, strict=True))
 
 
 @dataclass(frozen=True)
@@ -81,10 +89,13 @@ class KernelPrices:
             raise InvalidValue("kernels", f"{parameters} parameters need as many deviations and rows of the factor")
         if len({len(row) for row in self.known}) > 1:
             raise InvalidValue("kernels.known", "its rows differ in length")
-        numbers = [self.base_ms, self.relative_spread, self.unmeasured_share, *self.prior_sd_ms]
-        numbers += [price.price_ms for price in self.prices] + [value for row in self.known for value in row]
-        if not all(map(math.isfinite, numbers)):
-            raise InvalidValue("kernels", "holds a number that is not finite")
+        spreads = [self.relative_spread, self.unmeasured_share, *self.prior_sd_ms]
+        numbers = [self.base_ms, *(price.price_ms for price in self.prices), *spreads]
+        numbers += [value for row in self.known for value in row]
+        if not all(map(math.isfinite, numbers)) or min(spreads) < 0:
+            raise InvalidValue("kernels", "holds a number that is not finite, or a negative deviation")
+        if len(self.index) < len(self.prices) or len(self.family_index) < len(self.families):
+            raise InvalidValue("kernels", "names a kernel or a family twice")
 
     @cached_property
     def index(self) -> Mapping[str, int]:

@@ -55,6 +55,8 @@ class SingleKernels:
         numbers += [value for price in self.prices for value in (price.price_ms, price.sd_ms)]
         if not all(math.isfinite(number) and number >= 0 for number in numbers):
             raise InvalidValue("single_kernels", "holds a number that is negative or not finite")
+        if len(self.index) < len(self.prices):
+            raise InvalidValue("single_kernels", "names a kernel twice")
 
     @cached_property
     def index(self) -> Mapping[str, SingleKernel]:

@@ -9,13 +9,16 @@ single networks around it. The spread grows with the latency.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from shared.errors import InvalidValue, MissingKernel, MissingPrice, WrongUse
+from shared.measurements.measurement import check_device_name
 from shared.runtime import Runtime
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey, parse_op_key
@@ -91,6 +94,7 @@ class NetworkCheck:
 
 WORTH_A_WORD = 0.02
 """Change of the machine's state, as a share."""
+LARGEST_SHIFT = 100.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,10 @@ class SettleCheck:
     shift: float
     spread: float
     beside_quietest: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (abs(self.shift) <= LARGEST_SHIFT and 0 <= self.spread <= LARGEST_SHIFT):
+            raise InvalidValue("table.settled", f"no machine changes by {self.shift:g} or spreads by {self.spread:g}")
 
     @property
     def widening(self) -> float:
@@ -170,10 +178,15 @@ class LatencyTable:
         size = len(self.prices) + 1
         if len(self.covariance) != size or any(len(row) != size for row in self.covariance):
             raise InvalidValue("table.covariance", f"is not {size} x {size} for {len(self.prices)} prices and the base")
-        numbers = [self.base_ms, self.canary_nominal_ms, self.relative_spread]
-        numbers += [price.price_ms for price in self.prices] + [value for row in self.covariance for value in row]
-        if not all(map(math.isfinite, numbers)):
-            raise InvalidValue("table", "holds a number that is not finite")
+        check_device_name(self.device)
+        numbers = [self.base_ms, self.canary_nominal_ms, *(price.price_ms for price in self.prices)]
+        numbers += [value for row in self.covariance for value in row]
+        spreads = [self.relative_spread, *(price.sd_ms for price in self.prices)]
+        spreads += [row[index] for index, row in enumerate(self.covariance)]
+        if not all(map(math.isfinite, numbers + spreads)) or min(spreads) < 0 or self.canary_nominal_ms <= 0:
+            raise InvalidValue("table", "holds a number that is not finite, a negative variance, or a canary of 0 ms")
+        if len(self.price_index) < len(self.prices):
+            raise InvalidValue("table.prices", "names an op key twice")
 
     @cached_property
     def hash(self) -> str:
@@ -249,6 +262,22 @@ class LatencyTable:
             missing = [kernel for kernel in counts if kernel not in priced] or error.missing
             raise MissingKernel(missing, self.device, self._measure_command()) from None
 
+    def advise(self, **other: int | str) -> str:
+        """How to come by a table of this device with other parameters of the space."""
+        space, source = self.parsed_space, self.source
+        if source is None:
+            return f"a table that fits: {profile_command(self.device, space, other=other)}"
+        imported = f"it was imported from {source}, and nobody here can measure {self.device} anew"
+        if set(other) != {"classes"}:
+            return imported
+        again = str(dataclasses.replace(space, **other))  # type: ignore[arg-type]
+        column = f" --column {shlex.quote(source.subject)}" if source.subject else ""
+        return (
+            f"{imported}. What is possible: import it for {other['classes']} classes, whose classifier then has the"
+            f" time of {space.classes}: lut-server import {shlex.quote(source.file)} --device {self.device}{column}"
+            f" --space {again}; or images of {space.classes} classes"
+        )
+
     def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:
         missing = [str(key) for key in keys if key not in self.price_index]
         if missing:
@@ -260,7 +289,9 @@ class LatencyTable:
         return measure_command(self.device, self.space)
 
     def _command(self) -> str:
-        """The command that measures what the table lacks."""
+        """The command that measures what the table lacks; "" of an imported table."""
+        if self.source is not None:
+            return ""
         try:
             return profile_command(self.device, self.parsed_space, self.runtime.precision)
         except WrongUse:

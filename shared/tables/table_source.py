@@ -14,7 +14,7 @@ from shared.runtime import Runtime
 
 IMPORTED_ENGINE = "imported"
 NO_CANARY = "none"
-IMPORTER_VERSION = "import-2"
+IMPORTER_VERSION = "import-3"
 """In place of an agent's version. It rises when the same file would give other prices."""
 
 PER_ARCHITECTURE, PER_LAYER = "per-architecture", "fbnet-layers"

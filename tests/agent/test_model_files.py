@@ -1,5 +1,6 @@
 """A user's own ONNX files: which are counted, and what is said of the others."""
 
+import gzip
 import os
 import shutil
 import sys
@@ -100,7 +101,11 @@ def test_weights_in_another_file_are_read(tmp_path, folder):
 @pytest.mark.parametrize(
     ("made", "problem"),
     [
-        (b"<html>", "not an ONNX model"),
+        (b"<html>", "not an ONNX model but a page of HTML"),
+        (b"\n<!DOCTYPE html>", "not an ONNX model but a page of HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "not an ONNX model but a pointer of Git LFS; `git lfs"),
+        (gzip.compress(model().SerializeToString()), "not an ONNX model but a gzip file; unpack it with gunzip"),
+        (b"PK\x03\x04" + b"0" * 40, "not an ONNX model but a zip archive, such as a checkpoint of PyTorch"),
         (b"", "not an ONNX model"),
         (model().SerializeToString()[:200], "not an ONNX model"),
         (model(opset=99), "Current official support for domain ai.onnx is till opset"),
@@ -136,6 +141,33 @@ def test_weights_in_a_folder_whose_name_is_no_text_are_refused_in_one_line(tmp_p
     for name in ("own.onnx", "own.data"):
         shutil.move(tmp_path / name, folder / name)
     assert "whose name is no text" in count_files([folder / "own.onnx"], RUNTIME, {})[0].problem
+
+
+def test_quantised_file_beside_a_table_of_fp32_is_told_of_int8(tmp_path):
+    made = model()
+    scale = numpy_helper.from_array(np.float32(0.1), "scale")
+    zero = numpy_helper.from_array(np.uint8(0), "zero")
+    made.graph.initializer.extend([scale, zero])
+    made.graph.node[0].input[0] = "dequantised"
+    made.graph.node.insert(0, helper.make_node("DequantizeLinear", ["quantised", "scale", "zero"], ["dequantised"]))
+    made.graph.node.insert(0, helper.make_node("QuantizeLinear", ["image0", "scale", "zero"], ["quantised"]))
+    found = counted(tmp_path, made)
+    assert found.note == "it is quantised, the table is of fp32: --precision int8 asks that of int8"
+    int8 = local_runtime(precision="int8")
+    assert count_files([tmp_path / "own.onnx"], int8, {})[0].note is None
+
+
+def test_free_batch_that_an_exporter_wrote_as_minus_one_is_free(tmp_path):
+    found = counted(tmp_path, model(shape=(-1, 16, 8, 8)))
+    assert found.note == "its free batch is taken as 1"
+
+
+def test_texts_are_read_like_any_other_type(tmp_path):
+    nodes = [helper.make_node("Identity", ["words"], ["y"])]
+    inputs = [helper.make_tensor_value_info("words", TensorProto.STRING, [1, 4])]
+    made = helper.make_graph(nodes, "own", inputs, [onnx.ValueInfoProto(name="y")])
+    found = counted(tmp_path, helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    assert found.problem is None or "element type" not in found.problem
 
 
 def test_a_missing_file_is_named_and_does_not_hold_up_the_others(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,11 @@ import torch
 from PIL import Image
 
 from search.data import load_images, splits
+from search.data.class_folders import BEFORE
 from search.data.decoding import decode
 from search.data.stream import Stream
 from search.runs.run_directory import RunDirectory
-from shared.errors import LutnasError, WrongUse
+from shared.errors import InvalidValue, LutnasError, WrongUse
 
 
 def picture(width, height, seed, mode="RGB"):
@@ -74,10 +76,107 @@ def test_train_and_test_folders_are_the_split(tmp_path):
     write_classes(tmp_path / "set" / "val", count=3)
     images = load(tmp_path / "set", tmp_path)
     assert (len(images.train_labels), len(images.test_labels)) == (50, 6)
-    assert images.origin["split"] == "the folder's own"
+    assert images.origin["split"] == "the folder's own: train and val"
     (tmp_path / "set" / "val" / "dog").rename(tmp_path / "set" / "val" / "dogs")
     with pytest.raises(WrongUse, match="dog is missing in either train or val"):
         load(tmp_path / "set", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "left"),
+    [("train", "valid", ()), ("Training", "Testing", ()), ("TRAIN", "dev", ()), ("train", "test", ("valid",))],
+)
+def test_names_of_splits_are_no_classes(tmp_path, train, test, left):
+    root = tmp_path / "set"
+    write_classes(root / train, count=25)
+    for name in (test, *left):
+        write_classes(root / name, count=3)
+    lines = []
+    images = load(root, tmp_path, warn=lines.append)
+    assert images.preprocessing.class_names == ("cat", "dog")
+    assert (len(images.train_labels), len(images.test_labels)) == (50, 6)
+    assert lines == [f"{root}: train and test are the split; left out: valid" for _ in left]
+
+
+def test_half_of_a_split_is_no_class_and_a_class_of_trains_is(tmp_path):
+    write_classes(tmp_path / "set" / "train", count=30)
+    write_classes(tmp_path / "set" / "unlabelled", count=3)
+    with pytest.raises(WrongUse, match=r"train holds folders like half of a split.*name folder:.*/train to have"):
+        load(tmp_path / "set", tmp_path)
+    images = load(write_classes(tmp_path / "vehicles", ("car", "train")), tmp_path)
+    assert images.preprocessing.class_names == ("car", "train")
+
+
+def test_what_file_managers_leave_is_no_class_and_no_image(tmp_path):
+    root = write_classes(tmp_path / "pets")
+    for folder in ("__MACOSX/cat", ".git/x", "cat/__MACOSX", "dog/.ipynb_checkpoints", "@eaDir"):
+        (root / folder).mkdir(parents=True)
+        picture(9, 9, 1).save(root / folder / "left.png")
+    images = load(root, tmp_path)
+    assert images.preprocessing.class_names == ("cat", "dog")
+    assert len(images.train_labels) + len(images.test_labels) == 60
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("ink", [0, 90])
+def test_transparent_images_are_seen_on_white(tmp_path, mode, ink):
+    alpha = np.zeros((20, 20), np.uint8)
+    alpha[5:15] = 255
+    image = Image.fromarray(np.dstack([np.full((20, 20, 3), ink, np.uint8), alpha]), "RGBA")
+    image.convert(mode).save(tmp_path / "glyph.png")
+    found = np.frombuffer(decode(tmp_path / "glyph.png", 20, 3), np.uint8).reshape(3, 20, 20)
+    assert (found[:, 0] == 255).all()
+    assert (found[:, 10] == ink).all()
+    assert "transparent pixels on white" in BEFORE
+
+
+def test_class_without_anything_to_see_is_warned_of_and_a_set_without_is_refused(tmp_path):
+    root = write_classes(tmp_path / "glyphs")
+    for path in (root / "dog").iterdir():
+        path.unlink()
+    for index in range(30):
+        clear = np.zeros((20, 20, 4), np.uint8)
+        clear[..., :3] = 255
+        clear[index % 10 : 15, :, 3] = 255
+        Image.fromarray(clear).save(root / "dog" / f"{index}.png")
+    lines = []
+    load(root, tmp_path, warn=lines.append)
+    assert lines == [f"{root}: every image of the class dog is of a single colour; what it shows may be white on clear"]
+    shutil.rmtree(root / "cat")
+    shutil.copytree(root / "dog", root / "cat")
+    with pytest.raises(InvalidValue, match="all training images has a single value"):
+        load(root, tmp_path)
+
+
+def test_jpegs_of_other_names_are_seen_and_what_cannot_be_read_is_said_with_what_converts_it(tmp_path):
+    root = write_classes(tmp_path / "pets")
+    for path in (root / "cat").glob("*.jpg"):
+        path.rename(path.with_suffix(".jfif"))
+    assert load(root, tmp_path).test_labels.bincount().tolist() == [5, 5]
+    for path in (root / "dog").iterdir():
+        path.rename(path.with_name("my " + path.name).with_suffix(".heic"))
+    converts = r"my 00\.heic.*, which `magick 'my 00\.heic' 'my 00\.jpg'` converts"
+    for skip_broken in (False, True):
+        with pytest.raises(WrongUse, match=converts):
+            load(root, tmp_path, skip_broken=skip_broken)
+    Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "deep.png")
+    assert "`magick FILE -depth 8 FILE` converts" in decode(tmp_path / "deep.png", 8, 3)
+
+
+def test_link_to_nothing_is_a_broken_image_until_its_file_is_there(tmp_path):
+    root = write_classes(tmp_path / "pets")
+    link, file = root / "cat" / "zz.png", tmp_path / "annex.png"
+    link.symlink_to(file)
+    with pytest.raises(
+        WrongUse, match=r"zz\.png cannot be decoded: it links to a file that is not there; `git annex get`"
+    ):
+        load(root, tmp_path)
+    assert load(root, tmp_path, skip_broken=True).origin["skipped"] == ["cat/zz.png"]
+    picture(9, 9, 1).save(file)
+    assert load(root, tmp_path).origin["skipped"] == []
+    (root / "cat" / "00.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    with pytest.raises(WrongUse, match="pointer of Git LFS, to be replaced by `git lfs pull`"):
+        load(root, tmp_path)
 
 
 def test_decoded_images_come_from_the_cache_until_a_file_changes_or_the_cache_is_damaged(tmp_path):

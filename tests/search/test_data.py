@@ -1,5 +1,6 @@
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,11 +8,27 @@ import torch
 from search.data import Preprocessing, at_resolution, augment, load_images, splits
 from search.data.sources import DEBIAN_FOLDER, FASHION_FILES
 from search.data.stream import Stream
-from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName
+from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName, WrongUse
 
 
 def preprocessing(size: int, source_size: int, source_channels: int = 1) -> Preprocessing:
     return Preprocessing(size, 3, source_size, source_channels, (0.5,) * 3, (0.25,) * 3, ("a", "b"))
+
+
+def test_user_without_a_home_needs_a_folder_only_for_what_is_kept(tmp_path, monkeypatch):
+    for name in ("HOME", "LUTNAS_CACHE_DIR", "XDG_CACHE_HOME", "LUTNAS_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 60_123)
+    with pytest.raises(RuntimeError):
+        Path.home()
+    assert len(load_images("digits", 8, 1).test_labels) == 297
+    with pytest.raises(WrongUse, match="no home folder: name a folder for data with LUTNAS_CACHE_DIR"):
+        load_images("cifar-10", 32, 3)
+    with pytest.raises(WrongUse, match="LUTNAS_CACHE_DIR"):
+        load_images("fashion-mnist", 28, 1, debian_folder=tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(WrongUse, match="found no cifar-10"):
+        load_images("cifar-10", 32, 3)
 
 
 def no_network(folder):

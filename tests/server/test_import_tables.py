@@ -85,7 +85,7 @@ def test_ops_whose_output_goes_nowhere_cost_nothing_even_where_the_device_was_ch
 def test_imported_table_cannot_be_taken_for_a_measured_one():
     (table,) = read(csv_of(architectures(60)))
     assert (table.runtime.engine, table.canary, table.canary_nominal_ms) == ("imported", "none", 1.0)
-    assert (table.agent_version, table.runs) == ("import-2", ())
+    assert (table.agent_version, table.runs) == ("import-3", ())
     assert str(table.source) == "times.csv (per-architecture, pi)"
 
 
@@ -137,6 +137,90 @@ def test_bad_architecture_file_is_refused_with_line_and_reason(content, words):
         read(content)
 
 
+def with_columns(genotypes, **columns):
+    rows = [
+        ",".join([SPACE.format(genotype), *(repr(value(genotype)) for value in columns.values())])
+        for genotype in genotypes
+    ]
+    return "\n".join([",".join(["architecture", *columns]), *rows]) + "\n"
+
+
+def drawn(genotype):
+    return random.Random(SPACE.format(genotype)).uniform(50, 95)
+
+
+def test_columns_that_are_no_latencies_by_their_names_are_left_out_and_said():
+    names = ("pi_latency", "pi_energy", "accuracy", "testAccuracy", "flops", "params", "Params(M)", "top1", "id")
+    content = with_columns(architectures(60), **dict.fromkeys(names, latency_ms))
+    said = []
+    tables = read_tables(content.encode(), "t.csv", ImportRequest(), said.append)
+    assert [table.device for table in tables] == ["pi_latency"]
+    assert said == [f"left out, no latencies by their names: {', '.join(names[1:])}"]
+    assert [table.device for table in read(content, device="pi")] == ["pi"]
+    for request in ({"device": "pi_energy"}, {"device": "pi", "column": "accuracy"}):
+        with pytest.raises(InvalidValue, match=r"is no latency by its name; --unit ms takes it"):
+            read(content, **request)
+    assert read(content, device="pi", column="accuracy", unit="ms")[0].device == "pi"
+    with pytest.raises(
+        InvalidValue, match=r"no column of latencies .*\(accuracy, flops: no latencies by their names\)"
+    ):
+        read(with_columns(architectures(60), accuracy=latency_ms, flops=latency_ms))
+
+
+def test_column_that_the_ops_do_not_explain_is_refused_unless_insisted_on():
+    content = with_columns(architectures(300), pi=latency_ms, quality=drawn)
+    with pytest.raises(InvalidValue, match=r"column quality: its ops do not explain it \(Kendall tau -?0\.\d+ on"):
+        read(content)
+    assert read(content, device="pi")[0].held_out.kendall_tau > 0.9
+    assert read(content, device="x", column="quality", unit="ms")[0].device == "x"
+
+
+@pytest.mark.parametrize(
+    ("column", "factor"),
+    [("pi", 1), ("pi_ms", 1), ("pi_us", 1e3), ("latency (µs)", 1e3), ("pi [us]", 1e3), ("pi_s", 1e-3), ("pi_sec", 1e-3),
+     ("latency_ns", 1e6), ("usb_stick", 1), ("pixels", 1), ("galaxy_s10", 1)],
+)  # fmt: skip
+def test_unit_in_the_name_of_a_column_is_obeyed(column, factor):
+    def value(genotype):
+        return factor * latency_ms(genotype)
+
+    content = csv_of(architectures(60), value, header=f"architecture,{column}")
+    (table,) = read(content, device="pi")
+    (wanted,) = read(csv_of(architectures(60)))
+    assert [price.price_ms for price in table.prices] == pytest.approx([price.price_ms for price in wanted.prices])
+    assert any("published in" in note for note in table.source.notes) == (factor != 1)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("us", 1e3), ("s", 1e-3), ("ns", 1e6)])
+def test_latencies_that_no_network_takes_ask_for_their_unit(unit, factor):
+    content = csv_of(architectures(60), lambda genotype: factor * latency_ms(genotype))
+    with pytest.raises(
+        InvalidValue, match=r"column pi: its median would be .* ms, which no network takes: say --unit ns,"
+    ):
+        read(content)
+    (table,) = read(content, unit=unit)
+    assert table.held_out.mape_percent < 0.1
+    assert table.predict(SPACE.fastest()).mean_ms == pytest.approx(latency_ms(SPACE.fastest()), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda text: text.replace(",", ";").replace(".", ","),
+        lambda text: text.replace(",", "\t"),
+        lambda text: text.replace(",", "\t").replace(".", ",").encode("utf-16"),
+        lambda text: "\n".join(f"{i - 1 if i else ''},{line}" for i, line in enumerate(text.splitlines())),
+        lambda text: "\n".join(f"{i - 1 if i else 'Unnamed: 0'},{line}" for i, line in enumerate(text.splitlines())),
+        lambda text: "\ufeff" + text.replace("\n", "\r\n"),
+    ],
+    ids=["Excel in German", "tabs", "Excel's Unicode text", "pandas", "pandas again", "Windows"],
+)
+def test_table_is_the_same_however_its_cells_are_separated(write):
+    content = csv_of(architectures(60))
+    (wanted,), (table,) = read(content), read(write(content))
+    assert table.prices == wanted.prices
+
+
 def test_column_that_the_file_lacks_is_refused_with_those_that_it_has():
     with pytest.raises(InvalidValue, match=r"knows no device 'pixel' \(it has: pi\)"):
         read(GOOD, device="x", column="pixel")
@@ -168,6 +252,37 @@ def test_expand_is_the_ratio_in_one_project_and_mid_channels_in_the_other():
     assert (table.prices[0].op_key, table.source.format) == ("k7_e3_se_hs/192x7x7/192x7x7/s1", "once-for-all")
     with pytest.raises(InvalidValue, match="line 1: expand:576 is no ratio"):
         read(ofa, "t.yaml", device="phone", kind="proxylessnas")
+
+
+def test_json_is_read_like_yaml():
+    ops = {
+        "AvgPool2D-input:5x5x960-output:1x1x960": {"count": 100, "mean": 1e-05, "std": 0.01},
+        "expanded_conv-input:10x10x80-output:10x10x80-expand:240-kernel:3-stride:1-idskip:1-se:1-hs:1": {"mean": 1.5},
+    }
+    (table,) = read(json.dumps(ops, indent="\t"), "160_lookup_table.json", device="phone")
+    assert table.source.format == "once-for-all"
+    assert {row.op_key: row.price_ms for row in table.prices} == {
+        "avgpool2d/960x5x5/960x1x1/s5": 1e-05,
+        "k3_e3_se_hs/80x10x10/80x10x10/s1": 1.5,
+    }
+    (in_us,) = read(json.dumps(ops), "t.json", device="phone", unit="us")
+    assert in_us.prices[1].price_ms == pytest.approx(1.5e-3)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[1]", "t.json: is no object"),
+        ("{", "t.json: is not JSON"),
+        ("[" * 9999, "t.json: is not JSON: nested too deeply"),
+        ('{"Conv-input:1x1x3-output:1x1x3": {"mean": "1"}}', "Conv-input:1x1x3-output:1x1x3: has no mean"),
+        ('{"Conv-input:1x1x3-output:1x1x3": {"mean": NaN}}', "mean: nan is not a time"),
+        ('{"Conv-input:1x1x3-output:1x1x3": {"mean": 1}, "Conv-input:1x1x3-output:1x1x3": {"mean": 2}}', "again"),
+    ],
+)
+def test_json_that_is_no_table_is_refused_with_its_place(content, words):
+    with pytest.raises(InvalidValue, match=words):
+        read(content, "t.json", device="phone")
 
 
 def test_op_list_prices_what_consists_of_its_ops_and_names_what_it_lacks():
@@ -233,6 +348,35 @@ def test_layers_become_op_keys_of_the_fbnet_space_and_the_skips_stand_in_the_bas
 def test_layer_file_with_a_hole_or_a_stranger_is_refused(content, words):
     with pytest.raises(InvalidValue, match=words):
         read(content)
+
+
+LOOKUP_OPS = "ir_k3_e1 ir_k3_s2 ir_k3_e3 ir_k3_e6 ir_k5_e1 ir_k5_s2 ir_k5_e3 ir_k5_e6 skip"
+
+
+def test_lookup_table_of_fbnet_is_read_in_microseconds_and_relative_to_the_skips():
+    layer = " ".join(str(100.0 * (index + 1)) for index in range(8)) + " 50.0"
+    content = "\n".join([LOOKUP_OPS, *[layer] * 22])
+    (table,) = read(content, "lookup_table.txt", device="cpu")
+    space = table.parsed_space
+    assert str(space).startswith("fbnet/r224")
+    assert table.base_ms == pytest.approx(22 * 0.05)
+    every = space.parse(",".join(["k3_e1_g2"] * 22))
+    assert table.predict(every).mean_ms == pytest.approx(22 * 0.2)
+    with pytest.raises(InvalidValue, match="give --device NAME"):
+        read(content, "lookup_table.txt")
+    with pytest.raises(InvalidValue, match="line 4: has 2 times"):
+        read(f"{LOOKUP_OPS}\n{layer}\n{layer}\n1 2", "lookup_table.txt", device="cpu")
+    with pytest.raises(InvalidValue, match="has no row for layer 21"):
+        read("\n".join([LOOKUP_OPS, *[layer] * 21]), "lookup_table.txt", device="cpu")
+
+
+def test_device_with_imported_tables_alone_is_not_to_be_measured(api):
+    (table,) = read(GOOD)
+    api.store.tables.put_imported(table)
+    answer = api.get("/v1/devices/pi/table", params={"space": "darts"})
+    assert answer.status_code == 404
+    assert "imported, not to be measured here" in answer.text
+    assert "profiler-agent" not in answer.text
 
 
 def test_measured_table_goes_before_an_imported_one_and_a_known_device_keeps_its_probe(store, lab):
@@ -312,6 +456,23 @@ def test_command_imports_every_column_and_says_how_wrong_the_fit_is(tmp_path, ca
     store = open_store(url)
     assert [device.name for device in store.devices.list()] == ["pi"]
     store.close()
+
+
+def test_command_reads_json_by_its_content_and_says_what_it_leaves_out(tmp_path, capsys):
+    file, url = tmp_path / "table.json", f"sqlite:///{tmp_path}/t.db"
+    file.write_text('{"AvgPool2D-input:5x5x960-output:1x1x960": {"count": 100, "mean": 0.1, "std": 0.01}}')
+    assert main(["import", str(file), "--device", "phone", "--database-url", url], environment={}) == 0
+    assert capsys.readouterr().out.startswith("phone: imported table")
+    everything = tmp_path / "all.json"
+    assert main(["export", "--all", str(everything), "--database-url", url], environment={}) == 0
+    assert main(["import", str(everything), "--database-url", url], environment={}) == 0
+    assert "table: 0 imported, 1 known" in capsys.readouterr().out
+    file = tmp_path / "times.csv"
+    file.write_text(with_columns(architectures(60), pi_us=lambda genotype: 1e3 * latency_ms(genotype), flops=drawn))
+    assert main(["import", str(file), "--database-url", url], environment={}) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "left out, no latencies by their names: flops\n"
+    assert printed.out.startswith("pi_us: imported table")
 
 
 def test_real_latencies_of_a_raspberry_pi_are_fitted_with_the_known_error():

@@ -257,12 +257,56 @@ def test_uninstalling_what_is_not_there_is_said(board):
     board.refuses(board.run("--uninstall", "--prefix", str(board.prefix)), 1, "there is no agent in")
 
 
+def test_uninstalling_removes_no_file_because_a_marker_names_it(board):
+    board.prefix.mkdir()
+    kept = [board.folder / "passwd", board.folder / "passwd.new", board.folder / "project" / "runs" / "mine"]
+    for file in kept:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
+    marker = f"unit={kept[0]}\nspool={board.folder / 'project'}\n"
+    (board.prefix / ".lutnas-agent").write_text(marker)
+    done = board.run("--uninstall", "--purge", "--prefix", str(board.prefix))
+    assert done.returncode == 0, done.stderr
+    assert [file.read_text() for file in kept] == ["mine"] * 3
+    assert f"kept {board.folder / 'project'}: no agent measured there" in done.stdout
+    assert not board.prefix.exists()
+
+
+def test_versions_that_nobody_tested_are_installed_only_if_asked_for(board):
+    """pip that can install anything but what is pinned."""
+    log = board.folder / "log"
+    pip = f"""case "$*" in
+*"-m venv"*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; exit 0 ;;
+*"-m pip"*" -c "*) echo "ERROR: No matching distribution found for rich==1"; exit 1 ;;
+*"-m pip"*) echo "$*" >>{log}; exit 0 ;;
+esac
+exec {sys.executable} "$@\""""
+    board.put("python3", pip)
+    for tool in ("cp", "chmod"):
+        (board.programs / tool).symlink_to(shutil.which(tool))
+    done = board.install("--no-profile")
+    assert done.returncode == 1
+    wanted = "pip cannot install the tested versions: ERROR: No matching distribution found for rich==1; --unpinned"
+    assert wanted in done.stderr
+    assert not log.exists()
+    board.install("--no-profile", "--unpinned")
+    assert "--only-binary" in log.read_text()
+
+
+def test_server_on_this_machine_is_asked_without_a_proxy_and_another_proxy_is_named(board):
+    done = board.install(token="lut_123456789012_abcdefghijabcdefghij", http_proxy="http://me:hush@127.0.0.1:1")
+    board.refuses(done, 1, "refuses (401)")
+    done = board.install("--server", "http://lut.example", http_proxy="http://me:hush@127.0.0.1:1")
+    board.refuses(done, 1, "no answer from http://lut.example through the proxy 127.0.0.1:1 (")
+    assert "hush" not in done.stderr
+
+
 def test_help_lists_every_flag(board):
     done = board.run("--help")
     assert done.returncode == 0
     script = get_release().script(board.api.url)
     own = re.search(r"^ +(--device \| .*)\)$", script, re.MULTILINE).group(1).split(" | ")
-    for flag in [*own, "--service", "--no-profile", "--uninstall", "--purge"]:
+    for flag in [*own, "--service", "--no-profile", "--uninstall", "--purge", "--unpinned"]:
         assert f"  {flag}" in done.stdout or f" {flag} " in done.stdout or f" {flag}:" in done.stdout
 
 

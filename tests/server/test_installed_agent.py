@@ -183,12 +183,15 @@ def test_stopped_by_the_keyboard_it_leaves_no_lock_and_no_temporary_files(tmp_pa
     assert not (home.prefix / "tmp").exists()
 
 
-def test_where_the_tested_versions_are_not_to_be_had_others_are_taken_and_named(tmp_path, steady_api, monkeypatch):
+def test_where_the_tested_versions_are_not_to_be_had_others_are_taken_if_asked_for(tmp_path, steady_api, monkeypatch):
     home, release = Home(tmp_path, steady_api), get_release()
     impossible = dataclasses.replace(release, constraints=b"rich==13.0.0.dev0\n")
     monkeypatch.setattr(agent_files, "get_release", lambda: impossible)
     monkeypatch.setitem(globals(), "get_release", lambda: impossible)
     code, said = home.run("--device", "elsewhere", "--no-profile", "--python", sys.executable)
+    assert code == 1, said
+    assert re.search("pip cannot install the tested versions: .*; --unpinned takes others", said)
+    code, said = home.run("--device", "elsewhere", "--no-profile", "--unpinned", "--python", sys.executable)
     assert code == 0, said
     assert re.search(r"not available here; installed instead: .*numpy==", said)
 

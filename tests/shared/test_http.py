@@ -1,5 +1,6 @@
 """The HTTP client of agent and search: every failure is an error of `shared.errors`."""
 
+import gzip
 import itertools
 import socket
 import subprocess
@@ -13,6 +14,8 @@ from lut_server.store.sql import open_store
 from profiler_agent.server.server_client import ServerClient
 from search.device.lut_client import LutClient
 from shared.errors import AccessDenied, Conflict, InvalidValue, LutnasError, NotFound, ServerAway, ServerRefused
+from shared.http import client as client_module
+from shared.http.proxies import find_proxy
 from shared.http.retry import pauses_s, retry
 
 URL = "http://lut.example:8700"
@@ -100,12 +103,51 @@ def test_password_in_the_url_is_refused_and_not_repeated(program):
     assert "hush" not in str(caught.value)
 
 
-@pytest.mark.parametrize("proxy", ["gopher://me:hush@x", "http://me:hush@x:port", "socks5://me:hush@x"])
-def test_proxy_that_cannot_be_used_is_wrong_use_and_not_repeated(program, monkeypatch, proxy):
+@pytest.fixture
+def no_proxies(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["gopher://me:hush@x", "http://me:hush@x:port", "socks5://me:hush@x", "socks://127.0.0.1:7891/", "http://me:hush@"],
+)
+def test_proxy_that_cannot_be_used_is_wrong_use_and_not_repeated(program, no_proxies, monkeypatch, proxy):
     monkeypatch.setenv("ALL_PROXY", proxy)
-    with pytest.raises(InvalidValue, match="ALL_PROXY") as caught:
+    with pytest.raises(InvalidValue, match=r"ALL_PROXY: .*NO_PROXY=lut\.example") as caught:
         program(URL)
     assert "hush" not in str(caught.value)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # goes before the proxy for everything
+    program(URL).__exit__()
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "http://gone.invalid:3128", "socks://127.0.0.1:9/"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_server_on_this_machine_is_asked_without_a_proxy(program, real, no_proxies, monkeypatch, proxy, host):
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    monkeypatch.setenv("NO_PROXY", "[::1],.example.com")
+    url, tokens = real
+    error_of(program(url.replace("127.0.0.1", host), tokens[program.role]), NotFound)
+
+
+def test_proxy_is_named_without_its_password(program, no_proxies, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hush@127.0.0.1:9")
+    error = error_of(program(URL), ServerAway)
+    assert f"{URL}, through the proxy 127.0.0.1:9 (HTTP_PROXY)," in str(error)
+    assert "hush" not in str(error)
+    monkeypatch.setenv("NO_PROXY", "localhost,[2001:db8::1],.example")
+    assert [find_proxy("http", host) for host in ("nobody.example", "2001:db8::1")] == [None, None]
+    assert find_proxy("http", "example.com") == ("http://me:hush@127.0.0.1:9", "127.0.0.1:9 (HTTP_PROXY)")
+
+
+@pytest.mark.parametrize("url", [URL, "https://lut.example"])
+def test_authorities_that_the_environment_names_and_nobody_can_read_are_wrong_use(program, monkeypatch, url):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+    with pytest.raises(InvalidValue, match=r"SSL_CERT_FILE: cannot be used \(No such file"):
+        program(url)
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "No such file"), ("no certificate", "in PEM form")])
@@ -181,6 +223,12 @@ def test_proxy_without_its_server_is_a_server_that_is_away(program, status, cont
         httpx.Response(200, json={"job": {"id": "7"}}),
         httpx.Response(200, content=b"\xff\xfe"),
         httpx.Response(200, content=b"[" * 100_000),
+        *(
+            httpx.Response(200, content=b'{"job":' + b'{"a":' * n + b"1" + b"}" * n + b"}")
+            for n in range(300, 1500, 60)
+        ),
+        httpx.Response(200, content=b'{"job": {"id": NaN}}'),
+        httpx.Response(200, json={"job": {"id": "a\nb\x1b[2J"}}),
         httpx.Response(200, content=b""),
         httpx.Response(302, headers={"Location": "/login"}),
         httpx.Response(500, json={"error": "plain"}),
@@ -200,6 +248,31 @@ def test_response_that_never_ends_is_left_in_the_middle(program, status):
     client = program(URL, None, transport(httpx.Response(status, content=pieces)), most_bytes=200_000)
     assert "longer than 200000 bytes" in str(error_of(client, ServerRefused))
     assert next(sent) < 400
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br", "zstd", "gzip,gzip,gzip"])
+def test_response_in_a_packing_that_nobody_asked_for_is_refused_unpacked(program, encoding):
+    content = gzip.compress(gzip.compress(b" " * 10_000_000))
+    answer = httpx.Response(200, headers={"Content-Encoding": encoding}, stream=httpx.ByteStream(content))
+    assert "packed as" in str(error_of(program(URL, None, transport(answer)), ServerRefused))
+
+
+def test_gzip_bomb_is_left_at_the_bound(program):
+    content = gzip.compress(b" " * 50_000_000)
+    answer = httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(content))
+    client = program(URL, None, transport(answer), most_bytes=200_000)
+    assert "longer than 200000 bytes" in str(error_of(client, ServerRefused))
+
+
+def test_response_that_drips_is_left_after_a_while(program, monkeypatch):
+    monkeypatch.setattr(client_module, "LONGEST_S", 0.0)
+    assert "or 0 s" in str(error_of(program(URL, None, transport(refusal(200))), ServerRefused))
+
+
+def test_message_of_a_server_is_a_line_that_leaves_the_terminal_alone(program):
+    answer = refusal(422, message="first\nsecond\x1b[2J\u202e")
+    said = str(error_of(program(URL, None, transport(answer)), ServerRefused))
+    assert said.endswith("first second\\x1b[2J\\u202e")
 
 
 def test_segments_of_a_path_cannot_become_others(program):

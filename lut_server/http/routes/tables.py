@@ -34,9 +34,10 @@ def import_tables(
     kind: str = "",
     space: str = "",
     batch: int = 1,
+    unit: str = "",
 ) -> Response:
     principal.require_device(device)
-    tables = read_tables(body, name[:200], ImportRequest(device, column, kind, space, batch))
+    tables = read_tables(body, name[:200], ImportRequest(device, column, kind, space, batch, unit=unit))
     new = {table.hash: store.tables.put_imported(table) for table in tables}
     summaries = [table for table in store.tables.list(device) if table.hash in new]
     imported = tuple(summary for summary in summaries if new[summary.hash])

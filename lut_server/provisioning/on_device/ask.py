@@ -11,6 +11,7 @@ import os
 import ssl
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ def ask(server: str, path: str) -> bytes:
     headers = {"Authorization": f"Bearer {token}"} if token and path.startswith("/v1/") else {}
     try:
         request = urllib.request.Request(server + path, headers=headers)
-        with urllib.request.build_opener(Stay, trust()).open(request, timeout=TIMEOUT_S) as answer:
+        opener = urllib.request.build_opener(Stay, trust(), *past_proxies(server))
+        with opener.open(request, timeout=TIMEOUT_S) as answer:
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -60,8 +62,24 @@ def ask(server: str, path: str) -> bytes:
                 f"the certificate of {server} is not trusted ({reason.verify_message}); if the server made it itself, "
                 "name a copy of its ca.pem with --ca-file"
             )
-        end(f"no answer from {server} ({reason}); is lut-server running there, and reached from here?")
+        end(f"no answer from {server}{through(server)} ({reason}); is lut-server running there, and reached from here?")
     return b""
+
+
+def past_proxies(server: str) -> list[urllib.request.ProxyHandler]:
+    """A server on this machine is reached without a proxy."""
+    host = urllib.parse.urlsplit(server).hostname or ""
+    is_here = host in ("localhost", "::1") or host.startswith("127.")
+    return [urllib.request.ProxyHandler({})] if is_here else []
+
+
+def through(server: str) -> str:
+    """The proxy of a request, without its password."""
+    found = urllib.parse.urlsplit(server)
+    proxy = urllib.request.getproxies().get(found.scheme, "")
+    if not proxy or past_proxies(server) or urllib.request.proxy_bypass(found.netloc):
+        return ""
+    return f" through the proxy {proxy.rpartition('@')[2].rpartition('//')[2]}"
 
 
 def trust() -> urllib.request.HTTPSHandler:

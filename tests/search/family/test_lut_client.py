@@ -7,7 +7,7 @@ import pytest
 
 from search.device.lut_client import LutClient
 from search.device.verification import Patience, request_verification
-from shared.errors import CorruptFile, LutnasError, OtherSchema, ServerAway
+from shared.errors import CorruptFile, LutnasError, OtherSchema, ServerAway, ServerRefused
 from shared.jobs import Job, NewJob, Promise, Verification
 from shared.wire import TABLE_SCHEMA, canonical_json, from_wire, to_wire
 
@@ -48,6 +48,56 @@ def test_table_of_another_lutnas_says_so(table):
     other = {**to_wire(table), "schema": 99}
     with pytest.raises(OtherSchema, match=f"schema 99, this lutnas reads schema {TABLE_SCHEMA}"):
         client(lambda request: httpx.Response(200, json=other)).get_table("testbed")
+
+
+FORGED = [
+    {"device": "../../../../x"},
+    {"device": "other"},
+    {"space": "nas-bench-201/r32/c16/n5/k10/i3"},
+    {"runtime": {"engine": "onnxruntime", "version": "0.1"}},
+    {"canary_nominal_ms": 0.0},
+    {"canary_nominal_ms": -1.0},
+    {"relative_spread": -0.1},
+    {"base_ms": float("nan")},
+    {"settled": {"networks": 8, "shift": 1e9, "spread": 0.0}},
+]
+
+
+def negative_variance(data):
+    data["covariance"][3][3] = -1.0
+
+
+def key_twice(data):
+    data["prices"][1]["op_key"] = data["prices"][0]["op_key"]
+
+
+def no_key(data):
+    data["prices"][1]["op_key"] = "../x"
+
+
+def beyond_floats(data):
+    data["prices"][1]["marginal_ms"] = 1e300
+
+
+@pytest.mark.parametrize("forge", [*FORGED, negative_variance, key_twice, no_key, beyond_floats])
+def test_table_that_was_not_asked_for_or_cannot_be_is_refused(table, forge):
+    data = to_wire(table)
+    if callable(forge):
+        forge(data)
+    else:
+        data |= forge
+    content = json.dumps(data).replace("1e+300", "1e999").encode()
+    asking = client(lambda request: httpx.Response(200, content=content))
+    with pytest.raises(ServerRefused, match="does not speak as a lut-server does") as caught:
+        asking.get_table("testbed", "nas-bench-201/r16", str(table.runtime))
+    assert caught.value.code == "foreign"
+
+
+@pytest.mark.parametrize("counts", [{"|a|": {"Relu/1x1/1x1": -1}}, {"|a|": {"../x": 1}}, {"|a|": {}}])
+def test_kernel_counts_that_cannot_be_are_refused(counts):
+    asking = client(lambda request: httpx.Response(200, json={"counts": counts}))
+    with pytest.raises(ServerRefused, match=r"counts|kernel"):
+        asking.get_kernel_counts("testbed", "s", "r")
 
 
 def test_nobody_listening_on_the_port_is_a_server_away():

@@ -6,11 +6,13 @@ from importlib.metadata import version
 import pytest
 
 from search.deploy.ladder import Attempt, Rung, write_ladder
+from search.deploy.upload_result import make_result
 from search.family.family import load_family
 from search.report import build_report
 from search.report.cells import cell_svg
 from search.runs.environment import record_environment
 from search.runs.run_directory import RunDirectory, on_device
+from shared.wire import canonical_json
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 LOADING = {"src", "href", "data", "srcset", "poster", "action"}
@@ -45,6 +47,15 @@ class Page(HTMLParser):
         self.text.append(data)
         if self.rows and "tr" in self.open:
             self.rows[-1].append(data)
+
+
+@pytest.mark.parametrize("path", ["/home/me/secret/pets", r"C:\Users\secret\pets", "/home/me/secret/pets/"])
+def test_posted_search_and_title_name_a_folder_of_images_without_its_path(run, path):
+    vars(run)["config"] = dataclasses.replace(run.config, dataset=f"folder:{path}")
+    result = make_result(run)
+    assert result.dataset == "folder:pets"
+    assert b"secret" not in canonical_json(result)
+    assert "<title>lutnas: folder:pets on testbed</title>" in build_report(run)
 
 
 def make_rung(member, met=True, onnx="models/member-01.onnx"):

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from search.cli import main
+from shared.tables.table_source import TableSource
 from shared.wire import canonical_json
 
 
@@ -53,6 +54,21 @@ def test_a_table_of_another_space_is_refused_and_both_are_named(space, table_of,
     said = capsys.readouterr().err
     assert f"asked for {other}, the table of testbed has {space.name} ({space})" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_imported_table_of_other_classes_is_told_what_is_possible(space, table_of, serve, tmp_path, capsys):
+    table = table_of(replace(space, classes=3))
+    source = TableSource("per-architecture", "times of others.csv", "0" * 64, "pi 4")
+    assert search(serve(replace(table, source=source)), space.name, tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert "digits has 10 classes" in said
+    command = "lut-server import 'times of others.csv' --device testbed --column 'pi 4'"
+    assert f"{command} --space {replace(space, classes=10)}; or images of 3 classes" in said
+    assert "profiler-agent" not in said
+    assert search(serve(replace(table, source=source)), f"{space.name}/r16", tmp_path / "run") == 2
+    lacking = replace(table, prices=table.prices[2:], covariance=tuple(row[2:] for row in table.covariance[2:]))
+    assert search(serve(replace(lacking, source=source)), space.name, tmp_path / "run") != 0
+    assert "profiler-agent" not in capsys.readouterr().err
 
 
 def test_missing_entries_are_listed_with_the_command_that_measures_them(space, table_of, serve, tmp_path, capsys):
