@@ -16,6 +16,7 @@ from lut_server.clock import Clock, utc_now
 from lut_server.http import error_handlers
 from lut_server.http.metrics import Metrics
 from lut_server.http.request_log import AuditLog, Watch
+from lut_server.http.answer_cache import AnswerCache
 from lut_server.http.routes import (
     agent_files,
     archive,
@@ -70,7 +71,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         redirect_slashes=False,
     )
     authenticator = Authenticator(kept.tokens, clock=clock)
-    app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), clock)
+    app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), AnswerCache(), clock)
     # The framework tries one after the other: what is asked for most often comes first.
     api = tables, health, tokens, devices, plans, runs, kernels, jobs, searches, archive, pairing, agent_files
     for module in api:

@@ -17,6 +17,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
+from lut_server.http.answer_cache import AnswerCache
 from lut_server.auth import Authenticator, Principal
 from lut_server.clock import Clock, utc_now
 from lut_server.error_codes import STATUS_OF_CODE, refused
@@ -39,6 +40,7 @@ class FailureLimit:
     """
 
     def __init__(
+    answers: AnswerCache
         self, most: int = MOST_FAILURES, window_s: float = WINDOW_S, clock_s: Callable[[], float] = time.monotonic
     ) -> None:
         self._most = most

@@ -19,7 +19,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Insert, Table
+from sqlalchemy import Connection, Insert, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
@@ -118,6 +118,11 @@ class Database:
             if self._watch is None:
                 # It waits for no lock: the question takes microseconds.
                 self._watch = sqlite3.connect(str(self.path), 0, isolation_level=None, check_same_thread=False)
+    def count(self, table: Table) -> int:
+        """Number of a table's rows."""
+        with self.read() as connection:
+            return connection.scalar(select(func.count()).select_from(table)) or 0
+
             try:
                 return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
             except sqlite3.Error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar
 
 from shared.errors import InvalidValue
@@ -46,7 +47,7 @@ class FBNet(Space):
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        return tuple(Slot(f"layer{index}", CANDIDATES) for index, _ in enumerate(self._layers()))
+        return _slots(len(_layers(self)))
 
     def format(self, genotype: Genotype) -> str:
         return ",".join(genotype.choices)
@@ -63,13 +64,13 @@ class FBNet(Space):
         return genotype
 
     def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
-        before, after, stride = list(self._layers())[slot]
+        before, after, stride = _layers(self)[slot]
         if primitive == "skip" and before == after:
             return ()
         return (OpKey(primitive, before, after, stride),)
 
     def fixed_ops(self) -> tuple[OpKey, ...]:
-        layers = list(self._layers())
+        layers = _layers(self)
         first, last = layers[0][0], layers[-1][1]
         features = Shape(self._width(HEAD_WIDTH), last.height, last.width)
         return (
@@ -86,7 +87,7 @@ class FBNet(Space):
         return self._chain([Step(f"layers.{slot}.", (), ops[0], slot=slot) for slot, ops in layers if ops])
 
     def supernet_wiring(self) -> tuple[Step, ...]:
-        candidates = [tuple(OpKey(name, *layer) for name in CANDIDATES) for layer in self._layers()]
+        candidates = [tuple(OpKey(name, *layer) for name in CANDIDATES) for layer in _layers(self)]
         return self._chain(
             [Step(f"layers.{slot}.", (), slot=slot, candidates=ops) for slot, ops in enumerate(candidates)]
         )
@@ -98,7 +99,7 @@ class FBNet(Space):
         inputs = (INPUT, *(step.name for step in steps))
         return tuple(replace(step, inputs=(name,)) for step, name in zip(steps, inputs, strict=False))
 
-    def _layers(self) -> Iterator[tuple[Shape, Shape, int]]:
+    def layers(self) -> Iterator[tuple[Shape, Shape, int]]:
         """(input, output, stride) of every layer."""
         side = self.resolution // (2 if self._is_imagenet_sized() else 1)
         before = Shape(self._width(PAPER_CHANNELS), side, side)
@@ -118,3 +119,13 @@ class FBNet(Space):
     def _width(self, paper_width: int) -> int:
         """The paper's width scaled to a multiple of 4, as grouped and NCHWc kernels need."""
         return max(4, round(paper_width * self.channels / PAPER_CHANNELS / 4) * 4)
+
+
+@lru_cache(maxsize=64)
+def _layers(space: FBNet) -> tuple[tuple[Shape, Shape, int], ...]:
+    return tuple(space.layers())
+
+
+@lru_cache(maxsize=64)
+def _slots(layers: int) -> tuple[Slot, ...]:
+    return tuple(Slot(f"layer{index}", CANDIDATES) for index in range(layers))
