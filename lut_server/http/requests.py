@@ -19,7 +19,7 @@ from shared.errors import InvalidValue
 from shared.jobs import JobResult
 from shared.kernels.kernel import check_counts
 from shared.measurements.graph_spec import parse_graph_spec
-from shared.measurements.measurement import Measurement, check_device_name
+from shared.measurements.measurement import Measurement, check_device_name, check_probe
 from shared.measurements.plan import Plan
 
 T = TypeVar("T")
@@ -42,6 +42,7 @@ class NewDevice:
 
     def __post_init__(self) -> None:
         check_device_name(self.name)
+        check_probe("probe", self.probe)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,6 @@ async def _body(request: Request) -> bytes:
     return await read_body(request, settings.max_body_bytes, settings.max_body_s)
 
 
-Body = Annotated[bytes, Depends(_body)]
 async def _question(request: Request) -> bytes:
     settings = services_of(request).settings
     return await read_body(request, min(LONGEST_QUESTION_BYTES, settings.max_body_bytes), settings.max_body_s)
@@ -160,6 +160,7 @@ async def _question(request: Request) -> bytes:
 QuestionBody = Annotated[bytes, Depends(_question)]
 """The body of a question, which needs no token where reads are open."""
 
+Body = Annotated[bytes, Depends(_body)]
 """The request's body. It stands after the principal: nobody unknown gets a body read."""
 
 
