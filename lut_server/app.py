@@ -10,10 +10,13 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
 
-from lut_server.auth import Authenticator
+from lut_server.addresses import is_loopback
+from lut_server.auth import Authenticator, FailureLimit
 from lut_server.clock import Clock, utc_now
 from lut_server.http import error_handlers
+from lut_server.http.answer_cache import AnswerCache
 from lut_server.http.metrics import Metrics
 from lut_server.http.request_log import AuditLog, Watch
 from lut_server.http.routes import (
@@ -30,10 +33,11 @@ from lut_server.http.routes import (
     tables,
     tokens,
 )
-from lut_server.http.services import BEARER, BODIES, FailureLimit, Services
+from lut_server.http.services import BEARER, BODIES, Services
+from lut_server.http.sites import HostCheck
 from lut_server.pages import access
 from lut_server.pages import routes as pages
-from lut_server.settings import Settings
+from lut_server.settings import Settings, split_names
 from lut_server.store.sql import Store, open_store
 from lut_server.web_agent import routes as web_agent
 from shared import __version__
@@ -70,7 +74,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
         redirect_slashes=False,
     )
     authenticator = Authenticator(kept.tokens, clock=clock)
-    app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), clock)
+    app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), AnswerCache(), clock)
     # The framework tries one after the other: what is asked for most often comes first.
     api = tables, health, tokens, devices, plans, runs, kernels, jobs, searches, archive, pairing, agent_files
     for module in api:
@@ -87,10 +91,16 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
     # The outermost of all: what the framework itself answers to an unforeseen error passes through
     # it too.
     app.build_middleware_stack = lambda: Watch(  # type: ignore[method-assign]
-        framework(), metrics, audit, secure=bool(settings.tls_cert), log_format=settings.log_format
+        _checked(framework(), settings), metrics, audit, secure=bool(settings.tls_cert), log_format=settings.log_format
     )
     app.openapi = lambda: _openapi(app, settings.reads)  # type: ignore[method-assign]
     return app
+
+
+def _checked(app: ASGIApp, settings: Settings) -> ASGIApp:
+    allowed = split_names(settings.allowed_hosts)
+    is_open = "*" in allowed or not (allowed or is_loopback(settings.host))
+    return app if is_open else HostCheck(app, allowed)
 
 
 def _openapi(app: FastAPI, reads: str) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +32,9 @@ ROLES = ("read", "search", "agent", "admin")
 _TOKEN = re.compile(r"lut_([0-9a-f]{12})_([A-Za-z0-9_-]{20,100})")
 _REMEMBERED = 1024
 LONGEST_LIFE_DAYS = 3650
+MOST_FAILURES = 10
+WINDOW_S = 60.0
+_REMEMBERED_CLIENTS = 10_000
 USE_NOTED_EVERY_S = 60.0
 """A write per request would be a write per read."""
 
@@ -50,9 +55,9 @@ class Principal:
     def require_device(self, device: str) -> None:
         """Raise AccessDenied (403) unless the principal may act for the device, and see it."""
         if self.device is not None and self.device != device:
-            raise refused(
-                "forbidden", f"this token is bound to device '{self.device}' and neither sees nor acts for '{device}'"
-            )
+            # Without the other's name: it may come from a run or a job that was asked for by its id.
+            problem = f"this token is bound to device '{self.device}' and neither sees nor acts for another"
+            raise refused("forbidden", problem)
 
     def which_device(self, asked: str | None) -> str | None:
         """The device whose things to list: the asked one, else the principal's own; None: all.
@@ -124,8 +129,53 @@ def check_days(field: str, days: float) -> None:
         raise InvalidValue(field, f"{days} is not above 0 and up to {LONGEST_LIFE_DAYS}")
 
 
+class FailureLimit:
+    """Failures of each client within a sliding window.
+
+    Args:
+        most: failures that a client may have within the window.
+    """
+
+    def __init__(
+        self, most: int = MOST_FAILURES, window_s: float = WINDOW_S, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most = most
+        self._window_s = window_s
+        self._clock_s = clock_s
+        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def wait_s(self, client: str) -> int:
+        """Whole seconds until the client may try again; 0: now."""
+        with self._lock:
+            return self._wait_s(client)
+
+    def count(self, client: str) -> int:
+        """One more failure of the client; returns as `wait_s`: above 0, it is beyond the limit and not counted."""
+        with self._lock:
+            wait_s = self._wait_s(client)
+            if not wait_s:
+                self._failures[client] = [*self._recent(client), self._clock_s()]
+                self._failures.move_to_end(client)
+                if len(self._failures) > _REMEMBERED_CLIENTS:
+                    self._failures.popitem(last=False)
+            return wait_s
+
+    def _wait_s(self, client: str) -> int:
+        recent = self._recent(client)
+        if len(recent) < self._most:
+            return 0
+        return max(1, math.ceil(recent[0] + self._window_s - self._clock_s()))
+
+    def _recent(self, client: str) -> list[float]:
+        oldest_s = self._clock_s() - self._window_s
+        return [failed_s for failed_s in self._failures.get(client, ()) if failed_s > oldest_s]
+
+
 class Authenticator:
-    """Checks tokens from any thread. Slow checks run in turn: a flood cannot take the memory."""
+    """Checks tokens from any thread. Slow checks run in turn, and few fail for a token in a minute: a
+    flood takes neither the memory nor the time.
+    """
 
     def __init__(
         self, tokens: TokenStore, slow_digest: Callable[[str, bytes], bytes] | None = None, clock: Clock = utc_now
@@ -135,6 +185,7 @@ class Authenticator:
         self._use_noted: dict[str, datetime] = {}
         self._slow_digest = slow_digest or _slow_digest
         self._checked: OrderedDict[bytes, None] = OrderedDict()
+        self._wrong_secrets = FailureLimit()
         self._lock = threading.Lock()
 
     def authenticate(self, token: str) -> Principal:
@@ -142,6 +193,7 @@ class Authenticator:
 
         Raises:
             AccessDenied: 401, the token is malformed, unknown, wrong, revoked or at its end.
+            ServerRefused: 429, its secret was not seen yet, and too many wrong ones were sent for its id.
         """
         match = _TOKEN.fullmatch(token)
         record = self._tokens.find(match.group(1)) if match else None
@@ -167,7 +219,12 @@ class Authenticator:
             if fast in self._checked:
                 self._checked.move_to_end(fast)
                 return True
+            wait_s = self._wrong_secrets.wait_s(record.summary.id)
+            if wait_s:
+                problem = f"too many wrong secrets for token {record.summary.id}; try again in {wait_s} s"
+                raise refused("rate_limited", problem, wait_s)
             if not hmac.compare_digest(self._slow_digest(secret, record.salt), record.digest):
+                self._wrong_secrets.count(record.summary.id)
                 return False
             self._checked[fast] = None
             if len(self._checked) > _REMEMBERED:

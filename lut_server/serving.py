@@ -9,12 +9,14 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
+from lut_server.http.connections import BoundedProtocol, allow_files
 from lut_server.settings import Settings
 from shared.errors import InvalidValue, LutnasError
 
@@ -75,12 +77,10 @@ def serve(
     """
     _check_certificate(settings)
     listener = _listen(settings.host, settings.port)
-    config = uvicorn.Config(
+    config = make_config(
         app,
+        settings,
         log_config=_logging(settings.log_format),
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         ssl_certfile=settings.tls_cert or (None if certificate is None else certificate.ensure().path),
         ssl_keyfile=settings.tls_key or None,
@@ -94,6 +94,25 @@ def serve(
     gc.set_threshold(50_000)
     with listener:
         AnnouncingServer(config, announce, certificate).run(sockets=[listener])
+
+
+def make_config(app: FastAPI, settings: Settings, **more: Any) -> uvicorn.Config:
+    """uvicorn's configuration, with the limits of the settings; `more` is for uvicorn."""
+    protocol = partial(
+        BoundedProtocol, max_connections=allow_files(settings.max_connections), max_head_s=settings.max_head_s
+    )
+    return uvicorn.Config(
+        app,
+        http=protocol,  # type: ignore[arg-type]
+        ws="none",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        root_path=settings.root_path,
+        **more,
+    )
 
 
 def _check_certificate(settings: Settings) -> None:

@@ -7,11 +7,12 @@ A flag wins over the environment, the environment over the default. A switch is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from lut_server.addresses import is_address, is_host_name
+from lut_server.addresses import is_address, is_host_name, is_network
 from shared.errors import InvalidValue
 
 
@@ -43,6 +44,9 @@ def _setting(default: Any, help_text: str, choices: tuple[str, ...] = ()) -> Any
     return field(default=default, metadata={"help": help_text, "choices": choices})
 
 
+_MOST = {"max_body_s": 3600, "max_body_mb": 4096, "max_graph_mb": 4096, "max_connections": 10_000, "max_head_s": 3600}
+
+
 @dataclass(frozen=True)
 class Settings:
     """Values of all settings."""
@@ -54,6 +58,15 @@ class Settings:
     max_body_mb: int = _setting(64, "largest request body in MiB, after decompression")
     max_body_s: int = _setting(60, "longest time in s that a request's body may take to arrive")
     max_graph_mb: int = _setting(256, "largest weights in MiB of a graph that the server builds")
+    max_connections: int = _setting(200, "most connections at a time; the oldest without a request gives way")
+    max_head_s: int = _setting(10, "longest time in s that the head of a request may take to arrive")
+    trusted_proxies: str = _setting(
+        "", "addresses and networks of proxies whose X-Forwarded-For and -Proto are believed, separated by commas"
+    )
+    allowed_hosts: str = _setting(
+        "", "host names that requests may be for, separated by commas; without them any, or on loopback localhost"
+    )
+    root_path: str = _setting("", "path at which a reverse proxy shows the server, for example `/lutnas`")
     audit_log: str = _setting("", "file for the audit log of writes; without one they go to stderr")
     log_format: str = _setting("text", "one line per request, as text or as JSON", ("text", "json"))
     tls: str = _setting(
@@ -83,14 +96,20 @@ class Settings:
             raise InvalidValue(
                 "tls", f"{self.tls} makes a certificate, and tls_cert names another; give only one of the two"
             )
-        for name in self.more_names:
+        for name in split_names(self.tls_names):
             if not is_address(name) and not is_host_name(name):
                 raise InvalidValue("tls_names", f"'{name[:80]}' is neither a host name nor an address")
-        if not 1 <= self.max_body_s <= 3600:
-            raise InvalidValue("max_body_s", f"{self.max_body_s} is not within 1 to 3600 s")
-        for name in ("max_body_mb", "max_graph_mb"):
-            if not 1 <= getattr(self, name) <= 4096:
-                raise InvalidValue(name, f"{getattr(self, name)} is not within 1 to 4096 MiB")
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise InvalidValue(name, f"{getattr(self, name)} is not within 1 to {most}")
+        for proxy in split_names(self.trusted_proxies):
+            if not is_network(proxy):
+                raise InvalidValue("trusted_proxies", f"'{proxy[:80]}' is neither an address nor a network")
+        for name in split_names(self.allowed_hosts):
+            if name != "*" and not is_host_name(name) and not is_address(name):
+                raise InvalidValue("allowed_hosts", f"'{name[:80]}' is neither a host name nor an address, nor *")
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", self.root_path):
+            raise InvalidValue("root_path", f"'{self.root_path[:80]}' is no path such as /lutnas")
 
     @property
     def scheme(self) -> str:
@@ -98,13 +117,14 @@ class Settings:
         return "https" if self.tls_cert or self.tls != "off" else "http"
 
     @property
-    def more_names(self) -> tuple[str, ...]:
-        return tuple(name for part in self.tls_names.split(",") if (name := part.strip()))
-
-    @property
     def max_body_bytes(self) -> int:
         """Largest request body in bytes."""
         return self.max_body_mb << 20
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names that commas separate."""
+    return tuple(name for part in text.split(",") if (name := part.strip()))
 
 
 SETTINGS = tuple(Setting(each.name, getattr(Settings, each.name), **each.metadata) for each in fields(Settings))

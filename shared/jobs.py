@@ -17,6 +17,7 @@ JOB_STATES = ("queued", "leased", "done", "failed", "dead", "cancelled")
 OVER = ("done", "failed", "dead", "cancelled")
 """Final states."""
 LARGEST_PRIORITY = 100
+LONGEST_GENOTYPE = 20_000
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Promise:
     target_ms: float
 
     def __post_init__(self) -> None:
+        if len(self.genotype) > LONGEST_GENOTYPE or len(self.table_hash) > LONGEST_GENOTYPE:
+            raise InvalidValue("promise", f"holds a text of more than {LONGEST_GENOTYPE} characters")
         for field in ("predicted_ms", "upper_ms", "target_ms"):
             value = getattr(self, field)
             if not (math.isfinite(value) and value > 0):

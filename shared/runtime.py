@@ -78,7 +78,7 @@ def check_precision(precision: str, name: str = "precision") -> None:
 
 
 _RUNTIME = re.compile(
-    r"(onnxruntime-web|[^/-]+)-([^/]+)/([^/]+(?:/simd)?)/([^/]+)/threads=(\d+)/opt=([a-z]+)/batch=(\d+)"
+    r"(onnxruntime-web|[^/-]+)-([^/]+)/([^/]+(?:/simd)?)/([^/]+)/threads=(\d{1,9})/opt=([a-z]+)/batch=(\d{1,9})"
 )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lut_server.addresses import is_loopback
 from lut_server.auth import create_token
 from lut_server.commands.options import add_settings, chosen_settings
-from lut_server.settings import SETTINGS, Settings
+from lut_server.settings import SETTINGS, Settings, split_names
 from lut_server.store.sql.tokens import TokenStore
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import InvalidValue, LutnasError
@@ -72,7 +72,7 @@ def _own_certificate(settings: Settings, database: Path | None) -> OwnCertificat
         folder = database.with_name(f"{database.stem}-tls")
     else:
         raise InvalidValue("tls_dir", "is needed beside PostgreSQL: a folder for the certificate of --tls self-signed")
-    return OwnCertificate(folder, settings.more_names)
+    return OwnCertificate(folder, split_names(settings.tls_names))
 
 
 def _describe_certificate(served: ServedCertificate) -> None:

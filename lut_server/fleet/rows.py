@@ -124,7 +124,7 @@ class Fleet:
             self._tables.setdefault(table.device, []).append(table)
         self._gaps = GapFinder(store, facts, tables)
         self._leased = {job.job.device: job for job in store.jobs.list(state="leased")}
-        self._queued = Counter(job.job.device for job in store.jobs.list(state="queued"))
+        self._queued = Counter({device: states["queued"] for device, states in store.jobs.counts().items()})
 
     def devices(self) -> list[Device]:
         """All, the device seen last first."""

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from lut_server.error_codes import unknown_device
 from lut_server.store.database import RETRY_AFTER_S, describe_outage
 from shared.errors import InvalidValue, LutnasError, MissingKernel, MissingPrice, OtherSchema, ServerRefused, WrongUse
 from shared.wire import canonical_json
@@ -54,6 +55,9 @@ def install(app: FastAPI) -> None:
 
 
 async def _lutnas_error(request: Request, error: Exception) -> Response:
+    bound_to = getattr(request.state, "bound_to", None)
+    if bound_to is not None and isinstance(error, ServerRefused) and error.code == "unknown_device":
+        error = unknown_device(bound_to, ())  # the names of the others are not for this token
     if isinstance(error, ServerRefused):
         again = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
         return error_answer(error.status, error.code, str(error), headers=again)
@@ -65,7 +69,7 @@ async def _lutnas_error(request: Request, error: Exception) -> Response:
         return error_answer(422, "invalid", str(error), {"ops": error.missing})
     if isinstance(error, WrongUse | OtherSchema):
         return error_answer(422, "invalid", str(error))
-    LOGGER.error("%s %s: %s", request.method, request.url.path, error)
+    LOGGER.error("%s %s: %s", request.method, _path(request), error)
     return error_answer(500, "internal", str(error))
 
 
@@ -79,7 +83,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> str:
     """Methods of every route at this path: the framework names those of the first alone."""
-    documented = request.app.openapi()["paths"].get(request.url.path)
+    path = request.url.path.removeprefix(request.scope["root_path"])
+    documented = request.app.openapi()["paths"].get(path)
     if documented:  # by name: /v1/jobs/lease is no job, though a route of jobs matches it
         return ", ".join(sorted(method.upper() for method in documented))
     asked = ({**request.scope, "method": method} for method in _METHODS)
@@ -101,10 +106,17 @@ async def _database_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SQLAlchemyError)
     outage = describe_outage(error)
     if outage is None:
-        LOGGER.error("%s %s: database", request.method, request.url.path, exc_info=error)
+        LOGGER.error("%s %s: database", request.method, _path(request), exc_info=error)
         return await _unforeseen(request, error)
-    LOGGER.error("%s %s: database: %s", request.method, request.url.path, error)
+    LOGGER.error(
+        "%s %s: database: %s", request.method, _path(request), " ".join(str(getattr(error, "orig", error)).split())
+    )
     return error_answer(503, "unavailable", outage, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def _path(request: Request) -> str:
+    """For logs: as it came, without line breaks."""
+    return str(request.scope["raw_path"].decode("latin-1"))
 
 
 async def _unforeseen(_: Request, __: Exception) -> Response:

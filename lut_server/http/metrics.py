@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from lut_server.store import schema
 from lut_server.store.sql import Store
 from shared.jobs import JOB_STATES
 
@@ -47,9 +50,9 @@ class Metrics:
 
     def render(self, store: Store) -> bytes:
         """The text, with the store's sizes as they are now."""
-        self._devices.set(len(store.devices.list()))
-        self._tables.set(len(store.tables.list()))
-        states = [job.state for job in store.jobs.list()]
+        self._devices.set(store.database.count(schema.devices))
+        self._tables.set(store.database.count(schema.latency_tables))
+        states = sum(store.jobs.counts().values(), Counts())
         for state in JOB_STATES:
-            self._jobs.labels(state).set(states.count(state))
+            self._jobs.labels(state).set(states[state])
         return generate_latest(self.registry)

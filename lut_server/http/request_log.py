@@ -79,7 +79,8 @@ class Watch:
             self._note(scope, status, time.perf_counter() - started_s, request_id)
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        method, path = str(scope["method"]), str(scope["path"])
+        # As it came: a decoded path may hold line breaks and escape sequences.
+        method, path = str(scope["method"]), scope["raw_path"].decode("latin-1")
         route = getattr(scope.get("route"), "path", NO_ROUTE)
         self._metrics.count_request(method if route != NO_ROUTE else "other", route, status, seconds)
         state: MutableMapping[str, Any] = scope["state"]

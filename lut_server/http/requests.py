@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 import msgspec
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from starlette.requests import ClientDisconnect
 
 from lut_server.error_codes import refused
@@ -19,12 +19,17 @@ from shared.errors import InvalidValue, in_one_line
 from shared.jobs import JobResult
 from shared.kernels.kernel import check_counts
 from shared.measurements.graph_spec import parse_graph_spec
-from shared.measurements.measurement import Measurement, check_device_name
+from shared.measurements.measurement import Measurement, check_device_name, check_probe
 from shared.measurements.plan import Plan
 
 T = TypeVar("T")
 
+LONGEST_PART = 1000
+Offset = Annotated[int, Query(ge=0, le=10**9)]
+Limit = Annotated[int, Query(ge=1, le=LONGEST_PART)]
+
 LONGEST_LEASE_S = 86_400.0
+LONGEST_QUESTION_BYTES = 4 << 20
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -37,6 +42,7 @@ class NewDevice:
 
     def __post_init__(self) -> None:
         check_device_name(self.name)
+        check_probe("probe", self.probe)
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ async def _read_body(request: Request, limit_bytes: int) -> bytes:
     if encoding not in ("identity", "gzip"):
         raise refused("unsupported_encoding", f"Content-Encoding '{encoding[:40]}' is neither gzip nor identity")
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit_bytes:
+    if announced.isdecimal() and (len(announced) > 12 or int(announced) > limit_bytes):
         raise _too_large(limit_bytes)
     inflater = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
     parts, size = [], 0
@@ -145,6 +151,14 @@ async def _body(request: Request) -> bytes:
     settings = services_of(request).settings
     return await read_body(request, settings.max_body_bytes, settings.max_body_s)
 
+
+async def _question(request: Request) -> bytes:
+    settings = services_of(request).settings
+    return await read_body(request, min(LONGEST_QUESTION_BYTES, settings.max_body_bytes), settings.max_body_s)
+
+
+QuestionBody = Annotated[bytes, Depends(_question)]
+"""The body of a question, which needs no token where reads are open."""
 
 Body = Annotated[bytes, Depends(_body)]
 """The request's body. It stands after the principal: nobody unknown gets a body read."""

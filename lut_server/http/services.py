@@ -1,14 +1,11 @@
 """What a route works with, and the check that stands before it: token and role.
 
-Failed authentications are limited per client: guessing tokens gets slow.
+Failed authentications are limited per client. A right token passes nevertheless: whoever shares an
+address with a guesser goes on.
 """
 
 from __future__ import annotations
 
-import math
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -17,59 +14,19 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from lut_server.auth import Authenticator, Principal
+from lut_server.auth import Authenticator, FailureLimit, Principal
 from lut_server.clock import Clock, utc_now
 from lut_server.error_codes import STATUS_OF_CODE, refused
+from lut_server.http.answer_cache import AnswerCache
 from lut_server.http.metrics import Metrics
 from lut_server.http.responses import ErrorAnswer
 from lut_server.settings import Settings
 from lut_server.store.sql import Store
-from shared.errors import AccessDenied
-
-MOST_FAILURES = 10
-WINDOW_S = 60.0
-_REMEMBERED_CLIENTS = 10_000
-
-
-class FailureLimit:
-    """Failures of each client within a sliding window.
-
-    Args:
-        most: failures that a client may have within the window.
-    """
-
-    def __init__(
-        self, most: int = MOST_FAILURES, window_s: float = WINDOW_S, clock_s: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._most = most
-        self._window_s = window_s
-        self._clock_s = clock_s
-        self._failures: OrderedDict[str, list[float]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def wait_s(self, client: str) -> int:
-        """Whole seconds until the client may try again; 0: now."""
-        with self._lock:
-            recent = self._recent(client)
-            if len(recent) < self._most:
-                return 0
-            return max(1, math.ceil(recent[-self._most] + self._window_s - self._clock_s()))
-
-    def count(self, client: str) -> None:
-        """One more failure of the client."""
-        with self._lock:
-            self._failures[client] = [*self._recent(client), self._clock_s()][-self._most :]
-            self._failures.move_to_end(client)
-            if len(self._failures) > _REMEMBERED_CLIENTS:
-                self._failures.popitem(last=False)
-
-    def _recent(self, client: str) -> list[float]:
-        oldest_s = self._clock_s() - self._window_s
-        return [failed_s for failed_s in self._failures.get(client, ()) if failed_s > oldest_s]
-
+from shared.errors import AccessDenied, ServerRefused
 
 BEARER = HTTPBearer(auto_error=False, description="A token of `lut-server token create`.")
 _ANYONE = Principal("read")
+_TOO_MANY = "too many wrong tokens from {}; try again in {} s"
 BODIES: set[type] = set()
 """What the routes read from JSON themselves; `documented` adds to it."""
 
@@ -83,6 +40,7 @@ class Services:
     authenticator: Authenticator
     metrics: Metrics
     failures: FailureLimit
+    answers: AnswerCache
     clock: Clock = utc_now
 
 
@@ -128,34 +86,22 @@ def authenticate(services: Services, token: str, request: Request) -> Principal:
 
     Raises:
         AccessDenied: 401, it is none.
-        ServerRefused: 429, too many wrong ones from there.
+        ServerRefused: 429, it is none, as too many from there were.
     """
-    require_tries_left(services, request)
     try:
         principal = services.authenticator.authenticate(token)
-    except AccessDenied:
-        count_failure(services, request)
-        raise
-    request.state.token = principal.token_id
+    except AccessDenied as error:
+        raise count_failure(services, request, error) from error
+    request.state.token, request.state.bound_to = principal.token_id, principal.device
     return principal
 
 
-def require_tries_left(services: Services, request: Request) -> None:
-    """Raise ServerRefused (429) after too many wrong tokens or codes from the client's address."""
-    client = _client(request)
-    wait_s = services.failures.wait_s(client)
-    if wait_s:
-        raise refused("rate_limited", f"too many wrong tokens from {client}; try again in {wait_s} s", wait_s)
-
-
-def count_failure(services: Services, request: Request) -> None:
-    """Note that a token or a code was wrong."""
-    services.failures.count(_client(request))
+def count_failure(services: Services, request: Request, error: ServerRefused) -> ServerRefused:
+    """The answer to a wrong token or code: `error`, or 429 after too many from the client's address."""
+    client = request.client.host if request.client else "unknown"
     services.metrics.refused_tokens.inc()
-
-
-def _client(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
+    wait_s = services.failures.count(client)
+    return refused("rate_limited", _TOO_MANY.format(client, wait_s), wait_s) if wait_s else error
 
 
 READ, SEARCH, AGENT, ADMIN = _require("read"), _require("search"), _require("agent"), _require("admin")

@@ -13,9 +13,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from lut_server.error_codes import refused
 from lut_server.http.requests import read_body
 from lut_server.http.services import READ, ServicesHere, authenticate
+from lut_server.http.sites import require_own_site
 from lut_server.pages.rendering import render
 from shared.errors import ServerRefused
 
@@ -52,18 +52,20 @@ Form = Annotated[dict[str, str], Depends(_form)]
 
 
 @router.get("/login")
-def login_form(request: Request, services: ServicesHere, next: str = "/") -> Response:
+def login_form(request: Request, services: ServicesHere, next: str = "") -> Response:
+    root = services.settings.root_path
     if services.settings.reads == "open":
-        return RedirectResponse("/", 303)
-    return render(request, "login.html", 200, next=own_path(next), problem=None)
+        return RedirectResponse(f"{root}/", 303)
+    return render(request, "login.html", 200, next=own_path(next, root), problem=None)
 
 
 @router.post("/login")
 def login(request: Request, services: ServicesHere, form: Form) -> Response:
-    target = own_path(form.get("next", "/"))
+    root = services.settings.root_path
+    target = own_path(form.get("next", ""), root)
     token = form.get("token", "").strip()
     try:
-        _require_own_form(request)
+        require_own_site(request)
         principal = authenticate(services, token, request)
         principal.require("read")
         principal.require_any_device()
@@ -71,25 +73,20 @@ def login(request: Request, services: ServicesHere, form: Form) -> Response:
         return render(request, "login.html", error.status, next=target, problem=str(error))
     response = RedirectResponse(target, 303)
     secure = services.settings.scheme == "https" or request.url.scheme == "https"
-    response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
+    response.set_cookie(COOKIE, token, path=root or "/", httponly=True, samesite="strict", secure=secure)
     return response
 
 
 @router.post("/logout")
-def logout(request: Request) -> Response:
-    _require_own_form(request)
-    response = RedirectResponse("/login", 303)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+def logout(request: Request, services: ServicesHere) -> Response:
+    require_own_site(request)
+    root = services.settings.root_path
+    response = RedirectResponse(f"{root}/login", 303)
+    response.delete_cookie(COOKIE, root or "/", httponly=True, samesite="strict")
     return response
 
 
-def own_path(target: str) -> str:
-    """A path of this server; "/" for anything that a browser could take for another server."""
-    is_own = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
-    return target if is_own and "\\" not in target else "/"
-
-
-def _require_own_form(request: Request) -> None:
-    """Refuse a form of another site. Browsers name the site; other clients cannot be lured."""
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise refused("forbidden", "this form came from another site")
+def own_path(target: str, root: str = "") -> str:
+    """A path of this server; its first page for anything that a browser could take for another server."""
+    is_own = target.startswith(f"{root}/") and not target.startswith(("//", "/\\")) and target.isprintable()
+    return target if is_own and "\\" not in target else f"{root}/"

@@ -37,9 +37,11 @@ class Asset:
     cache_control: str
 
 
-def read_asset(path: Path, cache_control: str = "no-cache") -> Asset:
-    """A file of the package; its suffix gives the media type."""
+def read_asset(path: Path, cache_control: str = "no-cache", root_path: str = "") -> Asset:
+    """A file of the package; its suffix gives the media type. HTML's own links lead below `root_path`."""
     content = path.read_bytes()
+    if path.suffix == ".html":
+        content = content.replace(b'href="/', b'href="%s/' % root_path.encode())
     compressed = gzip.compress(content, 9, mtime=0)
     etag = f'"{hashlib.sha256(content).hexdigest()}"'
     return Asset(content, compressed, _MEDIA_TYPES[path.suffix], etag, cache_control)

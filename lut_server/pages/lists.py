@@ -31,9 +31,14 @@ class Paging:
 
 def paginate(rows: Sequence[T], number: int, size: int = ROWS) -> tuple[tuple[T, ...], Paging]:
     """The rows of a page; a number beyond the last page means the last page."""
-    pages = max(1, -(-len(rows) // size))
-    shown = min(max(number, 1), pages)
-    return tuple(rows[(shown - 1) * size : shown * size]), Paging(shown, pages, len(rows))
+    paging = place(len(rows), number, size)
+    return tuple(rows[(paging.number - 1) * size : paging.number * size]), paging
+
+
+def place(total: int, number: int, size: int = ROWS) -> Paging:
+    """Where a page is; a number beyond the last page means the last page."""
+    pages = max(1, -(-total // size))
+    return Paging(min(max(number, 1), pages), pages, total)
 
 
 DEVICES = 20
@@ -91,7 +96,10 @@ class SearchView:
 
 
 def view_searches(store: Store, page: int) -> SearchesView:
-    return SearchesView(*paginate(store.searches.list()[::-1], page))
+    paging = place(store.searches.count(), page)
+    return SearchesView(
+        store.searches.list(None, newest_first=True, offset=(paging.number - 1) * ROWS, limit=ROWS), paging
+    )
 
 
 def view_search(store: Store, search: str) -> SearchView:
@@ -138,12 +146,12 @@ def view_jobs(store: Store, state: str | None, page: int) -> JobsView:
     """
     if state and state not in JOB_STATES:
         raise InvalidValue("state", f"'{state[:40]}' is none of {', '.join(JOB_STATES)}")
-    jobs = store.jobs.list()
-    counts = Counter(job.state for job in jobs)
-    shown, paging = paginate([job for job in reversed(jobs) if not state or job.state == state], page)
-    unserved = tuple(sorted({job.job.device for job in jobs if job.notice}))
+    counts = sum(store.jobs.counts().values(), Counter())
+    paging = place(counts[state] if state else counts.total(), page)
+    shown = store.jobs.list(None, state or None, newest_first=True, offset=(paging.number - 1) * ROWS, limit=ROWS)
     rows = tuple(JobRow(job, _says(job)) for job in shown)
-    return JobsView(state or None, {name: counts[name] for name in JOB_STATES}, unserved, rows, paging)
+    states = {name: counts[name] for name in JOB_STATES}
+    return JobsView(state or None, states, store.jobs.unserved(), rows, paging)
 
 
 def _says(job: Job) -> str | None:

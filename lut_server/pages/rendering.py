@@ -49,7 +49,8 @@ def render(request: Request, template: str, status: int, **values: Any) -> Respo
     closed = services.settings.reads != "open"
     html = _environment().get_template(template).render(
         **{"plots": [], "twin": None, "view": None} | values,
-        path=request.url.path,
+        root=services.settings.root_path,
+        path=request.url.path.removeprefix(services.settings.root_path),
         here=functools.partial(address, request),
         now=services.clock(),
         navigation=NAVIGATION,

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import OperationalError
 
-from lut_server.http.services import ServicesHere, StoreHere
+from lut_server.http.services import ServicesHere, StoreHere, services_of
 from lut_server.pages import access, assets, plots
 from lut_server.pages.comparison import view_comparison
 from lut_server.pages.history import view_history
@@ -42,8 +42,9 @@ class Page(APIRoute):
 
 def _explain(request: Request, error: Exception) -> Response:
     if isinstance(error, ServerRefused) and error.status == 401:
-        response = RedirectResponse(f"/login?{urlencode({'next': address(request)})}", 303)
-        response.delete_cookie(access.COOKIE, httponly=True, samesite="strict")
+        root = services_of(request).settings.root_path
+        response = RedirectResponse(f"{root}/login?{urlencode({'next': address(request)})}", 303)
+        response.delete_cookie(access.COOKIE, root or "/", httponly=True, samesite="strict")
         return response
     if isinstance(error, OperationalError):
         return render(request, "problem.html", 503, problem="the database does not answer; try again")

@@ -15,6 +15,8 @@ from shared.spaces import parse_space
 from shared.tables.table import LatencyTable, read_table
 from shared.tables.table_source import not_verifiable
 
+LONGEST_ERROR = 5000
+
 
 def prepare_job(store: Store, job: NewJob) -> NewJob:
     """Check that all that the job names is there and fits together, and name its references.
@@ -56,13 +58,17 @@ def store_result(store: Store, job_id: str, job: NewJob, result: JobResult) -> J
     check_result(job, result)
     if result.run is not None and store.runs.get_run(result.run).device != job.device:
         raise InvalidValue("result.run", f"'{result.run}' is a run of another device")
-    if result.kernels is not None:
-        counts = {f"network:{job.space}:{genotype}": kernels for genotype, kernels in result.kernels.items()}
-        store.kernels.put(job.device, str(result.runtime or job.runtime), counts)
+    if result.error is not None:
+        result = replace(result, error=result.error[:LONGEST_ERROR])
     nominal_ms = 1.0
     if job.promise is not None:
         nominal_ms = _table(store, job.promise.table_hash).canary_nominal_ms
-    return store.jobs.complete(job_id, result, compare_with_promise(job, result, nominal_ms))
+    done = store.jobs.complete(job_id, result, compare_with_promise(job, result, nominal_ms))
+    # After the job took the result. Who hands it in again after an outage comes here again.
+    if result.kernels is not None:
+        counts = {f"network:{job.space}:{genotype}": kernels for genotype, kernels in result.kernels.items()}
+        store.kernels.put(job.device, str(result.runtime or job.runtime), counts)
+    return done
 
 
 def _table(store: Store, table_hash: str) -> LatencyTable:

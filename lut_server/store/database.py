@@ -19,12 +19,13 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Insert, Table
+from sqlalchemy import Connection, Insert, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from lut_server.error_codes import refused
 from lut_server.store.engines import BUSY_TIMEOUT_S, MIGRATION_LOCK, make_engine
 from shared.errors import InvalidValue, LutnasError, in_one_line
 from shared.wire import DATABASE_REVISION, require_schema
@@ -56,6 +57,7 @@ class Database:
         self._count = itertools.count(1)
         self._watch: sqlite3.Connection | None = None
         self._watch_lock = threading.Lock()
+        self._file: tuple[int, int] | None = None
         # Threads of this process wait for each other in turn; SQLite's own way is to sleep and try
         # again.
         self._turn = threading.Lock() if self.is_sqlite else None
@@ -93,7 +95,12 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes: committed at the end, rolled back on an exception."""
+        """A transaction that writes: committed at the end, rolled back on an exception.
+
+        Raises:
+            ServerRefused: 503, SQLite's file is not the one that was opened; what was written is lost.
+        """
+        self._require_same_file()
         # Whoever waited in vain for a turn hears from SQLite itself that the database is locked.
         has_turn = self._turn is not None and self._turn.acquire(timeout=self._busy_timeout_s)
         try:
@@ -101,6 +108,7 @@ class Database:
                 if self.is_sqlite:
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
+            self._require_same_file()
         finally:
             if has_turn and self._turn is not None:
                 self._turn.release()
@@ -109,6 +117,11 @@ class Database:
         """Schema revision that the database is at."""
         with self.read() as connection:
             return _revision(connection) or "none"
+
+    def count(self, table: Table) -> int:
+        """Number of a table's rows."""
+        with self.read() as connection:
+            return connection.scalar(select(func.count()).select_from(table)) or 0
 
     def version(self) -> int:
         """A number that changes with each write; on PostgreSQL it changes at each call."""
@@ -140,12 +153,29 @@ class Database:
             if self._watch is not None:
                 self._watch.close()
             self._watch = None
+        self._file = None
+
+    def _require_same_file(self) -> None:
+        """SQLite goes on writing to a file that was deleted or replaced."""
+        if self.path is None:
+            return
+        try:
+            there = self.path.stat()
+        except OSError:
+            found = None
+        else:
+            found = (there.st_dev, there.st_ino)
+        self._file = self._file or found
+        if found is None or found != self._file:
+            problem = "the database file was deleted or replaced under the server; restart the server"
+            raise refused("unavailable", problem, RETRY_AFTER_S)
 
     def _migrate(self) -> None:
         with self.read() as connection:
             found = _revision(connection)
         if found is None:  # the usual case waits for no writer
             found = self._make_tables()
+        self._require_same_file()
         require_schema(f"the database {self.name}", found, DATABASE_REVISION)
 
     def _make_tables(self) -> str | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -42,6 +45,8 @@ def make_engine(url: URL, busy_timeout_s: float) -> Engine:
 def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
     if url.database in (None, "", ":memory:"):
         raise InvalidValue("database_url", "a database in memory would forget every measurement; name a file")
+    with suppress(OSError):  # SQLite says what is wrong; its log gets the mode of the database
+        make_private(Path(url.database))
     # The web framework's thread pool has 40 threads: no request waits for a connection.
     engine = create_engine(url, pool_size=8, max_overflow=40, connect_args={"timeout": busy_timeout_s})
 
@@ -53,6 +58,11 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
 
     event.listen(engine, "connect", set_up)
     return engine
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that its owner alone may read, unless there is one."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _keep_write_ahead_log(connection: Any, busy_timeout_s: float) -> None:

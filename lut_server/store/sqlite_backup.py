@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from lut_server.store import schema
+from lut_server.store.engines import make_private
 from shared.errors import CorruptFile, LutnasError, WrongUse
 from shared.wire import DATABASE_REVISION, require_schema
+
+_SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
+"""The bytes that SQLite locks for as long as a connection in WAL mode is open (SQLite's os.h)."""
 
 
 def backup_sqlite(source: Path, target: Path) -> None:
     """Copy a database that may be in use, by SQLite's own means: the copy is one moment's state.
+
+    Its owner alone may read it.
 
     Raises:
         LutnasError: the copy cannot be written.
@@ -19,6 +27,7 @@ def backup_sqlite(source: Path, target: Path) -> None:
     partial = target.with_name(target.name + ".part")
     try:
         partial.unlink(missing_ok=True)
+        make_private(partial)
         with closing(sqlite3.connect(source)) as here, closing(sqlite3.connect(partial)) as there:
             here.backup(there)
             there.execute("PRAGMA journal_mode = DELETE")
@@ -29,22 +38,30 @@ def backup_sqlite(source: Path, target: Path) -> None:
 
 
 def restore_sqlite(source: Path, target: Path, replace: bool) -> None:
-    """Put a backup in the place of a database that no server has open.
+    """Put a backup in the place of a database that no server has open; that may be damaged.
 
     Raises:
         WrongUse: a database is there, and it is not to be replaced.
         LutnasError: it is in use, or cannot be written.
     """
-    if target.exists() and not replace:
-        raise WrongUse(f"{target} is there already; add --force to replace it")
+    if target.exists():
+        if not replace:
+            raise WrongUse(f"{target} is there already; add --force to replace it")
+        _require_unused(target)
+    for ending in ("-wal", "-shm"):  # a log of the old database would be replayed into the new one
+        target.with_name(target.name + ending).unlink(missing_ok=True)
+    backup_sqlite(source, target)
+
+
+def _require_unused(path: Path) -> None:
+    """SQLite itself cannot tell of a damaged file."""
     try:
-        if target.exists():
-            with closing(sqlite3.connect(target, timeout=0, isolation_level=None)) as here:
-                here.execute("PRAGMA locking_mode = EXCLUSIVE")
-                here.execute("PRAGMA journal_mode = DELETE")  # fails while a server has it open
-        backup_sqlite(source, target)
-    except sqlite3.Error as error:
-        raise LutnasError(f"{target} is in use: stop the server first ({error})") from error
+        with path.open("r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
+    except OSError as error:
+        raise LutnasError(
+            f"{path} is in use, or not to be written: stop the server first ({error.strerror})"
+        ) from error
 
 
 def check_backup(path: Path) -> Path:
@@ -60,9 +77,19 @@ def check_backup(path: Path) -> Path:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as backup:
             (verdict,) = backup.execute("PRAGMA integrity_check").fetchone()
             found = backup.execute("SELECT version_num FROM alembic_version").fetchone()
+            columns = {
+                table: [row[1] for row in backup.execute(f"PRAGMA table_info({table})")]
+                for table in schema.metadata.tables
+            }
     except sqlite3.Error as error:
         raise CorruptFile(f"{path} is no backup of lut-server: {error}") from error
     if verdict != "ok":
         raise CorruptFile(f"{path} is damaged: {verdict}")
     require_schema(f"the backup {path}", found[0] if found else None, DATABASE_REVISION)
+    for table, needed in schema.metadata.tables.items():
+        missing = {column.name for column in needed.columns} - set(columns[table])
+        if missing:
+            raise CorruptFile(
+                f"{path} is no backup of lut-server: its table {table} lacks {', '.join(sorted(missing))}"
+            )
     return path

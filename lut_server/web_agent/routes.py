@@ -44,7 +44,8 @@ def settings(services: ServicesHere) -> Response:
     """Versions, the spaces with their default sizes, and the address of onnxruntime-web."""
     folder = runtime_folder(services.settings)
     found = find_runtime(folder)
-    runtime = None if found is None else {"version": VERSION, "base": f"/agent/web/onnxruntime-web-{VERSION}"}
+    base = f"{services.settings.root_path}/agent/web/onnxruntime-web-{VERSION}"
+    runtime = None if found is None else {"version": VERSION, "base": base}
     said = {
         "version": __version__,
         "runtime": runtime,
@@ -58,8 +59,8 @@ def settings(services: ServicesHere) -> Response:
 
 @router.get("")
 @router.get("/{name}")
-def own_file(request: Request, name: str = "index.html") -> Response:
-    return send_asset(_find_asset(name), name, request, HEADERS)
+def own_file(request: Request, services: ServicesHere, name: str = "index.html") -> Response:
+    return send_asset(_find_asset(name, services.settings.root_path), name, request, HEADERS)
 
 
 @router.get("/onnxruntime-web-{version}/{name}")
@@ -78,8 +79,8 @@ def runtime_file(
 
 
 @functools.cache
-def _find_asset(name: str) -> Asset | None:
-    return read_asset(_FOLDER / name) if name in _OWN else None
+def _find_asset(name: str, root_path: str) -> Asset | None:
+    return read_asset(_FOLDER / name, root_path=root_path) if name in _OWN else None
 
 
 def _sides(name: str) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from shared.errors import InvalidValue, UnknownName
 from shared.graphs.fp16 import halve
 from shared.graphs.int8 import quantise
 from shared.graphs.primitives import EMITTERS, Emitter
-from shared.graphs.weights import GivenWeights, RandomWeights, Weights
+from shared.graphs.weights import Budget, GivenWeights, RandomWeights, Weights
 from shared.graphs.writer import GraphWriter
 from shared.measurements.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph, ParallelGraph
 from shared.runtime import check_precision
@@ -23,21 +24,31 @@ from shared.spaces.wiring import INPUT
 _CANARY_OPS = tuple(OpKey("nor_conv_3x3", Shape(c, s, s), Shape(c, s, s), 1) for c, s in ((16, 32),) for _ in range(4))
 
 
-def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32") -> bytes:
+def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32", limit_bytes: int | None = None) -> bytes:
     """The graph of a reference, with random weights.
 
     Args:
         spec: canary, chain, parallel ops or network. Nobody builds what comes from a file.
         batch: images per inference.
         precision: "fp32", "fp16" or "int8". The canary is always fp32.
+        limit_bytes: of its weights, and again of the maps that int8 computes; None: any number.
 
     Raises:
-        InvalidValue: the reference is that of a file or of a part of it, or the precision is
-            unknown.
+        InvalidValue: the reference is that of a file or of a part of it, the precision is unknown,
+            an op cannot have its sides, or the graph takes more than the limit.
         UnknownName: an op without an emitter.
     """
     check_precision(precision)
-    model = _build_fp32(spec, batch)
+    try:
+        return _build(spec, batch, precision, limit_bytes)
+    except InvalidValue:
+        raise
+    except (ValueError, onnx.checker.ValidationError) as error:  # of numpy or onnx: the sides do not fit together
+        raise InvalidValue("graph", f"{spec} cannot be built: {' '.join(str(error).split())[:200]}") from error
+
+
+def _build(spec: GraphSpec, batch: int, precision: str, limit_bytes: int | None) -> bytes:
+    model = _build_fp32(spec, batch, Budget(limit_bytes))
     if precision == "fp32" or isinstance(spec, CanaryGraph):
         return model
     if precision == "fp16":
@@ -46,18 +57,20 @@ def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32") -> byt
     # Else parallel copies would pay for quantisation and reorders, and pools would have another
     # layout.
     single = isinstance(spec, ChainGraph | ParallelGraph)
-    return quantise(model, integer_inputs=isinstance(spec, ParallelGraph), channels_last=single)
+    return quantise(
+        model, integer_inputs=isinstance(spec, ParallelGraph), channels_last=single, limit_bytes=limit_bytes
+    )
 
 
-def _build_fp32(spec: GraphSpec, batch: int) -> bytes:
+def _build_fp32(spec: GraphSpec, batch: int, budget: Budget) -> bytes:
     if isinstance(spec, CanaryGraph):
-        return _build_ops(_CANARY_OPS, batch)
+        return _build_ops(_CANARY_OPS, batch, budget)
     if isinstance(spec, ChainGraph):
-        return _build_ops((spec.key,) * spec.copies, batch)
+        return _build_ops((spec.key,) * spec.copies, batch, budget)
     if isinstance(spec, ParallelGraph):
-        return _build_parallel(spec, batch)
+        return _build_parallel(spec, batch, budget)
     if isinstance(spec, NetworkGraph):
-        return build_network(spec.space, spec.genotype, batch=batch)
+        return build_network(spec.space, spec.genotype, batch=batch, budget=budget)
     raise InvalidValue("graph", f"{spec} comes from a file and has no recipe")
 
 
@@ -68,6 +81,7 @@ def build_network(
     seed: int = 0,
     batch: int = 1,
     metadata: Mapping[str, str] | None = None,
+    budget: Budget | None = None,
 ) -> bytes:
     """A whole network: "input" (batch, channels, side, side) float32 to "output" (batch, classes).
 
@@ -83,7 +97,7 @@ def build_network(
     if not space.is_connected(genotype):
         raise InvalidValue("genotype", f"{space.format(genotype)} does not connect input and output")
     shapes = network_parameter_shapes(space, genotype)
-    source: Weights = RandomWeights(shapes, seed) if weights is None else GivenWeights(shapes, weights)
+    source: Weights = RandomWeights(shapes, seed, budget) if weights is None else GivenWeights(shapes, weights)
     writer = GraphWriter(source)
     logits = _emit_network(writer, space, genotype)
     image = (batch, space.image_channels, space.resolution, space.resolution)
@@ -117,9 +131,9 @@ def _emit_network(writer: GraphWriter, space: Space, genotype: Genotype) -> str:
     return values[output]
 
 
-def _build_ops(keys: tuple[OpKey, ...], batch: int) -> bytes:
+def _build_ops(keys: tuple[OpKey, ...], batch: int, budget: Budget) -> bytes:
     """A chain of ops. The addition that joins a skip to its node stands for the skip."""
-    writer = _writer(keys)
+    writer = _writer(keys, budget)
     x = "input"
     for index, key in enumerate(keys):
         y = _emitter(key)(writer, x, key, f"{index}.")
@@ -127,18 +141,18 @@ def _build_ops(keys: tuple[OpKey, ...], batch: int) -> bytes:
     return writer.model(x, _sides(keys[0], batch)[0], _sides(keys[-1], batch)[1], {})
 
 
-def _build_parallel(spec: ParallelGraph, batch: int) -> bytes:
-    writer = _writer((spec.key,) * spec.copies)
+def _build_parallel(spec: ParallelGraph, batch: int, budget: Budget) -> bytes:
+    writer = _writer((spec.key,) * spec.copies, budget)
     inputs = tuple(f"input{index}" for index in range(spec.copies))
     outputs = [_emitter(spec.key)(writer, name, spec.key, f"{index}.") for index, name in enumerate(inputs)]
     return writer.model(writer.sum(outputs), *_sides(spec.key, batch), {}, inputs)
 
 
-def _writer(keys: tuple[OpKey, ...]) -> GraphWriter:
+def _writer(keys: tuple[OpKey, ...], budget: Budget) -> GraphWriter:
     shapes = {
         f"{index}.{name}": shape for index, key in enumerate(keys) for name, shape in parameter_shapes(key).items()
     }
-    return GraphWriter(RandomWeights(shapes))
+    return GraphWriter(RandomWeights(shapes, budget=budget))
 
 
 def _emitter(key: OpKey) -> Emitter:

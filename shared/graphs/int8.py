@@ -68,6 +68,7 @@ def quantise(
     weight_limit: int = WEIGHT_LIMIT,
     integer_inputs: bool = False,
     channels_last: bool = False,
+    limit_bytes: int | None = None,
 ) -> bytes:
     """Quantise a network of convolutions, pools, sums, concatenations and linear layers.
 
@@ -81,6 +82,7 @@ def quantise(
         channels_last: inputs and output are maps of (batch, height, width, channels), the layout of
             integer kernels. A graph without a convolution gets an identity convolution, because
             runtimes choose that layout for convolutions.
+        limit_bytes: of the maps that guessed ranges are computed from, at a time; None: any number.
 
     Raises:
         InvalidValue: an operator without an integer form, or an invalid range.
@@ -90,7 +92,7 @@ def quantise(
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
             raise InvalidValue("ranges", f"'{name}' from {low} to {high} is no range")
     parsed = onnx.load_model_from_string(model)
-    guessed = {} if set(_activations(parsed.graph)) <= set(given) else random_ranges(parsed.graph)
+    guessed = {} if set(_activations(parsed.graph)) <= set(given) else random_ranges(parsed.graph, limit_bytes)
     return _Quantiser(parsed, {**guessed, **given}, weight_limit, integer_inputs, channels_last).model()
 
 
@@ -240,7 +242,7 @@ class _Quantiser:
         return f"{x}.same"
 
     def _layer_inputs(self, x: str, name: str, weight: Floats, bias: Floats | None = None) -> list[str]:
-        largest = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).max(axis=1)
+        largest = np.abs(weight).reshape(len(weight), -1).max(axis=1).astype(np.float64)
         scale = np.maximum(largest / self.weight_limit, SMALLEST_SCALE).astype(np.float32)
         rounded = np.round(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
         integers = np.clip(rounded, -self.weight_limit, self.weight_limit).astype(np.int8)

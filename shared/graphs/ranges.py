@@ -18,22 +18,27 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from shared.errors import InvalidValue
+from shared.graphs.weights import Budget
 
 Range = tuple[float, float]
 LARGEST_SIDE = 96
 """Larger images are cut: values depend little on the size of a map."""
+MOST_TURNS = 8
 _SEED = 1
 
 Floats = NDArray[np.float32]
 Attributes = Mapping[str, Any]
 
 
-def random_ranges(graph: onnx.GraphProto) -> dict[str, Range]:
+def random_ranges(graph: onnx.GraphProto, limit_bytes: int | None = None) -> dict[str, Range]:
     """Ranges of all activations of an fp32 graph, by tensor name, for an input of N(0, 1).
 
     Raises:
-        InvalidValue: an unknown operator.
+        InvalidValue: an unknown operator, or maps of more than `limit_bytes` at a time or of
+            `MOST_TURNS` times as much in all.
     """
+    held, ever = Budget(limit_bytes), Budget(None if limit_bytes is None else MOST_TURNS * limit_bytes)
+    held.take(*map(_sides, graph.input))
     random = np.random.default_rng(_SEED)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     values: dict[str, Floats] = {tensor.name: _image(tensor, random) for tensor in graph.input}
@@ -43,12 +48,17 @@ def random_ranges(graph: onnx.GraphProto) -> dict[str, Range]:
         if node.op_type not in _OPERATORS:
             raise InvalidValue("graph", f"has no ranges for the operator {node.op_type}")
         inputs = [values[name] if name in values else constants[name] for name in node.input if name]
+        room = _room(node_attributes(node), *inputs)
+        held.take(room)
+        ever.take(room)
         result = np.asarray(_OPERATORS[node.op_type](node_attributes(node), *inputs), np.float32)
+        held.give_back(room)
+        held.take(result.shape)
         values[node.output[0]], ranges[node.output[0]] = result, _range(result)
         unread.subtract(node.input)
         for name in node.input:
-            if unread[name] == 0:
-                values.pop(name, None)
+            if unread[name] == 0 and name in values:
+                held.give_back(values.pop(name).shape)
     return ranges
 
 
@@ -58,8 +68,21 @@ def node_attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def _image(tensor: onnx.ValueInfoProto, random: np.random.Generator) -> Floats:
+    return random.standard_normal(_sides(tensor), np.float32)
+
+
+def _sides(tensor: onnx.ValueInfoProto) -> list[int]:
     sides = [dimension.dim_value for dimension in tensor.type.tensor_type.shape.dim]
-    return random.standard_normal([1, *sides[1:2], *(min(side, LARGEST_SIDE) for side in sides[2:])], np.float32)
+    return [1, *sides[1:2], *(min(side, LARGEST_SIDE) for side in sides[2:])]
+
+
+def _room(attributes: Attributes, x: Floats, *others: Floats) -> tuple[int, int]:
+    """As many numbers as an operator's result, and the windows of a map that it copies, can have."""
+    top, left, bottom, right = attributes.get("pads") or (0, 0, 0, 0)
+    channels, height, width = (*x.shape[1:], 1, 1)[:3]
+    window = math.prod(attributes.get("kernel_shape") or (1,))
+    filters = len(others[0]) if others and "kernel_shape" in attributes else 0
+    return (height + top + bottom) * (width + left + right), channels * window + filters
 
 
 def _range(value: Floats) -> Range:

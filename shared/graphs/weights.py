@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,31 @@ from numpy.typing import NDArray
 from shared.errors import InvalidValue
 
 Floats = NDArray[np.float32]
+
+
+class Budget:
+    """Bytes that the weights or the maps of a graph may still take while it is built; None: any number."""
+
+    def __init__(self, limit_bytes: int | None = None) -> None:
+        self._limit_bytes = limit_bytes
+        self._left_bytes = math.inf if limit_bytes is None else limit_bytes
+
+    def take(self, *shapes: Iterable[int]) -> None:
+        """Count float32 tensors before they are made.
+
+        Raises:
+            InvalidValue: they are too many.
+        """
+        self._left_bytes -= 4 * sum(map(math.prod, shapes))
+        if self._left_bytes < 0:
+            limit_mb = (self._limit_bytes or 0) >> 20
+            raise InvalidValue(
+                "graph", f"its weights or maps take too much room: the limit is {limit_mb} MiB (setting max_graph_mb)"
+            )
+
+    def give_back(self, *shapes: Iterable[int]) -> None:
+        """Count tensors that are there no more."""
+        self._left_bytes += 4 * sum(map(math.prod, shapes))
 
 
 class Weights(Protocol):
@@ -26,7 +51,9 @@ class RandomWeights:
     So no value becomes denormal. A convolution of denormal numbers can be a hundred times slower.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], seed: int = 0, budget: Budget | None = None) -> None:
+        if budget is not None:
+            budget.take(*shapes.values())
         self._shapes = shapes
         self._random = np.random.default_rng(seed)
 

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 
 from shared.errors import InvalidValue
 
-_VALUE = r"(?:w?(?:(?:\d{1,12}x)*\d{1,12}|s)(?:\.[a-z]\w*)?|_)"
+_VALUE = r"(?:w?(?:(?:\d{1,12}x){0,7}\d{1,12}|s)(?:\.[a-z]\w*)?|_)"
 _VALUES = rf"{_VALUE}(?:,{_VALUE})*"
 _KERNEL = re.compile(rf"([A-Za-z][\w.-]*)/((?:{_VALUES})?)/({_VALUES})(?:/([\w.:;=+-]+))?")
+LONGEST_KERNEL = 20_000
+"""Characters: a Concat of a thousand maps."""
 _RECURRENT = ("LSTM", "GRU", "RNN")
 
 
@@ -118,7 +120,7 @@ class Kernel:
 
     def _number(self, name: str, default: int) -> int:
         text = self._detail(name, str(default))
-        return int(text) if text.isdigit() else default
+        return int(text) if re.fullmatch("[0-9]{1,9}", text) else default
 
     def _detail(self, name: str, default: str) -> str:
         for part in self.details.split(";"):
@@ -133,7 +135,7 @@ def parse_kernel(text: str) -> Kernel:
     Raises:
         InvalidValue: the text is not a kernel.
     """
-    match = _KERNEL.fullmatch(text)
+    match = _KERNEL.fullmatch(text) if len(text) <= LONGEST_KERNEL else None
     if match is None:
         raise InvalidValue("kernel", f"'{text[:120]}' does not read OP/INPUTS/OUTPUTS[/DETAILS]")
     op, inputs, outputs, details = match.groups()
@@ -152,6 +154,7 @@ def _value(text: str) -> Value:
 
 MOST_GRAPHS = 10_000
 MOST_KERNELS = 100_000
+MOST_DISTINCT = 10_000
 
 
 def check_counts(field: str, counts: Mapping[str, Mapping[str, int]]) -> None:
@@ -166,6 +169,8 @@ def check_counts(field: str, counts: Mapping[str, Mapping[str, int]]) -> None:
             if not 1 <= n <= MOST_KERNELS:
                 raise InvalidValue(field, f"{n} times {kernel[:120]} is not within 1 to {MOST_KERNELS}")
         seen.update(kernels)
+    if len(seen) > MOST_DISTINCT:
+        raise InvalidValue(field, f"{len(seen)} distinct kernels are more than {MOST_DISTINCT}")
     for kernel in seen:
         parsed = parse_kernel(kernel)
         _ = (parsed.family, parsed.multiply_adds(), parsed.elements())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, stdev
 
@@ -31,6 +31,11 @@ MOST_ROUNDS = 1000
 MOST_REPEATS = 1000
 MOST_COPIES = 1000
 LATEST_S = 1e11
+LONGEST_PROBE = 50_000
+_LONGEST_NAME = 300
+_LONGEST_REFERENCE = 21_000
+"""The longest kernel (`shared.kernels.kernel`), with the kind of its graph before it."""
+_MOST_REASONS, _LONGEST_REASON = 50, 4000
 _IDENTITY = re.compile(r"[A-Za-z0-9._:-]{1,80}")
 
 
@@ -85,6 +90,12 @@ class Verdict:
     stable: bool
     reasons: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if len(self.reasons) > _MOST_REASONS or any(len(reason) > _LONGEST_REASON for reason in self.reasons):
+            raise InvalidValue(
+                "verdict.reasons", f"are not up to {_MOST_REASONS} texts of {_LONGEST_REASON} characters"
+            )
+
 
 STABLE = Verdict(True)
 
@@ -125,6 +136,8 @@ class Measurement:
             raise InvalidValue("measurement.divisor", f"is not within 1 to {MOST_COPIES}")
         if not 1 <= len(self.rounds) <= MOST_ROUNDS:
             raise InvalidValue("measurement.rounds", f"{len(self.rounds)} are not within 1 to {MOST_ROUNDS}")
+        if max(map(len, (self.subject, self.graph, self.minus or ""))) > _LONGEST_REFERENCE:
+            raise InvalidValue("measurement", f"holds a text of more than {_LONGEST_REFERENCE} characters")
         if any(bool(timed.minus_ms) != (self.minus is not None) for timed in self.rounds):
             raise InvalidValue(
                 "measurement.rounds", "minus_ms belongs to a task that subtracts a graph, and only there"
@@ -191,6 +204,16 @@ class Run:
         if not _IDENTITY.fullmatch(self.id):
             raise InvalidValue("run.id", f"'{self.id[:90]}' is not 1 to 80 letters, digits or ._:-")
         check_device_name(self.device)
+        check_probe("run.probe", self.probe)
+        named = (self.space, self.plan_id, self.canary, self.agent_version, self.started_at)
+        if max(map(len, named)) > _LONGEST_NAME:
+            raise InvalidValue("run", f"holds a text of more than {_LONGEST_NAME} characters")
+
+
+def check_probe(field: str, probe: Mapping[str, str]) -> None:
+    """Raise InvalidValue unless the facts about a device are short: whoever lists devices gets them."""
+    if sum(len(name) + len(value) for name, value in probe.items()) > LONGEST_PROBE:
+        raise InvalidValue(field, f"has more than {LONGEST_PROBE} characters")
 
 
 def check_device_name(name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar
 
 from shared.spaces.op_key import OpKey, Shape
@@ -35,7 +36,7 @@ class Chain(Space):
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        return tuple(Slot(f"layer{index}", self.candidates) for index, _ in enumerate(self.layers()))
+        return _slots(self)
 
     def live_slots(self, genotype: Genotype) -> tuple[int, ...]:
         return tuple(range(len(genotype.choices)))
@@ -44,13 +45,13 @@ class Chain(Space):
         return genotype
 
     def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
-        before, after, stride = list(self.layers())[slot]
+        before, after, stride = _layers(self)[slot]
         if primitive == self.skip and before == after:
             return ()
         return (OpKey(primitive, before, after, stride),)
 
     def fixed_ops(self) -> tuple[OpKey, ...]:
-        layers = list(self.layers())
+        layers = _layers(self)
         first, last = layers[0][0], layers[-1][1]
         features = Shape(self.head_width, last.height, last.width)
         return (
@@ -67,7 +68,7 @@ class Chain(Space):
         return self._chain([Step(f"layers.{slot}.", (), ops[0], slot=slot) for slot, ops in layers if ops])
 
     def supernet_wiring(self) -> tuple[Step, ...]:
-        candidates = [tuple(OpKey(name, *layer) for name in self.candidates) for layer in self.layers()]
+        candidates = [tuple(OpKey(name, *layer) for name in self.candidates) for layer in _layers(self)]
         return self._chain(
             [Step(f"layers.{slot}.", (), slot=slot, candidates=ops) for slot, ops in enumerate(candidates)]
         )
@@ -78,3 +79,13 @@ class Chain(Space):
         steps = [Step("stem.", (), stem), *layers, Step("head.", (), head), Step("classifier.", (), classifier)]
         inputs = (INPUT, *(step.name for step in steps))
         return tuple(replace(step, inputs=(name,)) for step, name in zip(steps, inputs, strict=False))
+
+
+@lru_cache(maxsize=64)
+def _layers(chain: Chain) -> tuple[tuple[Shape, Shape, int], ...]:
+    return tuple(chain.layers())
+
+
+@lru_cache(maxsize=64)
+def _slots(chain: Chain) -> tuple[Slot, ...]:
+    return tuple(Slot(f"layer{index}", chain.candidates) for index, _ in enumerate(_layers(chain)))

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from shared.errors import InvalidValue
 
 _NAME = r"[a-z][a-z0-9_]*"
-_SHAPE = r"(\d+)x(\d+)x(\d+)"
-_OP_KEY = re.compile(rf"({_NAME})/{_SHAPE}/{_SHAPE}/s(\d+)")
+_NUMBER = r"(\d{1,9})"
+_SHAPE = f"{_NUMBER}x{_NUMBER}x{_NUMBER}"
+_OP_KEY = re.compile(f"({_NAME})/{_SHAPE}/{_SHAPE}/s{_NUMBER}")
 
 
 @dataclass(frozen=True, order=True, slots=True)

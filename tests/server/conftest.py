@@ -10,6 +10,7 @@ import uvicorn
 from benchmarks.server.postgres import PostgresMissing, PostgresServer
 from lut_server.app import create_app
 from lut_server.auth import create_token
+from lut_server.serving import make_config
 from lut_server.settings import Settings
 from lut_server.store.sql import open_store
 from shared.jobs import NewJob, Promise
@@ -75,7 +76,8 @@ class Api:
 @contextmanager
 def serving(app):
     """A real uvicorn on a free loopback port, in a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    config = make_config(app, app.state.services.settings, host="127.0.0.1", port=0, log_level="warning")
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -93,8 +95,10 @@ def running(tmp_path, database_url=None, **settings):
     clock = FakeClock()
     settings = Settings(database_url=database_url or f"sqlite:///{tmp_path}/test.db", **settings)
     store = open_store(settings.database_url, clock)
-    with serving(create_app(settings, clock, store)) as url:
+    app = create_app(settings, clock, store)
+    with serving(app) as url:
         api = Api(url, store, clock)
+        api.app = app
         with api.http:
             yield api
 
@@ -169,7 +173,7 @@ def api(start):
 @pytest.fixture(scope="module")
 def steady_api(tmp_path_factory):
     """A server for a module's tests that store nothing, with a device and a run to be refused things about."""
-    with running(tmp_path_factory.mktemp("steady")) as api:
+    with running(tmp_path_factory.mktemp("steady"), allowed_hosts="*") as api:
         api.post("/v1/devices", {"name": "pi", "probe": {}})
         api.put("/v1/runs/run-1", to_wire(Lab().run()))
         yield api

@@ -1,5 +1,8 @@
 """Tokens, roles and the device a token is bound to, over every route that there is."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from lut_server.auth import ROLES, Authenticator, create_token
@@ -205,3 +208,47 @@ def test_a_token_ends_when_its_days_are_over_and_says_when_it_was_used(api):
     for days in (0, -1, float("nan"), 1e9):
         with pytest.raises(InvalidValue, match="days"):
             create_token(api.store.tokens, "read", days=days)
+
+
+def test_token_bound_to_a_device_never_reads_the_name_of_another(start, lab):
+    with start(reads="closed") as api:
+        table = lab.profile(api)
+        job = api.post("/v1/jobs", to_wire(lab.verify_job(table))).json()["job"]
+        api.post("/v1/searches", to_wire(lab.search_result(table["hash"])))
+        bound = create_token(api.store.tokens, "agent", device="phone")
+        asked = [
+            api.get("/v1/devices/phone", token=bound),
+            api.get("/v1/devices/phone/table", token=bound),
+            api.post("/v1/jobs/lease", {"device": "phone", "owner": "a", "lease_s": 1}, token=bound),
+            api.post("/v1/devices/phone/predict", {"ops": {}}, token=bound),
+            api.put("/v1/runs/run-9", to_wire(replace(lab.run("run-9"), device="phone")), token=bound),
+            api.get("/v1/runs/run-1", token=bound),
+            api.get(f"/v1/jobs/{job['id']}", token=bound),
+            api.get(f"/v1/searches/{'a' * 64}", token=bound),
+            api.get(f"/v1/tables/{table['hash']}", token=bound),
+        ]
+        assert {answer.status_code for answer in asked} == {403, 404}
+        for answer in asked:
+            assert not re.search(r"\bpi\b", answer.json()["error"]["message"]), answer.json()
+
+
+def test_search_of_a_device_cannot_be_hidden_by_a_posting_of_another(api, lab):
+    table = lab.profile(api)
+    own = to_wire(lab.search_result(table["hash"]))
+    assert api.post("/v1/searches", own).status_code == 201
+    api.post("/v1/devices", {"name": "phone", "probe": {}})
+    bound = create_token(api.store.tokens, "search", device="phone")
+    check_error(api.post("/v1/searches", {**own, "device": "phone", "dataset": "mine"}, token=bound), 409, "conflict")
+    assert api.get(f"/v1/searches/{own['search']}").json()["result"] == own
+    assert api.post("/v1/searches", {**own, "dataset": "again"}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [{"cpu": "x" * 40_000_000}, {"x" * 50_000: "y"}, {str(n): "y" for n in range(20_000)}],
+    ids=["40 MB", "long name", "many"],
+)
+def test_probe_that_nobody_could_read_is_refused(api, lab, probe):
+    check_error(api.post("/v1/devices", {"name": "pi", "probe": probe}), 422, "invalid")
+    api.post("/v1/devices", {"name": "pi", "probe": {}})
+    check_error(api.put("/v1/runs/run-1", {**to_wire(lab.run()), "probe": probe}), 422, "invalid")

@@ -5,6 +5,7 @@ import html
 import pytest
 
 from lut_server.runs.verification import NO_STATE
+from lut_server.store.sql import jobs
 from shared.jobs import JobResult, NewJob
 from shared.measurements.graph_spec import UploadedModel
 from shared.measurements.measurement import Verdict
@@ -217,6 +218,31 @@ def test_cancelled_job_is_neither_leased_nor_completed(api, lab, job):
     assert api.post(cancel, role="search").status_code == 200
     assert lease(api) is None
     assert post_result(api, job, result_of(lab)).status_code == 409
+
+
+def test_queue_of_a_device_has_an_end(api, lab, table, monkeypatch):
+    monkeypatch.setattr(jobs, "MOST_QUEUED", 2)
+    new = to_wire(lab.verify_job(table))
+    first, _ = (api.post("/v1/jobs", new).json()["job"] for _ in range(2))
+    full = api.post("/v1/jobs", new)
+    assert (full.status_code, full.json()["error"]["code"]) == (409, "conflict")
+    api.post(f"/v1/jobs/{first['id']}/cancel")
+    assert api.post("/v1/jobs", new).status_code == 201
+
+
+def test_kernels_of_a_cancelled_job_are_not_kept(api, lab, table):
+    space, genotype = str(lab.space), lab.plan.tasks[-1].subject
+    new = NewJob("pi", "count", lab.run().runtime, lab.plan.canary, space, genotypes=(genotype,))
+    counted = api.post("/v1/jobs", to_wire(new)).json()["job"]
+    assert api.post(f"/v1/jobs/{counted['id']}/cancel").status_code == 200
+    result = {"kernels": {genotype: {"Relu/1x4x8x8/1x4x8x8": 1}}, "runtime": to_wire(lab.run().runtime)}
+    assert post_result(api, counted, result).status_code == 409
+    query = {"device": "pi", "space": space, "runtime": str(lab.run().runtime)}
+    assert api.get("/v1/kernels", params=query).json() == {"counts": {}}
+    assert api.post(f"/v1/jobs/{counted['id']}/requeue").status_code == 200
+    for _ in range(2):
+        assert post_result(api, counted, result).status_code == 200
+    assert list(api.get("/v1/kernels", params=query).json()["counts"]) == [genotype]
 
 
 def test_job_that_is_done_cannot_be_cancelled(api, lab, job):

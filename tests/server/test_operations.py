@@ -100,6 +100,26 @@ def test_full_disk_is_told_stores_nothing_and_is_over_when_there_is_room(tmp_pat
         assert http.post("/v1/runs/run-1/measurements", json=batch, headers=token).status_code == 200
 
 
+@pytest.mark.parametrize("takes", ["deleted", "replaced"])
+def test_nothing_is_acknowledged_once_the_database_file_is_another(tmp_path, serve_app, lab, takes):
+    path = tmp_path / "a.db"
+    store = open_store(f"sqlite:///{path}")
+    store.devices.register("pi", {})
+    store.runs.put(lab.run())
+    token = {"Authorization": f"Bearer {create_token(store.tokens, 'agent')}"}
+    batch = {"measurements": to_wire(lab.measure_all())}
+    settings = Settings(database_url=f"sqlite:///{path}")
+    with serve_app(create_app(settings, store=store)) as base, httpx.Client(base_url=base, headers=token) as http:
+        assert http.post("/v1/runs/run-1/measurements", json=batch).status_code == 200
+        if takes == "replaced":
+            shutil.copy(path, tmp_path / "copy.db")
+            (tmp_path / "copy.db").replace(path)
+        else:
+            path.unlink()
+        check_unavailable(http.post("/v1/runs/run-1/measurements", json=batch), "deleted or replaced")
+        check_unavailable(http.get("/readyz"), "deleted or replaced .* restart the server")
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root")
 def test_small_disk_that_fills_up_is_told_by_readyz(tmp_path, serve_app):
     disk = tmp_path / "disk"
@@ -254,6 +274,67 @@ def test_backup_of_a_database_in_use_is_whole_and_is_restored(run, profiled, lab
     code, _, err = run("restore", str(backup), "--force")
     assert (code, err.count("\n")) == (1, 1)
     assert profiled.tables.list() == table
+
+
+@pytest.fixture
+def backup(run, profiled, tmp_path):
+    path = tmp_path / "backup.db"
+    assert run("backup", str(path))[0] == 0
+    profiled.close()
+    return path
+
+
+@pytest.mark.parametrize("any_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("damage", [b"", b"no database " * 2000, None])
+def test_damaged_database_is_replaced_by_a_backup_and_its_log_is_not_replayed(run, profiled, backup, tmp_path, damage):
+    path = profiled.database.path
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute('UPDATE devices SET probe = \'{"changed": "yes"}\'')
+        shutil.copy(f"{path}-wal", tmp_path / "log")
+    path.write_bytes(path.read_bytes()[:9000] if damage is None else damage)
+    shutil.copy(tmp_path / "log", f"{path}-wal")
+    code, _, err = run("restore", str(backup), "--force")
+    assert (code, err) == (0, "")
+    assert profiled.devices.get("pi").probe == {}
+    assert len(profiled.tables.list()) == 1
+
+
+@pytest.mark.parametrize("any_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("damaged", [False, True])
+def test_database_that_a_server_has_open_is_not_replaced(run, profiled, backup, any_url, damaged):
+    path = profiled.database.path
+    serve = [sys.executable, "-m", "lut_server.cli", "serve", "--port", "0", "--database-url", any_url]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        base = process.stdout.readline().split()[-1]
+        assert httpx.get(f"{base}/readyz").status_code == 200
+        if damaged:
+            path.write_bytes(b"no database")
+        before = path.read_bytes()
+        code, _, err = run("restore", str(backup), "--force")
+        process.terminate()
+    assert (code, err.count("\n")) == (1, 1)
+    assert "stop the server first" in err
+    assert path.read_bytes() == before or not damaged
+
+
+@pytest.mark.parametrize("any_url", ["sqlite"], indirect=True)
+def test_database_of_something_else_at_the_right_revision_is_no_backup(run, profiled, backup, tmp_path):
+    foreign = tmp_path / "foreign.db"
+    with closing(sqlite3.connect(foreign)) as other, other:
+        other.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        other.execute("INSERT INTO alembic_version VALUES ('0011')")
+    code, _, err = run("restore", str(foreign), "--force")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "is no backup of lut-server: its table devices lacks created_at" in err
+    assert len(profiled.tables.list()) == 1
+
+
+@pytest.mark.parametrize("any_url", ["sqlite"], indirect=True)
+def test_database_and_backup_are_for_their_owner_alone(profiled, backup):
+    profiled.devices.register("other", {})
+    path = profiled.database.path
+    for file in (path, backup, path.with_name(f"{path.name}-wal")):
+        assert file.stat().st_mode & 0o777 == 0o600, file
 
 
 @pytest.mark.parametrize("any_url", ["postgresql"], indirect=True)

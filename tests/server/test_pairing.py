@@ -11,7 +11,7 @@ import segno
 from lut_server.addresses import network_addresses, order_addresses
 from lut_server.cli import main
 from lut_server.commands.pair import qr_lines
-from lut_server.http.routes.pairing import is_own_origin
+from lut_server.http.sites import is_own_origin
 from lut_server.pairing.codes import ALPHABET, create_code
 from lut_server.pairing.reachable_urls import Reach, Server, find_reach, find_server
 from shared.errors import InvalidValue, WrongUse
@@ -91,10 +91,11 @@ def test_guessing_codes_is_slowed_down_like_guessing_tokens(api):
     code = new_code(api)
     statuses = [redeem(api, "0000-0000-0000").status_code for _ in range(11)]
     assert statuses == [401] * 10 + [429]
-    refused = redeem(api, code)
+    refused = redeem(api, "0000-0000-0000")
     assert refusal(refused, 429, "rate_limited")
     assert 1 <= int(refused.headers["retry-after"]) <= 60
-    assert "lutnas_refused_tokens_total 10.0" in api.get("/metrics", role=None).text
+    assert "lutnas_refused_tokens_total 12.0" in api.get("/metrics", role=None).text
+    assert redeem(api, code).status_code == 201
 
 
 @pytest.mark.parametrize(

@@ -6,33 +6,63 @@ import socket
 import ssl
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from lut_server.http.services import FailureLimit
+from lut_server.auth import FailureLimit
 from lut_server.settings import Settings
 from shared.errors import InvalidValue
 
 WRONG = "lut_000000000000_" + "a" * 43
 
 
-def test_guessing_tokens_is_slowed_down_and_a_right_token_elsewhere_is_not(api):
-    api.token("read")
+def test_guessing_tokens_is_answered_less_and_less_and_a_right_token_passes(api):
     statuses = [api.get("/v1/devices", token=WRONG).status_code for _ in range(12)]
     assert statuses == [401] * 10 + [429] * 2
     refused = api.get("/v1/devices", token=WRONG)
     assert refused.json()["error"]["code"] == "rate_limited"
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert api.get("/v1/devices", role=None).status_code == 200
+    assert api.get("/v1/devices", role="read").status_code == 200
+    assert [api.get("/v1/devices", role=role).status_code for role in ("read", "search")] == [200, 200]
+
+
+def test_wrong_tokens_at_once_are_counted_one_by_one_wherever_they_say_they_come_from(api):
+    token_id = api.token("agent").split("_")[1]
+    checked = []
+    authenticator = api.app.state.services.authenticator
+    slow = authenticator._slow_digest
+    authenticator._slow_digest = lambda secret, salt: checked.append(secret) or slow(secret, salt)
+
+    def guess(n):
+        headers = {"Authorization": f"Bearer lut_{token_id}_{'a' * 40}{n:03}", "X-Forwarded-For": f"10.0.0.{n}"}
+        return httpx.get(f"{api.url}/v1/devices", headers=headers).status_code
+
+    with ThreadPoolExecutor(30) as pool:
+        statuses = list(pool.map(guess, range(60)))
+    assert sorted(statuses) == [401] * 10 + [429] * 50
+    assert len(checked) == 10
+
+
+@pytest.mark.parametrize(
+    ("proxies", "counted"), [("", "127.0.0.1"), ("127.0.0.1", "10.1.2.3"), ("10.0.0.0/8", "127.0.0.1")]
+)
+def test_forwarded_address_counts_where_a_setting_names_the_proxy(start, proxies, counted):
+    with start(trusted_proxies=proxies) as api:
+        for _ in range(11):
+            refused = api.get("/v1/devices", token=WRONG, headers={"X-Forwarded-For": "10.1.2.3"})
+        assert f"too many wrong tokens from {counted};" in refused.json()["error"]["message"]
 
 
 def test_failures_are_forgotten_after_the_window_and_counted_per_client():
     now = [0.0]
     limit = FailureLimit(most=2, window_s=10, clock_s=lambda: now[0])
-    limit.count("a")
+    assert limit.count("a") == 0
     now[0] = 4.0
-    limit.count("a")
+    assert limit.count("a") == 0
+    assert limit.count("a") == 6
     assert (limit.wait_s("a"), limit.wait_s("b")) == (6, 0)
     now[0] = 10.5
     assert limit.wait_s("a") == 0
@@ -63,7 +93,7 @@ def test_metrics_count_requests_by_route_and_show_the_store(api):
 
 def test_a_body_that_trickles_in_is_given_up(start):
     with start(max_body_s=1) as api, connection(api.url) as slow:
-        head = f"POST /v1/devices HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token('admin')}\r\n"
+        head = f"POST /v1/devices HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {api.token('admin')}\r\n"
         slow.sendall(f"{head}Content-Length: 100\r\nConnection: close\r\n\r\n{{".encode())
         answer = b"".join(iter(lambda: slow.recv(4096), b"")).decode()
     assert answer.startswith("HTTP/1.1 408")

@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/devices", tags=["devices"])
 @router.post(
     "",
     summary="Register a device, or renew what is known of it",
-    **documented({201: DeviceAnswer, 200: DeviceAnswer}, role="agent", body=NewDevice),
+    **documented({201: DeviceAnswer, 200: DeviceAnswer}, "conflict", role="agent", body=NewDevice),
 )
 def register(principal: Agent, store: StoreHere, body: Body) -> Response:
     new = parse_body(NewDevice, body)

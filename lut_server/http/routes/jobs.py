@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from lut_server.http.requests import Body, HandIn, Heartbeat, LeaseRequest, parse_body
+from lut_server.http.requests import LONGEST_PART, Body, HandIn, Heartbeat, LeaseRequest, Limit, Offset, parse_body
 from lut_server.http.responses import JobAnswer, JobsAnswer, LeaseAnswer, ResultAnswer, answer
 from lut_server.http.services import Agent, Reader, Searcher, StoreHere, documented
 from lut_server.runs.job_results import prepare_job, store_result
@@ -17,7 +17,9 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 @router.post(
     "",
     summary="Queue a job",
-    **documented({201: JobAnswer}, "unknown_device", "unknown_model", "no_table", role="search", body=NewJob),
+    **documented(
+        {201: JobAnswer}, "unknown_device", "unknown_model", "no_table", "conflict", role="search", body=NewJob
+    ),
 )
 def add_job(principal: Searcher, store: StoreHere, body: Body) -> Response:
     job = parse_body(NewJob, body)
@@ -25,11 +27,19 @@ def add_job(principal: Searcher, store: StoreHere, body: Body) -> Response:
     return answer(JobAnswer(store.jobs.add(prepare_job(store, job))), 201)
 
 
-@router.get("", summary="All jobs", **documented({200: JobsAnswer}, "invalid"))
-def list_jobs(principal: Reader, store: StoreHere, device: str | None = None, state: str | None = None) -> Response:
+@router.get("", summary="Jobs, in parts", **documented({200: JobsAnswer}, "invalid"))
+def list_jobs(
+    principal: Reader,
+    store: StoreHere,
+    device: str | None = None,
+    state: str | None = None,
+    offset: Offset = 0,
+    limit: Limit = LONGEST_PART,
+) -> Response:
     if state and state not in JOB_STATES:
         raise InvalidValue("state", f"'{state[:40]}' is none of {', '.join(JOB_STATES)}")
-    return answer(JobsAnswer(store.jobs.list(principal.which_device(device), state or None)))
+    own = principal.which_device(device)
+    return answer(JobsAnswer(store.jobs.list(own, state or None, offset=offset, limit=limit)))
 
 
 @router.post(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from lut_server.http.requests import Body, parse_body
+from lut_server.http.requests import QuestionBody, parse_body
 from lut_server.http.responses import KernelsAnswer, answer
 from lut_server.http.services import Reader, StoreHere, documented
 from lut_server.runs.kernel_plans import MissingKernelsAnswer, MissingKernelsRequest, find_missing_kernels
@@ -32,8 +32,9 @@ def get_kernels(principal: Reader, store: StoreHere, device: str, space: str, ru
     summary="What a device's table says of a network",
     **documented({200: PredictionAnswer}, "unknown_device", "no_table", role="read", body=PredictionRequest),
 )
-def predict_network(name: str, principal: Reader, store: StoreHere, body: Body) -> Response:
+def predict_network(name: str, principal: Reader, store: StoreHere, body: QuestionBody) -> Response:
     principal.require_device(name)
+    store.devices.get(name)  # before the body is read into values: anybody may ask
     return answer(predict(store, name, parse_body(PredictionRequest, body)))
 
 
@@ -42,6 +43,7 @@ def predict_network(name: str, principal: Reader, store: StoreHere, body: Body) 
     summary="The kernels of someone's networks that a device's table lacks",
     **documented({200: MissingKernelsAnswer}, "unknown_device", "no_table", role="read", body=MissingKernelsRequest),
 )
-def get_missing_kernels(name: str, principal: Reader, store: StoreHere, body: Body) -> Response:
+def get_missing_kernels(name: str, principal: Reader, store: StoreHere, body: QuestionBody) -> Response:
     principal.require_device(name)
+    store.devices.get(name)
     return answer(find_missing_kernels(store, name, parse_body(MissingKernelsRequest, body)))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from lut_server.error_codes import refused
 from lut_server.http.requests import parse_body, read_body
 from lut_server.http.responses import answer
-from lut_server.http.services import ServicesHere, count_failure, documented, require_tries_left
+from lut_server.http.services import ServicesHere, count_failure, documented
+from lut_server.http.sites import require_own_site
 from lut_server.pairing.codes import PairAnswer, PairRequest, redeem_code
 from shared.errors import AccessDenied
 
@@ -20,9 +20,8 @@ router = APIRouter(tags=["pairing"])
 
 
 async def _own_body(request: Request, services: ServicesHere) -> bytes:
-    """The small body of a client that may try."""
+    """The small body of an own page, or of a program."""
     require_own_page(request)
-    require_tries_left(services, request)
     return await read_body(request, _LONGEST_BODY_BYTES, _LONGEST_BODY_S)
 
 
@@ -39,9 +38,8 @@ def pair(request: Request, services: ServicesHere, body: OwnBody) -> Response:
     request.state.audit = {"device": asked.device}
     try:
         paired, token_id = redeem_code(services.store.pairings, asked, services.clock)
-    except AccessDenied:
-        count_failure(services, request)
-        raise
+    except AccessDenied as error:
+        raise count_failure(services, request, error) from error
     request.state.token = token_id
     return answer(PairAnswer(paired.token, paired.device, paired.expires_at), 201)
 
@@ -58,27 +56,4 @@ def require_own_page(request: Request) -> None:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise refused("forbidden", "pairing takes Content-Type: application/json alone")
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise refused("forbidden", "this was sent by a page of another site")
-    origin = request.headers.get("origin")
-    if origin is not None and not is_own_origin(origin, request.headers.get("host", "")):
-        raise refused("forbidden", f"this was sent by a page of another site, {origin[:100]}")
-
-
-def is_own_origin(origin: str, host: str) -> bool:
-    """Whether an Origin header names the host that the request went to.
-
-    The scheme may be either: a proxy that ends TLS hides it.
-    """
-    scheme = origin.partition("://")[0]
-    place = _place(origin, scheme)
-    return place is not None and place == _place(f"{scheme}://{host}", scheme)
-
-
-def _place(url: str, scheme: str) -> tuple[str, int] | None:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[scheme]
-    except (ValueError, KeyError):
-        return None
-    return (parts.hostname, port) if parts.hostname else None
+    require_own_site(request)

@@ -6,11 +6,12 @@ import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi.concurrency import run_in_threadpool
 
 from lut_server.http.requests import Body
 from lut_server.http.responses import ModelAnswer, PlanAnswer, answer, answer_bytes
 from lut_server.http.services import READ, Searcher, ServicesHere, StoreHere, documented
-from lut_server.runs.served_graphs import check_model, check_size
+from lut_server.runs.served_graphs import check_model
 from lut_server.store.values import ModelSummary
 from shared.errors import InvalidValue
 from shared.graphs import build_graph
@@ -18,6 +19,7 @@ from shared.measurements.graph_spec import UploadedModel, parse_graph_spec
 from shared.measurements.plan import make_plan
 from shared.runtime import check_precision
 from shared.spaces import parse_space
+from shared.wire import canonical_json
 
 ONNX = "application/octet-stream"
 router = APIRouter(prefix="/v1", tags=["plans"])
@@ -29,8 +31,12 @@ router = APIRouter(prefix="/v1", tags=["plans"])
     dependencies=[Depends(READ)],
     **documented({200: PlanAnswer}, "invalid"),
 )
-def get_plan(space: str, calibration: int = 40, held_out: int = 40, seed: int = 0, isolated: bool = False) -> Response:
-    return answer(PlanAnswer(make_plan(parse_space(space), calibration, held_out, seed, isolated)))
+async def get_plan(
+    services: ServicesHere, space: str, calibration: int = 40, held_out: int = 40, seed: int = 0, isolated: bool = False
+) -> Response:
+    asked = (parse_space(space), calibration, held_out, seed, isolated)
+    found = await services.answers.get(asked, lambda: canonical_json(PlanAnswer(make_plan(*asked))))
+    return Response(found.content, media_type="application/json")
 
 
 @router.get(
@@ -39,7 +45,7 @@ def get_plan(space: str, calibration: int = 40, held_out: int = 40, seed: int = 
     dependencies=[Depends(READ)],
     **documented({200: ONNX, 304: None}, "unknown_model", "invalid"),
 )
-def get_graph(
+async def get_graph(
     services: ServicesHere,
     spec: str,
     batch: Annotated[int, Query(ge=1, le=4096)] = 1,
@@ -49,11 +55,12 @@ def get_graph(
     reference = parse_graph_spec(spec)
     check_precision(precision)
     if isinstance(reference, UploadedModel):
-        content = services.store.models.get(reference.sha256)
-    else:
-        check_size(reference, services.settings.max_graph_mb)
-        content = build_graph(reference, batch, precision)
-    return answer_bytes(content, hashlib.sha256(content).hexdigest(), ONNX, if_none_match)
+        content = await run_in_threadpool(services.store.models.get, reference.sha256)
+        return answer_bytes(content, reference.sha256, ONNX, if_none_match)
+    limit_bytes = services.settings.max_graph_mb << 20
+    asked = (reference, batch, precision)
+    found = await services.answers.get(asked, lambda: build_graph(reference, batch, precision, limit_bytes))
+    return answer_bytes(found.content, found.sha256, ONNX, if_none_match)
 
 
 @router.put(

@@ -99,7 +99,7 @@ function jobRow({ job, says }) {
   const lease = job.state === "leased" ? `${job.lease_owner}, until ${(job.lease_until ?? "").slice(11, 19)}` : "";
   row.append(
     name,
-    cell("td", link("/devices/" + job.job.device, job.job.device)),
+    cell("td", link(root.dataset.root + "/devices/" + job.job.device, job.job.device)),
     cell("td", job.job.kind),
     cell("td", cell("span", job.state, "badge " + job.state)),
     cell("td", `${job.attempts} of ${job.max_attempts}`, "number"),

@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from lut_server import error_codes
 from lut_server.clock import Clock, stamp
@@ -17,6 +17,7 @@ from lut_server.store.values import Device
 from shared.device_status import DeviceStatus
 from shared.wire import canonical_json, from_wire
 
+MOST_DEVICES = 5000
 _STATUSES = schema.device_statuses.c
 _QUERY = select(schema.devices, _STATUSES.content, _STATUSES.reported_at).outerjoin(schema.device_statuses)
 
@@ -34,6 +35,8 @@ class DeviceStore:
         values = {"name": name, "probe": encoded, "created_at": now, "last_seen_at": now}
         with self._database.write() as connection:
             is_new = connection.execute(insert_missing(connection, schema.devices), values).rowcount > 0
+            if is_new and (connection.scalar(select(func.count()).select_from(schema.devices)) or 0) > MOST_DEVICES:
+                raise error_codes.refused("conflict", f"{MOST_DEVICES} devices are registered; no other can be")
             if not is_new:
                 renewed = update(schema.devices).where(schema.devices.c.name == name)
                 connection.execute(renewed.values(probe=encoded, last_seen_at=now))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from lut_server import error_codes
 from lut_server.clock import Clock, stamp
@@ -19,6 +20,7 @@ from shared.jobs import Job, JobResult, NewJob, Verification
 from shared.wire import canonical_json, from_wire
 
 MAX_ATTEMPTS = 3
+MOST_QUEUED = 1000
 SERVED_WITHIN_S = 60.0
 """Agents ask every few seconds and send heartbeats: after so long without, nobody serves."""
 _JOBS = schema.jobs.c
@@ -43,6 +45,7 @@ class JobStore:
         values = self._row_of(job)
         with self._database.write() as connection:
             require_device(connection, job.device)
+            _require_room(connection, job.device)
             connection.execute(insert(schema.jobs).values(values))
             return self._read(connection, values["id"])
 
@@ -58,6 +61,7 @@ class JobStore:
             )
             known = connection.scalar(select(_JOBS.id).where(*same).limit(1))
             if known is None:
+                _require_room(connection, job.device)
                 connection.execute(insert(schema.jobs).values(values))
             return self._read(connection, known or values["id"]), known is None
 
@@ -79,16 +83,41 @@ class JobStore:
         with self._database.read() as connection:
             return self._read(connection, job_id)
 
-    def list(self, device: str | None = None, state: str | None = None) -> tuple[Job, ...]:
-        """All jobs, of one device or in one state if given."""
+    def list(
+        self,
+        device: str | None = None,
+        state: str | None = None,
+        newest_first: bool = False,
+        offset: int = 0,
+        limit: int | None = None,
+    ) -> tuple[Job, ...]:
+        """Jobs, of one device or in one state if given, the oldest first: `limit` of them after the first `offset`."""
         self._free_lost_leases()
-        query = _QUERY.order_by(_JOBS.number)
+        query = _QUERY.order_by(_JOBS.number.desc() if newest_first else _JOBS.number).offset(offset).limit(limit)
         if device is not None:
             query = query.where(_JOBS.device == device)
         if state is not None:
             query = query.where(_JOBS.state == state)
         with self._database.read() as connection:
             return tuple(_job(row, self._clock()) for row in connection.execute(query))
+
+    def counts(self) -> dict[str, Counter[str]]:
+        """How many jobs each device has in each state."""
+        self._free_lost_leases()
+        query = select(_JOBS.device, _JOBS.state, func.count()).group_by(_JOBS.device, _JOBS.state)
+        found: dict[str, Counter[str]] = {}
+        with self._database.read() as connection:
+            for device, state, number in connection.execute(query):
+                found.setdefault(device, Counter())[state] = number
+        return found
+
+    def unserved(self) -> tuple[str, ...]:
+        """Devices with queued jobs that no agent asks for."""
+        last_asked = schema.devices.c.last_asked_at
+        asked = last_asked >= stamp(self._clock() - timedelta(seconds=SERVED_WITHIN_S))
+        query = select(_JOBS.device).distinct().join(schema.devices).order_by(_JOBS.device)
+        with self._database.read() as connection:
+            return tuple(connection.scalars(query.where(_JOBS.state == "queued", or_(last_asked.is_(None), ~asked))))
 
     def lease(self, device: str, owner: str, lease_s: float, status: DeviceStatus | None = None) -> Job | None:
         """The queued job of the device with the highest priority, then the oldest, leased to
@@ -212,6 +241,12 @@ def _free(connection: Connection, *conditions: Any) -> None:
             f"'{row.lease_owner}' as the last"
         )
         _set(connection, row.id, state="dead", reason=reason, **_UNLEASED)
+
+
+def _require_room(connection: Connection, device: str) -> None:
+    queued = select(func.count()).where(_JOBS.device == device, _JOBS.state == "queued")
+    if (connection.scalar(queued) or 0) >= MOST_QUEUED:
+        raise error_codes.refused("conflict", f"{MOST_QUEUED} jobs of '{device}' are queued already; cancel some first")
 
 
 def _set(connection: Connection, job_id: str, **values: Any) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Row, Select, select
-from sqlalchemy.sql.functions import max as newest_of
+from sqlalchemy import Row, Select, func, select
 
 from lut_server import error_codes
 from lut_server.clock import Clock, stamp
@@ -28,7 +27,9 @@ class SearchStore:
         self._clock = clock
 
     def put(self, result: SearchResult) -> bool:
-        """Store a posting; False if the same was there already (unknown_device)."""
+        """Store a posting; False if the same was there already (unknown_device; conflict: the search
+        is another device's).
+        """
         values = {
             "id": content_hash(result),
             "search": result.search,
@@ -38,6 +39,9 @@ class SearchStore:
         }
         with self._database.write() as connection:
             require_device(connection, result.device)
+            others = select(_SEARCHES.id).where(_SEARCHES.search == result.search, _SEARCHES.device != result.device)
+            if connection.scalar(others.limit(1)) is not None:
+                raise error_codes.refused("conflict", f"search {result.search} was posted for another device")
             return connection.execute(insert_missing(connection, schema.searches), values).rowcount > 0
 
     def get(self, search: str) -> StoredSearch:
@@ -49,10 +53,20 @@ class SearchStore:
             raise error_codes.refused("unknown_search", f"no search {search[:80]} was posted")
         return _stored(row)
 
-    def list(self, device: str | None = None) -> tuple[StoredSearch, ...]:
-        """The newest posting of each search, of one device if given."""
-        newest: Select[Any] = select(newest_of(_SEARCHES.number)).group_by(_SEARCHES.search)
-        query = select(schema.searches).where(_SEARCHES.number.in_(newest)).order_by(_SEARCHES.number)
+    def count(self) -> int:
+        """Number of searches."""
+        with self._database.read() as connection:
+            return connection.scalar(select(func.count(_SEARCHES.search.distinct()))) or 0
+
+    def list(
+        self, device: str | None = None, newest_first: bool = False, offset: int = 0, limit: int | None = None
+    ) -> tuple[StoredSearch, ...]:
+        """The newest posting of each search, of one device if given, the oldest first: `limit` of them after the
+        first `offset`.
+        """
+        newest: Select[Any] = select(func.max(_SEARCHES.number)).group_by(_SEARCHES.search)
+        order = _SEARCHES.number.desc() if newest_first else _SEARCHES.number
+        query = select(schema.searches).where(_SEARCHES.number.in_(newest)).order_by(order).offset(offset).limit(limit)
         if device is not None:
             query = query.where(_SEARCHES.device == device)
         with self._database.read() as connection:

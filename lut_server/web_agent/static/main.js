@@ -103,7 +103,7 @@ function showTable() {
     at(id).querySelector("svg")?.remove();
     at(id).append(svg);
   }
-  at("whole").href = `/tables/${table.hash}`;
+  at("whole").href = `../../tables/${table.hash}`;
   at("hash").textContent = table.hash.slice(0, 12);
 }
 

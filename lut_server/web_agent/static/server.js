@@ -8,6 +8,7 @@ const FINISH_TIMEOUT_MS = 300_000;
 const COMPRESS_ABOVE = 10_000;
 const PAUSES_S = [0.5, 1, 2, 4, 8, 16, 30]; // as in shared/http/retry.py
 const LONGEST_PAUSE_S = 60;
+const HOME = new URL("../../", import.meta.url); // a reverse proxy may show the server below a path
 
 /** No answer, or an answer that may change when the page asks again. */
 export class ServerAway extends Error {
@@ -93,7 +94,7 @@ export class Server {
     let answer;
     try {
       const signal = AbortSignal.timeout(timeoutMs);
-      answer = await fetch(path, { method, body, headers, signal, cache: "no-store", credentials: "omit" });
+      answer = await fetch(new URL(path.slice(1), HOME), { method, body, headers, signal, cache: "no-store", credentials: "omit" });
     } catch (error) {
       throw new ServerAway(`no answer from ${self.location.origin} (${error.message})`);
     }
