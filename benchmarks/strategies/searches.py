@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks import Progress
-from benchmarks.search.nas_bench_201_search import TRAINING, identify
+from benchmarks.judging.families import TRAINING, identify
 from benchmarks.strategies.ground import GROUNDS, HERE, RUNS, Ground
 from benchmarks.strategies.here import get_table, with_cells
 from profiler_agent.timing.stopping import PRESETS, Preset

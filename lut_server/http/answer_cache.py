@@ -47,7 +47,9 @@ class AnswerCache:
         self._waiting += 1
         try:
             async with self._turn:
-                found = self._kept.get(key) or await run_in_threadpool(_make, make)
+                found = self._kept.get(key)
+                if found is None:
+                    found = await run_in_threadpool(_make, make)
         finally:
             self._waiting -= 1
         self._kept[key] = found

@@ -127,7 +127,11 @@ def load_images(
         return _digits(resolution, channels)
     if data_dir is not None:
         return _fashion_mnist(data_dir, resolution, channels)
-    for find in (lambda: debian_folder, lambda: (cache_dir or default_cache_dir()) / "fashion-mnist"):
+    finds: tuple[Callable[[], Path], ...] = (
+        lambda: debian_folder,
+        lambda: (cache_dir or default_cache_dir()) / "fashion-mnist",
+    )
+    for find in finds:
         cache = find()
         if all((cache / file).is_file() for file in FASHION_FILES):
             try:
