@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,7 +90,10 @@ def read_ms(text: str, where: str, *, least: float = 0.0, unit_ms: float = 1.0) 
     except ValueError:
         raise InvalidValue(where, f"'{text[:40]}' is not a number" if text.strip() else "the time is missing") from None
     if not least <= value <= LONGEST_MS or (least == 0 and value == 0):
-        raise InvalidValue(where, f"{text[:40]} is not a time in ms (above {least:g}, up to {LONGEST_MS:g}, finite)")
+        unit = "; --unit names another unit" if math.isfinite(value) and value > LONGEST_MS else ""
+        raise InvalidValue(
+            where, f"{text[:40]} is not a time in ms (above {least:g}, up to {LONGEST_MS:g}, finite){unit}"
+        )
     return value
 
 

@@ -43,16 +43,18 @@ def serve():
         server.server_close()
 
 
-def search(url, space, out):
+def search(url, space, out, *more):
     arguments = ["--device", "testbed", "--lut-url", url, "--space", space, "--dataset", "digits", "--out", str(out)]
-    return main(arguments)
+    return main([*arguments, *more])
 
 
 def test_a_table_of_another_space_is_refused_and_both_are_named(space, table_of, serve, tmp_path, capsys):
     other = "fbnet" if space.name == "darts" else "darts"
-    assert search(serve(table_of(space)), other, tmp_path / "run") == 2
+    assert search(serve(table_of(space)), other, tmp_path / "run") == 1
+    assert f"it sent a table of testbed, {space}," in capsys.readouterr().err
+    assert search(serve(table_of(space)), space.name, tmp_path / "run", "--depth", "9") == 2
     said = capsys.readouterr().err
-    assert f"asked for {other}, the table of testbed has {space.name} ({space})" in said
+    assert f"asked for 9, the table of testbed has {space.depth} ({space}); a table that fits: profiler-agent" in said
     assert not (tmp_path / "run").exists()
 
 
@@ -65,7 +67,8 @@ def test_imported_table_of_other_classes_is_told_what_is_possible(space, table_o
     command = "lut-server import 'times of others.csv' --device testbed --column 'pi 4'"
     assert f"{command} --space {replace(space, classes=10)}; or images of 3 classes" in said
     assert "profiler-agent" not in said
-    assert search(serve(replace(table, source=source)), f"{space.name}/r16", tmp_path / "run") == 2
+    assert search(serve(replace(table, source=source)), space.name, tmp_path / "run", "--depth", "9") == 2
+    assert "and nobody here can measure testbed anew" in capsys.readouterr().err
     lacking = replace(table, prices=table.prices[2:], covariance=tuple(row[2:] for row in table.covariance[2:]))
     assert search(serve(replace(lacking, source=source)), space.name, tmp_path / "run") != 0
     assert "profiler-agent" not in capsys.readouterr().err
