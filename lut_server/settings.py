@@ -58,7 +58,7 @@ class Settings:
     max_body_mb: int = _setting(64, "largest request body in MiB, after decompression")
     max_body_s: int = _setting(60, "longest time in s that a request's body may take to arrive")
     max_graph_mb: int = _setting(256, "largest weights in MiB of a graph that the server builds")
-    max_connections: int = _setting(200, "most connections at a time; the oldest without a request gives way")
+    max_connections: int = _setting(500, "most connections at a time; the oldest without a request gives way")
     max_head_s: int = _setting(10, "longest time in s that the head of a request may take to arrive")
     trusted_proxies: str = _setting(
         "", "addresses and networks of proxies whose X-Forwarded-For and -Proto are believed, separated by commas"

@@ -47,9 +47,7 @@ class AnswerCache:
         self._waiting += 1
         try:
             async with self._turn:
-                found = self._kept.get(key)
-                if found is None:
-                    found = await run_in_threadpool(_make, make)
+                found = self._kept[key] if key in self._kept else await run_in_threadpool(_make, make)
         finally:
             self._waiting -= 1
         self._kept[key] = found

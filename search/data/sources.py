@@ -127,11 +127,11 @@ def load_images(
         return _digits(resolution, channels)
     if data_dir is not None:
         return _fashion_mnist(data_dir, resolution, channels)
-    finds: tuple[Callable[[], Path], ...] = (
+    places: tuple[Callable[[], Path], ...] = (
         lambda: debian_folder,
-        lambda: (cache_dir or default_cache_dir()) / "fashion-mnist",
+        lambda: (cache_dir or default_cache_dir()) / "fashion-mnist",  # a user without a home may not need it
     )
-    for find in finds:
+    for find in places:
         cache = find()
         if all((cache / file).is_file() for file in FASHION_FILES):
             try:

@@ -15,11 +15,16 @@ _UNFITTED: Mapping[str, str] = MappingProxyType(
 
 def align(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as their widest cell, two spaces apart."""
-    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    lines = [list(header), *([_printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def _printable(text: str) -> str:
+    """Without line breaks and a terminal's escape sequences: what devices say of themselves is shown here."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def describe_errors(table: LatencyTable) -> str:

@@ -153,15 +153,15 @@ def test_body_over_the_limit_is_refused_however_it_comes(start):
         bomb = gzip.compress(big)
         assert len(bomb) < 10_000
         check_error(api.post("/v1/devices", content=bomb, headers={"Content-Encoding": "gzip"}), "too_large")
-        small = big.replace(b"a" * (2 << 20), b"a" * (1 << 19))
+        small = b'{"name": "pi", "probe": {}}' + b" " * (1 << 19)
         assert api.post("/v1/devices", content=small).status_code == 201
 
 
 def test_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(start):
-    frame = b'{"name": "pi", "probe": {"cpu": ""}}'
+    frame = b'{"name": "pi", "probe": {}}'
     with start(max_body_mb=1) as api:
         for extra, status in ((0, 201), (1, 413)):
-            body = frame.replace(b'""', b'"' + b"a" * ((1 << 20) - len(frame) + extra) + b'"')
+            body = frame + b" " * ((1 << 20) - len(frame) + extra)
             for encoded, headers in ((body, {}), (gzip.compress(body), {"Content-Encoding": "gzip"})):
                 answer = api.post("/v1/devices", content=encoded, headers=headers)
                 assert answer.status_code in (status, 200 if status == 201 else status)

@@ -14,6 +14,7 @@ import pytest
 
 from lut_server.settings import Settings
 from shared.errors import InvalidValue
+from shared.tables.table_text import align
 
 
 @contextlib.contextmanager
@@ -151,3 +152,9 @@ def test_log_has_a_line_for_a_request_whatever_its_path_says(tmp_path):
 def test_setting_outside_its_domain_is_refused_by_name(wrong):
     with pytest.raises(InvalidValue, match=f"^{next(iter(wrong))}: "):
         Settings(**wrong)
+
+
+def test_words_of_a_device_cannot_move_the_cursor_of_an_operator():
+    shown = align(("id", "note"), [("1", "no\x1b[2J memory\nINFO: forged\x9b1A")])
+    assert len(shown.splitlines()) == 2
+    assert not set(shown) & {"\x1b", "\x9b"}

@@ -127,7 +127,7 @@ def test_everything_stays_below_the_path_of_a_reverse_proxy(prefixed, lab):
             address = left.pop()
             seen.add(address)
             answer = browser.get(address)
-            assert answer.status_code == 200, address
+            assert answer.status_code == (401 if "/v1/" in address else 200), address  # the API takes no cookies
             if answer.headers["content-type"].startswith("text/html"):
                 for link in links_of(address, answer.text):
                     assert link.startswith(f"{url}/"), (address, link)
