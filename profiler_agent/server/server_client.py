@@ -126,9 +126,12 @@ class ServerClient(HttpClient):
     def find_table(self, device: str, space: str, runtime: Runtime) -> LatencyTable | None:
         """The device's table for exactly this space and runtime."""
         try:
-            return self.get_table(device, space, str(runtime))
+            table = self.get_table(device, space, str(runtime))
         except NotFound:
             return None
+        if table.space != space:
+            raise self._foreign(f"it sent a table of {table.space}")
+        return table
 
     def fetch_table(self, table_hash: str) -> LatencyTable:
         """A table by its hash."""

@@ -108,13 +108,13 @@ class HttpClient:
                 names.
             CorruptFile: the content does not fit its ETag.
             OtherSchema: the table has another schema number.
-            ServerRefused: the table is not the one that was asked for (code "foreign").
+            ServerRefused: the table is of another device or runtime (code "foreign"). Callers
+                compare its space, to say which parameter differs.
         """
         table = self._table("devices", device, "table", query={"space": space, "runtime": runtime})
-        prefix, parts = (space or "").strip("/"), {*(runtime or "").strip("/").split("/")} - {""}
-        is_of_space = not prefix or f"{table.space}/".startswith(f"{prefix}/")
-        if table.device != device or not is_of_space or not parts <= runtime_parts(str(table.runtime)):
-            raise self._foreign(f"it sent a table of {table.device}, {table.space}, {table.runtime}")
+        parts = {*(runtime or "").strip("/").split("/")} - {""}
+        if table.device != device or not parts <= runtime_parts(str(table.runtime)):
+            raise self._foreign(f"it sent a table of {table.device}, {table.runtime}")
         return table
 
     def get_job(self, job_id: str) -> Job:

@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from profiler_agent.server.server_client import ServerClient
-from shared.errors import OtherSchema, ServerAway
+from shared.errors import OtherSchema, ServerAway, ServerRefused
 from shared.measurements.plan import make_plan
+from shared.runtime import Runtime
 from shared.spaces import make_space
-from shared.wire import to_wire
+from shared.wire import TABLE_SCHEMA, to_wire
 
 URL = "http://lut.example:8000"
 
@@ -66,3 +67,16 @@ def test_a_plan_of_another_lutnas_is_told_as_such():
     plan = to_wire(make_plan(make_space("nas-bench-201"), 2, 1)) | {"schema": 99}
     with pytest.raises(OtherSchema, match="schema 99"):
         client_that_gets(httpx.Response(200, json={"plan": plan})).fetch_plan("s", 2, 1, 0)
+
+
+def test_a_table_of_another_space_is_not_the_one_that_was_asked_for():
+    runtime = Runtime("onnxruntime", "1.31.0")
+    table = {
+        "device": "pi", "runtime": to_wire(runtime), "space": "other", "canary": "c", "canary_nominal_ms": 1.0,
+        "agent_version": "0", "base_ms": 1.0, "prices": [], "covariance": [[0.0]], "relative_spread": 0.0,
+        "networks": [], "runs": [], "schema": TABLE_SCHEMA, "held_out": None,
+    }  # fmt: skip
+    client = client_that_gets(httpx.Response(200, json=table))
+    assert client.find_table("pi", "other", runtime).space == "other"
+    with pytest.raises(ServerRefused, match="it sent a table of other"):
+        client.find_table("pi", "nas-bench-201/r32/c16/n5/k10/i3", runtime)

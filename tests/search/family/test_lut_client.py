@@ -53,7 +53,6 @@ def test_table_of_another_lutnas_says_so(table):
 FORGED = [
     {"device": "../../../../x"},
     {"device": "other"},
-    {"space": "nas-bench-201/r32/c16/n5/k10/i3"},
     {"runtime": {"engine": "onnxruntime", "version": "0.1"}},
     {"canary_nominal_ms": 0.0},
     {"canary_nominal_ms": -1.0},

@@ -50,8 +50,9 @@ def search(url, space, out, *more):
 
 def test_a_table_of_another_space_is_refused_and_both_are_named(space, table_of, serve, tmp_path, capsys):
     other = "fbnet" if space.name == "darts" else "darts"
-    assert search(serve(table_of(space)), other, tmp_path / "run") == 1
-    assert f"it sent a table of testbed, {space}," in capsys.readouterr().err
+    assert search(serve(table_of(space)), other, tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert f"asked for {other}, the table of testbed has {space.name} ({space})" in said
     assert search(serve(table_of(space)), space.name, tmp_path / "run", "--depth", "9") == 2
     said = capsys.readouterr().err
     assert f"asked for 9, the table of testbed has {space.depth} ({space}); a table that fits: profiler-agent" in said
