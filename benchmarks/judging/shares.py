@@ -8,8 +8,8 @@ near 1 for any family. Luck is the mean of 20 draws.
 
 tau is Kendall's tau with the true accuracy: over all networks, and over the better half of them.
 Beside the ranking stand its parts, parameters, multiply-adds, depth (live ops that are no skips),
-and ceilings: an additive fit to all true accuracies (ridge regression on the choices), and one
-training against another.
+and ceilings: an additive fit to the ranks of all true accuracies (ridge regression on the
+choices), and one training against another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, rankdata
 
 from benchmarks.judging.families import CURVES, DeviceResult, Found, find, ranked_by
 from benchmarks.report import Figure
@@ -165,7 +165,7 @@ def agree(
         "parameters": [member.parameters for member in everything],
         "multiply_adds": [member.multiply_adds for member in everything],
         "depth": [depth(space, member.genotype) for member in everything],
-        "additive_fit": fit_additive(space, [member.genotype for member in everything], accuracies),
+        "additive_fit": fit_additive(space, [member.genotype for member in everything], rankdata(accuracies)),
     }
     better = accuracies >= np.median(accuracies)
     taus = {}

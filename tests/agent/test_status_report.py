@@ -140,7 +140,7 @@ def test_questions_for_work_and_heartbeats_carry_the_status(server, agent):
     )
     assert main(["work", *agent.connection, "--device", "bench", "--once"]) == 0
     (lease,) = [body for path, body in bodies if path == ["jobs", "lease"]]
-    assert set(lease["status"]) == {"temperature_c", "throttling", "campaign"}
+    assert set(lease["status"]) == {"temperature_c", "throttling", "campaign", "check"}
     assert lease["status"]["campaign"] is None
 
 

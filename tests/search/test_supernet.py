@@ -67,7 +67,7 @@ def test_every_shared_primitive_has_a_torch_module():
     assert set(OPS) == set(PRIMITIVES)
 
 
-FREE = ("none", "skip_connect", "skip")
+FREE = ("none", "skip_connect", "skip", "identity")
 """Nothing, or the identity, where the shape stays."""
 ENDS = ("stem_conv_3x3", "stem_conv_3x3_relu", "classifier", "pool_linear", "residual_block", "conv_1x1_relu")
 
