@@ -24,7 +24,7 @@ from lut_server.error_codes import refused
 from lut_server.store.sql.tokens import TokenStore
 from lut_server.store.values import TokenRecord, TokenSummary
 from shared.errors import InvalidValue
-from shared.measurements.measurement import check_device_name
+from shared.runtime import check_device_name
 
 ROLES = ("read", "search", "agent", "admin")
 """Each role may do what the ones before it may."""

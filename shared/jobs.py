@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from shared.errors import LONGEST_REASON, InvalidValue
-from shared.measurements.measurement import Measurement, check_device_name
-from shared.runtime import Runtime
+from shared.measurements.measurement import Measurement
+from shared.runtime import Runtime, check_device_name
 
 JOB_KINDS = ("verify", "profile", "count")
 MOST_GENOTYPES = 2000

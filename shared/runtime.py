@@ -1,4 +1,4 @@
-"""The runtime: everything about the software that changes a latency. A table's hash holds it."""
+"""What a table is of: the name of its device, and everything about the software that changes a latency."""
 
 from __future__ import annotations
 
@@ -101,3 +101,9 @@ def parse_runtime(text: str) -> Runtime:
         )
     engine, version, provider, precision, threads, optimisation, batch = match.groups()
     return Runtime(engine, version, provider, int(threads), precision, optimisation, int(batch))
+
+
+def check_device_name(name: str) -> None:
+    """Raise InvalidValue unless the text can name a device."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise InvalidValue("device", f"'{name[:80]}' is not a name of up to 64 letters, digits, dots, _ and -")

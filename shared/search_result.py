@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from shared.errors import InvalidValue
-from shared.measurements.measurement import check_device_name
+from shared.runtime import check_device_name
 
 MOST_NETWORKS = 1000
 _HASH = re.compile(r"[0-9a-f]{64}")

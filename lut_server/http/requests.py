@@ -19,8 +19,9 @@ from shared.errors import InvalidValue, in_one_line
 from shared.jobs import JobResult
 from shared.kernels.kernel import check_counts
 from shared.measurements.graph_spec import parse_graph_spec
-from shared.measurements.measurement import Measurement, check_device_name, check_probe
+from shared.measurements.measurement import Measurement, check_probe
 from shared.measurements.plan import Plan
+from shared.runtime import check_device_name
 
 T = TypeVar("T")
 

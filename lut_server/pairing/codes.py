@@ -20,7 +20,7 @@ from lut_server.error_codes import refused
 from lut_server.store.sql.pairings import PairingStore
 from lut_server.store.values import Pairing
 from shared.errors import InvalidValue, ServerRefused
-from shared.measurements.measurement import check_device_name
+from shared.runtime import check_device_name
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32, without the letters that look like digits."""

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import InvalidValue
-from shared.measurements.measurement import LONGEST_MS, check_device_name
+from shared.measurements.measurement import LONGEST_MS
+from shared.runtime import check_device_name
 from shared.spaces.op_key import OpKey
 from shared.tables.table import NORMAL_975, LatencyTable, OpPrice
 from shared.tables.table_source import IMPORTER_VERSION, NO_CANARY, TableSource

@@ -15,7 +15,8 @@ from shared.errors import InvalidValue
 from shared.jobs import JobResult, NewJob, Verification
 from shared.kernels.kernel import check_counts
 from shared.measurements.graph_spec import parse_graph_spec
-from shared.measurements.measurement import Measurement, Run, check_device_name
+from shared.measurements.measurement import Measurement, Run
+from shared.runtime import check_device_name
 from shared.search_result import SearchResult
 from shared.tables.table import read_table
 from shared.wire import canonical_json, from_wire

@@ -45,7 +45,7 @@ def add(commands: Commands[Parser]) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Register, and queue a profile of each space."""
     from profiler_agent.host.probe import probe
-    from shared.measurements.measurement import check_device_name
+    from shared.runtime import check_device_name
 
     check_device_name(arguments.device)
     spaces = wanted_spaces(arguments) if arguments.space else ()

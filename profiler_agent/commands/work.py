@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Lease, measure, hand in."""
     from profiler_agent.ort.sessions import local_runtime
     from profiler_agent.worker import Worker
-    from shared.measurements.measurement import check_device_name
+    from shared.runtime import check_device_name
 
     check_device_name(arguments.device)
     local_runtime(provider=arguments.provider)  # said now, not when the first job fails

@@ -16,9 +16,8 @@ from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.stopping import PRESETS, Preset
 from shared.errors import LutnasError
 from shared.measurements.graph_spec import KernelGraph, parse_graph_spec
-from shared.measurements.measurement import check_device_name
 from shared.measurements.plan import Plan, Task, kernel_task
-from shared.runtime import Runtime
+from shared.runtime import Runtime, check_device_name
 
 
 @dataclass(frozen=True)

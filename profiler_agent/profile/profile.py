@@ -31,9 +31,9 @@ from profiler_agent.timing.stopping import BOUND_PERCENT, PRESETS, Preset
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway
 from shared.http.retry import retry
-from shared.measurements.measurement import Run, check_device_name
+from shared.measurements.measurement import Run
 from shared.measurements.plan import Plan
-from shared.runtime import Runtime, check_precision
+from shared.runtime import Runtime, check_device_name, check_precision
 from shared.spaces import Space
 from shared.wire import from_wire, to_wire
 

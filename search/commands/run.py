@@ -39,7 +39,7 @@ from search.training.tensorboard import TensorBoardLog
 from search.training.training import Trainer
 from shared.command_line import Commands, Parser, add_command, add_server
 from shared.errors import InvalidValue, Stopped, WrongUse
-from shared.measurements.measurement import check_device_name
+from shared.runtime import check_device_name
 from shared.spaces import SPACES, parse_space
 from shared.tables.table import LatencyTable
 

@@ -24,7 +24,7 @@ from search.runs.run_directory import (
     write_table,
 )
 from shared.errors import CorruptFile, NotFound, ServerAway
-from shared.measurements.measurement import check_device_name
+from shared.runtime import check_device_name
 from shared.tables.table import LatencyTable
 
 

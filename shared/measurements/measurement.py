@@ -16,7 +16,7 @@ from statistics import median, stdev
 
 from shared.errors import InvalidValue
 from shared.measurements.plan import ROLES, Task
-from shared.runtime import Runtime
+from shared.runtime import Runtime, check_device_name
 
 QUANTILE = 0.05
 """Of the repeats of a round. With 8 to 20 repeats this is just above the fastest. Held-out networks
@@ -214,12 +214,6 @@ def check_probe(field: str, probe: Mapping[str, str]) -> None:
     """Raise InvalidValue unless the facts about a device are short: whoever lists devices gets them."""
     if sum(len(name) + len(value) for name, value in probe.items()) > LONGEST_PROBE:
         raise InvalidValue(field, f"has more than {LONGEST_PROBE} characters")
-
-
-def check_device_name(name: str) -> None:
-    """Raise InvalidValue unless the text can name a device."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise InvalidValue("device", f"'{name[:80]}' is not a name of up to 64 letters, digits, dots, _ and -")
 
 
 def quantile(values: tuple[float, ...], share: float = QUANTILE) -> float:

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from shared.errors import InvalidValue, MissingKernel, MissingPrice, WrongUse
-from shared.measurements.measurement import check_device_name
-from shared.runtime import Runtime
+from shared.runtime import Runtime, check_device_name
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey, parse_op_key
 from shared.tables.held_out_error import BaselineError, HeldOutError
