@@ -322,7 +322,7 @@ def test_a_hidden_page_pauses_and_throws_away_the_round_that_it_was_in(server, p
 
 def test_over_https_a_phone_is_isolated_keeps_its_screen_on_and_may_take_two_threads(phone, tmp_path, web_runtime):
     pytest.importorskip("cryptography", reason="cryptography is not installed (extra `tls`)")
-    server = Process(tmp_path / "tls", web_runtime, "--tls", "self-signed")
+    server = Process(tmp_path / "tls", web_runtime, "--tls", "self-signed", "--allowed-hosts", "phone.test")
     try:
         window = phone(f"https://phone.test:{server.port}")
         window.visit(f"{SIZES}&threads=2")
