@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from statistics import median
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_a_busy_program_on_the_same_core_leaves_the_times_as_they_are(shared_cor
     assert max(timed.round.graph_ms) < 12.5
     assert max(timed.round.canary_ms) < 1.5
     by_the_clock = RoundTimer(canary).time(graph)
-    assert min(by_the_clock.round.graph_ms) > 13.5
+    assert median(by_the_clock.round.graph_ms) > 13.5
 
 
 def test_a_thread_clock_is_for_networks_that_run_on_the_calling_thread_alone():
