@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -17,6 +17,11 @@ from shared.measurements.graph_spec import NetworkGraph
 from shared.measurements.plan import Task
 from shared.spaces import Space
 from shared.tables.table import LatencyTable, read_table
+
+
+@dataclass(frozen=True)
+class _Latencies:
+    ms: dict[str, float]
 
 
 def get_table(space: Space, folder: Path, options: Sequence[str] = ()) -> LatencyTable:
@@ -77,11 +82,12 @@ def measure_ms(
         table: its space is that of the networks; a millisecond is that of its canary.
     """
     path, space = folder / "latencies.json", table.parsed_space
-    known = dict(find_value(Mapping[str, float], path) or {})  # type: ignore[type-abstract]
+    kept = find_value(_Latencies, path)
+    known = kept.ms if kept else {}
     missing = sorted(set(genotypes) - known.keys())
     if missing:
         tasks = [Task(name, "verification", str(NetworkGraph(space, space.parse(name)))) for name in missing]
         measured = measure_tasks(tasks, build_models(tasks), preset=preset)
         known |= {each.subject: each.estimate().ratio * table.canary_nominal_ms for each in measured}
-        write_value(path, known)
+        write_value(path, _Latencies(known))
     return {name: known[name] for name in genotypes}
