@@ -89,8 +89,12 @@ def examine(
     machine: Machine | None = None,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
     graphs: tuple[TimedGraph, TimedGraph, TimedGraph] | None = None,
+    thread_ns: Callable[[], int] | None = None,
 ) -> Report:
     """Measure for so many seconds, and judge.
+
+    Args:
+        thread_ns: of `find_thread_clock`, as a campaign on the graphs' runtime has it.
 
     Raises:
         LutnasError: ONNX Runtime is not here, or does not load the canary.
@@ -99,7 +103,7 @@ def examine(
     load, memory_mb, temperature_c = machine.load(), machine.memory_mb(), machine.temperature_c()
     numbers = time_clock(clock_ns)
     ticks = machine.cpu_times()
-    seen = observe(seconds, machine, clock_ns, graphs or load_canaries())
+    seen = observe(seconds, machine, clock_ns, graphs or load_canaries(), thread_ns)
     steal = steal_percent(ticks, machine.cpu_times())
     numbers |= figures(seen)
     findings = (
@@ -120,11 +124,15 @@ def time_clock(clock_ns: Callable[[], int]) -> dict[str, float]:
 
 
 def observe(
-    seconds: float, machine: Machine, clock_ns: Callable[[], int], graphs: tuple[TimedGraph, TimedGraph, TimedGraph]
+    seconds: float,
+    machine: Machine,
+    clock_ns: Callable[[], int],
+    graphs: tuple[TimedGraph, TimedGraph, TimedGraph],
+    thread_ns: Callable[[], int] | None = None,
 ) -> Observations:
     """Time the two graphs against the canary in turns until the time is up."""
     canary, *timed_graphs = graphs
-    timer, watch, seen = RoundTimer(canary, clock_ns), CanaryWatch(), Observations()
+    timer, watch, seen = RoundTimer(canary, clock_ns, thread_ns=thread_ns), CanaryWatch(), Observations()
     seen.canary_ms = [[] for _ in range(WINDOWS)]
     seen.ratios = tuple([[] for _ in range(ENTRIES)] for _ in timed_graphs)
     start_ns, duration_ns, share, window = clock_ns(), seconds * 1e9, 0.0, -1

@@ -10,11 +10,11 @@ from functools import cache
 import numpy as np
 import pytest
 
+from benchmarks.judging.this_machine import get_table, measure_ms, with_cells
 from benchmarks.search.nas_bench_201_truth import Truth
 from benchmarks.search.speed import nominal_table
 from benchmarks.strategies import dca_ablation, searches
 from benchmarks.strategies.ground import GROUNDS, Ground
-from benchmarks.strategies.here import get_table, measure_ms, with_cells
 from benchmarks.strategies.published import NAS_BENCH_201
 from benchmarks.strategies.searches import Plan, Searched, hand_over, search_seed
 from benchmarks.strategies.strategies import Handed, figures, judge

@@ -26,8 +26,9 @@ import torch
 from benchmarks import Progress
 from benchmarks.judging import shares
 from benchmarks.judging.families import SeedResult
-from benchmarks.judging.nas_bench_macro_search import Effort, find_families, get_table
+from benchmarks.judging.nas_bench_macro_search import Effort, find_families
 from benchmarks.judging.nas_bench_macro_truth import Truth, load_truth
+from benchmarks.judging.this_machine import get_table
 from benchmarks.latency.tables import held_out_figures
 from benchmarks.report import Figure
 from search.process.progress import Progress as SearchProgress
@@ -44,7 +45,7 @@ def run(progress: Progress, seeds: int = SEEDS, effort: Effort | None = None, pa
     effort = effort or Effort()
     truth = load_truth(effort.data / "nas_bench_macro", effort.space)  # first: a search takes hours
     progress("the table of this machine")
-    table = get_table(effort)
+    table = get_table(effort.space, effort.folder, effort.profile)
     assert table.held_out is not None
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         results = list(pool.map(partial(_result, table, effort), range(seeds)))

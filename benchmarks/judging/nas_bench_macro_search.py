@@ -15,17 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from benchmarks.judging import families
 from benchmarks.latency.imported import DATA
 from benchmarks.search.cifar10_jpeg import write_cifar10
-from benchmarks.stack import running_stack, this_device
 from search.process.progress import Progress
 from search.ranking.scoring import ScoringSettings
-from search.runs.run_directory import find_value, write_value
 from shared.spaces import Space, make_space
-from shared.tables.table import LatencyTable, read_table
+from shared.tables.table import LatencyTable
 
 RUNS = families.ROOT / "runs" / "nas-bench-macro"
 SPACE = make_space("nas-bench-macro")
@@ -51,21 +47,6 @@ class Effort:
     profile: Sequence[str] = ("--calibration", "60", "--held-out", "60")
     settings: Mapping[str, Any] = field(default_factory=lambda: families.SETTINGS)
     counts: Sequence[int] = families.COUNTS
-
-
-def get_table(effort: Effort) -> LatencyTable:
-    """The table of this machine, profiled with a server and an agent unless the folder has it."""
-    path, space = effort.folder / "table.json", effort.space
-    table = find_value(LatencyTable, path)
-    if table is None:
-        with running_stack(effort.folder / "stack") as stack:
-            sizes = ("--channels", str(space.channels), "--depth", str(space.depth))
-            stack.profile(this_device(), "--space", space.name, *sizes, *effort.profile)
-            listed = httpx.get(f"{stack.url}/v1/tables", params={"device": this_device()}, timeout=60).json()
-            newest = listed["tables"][-1]["hash"]
-            table = read_table(httpx.get(f"{stack.url}/v1/tables/{newest}", timeout=60).json())
-        write_value(path, table)
-    return table
 
 
 def find_families(table: LatencyTable, seed: int, effort: Effort, progress: Progress) -> families.SeedResult:

@@ -23,7 +23,7 @@ from shared.spaces import Space, make_space
 from shared.tables.table import LatencyTable
 
 HERE = "here"
-"""The device that is this machine (`benchmarks.strategies.here`)."""
+"""The device that is this machine (`benchmarks.judging.this_machine`)."""
 BUDGET_SHARES = (0.25, 0.5, 0.75)
 """Quantiles of the latencies of the networks, which are the budgets."""
 RUNS = Path(__file__).parents[2] / "runs" / "strategies"

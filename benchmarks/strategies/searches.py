@@ -17,8 +17,8 @@ import torch
 
 from benchmarks import Progress
 from benchmarks.judging.families import TRAINING, identify
+from benchmarks.judging.this_machine import get_table, with_cells
 from benchmarks.strategies.ground import GROUNDS, HERE, RUNS, Ground
-from benchmarks.strategies.here import get_table, with_cells
 from profiler_agent.timing.stopping import PRESETS, Preset
 from search.compare.comparison import Comparison
 from search.config import Config, references

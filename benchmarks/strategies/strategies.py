@@ -30,9 +30,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from benchmarks import Progress
+from benchmarks.judging.this_machine import measure_ms
 from benchmarks.report import Figure
 from benchmarks.strategies.ground import GROUNDS, HERE, Ground
-from benchmarks.strategies.here import measure_ms
 from benchmarks.strategies.searches import SEEDS, Plan, Searched, get_budgets_ms, search_all, settled, whole_table
 
 NETWORKS = Path(__file__).parents[1] / "results" / "strategies_networks.json"

@@ -20,7 +20,16 @@ from starlette.routing import Match
 
 from lut_server.error_codes import unknown_device
 from lut_server.store.database import RETRY_AFTER_S, describe_outage
-from shared.errors import InvalidValue, LutnasError, MissingKernel, MissingPrice, OtherSchema, ServerRefused, WrongUse
+from shared.errors import (
+    InvalidValue,
+    LutnasError,
+    MissingKernel,
+    MissingPrice,
+    OtherSchema,
+    ServerRefused,
+    WrongUse,
+    in_one_line,
+)
 from shared.wire import canonical_json
 
 LOGGER = logging.getLogger("lut_server")
@@ -108,9 +117,7 @@ async def _database_error(request: Request, error: Exception) -> Response:
     if outage is None:
         LOGGER.error("%s %s: database", request.method, _path(request), exc_info=error)
         return await _unforeseen(request, error)
-    LOGGER.error(
-        "%s %s: database: %s", request.method, _path(request), " ".join(str(getattr(error, "orig", error)).split())
-    )
+    LOGGER.error("%s %s: database: %s", request.method, _path(request), in_one_line(getattr(error, "orig", error)))
     return error_answer(503, "unavailable", outage, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 

@@ -92,9 +92,9 @@ def _beside_quietest(store: Store, table: LatencyTable) -> float | None:
     """Mean logarithm of the networks' times over those of the quietest of the newest earlier tables."""
     own = {network.genotype: network.measured_ms for network in table.networks}
     found = []
-    for summary in store.tables.list(table.device)[-MOST_COMPARED:]:
-        if (summary.space, summary.runtime) != (table.space, str(table.runtime)):
-            continue
+    place = (table.space, str(table.runtime))
+    alike = [each for each in store.tables.list(table.device) if (each.space, each.runtime) == place]
+    for summary in alike[-MOST_COMPARED:]:
         earlier = read_table(json.loads(store.tables.get_bytes(summary.hash)))
         shared = [network for network in earlier.networks if network.genotype in own]
         if len(shared) >= FEWEST_COMPARED:

@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine the machine; 1 if numbers from it are not to be trusted."""
     from profiler_agent.doctor import examine, load_canaries, report_lines
     from profiler_agent.ort.sessions import local_runtime
+    from profiler_agent.timing.round_timer import find_thread_clock
 
     runtime = local_runtime(arguments.threads, provider=arguments.provider)
     if not arguments.json:
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     spool = open_spool(arguments)
     # A campaign that runs at the same time would be examined with the machine, and be disturbed.
     with spool.measuring_lock() if spool.folder.is_dir() else nullcontext():
-        report = examine(arguments.seconds, graphs=load_canaries(runtime))
+        report = examine(arguments.seconds, graphs=load_canaries(runtime), thread_ns=find_thread_clock(runtime))
     if arguments.json:
         print(json.dumps(to_wire(report), indent=2))
     else:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from shared.errors import InvalidValue, UnknownName
+from shared.errors import InvalidValue, UnknownName, in_one_line
 from shared.graphs.fp16 import halve
 from shared.graphs.int8 import quantise
 from shared.graphs.primitives import EMITTERS, Emitter
@@ -44,7 +44,7 @@ def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32", limit_
     except InvalidValue:
         raise
     except (ValueError, onnx.checker.ValidationError) as error:  # of numpy or onnx: the sides do not fit together
-        raise InvalidValue("graph", f"{spec} cannot be built: {' '.join(str(error).split())[:200]}") from error
+        raise InvalidValue("graph", f"{spec} cannot be built: {in_one_line(error)}") from error
 
 
 def _build(spec: GraphSpec, batch: int, precision: str, limit_bytes: int | None) -> bytes:

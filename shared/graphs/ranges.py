@@ -37,7 +37,7 @@ def random_ranges(graph: onnx.GraphProto, limit_bytes: int | None = None) -> dic
         InvalidValue: an unknown operator, or maps of more than `limit_bytes` at a time or of
             `MOST_TURNS` times as much in all.
     """
-    held, ever = Budget(limit_bytes), Budget(None if limit_bytes is None else MOST_TURNS * limit_bytes)
+    held, ever = Budget(limit_bytes), Budget(limit_bytes, MOST_TURNS)
     held.take(*map(_sides, graph.input))
     random = np.random.default_rng(_SEED)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}

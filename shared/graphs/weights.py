@@ -15,11 +15,15 @@ Floats = NDArray[np.float32]
 
 
 class Budget:
-    """Bytes that the weights or the maps of a graph may still take while it is built; None: any number."""
+    """Bytes that the weights or the maps of a graph may still take while it is built; None: any number.
 
-    def __init__(self, limit_bytes: int | None = None) -> None:
+    Args:
+        turns: how often the limit may be taken in all.
+    """
+
+    def __init__(self, limit_bytes: int | None = None, turns: int = 1) -> None:
         self._limit_bytes = limit_bytes
-        self._left_bytes = math.inf if limit_bytes is None else limit_bytes
+        self._left_bytes = math.inf if limit_bytes is None else turns * limit_bytes
 
     def take(self, *shapes: Iterable[int]) -> None:
         """Count float32 tensors before they are made.

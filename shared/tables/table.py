@@ -93,7 +93,7 @@ class NetworkCheck:
 
 WORTH_A_WORD = 0.02
 """Change of the machine's state, as a share."""
-LARGEST_SHIFT = 100.0
+MOST_CHANGE = 100.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class SettleCheck:
     beside_quietest: float | None = None
 
     def __post_init__(self) -> None:
-        if not (abs(self.shift) <= LARGEST_SHIFT and 0 <= self.spread <= LARGEST_SHIFT):
+        if not (abs(self.shift) <= MOST_CHANGE and 0 <= self.spread <= MOST_CHANGE):
             raise InvalidValue("table.settled", f"no machine changes by {self.shift:g} or spreads by {self.spread:g}")
 
     @property

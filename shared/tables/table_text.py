@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from shared.errors import in_one_line
 from shared.tables.held_out_error import BaselineError, HeldOutError
 from shared.tables.table import LatencyTable
 
@@ -15,16 +16,11 @@ _UNFITTED: Mapping[str, str] = MappingProxyType(
 
 def align(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as their widest cell, two spaces apart."""
-    lines = [list(header), *([_printable(str(cell)) for cell in row] for row in rows)]
+    lines = [list(header), *([in_one_line(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
-
-
-def _printable(text: str) -> str:
-    """Without line breaks and a terminal's escape sequences: what devices say of themselves is shown here."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def describe_errors(table: LatencyTable) -> str:

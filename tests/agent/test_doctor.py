@@ -31,7 +31,7 @@ class Bench:
     """
 
     def __init__(self, slowness=lambda seconds: 1.0):
-        self.now_ns = 0
+        self.now_ns = self.thread_ns = 0
         self.slowness = slowness
 
     def clock_ns(self):
@@ -41,6 +41,7 @@ class Bench:
     def graph(self):
         def run():
             self.now_ns += round(CANARY_MS * 1e6 * self.slowness(self.now_ns / 1e9))
+            self.thread_ns += round(CANARY_MS * 1e6)
 
         return TimedGraph("canary", run)
 
@@ -103,6 +104,15 @@ def test_rare_long_interruptions_are_the_tail(tmp_path):
     report = look(tmp_path, Bench(lambda seconds: 10.0 if rng.random() < 0.02 else 1.0))
     assert report.numbers["tail"] > 5
     assert levels(report)["slowest 1 %"] == "usable", "the quantile leaves them out"
+
+
+def test_slices_that_other_programs_get_are_no_doubt_of_numbers_that_do_not_hold_them(tmp_path):
+    rng = random.Random(0)
+    bench = Bench(lambda seconds: rng.choice((1.0, 9.0)))
+    machine = pi(tmp_path)
+    assert look(tmp_path, bench, machine).verdict == "poor"
+    by_thread = examine(6.0, machine, bench.clock_ns, bench.graphs(), lambda: bench.thread_ns)
+    assert by_thread.verdict == "good"
 
 
 def test_a_coarse_clock_is_found_out(tmp_path):
