@@ -17,7 +17,7 @@ from profiler_agent.ort.sessions import find_version
 from profiler_agent.profile.check_table import check_table
 from profiler_agent.profile.profile import Profiler, ProfileRequest
 from profiler_agent.profile.status_report import StatusBoard, repeating
-from profiler_agent.profile.verify_job import measure_models
+from profiler_agent.profile.verify_job import measure_models, to_verify
 from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import GraphStore
 from profiler_agent.server.server_client import ServerClient
@@ -141,8 +141,9 @@ class Worker:
         except ServerRefused as error:
             self.progress.say(f"job {job.id}: no network of its table is timed beside it: {error}")
         watch = CanaryWatch(self.spool.find_usual_canary(runtime, wanted.canary))
+        preset = to_verify(self.preset)
         with self.spool.measuring_lock(wait=True):
-            found = measure_models(job.id, models, canary, runtime, self.preset, watch, check, self.sleep)
+            found = measure_models(job.id, models, canary, runtime, preset, watch, check, self.sleep)
         self.spool.keep_usual_canary(runtime, wanted.canary, watch.usual_ms())
         return JobResult(measurement=found[0], references=tuple(found[1:]), runtime=runtime)
 
@@ -152,8 +153,10 @@ class Worker:
         if self._checked.get(table_hash) == today:
             return
         self._checked[table_hash] = today
+        preset = min(self.preset, PRESETS["quick"], key=lambda preset: preset.max_rounds)
         try:
-            found = check_table(self.client, self.spool, self.client.fetch_table(table_hash), check, self.sleep)
+            table = self.client.fetch_table(table_hash)
+            found = check_table(self.client, self.spool, table, check, self.sleep, preset)
         except (JobOver, ServerAway):
             raise
         except LutnasError as error:

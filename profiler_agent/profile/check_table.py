@@ -17,7 +17,7 @@ from profiler_agent.server.graph_store import GraphStore
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.campaign import CanaryWatch
-from profiler_agent.timing.stopping import PRESETS
+from profiler_agent.timing.stopping import NETWORK_TIMES, PRESETS, Preset
 from shared.device_status import TableCheck
 from shared.errors import WrongUse
 from shared.measurements.graph_spec import NetworkGraph
@@ -32,11 +32,13 @@ def check_table(
     table: LatencyTable,
     check: Callable[[], None] = lambda: None,
     sleep: Callable[[float], None] = time.sleep,
+    preset: Preset = PRESETS["quick"],
 ) -> TableCheck:
     """Time networks of a table from its fastest to its slowest, and compare.
 
     Args:
         check: called between rounds; raises to stop.
+        preset: how long at most. A table's own settle check takes `ROUNDS`; so does this, if it may.
 
     Raises:
         WrongUse: the table was imported, or has no measured networks.
@@ -53,7 +55,7 @@ def check_table(
     tasks = [Task(network.genotype, "verification", graph) for network, graph in zip(networks, graphs, strict=True)]
     models, canary = [(task, store.read(task.graph)) for task in tasks], store.read(table.canary)
     watch = CanaryWatch(spool.find_usual_canary(runtime, table.canary))
-    preset = replace(PRESETS["quick"], min_rounds=ROUNDS)
+    preset = replace(preset, min_rounds=min(ROUNDS, NETWORK_TIMES * preset.max_rounds))
     with spool.measuring_lock(wait=True):
         measured = measure_models(
             str(uuid.uuid4()), models, canary, runtime, preset, watch, check, sleep, slow_alone=False

@@ -27,6 +27,8 @@ from shared.runtime import Runtime
 
 FEWEST_ROUNDS = 24
 """More than a task of a campaign needs: a verification has the last word."""
+MOST_TIMES = 4
+"""As many rounds as a task of a campaign; so `smoke` ends soon on a device that is emulated."""
 TASKS_WORTH = 4
 """On a busy machine a verification may take the time of so many tasks of a campaign."""
 LONGEST_BESIDE_OTHERS_S = 0.25
@@ -56,7 +58,6 @@ def measure_models(
         ModelRefused: ONNX Runtime does not load it.
     """
     judge = StabilityJudge(preset)
-    fewest, most = (max(FEWEST_ROUNDS, rounds) for rounds in (preset.min_rounds, preset.max_rounds))
     cache = SessionCache(memory_to_keep_open(runtime))
 
     def open_model(task: Task, model: bytes) -> Subject:
@@ -65,7 +66,7 @@ def measure_models(
     subjects = [open_model(*models[0])]
     if not slow_alone or _loaded_run_s(subjects[0].graph) <= LONGEST_BESIDE_OTHERS_S:
         subjects += [open_model(*other) for other in models[1:]]
-    rule = StoppingRule(replace(preset, min_rounds=fewest, max_rounds=most), TASKS_WORTH, time.monotonic)
+    rule = StoppingRule(preset, TASKS_WORTH, time.monotonic)
     timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS), thread_ns=find_thread_clock(runtime))
 
     def on_round(all_subjects: Sequence[Subject]) -> None:
@@ -78,6 +79,12 @@ def measure_models(
         Measurement.of_task(measurement_id(job_id, subject.task), subject.task, subject.rounds, judge.judge(subject))
         for subject in subjects
     ]
+
+
+def to_verify(preset: Preset) -> Preset:
+    """The preset with the rounds of a verification."""
+    least = min(FEWEST_ROUNDS, MOST_TIMES * preset.min_rounds)
+    return replace(preset, min_rounds=max(least, preset.min_rounds), max_rounds=max(least, preset.max_rounds))
 
 
 def _loaded_run_s(graph: TimedGraph) -> float:
