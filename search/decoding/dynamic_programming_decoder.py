@@ -87,7 +87,7 @@ class DynamicProgrammingDecoder:
         self._space = model.space
         low, self.smallest_ms = self._extreme(-1)
         high, self.largest_ms = self._extreme(1)
-        self.fastest = to_genotype(self._space, low)
+        self.fastest, self.slowest = (to_genotype(self._space, columns) for columns in (low, high))
         middle = (self._features(low[None])[0] + self._features(high[None])[0]) / 2
         self._gradient = model.upper_gradient(middle, confidence)
         self._costs = model.choice_features @ self._gradient
