@@ -96,7 +96,7 @@ def test_sigterm_saves_the_state_and_a_resumed_search_is_bit_equal(server, tmp_p
         (("--resolution", "32"), 2, "asked for 32, the table of bench has 16"),
         (("--channels", "16"), 2, "channels: asked for 16"),
         (("--space", "darts"), 2, "space: asked for darts, the table of bench has nas-bench-201"),
-        (("--space", "mobile"), 2, "unknown space 'mobile' (known: darts, fbnet, nas-bench-201, nas-bench-macro)"),
+        (("--space", "nas"), 2, "unknown space 'nas' (known: darts, fbnet, mobile, nas-bench-201, nas-bench-macro)"),
         (("--space", "nas-bench-201/r16/c4/n5/k10/i3"), 2, "depth: asked for 5"),
         (("--dataset", "imagenet"), 2, "unknown dataset 'imagenet'"),
         (("--search-resolution", "7"), 2, "search-resolution: 7"),
