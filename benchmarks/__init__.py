@@ -1,7 +1,7 @@
 """The benchmarks of docs/results.md: `python -m benchmarks NAME`, or `make bench` for all.
 
 A benchmark is a function `run(progress: Progress) -> dict[str, Figure]` that `REGISTRY` names. The
-rooms are `latency`, `search`, `judging`, `strategies`, `server` and `devices`.
+rooms are `latency`, `search`, `by_hand`, `judging`, `strategies`, `server` and `devices`.
 """
 
 from collections.abc import Callable
@@ -36,6 +36,7 @@ REGISTRY: dict[str, str] = {
     "fmnist": "benchmarks.search.fmnist:run",
     "ablations": "benchmarks.search.ablations:run",
     "inherit": "benchmarks.search.inherit:run",
+    "by_hand": "benchmarks.by_hand.by_hand:run",
     "nas_bench_201": "benchmarks.search.nas_bench_201:run",
     "nas_bench_macro": "benchmarks.judging.nas_bench_macro:run",
     "strategies": "benchmarks.strategies.strategies:run",

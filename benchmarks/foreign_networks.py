@@ -26,9 +26,9 @@ def convolution(
     return nn.Sequential(*layers, *([activation] if activation is not None else []))
 
 
-def head(channels: int) -> nn.Sequential:
+def head(channels: int, classes: int = CLASSES) -> nn.Sequential:
     """Global average and a linear layer."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES))
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
 
 class Sum(nn.Module):
@@ -53,16 +53,17 @@ class Cat(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], 1)
 
 
-def resnet() -> nn.Module:
+def residual(before: int, after: int, stride: int) -> nn.Module:
     """He et al., 2016: two 3 x 3 convolutions beside a shortcut."""
+    main = nn.Sequential(convolution(before, after, 3, stride, activation=nn.ReLU()), convolution(after, after))
+    return Sum(main, None if before == after else convolution(before, after, 1, stride), nn.ReLU())
 
-    def block(before: int, after: int, stride: int) -> nn.Module:
-        main = nn.Sequential(convolution(before, after, 3, stride, activation=nn.ReLU()), convolution(after, after))
-        return Sum(main, None if before == after else convolution(before, after, 1, stride), nn.ReLU())
 
+def resnet() -> nn.Module:
+    """He et al., 2016."""
     stem = nn.Sequential(convolution(3, 32, 7, 2, activation=nn.ReLU()), nn.MaxPool2d(3, 2, 1))
     stages = [(32, 32, 1), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 192, 2)]
-    return nn.Sequential(stem, *(block(*stage) for stage in stages), head(192))
+    return nn.Sequential(stem, *(residual(*stage) for stage in stages), head(192))
 
 
 def resnext() -> nn.Module:

@@ -133,15 +133,16 @@ def forget_scores_of(run: RunDirectory, scored_by: str) -> None:
 
 def train(
     tables: Sequence[LatencyTable],
-    cifar: Path,
+    data_dir: Path | None,
     folder: Path,
     seed: int,
     progress: Progress,
     settings: Mapping[str, Any],
+    data_set: str = "cifar-10",
 ) -> RunDirectory:
     """A run for all devices, trained to its end; an earlier start is resumed."""
     space = tables[0].parsed_space
-    images = load_images("cifar-10", space.resolution, space.image_channels, cifar)
+    images = load_images(data_set, space.resolution, space.image_channels, data_dir)
     if not (folder / "config.json").exists():
         config = Config(
             tables=references(tables),
@@ -149,7 +150,7 @@ def train(
             space=str(space),
             dataset=images.name,
             data_fingerprint=images.fingerprint,
-            data_dir=str(cifar),
+            data_dir=None if data_dir is None else str(data_dir),
             seed=seed,
             **settings,
         )

@@ -62,7 +62,7 @@ def add_sizes(parser: Any) -> None:
         (("--channels",), "channels of the first stage"),
         (
             ("--depth", "--cells-per-stage"),
-            "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet, nas-bench-macro)",
+            "cells per stage (nas-bench-201), cells (darts), layers per stage (fbnet, mobile, nas-bench-macro)",
         ),
         (("--classes",), "classes of the classifier"),
         (("--image-channels",), "channels of the input image"),

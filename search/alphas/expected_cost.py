@@ -6,7 +6,7 @@ counts only ops that reach the output. The usual sum over slots of probability t
 charges dead ops.
 
 In NAS-Bench-201 other choices can make an op dead: the expectation runs over all networks. In
-`darts` and `fbnet` every chosen op reaches the output, and the expectation is a sum over slots:
+`darts` and the chains every chosen op reaches the output, and the expectation is a sum over slots:
 
     E[cost] = fixed cost + sum over slots and primitives of P(choice) x cost
 

@@ -58,7 +58,7 @@ COLUMNS = (
 
 def add(commands: Commands[Parser]) -> None:
     parser = add_command(commands, "compare", run, __doc__)
-    add_search_arguments(parser)
+    add_search_arguments(parser, with_budgets=False)
     parser.add_argument(
         "--strategies",
         required=True,

@@ -26,7 +26,9 @@ from search.data.class_folders import FOLDER
 from search.data.sources import DATASETS
 from search.deploy.ladder import LADDER_FILE, find_ladder
 from search.deploy.upload_result import post_result
+from search.device.kernel_counts import CountKernels, no_counts
 from search.family.build import build_families
+from search.family.reach import describe_reach
 from search.process.atomic_files import write_atomically
 from search.process.distributed import Ranks, joined_ranks
 from search.process.interruption import stop_on_signals
@@ -41,7 +43,7 @@ from shared.command_line import Commands, Parser, add_command, add_server
 from shared.errors import InvalidValue, Stopped, WrongUse
 from shared.runtime import check_device_name
 from shared.spaces import SPACES, parse_space
-from shared.tables.table import LatencyTable
+from shared.tables.table import CONFIDENCE, LatencyTable
 
 DEFAULT_PRESET = "standard"
 CHOICES = {**KINDS, "precision": ("auto", *KINDS["precision"])}
@@ -56,7 +58,7 @@ def add(commands: Commands[Parser]) -> None:
     add_arguments(parser)
 
 
-def add_arguments(parser: Parser) -> None:
+def add_arguments(parser: Parser, with_budgets: bool = True) -> None:
     """The options of a search, among them every setting of `search.config`."""
     parser.add_argument(
         "--device", action="append", metavar="NAME", help="whose latency table to search for; give it again for more"
@@ -72,6 +74,9 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DEVICES-DATASET)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    if with_budgets:
+        text = "budgets that the space has to meet; a pick may ask for any other"
+        parser.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help=text)
     add_server(parser, "search, where reads need one", required=False)
     table = parser.add_argument_group("table")
     table.add_argument(
@@ -167,6 +172,8 @@ def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirector
     space = tables[0].parsed_space
     for table in tables:
         progress.line(f"table {table.hash[:12]} of {table.device}: {space}, {table.runtime}")
+        confidence = CONFIDENCE if args.confidence is None else args.confidence
+        progress.line(describe_reach(table, args.max_latency_ms or (), confidence, _kept_counts(args, table)))
     warn, skip = progress.line, args.skip_broken
     images = load_images(
         args.dataset, space.resolution, space.image_channels, args.data_dir, warn=warn, skip_broken=skip
@@ -258,6 +265,16 @@ def _fetch_tables(args: argparse.Namespace) -> list[LatencyTable]:
     for table in tables:
         device_simplex(table)  # a missing price is said before anything is written
     return tables
+
+
+def _kept_counts(args: argparse.Namespace, table: LatencyTable) -> CountKernels:
+    """The kernel counts that the server keeps of a table's networks; the device is not asked."""
+    if table.kernels is None:
+        return no_counts
+    with connect(args.lut_url, args) as client:
+        counts = client.get_kernel_counts(table.device, table.space, str(table.runtime))
+    known = {table.parsed_space.parse(name): kernels for name, kernels in counts.items()}
+    return lambda _: known
 
 
 def _asked_space(args: argparse.Namespace) -> dict[str, str | int]:

@@ -89,6 +89,10 @@ class Decoder(Protocol):
     def fastest(self) -> Genotype:
         """The network with the smallest upper bound."""
 
+    @property
+    def slowest(self) -> Genotype:
+        """A network with the largest upper bound."""
+
     def draw(self, budget_ms: float, count: int, draws: random.Random) -> list[Genotype]:
         """At most `count` distinct random networks that meet the budget, all equally likely.
 
@@ -176,6 +180,7 @@ class EnumerationDecoder:
         self._networks = [listed.forms[index] for index in cheapest]
         self._mean_ms, self._upper_ms = mean_ms[cheapest], upper_ms[cheapest]
         self.fastest = self._networks[int(self._upper_ms.argmin())]
+        self.slowest = self._networks[int(self._upper_ms.argmax())]
         self.smallest_ms = float(self._upper_ms.min())
         self.largest_ms = float(self._upper_ms.max())
 

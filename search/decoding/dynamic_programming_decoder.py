@@ -87,7 +87,7 @@ class DynamicProgrammingDecoder:
         self._space = model.space
         low, self.smallest_ms = self._extreme(-1)
         high, self.largest_ms = self._extreme(1)
-        self.fastest = to_genotype(self._space, low)
+        self.fastest, self.slowest = (to_genotype(self._space, columns) for columns in (low, high))
         middle = (self._features(low[None])[0] + self._features(high[None])[0]) / 2
         self._gradient = model.upper_gradient(middle, confidence)
         self._costs = model.choice_features @ self._gradient
@@ -124,20 +124,21 @@ class DynamicProgrammingDecoder:
     def _extreme(self, sign: int) -> tuple[Columns, float]:
         """The network with the smallest (-1) or a largest (1) bound, by tangent after tangent.
 
-        A network that minimises its own tangent has the smallest bound of all.
+        A network that minimises its own tangent has the smallest bound of all. Where none does, the
+        minima of tangents alternate: tangents at the mean of those so far (Frank and Wolfe, 1956)
+        lead to the smallest. Upwards every step is a gain.
         """
-        gradient = self._model.upper_gradient(self._model.fixed_features, self._confidence)
-        best: tuple[Columns, float] | None = None
-        for _ in range(MOST_TANGENTS):
+        point, seen = self._model.fixed_features, []
+        for count in range(MOST_TANGENTS):
+            gradient = self._model.upper_gradient(point, self._confidence)
             costs = torch.from_numpy(sign * (self._model.choice_features @ gradient))
             columns = best_choices(self._space, costs).numpy()
-            upper_ms = float(self._judge(columns[None])[1][0])
-            if best is not None and sign * (upper_ms - best[1]) <= 0:
+            features = self._features(columns[None])[0]
+            if count and np.array_equal(features, point):
                 break
-            best = columns, upper_ms
-            gradient = self._model.upper_gradient(self._features(columns[None])[0], self._confidence)
-        assert best is not None
-        return best
+            seen.append((columns, float(self._judge(columns[None])[1][0])))
+            point = features if sign > 0 or not count else point + (features - point) / (count + 1)
+        return max(seen, key=lambda found: sign * found[1])
 
     def _make_stages(self) -> tuple[tuple[Stage, ...], float]:
         """The slots, and the cost of a network of no steps: the cheapest ops."""

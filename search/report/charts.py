@@ -21,6 +21,7 @@ COLOURS = {
     "dil_conv_3x3": "#93c5fd", "dil_conv_5x5": HELD_OUT, "sep_conv_3x3": "#fb923c", "sep_conv_5x5": FAMILY,
     "skip": FIT, "identity": FIT, "k3_e1_g2": "#bbf7d0", "k3_e1": "#4ade80", "k5_e1_g2": "#86efac", "k5_e1": LADDER,
     "k3_e3": "#93c5fd", "k5_e3": HELD_OUT, "k3_e6": "#fb923c", "k5_e6": FAMILY,
+    "conv_3x3_relu": LADDER, "residual_half": "#c4b5fd", "residual_full": "#7c3aed",
 }  # fmt: skip
 """Primitives of about the same cost have the same hue."""
 CONFIG = {"displaylogo": False, "responsive": True, "displayModeBar": False}

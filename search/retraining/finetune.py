@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from search.data import ImageSet
 from search.data.stream import Stream
 from search.process.threads_and_memory import torch_threads
-from search.supernet import Network, recompute_statistics
+from search.supernet import recompute_statistics
 from shared.errors import InvalidValue
 
 AUGMENTED_FROM_EPOCHS = 2.0
@@ -71,7 +71,7 @@ class TuningImages:
 
 
 def tune(
-    network: Network,
+    network: nn.Module,
     images: TuningImages,
     settings: TuningSettings,
     steps: int,
@@ -91,7 +91,7 @@ def tune(
         network.eval()
 
 
-def accuracy_on_test_images(network: Network, image_set: ImageSet, size: int = 500) -> float:
+def accuracy_on_test_images(network: nn.Module, image_set: ImageSet, size: int = 500) -> float:
     """Accuracy over all test images, percent, preprocessed a batch at a time."""
     correct = 0.0
     for images, labels in zip(image_set.test_images.split(size), image_set.test_labels.split(size), strict=True):
@@ -100,7 +100,7 @@ def accuracy_on_test_images(network: Network, image_set: ImageSet, size: int = 5
 
 
 def _train(
-    network: Network, stream: Stream, settings: TuningSettings, steps: int, advance: Callable[[int], None]
+    network: nn.Module, stream: Stream, settings: TuningSettings, steps: int, advance: Callable[[int], None]
 ) -> None:
     optimizer = torch.optim.SGD(
         parameter_groups(network, settings.weight_decay), settings.learning_rate, settings.momentum, nesterov=True

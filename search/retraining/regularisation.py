@@ -2,7 +2,7 @@
 
 Drop path leaves an op out of its sum for some images (Larsson et al., 2017). Identities are never
 dropped, and the kept results are scaled up so that the mean stays. Hooks on the wiring do it for
-every space whose nodes are sums. The sums of `fbnet` are inside its inverted residual blocks.
+every space whose nodes are sums. The sums of chains are inside their residual blocks.
 
 The auxiliary head is a second classifier (Szegedy et al., 2015). It reads the maps at about two
 thirds of the network, so that the gradient reaches early ops by a short way too. It is a hook on
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.supernet import BatchNorm, Network
-from search.supernet.primitives import InvertedResidualBlock
+from search.supernet.primitives import BasicBlock, InvertedResidualBlock
 from shared.spaces.op_key import OpKey
 from shared.spaces.wiring import Step
 
@@ -54,9 +54,11 @@ def _addends(network: Network) -> list[nn.Module]:
     added = {name for step in wiring if step.join == "sum" and len(step.inputs) > 1 for name in step.inputs}
     ops = [network.get_submodule(step.name.rstrip(".")) for step in wiring if step.key and step.name in added]
     blocks = [
-        module for module in network.modules() if isinstance(module, InvertedResidualBlock) and module.has_shortcut
+        module.conv_b if isinstance(module, BasicBlock) else module.project
+        for module in network.modules()
+        if isinstance(module, BasicBlock) or (isinstance(module, InvertedResidualBlock) and module.has_shortcut)
     ]
-    return [op for op in ops if not isinstance(op, nn.Identity)] + [block.project for block in blocks]
+    return [op for op in ops if not isinstance(op, nn.Identity)] + blocks
 
 
 NARROW, WIDE = 128, 768

@@ -129,6 +129,20 @@ class InvertedResidualBlock(nn.Module):
         return y + x if self.has_shortcut else y  # type: ignore[no-any-return]
 
 
+class BasicBlock(nn.Module):
+    """He et al. (2016): two 3x3 convolutions, `middle` channels between them, beside a shortcut."""
+
+    def __init__(self, key: OpKey, middle: int) -> None:
+        super().__init__()
+        before, after, stride = key.input.channels, key.output.channels, key.stride
+        self.conv_a = ConvBn(before, middle, 3, stride)
+        self.conv_b = ConvBn(middle, after, 3, activates=False)
+        self.shortcut = nn.Identity() if key.keeps_shape else ConvBn(before, after, 1, stride, activates=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv_b(self.conv_a(x)) + self.shortcut(x))
+
+
 class ResidualBlock(nn.Module):
     """NAS-Bench-201's reduction: two 3x3 convolutions beside pooling with a 1x1 convolution."""
 
@@ -207,8 +221,10 @@ OPS: Mapping[str, Build] = MappingProxyType(
         **{name: partial(InvertedResidualBlock, block) for name, block in INVERTED_RESIDUALS.items()},
         "skip": lambda key: nn.Identity() if key.keeps_shape else conv_bn(1)(key),
         "identity": lambda key: nn.Identity() if key.keeps_shape else conv_bn(1, activates=False)(key),
+        "residual_half": lambda key: BasicBlock(key, -(-key.output.channels // 2)),
+        "residual_full": lambda key: BasicBlock(key, key.output.channels),
         "stem_conv_3x3": conv_bn(3, activates=False),
-        "stem_conv_3x3_relu": conv_bn(3),
+        **dict.fromkeys(("conv_3x3_relu", "stem_conv_3x3_relu"), conv_bn(3)),
         "conv_1x1_relu": conv_bn(1),
         "pool_linear": PoolLinear,
         "residual_block": ResidualBlock,

@@ -71,6 +71,15 @@ def residual_block(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
     return writer.sum([main, writer.conv(shortcut, f"{prefix}downsample")])
 
 
+def residual(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
+    """He et al.'s block; the shapes of its tensors say how wide it is inside."""
+    y = writer.relu(writer.conv(x, f"{prefix}conv_a.conv", key.stride, f"{prefix}conv_a.bn"))
+    y = writer.conv(y, f"{prefix}conv_b.conv", 1, f"{prefix}conv_b.bn")
+    if not key.keeps_shape:
+        x = writer.conv(x, f"{prefix}shortcut.conv", key.stride, f"{prefix}shortcut.bn")
+    return writer.relu(writer.sum([y, x]))
+
+
 def classifier(writer: GraphWriter, x: str, key: OpKey, prefix: str) -> str:
     features = writer.pooled_features(writer.relu(writer.batch_norm(x, f"{prefix}bn")))
     return writer.linear(features, f"{prefix}linear")
@@ -91,7 +100,8 @@ EMITTERS: Mapping[str, Emitter] = MappingProxyType(
         "skip": skip,
         # FBNet's skip without the ReLU.
         "identity": lambda writer, x, key, prefix: x if key.keeps_shape else conv_bn(writer, x, key, prefix),
-        "stem_conv_3x3_relu": conv_bn_relu,
+        **dict.fromkeys(("residual_half", "residual_full"), residual),
+        **dict.fromkeys(("conv_3x3_relu", "stem_conv_3x3_relu"), conv_bn_relu),
         "conv_1x1_relu": conv_bn_relu,
         "pool_linear": lambda writer, x, key, prefix: writer.linear(writer.pooled_features(x), f"{prefix}linear"),
         "stem_conv_3x3": conv_bn,

@@ -2,6 +2,7 @@
 
 from shared.spaces.darts import Darts
 from shared.spaces.fbnet import FBNet
+from shared.spaces.mobile import Mobile
 from shared.spaces.nas_bench_201 import NasBench201
 from shared.spaces.nas_bench_macro import NasBenchMacro
 from shared.spaces.space import SPACES, Genotype, Group, Slot, Space, make_space, parse_space
@@ -12,6 +13,7 @@ __all__ = [
     "FBNet",
     "Genotype",
     "Group",
+    "Mobile",
     "NasBench201",
     "NasBenchMacro",
     "Slot",

@@ -1,4 +1,4 @@
-"""A chain of layers with a choice each, between a stem and a head: `fbnet`, `nas-bench-macro`."""
+"""A chain of layers with a choice each, between a stem and a head: `fbnet`, `mobile`, `nas-bench-macro`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,14 @@ class Chain(Space):
     @property
     def slots(self) -> tuple[Slot, ...]:
         return _slots(self)
+
+    def format(self, genotype: Genotype) -> str:
+        return ",".join(genotype.choices)
+
+    def parse(self, text: str) -> Genotype:
+        genotype = Genotype(tuple(text.split(",")))
+        self.check(genotype)
+        return genotype
 
     def live_slots(self, genotype: Genotype) -> tuple[int, ...]:
         return tuple(range(len(genotype.choices)))

@@ -14,7 +14,6 @@ from typing import ClassVar
 from shared.errors import InvalidValue
 from shared.spaces.chain import Chain
 from shared.spaces.op_key import Shape
-from shared.spaces.space import Genotype
 
 PAPER_CHANNELS = 16
 STAGES = ((16, 1, False), (24, 2, True), (32, 2, True), (64, 2, True), (112, 1, True), (184, 2, True), (352, 1, False))
@@ -44,14 +43,6 @@ class FBNet(Chain):
             )
         if self.channels % 4:
             raise InvalidValue("channels", f"{self.channels} is not a multiple of 4")
-
-    def format(self, genotype: Genotype) -> str:
-        return ",".join(genotype.choices)
-
-    def parse(self, text: str) -> Genotype:
-        genotype = Genotype(tuple(text.split(",")))
-        self.check(genotype)
-        return genotype
 
     @property
     def head_width(self) -> int:

@@ -43,6 +43,25 @@ def _residual_block(key: OpKey) -> ParameterShapes:
     }
 
 
+def _residual(share: int) -> Callable[[OpKey], ParameterShapes]:
+    """He et al. (2016): two 3x3 convolutions, 1 / `share` of the channels between them."""
+
+    def shapes(key: OpKey) -> ParameterShapes:
+        before, after = key.input.channels, key.output.channels
+        middle = -(-after // share)
+        found: ParameterShapes = {
+            "conv_a.conv.weight": (middle, before, 3, 3),
+            **_batch_norm("conv_a.bn", middle),
+            "conv_b.conv.weight": (after, middle, 3, 3),
+            **_batch_norm("conv_b.bn", after),
+        }
+        if not key.keeps_shape:
+            found |= {"shortcut.conv.weight": (after, before, 1, 1), **_batch_norm("shortcut.bn", after)}
+        return found
+
+    return shapes
+
+
 def _linear(key: OpKey) -> ParameterShapes:
     return {"linear.weight": (key.output.channels, key.input.channels), "linear.bias": (key.output.channels,)}
 
@@ -123,8 +142,9 @@ PRIMITIVES: Mapping[str, Callable[[OpKey], ParameterShapes]] = MappingProxyType(
         "dil_conv_5x5": _separable(5, repeats=1),
         **{name: block.parameter_shapes for name, block in INVERTED_RESIDUALS.items()},
         **dict.fromkeys(("skip", "identity"), lambda key: {} if key.keeps_shape else _conv_bn(1)(key)),
-        "stem_conv_3x3": _conv_bn(3),
-        "stem_conv_3x3_relu": _conv_bn(3),
+        "residual_half": _residual(2),
+        "residual_full": _residual(1),
+        **dict.fromkeys(("conv_3x3_relu", "stem_conv_3x3", "stem_conv_3x3_relu"), _conv_bn(3)),
         "conv_1x1_relu": _conv_bn(1),
         "pool_linear": _linear,
         "residual_block": _residual_block,

@@ -63,7 +63,7 @@ class Space(ABC):
         name: on the command line and on the wire.
         resolution: height and width of the input image, pixels.
         depth: cells per stage (nas-bench-201), cells (darts), layers per repeated
-            stage (fbnet), layers of the later stages (nas-bench-macro).
+            stage (fbnet), layers per stage (mobile), layers of the later stages (nas-bench-macro).
     """
 
     name: ClassVar[str]

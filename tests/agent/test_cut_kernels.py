@@ -15,7 +15,7 @@ from shared.graphs import build_graph, build_network
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.graph_spec import KernelGraph, NetworkGraph, parse_graph_spec
 from shared.measurements.plan import kernel_task
-from shared.spaces import Darts, FBNet, NasBenchMacro
+from shared.spaces import Darts, FBNet, Mobile, NasBenchMacro
 
 RUNTIME = local_runtime()
 AS_IT_IS = replace(RUNTIME, optimisation="disabled")
@@ -48,6 +48,7 @@ def cut_all(content, runtime=RUNTIME):
         Darts(resolution=16, channels=8, depth=3),
         FBNet(resolution=32, channels=8, depth=1),
         NasBenchMacro(resolution=16, channels=8),
+        Mobile(resolution=16, channels=8, depth=2),
     ],
 )
 def test_every_kernel_of_a_space_s_networks_is_executed_alone_as_often_as_asked_for(space) -> None:

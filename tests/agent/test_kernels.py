@@ -14,7 +14,7 @@ from profiler_agent.ort.sessions import local_runtime, optimise
 from shared.errors import InvalidValue, LutnasError
 from shared.graphs import build_network
 from shared.kernels.kernel import parse_kernel
-from shared.spaces import Darts, FBNet, NasBench201, NasBenchMacro
+from shared.spaces import Darts, FBNet, Mobile, NasBench201, NasBenchMacro
 
 SPACES = (
     NasBench201(resolution=16, channels=8, depth=2),
@@ -23,6 +23,7 @@ SPACES = (
     FBNet(resolution=96, channels=16, depth=2),
     FBNet(resolution=32, channels=8, depth=1),
     NasBenchMacro(resolution=16, channels=8),
+    Mobile(resolution=16, channels=8, depth=2),
 )
 RUNTIME = local_runtime()
 AS_IT_IS = replace(RUNTIME, optimisation="disabled")

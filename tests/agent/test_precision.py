@@ -15,13 +15,14 @@ from shared.graphs import build_graph
 from shared.jobs import NewJob, Promise
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.graph_spec import ChainGraph, NetworkGraph, ParallelGraph
-from shared.spaces import Darts, FBNet, NasBench201, NasBenchMacro
+from shared.spaces import Darts, FBNet, Mobile, NasBench201, NasBenchMacro
 
 SPACES = (
     NasBench201(resolution=16, channels=8, depth=1),
     Darts(resolution=16, channels=8, depth=5),
     FBNet(resolution=64, channels=16, depth=2),
     NasBenchMacro(resolution=16, channels=16),
+    Mobile(resolution=16, channels=16, depth=2),
 )
 INT8 = local_runtime(precision="int8")
 

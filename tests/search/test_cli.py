@@ -51,7 +51,7 @@ def test_a_search_from_the_command_line_writes_the_whole_run_directory(server, t
     assert json.loads((out / "family.json").read_text())["members"]
     assert "<html" in (out / "report.html").read_text()
     lines = capfd.readouterr().out
-    assert "warm-up: 4/4" in lines
+    assert "bench: the fastest network takes " in lines.partition("warm-up: 4/4")[0]
     assert "search: 4/4" in lines
 
 
@@ -96,11 +96,12 @@ def test_sigterm_saves_the_state_and_a_resumed_search_is_bit_equal(server, tmp_p
         (("--resolution", "32"), 2, "asked for 32, the table of bench has 16"),
         (("--channels", "16"), 2, "channels: asked for 16"),
         (("--space", "darts"), 2, "space: asked for darts, the table of bench has nas-bench-201"),
-        (("--space", "mobile"), 2, "unknown space 'mobile' (known: darts, fbnet, nas-bench-201, nas-bench-macro)"),
+        (("--space", "nas"), 2, "unknown space 'nas' (known: darts, fbnet, mobile, nas-bench-201, nas-bench-macro)"),
         (("--space", "nas-bench-201/r16/c4/n5/k10/i3"), 2, "depth: asked for 5"),
         (("--dataset", "imagenet"), 2, "unknown dataset 'imagenet'"),
         (("--search-resolution", "7"), 2, "search-resolution: 7"),
         (("--weight-lr", "-1"), 2, "weight-lr: -1.0 is not above 0"),
+        (("--max-latency-ms", "90", "0.01"), 2, "no network meets 0.01 ms on bench: the fastest needs"),
         (("--lut-url", "http://127.0.0.1:9"), 1, "127.0.0.1:9"),
     ],
 )

@@ -11,6 +11,7 @@ SPACES = {
     "darts": {"channels": 4, "depth": 3},
     "fbnet": {"channels": 8, "depth": 1},
     "nas-bench-macro": {"channels": 4, "depth": 2},
+    "mobile": {"channels": 4, "depth": 1},
 }
 
 

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from shared.errors import InvalidValue
 from shared.graphs import activation_names, build_graph, build_network, quantise
 from shared.measurements.graph_spec import CanaryGraph, ChainGraph, NetworkGraph, ParallelGraph
-from shared.spaces import Darts, FBNet, NasBench201, NasBenchMacro
+from shared.spaces import Darts, FBNet, Mobile, NasBench201, NasBenchMacro
 from shared.spaces.op_key import OpKey
 
 SPACES = (
@@ -20,6 +20,7 @@ SPACES = (
     Darts(resolution=16, channels=8, depth=5),
     FBNet(resolution=64, channels=16, depth=2),
     NasBenchMacro(resolution=16, channels=16),
+    Mobile(resolution=16, channels=16, depth=2),
 )
 KEYS = {(key.primitive, key.keeps_shape): key for space in SPACES for key in space.op_keys()}.values()
 INTEGER_KERNELS = {

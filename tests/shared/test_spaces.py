@@ -13,7 +13,8 @@ from shared.errors import InvalidValue
 from shared.graphs import build_graph, build_network, network_parameter_shapes
 from shared.measurements.graph_spec import ParallelGraph, parse_graph_spec
 from shared.measurements.plan import make_plan
-from shared.spaces import Darts, FBNet, Genotype, NasBenchMacro, Space, make_space, parse_space
+from shared.spaces import Darts, FBNet, Genotype, Mobile, NasBenchMacro, Space, make_space, parse_space
+from shared.spaces.op_key import parse_op_key
 from shared.spaces.primitives import multiply_adds
 from shared.spaces.wiring import INPUT
 
@@ -24,6 +25,7 @@ SPACES = (
     FBNet(resolution=16, channels=8, depth=1),
     NasBenchMacro(resolution=32, channels=8, classes=7),
     NasBenchMacro(resolution=8, channels=3, depth=2),
+    Mobile(resolution=8, channels=3, depth=2),
 )
 MACRO = Path(os.environ.get("LUTNAS_DATA", Path(__file__).parents[3] / "shared" / "data")) / "nas_bench_macro"
 DARTS_V2 = (
@@ -125,6 +127,45 @@ def test_an_identity_that_changes_the_shape_has_no_relu() -> None:
         assert sum(node.op_type == "Relu" for node in model.graph.node) == relus
 
 
+def test_mobile_has_four_stages_of_eight_candidates_whose_widths_double_as_sides_halve() -> None:
+    space = Mobile(resolution=96, depth=2)
+    assert [len(slot.primitives) for slot in space.slots] == [8] * 8
+    sizes = [(after.channels, after.height, stride) for _, after, stride in space.layers()]
+    assert sizes == [
+        (16, 48, 1),
+        (16, 48, 1),
+        (32, 24, 2),
+        (32, 24, 1),
+        (64, 12, 2),
+        (64, 12, 1),
+        (128, 6, 2),
+        (128, 6, 1),
+    ]
+    assert str(Mobile().fixed_ops()[0]) == "stem_conv_3x3_relu/3x32x32/16x32x32/s1"
+    assert str(space.fixed_ops()[0]) == "stem_conv_3x3_relu/3x96x96/16x48x48/s2"
+
+
+@pytest.mark.parametrize(("side", "factor"), [(32, 30), (96, 30)])
+def test_work_in_mobile_spans_more_than_a_factor_of_thirty_and_no_layer_depends_on_another(side, factor) -> None:
+    space = Mobile(resolution=side)
+    works = {name: space.multiply_adds(Genotype((name,) * len(space.slots))) for name in space.candidates}
+    assert max(works.values()) > factor * works["skip"]
+    draws = random.Random(0)
+    for genotype in (space.sample(draws) for _ in range(20)):
+        total = works["skip"]
+        for slot, name in enumerate(genotype.choices):
+            total += sum(map(multiply_adds, space.slot_ops(slot, name)))
+            total -= sum(map(multiply_adds, space.slot_ops(slot, "skip")))
+        assert space.multiply_adds(genotype) == total
+
+
+def test_a_residual_block_of_half_the_width_costs_half_and_projects_its_shortcut_where_the_shape_changes() -> None:
+    full, half = (parse_op_key(f"residual_{width}/16x8x8/16x8x8/s1") for width in ("full", "half"))
+    assert multiply_adds(full) == 2 * multiply_adds(half) == 2 * 16 * 16 * 9 * 64
+    narrowing = parse_op_key("residual_half/16x8x8/32x4x4/s2")
+    assert multiply_adds(narrowing) == (16 * 16 * 9 + 32 * 16 * 9 + 32 * 16) * 16
+
+
 def test_a_darts_cell_has_14_edges_of_eight_primitives() -> None:
     assert [len(slot.primitives) for slot in Darts().slots] == [8] * 28
 
@@ -138,6 +179,8 @@ def test_skeletons_that_a_space_cannot_have_are_refused() -> None:
         lambda: FBNet(channels=6),
         lambda: NasBenchMacro(resolution=12),
         lambda: NasBenchMacro(depth=1),
+        lambda: Mobile(resolution=28),
+        lambda: Mobile(resolution=72),
     ):
         with pytest.raises(InvalidValue):
             make()

@@ -6,6 +6,7 @@ from shared.spaces import Space, make_space
 
 DARTS = make_space("darts", resolution=8, channels=4, depth=3, image_channels=1)
 FBNET = make_space("fbnet", resolution=8, channels=8, depth=1, classes=10, image_channels=1)
+MOBILE = make_space("mobile", resolution=8, channels=4, depth=2, image_channels=1)
 MACRO = make_space("nas-bench-macro", resolution=8, channels=4, image_channels=1)
 
 
@@ -19,7 +20,7 @@ def digits() -> ImageSet:
     return load_images("digits", 8, 1)
 
 
-@pytest.fixture(params=[DARTS, FBNET, MACRO], ids=lambda space: space.name)
+@pytest.fixture(params=[DARTS, FBNET, MACRO, MOBILE], ids=lambda space: space.name)
 def space(request) -> Space:
     return request.param
 

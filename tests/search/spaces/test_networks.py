@@ -19,6 +19,7 @@ LARGER = (
     make_space("darts", resolution=16, channels=4, depth=5, classes=7),
     make_space("fbnet", resolution=96, channels=8, depth=2, classes=7),
     make_space("nas-bench-macro"),
+    make_space("mobile", resolution=64, channels=8, classes=7),
 )
 
 

@@ -1,0 +1,1 @@
+"""Networks that an engineer takes instead of a searched network, beside members of a family."""

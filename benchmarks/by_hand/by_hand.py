@@ -1,0 +1,259 @@
+"""Members of a family beside networks made by hand, on this machine.
+
+    table      of this machine, measured by its agent
+    family     of a search in `mobile` for each data set
+    by hand    ladders of ResNet, VGG, MobileNetV2 and ShuffleNetV2 (`benchmarks.by_hand.networks`)
+
+Budgets begin where the fastest network made by hand lies, and end at eight times that. Members are
+picked for the budgets; then all networks are measured in the same rounds, as the agent measures a
+network for a verification. All are trained from random weights with the same recipe, that of
+`search ladder`, for as many epochs, and judged on all test images.
+
+gain:    accuracy of a member less that of the most accurate network made by hand that is within the
+         budget; mean over the budgets.
+behind:  budgets at which the member is less accurate by more than the spread over the seeds.
+
+Everything is kept in runs/by_hand and resumed. runs/by_hand/points.json has every network; `python
+docs/figures/by_hand.py` draws them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import fmean, stdev
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks import Progress
+from benchmarks.by_hand.networks import CLASSES, IMAGE_CHANNELS, LADDERS, SIDE, Rung
+from benchmarks.judging import families
+from benchmarks.judging.this_machine import get_table
+from benchmarks.latency.imported import DATA
+from benchmarks.latency.in_process import build_models, measure_tasks
+from benchmarks.report import Figure
+from benchmarks.search.cifar10_jpeg import write_cifar10
+from profiler_agent.kernels.kernels import count_kernels
+from profiler_agent.ort.sessions import local_runtime
+from profiler_agent.timing.stopping import PRESETS, Preset
+from search.config import PRESETS as SEARCH_PRESETS
+from search.config import Config
+from search.data import ImageSet
+from search.device.kernel_counts import Counts
+from search.family.build import build_families
+from search.family.family import Picker
+from search.process.progress import Progress as SearchProgress
+from search.process.threads_and_memory import single_threaded_workers
+from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
+from search.runs.run_directory import find_value, on_device, write_value
+from search.supernet import Network
+from search.training.precision import choose_precision
+from shared.graphs import build_graph
+from shared.measurements.graph_spec import NetworkGraph, UploadedModel
+from shared.measurements.plan import Task
+from shared.spaces import Genotype, Space, make_space
+from shared.tables.table import LatencyTable
+
+SEEDS, EPOCHS, BUDGETS, FACTOR = 3, 2.0, 6, 8.0
+FIRST_BUDGET = 1.05
+"""In latencies of the fastest network made by hand, so that it is within the first budget."""
+RUNS = families.ROOT / "runs" / "by_hand"
+SPACE = make_space("mobile", resolution=SIDE, classes=CLASSES, image_channels=IMAGE_CHANNELS)
+GAIN_BAR, BEHIND_BAR = ">= .5", "<= 0"
+Build = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a run of the benchmark spends.
+
+    Attributes:
+        folder: of everything that is kept.
+        ladders: networks made by hand.
+        data_sets: names for `search`, with the folder of their files; None: where they usually are.
+        profile: more options of `profiler-agent profile`.
+        settings: of the searches.
+        epochs: of each training; may be a fraction.
+        preset: of the measurements.
+    """
+
+    folder: Path = RUNS
+    space: Space = SPACE
+    ladders: Sequence[Rung] = LADDERS
+    data_sets: Mapping[str, Path | None] | None = None
+    profile: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=lambda: {**SEARCH_PRESETS["quick"], "search_resolution": 16})
+    epochs: float = EPOCHS
+    preset: Preset = PRESETS["standard"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network on a data set.
+
+    Attributes:
+        name: a genotype, or that of a rung.
+        budget_ms: None for a network made by hand.
+        accuracies: by seed, in percent.
+    """
+
+    name: str
+    budget_ms: float | None
+    measured_ms: float
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.accuracies)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the seeds."""
+        return stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Numbers by name: latencies, or accuracies."""
+
+    numbers: dict[str, float]
+
+
+def run(progress: Progress, seeds: int = SEEDS, effort: Effort | None = None) -> dict[str, Figure]:
+    """Figures `by_hand.*`; takes hours.
+
+    Raises:
+        DataMissing: CIFAR-10 is not on this machine.
+        BudgetTooSmall: no network of the space is as fast as the fastest network made by hand.
+    """
+    effort = effort or Effort()
+    space, folder = effort.space, effort.folder
+    data_sets = effort.data_sets or {
+        "fashion-mnist": None,
+        "cifar-10": write_cifar10(DATA / "cifar10_jpeg", folder / "cifar10_jpeg"),
+    }
+    progress("by_hand: the table of this machine")
+    table = get_table(space, folder, effort.profile)
+    models = {rung.name: rung.export() for rung in effort.ladders}
+    first_ms = FIRST_BUDGET * min(measure_ms(models, table, folder / "made_by_hand.json", effort.preset).values())
+    budgets_ms = np.geomspace(first_ms, FACTOR * first_ms, BUDGETS).tolist()
+    picked = {name: pick(name, path, table, budgets_ms, effort, progress) for name, path in data_sets.items()}
+    for members, _ in picked.values():
+        models |= {space.format(member): build_graph(NetworkGraph(space, member)) for member in members}
+    progress(f"by_hand: {len(models)} networks in the same rounds")
+    measured_ms = measure_ms(models, table, folder / "latencies.json", effort.preset)
+    points: dict[str, list[Point]] = {}
+    for data_set, (members, images) in picked.items():
+        builders: dict[str, Build] = {rung.name: rung.build for rung in effort.ladders}
+        builders |= {space.format(member): partial(Network, space, member) for member in members}
+        accuracies = train(data_set, images, builders, effort, seeds, progress)
+        named = [(rung.name, None) for rung in effort.ladders]
+        named += zip(map(space.format, members), budgets_ms, strict=True)
+        points[data_set] = [Point(name, budget, measured_ms[name], accuracies[name]) for name, budget in named]
+        write_value(folder / "points.json", points)
+    return {key: figure for name, found in points.items() for key, figure in judge(name, found).items()}
+
+
+def judge(data_set: str, points: Sequence[Point]) -> dict[str, Figure]:
+    """Gains of the members of a data set over the networks made by hand."""
+    by_hand = sorted((point for point in points if point.budget_ms is None), key=lambda point: point.measured_ms)
+    gains, behind, met = [], 0, 0
+    for member in points:
+        if member.budget_ms is None:
+            continue
+        within = [point for point in by_hand if point.measured_ms <= member.budget_ms]
+        rival = max(within or by_hand[:1], key=lambda point: point.mean)
+        gains.append(member.mean - rival.mean)
+        behind += gains[-1] < -max(member.spread, rival.spread)
+        met += member.measured_ms <= member.budget_ms
+    n, prefix = len(gains), f"by_hand.{data_set}"
+    spread = f"{min(gains):+.2f} to {max(gains):+.2f}"
+    return {
+        f"{prefix}.gain": Figure(value=fmean(gains), unit="points", n=n, spread=spread, bar=GAIN_BAR),
+        f"{prefix}.behind": Figure(value=behind, n=n, bar=BEHIND_BAR),
+        f"{prefix}.met": Figure(value=met, n=n, bar=f">= {n}"),
+        f"{prefix}.seeds": Figure(value=len(points[0].accuracies)),
+    }
+
+
+def measure_ms(models: Mapping[str, bytes], table: LatencyTable, path: Path, preset: Preset) -> dict[str, float]:
+    """Latency of each model, all in the same rounds. `path` keeps them; others are measured anew.
+
+    Args:
+        table: a millisecond is that of its canary.
+    """
+    kept = find_value(_Kept, path)
+    if kept is None or kept.numbers.keys() != models.keys():
+        specs = {name: str(UploadedModel(hashlib.sha256(model).hexdigest())) for name, model in models.items()}
+        contents = {specs[name]: model for name, model in models.items()}
+        tasks = [Task(name, "verification", spec) for name, spec in specs.items()]
+        measured = measure_tasks(tasks, build_models([]) | contents, preset=preset)
+        kept = _Kept({each.subject: each.estimate().ratio * table.canary_nominal_ms for each in measured})
+        write_value(path, kept)
+    return kept.numbers
+
+
+def pick(
+    data_set: str,
+    data_dir: Path | None,
+    table: LatencyTable,
+    budgets_ms: Sequence[float],
+    effort: Effort,
+    progress: Progress,
+) -> tuple[list[Genotype], ImageSet]:
+    """A member for each budget, from a search on the data set, and its images."""
+    settings = dict(effort.settings)
+    if "precision" not in settings:
+        batch = settings.get("batch_size", Config.batch_size)
+        settings["precision"] = choose_precision(effort.space, settings["search_resolution"], batch, progress)
+    progress(f"by_hand: a search on {data_set}")
+    told, folder = SearchProgress(progress), effort.folder / f"search-{data_set}"
+    run = on_device(families.train([table], data_dir, folder, 0, told, settings, data_set))
+    if not run.family_path.exists():
+        build_families(run, told)
+    picker = Picker(run, count_kernels=partial(_count_kernels, effort.space, {}))
+    return [picker.pick(budget_ms, told).best.genotype for budget_ms in budgets_ms], run.load_images()
+
+
+def _count_kernels(space: Space, known: dict[Genotype, Mapping[str, int]], genotypes: Sequence[Genotype]) -> Counts:
+    """Kernels counted here, as the device's agent would; `known` keeps them."""
+    for genotype in genotypes:
+        if genotype not in known:
+            known[genotype] = count_kernels("network", build_graph(NetworkGraph(space, genotype)), local_runtime())
+    return known
+
+
+def train(
+    data_set: str, images: ImageSet, builders: Mapping[str, Build], effort: Effort, seeds: int, progress: Progress
+) -> dict[str, tuple[float, ...]]:
+    """Accuracies of networks on all test images by seed, in percent. `effort.folder` keeps them."""
+    path = effort.folder / f"trained-{data_set}.json"
+    kept = find_value(_Kept, path)
+    known = kept.numbers if kept else {}
+    settings = [TuningSettings(effort.epochs, seed=seed) for seed in range(seeds)]
+    prepared = [TuningImages(images, each) for each in settings]
+    steps, drawing = tuning_steps(images, settings[0]), Lock()
+
+    def accuracy(job: tuple[str, int]) -> float:
+        name, seed = job
+        with drawing:  # torch has one generator for all threads
+            torch.manual_seed(seed)
+            network = builders[name]()
+        tune(network, prepared[seed], settings[seed], steps)
+        return accuracy_on_test_images(network, images)
+
+    keys = {(name, seed): f"{name} {effort.epochs:g} {seed}" for name in builders for seed in range(seeds)}
+    missing = [job for job, key in keys.items() if key not in known]
+    with single_threaded_workers(2) as pool:
+        for job, found in zip(missing, pool.map(accuracy, missing), strict=True):
+            known[keys[job]] = found
+            write_value(path, _Kept(known))
+            progress(f"by_hand: {data_set}, {keys[job]}: {found:.2f} %")
+    return {name: tuple(known[keys[name, seed]] for seed in range(seeds)) for name in builders}

@@ -1,0 +1,63 @@
+"""A chain in which a budget buys depth, width and the kind of each layer.
+
+Four stages; each halves the side and doubles the channels of the stage before. A layer is nothing,
+a plain convolution, a residual block, or an inverted residual (Sandler et al., 2018). Its width is
+chosen inside it: a residual block works in all channels of the stage or in half of them, an
+inverted residual in three or six times as many. Between layers the width is that of the stage, so
+a layer costs the same whatever its neighbours choose. Costs of slots add up exactly, and networks
+for a budget are decoded exactly. Widths chosen between layers would tie a price to two choices.
+
+A stage may be empty but for the projection that halves the side: so a budget also buys the side
+at which a network works. `channels` scales all widths. From a side of 64 on the stem halves the
+side too, and 64 pixels cost about what 32 do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from shared.errors import InvalidValue
+from shared.spaces.chain import Chain
+from shared.spaces.op_key import Shape
+
+STAGES = 4
+HALVED_BY_STEM = 64
+"""Smallest side of an image whose stem has stride 2."""
+
+
+@dataclass(frozen=True)
+class Mobile(Chain):
+    """Eight candidates per layer, `depth` layers per stage."""
+
+    name: ClassVar[str] = "mobile"
+    skip: ClassVar[str] = "skip"
+    candidates: ClassVar[tuple[str, ...]] = (
+        "skip", "conv_3x3_relu", "residual_half", "residual_full", "k3_e3", "k3_e6", "k5_e3", "k5_e6",
+    )  # fmt: skip
+    depth: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        reduction = self._stem_stride << (STAGES - 1)
+        if self.resolution % reduction:
+            raise InvalidValue("resolution", f"{self.resolution} is not a multiple of {reduction}, the total stride")
+
+    @property
+    def head_width(self) -> int:
+        return self.channels << STAGES
+
+    def layers(self) -> Iterator[tuple[Shape, Shape, int]]:
+        side = self.resolution // self._stem_stride
+        before = Shape(self.channels, side, side)
+        for stage in range(STAGES):
+            for layer in range(self.depth):
+                stride = 2 if stage and not layer else 1
+                after = Shape(self.channels << stage, before.height // stride, before.width // stride)
+                yield before, after, stride
+                before = after
+
+    @property
+    def _stem_stride(self) -> int:
+        return 2 if self.resolution >= HALVED_BY_STEM else 1

@@ -1,0 +1,71 @@
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from benchmarks.by_hand import by_hand
+from benchmarks.by_hand.by_hand import Effort, Point, judge
+from benchmarks.by_hand.networks import LADDERS, SIDE, SIZES, Rung
+from profiler_agent.timing.stopping import Preset
+from shared.spaces import make_space
+
+
+@pytest.mark.parametrize(
+    ("rung", "parameters"),
+    [(Rung("resnet", 16, 3), 0.27e6), (Rung("mobilenet_v2", 1, 1), 2.24e6), (Rung("shufflenet_v2", 116, 1), 1.26e6)],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_network_of_the_papers_size_has_the_papers_number_of_parameters(rung, parameters):
+    counted = sum(parameter.numel() for parameter in rung.build().parameters())
+    assert counted == pytest.approx(parameters, rel=0.015)
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_a_ladder_rises_and_its_first_rung_is_exported(family):
+    rungs = [rung for rung in LADDERS if rung.family == family]
+    counts = [sum(parameter.numel() for parameter in rung.build().parameters()) for rung in rungs]
+    assert counts == sorted(set(counts))
+    session = onnxruntime.InferenceSession(rungs[0].export(), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {session.get_inputs()[0].name: np.ones((1, 3, SIDE, SIDE), np.float32)})
+    assert logits.shape == (1, 10)
+    assert np.isfinite(logits).all()
+
+
+def test_a_member_is_compared_with_the_most_accurate_network_that_its_budget_allows():
+    points = [
+        Point("vgg-w8-d1", None, 0.2, (80.0, 82.0)),
+        Point("resnet-w8-d1", None, 0.5, (90.0, 90.0)),
+        Point("a", 0.3, 0.25, (84.0, 84.0)),
+        Point("b", 0.6, 0.65, (89.5, 88.5)),
+        Point("c", 0.9, 0.8, (89.0, 90.8)),
+    ]
+    found = {name.removeprefix("by_hand.digits."): figure for name, figure in judge("digits", points).items()}
+    assert found["gain"].value == pytest.approx((3.0 - 1.0 - 0.1) / 3)
+    assert found["gain"].spread == "-1.00 to +3.00"
+    assert found["behind"].value == 1, "b by more than the spread; c within it"
+    assert (found["met"].value, found["seeds"].value) == (2, 2)
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_to_its_end_with_the_real_agent_and_is_not_measured_twice(tmp_path, monkeypatch):
+    few = {"warmup_steps": 3, "search_steps": 3, "alpha_every": 2, "batch_size": 8, "alpha_batch_size": 8}
+    effort = Effort(
+        folder=tmp_path,
+        space=make_space("mobile", resolution=32, channels=8, depth=2),
+        ladders=[Rung("resnet", 8, 1), Rung("vgg", 8, 1), Rung("mobilenet_v2", 0.25, 0.25)],
+        data_sets={"digits": None},
+        profile=("--preset", "quick", "--calibration", "8", "--held-out", "6"),
+        settings={**few, "search_resolution": 8, "precision": "fp32"},
+        epochs=0.2,
+        preset=Preset("test", 1.0, 3, 3, 1.0),
+    )
+    found = by_hand.run(lambda line: None, seeds=2, effort=effort)
+    assert found["by_hand.digits.gain"].n == by_hand.BUDGETS
+    assert found["by_hand.digits.seeds"].value == 2
+    points = json.loads((tmp_path / "points.json").read_text())["digits"]
+    assert len(points) == 3 + by_hand.BUDGETS
+    assert all(point["measured_ms"] > 0 and len(point["accuracies"]) == 2 for point in points)
+    for name in ("measure_tasks", "tune"):
+        monkeypatch.setattr(by_hand, name, None)
+    assert by_hand.run(lambda line: None, seeds=2, effort=effort) == found
