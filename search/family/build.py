@@ -5,7 +5,8 @@
          (`search.decoding.decoding`)
       -> a pool of candidates for all devices, about as many for each budget of each
          (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`), with
-         neighbours of its fronts (`search.family.local_search`); a small space is scored whole
+         what a fit to the ranks decodes (`search.family.fitted_candidates`); a small space is scored
+         whole
       -> the members: the front of predicted latency and rank (`search.family.pareto`)
 
 The baseline `random` has random networks under the same budgets instead of decoded networks, with
@@ -27,7 +28,7 @@ from search.alphas.trade_offs import describe_trade_off, trade_off_log_probabili
 from search.decoding.decoding import Decoder, decode_queues, make_decoder
 from search.family.candidate_pool import DeviceQueues, bands_between, draw_pool_of_all, fill_evenly, merge_distinct
 from search.family.family import Family, FamilySettings, Ranker, load_family
-from search.family.local_search import score_with_neighbours
+from search.family.fitted_candidates import score_with_fitted
 from search.family.pareto import select_members
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress
@@ -124,18 +125,17 @@ def _score(networks: Sequence[Genotype], scorer: Scorer, progress: Progress, nam
 def _search_pool(
     devices: Sequence[_Proposals], settings: FamilySettings, scorer: Scorer, known: Family | None, progress: Progress
 ) -> list[Genotype]:
-    """Decoded networks, known candidates, and neighbours of the devices' fronts; all scored."""
-    space, config = devices[0].view.space, devices[0].view.config
-    count = settings.pool_size(len(devices))
-    refined = round(settings.refined * count)
-    first = count - refined
+    """Networks decoded from alphas, known candidates, and what a fit to their ranks decodes; all scored."""
+    space, count = devices[0].view.space, settings.pool_size(len(devices))
+    fitted = settings.fitted_of(count)
+    first = count - fitted
     fastest = [device.decoder.fastest for device in devices]
     pool = merge_distinct(fastest, fill_evenly([device.queues for device in devices], first))[:first]
     if known is not None:
         pool = merge_distinct(pool, [candidate.genotype for candidate in known.candidates])
-    rankers = [Ranker(device.model, scorer, config.confidence) for device in devices]
-    with progress.phase("ranking candidates", len(pool) + refined) as phase:
-        return score_with_neighbours(space, pool, refined, rankers, config.seed, phase.advance)
+    places = [(device.decoder, device.queues) for device in devices]
+    with progress.phase("ranking candidates", len(pool) + fitted) as phase:
+        return score_with_fitted(space, pool, fitted, places, settings.per_round(count), scorer, phase.advance)
 
 
 def _propose(view: DeviceRun, hypernetwork: Hypernetwork, settings: FamilySettings) -> _Proposals:

@@ -36,6 +36,14 @@ class DeviceQueues:
         self._confidence = confidence
         self._budgets_ms = budgets_ms
 
+    @property
+    def bands(self) -> list[Band]:
+        return bands_between(self._budgets_ms)
+
+    def with_queues(self, queues: Sequence[Sequence[Genotype]]) -> DeviceQueues:
+        """Other networks in the same bands."""
+        return DeviceQueues(self._model, self._confidence, self._budgets_ms, queues)
+
     def band_of(self, network: Genotype) -> int:
         """The band of any connected network of the space on this device."""
         if network not in self._band_of_own:
@@ -48,13 +56,16 @@ class DeviceQueues:
         return {network: band for band, queue in enumerate(self.queues) for network in queue}
 
 
-def fill_evenly(devices: Sequence[DeviceQueues], most: int) -> list[Genotype]:
+def fill_evenly(devices: Sequence[DeviceQueues], most: int, known: Sequence[Genotype] = ()) -> list[Genotype]:
     """Distinct networks from the queues of all devices, about as many for each band of each device.
 
-    Among equally served bands, the device with fewer taken networks goes first.
+    Among equally served bands, the device with fewer taken networks goes first. Known networks come
+    first and serve their bands.
     """
-    taken: dict[Genotype, None] = {}
+    taken = dict.fromkeys(known)
     served = [[0] * len(device.queues) for device in devices]
+    for network in known:
+        _count(network, devices, served)
     own = [0] * len(devices)
     waiting = {
         (index, band): deque(queue) for index, device in enumerate(devices) for band, queue in enumerate(device.queues)
@@ -69,9 +80,13 @@ def fill_evenly(devices: Sequence[DeviceQueues], most: int) -> list[Genotype]:
             continue
         taken[network] = None
         own[index] += 1
-        for counts, device in zip(served, devices, strict=True):
-            counts[device.band_of(network)] += 1
+        _count(network, devices, served)
     return list(taken)
+
+
+def _count(network: Genotype, devices: Sequence[DeviceQueues], served: Sequence[list[int]]) -> None:
+    for counts, device in zip(served, devices, strict=True):
+        counts[device.band_of(network)] += 1
 
 
 def bands_between(budgets_ms: Sequence[float]) -> list[Band]:

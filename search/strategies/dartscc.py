@@ -13,11 +13,11 @@ from typing import ClassVar
 
 from search.alphas.trade_offs import trade_off_log_probabilities
 from search.config import HYPERNETWORKS
-from search.decoding.decoding import decode_pool
+from search.decoding.decoding import decode_queues
 from search.family.build import spread
-from search.family.candidate_pool import bands_between, merge_distinct
+from search.family.candidate_pool import DeviceQueues, bands_between, fill_evenly, merge_distinct
 from search.family.family import FamilySettings
-from search.family.local_search import score_with_neighbours
+from search.family.fitted_candidates import score_with_fitted
 from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import make_outcome, open_ranker, stopping, train_run
 from shared.errors import UnknownName
@@ -39,15 +39,16 @@ class DartsCC:
     def search(self, bench: Bench) -> Outcome:
         config = replace(bench.config, hypernetwork=self.hypernetwork)
         run = train_run(bench.folder / "run", config, bench.table, bench.images, bench.progress, bench.stopped)
-        settings = FamilySettings(candidates=bench.evaluations)
-        alphas = trade_off_log_probabilities(run.hypernetwork(), bench.table, settings.trade_offs)
-        budgets_ms = spread(bench.decoder.smallest_ms, bench.decoder.largest_ms, settings.budgets)
-        bands = bands_between(budgets_ms)
-        first = settings.candidates - round(settings.refined * settings.candidates)
-        pool = decode_pool(bench.decoder, list(alphas.values()), bands, settings.per_budget, first)
-        pool = merge_distinct([bench.decoder.fastest], pool)[:first]
-        ranker, refined = open_ranker(bench, run), settings.candidates - first
+        settings, decoder = FamilySettings(candidates=bench.evaluations), bench.decoder
+        alphas = list(trade_off_log_probabilities(run.hypernetwork(), bench.table, settings.trade_offs).values())
+        budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, settings.budgets)
+        queues = decode_queues(decoder, alphas, bands_between(budgets_ms), settings.per_budget)
+        device = DeviceQueues(bench.model, config.confidence, budgets_ms, queues)
+        fitted = settings.fitted_of(settings.candidates)
+        first = settings.candidates - fitted
+        pool = merge_distinct([decoder.fastest], fill_evenly([device], first))[:first]
+        ranker, each = open_ranker(bench, run), settings.per_round(settings.candidates)
         with bench.progress.phase("scoring candidates", settings.candidates) as phase:
             advance = stopping(bench, phase.advance)
-            pool = score_with_neighbours(bench.space, pool, refined, [ranker], config.seed, advance)
+            pool = score_with_fitted(bench.space, pool, fitted, [(decoder, device)], each, ranker.scorer, advance)
         return make_outcome(bench, run, ranker.rank(pool), self.members)
