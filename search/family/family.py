@@ -129,14 +129,6 @@ class FamilySettings:
         """Most networks to score for all devices together."""
         return self.candidates + (devices - 1) * self.per_further_device
 
-    def fitted_of(self, candidates: int) -> int:
-        """Networks of a pool that a fit decodes."""
-        return round(self.fitted * candidates)
-
-    def per_round(self, candidates: int) -> int:
-        """Networks to decode for each band in a round, so that `per_budget` of them are new."""
-        return self.per_budget + candidates // self.budgets
-
 
 @dataclass(frozen=True)
 class Family:

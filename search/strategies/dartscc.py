@@ -11,13 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from search.alphas.trade_offs import trade_off_log_probabilities
 from search.config import HYPERNETWORKS
-from search.decoding.decoding import decode_queues
-from search.family.build import spread
-from search.family.candidate_pool import DeviceQueues, bands_between, fill_evenly, merge_distinct
+from search.family.build import propose, search_pool
 from search.family.family import FamilySettings
-from search.family.fitted_candidates import score_with_fitted
+from search.runs.run_directory import on_every_device
 from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import make_outcome, open_ranker, stopping, train_run
 from shared.errors import UnknownName
@@ -39,16 +36,8 @@ class DartsCC:
     def search(self, bench: Bench) -> Outcome:
         config = replace(bench.config, hypernetwork=self.hypernetwork)
         run = train_run(bench.folder / "run", config, bench.table, bench.images, bench.progress, bench.stopped)
-        settings, decoder = FamilySettings(candidates=bench.evaluations), bench.decoder
-        alphas = list(trade_off_log_probabilities(run.hypernetwork(), bench.table, settings.trade_offs).values())
-        budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, settings.budgets)
-        queues = decode_queues(decoder, alphas, bands_between(budgets_ms), settings.per_budget)
-        device = DeviceQueues(bench.model, config.confidence, budgets_ms, queues)
-        fitted = settings.fitted_of(settings.candidates)
-        first = settings.candidates - fitted
-        pool = merge_distinct([decoder.fastest], fill_evenly([device], first))[:first]
-        ranker, each = open_ranker(bench, run), settings.per_round(settings.candidates)
+        settings, ranker = FamilySettings(candidates=bench.evaluations), open_ranker(bench, run)
+        device = propose(on_every_device(run)[0], run.hypernetwork(), settings)
         with bench.progress.phase("scoring candidates", settings.candidates) as phase:
-            advance = stopping(bench, phase.advance)
-            pool = score_with_fitted(bench.space, pool, fitted, [(decoder, device)], each, ranker.scorer, advance)
+            pool = search_pool([device], settings, ranker.scorer, stopping(bench, phase.advance))
         return make_outcome(bench, run, ranker.rank(pool), self.members)

@@ -7,8 +7,7 @@ import pytest
 
 from search.decoding.decoding import Band, make_decoder, representative
 from search.family.build import spread
-from search.family.candidate_pool import DeviceQueues, draw_pool
-from search.family.fitted_candidates import score_with_fitted
+from search.family.candidate_pool import DeviceQueues, draw_pool, score_with_fitted
 from search.latency.latency_model import LatencyModel, live_choices
 from search.ranking.scoring import Score, Scorer
 from shared.spaces import make_space
