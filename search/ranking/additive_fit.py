@@ -42,8 +42,9 @@ def fit_additive(space: Space, genotypes: Sequence[Genotype], values: Floats) ->
     """Fit values (networks,) of connected networks."""
     chosen = live_choices(space, genotypes)
     left, sizes, right = np.linalg.svd(chosen - chosen.mean(axis=0), full_matrices=False)
-    mean, best = values.mean(), None
+    mean = values.mean()
     deviations = values - mean
+    best: tuple[float, Floats, Floats] | None = None
     for penalty in PENALTIES:
         kept = sizes**2 / (sizes**2 + penalty)
         fitted = left @ (kept * (left.T @ deviations))
