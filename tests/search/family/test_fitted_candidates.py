@@ -11,6 +11,7 @@ from search.family.candidate_pool import DeviceQueues, draw_pool, score_with_fit
 from search.latency.latency_model import LatencyModel, live_choices
 from search.ranking.scoring import Score, Scorer
 from shared.spaces import make_space
+from shared.tables.table import CONFIDENCE
 
 BUDGETS = 6
 
@@ -48,7 +49,7 @@ def ground(space, table_of, tmp_path):
     """Known scores, their scorer, the decoder of a device, and its bands."""
     judge, model = KnownScores(space), LatencyModel(table_of(space))
     decoder = make_decoder(model)
-    queues = DeviceQueues(model, 0.95, spread(decoder.smallest_ms, decoder.largest_ms, BUDGETS), [()] * BUDGETS)
+    queues = DeviceQueues(model, CONFIDENCE, spread(decoder.smallest_ms, decoder.largest_ms, BUDGETS), [()] * BUDGETS)
     return judge, Scorer(space, tmp_path / "scores.json", "known", lambda: judge), decoder, queues
 
 
@@ -72,7 +73,7 @@ def test_decoded_networks_beat_as_many_random_networks_under_most_budgets(ground
     drawn = start(decoder, queues, 60)
 
     def best(networks):
-        bounds_ms, values = LatencyModel.upper_ms(queues._model, networks, 0.95), judge.value(networks)
+        bounds_ms, values = queues._model.upper_ms(networks, CONFIDENCE), judge.value(networks)
         return np.array([values[bounds_ms <= band.budget_ms * (1 + 1e-9)].max() for band in queues.bands])
 
     ahead = best(found) - best(drawn)
@@ -92,6 +93,6 @@ def test_the_networks_of_most_worth_in_a_band_are_decoded_and_dead_slots_have_no
     band = Band(0.6 * decoder.smallest_ms + 0.4 * decoder.largest_ms, 0.8 * decoder.smallest_ms)
     (found,) = decoder.decode_worth(judge.worth, [band], 7)
     everything = decoder.find_all(10_000)
-    inside = band.contains(LatencyModel(table_of(space)).upper_ms(everything, 0.95))
+    inside = band.contains(LatencyModel(table_of(space)).upper_ms(everything, CONFIDENCE))
     values = np.sort(judge.value(everything)[inside])[::-1]
     assert judge.value(found) == pytest.approx(values[:7])
