@@ -129,11 +129,6 @@ def test_depth_counts_live_ops_that_are_no_skips():
     assert shares.depth(SPACE, SPACE.parse("01020")) == 2
 
 
-def test_an_additive_truth_is_fitted_but_for_what_a_ridge_takes_away():
-    exact = accuracies() - np.random.default_rng(0).normal(size=len(GENOTYPES))
-    assert np.abs(shares.fit_additive(SPACE, GENOTYPES, exact) - exact).max() < 0.3
-
-
 def test_a_ranking_without_a_score_is_said_with_its_network():
     members = everything(accuracies())
     members[5] = Member(**{**vars(members[5]), "rank": math.nan})

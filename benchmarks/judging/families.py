@@ -244,7 +244,8 @@ def evolved(view: DeviceRun, evaluations: int, look: ScoringSettings) -> Found:
     first = merge_distinct([decoder.fastest], drawn)[:NSGA2_POPULATION]
 
     def bound_and_rank(genotypes: Sequence[Genotype]) -> npt.NDArray[np.float64]:
-        return np.column_stack([model.upper_ms(genotypes, confidence), rank_all(scorer.score(genotypes))])
+        ranks = rank_all(view.space, genotypes, scorer.score(genotypes))
+        return np.column_stack([model.upper_ms(genotypes, confidence), ranks])
 
     asked = evolve(view.space, first, bound_and_rank, evaluations, seed)
     return find(Ranker(model, scorer, confidence).rank(asked), len(asked))

@@ -29,6 +29,7 @@ from benchmarks.judging.families import CURVES, DeviceResult, Found, find, ranke
 from benchmarks.report import Figure
 from search.alphas.trade_offs import SKIPS
 from search.family.family import Member
+from search.ranking.additive_fit import fit_additive
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 
@@ -37,7 +38,6 @@ Volume = Callable[[Sequence[Genotype]], float]
 """Relative hypervolume of some networks."""
 
 DRAWS = 20
-RIDGE = 1.0
 
 
 class Plane:
@@ -165,7 +165,7 @@ def agree(
         "parameters": [member.parameters for member in everything],
         "multiply_adds": [member.multiply_adds for member in everything],
         "depth": [depth(space, member.genotype) for member in everything],
-        "additive_fit": fit_additive(space, [member.genotype for member in everything], rankdata(accuracies)),
+        "additive_fit": fit_additive(space, [member.genotype for member in everything], rankdata(accuracies)).fitted,
     }
     better = accuracies >= np.median(accuracies)
     taus = {}
@@ -181,17 +181,6 @@ def agree(
 def depth(space: Space, genotype: Genotype) -> int:
     """Number of ops that reach the output and are no skips."""
     return sum(genotype.choices[slot] not in SKIPS for slot in space.live_slots(genotype))
-
-
-def fit_additive(space: Space, genotypes: Sequence[Genotype], accuracies: Floats) -> Floats:
-    """Accuracies (networks,) as the best sum of a number per choice says them."""
-    names = [(slot, name) for slot, place in enumerate(space.slots) for name in place.primitives]
-    chosen = np.array([[genotype.choices[slot] == name for slot, name in names] for genotype in genotypes], float)
-    centred = chosen - chosen.mean(axis=0)
-    weights = np.linalg.solve(
-        centred.T @ centred + RIDGE * np.eye(len(names)), centred.T @ (accuracies - accuracies.mean())
-    )
-    return np.asarray(accuracies.mean() + centred @ weights)
 
 
 def figures(prefix: str, seeds: Sequence[Mapping[str, float]]) -> dict[str, Figure]:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search.genotypes.constrained_argmax import to_genotype
-from search.latency.latency_model import LatencyModel
+from search.latency.latency_model import LatencyModel, live_choices
 from shared.errors import BudgetTooSmall, InvalidValue
 from shared.spaces import Genotype, Space
 from shared.tables.table import CONFIDENCE
@@ -77,6 +77,16 @@ class Decoder(Protocol):
             log_probabilities: (slots, primitives).
             bands: budgets with their floors.
             count: networks per band.
+
+        Raises:
+            BudgetTooSmall: a budget lies below `smallest_ms`.
+        """
+
+    def decode_worth(self, worth: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Genotype]]:
+        """For each band at most `count` distinct networks, the largest sum of worth first.
+
+        Args:
+            worth: of each choice, (slots, primitives); a dead slot adds nothing.
 
         Raises:
             BudgetTooSmall: a budget lies below `smallest_ms`.
@@ -168,7 +178,7 @@ class EnumerationDecoder:
     """`Decoder` by enumeration."""
 
     def __init__(self, model: LatencyModel, confidence: float = CONFIDENCE) -> None:
-        self._device = model.table.device
+        self._device, self._space = model.table.device, model.space
         listed = enumerate_space(model.space)
         mean_ms, _ = model.mean_and_sd_ms(listed.forms)
         upper_ms = model.upper_ms(listed.forms, confidence)
@@ -185,18 +195,16 @@ class EnumerationDecoder:
         self.largest_ms = float(self._upper_ms.max())
 
     def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
-        for band in bands:
-            require_budget(band.budget_ms, self.smallest_ms, self._device)
         slots = np.arange(self._choices.shape[1])
         by_genotype = log_probabilities[slots, self._choices].sum(axis=1)
         by_network = np.full(len(self._networks), -np.inf)
         np.maximum.at(by_network, self._network, by_genotype)
-        best_first = np.argsort(-by_network, kind="stable")
-        upper_ms = self._upper_ms[best_first]
-        return [
-            [self._decoded(index, by_network[index]) for index in best_first[band.contains(upper_ms)][:count]]
-            for band in bands
-        ]
+        found = self._find_best(by_network, bands, count)
+        return [[self._decoded(index, by_network[index]) for index in best] for best in found]
+
+    def decode_worth(self, worth: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Genotype]]:
+        by_network = live_choices(self._space, self._networks) @ worth.ravel()
+        return [[self._networks[index] for index in best] for best in self._find_best(by_network, bands, count)]
 
     def find_all(self, most: int) -> list[Genotype] | None:
         """See `Decoder.find_all`; each network in its cheapest form on the device."""
@@ -210,6 +218,13 @@ class EnumerationDecoder:
     def draw(self, budget_ms: float, count: int, draws: random.Random) -> list[Genotype]:
         feasible = self.feasible(budget_ms)
         return draws.sample(feasible, min(count, len(feasible)))
+
+    def _find_best(self, by_network: Floats, bands: Sequence[Band], count: int) -> list[npt.NDArray[np.int64]]:
+        for band in bands:
+            require_budget(band.budget_ms, self.smallest_ms, self._device)
+        best_first = np.argsort(-by_network, kind="stable")
+        upper_ms = self._upper_ms[best_first]
+        return [best_first[band.contains(upper_ms)][:count] for band in bands]
 
     def _decoded(self, index: int, log_probability: float) -> Decoded:
         latencies_ms = float(self._mean_ms[index]), float(self._upper_ms[index])

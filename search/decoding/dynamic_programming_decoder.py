@@ -106,6 +106,10 @@ class DynamicProgrammingDecoder:
             for band in bands
         ]
 
+    def decode_worth(self, worth: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Genotype]]:
+        """See `Decoder.decode_worth`: no slot is dead in these spaces."""
+        return [[decoded.genotype for decoded in best] for best in self.decode(worth, bands, count)]
+
     def find_all(self, most: int) -> None:
         """See `Decoder.find_all`: these spaces are too large."""
 

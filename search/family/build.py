@@ -4,8 +4,8 @@
       -> the most probable networks of each alpha in each band of a series of budgets
          (`search.decoding.decoding`)
       -> a pool of candidates for all devices, about as many for each budget of each
-         (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`), with
-         neighbours of its fronts (`search.family.local_search`); a small space is scored whole
+         (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`); most of them
+         are decoded from a fit to the ranks of the others; a small space is scored whole
       -> the members: the front of predicted latency and rank (`search.family.pareto`)
 
 The baseline `random` has random networks under the same budgets instead of decoded networks, with
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +25,15 @@ import numpy.typing as npt
 from search.alphas.hypernetwork import Hypernetwork
 from search.alphas.trade_offs import describe_trade_off, trade_off_log_probabilities
 from search.decoding.decoding import Decoder, decode_queues, make_decoder
-from search.family.candidate_pool import DeviceQueues, bands_between, draw_pool_of_all, fill_evenly, merge_distinct
+from search.family.candidate_pool import (
+    DeviceQueues,
+    bands_between,
+    draw_pool_of_all,
+    fill_evenly,
+    merge_distinct,
+    score_with_fitted,
+)
 from search.family.family import Family, FamilySettings, Ranker, load_family
-from search.family.local_search import score_with_neighbours
 from search.family.pareto import select_members
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress
@@ -41,7 +47,7 @@ INHERITED = "inherited from the supernet, batch-norm statistics of the ranking i
 
 
 @dataclass(frozen=True, eq=False)
-class _Proposals:
+class Proposals:
     """The networks decoded for the device of a view."""
 
     view: DeviceRun
@@ -93,11 +99,12 @@ def _build(
     started = time.monotonic()
     settings = settings or FamilySettings(whole_space=views[0].config.whole_space)
     hypernetwork, scorer = views[0].hypernetwork(), open_scorer(views[0], scoring)
-    devices = [_propose(view, hypernetwork, settings) for view in views]
+    devices = [propose(view, hypernetwork, settings) for view in views]
     fastest = [device.decoder.fastest for device in devices]
     pool = devices[0].decoder.find_all(settings.whole_space)
     if pool is None:
-        pool = _search_pool(devices, settings, scorer, known, progress)
+        with progress.phase("ranking candidates", settings.pool_size(len(views))) as phase:
+            pool = search_pool(devices, settings, scorer, phase.advance, known)
     else:
         _score(pool, scorer, progress, "ranking candidates")
     if known is None:
@@ -121,34 +128,36 @@ def _score(networks: Sequence[Genotype], scorer: Scorer, progress: Progress, nam
         scorer.score(networks, phase.advance)
 
 
-def _search_pool(
-    devices: Sequence[_Proposals], settings: FamilySettings, scorer: Scorer, known: Family | None, progress: Progress
+def search_pool(
+    devices: Sequence[Proposals],
+    settings: FamilySettings,
+    scorer: Scorer,
+    advance: Callable[[int], None],
+    known: Family | None = None,
 ) -> list[Genotype]:
-    """Decoded networks, known candidates, and neighbours of the devices' fronts; all scored."""
-    space, config = devices[0].view.space, devices[0].view.config
+    """Networks decoded from alphas, known candidates, and networks that fits to their ranks decode; all scored."""
     count = settings.pool_size(len(devices))
-    refined = round(settings.refined * count)
-    first = count - refined
     fastest = [device.decoder.fastest for device in devices]
+    first = max(count - round(settings.fitted * count), len(set(fastest)))
     pool = merge_distinct(fastest, fill_evenly([device.queues for device in devices], first))[:first]
     if known is not None:
         pool = merge_distinct(pool, [candidate.genotype for candidate in known.candidates])
-    rankers = [Ranker(device.model, scorer, config.confidence) for device in devices]
-    with progress.phase("ranking candidates", len(pool) + refined) as phase:
-        return score_with_neighbours(space, pool, refined, rankers, config.seed, phase.advance)
+    places = [(device.decoder, device.queues) for device in devices]
+    per_band = settings.per_budget + count // settings.budgets  # known networks count
+    return score_with_fitted(devices[0].view.space, pool, count - first, places, per_band, scorer, advance)
 
 
-def _propose(view: DeviceRun, hypernetwork: Hypernetwork, settings: FamilySettings) -> _Proposals:
+def propose(view: DeviceRun, hypernetwork: Hypernetwork, settings: FamilySettings) -> Proposals:
     model, confidence = LatencyModel(view.table), view.config.confidence
     decoder = make_decoder(model, confidence)
     budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, settings.budgets)
     alphas = trade_off_log_probabilities(hypernetwork, view.table, settings.trade_offs)
     queues = decode_queues(decoder, list(alphas.values()), bands_between(budgets_ms), settings.per_budget)
-    return _Proposals(view, model, decoder, budgets_ms, alphas, DeviceQueues(model, confidence, budgets_ms, queues))
+    return Proposals(view, model, decoder, budgets_ms, alphas, DeviceQueues(model, confidence, budgets_ms, queues))
 
 
 def _select(
-    device: _Proposals,
+    device: Proposals,
     settings: FamilySettings,
     scorer: Scorer,
     pool: Sequence[Genotype],

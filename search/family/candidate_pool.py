@@ -4,6 +4,9 @@ Scores do not depend on the device. So each network is scored once, and every de
 the whole pool by its own bounds. A network decoded for a device also lies in a band of budgets of
 every other device. The next network is always taken for the band, of any device, with the fewest
 networks. With a single device these are its bands in turn.
+
+Alphas propose similar networks, and know no score. So most networks follow from the scores: a fit
+to the ranks (`search.ranking.additive_fit`) is decoded in the same bands, round after round.
 """
 
 from __future__ import annotations
@@ -11,13 +14,18 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
 
-from search.decoding.decoding import Band, Decoder, in_turn
+from search.decoding.decoding import Band, Decoder, in_turn, representative
 from search.latency.latency_model import LatencyModel
-from shared.spaces import Genotype
+from search.ranking.additive_fit import fit_additive
+from search.ranking.scoring import Scorer, rank_all
+from shared.spaces import Genotype, Space
+
+ROUNDS = 6
+"""Fits to the ranks so far."""
 
 
 class DeviceQueues:
@@ -36,6 +44,14 @@ class DeviceQueues:
         self._confidence = confidence
         self._budgets_ms = budgets_ms
 
+    @property
+    def bands(self) -> list[Band]:
+        return bands_between(self._budgets_ms)
+
+    def with_queues(self, queues: Sequence[Sequence[Genotype]]) -> DeviceQueues:
+        """Other networks in the same bands."""
+        return DeviceQueues(self._model, self._confidence, self._budgets_ms, queues)
+
     def band_of(self, network: Genotype) -> int:
         """The band of any connected network of the space on this device."""
         if network not in self._band_of_own:
@@ -48,13 +64,16 @@ class DeviceQueues:
         return {network: band for band, queue in enumerate(self.queues) for network in queue}
 
 
-def fill_evenly(devices: Sequence[DeviceQueues], most: int) -> list[Genotype]:
+def fill_evenly(devices: Sequence[DeviceQueues], most: int, known: Sequence[Genotype] = ()) -> list[Genotype]:
     """Distinct networks from the queues of all devices, about as many for each band of each device.
 
-    Among equally served bands, the device with fewer taken networks goes first.
+    Among equally served bands, the device with fewer taken networks goes first. Known networks come
+    first and serve their bands.
     """
-    taken: dict[Genotype, None] = {}
+    taken = dict.fromkeys(known)
     served = [[0] * len(device.queues) for device in devices]
+    for network in known:
+        _count(network, devices, served)
     own = [0] * len(devices)
     waiting = {
         (index, band): deque(queue) for index, device in enumerate(devices) for band, queue in enumerate(device.queues)
@@ -69,9 +88,52 @@ def fill_evenly(devices: Sequence[DeviceQueues], most: int) -> list[Genotype]:
             continue
         taken[network] = None
         own[index] += 1
-        for counts, device in zip(served, devices, strict=True):
-            counts[device.band_of(network)] += 1
+        _count(network, devices, served)
     return list(taken)
+
+
+def _count(network: Genotype, devices: Sequence[DeviceQueues], served: Sequence[list[int]]) -> None:
+    for counts, device in zip(served, devices, strict=True):
+        counts[device.band_of(network)] += 1
+
+
+def score_with_fitted(
+    space: Space,
+    pool: Sequence[Genotype],
+    more: int,
+    devices: Sequence[tuple[Decoder, DeviceQueues]],
+    per_band: int,
+    scorer: Scorer,
+    advance: Callable[[int], None],
+) -> list[Genotype]:
+    """Score the pool and at most `more` networks that fits decode, and return both in this order.
+
+    Args:
+        pool: the first networks, distinct.
+        per_band: networks that each round decodes in each band; known networks count.
+        advance: gets the number of networks scored, as they are.
+    """
+    scorer.score(pool, advance)
+    networks, most = list(pool), len(pool) + more
+    for left in range(ROUNDS, 0, -1):
+        room = -(-(most - len(networks)) // left)
+        if room <= 0:
+            break
+        worth = fit_additive(space, networks, -rank_all(space, networks, scorer.score(networks))).worth
+        form = {representative(space, network): network for network in networks}  # the same for all devices
+        queues = [
+            device.with_queues(
+                [
+                    [form.setdefault(representative(space, network), network) for network in queue]
+                    for queue in decoder.decode_worth(worth, device.bands, per_band)
+                ]
+            )
+            for decoder, device in devices
+        ]
+        grown = fill_evenly(queues, len(networks) + room, networks)
+        scorer.score(grown[len(networks) :], advance)
+        networks = grown
+    return networks
 
 
 def bands_between(budgets_ms: Sequence[float]) -> list[Band]:

@@ -92,11 +92,12 @@ class Ranker:
         """Members in the order of the genotypes, ranked among themselves."""
         candidates = make_candidates(self._model, genotypes, self._confidence)
         scores = self.scorer.score(genotypes, advance)
+        ranks = rank_all(self._model.space, genotypes, scores).tolist()
         return [
             Member(
                 **vars(candidate), nll=score.nll, expressivity=score.expressivity, rank=rank, accuracy=score.accuracy
             )
-            for candidate, score, rank in zip(candidates, scores, rank_all(scores).tolist(), strict=True)
+            for candidate, score, rank in zip(candidates, scores, ranks, strict=True)
         ]
 
 
@@ -112,7 +113,7 @@ class FamilySettings:
         members: most networks in the family.
         per_further_device: additional candidates for each device beyond the first.
         whole_space: a space of at most so many distinct networks is scored whole, without alphas.
-        refined: share of the candidates that local search finds.
+        fitted: share of the candidates that a fit to the ranks decodes.
     """
 
     trade_offs: int = 5
@@ -122,7 +123,7 @@ class FamilySettings:
     members: int = 24
     per_further_device: int = 1
     whole_space: int = 0
-    refined: float = 0.5
+    fitted: float = 0.75
 
     def pool_size(self, devices: int) -> int:
         """Most networks to score for all devices together."""

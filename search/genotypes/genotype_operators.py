@@ -1,6 +1,6 @@
 """Crossover and mutation of genotypes, from networks of a space to networks of the same space.
 
-The local search of a family and the strategy nsga2 share both.
+The strategies that evolve networks use them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class GenotypeOperators:
         return columns.copy(), other.copy()
 
     def mutate(self, columns: Columns) -> Columns:
-        """A network that differs in at least one unit. nsga2 and local search share the rate."""
+        """A network that differs in at least one unit."""
         for _ in range(MOST_TRIES):
             changed = columns.copy()
             hit = self._draws.random(len(self._units)) < MUTATED_UNITS / len(self._units)

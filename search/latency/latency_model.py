@@ -67,11 +67,8 @@ class LatencyModel:
 
     def features(self, genotypes: Sequence[Genotype]) -> Floats:
         """Features of connected genotypes, (genotypes, 1 + prices)."""
-        slots, primitives, width = self.choice_features.shape
-        live = np.zeros((len(genotypes), slots * primitives))
-        for row, genotype in zip(live, genotypes, strict=True):
-            row[_live_choices(self.space, genotype)] = 1
-        return self.fixed_features + live @ self.choice_features.reshape(-1, width)
+        width = self.choice_features.shape[2]
+        return self.fixed_features + live_choices(self.space, genotypes) @ self.choice_features.reshape(-1, width)
 
     def mean_and_sd_ms(self, genotypes: Sequence[Genotype]) -> tuple[Floats, Floats]:
         """Predicted latencies and their standard deviations, each (genotypes,)."""
@@ -110,8 +107,16 @@ class LatencyModel:
         return float(self.fixed_features @ self._weights + (probabilities * choices_ms).sum())
 
 
+def live_choices(space: Space, genotypes: Sequence[Genotype]) -> Floats:
+    """1 for each choice whose op reaches the output, else 0: (genotypes, slots x primitives)."""
+    live = np.zeros((len(genotypes), len(space.slots) * len(space.slots[0].primitives)))
+    for row, genotype in zip(live, genotypes, strict=True):
+        row[_live_places(space, genotype)] = 1
+    return live
+
+
 @lru_cache(maxsize=1 << 15)
-def _live_choices(space: Space, genotype: Genotype) -> npt.NDArray[np.int64]:
+def _live_places(space: Space, genotype: Genotype) -> npt.NDArray[np.int64]:
     """Flat (slots x primitives) indices of the live choices, cached for all devices."""
     columns = [slot.primitives for slot in space.slots]
     width = len(columns[0])

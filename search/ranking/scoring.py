@@ -28,14 +28,18 @@ from search.decoding.decoding import representative
 from search.process.atomic_files import write_atomically
 from search.process.threads_and_memory import single_threaded_workers
 from search.ranking.activation_cache import ActivationCache, StepResult
+from search.ranking.additive_fit import fit_additive
 from search.ranking.expressivity import UntrainedSupernet, expressivity
 from search.runs.run_directory import RunDirectory
 from search.supernet import Supernet
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
+from shared.spaces.chain import Chain
 from shared.wire import from_wire, to_wire
 
 SAVE_EVERY = 200
+PROXIES = ("expressivity", "parameters")
+"""Orders beside the likelihood in spaces of cells."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +60,35 @@ class Score:
     parameters: int
 
 
-def rank_all(scores: Sequence[Score]) -> npt.NDArray[np.float64]:
-    """Ranks (scores,); 1 is best, ties share their mean rank.
+def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score]) -> npt.NDArray[np.float64]:
+    """Ranks (scores,) of connected genotypes; 1 is best, ties share their mean rank.
 
-    As in AZ-NAS (Lee and Ham, 2024), orders by likelihood, expressivity and parameter count are
-    combined:
+    As in AZ-NAS (Lee and Ham, 2024), orders are combined:
 
-        score = sum over the three of log(place / networks)       place 1 is the worst
+        score = sum over the orders of log(place / networks)       place 1 is the worst
 
-    Through the logarithm, a bad place in one order outweighs good places in the others. Each order
-    alone, and the plain mean, rank worse (docs/notes/search.md has the figures).
+    Through the logarithm, a bad place in one order outweighs good places in the others. The orders
+    are by likelihood, expressivity and parameter count; in a chain of layers by likelihood and
+    depth (layers that are no skips). There, an additive fit replaces the share of the likelihood's
+    order that it explains. docs/notes/ranking.md has the figures of these choices.
     """
     if not scores:
         return np.zeros(0)
-    columns = np.array([(-score.nll, score.expressivity, score.parameters) for score in scores])
-    # A diverged network has no likelihood: it comes last.
-    columns = np.where(np.isfinite(columns), columns, -np.inf)
-    places = rankdata(columns, axis=0)
+    likelihood = _places([-score.nll for score in scores])
+    if isinstance(space, Chain):
+        fit = fit_additive(space, genotypes, likelihood)
+        smoothed = likelihood + fit.explained * (fit.fitted - likelihood)
+        depth = [sum(choice != space.skip for choice in genotype.choices) for genotype in genotypes]
+        orders = [_places(smoothed.round(6)), _places(depth)]
+    else:
+        orders = [likelihood, *(_places([getattr(score, name) for score in scores]) for name in PROXIES)]
     # Rounded, so that equal products of places tie in any order of summation.
-    return np.asarray(rankdata(-np.log(places).sum(axis=1).round(9)), dtype=np.float64)
+    return np.asarray(rankdata(-np.log(orders).sum(axis=0).round(9)), dtype=np.float64)
+
+
+def _places(values: Sequence[float] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """1 is the lowest value. A network that diverged has no finite value: it comes last."""
+    return np.asarray(rankdata(np.where(np.isfinite(values), values, -np.inf)), dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from search.alphas.trade_offs import trade_off_log_probabilities
 from search.config import HYPERNETWORKS
-from search.decoding.decoding import decode_pool
-from search.family.build import spread
-from search.family.candidate_pool import bands_between, merge_distinct
+from search.family.build import propose, search_pool
 from search.family.family import FamilySettings
-from search.family.local_search import score_with_neighbours
+from search.runs.run_directory import on_every_device
 from search.strategies.context import Bench, Outcome
 from search.strategies.one_shot import make_outcome, open_ranker, stopping, train_run
 from shared.errors import UnknownName
@@ -39,15 +36,8 @@ class DartsCC:
     def search(self, bench: Bench) -> Outcome:
         config = replace(bench.config, hypernetwork=self.hypernetwork)
         run = train_run(bench.folder / "run", config, bench.table, bench.images, bench.progress, bench.stopped)
-        settings = FamilySettings(candidates=bench.evaluations)
-        alphas = trade_off_log_probabilities(run.hypernetwork(), bench.table, settings.trade_offs)
-        budgets_ms = spread(bench.decoder.smallest_ms, bench.decoder.largest_ms, settings.budgets)
-        bands = bands_between(budgets_ms)
-        first = settings.candidates - round(settings.refined * settings.candidates)
-        pool = decode_pool(bench.decoder, list(alphas.values()), bands, settings.per_budget, first)
-        pool = merge_distinct([bench.decoder.fastest], pool)[:first]
-        ranker, refined = open_ranker(bench, run), settings.candidates - first
+        settings, ranker = FamilySettings(candidates=bench.evaluations), open_ranker(bench, run)
+        device = propose(on_every_device(run)[0], run.hypernetwork(), settings)
         with bench.progress.phase("scoring candidates", settings.candidates) as phase:
-            advance = stopping(bench, phase.advance)
-            pool = score_with_neighbours(bench.space, pool, refined, [ranker], config.seed, advance)
+            pool = search_pool([device], settings, ranker.scorer, stopping(bench, phase.advance))
         return make_outcome(bench, run, ranker.rank(pool), self.members)

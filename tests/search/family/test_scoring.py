@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import random
 import threading
 from dataclasses import replace
@@ -6,13 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau
 
 from search.data import load_images
 from search.decoding.decoding import representative
+from search.ranking.additive_fit import fit_additive
 from search.ranking.expressivity import UntrainedSupernet, entropy, expressivity
 from search.ranking.scoring import Judge, Score, Scorer, ScoringSettings, rank_all, scoring_images
 from search.supernet import Supernet
+from shared.spaces import make_space
 
+CELLS = make_space("nas-bench-201", depth=1)
+CHAIN = make_space("nas-bench-macro", channels=4, depth=2)
 SETTINGS = ScoringSettings(ranking_images=60, untrained_images=32)
 
 
@@ -168,29 +174,75 @@ def test_untrained_networks_have_the_requested_depth(supernet, images, genotypes
     assert [score.expressivity for score in scores] != [other.expressivity for other in shallow]
 
 
+def ranks_of(scores, space=CELLS):
+    return rank_all(space, [space.fastest()] * len(scores), scores).tolist()
+
+
 def test_places_are_multiplied_and_the_best_has_the_lowest_rank():
     scores = [
         Score(nll=0.5, accuracy=80.0, expressivity=2.0, parameters=1000),  # places 1, 1, 1.5
         Score(nll=0.3, accuracy=70.0, expressivity=4.0, parameters=3000),  # 3, 3, 3
         Score(nll=0.4, accuracy=90.0, expressivity=3.0, parameters=1000),  # 2, 2, 1.5
     ]
-    assert rank_all(scores).tolist() == [3.0, 1.0, 2.0]
-    assert rank_all([scores[0], scores[0], scores[1]]).tolist() == [2.5, 2.5, 1.0]
+    assert ranks_of(scores) == [3.0, 1.0, 2.0]
+    assert ranks_of([scores[0], scores[0], scores[1]]) == [2.5, 2.5, 1.0]
 
 
 def test_the_worst_place_weighs_more_than_in_a_mean_of_ranks():
     even = Score(nll=0.5, accuracy=0.0, expressivity=2.0, parameters=200)
     lopsided = Score(nll=0.3, accuracy=0.0, expressivity=1.0, parameters=300)  # places 3, 1, 3 against 2, 2, 2
     third = Score(nll=0.6, accuracy=0.0, expressivity=3.0, parameters=100)  # 1, 3, 1
-    assert rank_all([even, lopsided, third]).tolist() == [2.0, 1.0, 3.0]
-    assert rank_all([even, replace(lopsided, nll=0.5), third])[0] == 1.0
+    assert ranks_of([even, lopsided, third]) == [2.0, 1.0, 3.0]
+    assert ranks_of([even, replace(lopsided, nll=0.5), third])[0] == 1.0
 
 
-def test_network_that_diverged_ranks_last_by_likelihood():
-    scores = [Score(float("nan"), 10.0, 5.0, 10), Score(2.0, 20.0, 5.0, 10)]
-    ranks = rank_all(scores)
+@pytest.mark.parametrize("space", [CELLS, CHAIN], ids=str)
+def test_network_that_diverged_ranks_last_by_likelihood(space):
+    ranks = ranks_of([Score(float("nan"), 10.0, 5.0, 10), Score(2.0, 20.0, 5.0, 10)], space)
     assert ranks[1] < ranks[0]
 
 
 def test_nothing_to_rank_gives_no_ranks():
-    assert rank_all([]).shape == (0,)
+    assert rank_all(CELLS, [], []).shape == (0,)
+
+
+def in_chain(name, nll, parameters=100, expressivity=1.0):
+    return CHAIN.parse(name), Score(nll, 50.0, expressivity, parameters)
+
+
+def test_in_a_chain_depth_counts_and_size_does_not():
+    """Wide late layers hold the most parameters of a chain, and say little about its accuracy."""
+    deep = in_chain("11111", 1.0, parameters=100, expressivity=1.0)
+    large = in_chain("00022", 1.0, parameters=900, expressivity=2.0)
+    assert rank_all(CHAIN, *zip(deep, large, strict=True)).tolist() == [1.0, 2.0]
+
+
+def test_a_chain_is_ranked_by_what_its_likelihoods_have_in_common():
+    """The noise of single networks is smaller in the sum over their layers."""
+    draws = np.random.default_rng(0)
+    genotypes = [CHAIN.parse("".join(digits)) for digits in itertools.product("012", repeat=len(CHAIN.slots))]
+    true = np.array([sum({"identity": 0, "k3_e3": 1.0, "k5_e6": 1.2}[name] for name in g.choices) for g in genotypes])
+    scores = [Score(float(-value), 50.0, 1.0, 10) for value in true + draws.normal(0, 0.8, len(true))]
+    by_likelihood = kendalltau([-score.nll for score in scores], true).statistic
+    assert kendalltau(-rank_all(CHAIN, genotypes, scores), true).statistic > by_likelihood + 0.1
+
+
+def test_an_additive_fit_finds_what_each_choice_is_worth():
+    space, draws = CHAIN, np.random.default_rng(1)
+    genotypes = [space.sample(random.Random(seed)) for seed in range(80)]
+    worth = draws.normal(size=(len(space.slots), len(space.candidates)))
+    columns = np.array([[space.candidates.index(name) for name in genotype.choices] for genotype in genotypes])
+    values = 7 + worth[np.arange(len(space.slots)), columns].sum(axis=1)
+    fit = fit_additive(space, genotypes, values)
+    assert fit.explained > 0.98
+    assert fit.fitted == pytest.approx(values, abs=0.1)
+    within = fit.worth - fit.worth.mean(axis=1, keepdims=True)
+    assert within == pytest.approx(worth - worth.mean(axis=1, keepdims=True), abs=0.1)
+
+
+def test_an_additive_fit_to_noise_explains_nothing_of_networks_that_it_did_not_see():
+    genotypes = [CHAIN.sample(random.Random(seed)) for seed in range(40)]
+    noise = np.random.default_rng(0).normal(size=40)
+    assert fit_additive(CHAIN, genotypes, noise).explained < 0.1
+    assert fit_additive(CHAIN, genotypes, np.ones(40)).fitted == pytest.approx(np.ones(40))
+    assert fit_additive(CHAIN, genotypes[:1], noise[:1]).fitted == pytest.approx(noise[:1])
