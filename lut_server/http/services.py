@@ -37,7 +37,7 @@ BODIES: set[type] = set()
 
 
 class QuestionRoom:
-    """Bodies of questions, which may need no token: so many bytes at a time, and few answered at once."""
+    """Bodies of questions without a token: so many bytes at a time, and few answered at once."""
 
     def __init__(self) -> None:
         self.turns = asyncio.Semaphore(2)

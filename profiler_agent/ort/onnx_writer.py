@@ -123,4 +123,3 @@ def new_tensor(name: str, value: Any) -> bytes:
     if kind == _STRING:
         return message(5, content + b"".join(message(6, str(text).encode()) for text in value.ravel()))
     return message(5, content + message(_RAW, np.ascontiguousarray(value).tobytes()))
-

@@ -249,6 +249,7 @@ def test_questions_take_so_many_bytes_at_a_time(api, monkeypatch):
         time.sleep(0.3)
         refused = api.post("/v1/devices/pi/predict", short, role=None)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert api.post("/v1/devices/pi/predict", short).json()["error"]["code"] == "no_table"
     time.sleep(0.3)
     assert api.post("/v1/devices/pi/predict", short, role=None).json()["error"]["code"] == "no_table"
     assert api.post("/v1/devices/pi/predict", long, role=None).status_code == 503
