@@ -43,6 +43,7 @@ REGISTRY: dict[str, str] = {
     "dca_ablation": "benchmarks.strategies.dca_ablation:run",
     "imported": "benchmarks.latency.imported:run",
     "server": "benchmarks.server.server:run",
+    "hostile": "benchmarks.server.hostile:run",
     "devices_install": "benchmarks.devices.install:run",
     "devices_web": "benchmarks.devices.web:run",
     "providers": "benchmarks.devices.providers:run",

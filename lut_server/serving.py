@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
-from lut_server.http.connections import BoundedProtocol, allow_files
+from lut_server.http.connections import BoundedProtocol, TlsListener, allow_files
 from lut_server.settings import Settings
 from shared.errors import InvalidValue, LutnasError
 
@@ -76,10 +76,11 @@ def serve(
         LutnasError: the address cannot be listened on.
     """
     _check_certificate(settings)
-    listener = _listen(settings.host, settings.port)
+    listener = _listen(settings)
     config = make_config(
         app,
         settings,
+        listener if isinstance(listener, TlsListener) else None,
         log_config=_logging(settings.log_format),
         timeout_graceful_shutdown=GRACE_S,
         ssl_certfile=settings.tls_cert or (None if certificate is None else certificate.ensure().path),
@@ -92,14 +93,20 @@ def serve(
     # What was loaded stays; an upload makes 100,000 objects, and none of them is part of a circle.
     gc.freeze()
     gc.set_threshold(50_000)
+    server = AnnouncingServer(config, announce, certificate)
+    if isinstance(listener, TlsListener):
+        listener.established = server.server_state.connections
     with listener:
-        AnnouncingServer(config, announce, certificate).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
-def make_config(app: FastAPI, settings: Settings, **more: Any) -> uvicorn.Config:
+def make_config(app: FastAPI, settings: Settings, listener: TlsListener | None = None, **more: Any) -> uvicorn.Config:
     """uvicorn's configuration, with the limits of the settings; `more` is for uvicorn."""
     protocol = partial(
-        BoundedProtocol, max_connections=allow_files(settings.max_connections), max_head_s=settings.max_head_s
+        BoundedProtocol,
+        max_connections=allow_files(settings.max_connections),
+        max_head_s=settings.max_head_s,
+        listener=listener,
     )
     return uvicorn.Config(
         app,
@@ -125,10 +132,15 @@ def _check_certificate(settings: Settings) -> None:
         raise InvalidValue("tls_cert", f"{settings.tls_cert} with {settings.tls_key}: {reason}") from error
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.host, settings.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
+        if settings.scheme == "https":
+            most = allow_files(settings.max_connections)
+            listener: socket.socket = TlsListener(family, kind, protocol, most, settings.max_head_s)
+        else:
+            listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)

@@ -146,7 +146,7 @@ RUN_DIRECTORY_SCHEMA = 11
 COMPARISON_SCHEMA = 10
 RUN_FILE_SCHEMA = 11
 SPOOL_SCHEMA = 11
-DATABASE_REVISION = "0011"
+DATABASE_REVISION = "0012"
 
 
 def require_schema(what: str, found: object, needed: int | str) -> None:

@@ -11,8 +11,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,16 @@ import numpy as np
 
 from benchmarks.report import Figure
 from benchmarks.server.postgres import PostgresServer
-from benchmarks.server.process import RUNTIME, SPACE, batch_body, make_measurement, make_run, opened, serving
+from benchmarks.server.process import (
+    RUNTIME,
+    SPACE,
+    ServerProcess,
+    batch_body,
+    make_measurement,
+    make_run,
+    opened,
+    serving,
+)
 from lut_server.auth import create_token
 from lut_server.store.sql import Store
 from shared.jobs import NewJob
@@ -122,8 +131,12 @@ def simulate(
     agents: int = AGENTS,
     seconds: float = SECONDS,
     measures_s: tuple[float, float] = MEASURES_S,
+    beside: Callable[[Store, ServerProcess], AbstractContextManager[object]] | None = None,
 ) -> Outcome:
-    """Let agents work on servers of an empty database, and check the database afterwards."""
+    """Let agents work on servers of an empty database, and check the database afterwards.
+
+    `beside`: what else is done to the first server meanwhile.
+    """
     most = 4 + round(seconds / measures_s[0])
     with opened(url) as store:
         tokens = [create_token(store.tokens, "agent") for _ in range(-(-agents // AGENTS_PER_TOKEN))]
@@ -131,7 +144,10 @@ def simulate(
     bodies = [batch_body([make_measurement(BATCH * n + k) for k in range(BATCH)]) for n in range(most)]
     outcome = Outcome()
     with ExitStack() as running:
-        ports = [running.enter_context(serving(url, log)).port for _ in range(servers)]
+        processes = [running.enter_context(serving(url, log)) for _ in range(servers)]
+        if beside is not None:
+            running.enter_context(beside(running.enter_context(opened(url)), processes[0]))
+        ports = [process.port for process in processes]
         asyncio.run(_drive(ports, tokens, outcome, bodies, agents, seconds, measures_s))
     with opened(url) as store:
         _check(store, jobs, outcome)

@@ -5,31 +5,51 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from weakref import WeakSet
 
 from starlette.concurrency import run_in_threadpool
 
 from lut_server.error_codes import refused
 
 MOST_BYTES = 128 << 20
+_CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 MOST_WAITING = 50
 RETRY_AFTER_S = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MadeAnswer:
-    """Bytes and their SHA-256."""
+    """Bytes and their SHA-256. Whoever sends them holds this, not the bytes alone."""
 
     content: bytes
     sha256: str
 
 
+@cache
+def most_bytes(wanted: int, share: int) -> int:
+    """So many bytes, or this share of the container's memory, which is less in a small container."""
+    found = [wanted]
+    for path in map(Path, _CONTAINER_LIMITS):
+        with suppress(OSError, ValueError):  # "max" is no limit
+            found.append(int(path.read_text()) // share)
+    return min(found)
+
+
 class AnswerCache:
-    """Makes an answer at a time and keeps the last ones. Whoever waits for a turn holds no thread."""
+    """Makes an answer at a time and keeps the last ones. Whoever waits for a turn holds no thread.
+
+    `MOST_BYTES` are kept. With those that are being sent they take twice that, and one more.
+    """
 
     def __init__(self) -> None:
+        self._most_bytes = most_bytes(MOST_BYTES, 16)
         self._kept: OrderedDict[Hashable, MadeAnswer] = OrderedDict()
+        self._there: WeakSet[MadeAnswer] = WeakSet()
         self._turn = asyncio.Semaphore(1)
         self._waiting = 0
 
@@ -47,13 +67,24 @@ class AnswerCache:
         self._waiting += 1
         try:
             async with self._turn:
-                found = self._kept[key] if key in self._kept else await run_in_threadpool(_make, make)
+                found = self._kept[key] if key in self._kept else await self._make(make)
         finally:
             self._waiting -= 1
         self._kept[key] = found
-        while sum(len(answer.content) for answer in self._kept.values()) > MOST_BYTES:
+        while _size(self._kept.values()) > self._most_bytes:
             self._kept.popitem(last=False)
         return found
+
+    async def _make(self, make: Callable[[], bytes]) -> MadeAnswer:
+        if _size(self._there) > 2 * self._most_bytes:
+            raise refused("unavailable", "clients have still to read other graphs; try again", RETRY_AFTER_S)
+        made = await run_in_threadpool(_make, make)
+        self._there.add(made)
+        return made
+
+
+def _size(answers: Iterable[MadeAnswer]) -> int:
+    return sum(len(answer.content) for answer in answers)
 
 
 def _make(make: Callable[[], bytes]) -> MadeAnswer:

@@ -60,6 +60,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(SQLAlchemyError, _database_error)
+    app.add_exception_handler(MemoryError, _no_memory)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -124,6 +125,11 @@ async def _database_error(request: Request, error: Exception) -> Response:
 def _path(request: Request) -> str:
     """For logs: as it came, without line breaks."""
     return str(request.scope["raw_path"].decode("latin-1"))
+
+
+async def _no_memory(request: Request, _: Exception) -> Response:
+    LOGGER.error("%s %s: no memory is left", request.method, _path(request))
+    return error_answer(503, "unavailable", "no memory is left; try again", headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def _unforeseen(_: Request, __: Exception) -> Response:

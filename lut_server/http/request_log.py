@@ -82,7 +82,9 @@ class Watch:
         # As it came: a decoded path may hold line breaks and escape sequences.
         method, path = str(scope["method"]), scope["raw_path"].decode("latin-1")
         route = getattr(scope.get("route"), "path", NO_ROUTE)
-        self._metrics.count_request(method if route != NO_ROUTE else "other", route, status, seconds)
+        # Anybody may send any word as a method.
+        known = route != NO_ROUTE and status != 405
+        self._metrics.count_request(method if known else "other", route, status, seconds)
         state: MutableMapping[str, Any] = scope["state"]
         client = scope["client"][0] if scope.get("client") else "unknown"
         about: dict[str, Any] = state.get("audit", {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import zlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -13,7 +14,7 @@ from fastapi import Depends, Query, Request
 from starlette.requests import ClientDisconnect
 
 from lut_server.error_codes import refused
-from lut_server.http.services import services_of
+from lut_server.http.services import services_of, turn
 from shared.device_status import DeviceStatus
 from shared.errors import InvalidValue, in_one_line
 from shared.jobs import JobResult
@@ -107,21 +108,23 @@ class HandIn:
     result: JobResult
 
 
-async def read_body(request: Request, limit_bytes: int, limit_s: float) -> bytes:
+async def read_body(
+    request: Request, limit_bytes: int, limit_s: float, take: Callable[[int], None] = lambda size: None
+) -> bytes:
     """The whole body, inflated if it came as gzip. It is given up as soon as it is known to be too
-    long or too slow.
+    long or too slow. `take` is told what arrives, before it is kept.
 
     Raises:
         ServerRefused: 408 too slow, 413 too long, 415 an unknown encoding, 400 damaged or cut off.
     """
     try:
         async with asyncio.timeout(limit_s):
-            return await _read_body(request, limit_bytes)
+            return await _read_body(request, limit_bytes, take)
     except TimeoutError as error:
         raise refused("too_slow", f"the body took longer than {limit_s:g} s (setting max_body_s)") from error
 
 
-async def _read_body(request: Request, limit_bytes: int) -> bytes:
+async def _read_body(request: Request, limit_bytes: int, take: Callable[[int], None]) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise refused("unsupported_encoding", f"Content-Encoding '{encoding[:40]}' is neither gzip nor identity")
@@ -138,6 +141,7 @@ async def _read_body(request: Request, limit_bytes: int) -> bytes:
                 raise _too_large(limit_bytes)
             if inflater is not None and inflater.unused_data:
                 raise refused("invalid_json", "the gzip body goes on after its end")
+            take(len(part))
             parts.append(part)
     except zlib.error as error:
         raise refused("invalid_json", f"the gzip body is damaged: {error}") from error
@@ -153,12 +157,26 @@ async def _body(request: Request) -> bytes:
     return await read_body(request, settings.max_body_bytes, settings.max_body_s)
 
 
-async def _question(request: Request) -> bytes:
-    settings = services_of(request).settings
-    return await read_body(request, min(LONGEST_QUESTION_BYTES, settings.max_body_bytes), settings.max_body_s)
+async def _question(request: Request) -> AsyncIterator[bytes]:
+    services, held = services_of(request), [0]
+    limit_bytes = min(LONGEST_QUESTION_BYTES, services.settings.max_body_bytes)
+    if getattr(request.state, "token", None) is not None:  # agents wait for no stranger
+        yield await read_body(request, limit_bytes, services.settings.max_body_s)
+        return
+
+    def take(size: int) -> None:
+        services.questions.take(size)
+        held[0] += size
+
+    try:
+        body = await read_body(request, limit_bytes, services.settings.max_body_s, take)
+        async with turn(request, services.questions.turns):
+            yield body
+    finally:
+        services.questions.take(-held[0])
 
 
-QuestionBody = Annotated[bytes, Depends(_question)]
+QuestionBody = Annotated[bytes, Depends(_question, scope="function")]
 """The body of a question, which needs no token where reads are open."""
 
 Body = Annotated[bytes, Depends(_body)]

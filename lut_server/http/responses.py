@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Response
+from starlette.types import Receive, Scope, Send
 
+from lut_server.http.answer_cache import MadeAnswer
 from lut_server.store.values import Device, ModelSummary, StoredRun, StoredSearch, TableSummary
 from shared.jobs import Job, JobResult
 from shared.measurements.measurement import Measurement
 from shared.measurements.plan import Plan
 from shared.wire import canonical_json
+
+PIECE_BYTES = 65_536
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,22 @@ class ErrorAnswer:
 
 def answer(value: object, status: int = 200) -> Response:
     return Response(canonical_json(value), status_code=status, media_type="application/json")
+
+
+class PiecesOf(Response):
+    """A response whose body is sent as it is read: nothing that waits for its reader is copied."""
+
+    def __init__(self, made: MadeAnswer, response: Response) -> None:
+        self.made, self.status_code, self.raw_headers = made, response.status_code, response.raw_headers
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        content = memoryview(self.made.content)
+        for start in range(0, len(content), PIECE_BYTES):
+            piece = content[start : start + PIECE_BYTES]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def answer_bytes(content: bytes, etag: str, media_type: str, if_none_match: str | None) -> Response:

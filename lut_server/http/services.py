@@ -6,8 +6,10 @@ address with a guesser goes on.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -17,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from lut_server.auth import Authenticator, FailureLimit, Principal
 from lut_server.clock import Clock, utc_now
 from lut_server.error_codes import STATUS_OF_CODE, refused
-from lut_server.http.answer_cache import AnswerCache
+from lut_server.http.answer_cache import RETRY_AFTER_S, AnswerCache
 from lut_server.http.metrics import Metrics
 from lut_server.http.responses import ErrorAnswer
 from lut_server.settings import Settings
@@ -26,14 +28,40 @@ from shared.errors import AccessDenied, ServerRefused
 
 BEARER = HTTPBearer(auto_error=False, description="A token of `lut-server token create`.")
 _ANYONE = Principal("read")
+MOST_QUESTION_BYTES = 64 << 20
 _TOO_MANY = "too many wrong tokens from {}; try again in {} s"
+ANONYMOUS_AT_ONCE = 4
+"""Threads that read for those without a token: the rest is for agents."""
 BODIES: set[type] = set()
 """What the routes read from JSON themselves; `documented` adds to it."""
 
 
+class QuestionRoom:
+    """Bodies of questions without a token: so many bytes at a time, and few answered at once."""
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(2)
+        self._bytes = 0
+
+    def take(self, size: int) -> None:
+        """Count bytes that arrived, or that are given up (below 0).
+
+        Raises:
+            ServerRefused: 503, there are too many.
+        """
+        if size > 0 and self._bytes + size > MOST_QUESTION_BYTES:
+            raise refused("unavailable", "too many questions at a time; try again", RETRY_AFTER_S)
+        self._bytes += size
+
+
 @dataclass(frozen=True)
 class Services:
-    """All that the routes share."""
+    """All that the routes share.
+
+    Attributes:
+        anonymous: who reads without a token takes turns, and holds no thread meanwhile.
+        probing: readiness is written down, so it is looked for once at a time.
+    """
 
     settings: Settings
     store: Store
@@ -42,6 +70,9 @@ class Services:
     failures: FailureLimit
     answers: AnswerCache
     clock: Clock = utc_now
+    anonymous: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANONYMOUS_AT_ONCE))
+    questions: QuestionRoom = field(default_factory=QuestionRoom)
+    probing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
 
 def services_of(request: Request) -> Services:
@@ -106,7 +137,29 @@ def count_failure(services: Services, request: Request, error: ServerRefused) ->
 
 READ, SEARCH, AGENT, ADMIN = _require("read"), _require("search"), _require("agent"), _require("admin")
 
-Reader = Annotated[Principal, Depends(READ)]
+
+async def read_in_turn(request: Request) -> AsyncIterator[Principal]:
+    """As READ; who has no token waits for a turn."""
+    principal = await READ(request)
+    if principal.token_id is not None or request.method != "GET":  # a body has still to arrive
+        yield principal
+        return
+    async with turn(request, services_of(request).anonymous):
+        yield principal
+
+
+@asynccontextmanager
+async def turn(request: Request, turns: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Wait for a turn. Who went away meanwhile gets none: else asking and leaving would fill the queue."""
+    waits = turns.locked()
+    async with turns:
+        if waits and await request.is_disconnected():
+            raise refused("unavailable", "nobody waits for the answer any more")
+        yield
+
+
+READ_IN_TURN = Depends(read_in_turn, scope="function")
+Reader = Annotated[Principal, READ_IN_TURN]
 Searcher = Annotated[Principal, Depends(SEARCH)]
 Agent = Annotated[Principal, Depends(AGENT)]
 Administrator = Annotated[Principal, Depends(ADMIN)]

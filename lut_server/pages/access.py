@@ -6,6 +6,8 @@ takes no cookies and pages write nothing, so that a forged request achieves noth
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 from urllib.parse import parse_qs
 
@@ -14,7 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from lut_server.http.requests import read_body
-from lut_server.http.services import READ, ServicesHere, authenticate
+from lut_server.http.services import ServicesHere, authenticate, read_in_turn
 from lut_server.http.sites import require_own_site
 from lut_server.pages.rendering import render
 from shared.errors import ServerRefused
@@ -25,8 +27,9 @@ _LONGEST_FORM_S = 10.0
 router = APIRouter()
 
 
-async def require_viewer(request: Request, services: ServicesHere) -> None:
-    """Let a viewer pass: reads are open, or the request carries a token, as a cookie or as the API takes it.
+async def require_viewer(request: Request, services: ServicesHere) -> AsyncIterator[None]:
+    """Let a viewer pass: reads are open (then in turn), or the request carries a token, as a cookie or
+    as the API takes it.
 
     Pages show all devices, so a token that is bound to one device does not open them.
 
@@ -36,11 +39,14 @@ async def require_viewer(request: Request, services: ServicesHere) -> None:
     """
     token = request.cookies.get(COOKIE)
     if services.settings.reads == "open" or "authorization" in request.headers or token is None:
-        (await READ(request)).require_any_device()
+        async with asynccontextmanager(read_in_turn)(request) as reader:
+            reader.require_any_device()
+            yield
         return
     principal = await run_in_threadpool(authenticate, services, token, request)
     principal.require("read")
     principal.require_any_device()
+    yield
 
 
 async def _form(request: Request) -> dict[str, str]:

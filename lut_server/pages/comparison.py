@@ -230,7 +230,7 @@ def _differences(store: Store, old: Side, new: Side) -> dict[str, tuple[str, str
 
 def _choices(store: Store) -> tuple[Choice, ...]:
     tables = [Choice(table.hash, _table_label(table)) for table in reversed(store.tables.list()[-MOST_CHOICES:])]
-    runs = [Choice(run.run.id, _run_label(run)) for run in reversed(store.runs.list()[-MOST_CHOICES:])]
+    runs = [Choice(run.run.id, _run_label(run)) for run in store.runs.list(newest_first=True, limit=MOST_CHOICES)]
     return (*runs, *tables)
 
 

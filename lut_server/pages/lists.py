@@ -75,7 +75,8 @@ def view_device(store: Store, facts: FactsReader, now: datetime, name: str, page
         NotFound: unknown_device.
     """
     device, fleet = store.devices.get(name), Fleet(store, facts, now)
-    runs, paging = paginate(store.runs.list(name)[::-1], page)
+    paging = place(store.runs.count(name), page)
+    runs = store.runs.list(name, newest_first=True, offset=(paging.number - 1) * ROWS, limit=ROWS)
     return DeviceView(fleet.row(device), fleet.tables(name)[::-1], runs, paging)
 
 

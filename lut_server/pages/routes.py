@@ -55,7 +55,7 @@ def _explain(request: Request, error: Exception) -> Response:
 
 
 router = APIRouter(route_class=Page)
-pages = APIRouter(route_class=Page, dependencies=[Depends(access.require_viewer)])
+pages = APIRouter(route_class=Page, dependencies=[Depends(access.require_viewer, scope="function")])
 
 
 async def _facts(services: ServicesHere, request: Request) -> FactsReader:

@@ -57,7 +57,7 @@ class Database:
         self._count = itertools.count(1)
         self._watch: sqlite3.Connection | None = None
         self._watch_lock = threading.Lock()
-        self._file: tuple[int, int] | None = None
+        self._files: Identities | None = None
         # Threads of this process wait for each other in turn; SQLite's own way is to sleep and try
         # again.
         self._turn = threading.Lock() if self.is_sqlite else None
@@ -98,9 +98,9 @@ class Database:
         """A transaction that writes: committed at the end, rolled back on an exception.
 
         Raises:
-            ServerRefused: 503, SQLite's file is not the one that was opened; what was written is lost.
+            ServerRefused: 503, SQLite's files are not those that were opened; what was written is lost.
         """
-        self._require_same_file()
+        self._require_same_files()
         # Whoever waited in vain for a turn hears from SQLite itself that the database is locked.
         has_turn = self._turn is not None and self._turn.acquire(timeout=self._busy_timeout_s)
         try:
@@ -108,7 +108,7 @@ class Database:
                 if self.is_sqlite:
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
-            self._require_same_file()
+            self._require_same_files()
         finally:
             if has_turn and self._turn is not None:
                 self._turn.release()
@@ -153,21 +153,19 @@ class Database:
             if self._watch is not None:
                 self._watch.close()
             self._watch = None
-        self._file = None
+        self._files = None
 
-    def _require_same_file(self) -> None:
-        """SQLite goes on writing to a file that was deleted or replaced."""
+    def _require_same_files(self) -> None:
+        """SQLite goes on writing to files that were deleted or replaced."""
         if self.path is None:
             return
-        try:
-            there = self.path.stat()
-        except OSError:
-            found = None
-        else:
-            found = (there.st_dev, there.st_ino)
-        self._file = self._file or found
-        if found is None or found != self._file:
-            problem = "the database file was deleted or replaced under the server; restart the server"
+        if self._files is None:
+            with self.read() as connection:
+                _revision(connection)  # whoever reads has opened the log
+                self._files = _identities(self.path)
+        if None in self._files or _identities(self.path) != self._files:
+            problem = "the database file or its log (-wal, -shm) was deleted or replaced under the server; "
+            problem += "restart the server"
             raise refused("unavailable", problem, RETRY_AFTER_S)
 
     def _migrate(self) -> None:
@@ -175,7 +173,7 @@ class Database:
             found = _revision(connection)
         if found is None:  # the usual case waits for no writer
             found = self._make_tables()
-        self._require_same_file()
+        self._require_same_files()
         require_schema(f"the database {self.name}", found, DATABASE_REVISION)
 
     def _make_tables(self) -> str | None:
@@ -189,6 +187,22 @@ class Database:
                 config.attributes["connection"] = connection
                 command.upgrade(config, DATABASE_REVISION)
             return _revision(connection)
+
+
+Identities = tuple[tuple[int, int] | None, ...]
+
+
+def _identities(path: Path) -> Identities:
+    """What a database's files are, whatever their names; None for those that are not there."""
+    found: list[tuple[int, int] | None] = []
+    for end in ("", "-wal", "-shm"):
+        try:
+            there = path.with_name(path.name + end).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((there.st_dev, there.st_ino))
+    return tuple(found)
 
 
 def insert_missing(connection: Connection, table: Table) -> Insert:

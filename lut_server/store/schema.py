@@ -1,4 +1,7 @@
-"""The tables of the database, as its migration makes them."""
+"""The tables of the database, as its migration makes them.
+
+`token` is the id of the token that brought a thing, which its quotas are counted by.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ devices = Table(
     Column("created_at", String(40), nullable=False),
     Column("last_seen_at", String(40), nullable=False),
     Column("last_asked_at", String(40)),
+    Column("token", String(16), index=True),
 )
 
 latency_tables = Table(
@@ -89,6 +93,7 @@ models = Table(
     metadata,
     Column("sha256", String(64), primary_key=True),
     Column("created_at", String(40), nullable=False),
+    Column("token", String(16), index=True),
     Column("content", LargeBinary, nullable=False),
 )
 
@@ -110,7 +115,9 @@ jobs = Table(
     Column("run", ForeignKey("runs.id")),
     Column("result", Text),
     Column("priority", Integer, nullable=False, server_default="0"),
+    Column("token", String(16)),
     Index(None, "device", "state"),
+    Index(None, "token", "state"),
 )
 
 searches = Table(

@@ -1,6 +1,6 @@
 """A whole store as a file: JSON Lines, plain or gzip.
 
-    {"format": "lutnas-archive", "schema": "0011"}
+    {"format": "lutnas-archive", "schema": "0012"}
     {"kind": "device", "name": "pi", …}            a row of the store a line, by its columns
     …
     {"counts": {"device": 1, …}, "kind": "end", "sha256": "…"}

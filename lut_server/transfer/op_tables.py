@@ -29,7 +29,8 @@ from shared.spaces.op_key import OpKey, Shape
 from shared.tables.table import LatencyTable
 from shared.tables.table_source import ONCE_FOR_ALL, PROXYLESSNAS, TableSource
 
-MOST_OPS = 5_000
+MOST_OPS = 2_000
+"""Published tables have some hundreds. The covariance of so many takes 130 MB."""
 LARGEST_RATIO = 16
 _DEEPEST = 3
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

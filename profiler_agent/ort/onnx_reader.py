@@ -105,7 +105,7 @@ def read_graph(model: bytes) -> Graph:
     graph = Graph()
     data = memoryview(model)
     try:
-        for number, value, raw in _fields(data):
+        for number, value, raw in fields_of(data):
             if number == 7:
                 graph.content = _bytes(value)
             elif number == 1 and isinstance(value, int):
@@ -127,7 +127,7 @@ def _what_else(content: bytes) -> str:
 
 def _read_graph(data: memoryview, graph: Graph) -> None:
     inputs = []
-    for number, value, _ in _fields(data):
+    for number, value, _ in fields_of(data):
         if number == 1:
             graph.nodes.append(_read_node(_bytes(value)))
         elif number == 5:
@@ -144,7 +144,7 @@ def _read_graph(data: memoryview, graph: Graph) -> None:
 
 def _read_node(data: memoryview) -> Node:
     node = Node()
-    for number, value, raw in _fields(data):
+    for number, value, raw in fields_of(data):
         if number == 1:
             node.inputs.append(_text(value))
         elif number == 2:
@@ -168,7 +168,7 @@ def _read_attribute(data: memoryview) -> tuple[str, AttributeValue, list[str]]:
     name, found, outer = "", None, []
     integers: list[int] = []
     floats: list[float] = []
-    for number, value, _ in _fields(data):
+    for number, value, _ in fields_of(data):
         if number == 1:
             name = _text(value)
         elif number == 2 and isinstance(value, bytes):
@@ -202,7 +202,7 @@ def _outer_names(subgraph: memoryview) -> list[str]:
 
 def _read_tensor(data: memoryview, graph: Graph) -> None:
     name, sides, kind, external, is_external = "", [], 0, {}, False
-    for number, value, _ in _fields(data):
+    for number, value, _ in fields_of(data):
         if number == 1:
             sides += _integers(value)
         elif number == 2 and isinstance(value, int):
@@ -210,23 +210,23 @@ def _read_tensor(data: memoryview, graph: Graph) -> None:
         elif number == 8:
             name = _text(value)
         elif number == 13:
-            pair = {key: _text(text) for key, text, _ in _fields(_bytes(value))}
+            pair = {key: _text(text) for key, text, _ in fields_of(_bytes(value))}
             external[pair.get(1, "")] = pair.get(2, "")
         elif number == 14:
             is_external = value == _EXTERNAL
     graph.tensors[name] = Tensor(kind, tuple(sides), data, external if is_external else {})
 
 
-def read_value_info(data: memoryview) -> GraphInput:
+def read_value_info(data: int | bytes | memoryview) -> GraphInput:
     """ValueInfoProto: name (1), type (2) > tensor_type (1) > elem_type (1), shape (2) > dim (1) > value or name."""
     name, element_type = "", 0
     sides: list[int | str] = []
-    for number, value, _ in _fields(data):
+    for number, value, _ in fields_of(_bytes(data)):
         if number == 1:
             name = _text(value)
         elif number == 2:
             for tensor in _children(value, 1):
-                for key, content, _ in _fields(tensor):
+                for key, content, _ in fields_of(tensor):
                     if key == 1 and isinstance(content, int):
                         element_type = content
                     elif key == 2:
@@ -235,7 +235,7 @@ def read_value_info(data: memoryview) -> GraphInput:
 
 
 def _side(dimension: memoryview) -> int | str:
-    for key, value, _ in _fields(dimension):
+    for key, value, _ in fields_of(dimension):
         if key == 1 and isinstance(value, int):
             return _signed(value) if _signed(value) >= 0 else ""
         if key == 2:
@@ -244,11 +244,11 @@ def _side(dimension: memoryview) -> int | str:
 
 
 def _children(value: int | bytes | memoryview, wanted: int) -> list[memoryview]:
-    return [_bytes(child) for number, child, _ in _fields(_bytes(value)) if number == wanted]
+    return [_bytes(child) for number, child, _ in fields_of(_bytes(value)) if number == wanted]
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | bytes | memoryview, memoryview]]:
-    """(number, value, the whole field) of each field."""
+def fields_of(data: memoryview) -> Iterator[tuple[int, int | bytes | memoryview, memoryview]]:
+    """(number, value, the whole field) of each field of a message."""
     position = 0
     while position < len(data):
         begin = position
@@ -270,11 +270,6 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | bytes | memoryview, m
         else:
             raise ValueError(f"wire type {wire}")
         yield number, value, data[begin:position]
-
-
-def fields_of(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(number, the whole field) of each field of a message, to be copied."""
-    return ((number, raw) for number, _, raw in _fields(data))
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:

@@ -87,10 +87,10 @@ def with_outputs(graph: Graph, names: Iterable[str]) -> bytes:
 def with_inputs(graph: Graph, sides: Mapping[str, Sequence[int]]) -> bytes:
     """The same model with fixed sides of the inputs of these names."""
     content = bytearray()
-    for number, raw in fields_of(graph.content):
+    for number, value, raw in fields_of(graph.content):
         given = None
         if number == 11:
-            info = read_value_info(_content(raw))
+            info = read_value_info(value)
             given = sides.get(info.name)
         content += raw if given is None else value_info(11, info.name, info.element_type, given)
     return integer(1, graph.ir_version) + graph.header + message(7, bytes(content))
@@ -112,7 +112,7 @@ def write_node(node: Node, name: str, inputs: Sequence[str], outputs: Sequence[s
 def renamed_tensor(tensor: Tensor, name: str, values: bytes | None) -> bytes:
     """An initialiser as a field of a graph: another one under this name, with these values if its own lie elsewhere."""
     dropped = {_NAME} if values is None else {_NAME, *_EXTERNAL_FIELDS}
-    kept = b"".join(bytes(raw) for number, raw in fields_of(tensor.content) if number not in dropped)
+    kept = b"".join(bytes(raw) for number, _, raw in fields_of(tensor.content) if number not in dropped)
     return message(5, kept + message(_NAME, name.encode()) + (b"" if values is None else message(_RAW, values)))
 
 
@@ -123,11 +123,3 @@ def new_tensor(name: str, value: Any) -> bytes:
     if kind == _STRING:
         return message(5, content + b"".join(message(6, str(text).encode()) for text in value.ravel()))
     return message(5, content + message(_RAW, np.ascontiguousarray(value).tobytes()))
-
-
-def _content(raw: memoryview) -> memoryview:
-    """What a field of bytes holds."""
-    position = 1
-    while raw[position] > 127:
-        position += 1
-    return raw[position + 1 :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,8 @@ _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _APART = "session.optimized_model_external_initializers"
 LONGEST_RUN_S = 100.0
 """Of a graph's first run."""
+MOST_INPUT = 1 << 28
+"""Numbers of an input: a GB."""
 SHAPES_BYTES = 4096
 """Tensors up to this size stay in an optimised graph."""
 
@@ -299,6 +302,8 @@ def _input(name: str, kind: str, shape: list[int | str | None], batch: int) -> A
     element = _ELEMENTS.get(kind.removeprefix("tensor(").removesuffix(")"))
     if element is None:
         raise ValueError(f"the input {name} is {kind}, no tensor of numbers or texts")
+    if math.prod(fixed) > MOST_INPUT:
+        raise ValueError(f"the input {name} has {math.prod(fixed):,} numbers, more than {MOST_INPUT:,}")
     random = np.random.default_rng(INPUT_SEED)
     if element == "object":
         return np.full(fixed, "a", object)

@@ -21,6 +21,8 @@ from shared.spaces.op_key import OpKey, Shape
 from shared.spaces.primitives import parameter_shapes
 from shared.spaces.wiring import INPUT
 
+_COPIES = {"fp32": 2.5, "fp16": 4.0, "int8": 5.0}
+"""How often a weight is in memory at a time, at most: as an array, in the file, in what checks the file."""
 _CANARY_OPS = tuple(OpKey("nor_conv_3x3", Shape(c, s, s), Shape(c, s, s), 1) for c, s in ((16, 32),) for _ in range(4))
 
 
@@ -31,7 +33,7 @@ def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32", limit_
         spec: canary, chain, parallel ops or network. Nobody builds what comes from a file.
         batch: images per inference.
         precision: "fp32", "fp16" or "int8". The canary is always fp32.
-        limit_bytes: of its weights, and again of the maps that int8 computes; None: any number.
+        limit_bytes: of the memory that building it takes; None: any number.
 
     Raises:
         InvalidValue: the reference is that of a file or of a part of it, the precision is unknown,
@@ -48,18 +50,17 @@ def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32", limit_
 
 
 def _build(spec: GraphSpec, batch: int, precision: str, limit_bytes: int | None) -> bytes:
-    model = _build_fp32(spec, batch, Budget(limit_bytes))
+    budget = Budget(limit_bytes, _COPIES[precision])
     if precision == "fp32" or isinstance(spec, CanaryGraph):
-        return model
+        return _build_fp32(spec, batch, budget)
     if precision == "fp16":
-        return halve(model)
+        return halve(_build_fp32(spec, batch, budget))
     # In a network an op reads and writes integers in the kernels' layout. Single ops get the same.
     # Else parallel copies would pay for quantisation and reorders, and pools would have another
     # layout.
     single = isinstance(spec, ChainGraph | ParallelGraph)
-    return quantise(
-        model, integer_inputs=isinstance(spec, ParallelGraph), channels_last=single, limit_bytes=limit_bytes
-    )
+    parallel = isinstance(spec, ParallelGraph)
+    return quantise(_build_fp32(spec, batch, budget), integer_inputs=parallel, channels_last=single, budget=budget)
 
 
 def _build_fp32(spec: GraphSpec, batch: int, budget: Budget) -> bytes:

@@ -20,6 +20,7 @@ def halve(model: bytes) -> bytes:
         InvalidValue: a weight exceeds the largest number of half precision, 65,504.
     """
     parsed = onnx.load_model_from_string(model)
+    del model
     graph = parsed.graph
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
@@ -35,8 +36,9 @@ def halve(model: bytes) -> bytes:
         graph.node.insert(position, _cast(tensor.name, inside[tensor.name], TensorProto.FLOAT16))
     for tensor in graph.output:
         graph.node.append(_cast(inside[tensor.name], tensor.name, TensorProto.FLOAT))
-    onnx.checker.check_model(parsed)
-    return bytes(parsed.SerializeToString())
+    content = bytes(parsed.SerializeToString())
+    onnx.checker.check_model(content)
+    return content
 
 
 def _halved(tensor: onnx.TensorProto) -> onnx.TensorProto:

@@ -29,6 +29,7 @@ from onnx import helper, numpy_helper
 
 from shared.errors import InvalidValue
 from shared.graphs.ranges import Range, node_attributes, random_ranges
+from shared.graphs.weights import Budget
 
 WEIGHT_LIMIT = 127
 ACTIVATION = np.uint8
@@ -68,7 +69,7 @@ def quantise(
     weight_limit: int = WEIGHT_LIMIT,
     integer_inputs: bool = False,
     channels_last: bool = False,
-    limit_bytes: int | None = None,
+    budget: Budget | None = None,
 ) -> bytes:
     """Quantise a network of convolutions, pools, sums, concatenations and linear layers.
 
@@ -82,7 +83,7 @@ def quantise(
         channels_last: inputs and output are maps of (batch, height, width, channels), the layout of
             integer kernels. A graph without a convolution gets an identity convolution, because
             runtimes choose that layout for convolutions.
-        limit_bytes: of the maps that guessed ranges are computed from, at a time; None: any number.
+        budget: of the maps that guessed ranges are computed from; None: any number.
 
     Raises:
         InvalidValue: an operator without an integer form, or an invalid range.
@@ -92,7 +93,8 @@ def quantise(
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
             raise InvalidValue("ranges", f"'{name}' from {low} to {high} is no range")
     parsed = onnx.load_model_from_string(model)
-    guessed = {} if set(_activations(parsed.graph)) <= set(given) else random_ranges(parsed.graph, limit_bytes)
+    del model
+    guessed = {} if set(_activations(parsed.graph)) <= set(given) else random_ranges(parsed.graph, budget)
     return _Quantiser(parsed, {**guessed, **given}, weight_limit, integer_inputs, channels_last).model()
 
 
@@ -309,8 +311,7 @@ class _Quantiser:
         if self.integer_inputs:
             for tensor in made.input:
                 tensor.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(ACTIVATION))
-        model = onnx.ModelProto()
-        model.CopyFrom(self.source)
-        model.graph.CopyFrom(made)
-        onnx.checker.check_model(model)
-        return bytes(model.SerializeToString())
+        self.source.graph.CopyFrom(made)
+        content = bytes(self.source.SerializeToString())
+        onnx.checker.check_model(content)
+        return content

@@ -30,14 +30,15 @@ Floats = NDArray[np.float32]
 Attributes = Mapping[str, Any]
 
 
-def random_ranges(graph: onnx.GraphProto, limit_bytes: int | None = None) -> dict[str, Range]:
+def random_ranges(graph: onnx.GraphProto, budget: Budget | None = None) -> dict[str, Range]:
     """Ranges of all activations of an fp32 graph, by tensor name, for an input of N(0, 1).
 
     Raises:
-        InvalidValue: an unknown operator, or maps of more than `limit_bytes` at a time or of
-            `MOST_TURNS` times as much in all.
+        InvalidValue: an unknown operator, or maps beyond the budget, or of `MOST_TURNS` times its
+            limit in all.
     """
-    held, ever = Budget(limit_bytes), Budget(limit_bytes, MOST_TURNS)
+    held = budget or Budget()
+    ever = Budget(held.limit_bytes)
     held.take(*map(_sides, graph.input))
     random = np.random.default_rng(_SEED)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -50,7 +51,7 @@ def random_ranges(graph: onnx.GraphProto, limit_bytes: int | None = None) -> dic
         inputs = [values[name] if name in values else constants[name] for name in node.input if name]
         room = _room(node_attributes(node), *inputs)
         held.take(room)
-        ever.take(room)
+        ever.take(room, times=1 / MOST_TURNS)
         result = np.asarray(_OPERATORS[node.op_type](node_attributes(node), *inputs), np.float32)
         held.give_back(room)
         held.take(result.shape)

@@ -15,25 +15,27 @@ Floats = NDArray[np.float32]
 
 
 class Budget:
-    """Bytes that the weights or the maps of a graph may still take while it is built; None: any number.
+    """Bytes that a graph may still take while it is built; None: any number.
 
     Args:
-        turns: how often the limit may be taken in all.
+        limit_bytes: of weights and maps together.
+        copies: how often a weight is there at a time, at most.
     """
 
-    def __init__(self, limit_bytes: int | None = None, turns: int = 1) -> None:
-        self._limit_bytes = limit_bytes
-        self._left_bytes = math.inf if limit_bytes is None else turns * limit_bytes
+    def __init__(self, limit_bytes: int | None = None, copies: float = 1.0) -> None:
+        self.limit_bytes = limit_bytes
+        self.copies = copies
+        self._left_bytes = math.inf if limit_bytes is None else limit_bytes
 
-    def take(self, *shapes: Iterable[int]) -> None:
+    def take(self, *shapes: Iterable[int], times: float = 1.0) -> None:
         """Count float32 tensors before they are made.
 
         Raises:
             InvalidValue: they are too many.
         """
-        self._left_bytes -= 4 * sum(map(math.prod, shapes))
+        self._left_bytes -= times * 4 * sum(map(math.prod, shapes))
         if self._left_bytes < 0:
-            limit_mb = (self._limit_bytes or 0) >> 20
+            limit_mb = (self.limit_bytes or 0) >> 20
             raise InvalidValue(
                 "graph", f"its weights or maps take too much room: the limit is {limit_mb} MiB (setting max_graph_mb)"
             )
@@ -57,7 +59,7 @@ class RandomWeights:
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], seed: int = 0, budget: Budget | None = None) -> None:
         if budget is not None:
-            budget.take(*shapes.values())
+            budget.take(*shapes.values(), times=budget.copies)
         self._shapes = shapes
         self._random = np.random.default_rng(seed)
 
@@ -67,7 +69,9 @@ class RandomWeights:
             return np.ones(shape, np.float32)
         if len(shape) == 1:
             return np.zeros(shape, np.float32)
-        return self._random.standard_normal(shape, np.float32) * np.float32(math.sqrt(2 / math.prod(shape[1:])))
+        values = self._random.standard_normal(shape, np.float32)
+        values *= np.float32(math.sqrt(2 / math.prod(shape[1:])))
+        return values
 
 
 class GivenWeights:

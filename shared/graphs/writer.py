@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from shared.graphs.weights import Weights
 
@@ -17,6 +17,8 @@ IR_VERSION = 8
 """Every ONNX Runtime since 1.14 reads it."""
 BATCH_NORM_EPSILON = 1e-5
 
+_GRAPH, _INITIALIZER, _RAW_DATA = b"\x3a", b"\x2a", b"\x4a"
+"""Fields 7 of a model, 5 of a graph and 9 of a tensor, as protocol buffers write them."""
 Floats = NDArray[np.float32]
 
 
@@ -26,7 +28,7 @@ class GraphWriter:
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
         self._nodes: list[onnx.NodeProto] = []
-        self._initializers: list[onnx.TensorProto] = []
+        self._initializers: list[bytes | memoryview] = []
         self._activated: dict[str, str] = {}
         self._constants: set[str] = set()
 
@@ -119,19 +121,22 @@ class GraphWriter:
         for node in self._nodes:
             node.output[:] = ["output" if name == output else name for name in node.output]
             node.input[:] = ["output" if name == output else name for name in node.input]
-        graph = helper.make_graph(
-            self._nodes,
-            "lutnas",
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, input_shape) for name in inputs],
-            [helper.make_tensor_value_info("output", TensorProto.FLOAT, output_shape)],
-            self._initializers,
+        nodes = onnx.GraphProto(node=self._nodes, name="lutnas")
+        ends = onnx.GraphProto(
+            input=[helper.make_tensor_value_info(name, TensorProto.FLOAT, input_shape) for name in inputs],
+            output=[helper.make_tensor_value_info("output", TensorProto.FLOAT, output_shape)],
         )
-        model = helper.make_model(
-            graph, producer_name="lutnas", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-        )
-        helper.set_model_props(model, dict(metadata))
+        head = onnx.ModelProto(ir_version=IR_VERSION, producer_name="lutnas")
+        tail = onnx.ModelProto(opset_import=[helper.make_opsetid("", OPSET)])
+        helper.set_model_props(tail, dict(metadata))
+        # Joined once, in the order of the fields: onnx would keep all weights six times.
+        parts = [nodes.SerializeToString(), *self._initializers, ends.SerializeToString()]
+        size = _number(sum(map(len, parts)))
+        model = b"".join((head.SerializeToString(), _GRAPH, size, *parts, tail.SerializeToString()))
+        self._initializers.clear()
+        parts.clear()
         onnx.checker.check_model(model)
-        return bytes(model.SerializeToString())
+        return model
 
     def _affine(self, prefix: str) -> tuple[Floats, Floats]:
         weight, bias, mean, variance = (
@@ -143,10 +148,23 @@ class GraphWriter:
     def _constant(self, name: str, value: NDArray[np.float32] | NDArray[np.int64]) -> str:
         if name not in self._constants:
             self._constants.add(name)
-            self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+            kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+            head = onnx.TensorProto(dims=value.shape, data_type=kind, name=name).SerializeToString()
+            content = np.ascontiguousarray(value, value.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
+            head += _RAW_DATA + _number(len(content))
+            self._initializers += (_INITIALIZER + _number(len(head) + len(content)) + head, content)
         return name
 
     def _node(self, op_type: str, inputs: list[str], **attributes: Any) -> str:
         name = f"{op_type.lower()}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
         return name
+
+
+def _number(value: int) -> bytes:
+    """A length, as protocol buffers write it."""
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])

@@ -7,7 +7,9 @@ import pytest
 
 from lut_server.auth import ROLES, Authenticator, create_token
 from lut_server.clock import stamp
-from shared.errors import AccessDenied, InvalidValue
+from lut_server.store.sql import devices, jobs, models
+from shared.errors import AccessDenied, Conflict, InvalidValue
+from shared.jobs import NewJob
 from shared.wire import to_wire
 
 
@@ -252,3 +254,37 @@ def test_probe_that_nobody_could_read_is_refused(api, lab, probe):
     check_error(api.post("/v1/devices", {"name": "pi", "probe": probe}), 422, "invalid")
     api.post("/v1/devices", {"name": "pi", "probe": {}})
     check_error(api.put("/v1/runs/run-1", {**to_wire(lab.run()), "probe": probe}), 422, "invalid")
+
+
+def test_token_brings_so_much_and_another_token_brings_more(any_store, lab, monkeypatch):
+    monkeypatch.setattr(devices, "MOST_OF_TOKEN", 2)
+    monkeypatch.setattr(models, "MOST_BYTES_OF_TOKEN", 10)
+    monkeypatch.setattr(jobs, "MOST_QUEUED_OF_TOKEN", 2)
+    job = NewJob("pi-0", "profile", lab.runtime, lab.plan.canary, str(lab.space))
+    tries = (
+        lambda n, token: any_store.devices.register(f"pi-{n}", {}, token)[1],
+        lambda n, token: any_store.models.put(f"{n:064x}", b"12345", token),
+        lambda n, token: any_store.jobs.add(job, token).state == "queued",
+    )
+    for bring in tries:
+        assert bring(0, "a")
+        assert bring(1, "a")
+        with pytest.raises(Conflict, match="this token"):
+            bring(2, "a")
+        assert bring(2, "b")
+        assert bring(3, None)
+    assert any_store.devices.register("pi-0", {"cpu": "new"}, "a") == (any_store.devices.get("pi-0"), False)
+    any_store.jobs.cancel(any_store.jobs.list()[0].id)
+    assert any_store.jobs.add(job, "a")
+
+
+def test_what_a_token_brings_counts_over_http(api, monkeypatch):
+    monkeypatch.setattr(devices, "MOST_OF_TOKEN", 1)
+    table = b"Linear-input:1x1x8-output:10:\n  {mean: 1.0, std: 0.1, count: 9}\n"
+    assert api.post("/v1/devices", {"name": "pi", "probe": {}}).status_code == 201
+    for refused in (
+        api.post("/v1/devices", {"name": "phone", "probe": {}}),
+        api.post("/v1/tables?name=a.yaml&device=phone", content=table),
+    ):
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
+    assert api.post("/v1/devices", {"name": "phone", "probe": {}}, role="agent").status_code == 201

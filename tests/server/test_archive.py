@@ -259,7 +259,7 @@ def test_archive_of_another_lutnas_and_what_is_none_are_refused(full, fresh, tmp
         ("GONE", "no schema number"),
     )
     for found, words in written_by_others:
-        with pytest.raises(OtherSchema, match=f"the archive has {words}, this lutnas reads schema 0011"):
+        with pytest.raises(OtherSchema, match=f"the archive has {words}, this lutnas reads schema 0012"):
             load(fresh(), resigned([changed(header, schema=found), *lines]), tmp_path)
     with pytest.raises(CorruptFile, match="no archive of lutnas"):
         load(fresh(), b'{"format": "zip"}\n', tmp_path)

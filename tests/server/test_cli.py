@@ -66,7 +66,7 @@ def test_serve_prints_its_url_answers_and_stops_on_a_signal(run, url, number):
         line = process.stdout.readline()
         assert line.startswith("lut-server listening on http://127.0.0.1:")
         base = line.split()[-1]
-        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": "0011"}
+        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": "0012"}
         assert httpx.get(f"{base}/v1/devices").status_code == 401
         answer = httpx.get(f"{base}/v1/devices", headers={"Authorization": f"Bearer {token.strip()}"})
         assert answer.json() == {"devices": []}
@@ -192,7 +192,7 @@ def test_unknown_device_and_missing_table_end_with_one_clear_line(run, table, tm
 
 
 def test_migrate_says_where_the_database_is(run, url):
-    assert run("migrate") == (0, f"{url} is at schema 0011\n", "")
+    assert run("migrate") == (0, f"{url} is at schema 0012\n", "")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_migration_makes_the_tables_that_the_code_uses(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/a.db")
     with database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    assert database.revision() == "0011"
+    assert database.revision() == "0012"
     database.close()
 
 
@@ -50,7 +50,7 @@ def test_database_of_another_lutnas_is_refused_and_left_alone(tmp_path, found):
         connection.execute("UPDATE alembic_version SET version_num = ?", [found])
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(OtherSchema, match=f"a.db has schema {found}, this lutnas reads schema 0011: make it anew"):
+    with pytest.raises(OtherSchema, match=f"a.db has schema {found}, this lutnas reads schema 0012: make it anew"):
         open_store(f"sqlite:///{path}")
     assert path.read_bytes() == before
 
@@ -86,5 +86,5 @@ def test_servers_that_start_at_once_migrate_once(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
     with ThreadPoolExecutor(4) as pool:
         for store in pool.map(lambda _: open_store(url), range(4)):
-            assert store.database.revision() == "0011"
+            assert store.database.revision() == "0012"
             store.close()

@@ -2,16 +2,23 @@
 
 import asyncio
 import resource
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from onnx import TensorProto, helper
 
-from lut_server.http import answer_cache
+from lut_server.http import answer_cache, connections, services
 from lut_server.http.answer_cache import AnswerCache
+from lut_server.http.services import ANONYMOUS_AT_ONCE
 from lut_server.runs.served_graphs import check_model
 from lut_server.transfer.importing import ImportRequest, read_tables
+from lut_server.transfer.op_tables import MOST_OPS
 from shared.errors import InvalidValue, ServerRefused
 from shared.graphs import build_graph
 from shared.measurements.graph_spec import parse_graph_spec
@@ -184,9 +191,162 @@ def test_file_of_too_many_ops_is_refused_at_once():
     op = "Conv-input:{0}x1x3-output:1x1x3:\n  {{mean: 2.1, std: 0.03, count: 100}}\n"
     content = "".join(op.format(n) for n in range(30_000)).encode()
     began_s = time.process_time()
-    with pytest.raises(InvalidValue, match="more than 5000 ops"):
+    with pytest.raises(InvalidValue, match=f"more than {MOST_OPS} ops"):
         read_tables(content, "t.yaml", ImportRequest("phone"))
     for deep in (b"[" * 100_000, b"{a: " * 100_000, b"- " * 100_000, b"? " * 100_000):
         with pytest.raises(InvalidValue, match="nested too deeply"):
             read_tables(deep, "t.yaml", ImportRequest("phone"))
     assert time.process_time() - began_s < 5
+
+
+def wait_until(holds):
+    end_s = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("path", ["/v1/devices", "/", "/metrics"])
+def test_few_threads_read_for_those_without_a_token_and_a_token_waits_for_none(api, monkeypatch, path):
+    running, most, lock, go = [0], [0], threading.Lock(), threading.Event()
+    listed = api.store.devices.list
+
+    def slow():
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        go.wait(20)
+        with lock:
+            running[0] -= 1
+        return listed()
+
+    admin = api.token("admin")
+    api.get("/v1/token")  # its slow check is over
+    object.__setattr__(api.store.devices, "list", slow)
+    monkeypatch.setattr(api.store.database, "count", lambda table: len(slow()))
+    with ThreadPoolExecutor(30) as pool, httpx.Client(base_url=api.url, timeout=60) as http:
+        anonymous = [pool.submit(http.get, path) for _ in range(30)]
+        try:
+            wait_until(lambda: running[0] == ANONYMOUS_AT_ONCE)
+            for _ in range(3):
+                began_s = time.monotonic()
+                assert api.get("/v1/token", token=admin).status_code == 200
+                assert http.get("/readyz").status_code == 200
+                assert time.monotonic() - began_s < 2
+        finally:
+            go.set()
+        assert {future.result().status_code for future in anonymous} == {200}
+    assert most[0] == ANONYMOUS_AT_ONCE
+
+
+def test_questions_take_so_many_bytes_at_a_time(api, monkeypatch):
+    monkeypatch.setattr(services, "MOST_QUESTION_BYTES", 1000)
+    api.post("/v1/devices", {"name": "pi", "probe": {}})
+    short, long = ({"kernels": {f"Relu/1x{n}/1x{n}": 1 for n in range(1, number)}} for number in (5, 100))
+    head = "POST /v1/devices/pi/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n"
+    with socket.create_connection(urlsplit(api.url).netloc.split(":"), timeout=10) as held:
+        held.sendall(head.encode() + b"{" * 950)
+        time.sleep(0.3)
+        refused = api.post("/v1/devices/pi/predict", short, role=None)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert api.post("/v1/devices/pi/predict", short).json()["error"]["code"] == "no_table"
+    time.sleep(0.3)
+    assert api.post("/v1/devices/pi/predict", short, role=None).json()["error"]["code"] == "no_table"
+    assert api.post("/v1/devices/pi/predict", long, role=None).status_code == 503
+    assert api.post("/v1/devices/pi/predict", short, role=None).status_code == 404  # what was refused is given back
+
+
+def test_graphs_that_are_not_read_are_not_made_without_end(start, monkeypatch):
+    monkeypatch.setattr(answer_cache, "MOST_BYTES", 8 * MIB)
+    spec = "/v1/graph?spec=chain:1:nor_conv_3x3/500x8x8/500x8x8/s1&batch={}"  # 9 MB each
+    with start() as api, ExitStack() as stack:
+        host, port = urlsplit(api.url).netloc.split(":")
+        for batch in range(1, 6):
+            unread = stack.enter_context(socket.socket())
+            unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            unread.connect((host, int(port)))
+            unread.sendall(f"GET {spec.format(batch)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            time.sleep(0.5)
+        refused = api.get(spec.format(9))
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        stack.close()
+        time.sleep(0.5)
+        answer = api.get(spec.format(9))
+        assert (answer.status_code, len(answer.content)) == (200, int(answer.headers["content-length"]))
+
+
+def test_answers_that_nobody_reads_are_bounded_in_all(api, lab, monkeypatch):
+    monkeypatch.setattr(connections, "MOST_UNREAD_BYTES", 40 * MIB)
+    content = b"x" * (20 * MIB)  # of which the kernel takes some
+    object.__setattr__(api.store.tables, "get_bytes", lambda table_hash: content)
+    host, port = urlsplit(api.url).netloc.split(":")
+    with ExitStack() as stack:
+        unread = []
+        for _ in range(4):
+            unread.append(stack.enter_context(socket.socket()))
+            unread[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            unread[-1].connect((host, int(port)))
+            unread[-1].sendall(b"GET /v1/tables/" + b"a" * 64 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.3)
+        sizes = [len(read_all(each)) for each in unread]
+    assert all(size < len(content) for size in sizes[:2])
+    assert sizes[-1] > len(content)
+
+
+def read_all(connection):
+    found = bytearray()
+    connection.settimeout(2)
+    with suppress(OSError):
+        while piece := connection.recv(1 << 20):
+            found += piece
+    return found
+
+
+def test_words_that_are_no_methods_make_no_metrics(api):
+    for number in range(20):
+        assert api.http.request(f"WORD{number}", "/v1/devices").status_code == 405
+    assert "WORD" not in api.get("/metrics").text
+
+
+def test_who_asks_and_goes_away_gets_no_turn(api):
+    asked, go = [], threading.Event()
+    listed = api.store.devices.list
+
+    def slow():
+        asked.append(1)
+        go.wait(20)
+        return listed()
+
+    object.__setattr__(api.store.devices, "list", slow)
+    host, port = urlsplit(api.url).netloc.split(":")
+    for _ in range(20):
+        with socket.create_connection((host, int(port))) as gone:
+            gone.sendall(b"GET /v1/devices HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.05)
+    go.set()
+    assert api.get("/v1/devices", role=None).status_code == 200
+    assert len(asked) == ANONYMOUS_AT_ONCE + 1
+
+
+@pytest.mark.parametrize(
+    ("said", "most"), [("max\n", 1 << 30), ("536870912\n", 1 << 27), ("9223372036854771712\n", 1 << 30)]
+)
+def test_container_limits_what_is_built_and_kept(tmp_path, monkeypatch, said, most):
+    (tmp_path / "memory.max").write_text(said)
+    monkeypatch.setattr(answer_cache, "_CONTAINER_LIMITS", (str(tmp_path / "memory.max"), str(tmp_path / "none")))
+    answer_cache.most_bytes.cache_clear()
+    try:
+        assert answer_cache.most_bytes(1 << 30, 4) == most
+    finally:
+        answer_cache.most_bytes.cache_clear()
+
+
+def test_no_memory_is_no_fault_of_the_program(start, monkeypatch):
+    with start() as api:
+
+        def fail(*_, **__):
+            raise MemoryError
+
+        monkeypatch.setattr(api.store.devices, "list", fail)
+        answer = api.get("/v1/devices")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")

@@ -1,5 +1,6 @@
 """Many agents at once, and killed servers: the benchmarks' own checks, for a few seconds."""
 
+from benchmarks.server import hostile
 from benchmarks.server.fleet import simulate
 from benchmarks.server.kill import kill_again_and_again
 
@@ -17,3 +18,13 @@ def test_what_a_killed_server_acknowledged_is_there_once(any_url, tmp_path):
     is_sound = True if any_url.startswith("sqlite") else None
     assert (left.lost, left.doubled, left.is_sound) == (0, 0, is_sound)
     assert left.acknowledged >= 40
+
+
+def test_strangers_cost_agents_no_upload_and_the_server_no_memory_without_end(tmp_path):
+    figures = hostile.measure(tmp_path, seconds=6)
+    assert figures["hostile.upload_p50_s"].n >= 50
+    assert figures["hostile.dear_answered"].value >= 10
+    slow = {"hostile.upload_p99_s"}  # beside other tests
+    assert {
+        name: figure.value for name, figure in figures.items() if name not in slow and figure.reached is False
+    } == {}

@@ -100,8 +100,9 @@ def test_full_disk_is_told_stores_nothing_and_is_over_when_there_is_room(tmp_pat
         assert http.post("/v1/runs/run-1/measurements", json=batch, headers=token).status_code == 200
 
 
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
 @pytest.mark.parametrize("takes", ["deleted", "replaced"])
-def test_nothing_is_acknowledged_once_the_database_file_is_another(tmp_path, serve_app, lab, takes):
+def test_nothing_is_acknowledged_once_a_file_of_the_database_is_another(tmp_path, serve_app, lab, takes, end):
     path = tmp_path / "a.db"
     store = open_store(f"sqlite:///{path}")
     store.devices.register("pi", {})
@@ -111,13 +112,24 @@ def test_nothing_is_acknowledged_once_the_database_file_is_another(tmp_path, ser
     settings = Settings(database_url=f"sqlite:///{path}")
     with serve_app(create_app(settings, store=store)) as base, httpx.Client(base_url=base, headers=token) as http:
         assert http.post("/v1/runs/run-1/measurements", json=batch).status_code == 200
+        file = path.with_name(path.name + end)
         if takes == "replaced":
-            shutil.copy(path, tmp_path / "copy.db")
-            (tmp_path / "copy.db").replace(path)
+            shutil.copy(file, tmp_path / "copy")
+            (tmp_path / "copy").replace(file)
         else:
-            path.unlink()
+            file.unlink()
         check_unavailable(http.post("/v1/runs/run-1/measurements", json=batch), "deleted or replaced")
         check_unavailable(http.get("/readyz"), "deleted or replaced .* restart the server")
+        assert http.get("/healthz").status_code == 200
+
+
+def test_database_whose_connections_were_all_closed_is_still_the_same(tmp_path):
+    store = open_store(f"sqlite:///{tmp_path}/a.db")
+    store.devices.register("pi", {})
+    store.close()  # SQLite deletes the log with its last connection, and makes another
+    store.devices.register("phone", {})
+    assert [device.name for device in store.devices.list()] == ["pi", "phone"]
+    store.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root")
@@ -143,9 +155,9 @@ def test_another_schema_than_the_servers_is_told_by_readyz(any_store, serve_app)
     with serve_app(create_app(Settings(), store=any_store)) as base:
         for found in ("0007", "0999"):
             set_revision(any_store.database, found)
-            check_unavailable(httpx.get(f"{base}/readyz"), f"has schema {found}, this server needs 0011")
-        set_revision(any_store.database, "0011")
-        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": "0011"}
+            check_unavailable(httpx.get(f"{base}/readyz"), f"has schema {found}, this server needs 0012")
+        set_revision(any_store.database, "0012")
+        assert httpx.get(f"{base}/readyz").json() == {"status": "ready", "schema": "0012"}
 
 
 @pytest.mark.parametrize("found", ["0001", "0007", "0999"])
@@ -155,7 +167,7 @@ def test_database_of_another_lutnas_ends_every_command_in_a_line(run, profiled, 
     for words in (("migrate",), ("devices",), ("jobs", "list"), ("token", "list")):
         code, out, err = run(*words)
         assert (code, out, err.count("\n")) == (1, "", 1)
-        assert f"has schema {found}, this lutnas reads schema 0011: make it anew" in err
+        assert f"has schema {found}, this lutnas reads schema 0012: make it anew" in err
 
 
 def set_revision(database, revision):
@@ -268,7 +280,7 @@ def test_backup_of_a_database_in_use_is_whole_and_is_restored(run, profiled, lab
     profiled.close()
     code, _, err = run("restore", str(backup), "--force")
     assert (code, err.count("\n")) == (1, 1)
-    assert f"the backup {backup} has schema 0007, this lutnas reads schema 0011" in err
+    assert f"the backup {backup} has schema 0007, this lutnas reads schema 0012" in err
     backup.write_bytes(backup.read_bytes()[:9000])
     profiled.close()
     code, _, err = run("restore", str(backup), "--force")
@@ -322,7 +334,7 @@ def test_database_of_something_else_at_the_right_revision_is_no_backup(run, prof
     foreign = tmp_path / "foreign.db"
     with closing(sqlite3.connect(foreign)) as other, other:
         other.execute("CREATE TABLE alembic_version (version_num TEXT)")
-        other.execute("INSERT INTO alembic_version VALUES ('0011')")
+        other.execute("INSERT INTO alembic_version VALUES ('0012')")
     code, _, err = run("restore", str(foreign), "--force")
     assert (code, err.count("\n")) == (1, 1)
     assert "is no backup of lut-server: its table devices lacks created_at" in err

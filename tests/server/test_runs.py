@@ -311,3 +311,24 @@ def test_upload_to_an_unknown_run_is_told_so(steady_api):
 
 def test_table_under_an_unknown_hash_is_told_so(steady_api):
     assert steady_api.get("/v1/tables/abc").json()["error"]["code"] == "no_table"
+
+
+def test_runs_are_listed_in_parts(api, lab):
+    api.post("/v1/devices", {"name": "pi", "probe": {}})
+    api.post("/v1/devices", {"name": "phone", "probe": {}})
+    for number in range(5):
+        assert api.put(f"/v1/runs/run-{number}", to_wire(lab.run(f"run-{number}"))).status_code == 201
+    assert api.put("/v1/runs/other", to_wire(lab.run("other", "phone"))).status_code == 201
+    found = [api.get(f"/v1/runs?device=pi&offset={offset}&limit=2").json()["runs"] for offset in (0, 2, 4, 6)]
+    assert [[run["run"]["id"] for run in part] for part in found] == [
+        ["run-0", "run-1"],
+        ["run-2", "run-3"],
+        ["run-4"],
+        [],
+    ]
+    assert len(api.get("/v1/runs").json()["runs"]) == 6
+    for wrong in ("limit=0", "limit=1001", "offset=-1"):
+        assert api.get(f"/v1/runs?{wrong}").status_code == 422
+    page = api.get("/devices/pi?format=json").json()
+    assert [run["run"]["id"] for run in page["runs"]] == [f"run-{number}" for number in (4, 3, 2, 1, 0)]
+    assert page["paging"]["total"] == 5

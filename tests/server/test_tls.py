@@ -3,12 +3,14 @@
 import asyncio
 import hashlib
 import re
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import pytest
@@ -210,3 +212,18 @@ def test_without_cryptography_the_extra_is_named(tmp_path):
     )
     assert finished.returncode == 1
     assert finished.stderr == "lut-server: --tls self-signed needs cryptography: pip install 'lutnas[tls]'\n"
+
+
+def test_handshakes_that_do_not_come_are_connections_too(tmp_path):
+    limits = ("--max-connections", "20", "--max-head-s", "2")
+    with served("--database-url", f"sqlite:///{tmp_path}/lut.db", *limits) as (port, _), ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(200)]
+        began_s = time.monotonic()
+        trusting = ssl.create_default_context(cafile=tmp_path / "lut-tls" / "ca.pem")
+        with httpx.Client(verify=trusting, timeout=10) as http:
+            assert http.get(f"https://127.0.0.1:{port}/healthz").status_code == 200
+        for each, when_s in ((silent[0], 1.5), (silent[-1], 6)):  # the oldest give way at once, the rest in time
+            each.settimeout(10)
+            with suppress(ConnectionResetError):
+                assert each.recv(1) == b""
+            assert time.monotonic() - began_s < when_s

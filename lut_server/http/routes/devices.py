@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/devices", tags=["devices"])
 def register(principal: Agent, store: StoreHere, body: Body) -> Response:
     new = parse_body(NewDevice, body)
     principal.require_device(new.name)
-    device, is_new = store.devices.register(new.name, new.probe)
+    device, is_new = store.devices.register(new.name, new.probe, principal.token_id)
     return answer(DeviceAnswer(device), 201 if is_new else 200)
 
 

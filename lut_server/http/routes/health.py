@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from fastapi import APIRouter, Depends, Response
 
 from lut_server.http.metrics import CONTENT_TYPE
 from lut_server.http.responses import Health, Readiness, answer
-from lut_server.http.services import READ, ServicesHere, StoreHere, documented
+from lut_server.http.services import READ_IN_TURN, ServicesHere, StoreHere, documented
 from lut_server.store.sql.store import check_ready
 
 router = APIRouter(tags=["health"])
@@ -17,7 +19,17 @@ async def get_health() -> Response:
     return answer(Health("ok"))
 
 
-@router.get("/readyz", summary="Whether a measurement could be stored", **documented({200: Readiness}, role=None))
+async def _in_turn(services: ServicesHere) -> AsyncIterator[None]:
+    async with services.probing:
+        yield
+
+
+@router.get(
+    "/readyz",
+    summary="Whether a measurement could be stored",
+    dependencies=[Depends(_in_turn, scope="function")],
+    **documented({200: Readiness}, role=None),
+)
 def get_readiness(store: StoreHere) -> Response:
     return answer(Readiness("ready", check_ready(store.database)))
 
@@ -25,7 +37,7 @@ def get_readiness(store: StoreHere) -> Response:
 @router.get(
     "/metrics",
     summary="Metrics in Prometheus' text format",
-    dependencies=[Depends(READ)],
+    dependencies=[READ_IN_TURN],
     **documented({200: "text/plain"}),
 )
 def get_metrics(services: ServicesHere) -> Response:

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 def add_job(principal: Searcher, store: StoreHere, body: Body) -> Response:
     job = parse_body(NewJob, body)
     principal.require_device(job.device)
-    return answer(JobAnswer(store.jobs.add(prepare_job(store, job))), 201)
+    return answer(JobAnswer(store.jobs.add(prepare_job(store, job), principal.token_id)), 201)
 
 
 @router.get("", summary="Jobs, in parts", **documented({200: JobsAnswer}, "invalid"))

@@ -6,10 +6,10 @@ import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
-from fastapi.concurrency import run_in_threadpool
 
+from lut_server.http.answer_cache import most_bytes
 from lut_server.http.requests import Body
-from lut_server.http.responses import ModelAnswer, PlanAnswer, answer, answer_bytes
+from lut_server.http.responses import ModelAnswer, PiecesOf, PlanAnswer, answer, answer_bytes
 from lut_server.http.services import READ, Searcher, ServicesHere, StoreHere, documented
 from lut_server.runs.served_graphs import check_model
 from lut_server.store.values import ModelSummary
@@ -54,24 +54,27 @@ async def get_graph(
 ) -> Response:
     reference = parse_graph_spec(spec)
     check_precision(precision)
-    if isinstance(reference, UploadedModel):
-        content = await run_in_threadpool(services.store.models.get, reference.sha256)
-        return answer_bytes(content, reference.sha256, ONNX, if_none_match)
-    limit_bytes = services.settings.max_graph_mb << 20
-    asked = (reference, batch, precision)
-    found = await services.answers.get(asked, lambda: build_graph(reference, batch, precision, limit_bytes))
-    return answer_bytes(found.content, found.sha256, ONNX, if_none_match)
+    limit_bytes = most_bytes(services.settings.max_graph_mb << 20, 4)
+
+    def make() -> bytes:
+        if isinstance(reference, UploadedModel):
+            return services.store.models.get(reference.sha256)
+        return build_graph(reference, batch, precision, limit_bytes)
+
+    found = await services.answers.get((reference, batch, precision), make)
+    response = answer_bytes(found.content, found.sha256, ONNX, if_none_match)
+    return response if response.status_code == 304 else PiecesOf(found, response)
 
 
 @router.put(
     "/models/{sha256}",
     summary="Upload an ONNX file under its SHA-256",
-    **documented({201: ModelAnswer, 200: ModelAnswer}, role="search", body=ONNX),
+    **documented({201: ModelAnswer, 200: ModelAnswer}, "conflict", role="search", body=ONNX),
 )
-def put_model(sha256: str, _: Searcher, store: StoreHere, body: Body) -> Response:
+def put_model(sha256: str, principal: Searcher, store: StoreHere, body: Body) -> Response:
     UploadedModel(sha256)
     if hashlib.sha256(body).hexdigest() != sha256:
         raise InvalidValue("sha256", "is not that of the body")
     check_model(body)
-    is_new = store.models.put(sha256, body)
+    is_new = store.models.put(sha256, body, principal.token_id)
     return answer(ModelAnswer(ModelSummary(sha256, len(body))), 201 if is_new else 200)

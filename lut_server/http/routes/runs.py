@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from lut_server.http.requests import Body, FinishRun, KernelBatch, MeasurementBatch, parse_body
+from lut_server.http.requests import (
+    LONGEST_PART,
+    Body,
+    FinishRun,
+    KernelBatch,
+    Limit,
+    MeasurementBatch,
+    Offset,
+    parse_body,
+)
 from lut_server.http.responses import MeasurementsAnswer, RunsAnswer, TableAnswer, answer
 from lut_server.http.services import Agent, Reader, StoreHere, documented
 from lut_server.runs.active_selection import choose_networks
@@ -32,9 +41,11 @@ def put_run(run_id: str, principal: Agent, store: StoreHere, body: Body) -> Resp
     return answer(store.runs.get(run_id), 201 if is_new else 200)
 
 
-@router.get("", summary="All runs", **documented({200: RunsAnswer}))
-def list_runs(principal: Reader, store: StoreHere, device: str | None = None) -> Response:
-    return answer(RunsAnswer(store.runs.list(principal.which_device(device))))
+@router.get("", summary="Runs, in parts", **documented({200: RunsAnswer}, "invalid"))
+def list_runs(
+    principal: Reader, store: StoreHere, device: str | None = None, offset: Offset = 0, limit: Limit = LONGEST_PART
+) -> Response:
+    return answer(RunsAnswer(store.runs.list(principal.which_device(device), offset=offset, limit=limit)))
 
 
 @router.get("/{run_id}", summary="A run and how far it is", **documented({200: StoredRun}, "unknown_run"))

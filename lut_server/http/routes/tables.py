@@ -22,7 +22,9 @@ def list_tables(principal: Reader, store: StoreHere, device: str | None = None) 
 
 
 @router.post(
-    "/tables", summary="Import another project's table", **documented({200: ImportedAnswer}, role="agent", body=FILE)
+    "/tables",
+    summary="Import another project's table",
+    **documented({200: ImportedAnswer}, "conflict", role="agent", body=FILE),
 )
 def import_tables(
     principal: Agent,
@@ -38,7 +40,7 @@ def import_tables(
 ) -> Response:
     principal.require_device(device)
     tables = read_tables(body, name[:200], ImportRequest(device, column, kind, space, batch, unit=unit))
-    new = {table.hash: store.tables.put_imported(table) for table in tables}
+    new = {table.hash: store.tables.put_imported(table, principal.token_id) for table in tables}
     summaries = [table for table in store.tables.list(device) if table.hash in new]
     imported = tuple(summary for summary in summaries if new[summary.hash])
     return answer(ImportedAnswer(imported, tuple(summary for summary in summaries if not new[summary.hash])))

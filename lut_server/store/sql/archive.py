@@ -25,7 +25,7 @@ from shared.errors import CorruptFile, in_one_line
 from shared.wire import canonical_json
 
 CHUNK = 100
-_COUNTER = "number"
+_COUNTER, _TOKEN = "number", "token"
 _MOMENTS = frozenset({"created_at", "last_seen_at", "last_asked_at", "lease_owner", "lease_until", "attempts"})
 LEFT_OUT = ("tokens", "pairings", "device_statuses")
 """Database tables without records: the secrets of one server, and what was true for a minute."""
@@ -49,8 +49,8 @@ class Kind:
 
     @property
     def columns(self) -> list[Column[Any]]:
-        """All but the counter that gives the order."""
-        return [column for column in self.table.c if column.name != _COUNTER]
+        """All but the counter that gives the order, and whose they are on this server."""
+        return [column for column in self.table.c if column.name not in (_COUNTER, _TOKEN)]
 
     @property
     def keys(self) -> list[Column[Any]]:

@@ -17,7 +17,7 @@ from lut_server.store.values import Device
 from shared.device_status import DeviceStatus
 from shared.wire import canonical_json, from_wire
 
-MOST_DEVICES = 5000
+MOST_DEVICES, MOST_OF_TOKEN = 5000, 1000
 _STATUSES = schema.device_statuses.c
 _QUERY = select(schema.devices, _STATUSES.content, _STATUSES.reported_at).outerjoin(schema.device_statuses)
 
@@ -29,14 +29,14 @@ class DeviceStore:
         self._database = database
         self._clock = clock
 
-    def register(self, name: str, probe: dict[str, str]) -> tuple[Device, bool]:
-        """Add a device, or renew the probe of a known one. Returns it and whether it is new."""
+    def register(self, name: str, probe: dict[str, str], token: str | None = None) -> tuple[Device, bool]:
+        """Add a device, or renew the probe of a known one. Returns it and whether it is new.
+
+        Conflict: there are as many as there may be, in all or of the token (its id).
+        """
         now, encoded = stamp(self._clock()), canonical_json(probe).decode()
-        values = {"name": name, "probe": encoded, "created_at": now, "last_seen_at": now}
         with self._database.write() as connection:
-            is_new = connection.execute(insert_missing(connection, schema.devices), values).rowcount > 0
-            if is_new and (connection.scalar(select(func.count()).select_from(schema.devices)) or 0) > MOST_DEVICES:
-                raise error_codes.refused("conflict", f"{MOST_DEVICES} devices are registered; no other can be")
+            is_new = add_device(connection, name, encoded, now, token)
             if not is_new:
                 renewed = update(schema.devices).where(schema.devices.c.name == name)
                 connection.execute(renewed.values(probe=encoded, last_seen_at=now))
@@ -68,6 +68,20 @@ class DeviceStore:
         with self._database.read() as connection:
             rows = connection.execute(_QUERY.order_by(schema.devices.c.created_at, schema.devices.c.name))
             return tuple(_device(row) for row in rows)
+
+
+def add_device(connection: Connection, name: str, probe: str, now: str, token: str | None) -> bool:
+    """Add a device within a transaction, unless it is there; returns whether it is new."""
+    values = {"name": name, "probe": probe, "created_at": now, "last_seen_at": now, "token": token}
+    if connection.execute(insert_missing(connection, schema.devices), values).rowcount == 0:
+        return False
+    number = select(func.count()).select_from(schema.devices)
+    if (connection.scalar(number) or 0) > MOST_DEVICES:
+        raise error_codes.refused("conflict", f"{MOST_DEVICES} devices are registered; no other can be")
+    if token is not None and (connection.scalar(number.where(schema.devices.c.token == token)) or 0) > MOST_OF_TOKEN:
+        problem = f"this token has registered {MOST_OF_TOKEN} devices; others need another token"
+        raise error_codes.refused("conflict", problem)
+    return True
 
 
 def require_device(connection: Connection, name: str) -> None:

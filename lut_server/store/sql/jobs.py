@@ -20,7 +20,7 @@ from shared.jobs import Job, JobResult, NewJob, Verification
 from shared.wire import canonical_json, from_wire
 
 MAX_ATTEMPTS = 3
-MOST_QUEUED = 1000
+MOST_QUEUED, MOST_QUEUED_OF_TOKEN = 1000, 5000
 SERVED_WITHIN_S = 60.0
 """Agents ask every few seconds and send heartbeats: after so long without, nobody serves."""
 _JOBS = schema.jobs.c
@@ -40,12 +40,12 @@ class JobStore:
         self._database = database
         self._clock = clock
 
-    def add(self, job: NewJob) -> Job:
-        """Queue a job (unknown_device)."""
-        values = self._row_of(job)
+    def add(self, job: NewJob, token: str | None = None) -> Job:
+        """Queue a job (unknown_device; conflict: the device's queue is full, or the token's)."""
+        values = {**self._row_of(job), "token": token}
         with self._database.write() as connection:
             require_device(connection, job.device)
-            _require_room(connection, job.device)
+            _require_room(connection, job.device, token)
             connection.execute(insert(schema.jobs).values(values))
             return self._read(connection, values["id"])
 
@@ -243,10 +243,13 @@ def _free(connection: Connection, *conditions: Any) -> None:
         _set(connection, row.id, state="dead", reason=reason, **_UNLEASED)
 
 
-def _require_room(connection: Connection, device: str) -> None:
-    queued = select(func.count()).where(_JOBS.device == device, _JOBS.state == "queued")
-    if (connection.scalar(queued) or 0) >= MOST_QUEUED:
+def _require_room(connection: Connection, device: str, token: str | None = None) -> None:
+    queued = select(func.count()).where(_JOBS.state == "queued")
+    if (connection.scalar(queued.where(_JOBS.device == device)) or 0) >= MOST_QUEUED:
         raise error_codes.refused("conflict", f"{MOST_QUEUED} jobs of '{device}' are queued already; cancel some first")
+    if token is not None and (connection.scalar(queued.where(_JOBS.token == token)) or 0) >= MOST_QUEUED_OF_TOKEN:
+        problem = f"{MOST_QUEUED_OF_TOKEN} jobs of this token are queued already; cancel some first"
+        raise error_codes.refused("conflict", problem)
 
 
 def _set(connection: Connection, job_id: str, **values: Any) -> None:

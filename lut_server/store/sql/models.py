@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from lut_server import error_codes
 from lut_server.clock import Clock, stamp
 from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
+
+_MODELS = schema.models.c
+MOST_BYTES_OF_TOKEN = 4 << 30
 
 
 class ModelStore:
@@ -17,11 +20,18 @@ class ModelStore:
         self._database = database
         self._clock = clock
 
-    def put(self, sha256: str, content: bytes) -> bool:
-        """Store a file; False if it was there already."""
-        values = {"sha256": sha256, "created_at": stamp(self._clock()), "content": content}
+    def put(self, sha256: str, content: bytes, token: str | None = None) -> bool:
+        """Store a file; False if it was there already (conflict: beyond the token's quota)."""
+        values = {"sha256": sha256, "created_at": stamp(self._clock()), "token": token, "content": content}
         with self._database.write() as connection:
-            return connection.execute(insert_missing(connection, schema.models), values).rowcount > 0
+            is_new = connection.execute(insert_missing(connection, schema.models), values).rowcount > 0
+            own = select(func.sum(func.length(_MODELS.content))).where(_MODELS.token == token)
+            if is_new and token is not None and (connection.scalar(own) or 0) > MOST_BYTES_OF_TOKEN:
+                problem = (
+                    f"this token has uploaded {MOST_BYTES_OF_TOKEN >> 30} GiB of models; others need another token"
+                )
+                raise error_codes.refused("conflict", problem)
+            return is_new
 
     def get(self, sha256: str) -> bytes:
         """The file (unknown_model)."""

@@ -57,20 +57,25 @@ class RunStore:
         with self._database.read() as connection:
             return from_wire(Run, json.loads(_get(connection, run_id).content))
 
-    def list(self, device: str | None = None) -> tuple[StoredRun, ...]:
-        """All runs, of one device if given."""
-        query = select(schema.runs).order_by(_RUNS.number)
+    def list(
+        self, device: str | None = None, newest_first: bool = False, offset: int = 0, limit: int | None = None
+    ) -> tuple[StoredRun, ...]:
+        """Runs, of one device if given, the oldest first: `limit` of them after the first `offset`."""
+        query = select(schema.runs).order_by(_RUNS.number.desc() if newest_first else _RUNS.number)
         if device is not None:
             query = query.where(_RUNS.device == device)
         with self._database.read() as connection:
-            return tuple(_stored(connection, row) for row in connection.execute(query).all())
+            found = connection.execute(query.offset(offset).limit(limit)).all()
+            return tuple(_stored(connection, row) for row in found)
+
+    def count(self, device: str) -> int:
+        """How many runs of the device there are."""
+        with self._database.read() as connection:
+            return connection.scalar(select(count()).select_from(schema.runs).where(_RUNS.device == device)) or 0
 
     def find_newest(self, device: str) -> StoredRun | None:
         """The run of the device that was stored last."""
-        query = select(schema.runs).where(_RUNS.device == device).order_by(_RUNS.number.desc()).limit(1)
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-            return None if row is None else _stored(connection, row)
+        return next(iter(self.list(device, newest_first=True, limit=1)), None)
 
     def add_measurements(self, run_id: str, batch: Sequence[Measurement]) -> Stored:
         """Store a batch (unknown_run; conflict: other content, or a new id in a finished run)."""

@@ -13,6 +13,7 @@ from lut_server import error_codes
 from lut_server.clock import Clock, stamp
 from lut_server.store import schema
 from lut_server.store.database import Database, insert_missing
+from lut_server.store.sql.devices import add_device
 from lut_server.store.values import TableSummary
 from shared.tables.held_out_error import HeldOutError
 from shared.tables.table import LatencyTable
@@ -64,13 +65,15 @@ class TableStore:
             raise error_codes.refused("no_table", f"no table has the hash {table_hash[:80]}")
         return bytes(content)
 
-    def put_imported(self, table: LatencyTable) -> bool:
-        """Store an imported table and its device; False if the table was there already."""
+    def put_imported(self, table: LatencyTable, token: str | None = None) -> bool:
+        """Store an imported table and its device; False if the table was there already.
+
+        Conflict: as for a device that is registered.
+        """
         now = stamp(self._clock())
         with self._database.write() as connection:
             probe = canonical_json({"imported": str(table.source)}).decode()
-            values = {"name": table.device, "probe": probe, "created_at": now, "last_seen_at": now}
-            connection.execute(insert_missing(connection, schema.devices), values)
+            add_device(connection, table.device, probe, now, token)
             return add_table(connection, table, now)
 
     def find(self, device: str, space: str = "", runtime: str | None = None) -> TableSummary | None:

@@ -8,7 +8,7 @@ from alembic import op
 
 from lut_server.store.schema import metadata
 
-revision = "0011"
+revision = "0012"
 down_revision = None
 branch_labels = None
 depends_on = None

@@ -1,0 +1,163 @@
+"""Strangers at a server, beside 50 agents at work: silent connections, dear requests, wrong tokens.
+
+The strangers are a process of their own (`python -m benchmarks.server.hostile PORT SECONDS ID`).
+They hold 200 connections that say nothing, keep 50 requests under way that take the server's memory
+or time, and send 100 wrong tokens a second, half of them for a token that there is. None of that
+needs a token. Health is asked for twice a second, each time on a connection of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from benchmarks.report import Figure
+from benchmarks.server.fleet import simulate
+from benchmarks.server.process import ServerProcess
+from lut_server.auth import create_token
+from lut_server.store.sql import Store
+
+AGENTS, MEASURES_S = 50, (1.5, 3.0)
+SECONDS = 60.0
+SILENT, DEAR, WRONG = 200, 50, 100
+MIB = 1 << 20
+
+
+def run(progress: Callable[[str], None]) -> dict[str, Figure]:
+    """Figures `hostile.*`; takes about 80 s."""
+    with tempfile.TemporaryDirectory() as name:
+        progress(f"{AGENTS} agents for {SECONDS:g} s beside strangers")
+        return measure(Path(name))
+
+
+def measure(folder: Path, seconds: float = SECONDS) -> dict[str, Figure]:
+    """The figures of a server with its database in the folder."""
+    found: dict[str, Any] = {}
+
+    @contextmanager
+    def strangers(store: Store, server: ServerProcess) -> Iterator[None]:
+        known = create_token(store.tokens, "read").split("_")[1]
+        command = [sys.executable, "-m", "benchmarks.server.hostile", str(server.port), str(seconds), known]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield
+                found.update(json.loads(process.communicate(timeout=60)[0]))
+            finally:
+                process.kill()
+        found["memory_bytes"] = _peak_bytes(server)
+
+    outcome = simulate(
+        f"sqlite:///{folder / 'hostile.db'}", 1, folder / "log", AGENTS, seconds, MEASURES_S, beside=strangers
+    )
+    uploads, answers, asked = len(outcome.uploads_s), found["answers"], len(found["health_s"])
+    p50, p99 = np.percentile(outcome.uploads_s, [50, 99])
+    lost = outcome.lost_measurements + sum(outcome.errors.values())
+    return {
+        "hostile.lost": Figure(value=lost, n=uploads, bar="<= 0"),
+        "hostile.upload_p50_s": Figure(value=float(p50), unit="s", n=uploads),
+        "hostile.upload_p99_s": Figure(value=float(p99), unit="s", n=uploads, bar="<= 2"),
+        "hostile.health_missed": Figure(value=asked - answers.get("health 200", 0), n=asked, bar="<= 0"),
+        "hostile.health_longest_s": Figure(value=max(found["health_s"]), unit="s", n=asked),
+        "hostile.memory_mib": Figure(value=found["memory_bytes"] / MIB, unit="MiB", bar="<= 1024"),
+        "hostile.dear_answered": Figure(value=answers.get("dear 200", 0), n=sum(answers.values())),
+        "hostile.server_errors": Figure(value=sum(n for status, n in answers.items() if "500" in status), bar="<= 0"),
+    }
+
+
+def _peak_bytes(server: ServerProcess) -> int:
+    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+
+def dear_requests(number: int) -> list[tuple[str, str, bytes]]:
+    """Method, path and body of requests that cost much; another number asks for others."""
+    kernels = {"kernels": {f"Relu/1x{number}x{n}/1x{number}x{n}": 1 for n in range(1, 10_000)}}
+    channels = 900 + number % 100
+    plan = f"/v1/plan?space=fbnet/r224/c16/n64/k1000/i3&calibration=200&held_out=200&seed={number}"
+    chain = f"/v1/graph?spec=chain:1:nor_conv_3x3/{channels}x8x8/{channels}x8x8/s1&batch={1 + number % 4000}"
+    return [
+        ("GET", chain, b""),
+        ("GET", f"{chain}&precision=int8", b""),
+        ("GET", f"/v1/graph?spec=chain:64:max_pool_3x3/{channels}x96x96/{channels}x96x96/s1&precision=int8", b""),
+        ("GET", "/v1/graph?spec=kernel:1:nchwc.ReorderInput/1x16000001x1x1/1x16000001x1x1", b""),
+        ("GET", plan, b""),
+        ("POST", "/v1/devices/fleet-0/predict", json.dumps(kernels).encode()),
+        ("POST", "/v1/devices/fleet-0/kernels/missing", b'{"networks":[' + b"[]," * 1_300_000 + b"[]]}"),
+        ("GET", f"/v1/runs/run-of-{number % AGENTS}/measurements", b""),
+        ("GET", "/v1/runs", b""),
+        ("GET", "/v1/jobs", b""),
+        ("GET", "/compare", b""),
+        ("GET", "/readyz", b""),
+    ]
+
+
+async def attack(port: int, seconds: float, known: str) -> dict[str, Any]:
+    """All of it for so long; returns what was answered."""
+    answers: Counter[str] = Counter()
+    health_s: list[float] = []
+    end_s = time.monotonic() + seconds
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits) as http:
+        others = [_be_silent(port, end_s) for _ in range(SILENT)]
+        others += [_ask_dear(http, number, end_s, answers) for number in range(DEAR)]
+        others += [_guess(http, known if number % 2 else "0" * 12, end_s, answers) for number in range(WRONG)]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds + 1):  # whoever waits then goes away
+                await asyncio.gather(_ask_health(http, end_s, health_s, answers), *others)
+    return {"answers": dict(answers), "health_s": health_s}
+
+
+async def _be_silent(port: int, end_s: float) -> None:
+    while time.monotonic() < end_s:
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(), max(0.1, end_s - time.monotonic()))
+            writer.close()
+        await asyncio.sleep(0.1)
+
+
+async def _ask_dear(http: httpx.AsyncClient, number: int, end_s: float, answers: Counter[str]) -> None:
+    random_ = random.Random(number)
+    while time.monotonic() < end_s:
+        method, path, body = random_.choice(dear_requests(random_.randrange(10**6)))
+        await _ask(http, "dear", answers, method, path, content=body)
+
+
+async def _guess(http: httpx.AsyncClient, token_id: str, end_s: float, answers: Counter[str]) -> None:
+    while time.monotonic() < end_s:
+        headers = {"Authorization": f"Bearer lut_{token_id}_{random.getrandbits(200):050x}"}
+        await _ask(http, "wrong", answers, "GET", "/v1/token", headers=headers)
+        await asyncio.sleep(1.0)
+
+
+async def _ask(http: httpx.AsyncClient, what: str, answers: Counter[str], method: str, path: str, **more: Any) -> None:
+    try:
+        answers[f"{what} {(await http.request(method, path, **more)).status_code}"] += 1
+    except httpx.HTTPError as error:
+        answers[f"{what} {type(error).__name__}"] += 1
+
+
+async def _ask_health(http: httpx.AsyncClient, end_s: float, health_s: list[float], answers: Counter[str]) -> None:
+    while time.monotonic() < end_s:
+        began_s = time.monotonic()
+        await _ask(http, "health", answers, "GET", "/healthz", headers={"Connection": "close"}, timeout=5)
+        health_s.append(time.monotonic() - began_s)
+        await asyncio.sleep(0.5)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(attack(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]))))
