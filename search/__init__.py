@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from search.alphas.expected_cost import LatencyTerm
     from search.device.predict_latency import load_table, predict_latency
+    from search.own_model.layer_choice import LayerChoice, freeze
 
-__all__ = ["LatencyTerm", "load_table", "predict_latency"]
+__all__ = ["LatencyTerm", "LayerChoice", "freeze", "load_table", "predict_latency"]
 
 _MODULES = {
     "LatencyTerm": "search.alphas.expected_cost",
+    "LayerChoice": "search.own_model.layer_choice",
+    "freeze": "search.own_model.layer_choice",
     "load_table": "search.device.predict_latency",
     "predict_latency": "search.device.predict_latency",
 }
