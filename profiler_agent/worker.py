@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from profiler_agent.host.probe import probe
-from profiler_agent.kernels.count_jobs import count_networks
+from profiler_agent.kernels.count_jobs import count_graphs, count_networks
 from profiler_agent.ort.sessions import find_version
 from profiler_agent.profile.check_table import check_table
 from profiler_agent.profile.profile import Profiler, ProfileRequest
@@ -168,7 +168,10 @@ class Worker:
     def _count(self, job: Job, check: Callable[[], None]) -> JobResult:
         wanted = job.job
         runtime = dataclasses.replace(wanted.runtime, version=find_version())
-        counts = count_networks(self.client, parse_space(wanted.space), wanted.genotypes, runtime, check)
+        if wanted.graph is not None:
+            counts = count_graphs(self.client, [wanted.graph], runtime, check)
+        else:
+            counts = count_networks(self.client, parse_space(wanted.space), wanted.genotypes, runtime, check)
         return JobResult(runtime=runtime, kernels=counts)
 
     def _profile(self, job: Job, check: Callable[[], None]) -> JobResult:

@@ -58,9 +58,10 @@ class NewJob:
 
     Attributes:
         kind: "verify": measure `graph` and compare with `promise`; "profile": make the table of the
-            space; "count": list the kernels that the runtime executes for each of `genotypes`.
+            space; "count": list the kernels that the runtime executes for each of `genotypes`, or
+            for `graph`.
         runtime: to measure with. Its version may differ from the device's; the result then says so.
-        graph: reference of the graph ("verify").
+        graph: reference of the graph ("verify", and "count" without genotypes).
         promise: the measured time is compared with it ("verify").
         genotypes: of the space, in its string form ("count").
         priority: from -100 to 100. The highest is leased first, among equals the oldest job.
@@ -87,8 +88,9 @@ class NewJob:
             raise InvalidValue("job.priority", f"{self.priority} is not within {limits}")
         if self.kind == "verify" and (self.graph is None or self.promise is None):
             raise InvalidValue("job", "a verification needs a graph and a promise")
-        if self.kind == "count" and not 1 <= len(self.genotypes) <= MOST_GENOTYPES:
-            raise InvalidValue("job.genotypes", f"{len(self.genotypes)} are not within 1 to {MOST_GENOTYPES}")
+        least, most = (1, MOST_GENOTYPES) if self.graph is None else (0, 0)
+        if self.kind == "count" and not least <= len(self.genotypes) <= most:
+            raise InvalidValue("job.genotypes", f"{len(self.genotypes)} are not within {least} to {most}")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import search
 from shared.graphs.build import build_network
 from shared.spaces import make_space
 
@@ -35,6 +36,13 @@ def test_program_imports_neither_of_the_other_two(program):
     own = program.partition(".")[0]
     others = {"profiler_agent", "lut_server", "search"} - {own}
     assert modules_after_importing(program) & others == set()
+
+
+def test_the_names_for_a_users_own_code_are_there_and_import_torch_only_when_asked_for():
+    assert modules_after_importing("search") & {"torch", "httpx", "numpy", "onnx"} == set()
+    assert all(callable(getattr(search, name)) for name in search.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'predict_latencies'"):
+        search.predict_latencies  # noqa: B018
 
 
 WITHOUT_LOCKS = """

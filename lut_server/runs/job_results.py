@@ -66,7 +66,7 @@ def store_result(store: Store, job_id: str, job: NewJob, result: JobResult) -> J
     done = store.jobs.complete(job_id, result, compare_with_promise(job, result, nominal_ms))
     # After the job took the result. Who hands it in again after an outage comes here again.
     if result.kernels is not None:
-        counts = {f"network:{job.space}:{genotype}": kernels for genotype, kernels in result.kernels.items()}
+        counts = {job.graph or f"network:{job.space}:{name}": kernels for name, kernels in result.kernels.items()}
         store.kernels.put(job.device, str(result.runtime or job.runtime), counts)
     return done
 

@@ -76,7 +76,7 @@ def check_result(job: NewJob, result: JobResult) -> None:
             _check_measurement(reference.graph, measurement)
     if result.kernels is not None:
         check_counts("result.kernels", result.kernels)
-        strangers = sorted(set(result.kernels) - set(job.genotypes))
+        strangers = sorted(set(result.kernels) - {*job.genotypes, job.graph})
         if strangers:
             raise InvalidValue("result.kernels", f"the job does not ask for {strangers[0][:200]}")
 

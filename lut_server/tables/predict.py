@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lut_server.error_codes import refused
 from lut_server.store.sql import Store
 from lut_server.tables.table_lookup import get_table
 from shared.errors import InvalidValue, LutnasError, MissingKernel, WrongUse
@@ -20,9 +21,11 @@ from shared.wire import from_wire
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """One network: a genotype of the table's space, the kernels of an optimised graph, or its ops by op key.
+    """One network: a genotype of the table's space, a graph, its kernels, or its ops by op key.
 
     Attributes:
+        kernels: of the optimised graph.
+        graph: reference of a graph whose kernels were counted on the device.
         space: of the table, or its first parts; "" takes the device's newest table.
         runtime: of the table; None takes any.
     """
@@ -30,13 +33,14 @@ class PredictionRequest:
     genotype: str | None = None
     kernels: dict[str, int] | None = None
     ops: dict[str, int] | None = None
+    graph: str | None = None
     space: str = ""
     runtime: str | None = None
     confidence: float = CONFIDENCE
 
     def __post_init__(self) -> None:
-        if [self.genotype, self.kernels, self.ops].count(None) != 2:
-            raise InvalidValue("body", "give one of genotype, kernels and ops")
+        if [self.genotype, self.kernels, self.ops, self.graph].count(None) != 3:
+            raise InvalidValue("body", "give one of genotype, graph, kernels and ops")
         if self.ops is not None and not all(0 < n <= MOST_KERNELS for n in self.ops.values()):
             raise InvalidValue("ops", f"a count is not within 1 to {MOST_KERNELS}")
         if self.kernels is not None:
@@ -60,7 +64,7 @@ def predict(store: Store, device: str, request: PredictionRequest) -> Prediction
     """Predict one network.
 
     Raises:
-        NotFound: unknown_device or no_table.
+        NotFound: unknown_device or no_table; or unknown_model, whose kernels nobody counted there.
         InvalidValue: the genotype is none of the table's space.
         MissingPrice: ops that the table has no price for.
         MissingKernel: kernels of a kind that was never measured on the device.
@@ -109,6 +113,12 @@ def _read_counts(path: Path) -> dict[str, int]:
 def _predict(store: Store, table: LatencyTable, request: PredictionRequest) -> tuple[Prediction, str]:
     if request.kernels is not None:
         return table.predict_kernels(request.kernels, guess=True), "kernels"
+    if request.graph is not None:
+        counted = store.kernels.of_graphs(table.device, str(table.runtime), [request.graph])
+        if not counted:
+            problem = f"the kernels of {request.graph[:120]} were not counted on {table.device} with {table.runtime}"
+            raise refused("unknown_model", f"{problem}: queue a count job for it")
+        return table.predict_kernels(counted[request.graph], guess=True), "kernels"
     if request.ops is not None:
         return table.predict_counts(Counter({parse_op_key(key): n for key, n in request.ops.items()})), "ops"
     space = table.parsed_space

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from itertools import islice
@@ -139,20 +138,6 @@ class ServerClient(HttpClient):
         if table.hash != table_hash:
             raise self._foreign(f"it sent the table {table.hash[:12]}")
         return table
-
-    def predict(self, device: str, network: Mapping[str, Any], space: str, runtime: str) -> dict[str, Any]:
-        """What the device's table says of a network.
-
-        Args:
-            network: its "kernels", or its "genotype": then the server looks for kernel counts.
-        """
-        body = {**network, "space": space, "runtime": runtime}
-        answer = self._ask("POST", "devices", device, "predict", body=body)
-        for name in ("mean_ms", "sd_ms", "upper_ms", "confidence"):
-            if not math.isfinite(self._value(float, name, answer)):
-                raise self._foreign("its prediction is none")
-        self._value(tuple[str, ...], "guessed", {"guessed": answer.get("guessed") or []})
-        return answer
 
     def find_missing_kernels(
         self, device: str, networks: Sequence[Sequence[str]], space: str, runtime: str

@@ -13,8 +13,8 @@ In NAS-Bench-201 other choices can make an op dead: the expectation runs over al
 with P(choice) = softmax(alpha), within a group given the number of slots that it keeps
 (`search.genotypes.constrained_argmax`).
 
-Both terms are (x - min) / (max - min) over the networks of the space, latency on the condition's
-device.
+Both terms of an `Objective` are (x - min) / (max - min) over the networks of the space, latency on
+the condition's device. `LatencyTerm` is the expectation in milliseconds, for other loops.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from torch import Tensor
 from search.alphas.condition import Condition, device_simplex, space_primitives
 from search.genotypes.constrained_argmax import best_choices, choice_probabilities
 from search.latency.latency_model import fixed_priced_ops
-from search.latency.slot_costs import choice_costs
+from search.latency.slot_costs import choice_costs, latency_costs
+from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 from shared.spaces.primitives import parameter_count
 from shared.tables.table import LatencyTable
@@ -131,6 +132,56 @@ class AdditiveObjective(Objective):
         columns = (best_choices(self._space, sign * costs)[:, None] for sign in (-1, 1))
         low, high = (float(costs.gather(1, column).sum()) for column in columns)
         return low, high
+
+
+class LatencyTerm:
+    """Expected latency of a network that is drawn with given probabilities, for any training loop.
+
+    It counts only ops that reach the output, of networks that connect input and output. With
+    probabilities of 0 and 1 it is the table's own prediction.
+
+    Args:
+        table: of the device.
+
+    Attributes:
+        choices_ms: price of each choice, (slots, candidates), float64. The rows are those of
+            `table.parsed_space.slots`, the columns a slot's `primitives`.
+        fixed_ms: what every network takes besides.
+
+    Raises:
+        MissingPrice: the table lacks an op of its space.
+    """
+
+    def __init__(self, table: LatencyTable) -> None:
+        costs = latency_costs(table)
+        self.choices_ms, self.fixed_ms = costs.choices, costs.fixed
+        self._networks: tuple[Tensor, Tensor] | None = None
+        if table.parsed_space.genotype_count <= MOST_GENOTYPES:
+            uses = _live_choices(table.parsed_space).double()
+            sides = (uses.shape[2],) * uses.shape[1]
+            connected = uses.amax(dim=(1, 2)).view(sides)
+            latency_ms = self.fixed_ms + torch.einsum("gsp,sp->g", uses, self.choices_ms).view(sides)
+            self._networks = connected, connected * latency_ms
+
+    def __call__(self, probabilities: Tensor) -> Tensor:
+        """Expected milliseconds, a scalar that is differentiable in all probabilities.
+
+        Args:
+            probabilities: of each slot's candidates, (slots, candidates); a row sums to 1.
+
+        Raises:
+            InvalidValue: they have another shape.
+        """
+        if probabilities.shape != self.choices_ms.shape:
+            shapes = f"{tuple(probabilities.shape)} are not {tuple(self.choices_ms.shape)}"
+            raise InvalidValue("probabilities", f"{shapes}, the table's (slots, candidates)")
+        rows = probabilities.cpu().double()
+        if self._networks is None:
+            expected = self.fixed_ms + (rows * self.choices_ms).sum()
+        else:
+            connected, latency_ms = self._networks
+            expected = _expectation(latency_ms, rows) / _expectation(connected, rows).clamp_min(1e-12)
+        return expected.to(probabilities)
 
 
 @lru_cache(maxsize=2)

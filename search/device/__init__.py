@@ -1,4 +1,4 @@
 """The device behind the table server: tables, kernel counts, verification.
 
-May import shared alone. No other room speaks HTTP.
+May import runs, process and own_model. No other room speaks HTTP.
 """

@@ -39,6 +39,28 @@ def no_counts(_: Sequence[Genotype]) -> Counts:
     return {}
 
 
+def have_counted(
+    client: LutClient,
+    new: NewJob,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Have a device do a count job; returns what became of it. No job is left behind."""
+    job = client.queue_job(new)
+    for patience_s, waiting in ((ANSWER_S, "queued"), (DONE_S, "leased")):
+        end_s = clock() + patience_s
+        while job.state == waiting and clock() < end_s:
+            sleep(0.25)
+            job = client.get_job(job.id)
+    if job.state == "queued":
+        client.cancel_job(job.id)
+        return f"no agent of {new.device} answered within {ANSWER_S:g} s"
+    if job.state == "leased":
+        client.cancel_job(job.id)
+        return f"the agent of {new.device} did not count them within {DONE_S:g} s"
+    return f"job {job.id} of {new.device} is {job.state} ({job.reason or 'no reason'})"
+
+
 class KernelCounter:
     """Looks into the run's folder, asks the server, then the device. It may leave out networks.
 
@@ -98,22 +120,10 @@ class KernelCounter:
     def _have_counted(self, client: LutClient, names: Sequence[str]) -> str:
         """Have the device count; returns why it did not."""
         table = self._table
-        job = client.queue_job(
-            NewJob(table.device, "count", table.runtime, table.canary, table.space, genotypes=tuple(names))
-        )
-        for patience_s, waiting in ((ANSWER_S, "queued"), (DONE_S, "leased")):
-            end_s = self._clock() + patience_s
-            while job.state == waiting and self._clock() < end_s:
-                self._sleep(0.25)
-                job = client.get_job(job.id)
+        job = NewJob(table.device, "count", table.runtime, table.canary, table.space, genotypes=tuple(names))
+        why = have_counted(client, job, self._clock, self._sleep)
         self._fetch(client)
-        if job.state == "queued":
-            client.cancel_job(job.id)
-            return f"no agent of {table.device} answered within {ANSWER_S:g} s"
-        if job.state == "leased":
-            client.cancel_job(job.id)
-            return f"the agent of {table.device} did not count them within {DONE_S:g} s"
-        return f"job {job.id} of {table.device} is {job.state} ({job.reason or 'no reason'})"
+        return why
 
     def _load(self) -> dict[str, dict[str, int]]:
         """The kept counts of this table; anything else is fetched anew."""

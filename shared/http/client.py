@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 import ssl
 import time
@@ -127,6 +128,20 @@ class HttpClient:
     def queue_job(self, job: NewJob) -> Job:
         """Queue a job for a device."""
         return self._value(Job, "job", self._ask("POST", "jobs", body=job))
+
+    def predict(self, device: str, network: Mapping[str, Any], space: str, runtime: str) -> dict[str, Any]:
+        """What the device's table says of a network.
+
+        Args:
+            network: its "kernels"; or its "genotype" or "graph", whose kernel counts the server has.
+        """
+        body = {**network, "space": space, "runtime": runtime}
+        answer = self._ask("POST", "devices", device, "predict", body=body)
+        for name in ("mean_ms", "sd_ms", "upper_ms", "confidence"):
+            if not math.isfinite(self._value(float, name, answer)):
+                raise self._foreign("its prediction is none")
+        self._value(tuple[str, ...], "guessed", {"guessed": answer.get("guessed") or []})
+        return answer
 
     def _ask(self, method: str, *path: str, **options: Any) -> dict[str, Any]:
         """The JSON object that answers a request. Arguments: see `_stream`."""

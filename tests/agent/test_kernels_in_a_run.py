@@ -24,6 +24,7 @@ from profiler_agent.cli import main
 from profiler_agent.kernels import cut
 from profiler_agent.ort.sessions import local_runtime
 from profiler_agent.spool.spool import Spool
+from shared.errors import InvalidValue, LutnasError, MissingKernel, NotFound
 from shared.graphs import build_network
 from shared.jobs import NewJob
 from shared.spaces import make_space
@@ -172,3 +173,38 @@ def test_a_count_job_is_done_by_the_agent(there) -> None:
     assert httpx.get(f"{url}/v1/jobs/{queued['id']}").json()["job"]["state"] == "done"
     answer = httpx.post(f"{url}/v1/devices/bench/predict", json={"genotype": genotype, "space": "darts"}).json()
     assert answer["by"] == "kernels"
+
+
+def test_a_torch_module_is_predicted_by_the_kernels_that_the_device_counts_once(there, monkeypatch, tmp_path) -> None:
+    torch = pytest.importorskip("torch", reason="the search is not installed")
+    from search import predict_latency
+    from search.device import kernel_counts
+
+    url, connection, _ = there
+    monkeypatch.setenv("LUTNAS_TOKEN", connection[3])
+    monkeypatch.setattr(kernel_counts, "ANSWER_S", 0.1)
+    asked = {"device": "bench", "lut_url": url}
+    layers = [torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(512, 3)]
+    model, image = torch.nn.Sequential(*layers).train(), torch.randn(1, 3, 8, 8)
+    with pytest.raises(LutnasError, match="are unknown: no agent of bench answered within"):
+        predict_latency(model, image, **asked)
+    monkeypatch.setattr(kernel_counts, "ANSWER_S", 20)
+    agent = threading.Thread(target=main, args=(["work", *connection, "--poll-s", "0.2", "--idle-exit-s", "3"],))
+    agent.start()
+    found = predict_latency(model, image, **asked)
+    with pytest.raises(MissingKernel, match="measure them with: profiler-agent measure-kernels") as missing:
+        predict_latency(torch.nn.Sequential(*layers, torch.nn.Softplus()), image, **asked)
+    (tmp_path / "own.onnx").write_bytes(build_network(DARTS, DARTS.fastest()))
+    assert predict_latency(tmp_path / "own.onnx", **asked).missing == ()
+    agent.join()
+    assert any("Softplus" in kernel for kernel in missing.value.missing)
+    assert model.training
+    assert 0 < found.mean_ms < found.upper_ms
+    assert found.table == httpx.get(f"{url}/v1/devices/bench/table").headers["ETag"].strip('W/"')
+    assert predict_latency(model, image, **asked) == found, "without an agent"
+    with pytest.raises(InvalidValue, match=r"cannot read none\.onnx"):
+        predict_latency("none.onnx", **asked)
+    with pytest.raises(InvalidValue, match="example: is missing"):
+        predict_latency(model, **asked)
+    with pytest.raises(NotFound, match="unknown device 'stranger'"):
+        predict_latency(model, image, device="stranger", lut_url=url)

@@ -4,6 +4,8 @@ import dataclasses
 import re
 from pathlib import Path
 
+import torch
+
 from shared.tables.held_out_error import HeldOutError
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "training-code.md"
@@ -21,10 +23,15 @@ HELD_OUT = HeldOutError(
 def test_the_blocks_of_the_page_run_one_after_the_other(serve, table, capsys):
     server = serve(dataclasses.replace(table, device="rpi4", held_out=HELD_OUT))
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) >= 4
+    assert len(blocks) >= 6
+    assert blocks[3].count("\n") <= 60
+    assert blocks[4].count("\n") <= 40
+    torch.manual_seed(0)
     names = {}
     exec("\n".join(blocks).replace("http://127.0.0.1:8700", server.url), names)
     out = capsys.readouterr().out
     assert "off by 1.5 %" in out
     assert names["alpha"].grad.abs().sum() > 0
+    assert names["alpha"].abs().sum() > 0
+    assert 1 <= len(names["study"].best_trials) < len(names["study"].trials)
     assert names["bounds_ms"].min() >= names["prediction"].upper_ms(0.99) - 1e-9

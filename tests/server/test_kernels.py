@@ -95,6 +95,7 @@ def test_kernels_never_measured_are_guessed_and_named_and_those_of_a_new_kind_re
     [
         {},
         {"genotype": "|x|", "kernels": {"Add/1x2/1x2": 1}},
+        {"graph": "model:x", "kernels": {"Add/1x2/1x2": 1}},
         {"genotype": "|x|"},
         {"kernels": {}},
         {"kernels": {"nonsense": 1}},
@@ -119,9 +120,27 @@ def test_a_count_job_brings_counts_that_later_predictions_use(api, lab, profiled
     assert api.post("/v1/devices/pi/predict", {"genotype": name}).json()["by"] == "kernels"
 
 
+def test_a_graph_is_predicted_once_a_job_counted_its_kernels(api, lab, profiled) -> None:
+    genotype = lab.space.parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|none~1|none~2|")
+    graph, counts = str(NetworkGraph(lab.space, genotype)), counts_of(lab, genotype)
+    before = api.post("/v1/devices/pi/predict", {"graph": graph})
+    assert (before.status_code, before.json()["error"]["code"]) == (404, "unknown_model")
+    new = NewJob("pi", "count", lab.runtime, lab.plan.canary, str(lab.space), graph=graph)
+    job = api.post("/v1/jobs", to_wire(new)).json()["job"]
+    both = {**to_wire(new), "genotypes": [lab.space.format(genotype)]}
+    assert api.post("/v1/jobs", both).status_code == 422
+    stranger = {"owner": "a", "result": {"kernels": {"model:x": counts}}}
+    assert api.post(f"/v1/jobs/{job['id']}/result", stranger).status_code == 422
+    result = {"kernels": {graph: counts}, "runtime": to_wire(lab.runtime)}
+    assert api.post(f"/v1/jobs/{job['id']}/result", {"owner": "a", "result": result}).status_code == 200
+    by_graph = api.post("/v1/devices/pi/predict", {"graph": graph})
+    assert by_graph.json() == api.post("/v1/devices/pi/predict", {"kernels": counts}).json()
+
+
 @pytest.mark.parametrize("genotypes", [(), ("nonsense",)])
 def test_a_count_job_for_what_is_no_network_is_refused(api, lab, profiled, genotypes) -> None:
-    job = {**to_wire(lab.verify_job({"hash": profiled.hash})), "kind": "count", "genotypes": list(genotypes)}
+    job = to_wire(NewJob("pi", "count", lab.runtime, lab.plan.canary, str(lab.space), genotypes=("|a|",)))
+    job["genotypes"] = list(genotypes)
     assert api.post("/v1/jobs", job).status_code == 422
 
 

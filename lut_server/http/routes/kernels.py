@@ -30,7 +30,9 @@ def get_kernels(principal: Reader, store: StoreHere, device: str, space: str, ru
 @router.post(
     "/devices/{name}/predict",
     summary="What a device's table says of a network",
-    **documented({200: PredictionAnswer}, "unknown_device", "no_table", role="read", body=PredictionRequest),
+    **documented(
+        {200: PredictionAnswer}, "unknown_device", "no_table", "unknown_model", role="read", body=PredictionRequest
+    ),
 )
 def predict_network(name: str, principal: Reader, store: StoreHere, body: QuestionBody) -> Response:
     principal.require_device(name)

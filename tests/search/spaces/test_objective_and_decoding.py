@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from search.alphas.condition import Condition, device_simplex
-from search.alphas.expected_cost import make_objective
+from search.alphas.expected_cost import LatencyTerm, make_objective
 from search.alphas.path_sampling import largest_genotype
 from search.decoding.decoding import Band, make_decoder
 from search.genotypes.constrained_argmax import best_choices, choice_probabilities, to_genotype
 from search.latency.latency_model import LatencyModel
-from shared.errors import BudgetTooSmall, MissingPrice
+from shared.errors import BudgetTooSmall, InvalidValue, MissingPrice
 from shared.spaces import Genotype, make_space
 
 DARTS = make_space("darts", resolution=8, channels=4, depth=3, image_channels=1)
@@ -42,6 +42,30 @@ def test_the_expected_latency_of_a_certain_alpha_is_the_tables_prediction(space,
         assert model.mean_and_sd_ms([genotype])[0][0] == pytest.approx(predicted_ms)
         assert model.upper_ms([genotype])[0] == pytest.approx(table.predict(genotype).upper_ms())
         assert objective.minimum_ms - 1e-9 <= predicted_ms <= objective.maximum_ms + 1e-9
+
+
+SPACES = [DARTS, FBNET, make_space("nas-bench-macro", resolution=8), make_space("nas-bench-201", channels=4)]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+def test_the_latency_term_is_the_tables_prediction_where_choices_are_certain(space, table_of):
+    table, draws = table_of(space), random.Random(0)
+    term = LatencyTerm(table)
+    assert term.choices_ms.shape == (len(space.slots), len(space.slots[0].primitives))
+    for genotype in [space.fastest(), *(space.sample(draws) for _ in range(20))]:
+        one_hot = (certain(space, genotype) > 0).double()
+        assert float(term(one_hot)) == pytest.approx(table.predict(genotype).mean_ms, abs=1e-6)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+def test_the_gradient_of_the_latency_term_is_that_of_finite_differences(space, table_of, probabilities_of):
+    term = LatencyTerm(table_of(space))
+    probabilities = torch.tensor(probabilities_of(space, 1)).exp().requires_grad_()
+    assert torch.autograd.gradcheck(term, probabilities, eps=1e-5, atol=1e-4, rtol=1e-4)
+    single = term(probabilities.float())
+    assert (single.dtype, single.shape) == (torch.float32, ())
+    with pytest.raises(InvalidValue, match=r"probabilities: \(3, 5\) are not \("):
+        term(torch.ones(3, 5))
 
 
 def test_both_terms_run_from_0_to_1_over_the_networks_of_the_space(space, table_of):
