@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 from profiler_agent.host.probe import probe
 from profiler_agent.kernels.count_jobs import count_graphs, count_networks
 from profiler_agent.ort.sessions import find_version
 from profiler_agent.profile.check_table import check_table
+from profiler_agent.profile.measure_kernels import KernelRequest, measure_kernels
 from profiler_agent.profile.profile import Profiler, ProfileRequest
 from profiler_agent.profile.status_report import StatusBoard, repeating
 from profiler_agent.profile.verify_job import measure_models, to_verify
@@ -29,6 +32,7 @@ from shared.errors import Conflict, LutnasError, NotFound, ServerAway, ServerRef
 from shared.http.retry import asked_pause_s, is_passing, pauses_s
 from shared.jobs import OVER, Job, JobResult
 from shared.measurements.plan import Task
+from shared.runtime import Runtime
 from shared.spaces import parse_space
 
 LEASE_S = 60.0
@@ -169,24 +173,38 @@ class Worker:
         wanted = job.job
         runtime = dataclasses.replace(wanted.runtime, version=find_version())
         if wanted.graph is not None:
+            if wanted.measure:
+                self._measure_kernels(job, wanted.graph, runtime, check)
             counts = count_graphs(self.client, [wanted.graph], runtime, check)
         else:
             counts = count_networks(self.client, parse_space(wanted.space), wanted.genotypes, runtime, check)
         return JobResult(runtime=runtime, kernels=counts)
 
+    def _measure_kernels(self, job: Job, graph: str, runtime: Runtime, check: Callable[[], None]) -> None:
+        """Measure what the table lacks of a graph's kernels. A kernel that cannot be measured alone stops no other."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            file.write_bytes(self.client.fetch_graph(graph, runtime.batch, runtime.precision))
+            request = KernelRequest(self.device, (file,), runtime, {}, job.job.space, self.preset)
+            outcome = measure_kernels(self._profiler(check), request)
+        for problem in (*outcome.refused, *(outcome.run.refused if outcome.run else ())):
+            self.progress.say(f"job {job.id}: {problem}")
+
     def _profile(self, job: Job, check: Callable[[], None]) -> JobResult:
         names = ("threads", "batch", "precision", "provider", "optimisation")
         wanted = {name: getattr(job.job.runtime, name) for name in names}
         request = ProfileRequest(self.device, (parse_space(job.job.space),), preset=self.preset, **wanted)
-        profiler = Profiler(
-            self.client, self.spool, self.progress, self.sleep, check=check, wait_for_others=True, board=self.board
-        )
-        (outcome,) = profiler.profile(request)
+        (outcome,) = self._profiler(check).profile(request)
         if outcome.problem is not None:
             raise outcome.problem
         if outcome.table is None:
             raise LutnasError(f"{len(outcome.refused)} graphs could not be measured: {outcome.refused[0]}")
         return JobResult(run=outcome.run_id)
+
+    def _profiler(self, check: Callable[[], None]) -> Profiler:
+        return Profiler(
+            self.client, self.spool, self.progress, self.sleep, check=check, wait_for_others=True, board=self.board
+        )
 
     def _beat(self, job: Job, over: threading.Event) -> bool:
         """Keep the lease; returns whether to go on with that."""

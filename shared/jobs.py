@@ -64,6 +64,7 @@ class NewJob:
         graph: reference of the graph ("verify", and "count" without genotypes).
         promise: the measured time is compared with it ("verify").
         genotypes: of the space, in its string form ("count").
+        measure: first measure kernels of `graph` that the table of `space` lacks ("count").
         priority: from -100 to 100. The highest is leased first, among equals the oldest job.
         references: networks to time beside `graph`. The server names them ("verify").
     """
@@ -76,6 +77,7 @@ class NewJob:
     graph: str | None = None
     promise: Promise | None = None
     genotypes: tuple[str, ...] = ()
+    measure: bool = False
     priority: int = 0
     references: tuple[Reference, ...] = ()
 

@@ -44,21 +44,28 @@ def have_counted(
     new: NewJob,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> str:
-    """Have a device do a count job; returns what became of it. No job is left behind."""
+    done_s: float = DONE_S,
+) -> None:
+    """Have a device do a count job. None is left behind.
+
+    Raises:
+        LutnasError: no agent took it within seconds, or did it within `done_s`; or it failed.
+    """
     job = client.queue_job(new)
-    for patience_s, waiting in ((ANSWER_S, "queued"), (DONE_S, "leased")):
+    for patience_s, waiting in ((ANSWER_S, "queued"), (done_s, "leased")):
         end_s = clock() + patience_s
         while job.state == waiting and clock() < end_s:
             sleep(0.25)
             job = client.get_job(job.id)
+    if job.state == "done":
+        return
+    why = f"job {job.id} of {new.device} is {job.state} ({job.reason or 'no reason'})"
+    if job.state in ("queued", "leased"):
+        client.cancel_job(job.id)
+        why = f"the agent of {new.device} did not count them within {done_s:g} s"
     if job.state == "queued":
-        client.cancel_job(job.id)
-        return f"no agent of {new.device} answered within {ANSWER_S:g} s"
-    if job.state == "leased":
-        client.cancel_job(job.id)
-        return f"the agent of {new.device} did not count them within {DONE_S:g} s"
-    return f"job {job.id} of {new.device} is {job.state} ({job.reason or 'no reason'})"
+        why = f"no agent of {new.device} answered within {ANSWER_S:g} s (profiler-agent work is one)"
+    raise LutnasError(why)
 
 
 class KernelCounter:
@@ -104,10 +111,14 @@ class KernelCounter:
             with self._connect() as client:
                 self._fetch(client)
                 missing = [name for name in names if name not in self._known]
-                why = self._have_counted(client, missing) if missing else ""
+                if missing:
+                    table, genotypes = self._table, tuple(missing)
+                    job = NewJob(table.device, "count", table.runtime, table.canary, table.space, genotypes=genotypes)
+                    have_counted(client, job, self._clock, self._sleep)
+                    self._fetch(client)
         except LutnasError as error:
             return str(error)
-        return why
+        return "its runtime does not load them"
 
     def _fetch(self, client: LutClient) -> None:
         table = self._table
@@ -116,14 +127,6 @@ class KernelCounter:
             self._known |= fetched
             kept = _Kept(table.hash, self._known)
             write_atomically(self._path, json.dumps(to_wire(kept), sort_keys=True).encode() + b"\n")
-
-    def _have_counted(self, client: LutClient, names: Sequence[str]) -> str:
-        """Have the device count; returns why it did not."""
-        table = self._table
-        job = NewJob(table.device, "count", table.runtime, table.canary, table.space, genotypes=tuple(names))
-        why = have_counted(client, job, self._clock, self._sleep)
-        self._fetch(client)
-        return why
 
     def _load(self) -> dict[str, dict[str, int]]:
         """The kept counts of this table; anything else is fetched anew."""

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from search.device.kernel_counts import have_counted
+from search.device.kernel_counts import DONE_S, have_counted
 from search.device.lut_client import LutClient
+from search.device.verification import TIMEOUT_S
 from search.own_model.onnx_export import to_onnx
 from shared.command_line import find_access
-from shared.errors import InvalidValue, LutnasError, MissingKernel, NotFound, ServerRefused
+from shared.errors import InvalidValue, MissingKernel, NotFound, ServerRefused
 from shared.jobs import NewJob
 from shared.measurements.graph_spec import UploadedModel
 from shared.tables.table import LatencyTable, measure_command
@@ -63,8 +64,10 @@ def predict_latency(
     lut_url: str,
     space: str | None = None,
     runtime: str | None = None,
+    measure: bool = False,
+    timeout_s: float = TIMEOUT_S,
 ) -> NetworkLatency:
-    """How long a network takes on a device, by the prices of its kernels. Nothing is timed.
+    """How long a network takes on a device, by the prices of its kernels. It is never timed itself.
 
     The device's agent (`profiler-agent work`) says which kernels its runtime makes of the network.
     The server keeps that: the same network asked about again needs no agent.
@@ -75,6 +78,10 @@ def predict_latency(
             images (1, channels, height, width). An ONNX file needs none.
         device, lut_url, space, runtime: of the table, as in `load_table`. The token has the role
             `search`.
+
+        measure: have the device measure kernels that its table lacks, seconds for each; they are
+            then in the table for every later network.
+        timeout_s: longest wait for that.
 
     Raises:
         InvalidValue: there is no example, or torch.onnx does not export the module.
@@ -90,15 +97,18 @@ def predict_latency(
         table = client.get_table(device, space, runtime)
         graph = str(UploadedModel(client.upload_model(content)))
         try:
-            return _ask(client, table, graph)
+            found = _ask(client, table, graph)
+            if not (measure and found.missing):
+                return found
         except NotFound as error:
             if error.code != "unknown_model":
                 raise
-        happened = have_counted(client, NewJob(device, "count", table.runtime, table.canary, table.space, graph=graph))
-        try:
-            return _ask(client, table, graph)
-        except NotFound as error:
-            raise LutnasError(f"the kernels of the network are unknown: {happened}; {error}") from error
+        except MissingKernel:
+            if not measure:
+                raise
+        job = NewJob(device, "count", table.runtime, table.canary, table.space, graph=graph, measure=measure)
+        have_counted(client, job, done_s=timeout_s if measure else DONE_S)
+        return _ask(client, table, graph)
 
 
 def _ask(client: LutClient, table: LatencyTable, graph: str) -> NetworkLatency:

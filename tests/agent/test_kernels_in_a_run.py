@@ -186,7 +186,7 @@ def test_a_torch_module_is_predicted_by_the_kernels_that_the_device_counts_once(
     asked = {"device": "bench", "lut_url": url}
     layers = [torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(512, 3)]
     model, image = torch.nn.Sequential(*layers).train(), torch.randn(1, 3, 8, 8)
-    with pytest.raises(LutnasError, match="are unknown: no agent of bench answered within"):
+    with pytest.raises(LutnasError, match="no agent of bench answered within"):
         predict_latency(model, image, **asked)
     monkeypatch.setattr(kernel_counts, "ANSWER_S", 20)
     agent = threading.Thread(target=main, args=(["work", *connection, "--poll-s", "0.2", "--idle-exit-s", "3"],))
@@ -196,12 +196,17 @@ def test_a_torch_module_is_predicted_by_the_kernels_that_the_device_counts_once(
         predict_latency(torch.nn.Sequential(*layers, torch.nn.Softplus()), image, **asked)
     (tmp_path / "own.onnx").write_bytes(build_network(DARTS, DARTS.fastest()))
     assert predict_latency(tmp_path / "own.onnx", **asked).missing == ()
+    measured = predict_latency(torch.nn.Sequential(*layers, torch.nn.Softplus()), image, measure=True, **asked)
+    assert measured.missing == ()
+    assert measured.table != found.table
+    priced = predict_latency(model, image, measure=True, **asked)
+    assert priced.missing == ()
     agent.join()
     assert any("Softplus" in kernel for kernel in missing.value.missing)
     assert model.training
     assert 0 < found.mean_ms < found.upper_ms
-    assert found.table == httpx.get(f"{url}/v1/devices/bench/table").headers["ETag"].strip('W/"')
-    assert predict_latency(model, image, **asked) == found, "without an agent"
+    assert priced.table == httpx.get(f"{url}/v1/devices/bench/table").headers["ETag"].strip('W/"')
+    assert predict_latency(model, image, **asked) == priced, "without an agent"
     with pytest.raises(InvalidValue, match=r"cannot read none\.onnx"):
         predict_latency("none.onnx", **asked)
     with pytest.raises(InvalidValue, match="example: is missing"):
