@@ -46,7 +46,8 @@ REGISTRY: dict[str, str] = {
     "hostile": "benchmarks.server.hostile:run",
     "devices_install": "benchmarks.devices.install:run",
     "devices_web": "benchmarks.devices.web:run",
-    "providers": "benchmarks.devices.providers:run",
+    "openvino": "benchmarks.devices.providers:run_openvino",
+    "webgpu": "benchmarks.devices.providers:run_webgpu",
 }
 
 COMPOSED: dict[str, tuple[str, ...]] = {
@@ -56,5 +57,6 @@ COMPOSED: dict[str, tuple[str, ...]] = {
         *("several_devices", "fmnist", "ablations", "inherit"),
     ),
     "devices": ("devices_install", "devices_web"),
+    "providers": ("openvino", "webgpu"),
 }
 """Several benchmarks under a name, with a single file of figures."""
