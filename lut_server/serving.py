@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import gc
 import logging
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("lut_server")
 GRACE_S = 10
 _TICKS_OF_AN_HOUR = 36_000
+_MMAP_THRESHOLD = -3
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that they close it first."""
 
@@ -93,6 +97,11 @@ def serve(
     # What was loaded stays; an upload makes 100,000 objects, and none of them is part of a circle.
     gc.freeze()
     gc.set_threshold(50_000)
+    # Threads that compute hand over sooner: the loop has many small things to do.
+    sys.setswitchinterval(0.001)
+    # What is large goes back to the system when it is freed: glibc's threads would each keep some.
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
     server = AnnouncingServer(config, announce, certificate)
     if isinstance(listener, TlsListener):
         listener.established = server.server_state.connections

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from lut_server.error_codes import refused
 
-MOST_BYTES = 128 << 20
+MOST_BYTES = 64 << 20
 _CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 MOST_WAITING = 50
 RETRY_AFTER_S = 5

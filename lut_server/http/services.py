@@ -30,7 +30,7 @@ BEARER = HTTPBearer(auto_error=False, description="A token of `lut-server token 
 _ANYONE = Principal("read")
 MOST_QUESTION_BYTES = 64 << 20
 _TOO_MANY = "too many wrong tokens from {}; try again in {} s"
-ANONYMOUS_AT_ONCE = 4
+ANONYMOUS_AT_ONCE = 2
 """Threads that read for those without a token: the rest is for agents."""
 BODIES: set[type] = set()
 """What the routes read from JSON themselves; `documented` adds to it."""
@@ -40,7 +40,7 @@ class QuestionRoom:
     """Bodies of questions without a token: so many bytes at a time, and few answered at once."""
 
     def __init__(self) -> None:
-        self.turns = asyncio.Semaphore(2)
+        self.turns = asyncio.Semaphore(1)
         self._bytes = 0
 
     def take(self, size: int) -> None:
