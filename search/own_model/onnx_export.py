@@ -25,7 +25,8 @@ def to_onnx(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> bytes:
     try:
         with inferring(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, about its exporters
-            torch.onnx.export(model, example, file, opset_version=OPSET, dynamo=False)
+            inputs = example if isinstance(example, tuple) else (example,)
+            torch.onnx.export(model, inputs, file, opset_version=OPSET, dynamo=False)  # type: ignore[arg-type]
     except Exception as error:  # the module is a user's code, and torch.onnx raises errors of any kind
         raise InvalidValue("model", f"torch.onnx does not export it: {in_one_line(error)}") from error
     return file.getvalue()
