@@ -206,7 +206,7 @@ def _without_weights(graph: bytes) -> bytes:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             tensor.ClearField("raw_data")
             tensor.ClearField("float_data")
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _place(choice: Choice, path: str) -> str:
