@@ -21,11 +21,10 @@ def to_onnx(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> bytes:
     Raises:
         InvalidValue: torch.onnx does not export it; the message has torch's reason.
     """
-    file = BytesIO()
+    file, inputs = BytesIO(), example if isinstance(example, tuple) else (example,)
     try:
         with inferring(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, about its exporters
-            inputs = example if isinstance(example, tuple) else (example,)
             torch.onnx.export(model, inputs, file, opset_version=OPSET, dynamo=False)  # type: ignore[arg-type]
     except Exception as error:  # the module is a user's code, and torch.onnx raises errors of any kind
         raise InvalidValue("model", f"torch.onnx does not export it: {in_one_line(error)}") from error
