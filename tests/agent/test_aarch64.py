@@ -20,7 +20,7 @@ from shared.runtime import Runtime
 from shared.spaces import make_space
 from shared.wire import to_wire
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 REPOSITORY = Path(__file__).parents[2]
 CANNOT = 77
