@@ -4,8 +4,9 @@
       -> the most probable networks of each alpha in each band of a series of budgets
          (`search.decoding.decoding`)
       -> a pool of candidates for all devices, about as many for each budget of each
-         (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`); most of them
-         are decoded from a fit to the ranks of the others; a small space is scored whole
+         (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`); the rest follow
+         from scores: decoded from a fit to the ranks in chains, neighbours of the fronts in cells
+         (`search.family.local_search`); a small space is scored whole
       -> the members: the front of predicted latency and rank (`search.family.pareto`)
 
 The baseline `random` has random networks under the same budgets instead of decoded networks, with
@@ -34,12 +35,14 @@ from search.family.candidate_pool import (
     score_with_fitted,
 )
 from search.family.family import Family, FamilySettings, Ranker, load_family
+from search.family.local_search import score_with_neighbours
 from search.family.pareto import select_members
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress
 from search.ranking.scoring import Scorer, ScoringSettings, open_scorer
 from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device, write_value
 from shared.spaces import Genotype
+from shared.spaces.chain import Chain
 
 Floats = npt.NDArray[np.float64]
 
@@ -135,16 +138,22 @@ def search_pool(
     advance: Callable[[int], None],
     known: Family | None = None,
 ) -> list[Genotype]:
-    """Networks decoded from alphas, known candidates, and networks that fits to their ranks decode; all scored."""
+    """Networks decoded from alphas, known candidates, and networks that follow from scores; all scored."""
+    space, config = devices[0].view.space, devices[0].view.config
+    is_chain = isinstance(space, Chain)
     count = settings.pool_size(len(devices))
     fastest = [device.decoder.fastest for device in devices]
-    first = max(count - round(settings.fitted * count), len(set(fastest)))
+    share = settings.fitted if is_chain else settings.refined
+    first = max(count - round(share * count), len(set(fastest)))
     pool = merge_distinct(fastest, fill_evenly([device.queues for device in devices], first))[:first]
     if known is not None:
         pool = merge_distinct(pool, [candidate.genotype for candidate in known.candidates])
+    if not is_chain:
+        rankers = [Ranker(device.model, scorer, config.confidence) for device in devices]
+        return score_with_neighbours(space, pool, count - first, rankers, config.seed, advance)
     places = [(device.decoder, device.queues) for device in devices]
     per_band = settings.per_budget + count // settings.budgets  # known networks count
-    return score_with_fitted(devices[0].view.space, pool, count - first, places, per_band, scorer, advance)
+    return score_with_fitted(space, pool, count - first, places, per_band, scorer, advance)
 
 
 def propose(view: DeviceRun, hypernetwork: Hypernetwork, settings: FamilySettings) -> Proposals:

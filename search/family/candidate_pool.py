@@ -5,8 +5,9 @@ the whole pool by its own bounds. A network decoded for a device also lies in a 
 every other device. The next network is always taken for the band, of any device, with the fewest
 networks. With a single device these are its bands in turn.
 
-Alphas propose similar networks, and know no score. So most networks follow from the scores: a fit
-to the ranks (`search.ranking.additive_fit`) is decoded in the same bands, round after round.
+Alphas propose similar networks, and know no score. So most networks of chains follow from the
+scores: a fit to the ranks (`search.ranking.additive_fit`) is decoded in the same bands, round after
+round.
 """
 
 from __future__ import annotations

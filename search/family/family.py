@@ -113,7 +113,8 @@ class FamilySettings:
         members: most networks in the family.
         per_further_device: additional candidates for each device beyond the first.
         whole_space: a space of at most so many distinct networks is scored whole, without alphas.
-        fitted: share of the candidates that a fit to the ranks decodes.
+        fitted: share of the candidates that a fit to the ranks decodes, in chains.
+        refined: share of the candidates that local search finds, in cells.
     """
 
     trade_offs: int = 5
@@ -124,6 +125,7 @@ class FamilySettings:
     per_further_device: int = 1
     whole_space: int = 0
     fitted: float = 0.75
+    refined: float = 0.5
 
     def pool_size(self, devices: int) -> int:
         """Most networks to score for all devices together."""

@@ -119,7 +119,7 @@ def test_a_known_table_under_another_name_gives_the_same_candidates(run):
     assert unseen.device == "elsewhere"
     assert before.keys() < after.keys()
     assert [after[name] for name in before] == pytest.approx(list(before.values()))
-    assert len(after) <= len(before) + known.settings.fitted * known.settings.candidates
+    assert len(after) <= len(before) + known.settings.refined * known.settings.candidates
     assert load_family(view) == unseen
     assert load_family(run) == known
 
