@@ -37,8 +37,6 @@ SPACE = "nas-bench-201/r8/c4/n1/k3/i3"
 TASKS = 2 * 12 + 9
 READY = "body[data-phase=waiting]"
 PATIENCE_MS = 120_000
-GPU_PATIENCE_MS = 800_000
-"""SwiftShader imitates the GPU."""
 
 
 @pytest.fixture(scope="session")
@@ -362,26 +360,6 @@ def test_without_isolation_a_phone_measures_on_one_thread_with_a_coarse_clock(se
     assert stored["run"]["probe"]["clock step"] == "100 us"
     assert stored["run"]["runtime"]["threads"] == 1
     assert "not cross-origin isolated" in window.page.locator("#facts").inner_text()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_phone_measures_itself_on_its_gpu_to_the_end(server, phone):
-    window = phone()
-    window.page.set_default_timeout(GPU_PATIENCE_MS)
-    few = SIZES.replace("calibration=6", "calibration=2").replace("held_out=3", "held_out=1")
-    window.visit(few.replace("preset=quick", "preset=smoke") + "&provider=webgpu")
-    assert window.page.evaluate("'gpu' in navigator")
-    window.pair(server.tokens["agent"])
-    window.measure()
-    window.page.wait_for_selector(f"{READY} #result:not([hidden])", timeout=GPU_PATIENCE_MS)
-    (stored,) = server.runs()
-    assert stored["finished"] is True
-    assert stored["run"]["runtime"]["provider"] == "webgpu"
-    assert "swiftshader" in stored["run"]["probe"]["webgpu"].lower()
-    table = server.get(f"/v1/tables/{stored['table']}")
-    assert min(price["mean_ms"] for price in table["prices"]) >= 0
-    assert table["held_out"]["networks"] == 1
 
 
 def test_a_wrong_code_a_missing_runtime_and_a_token_of_another_device_are_one_clear_line(server, phone, tmp_path):
