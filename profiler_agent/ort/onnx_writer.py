@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from profiler_agent.ort.onnx_reader import FIRST_WITH_DEFAULTS, Graph, Node, Tensor, fields_of, read_value_info
+from shared.protobuf import varint
 
 ELEMENTS = {
     1: "",
@@ -53,20 +54,12 @@ _NAME, _RAW, _EXTERNAL_FIELDS = 8, 9, (13, 14)
 
 def message(number: int, content: bytes | memoryview) -> bytes:
     """A field of bytes: a text, or a message."""
-    return _number(number << 3 | 2) + _number(len(content)) + bytes(content)
+    return varint(number << 3 | 2) + varint(len(content)) + bytes(content)
 
 
 def integer(number: int, value: int) -> bytes:
     """A field of a whole number that is not negative."""
-    return _number(number << 3) + _number(value)
-
-
-def _number(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*found, value])
+    return varint(number << 3) + varint(value)
 
 
 def write_model(graph: Graph, fields: Sequence[bytes]) -> bytes:
@@ -75,7 +68,7 @@ def write_model(graph: Graph, fields: Sequence[bytes]) -> bytes:
     Weights may be of a GB: all is joined once.
     """
     version = integer(1, max(graph.ir_version, FIRST_WITH_DEFAULTS))
-    return b"".join([version, graph.header, _number(7 << 3 | 2), _number(sum(map(len, fields))), *fields])
+    return b"".join([version, graph.header, varint(7 << 3 | 2), varint(sum(map(len, fields))), *fields])
 
 
 def with_outputs(graph: Graph, names: Iterable[str]) -> bytes:

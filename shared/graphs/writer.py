@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from shared.graphs.weights import Weights
+from shared.protobuf import varint
 
 OPSET = 17
 IR_VERSION = 8
@@ -131,7 +132,7 @@ class GraphWriter:
         helper.set_model_props(tail, dict(metadata))
         # Joined once, in the order of the fields: onnx would keep all weights six times.
         parts = [nodes.SerializeToString(), *self._initializers, ends.SerializeToString()]
-        size = _number(sum(map(len, parts)))
+        size = varint(sum(map(len, parts)))
         model = b"".join((head.SerializeToString(), _GRAPH, size, *parts, tail.SerializeToString()))
         self._initializers.clear()
         parts.clear()
@@ -151,20 +152,11 @@ class GraphWriter:
             kind = helper.np_dtype_to_tensor_dtype(value.dtype)
             head = onnx.TensorProto(dims=value.shape, data_type=kind, name=name).SerializeToString()
             content = np.ascontiguousarray(value, value.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
-            head += _RAW_DATA + _number(len(content))
-            self._initializers += (_INITIALIZER + _number(len(head) + len(content)) + head, content)
+            head += _RAW_DATA + varint(len(content))
+            self._initializers += (_INITIALIZER + varint(len(head) + len(content)) + head, content)
         return name
 
     def _node(self, op_type: str, inputs: list[str], **attributes: Any) -> str:
         name = f"{op_type.lower()}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
         return name
-
-
-def _number(value: int) -> bytes:
-    """A length, as protocol buffers write it."""
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*found, value])
