@@ -76,9 +76,10 @@ def predict_latency(
         model: a module, in any mode; or the path of an ONNX file.
         example: the module's input, or a tuple of its inputs, with the batch of the table (1): for
             images (1, channels, height, width). An ONNX file needs none.
-        device, lut_url, space, runtime: of the table, as in `load_table`. The token has the role
-            `search`.
-
+        device: name of the device whose table is read; as in `load_table`.
+        lut_url: address of the server. The token has the role `search`.
+        space: of the table, where the device has tables of several.
+        runtime: of the table, where the space has tables of several.
         measure: have the device measure kernels that its table lacks, seconds for each; they are
             then in the table for every later network.
         timeout_s: longest wait for that.
