@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -85,12 +86,28 @@ def test_true_scores_have_share_1_random_scores_0_and_worse_than_luck_is_below(v
     judged = {name: shares.judge(result_of(scores), scale, volume) for name, scores in (
         ("truth", accuracies()), ("opposite", -accuracies())
     )}  # fmt: skip
-    assert judged["truth"]["share"] == judged["truth"]["curve.dartscc.30"] == pytest.approx(1)
-    assert judged["truth"]["hv_mean"] == judged["truth"]["true_accuracy.hv_mean"] == scale.best > scale.luck
+    assert judged["truth"]["share"] == judged["truth"]["curve.dartscc.30"] == pytest.approx(1, abs=0.05)
+    assert judged["truth"]["true_accuracy.hv_mean"] == scale.best > scale.luck
     assert judged["opposite"]["share"] < 0
     draws = np.random.default_rng(9)
     lucky = [shares.judge(result_of(draws.random(len(GENOTYPES))), scale, volume)["dartscc.share"] for _ in range(30)]
     assert fmean(lucky) == pytest.approx(0, abs=0.2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_top_of_the_scale_is_above_a_family_of_true_ranks(seed):
+    """Ranks of a long front are thinned in equal steps, whatever each step is worth in accuracy."""
+    ms = np.random.default_rng(seed).uniform(1, 30, len(GENOTYPES))
+    members = [replace(member, predicted_ms=at, upper_ms=at) for member, at in zip(everything(ms), ms, strict=True)]
+    error = 40 / np.sqrt(ms) + np.random.default_rng(seed).exponential(0.5, len(ms))
+    plane = shares.Plane(ms, error)
+
+    def volume(networks):
+        return plane.relative_hypervolume(np.array([GENOTYPES.index(network) for network in networks]))
+
+    best = shares.make_scale(members, error, volume, seed=0).best
+    by_ranks = volume([member.genotype for member in find(ranked_by(members, error), 0).members])
+    assert by_ranks < best <= 1
 
 
 def test_a_share_grows_with_what_the_scores_know(volume):

@@ -3,8 +3,9 @@
 share = (hv - hv of random scores) / (hv of true accuracies - hv of random scores)
 
 hv is the relative hypervolume of a family of 24. The three families differ in their scores alone:
-tables and rule are the same. So 0 is luck, and 1 is all that these tables allow. The plain hv is
-near 1 for any family. Luck is the mean of 20 draws.
+tables and rule are the same. A front that is too long is thinned by the area between latencies and
+scores, for true accuracies the hypervolume itself. So 0 is luck, and 1 is all that these tables
+allow. The plain hv is near 1 for any family. Luck is the mean of 20 draws.
 
 tau is Kendall's tau with the true accuracy: over all networks, and over the better half of them.
 Beside the ranking stand its parts, parameters, multiply-adds, depth (live ops that are no skips),
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau, rankdata
 
-from benchmarks.judging.families import CURVES, DeviceResult, Found, find, ranked_by
+from benchmarks.judging.families import CURVES, DeviceResult, Found, find
 from benchmarks.report import Figure
 from search.alphas.trade_offs import SKIPS
 from search.family.family import Member
@@ -208,7 +209,8 @@ def record(path: Path, seeds: Mapping[int, Mapping[str, float]]) -> None:
 
 
 def _family_volume(everything: Sequence[Member], values: Sequence[float] | Floats, volume: Volume) -> float:
-    return volume([member.genotype for member in find(ranked_by(everything, values), 0).members])
+    scored = [replace(member, rank=float(value)) for member, value in zip(everything, values, strict=True)]
+    return volume([member.genotype for member in find(scored, 0).members])
 
 
 def _kendall(first: Floats, second: Floats) -> float:
