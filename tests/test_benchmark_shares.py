@@ -139,13 +139,6 @@ def test_one_training_agrees_with_another_as_far_as_noise_lets_it():
     assert same["tau.another_training"] == 1
 
 
-def test_depth_counts_live_ops_that_are_no_skips():
-    cells = make_space("nas-bench-201")
-    some = cells.parse("|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|")
-    assert shares.depth(cells, some) == 3
-    assert shares.depth(SPACE, SPACE.parse("01020")) == 2
-
-
 def test_a_ranking_without_a_score_is_said_with_its_network():
     members = everything(accuracies())
     members[5] = Member(**{**vars(members[5]), "rank": math.nan})

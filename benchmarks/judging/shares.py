@@ -8,7 +8,7 @@ scores, for true accuracies the hypervolume itself. So 0 is luck, and 1 is all t
 allow. The plain hv is near 1 for any family. Luck is the mean of 20 draws.
 
 tau is Kendall's tau with the true accuracy: over all networks, and over the better half of them.
-Beside the ranking stand its parts, parameters, multiply-adds, depth (live ops that are no skips),
+Beside the ranking stand its parts, parameters, multiply-adds, depth (the longest path),
 and ceilings: an additive fit to the ranks of all true accuracies (ridge regression on the
 choices), and one training against another.
 """
@@ -28,9 +28,9 @@ from scipy.stats import kendalltau, rankdata
 
 from benchmarks.judging.families import CURVES, DeviceResult, Found, find
 from benchmarks.report import Figure
-from search.alphas.trade_offs import SKIPS
 from search.family.family import Member
 from search.ranking.additive_fit import fit_additive
+from search.ranking.scoring import longest_path
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 
@@ -165,7 +165,7 @@ def agree(
         "expressivity": [member.expressivity for member in everything],
         "parameters": [member.parameters for member in everything],
         "multiply_adds": [member.multiply_adds for member in everything],
-        "depth": [depth(space, member.genotype) for member in everything],
+        "depth": [longest_path(space, member.genotype) for member in everything],
         "additive_fit": fit_additive(space, [member.genotype for member in everything], rankdata(accuracies)).fitted,
     }
     better = accuracies >= np.median(accuracies)
@@ -177,11 +177,6 @@ def agree(
             pairs = combinations(trainings[:, chosen], 2)
             taus[f"{label}.another_training"] = fmean(_kendall(first, second) for first, second in pairs)
     return taus
-
-
-def depth(space: Space, genotype: Genotype) -> int:
-    """Number of ops that reach the output and are no skips."""
-    return sum(genotype.choices[slot] not in SKIPS for slot in space.live_slots(genotype))
 
 
 def figures(prefix: str, seeds: Sequence[Mapping[str, float]]) -> dict[str, Figure]:

@@ -1,4 +1,4 @@
 """Scores of candidates, and their ranks.
 
-May import runs, supernet, genotypes, data and process.
+May import runs, supernet, genotypes, alphas, data and process.
 """

@@ -23,6 +23,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
+from search.alphas.trade_offs import SKIPS
 from search.data import ImageSet, at_resolution, splits
 from search.decoding.decoding import representative
 from search.process.atomic_files import write_atomically
@@ -35,11 +36,11 @@ from search.supernet import Supernet
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 from shared.spaces.chain import Chain
+from shared.spaces.primitives import parameter_count
+from shared.spaces.wiring import INPUT
 from shared.wire import from_wire, to_wire
 
 SAVE_EVERY = 200
-PROXIES = ("expressivity", "parameters")
-"""Orders beside the likelihood in spaces of cells."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +69,38 @@ def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score
         score = sum over the orders of log(place / networks)       place 1 is the worst
 
     Through the logarithm, a bad place in one order outweighs good places in the others. The orders
-    are by likelihood, expressivity and parameter count; in a chain of layers by likelihood and
-    depth (layers that are no skips). There, an additive fit replaces the share of the likelihood's
-    order that it explains. docs/notes/ranking.md has the figures of these choices.
+    are by likelihood and longest path; in cells also by expressivity and parameter count, and the
+    longest path counts half. In a chain of layers, an additive fit replaces the share of the
+    likelihood's order that it explains. docs/notes/ranking.md has the figures of these choices.
     """
     if not scores:
         return np.zeros(0)
     likelihood = _places([-score.nll for score in scores])
+    depth = _places([longest_path(space, genotype) for genotype in genotypes])
     if isinstance(space, Chain):
         fit = fit_additive(space, genotypes, likelihood)
         smoothed = likelihood + fit.explained * (fit.fitted - likelihood)
-        depth = [sum(choice != space.skip for choice in genotype.choices) for genotype in genotypes]
-        orders = [_places(smoothed.round(6)), _places(depth)]
+        orders = [_places(smoothed.round(6)), depth]
     else:
-        orders = [likelihood, *(_places([getattr(score, name) for score in scores]) for name in PROXIES)]
+        sizes = [[score.expressivity for score in scores], [score.parameters for score in scores]]
+        orders = [likelihood, np.sqrt(depth), *map(_places, sizes)]
     # Rounded, so that equal products of places tie in any order of summation.
     return np.asarray(rankdata(-np.log(orders).sum(axis=0).round(9)), dtype=np.float64)
+
+
+@lru_cache(maxsize=1 << 15)
+def longest_path(space: Space, genotype: Genotype) -> int:
+    """Most chosen ops in a row from input to output of a connected network.
+
+    Skips and ops without weights do not count. Supernets train wide and shallow cells first, and so
+    overrate them (Shu, Wang and Cai, 2020).
+    """
+    length = {INPUT: 0}
+    for step in space.wiring(genotype):
+        key = step.key if step.slot is not None else None
+        is_counted = key is not None and key.primitive not in SKIPS and parameter_count(key) > 0
+        length[step.name] = is_counted + max(length[name] for name in step.inputs)
+    return length[step.name]
 
 
 def _places(values: Sequence[float] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

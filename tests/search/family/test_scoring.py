@@ -13,7 +13,7 @@ from search.data import load_images
 from search.decoding.decoding import representative
 from search.ranking.additive_fit import fit_additive
 from search.ranking.expressivity import UntrainedSupernet, entropy, expressivity
-from search.ranking.scoring import Judge, Score, Scorer, ScoringSettings, rank_all, scoring_images
+from search.ranking.scoring import Judge, Score, Scorer, ScoringSettings, longest_path, rank_all, scoring_images
 from search.supernet import Supernet
 from shared.spaces import make_space
 
@@ -200,6 +200,34 @@ def test_the_worst_place_weighs_more_than_in_a_mean_of_ranks():
 def test_network_that_diverged_ranks_last_by_likelihood(space):
     ranks = ranks_of([Score(float("nan"), 10.0, 5.0, 10), Score(2.0, 20.0, 5.0, 10)], space)
     assert ranks[1] < ranks[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        ("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|", 0),
+        ("|none~0|+|none~0|none~1|+|avg_pool_3x3~0|none~1|none~2|", 0),
+        ("|nor_conv_3x3~0|+|none~0|none~1|+|nor_conv_3x3~0|nor_conv_1x1~1|none~2|", 2),
+        ("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|", 3),
+        ("|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|nor_conv_3x3~0|skip_connect~1|avg_pool_3x3~2|", 1),
+    ],
+)
+def test_the_longest_path_counts_ops_with_weights_in_a_row(name, length):
+    cells = replace(CELLS, depth=2)
+    assert longest_path(cells, cells.parse(name)) == 3 * 2 * length  # two cells in each of three stages
+
+
+def test_in_a_chain_the_longest_path_is_every_layer_that_is_no_skip():
+    for digits in itertools.product("012", repeat=len(CHAIN.slots)):
+        genotype = CHAIN.parse("".join(digits))
+        assert longest_path(CHAIN, genotype) == sum(choice != CHAIN.skip for choice in genotype.choices)
+
+
+def test_of_two_cells_alike_in_all_else_the_deeper_is_better():
+    wide = CELLS.parse("|none~0|+|nor_conv_3x3~0|none~1|+|nor_conv_3x3~0|none~1|skip_connect~2|")
+    deep = CELLS.parse("|none~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|")
+    assert CELLS.parameter_count(wide) == CELLS.parameter_count(deep)
+    assert rank_all(CELLS, [wide, deep], [Score(1.0, 50.0, 2.0, 10)] * 2).tolist() == [2.0, 1.0]
 
 
 def test_nothing_to_rank_gives_no_ranks():
