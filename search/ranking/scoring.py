@@ -82,8 +82,9 @@ def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score
         smoothed = likelihood + fit.explained * (fit.fitted - likelihood)
         orders = [_places(smoothed.round(6)), depth]
     else:
-        sizes = [[score.expressivity for score in scores], [score.parameters for score in scores]]
-        orders = [likelihood, np.sqrt(depth), *map(_places, sizes)]
+        expressivity = _places([score.expressivity for score in scores])
+        parameters = _places([score.parameters for score in scores])
+        orders = [likelihood, expressivity, parameters, np.sqrt(depth)]
     # Rounded, so that equal products of places tie in any order of summation.
     return np.asarray(rankdata(-np.log(orders).sum(axis=0).round(9)), dtype=np.float64)
 
