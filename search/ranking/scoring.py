@@ -32,8 +32,9 @@ from search.ranking.additive_fit import fit_additive
 from search.ranking.expressivity import UntrainedSupernet, expressivity
 from search.runs.run_directory import RunDirectory
 from search.supernet import Supernet
+from search.supernet.own_supernet import OwnSupernet, batch_norms
 from shared.errors import InvalidValue
-from shared.spaces import Genotype, Space
+from shared.spaces import Genotype, Own, Space
 from shared.spaces.chain import Chain
 from shared.wire import from_wire, to_wire
 
@@ -69,17 +70,19 @@ def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score
 
     Through the logarithm, a bad place in one order outweighs good places in the others. The orders
     are by likelihood, expressivity and parameter count; in a chain of layers by likelihood and
-    depth (layers that are no skips). There, an additive fit replaces the share of the likelihood's
-    order that it explains. docs/notes/ranking.md has the figures of these choices.
+    depth (layers that are no skips); in a user's own model by likelihood alone. In the latter two,
+    an additive fit replaces the share of the likelihood's order that it explains.
+    docs/notes/ranking.md has the figures of these choices.
     """
     if not scores:
         return np.zeros(0)
     likelihood = _places([-score.nll for score in scores])
-    if isinstance(space, Chain):
+    if isinstance(space, Chain | Own):
         fit = fit_additive(space, genotypes, likelihood)
         smoothed = likelihood + fit.explained * (fit.fitted - likelihood)
-        depth = [sum(choice != space.skip for choice in genotype.choices) for genotype in genotypes]
-        orders = [_places(smoothed.round(6)), _places(depth)]
+        orders = [_places(smoothed.round(6))]
+        if isinstance(space, Chain):
+            orders += [_places([sum(choice != space.skip for choice in each.choices) for each in genotypes])]
     else:
         orders = [likelihood, *(_places([getattr(score, name) for score in scores]) for name in PROXIES)]
     # Rounded, so that equal products of places tie in any order of summation.
@@ -184,6 +187,24 @@ class Judge:
         return paths
 
 
+class OwnJudge:
+    """Scores networks of a user's own model by the likelihood alone; several threads may call it at once.
+
+    Batch norms take the statistics of the ranking images. All else is as in inference.
+    """
+
+    def __init__(self, supernet: OwnSupernet, images: ScoringImages) -> None:
+        self._supernet, self._images = supernet.eval(), images
+        for norm in batch_norms(supernet):
+            norm.train()
+
+    @torch.no_grad()
+    def score(self, genotype: Genotype) -> Score:
+        logits = self._supernet(self._images.ranking, genotype).float()
+        correct = (logits.argmax(dim=1) == self._images.labels).double().mean()
+        return Score(float(F.cross_entropy(logits, self._images.labels)), 100 * float(correct), 0.0, 0)
+
+
 class Scorer:
     """Scores networks, each once.
 
@@ -194,7 +215,7 @@ class Scorer:
     """
 
     def __init__(
-        self, space: Space, path: Path, fingerprint: str, make_judge: Callable[[], Judge], workers: int = 1
+        self, space: Space, path: Path, fingerprint: str, make_judge: Callable[[], Judge | OwnJudge], workers: int = 1
     ) -> None:
         self._space = space
         self._path = path
@@ -255,10 +276,13 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
     """
     config, settings = run.config, settings or ScoringSettings()
 
-    def make_judge() -> Judge:
+    def make_judge() -> Judge | OwnJudge:
+        if isinstance(supernet := run.supernet(), OwnSupernet):
+            images = scoring_images(run.load_images(), config.seed, config.search_resolution, settings)
+            return OwnJudge(supernet, images)
         untrained_space = settings.untrained_space(run.space)
         return Judge(
-            run.supernet(),
+            supernet,
             scoring_images(run.load_images(), config.seed, config.search_resolution, settings),
             UntrainedSupernet(untrained_space, config.seed),
             untrained_space,

@@ -132,8 +132,10 @@ def _members(run: DeviceRun, family: Family) -> str:
             f"{member.parameters:,} parameters, {member.multiply_adds / 1e6:.1f} M multiply-adds",
             f"rank {member.rank:.1f}, NLL {member.nll:.3f}, expressivity {member.expressivity:.2f}",
         )
+        if run.config.model is not None:  # no space knows its sizes
+            facts = (facts[0], f"rank {member.rank:.1f}, NLL {member.nll:.3f}")
         lines = "".join(f"<p>{escape(fact)}</p>" for fact in facts)
-        picture = cell_svg(space, member.genotype)
+        picture = cell_svg(space, member.genotype, run.config.choices)
         cards.append(f"<figure>{picture}<figcaption>{lines}</figcaption></figure>")
     note = "The cell of each member, without edges that do not reach the output. A node adds up its inputs."
     if space.name != "nas-bench-201":
