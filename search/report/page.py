@@ -127,13 +127,13 @@ def _members(run: DeviceRun, family: Family) -> str:
     space = run.space
     cards = []
     for member in family.members:
-        facts = (
+        facts = [
             f"{member.predicted_ms:.3g} ms, bound {member.upper_ms:.3g} ms",
             f"{member.parameters:,} parameters, {member.multiply_adds / 1e6:.1f} M multiply-adds",
             f"rank {member.rank:.1f}, NLL {member.nll:.3f}, expressivity {member.expressivity:.2f}",
-        )
+        ]
         if run.config.model is not None:  # no space knows its sizes
-            facts = (facts[0], f"rank {member.rank:.1f}, NLL {member.nll:.3f}")
+            facts[1:] = [f"rank {member.rank:.1f}, NLL {member.nll:.3f}"]
         lines = "".join(f"<p>{escape(fact)}</p>" for fact in facts)
         picture = cell_svg(space, member.genotype, run.config.choices)
         cards.append(f"<figure>{picture}<figcaption>{lines}</figcaption></figure>")

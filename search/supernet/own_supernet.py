@@ -67,14 +67,14 @@ class OwnSupernet(nn.Module):
 
     def _run(self, x: Tensor, run: Callable[[LayerChoice, tuple[Any, ...]], Any]) -> Tensor:
         with deciding(run):
-            return self.model(x.contiguous())  # type: ignore[no-any-return]
+            return self.model(_plain(x))  # type: ignore[no-any-return]
 
 
 def prepared(network: nn.Module) -> nn.Module:
-    """A network that takes images of any memory format, and whose batch norms keep statistics."""
+    """A network that takes images of any memory format, and whose batch norms keep statistics again."""
     for norm in batch_norms(network):
         norm.track_running_stats = norm.running_mean is not None
-    network.register_forward_pre_hook(_contiguous)
+    network.register_forward_pre_hook(lambda _, inputs: tuple(map(_plain, inputs)))
     return network
 
 
@@ -82,5 +82,6 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
     return [part for part in module.modules() if isinstance(part, _BatchNorm)]
 
 
-def _contiguous(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value.contiguous() if isinstance(value, Tensor) else value for value in inputs)
+def _plain(images: Tensor) -> Tensor:
+    """Channels first, which a user's `view` relies on; a copy, since of one channel both orders look alike."""
+    return images.clone(memory_format=torch.contiguous_format)

@@ -55,7 +55,7 @@ class Own(Space, listed=False):
         return f"own/{self.model}/r{self.resolution}/i{self.image_channels}/k{self.classes}/{counts}"
 
     @cached_property
-    def slots(self) -> tuple[Slot, ...]:  # type: ignore[override]
+    def slots(self) -> tuple[Slot, ...]:
         width = max(self.candidates)
         return tuple(
             Slot(f"choice{place}", tuple(str(column % count) for column in range(width)))

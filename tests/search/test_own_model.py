@@ -76,7 +76,8 @@ def test_choices_anywhere_in_the_tree_are_found_and_those_of_a_name_decided_toge
 
 def test_the_space_is_known_by_its_graphs_not_by_its_weights(residual):
     first = examine(residual, IMAGE).space
-    assert first.startswith("own:")
+    assert str(first).startswith("own/")
+    assert first.candidates == (3, 3, 3, 2)
     assert examine(Residual(), IMAGE).space == first
     assert examine(Residual(), Shape(3, 24, 24)).space != first
     other = Residual()
