@@ -42,8 +42,6 @@ def describe_reach(
         require_budget(budget_ms, fastest.upper_ms, table.device)
         share = 100 * float((upper_ms <= budget_ms).mean())
         line += f"; {budget_ms:g} ms: " + (
-            f"every network meets it{more}"
-            if budget_ms >= slowest.upper_ms
-            else f"{share:.0f} % of all meet it"
+            f"every network meets it{more}" if budget_ms >= slowest.upper_ms else f"{share:.0f} % of all meet it"
         )
     return line

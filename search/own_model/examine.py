@@ -99,6 +99,8 @@ def examine(model: nn.Module, input_shape: Shape) -> OwnModel:
         for choice in choices:
             for path in choice.places:
                 _check_candidates(choice, path, inputs[path])
+    for genotype in covering(choices):
+        _check_trains(model, genotype, images)
     graphs = [_export(model, genotype, images[:1]) for genotype in covering(choices)]
     return OwnModel(model, input_shape, choices, logits.shape[1], _hash(choices, graphs))
 
@@ -151,6 +153,14 @@ def _check_candidates(choice: Choice, path: str, calls: list[tuple[Any, ...]]) -
             if shapes[0] != first.shape:
                 ours, theirs = _text(first.shape), _text(shapes[0])
                 raise InvalidValue(where, f"candidate {name!r} gives {ours} where {place.names[0]!r} gives {theirs}")
+
+
+def _check_trains(model: nn.Module, genotype: dict[str, str], images: Tensor) -> None:
+    network = freeze(model, genotype).train()
+    try:
+        network(images.clone()).sum().backward()
+    except Exception as error:  # a user's code raises errors of any kind
+        raise InvalidValue("model", f"the network {genotype} does not train: {in_one_line(error)}") from error
 
 
 def _export(model: nn.Module, genotype: dict[str, str], image: Tensor) -> bytes:

@@ -57,7 +57,7 @@ class Model(nn.Module):
     def forward(self, images):
         x = self.stage(self.block(self.stem(images)))
         for layer in self.twice:
-            x = torch.relu_(layer(x))
+            x = torch.relu(layer(x))
         return self.head(x.view(len(x), -1))
 
 
