@@ -59,7 +59,7 @@ def _table(pick: Pick, device: str) -> Table:
             "best" if place == 0 else f"{place + 1}.",
             f"{member.predicted_ms:.3f}",
             f"{member.upper_ms:.3f}",
-            f"{member.parameters:,}" if member.parameters else "-",
+            f"{member.parameters:,}",
             f"{member.multiply_adds:,}" if member.multiply_adds else "-",
             member.by,
             f"{member.rank:.1f}",

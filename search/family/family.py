@@ -95,7 +95,12 @@ class Ranker:
         ranks = rank_all(self._model.space, genotypes, scores).tolist()
         return [
             Member(
-                **vars(candidate), nll=score.nll, expressivity=score.expressivity, rank=rank, accuracy=score.accuracy
+                **vars(candidate)
+                | {"parameters": candidate.parameters or score.parameters},  # a user's model knows them
+                nll=score.nll,
+                expressivity=score.expressivity,
+                rank=rank,
+                accuracy=score.accuracy,
             )
             for candidate, score, rank in zip(candidates, scores, ranks, strict=True)
         ]

@@ -71,6 +71,18 @@ class OwnModel:
         """The network of a genotype, of this model or of another with its choices."""
         return freeze(self.model if model is None else model, describe_choices(self.names, genotype))
 
+    def parameter_count(self, genotype: Genotype) -> int:
+        """Trainable parameters of a network."""
+        left_out = {
+            id(weight)
+            for choice, chosen in zip(self.choices, genotype.choices, strict=True)
+            for place in choice.places.values()
+            for column, candidate in enumerate(place.candidates)
+            if column != int(chosen)
+            for weight in candidate.parameters()
+        }
+        return sum(weight.numel() for weight in self.model.parameters() if id(weight) not in left_out)
+
     def export(self, genotype: Genotype) -> bytes:
         """ONNX of a network with the model's own weights: the same bytes each time."""
         return to_onnx(self.freeze(genotype), torch.zeros(1, *_sides(self.input_shape)))

@@ -202,7 +202,8 @@ class OwnJudge:
     def score(self, genotype: Genotype) -> Score:
         logits = self._supernet(self._images.ranking, genotype).float()
         correct = (logits.argmax(dim=1) == self._images.labels).double().mean()
-        return Score(float(F.cross_entropy(logits, self._images.labels)), 100 * float(correct), 0.0, 0)
+        nll = float(F.cross_entropy(logits, self._images.labels))
+        return Score(nll, 100 * float(correct), 0.0, self._supernet.own.parameter_count(genotype))
 
 
 class Scorer:

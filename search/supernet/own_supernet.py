@@ -28,7 +28,7 @@ class OwnSupernet(nn.Module):
         super().__init__()
         self.space: Own = own.space
         self.model = copy.deepcopy(own.model)
-        self._own = own
+        self.own = own
         self._slots = {choice.name: slot for slot, choice in enumerate(own.choices)}
         for norm in batch_norms(self.model):
             norm.track_running_stats = False
@@ -63,7 +63,7 @@ class OwnSupernet(nn.Module):
     @torch.no_grad()
     def derive(self, genotype: Genotype) -> nn.Module:
         """A network of the user's own modules with copies of the weights, in evaluation mode."""
-        return prepared(self._own.freeze(genotype, self.model)).eval()
+        return prepared(self.own.freeze(genotype, self.model)).eval()
 
     def _run(self, x: Tensor, run: Callable[[LayerChoice, tuple[Any, ...]], Any]) -> Tensor:
         with deciding(run):

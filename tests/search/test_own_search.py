@@ -126,6 +126,7 @@ def test_every_path_of_the_supernet_is_the_frozen_network(own):
         assert torch.allclose(supernet(images, genotype), network(images.contiguous()), atol=1e-6)
         derived = supernet.derive(genotype)
         assert derived.state_dict().keys() == network.state_dict().keys()
+        assert own.parameter_count(genotype) == sum(weight.numel() for weight in network.parameters())
         assert all(norm.track_running_stats for norm in derived.modules() if isinstance(norm, nn.BatchNorm2d))
 
 
