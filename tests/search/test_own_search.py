@@ -280,9 +280,9 @@ def test_the_device_makes_the_table_of_the_model(ask, where, bench, own):
 
 def test_from_the_search_to_the_verified_file(ask, where, bench, own, model_file, tmp_path):
     out, files = tmp_path / "run", tmp_path / "network.onnx"
-    code, _, said = ask("--model", *where, "--dataset", "digits", "--preset", "smoke", "--out", out, "--threads", 1)
+    code, told, said = ask("--model", *where, "--dataset", "digits", "--preset", "smoke", "--out", out, "--threads", 1)
     assert code == 0, said
-    assert "bench: the fastest network takes" in said
+    assert "bench: the fastest network takes" in told
     slowest = max(network.measured_ms for network in load_table("bench", bench.url, str(own.space)).networks)
     budget = ("--run", out, "--max-latency-ms", 2 * slowest)
     code, picked, said = ask("pick", *budget, "--json")
