@@ -9,21 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.optimize import nnls
 
-from lut_server.calibration.op_calibration import fit_prices
 from shared.errors import MissingKernel
 from shared.measurements.graph_spec import NetworkGraph, parse_graph_spec
 from shared.spaces import Own
 from shared.spaces.op_key import OpKey
 from shared.tables.kernel_prices import KernelPrices
 
+RIDGE = 1e-3
+"""Where networks do not tell two candidates apart, they share what they take."""
 
-def kernel_differences(
-    space: Own, prices: KernelPrices | None, counts: Mapping[str, Mapping[str, int]]
+
+def expected_prices(
+    space: Own, mean_ms: float, prices: KernelPrices | None, counts: Mapping[str, Mapping[str, int]]
 ) -> dict[OpKey, float]:
-    """Milliseconds that each candidate takes beyond the cheapest of its choice; 0 without kernel prices.
+    """Milliseconds that each candidate takes beyond the cheapest of its choice, by the networks' kernels.
+
+    Without kernel prices nothing tells candidates apart: each has its share of half a network.
 
     Args:
+        mean_ms: of networks timed whole.
         counts: kernels of networks, by graph reference.
     """
     keys = space.op_keys()
@@ -37,14 +43,16 @@ def kernel_differences(
         except MissingKernel:
             continue
         used = space.op_counts(spec.genotype)
-        rows.append([used[key] for key in keys])
+        rows.append([1.0, *(used[key] for key in keys)])
     if not rows:
-        return dict.fromkeys(keys, 0.0)
-    nothing = np.zeros(len(keys))
-    fit = fit_prices(np.array(rows, dtype=float), np.array(predicted_ms), nothing, nothing)
-    sum_ms = dict(zip(keys, fit.mean[1:].tolist(), strict=True))
+        return dict.fromkeys(keys, mean_ms / (2 * len(space.slots)))
+    y = np.array(predicted_ms)
+    relative = np.vstack([np.array(rows) / y[:, None], RIDGE / y.mean() * np.eye(1 + len(keys))])
+    sum_ms = dict(zip(keys, nnls(relative, np.append(np.ones(len(y)), np.zeros(1 + len(keys))))[0][1:], strict=True))
     return {
-        key: sum_ms[key] - min(sum_ms[other] for name in slot.primitives for other in space.slot_ops(place, name))
+        key: float(
+            sum_ms[key] - min(sum_ms[other] for name in slot.primitives for other in space.slot_ops(place, name))
+        )
         for place, slot in enumerate(space.slots)
         for name in slot.primitives
         for key in space.slot_ops(place, name)

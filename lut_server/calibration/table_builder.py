@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from lut_server.calibration.drift_correction import levels
 from lut_server.calibration.kernel_calibration import fit_kernel_prices
 from lut_server.calibration.kernel_model import MeasuredGraph
 from lut_server.calibration.op_calibration import fit_prices
-from lut_server.calibration.own_model import kernel_differences
+from lut_server.calibration.own_model import expected_prices
 from lut_server.calibration.table_error import BOUND_CONFIDENCE, CountedNetwork, baseline_errors, held_out_error
 from shared.errors import InvalidValue
 from shared.kernels.kernel import parse_kernel
@@ -106,8 +106,7 @@ def build_table(
     kernels = _kernel_prices(of_plan, unit_ms, kernel_counts, level, widening)
     baselines = _baselines(space, marginals, isolated, networks) or None
     if isinstance(space, Own):
-        differences = kernel_differences(space, kernels, kernel_counts)
-        marginals = [MarginalCost(str(key), ms, ms, ms) for key, ms in differences.items()]
+        marginals = _expected(space, networks, kernels, kernel_counts)
     table = calibrate(run, nominal_ms, space, marginals, networks)
     table = with_checks(widen(table, widening), space, networks)
     return dataclasses.replace(
@@ -176,8 +175,15 @@ def table_of_ops(run: Run, nominal_ms: float, space: Space, measurements: Sequen
         for measurement in calibration
     ]
     if isinstance(space, Own):
-        marginals = [MarginalCost(str(key), 0.0, 0.0, 0.0) for key in space.op_keys()]
+        marginals = _expected(space, networks, None, {})
     return calibrate(run, nominal_ms, space, marginals, networks)
+
+
+def _expected(
+    space: Own, networks: Sequence[MeasuredNetwork], kernels: KernelPrices | None, counts: KernelCounts
+) -> list[MarginalCost]:
+    mean_ms = fmean(network.measured_ms for network in networks if network.role == "calibration")
+    return [MarginalCost(str(key), ms, ms, ms) for key, ms in expected_prices(space, mean_ms, kernels, counts).items()]
 
 
 def _marginal(measurement: Measurement, nominal_ms: float) -> MarginalCost:

@@ -278,6 +278,20 @@ def test_the_device_makes_the_table_of_the_model(ask, where, bench, own):
     assert ask("space", *where)[1] == out  # from the table that is there
 
 
+def test_another_device_measures_the_networks_by_its_own_command_and_none_offline(own, bench, ask, where, tmp_path):
+    profile = [sys.executable, "-m", "profiler_agent", "profile", "--device", "other", "--preset", "quick"]
+    profile += ["--space", str(own.space), "--spool", str(tmp_path / "spool"), "--calibration", "10", "--held-out", "4"]
+    server = ["--lut-url", bench.url, "--token", bench.token]
+    done = subprocess.run([*profile, *server], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "on 4 held-out networks" in done.stdout
+    offline = [*profile, "--offline", "--out", str(tmp_path / "run.json")]
+    refused = subprocess.run(offline, env=ENVIRONMENT, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "its networks are files, and have no recipe" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_from_the_search_to_the_verified_file(ask, where, bench, own, model_file, tmp_path):
     out, files = tmp_path / "run", tmp_path / "network.onnx"
     code, told, said = ask("--model", *where, "--dataset", "digits", "--preset", "smoke", "--out", out, "--threads", 1)
