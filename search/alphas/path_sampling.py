@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Protocol
@@ -68,12 +68,10 @@ class FairSampler:
         random = generator(self._seed, "fair paths", cycle)
         count = len(self._primitives[0])
         while True:
-            orders = [torch.randperm(count, generator=random).tolist() for _ in self._space.slots]
+            orders = [_shuffled(names, random) for names in self._primitives]
             kept = [self._kept(position, random) for position in range(count)]
             paths = [
-                Genotype(
-                    tuple(self._primitives[s][order[i]] if s in kept[i] else NONE for s, order in enumerate(orders))
-                )
+                Genotype(tuple(order[i] if s in kept[i] else NONE for s, order in enumerate(orders)))
                 for i in range(count)
             ]
             if all(map(self._space.is_connected, paths)):
@@ -86,6 +84,15 @@ class FairSampler:
             order = torch.randperm(len(group.slots), generator=random).tolist()
             kept -= {group.slots[place] for place in order[group.kept :]}
         return kept
+
+
+def _shuffled(names: Sequence[str], random: torch.Generator) -> list[str]:
+    """The names in random order. Of names in several columns others are repeated in every cycle."""
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) < len(names):
+        order = torch.randperm(len(distinct), generator=random).tolist()
+        names = [distinct[order[column % len(order)]] for column in range(len(names))]
+    return [names[column] for column in torch.randperm(len(names), generator=random).tolist()]
 
 
 SAMPLER_BUILDERS: Mapping[str, Callable[[Space, int], PathSampler]] = MappingProxyType(
