@@ -64,10 +64,7 @@ def _have_profiled(client: LutClient, new: NewJob) -> None:
 
     def look(polled: Job) -> None:
         if polled.state == "queued" and polled.notice and time.monotonic() - begun_s > ANSWER_S:
-            raise LutnasError(
-                f"no agent of {new.device} answers ({polled.notice}); start it there:"
-                f" profiler-agent work --device {new.device} --lut-url {client.url} --token TOKEN"
-            )
+            raise LutnasError(polled.notice)
 
     try:
         job = client.wait_for_job(job.id, LONGEST_CAMPAIGN_S, look)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import httpx
 import numpy as np
 import onnxruntime
 import pytest
@@ -19,6 +20,7 @@ from search.alphas.path_sampling import FairSampler
 from search.cli import main
 from search.decoding.decoding import Band, EnumerationDecoder
 from search.decoding.dynamic_programming_decoder import DynamicProgrammingDecoder
+from search.device.lut_client import LutClient
 from search.latency.latency_model import LatencyModel
 from search.own_model.examine import examine
 from search.own_model.model_file import load_model
@@ -258,6 +260,16 @@ def test_a_device_that_nobody_knows_is_refused_before_anything_is_exported(ask, 
     assert said.count("\n") == 1
 
 
+def test_a_device_without_an_agent_is_said_and_leaves_no_job(ask, where, bench):
+    with LutClient(bench.url, bench.token) as client:
+        client._ask("POST", "devices", body={"name": "idle", "probe": {}})
+        code, _, said = ask("space", *where[:3], "--device", "idle", *where[5:])
+        jobs = client._ask("GET", "jobs", query={"device": "idle"})["jobs"]
+    assert code == 1
+    assert "no agent has asked for work of 'idle' yet; start one there: profiler-agent work" in said
+    assert [job["state"] for job in jobs] == ["cancelled"]
+
+
 def test_the_device_makes_the_table_of_the_model(ask, where, bench, own):
     bench.start_agent()
     for _ in range(100):
@@ -277,6 +289,8 @@ def test_the_device_makes_the_table_of_the_model(ask, where, bench, own):
     predicted = [network.predicted_ms for network in table.networks]
     assert np.corrcoef(measured, predicted)[0, 1] > 0.9
     assert ask("space", *where)[1] == out  # from the table that is there
+    for page in ("", "devices/bench", f"tables/{table.hash}"):
+        assert httpx.get(f"{bench.url}/{page}", headers={"Authorization": f"Bearer {bench.token}"}).status_code == 200
 
 
 def test_another_device_measures_the_networks_by_its_own_command_and_none_offline(own, bench, ask, where, tmp_path):
