@@ -13,7 +13,6 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from rich.console import Console
 from torch import nn
 
@@ -114,10 +113,7 @@ def train(
 
 
 def first_networks(run: RunDirectory, images: ImageSet, trained: TrainedNetwork) -> list[nn.Module]:
-    """A network for each shard: with random weights of the seed, or with the supernet's weights.
-
-    A user's own model brings its own first weights.
-    """
+    """A network for each shard: with random weights of the seed, or with the supernet's weights."""
     genotype = trained.genotype
     if trained.settings.inherit:
         supernet = run.supernet()
@@ -127,9 +123,7 @@ def first_networks(run: RunDirectory, images: ImageSet, trained: TrainedNetwork)
         for network in networks[1:]:
             network.load_state_dict(networks[0].state_dict())
         return networks
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(trained.settings.seed)
-        return [run.new_network(genotype) for _ in range(SHARDS)]
+    return [run.new_network(genotype, trained.settings.seed) for _ in range(SHARDS)]
 
 
 def add_recipe(parser: argparse.ArgumentParser, seeds: int, seeds_help: str) -> None:

@@ -17,8 +17,8 @@ from shared.spaces.op_key import Shape
 SEED = 0
 
 
-def load_model(where: str) -> nn.Module:
-    """The model that a function of a file makes, with the same random weights each time.
+def load_model(where: str, seed: int = SEED) -> nn.Module:
+    """The model that a function of a file makes, with the same random weights of a seed each time.
 
     Args:
         where: `FILE.py:FUNCTION`. The function takes no argument. The file's folder is searched for
@@ -45,7 +45,7 @@ def load_model(where: str) -> nn.Module:
         spec.loader.exec_module(module)
         make = getattr(module, function, None)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
+            torch.manual_seed(seed)
             model = make() if callable(make) else None
     except (Exception, SystemExit) as error:  # a user's code raises errors of any kind
         raise InvalidValue("model", _own_line(path, file, error)) from error

@@ -219,16 +219,18 @@ class RunDirectory:
         return own
 
     def new_supernet(self) -> Supernet | OwnSupernet:
-        """In training mode, first weights drawn from the seed; those of a user's own model are its own."""
+        """In training mode, first weights drawn from the seed; a user's own model draws them itself."""
         if self.own_model is not None:
-            return OwnSupernet(self.own_model).train()
+            return OwnSupernet(self.own_model, load_model(str(self.config.model), self.config.seed)).train()
         return new_supernet(self.config, self.space)
 
-    def new_network(self, genotype: Genotype) -> Network | nn.Module:
-        """A network with random weights; one of a user's own model has the model's own."""
+    def new_network(self, genotype: Genotype, seed: int = 0) -> nn.Module:
+        """A network with weights of the seed, whatever the model of a user's own file makes of it."""
         if self.own_model is not None:
-            return prepared(self.own_model.freeze(genotype))
-        return Network(self.space, genotype)
+            return prepared(self.own_model.freeze(genotype, load_model(str(self.config.model), seed)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Network(self.space, genotype)
 
     def supernet(self) -> Supernet | OwnSupernet:
         """With the checkpoint's weights, in evaluation mode."""

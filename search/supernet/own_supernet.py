@@ -22,12 +22,16 @@ from shared.spaces import Genotype, Own
 
 
 class OwnSupernet(nn.Module):
-    """All networks of a user's model, with shared weights. Threads may run different paths."""
+    """All networks of a user's model, with shared weights. Threads may run different paths.
 
-    def __init__(self, own: OwnModel) -> None:
+    Args:
+        model: the same, with other weights to begin with; it becomes the supernet's own.
+    """
+
+    def __init__(self, own: OwnModel, model: nn.Module | None = None) -> None:
         super().__init__()
         self.space: Own = own.space
-        self.model = copy.deepcopy(own.model)
+        self.model = copy.deepcopy(own.model) if model is None else model
         self.own = own
         self._slots = {choice.name: slot for slot, choice in enumerate(own.choices)}
         for norm in batch_norms(self.model):
