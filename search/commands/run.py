@@ -46,6 +46,7 @@ from shared.command_line import Commands, Parser, add_command, add_server
 from shared.errors import InvalidValue, Stopped, WrongUse
 from shared.runtime import check_device_name
 from shared.spaces import SPACES, Own, parse_space
+from shared.spaces.op_key import Shape
 from shared.tables.table import CONFIDENCE, LatencyTable
 
 DEFAULT_PRESET, DEFAULT_SPACE = "standard", "nas-bench-201"
@@ -228,6 +229,8 @@ def make_config(
     precision = settings.pop("precision", "auto")
     if own is not None:  # which sides and types it takes beside its own, only its author knows
         search_resolution = args.search_resolution or space.resolution
+        if search_resolution != space.resolution:
+            examine(own.model, Shape(space.image_channels, search_resolution, search_resolution))
         precision = "fp32" if precision == "auto" else precision
         file, _, function = args.model.rpartition(":")
         settings |= {"model": f"{Path(file).resolve()}:{function}", "choices": own.names}

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from search.own_model.examine import OwnModel
 from search.own_model.layer_choice import LayerChoice, deciding
 from search.supernet.straight_through import gated
-from shared.errors import InvalidValue
+from shared.errors import InvalidValue, in_one_line
 from shared.spaces import Genotype, Own
 
 
@@ -70,8 +70,11 @@ class OwnSupernet(nn.Module):
         return prepared(self.own.freeze(genotype, self.model)).eval()
 
     def _run(self, x: Tensor, run: Callable[[LayerChoice, tuple[Any, ...]], Any]) -> Tensor:
-        with deciding(run):
-            return self.model(_plain(x))  # type: ignore[no-any-return]
+        try:
+            with deciding(run):
+                return self.model(_plain(x))  # type: ignore[no-any-return]
+        except Exception as error:  # a user's code raises errors of any kind
+            raise InvalidValue("model", f"does not run with images {tuple(x.shape)}: {in_one_line(error)}") from error
 
 
 def prepared(network: nn.Module) -> nn.Module:
