@@ -324,6 +324,8 @@ def _kept_counts(args: argparse.Namespace, table: LatencyTable) -> CountKernels:
 def _asked_space(args: argparse.Namespace) -> dict[str, str | int]:
     """The parameters of the space that were given, by name."""
     asked: dict[str, str | int] = {"name": args.space.partition("/")[0]}
+    if asked["name"] == Own.name:
+        raise WrongUse(f"{args.space} is of your own model: search --model FILE.py:FUNCTION --input CxHxW")
     if "/" in args.space:
         space = parse_space(args.space)
         asked |= {name: getattr(space, name) for name in PARAMETERS}

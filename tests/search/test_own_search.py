@@ -352,7 +352,7 @@ def test_from_the_search_to_the_verified_file(ask, where, bench, own, model_file
     assert "my_model.py:make_model has changed: it makes own/" in said
 
 
-def test_what_does_not_go_together_is_refused(ask, where, tmp_path):
+def test_what_does_not_go_together_is_refused(ask, own, where, tmp_path):
     for words, says in (
         (("--space", "darts"), "--model is a space of its own"),
         (("--resolution", 16), "--model is a space of its own"),
@@ -363,3 +363,6 @@ def test_what_does_not_go_together_is_refused(ask, where, tmp_path):
         assert code == 2, said
         assert says in said
     assert ask("--model", where[0], *where[3:], "--dataset", "digits")[0] == 2
+    code, _, said = ask("--space", own.space, *where[3:])
+    assert code == 2
+    assert "is of your own model: search --model" in said
