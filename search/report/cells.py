@@ -22,8 +22,8 @@ def cell_svg(space: Space, genotype: Genotype, names: Names = ()) -> str:
     """
     live = space.live_slots(genotype)
     if names:
-        rows = "".join(f"<li>{escape(f'{k}: {v}')}</li>" for k, v in describe_choices(names, genotype).items())
-        return f"<ul>{rows}</ul>"
+        chosen = describe_choices(names, genotype).items()
+        return f"<ul>{''.join(f'<li>{escape(choice)}: {escape(name)}</li>' for choice, name in chosen)}</ul>"
     if space.name != "nas-bench-201":
         rows = "".join(f"<li>{escape(space.slots[slot].name)}: {escape(genotype.choices[slot])}</li>" for slot in live)
         return f"<ul>{rows}</ul>"

@@ -130,10 +130,10 @@ class RunDirectory:
     def describe(self, genotype: Genotype) -> str:
         """For people: the genotype, and of a user's own model what is chosen."""
         written, names = self.space.format(genotype), self.config.choices
-        chosen = (
-            ", ".join(f"{choice}={name}" for choice, name in describe_choices(names, genotype).items()) if names else ""
-        )
-        return f"{written} ({chosen})" if chosen else written
+        if not names:
+            return written
+        chosen = (f"{choice}={candidate}" for choice, candidate in describe_choices(names, genotype).items())
+        return f"{written} ({', '.join(chosen)})"
 
     def load_images(self) -> ImageSet:
         """The images of the search.
