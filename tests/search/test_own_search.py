@@ -335,6 +335,10 @@ def test_from_the_search_to_the_verified_file(ask, where, bench, own, model_file
     assert code == 0, verified + said
     assert "met: measured" in verified
 
+    code, ladder, said = ask("ladder", *budget, "--tune-epochs", 0)
+    assert code == 0, ladder + said
+    assert len(list((out / "models").glob("*.onnx"))) == 1
+
     code, trained, said = ask("train", *budget, "--epochs", 1, "--inherit")
     assert code == 0, said
     folder = re.search(r"test accuracy [\d.]+ %; (\S+)", trained).group(1)
