@@ -24,7 +24,7 @@ COMMANDS = {
     "export": "Write a network as an ONNX file: the best for a budget, a named one, or a trained one",
     "verify": "Have the device measure a network, and say whether it meets its budget",
     "ladder": "Pick, tune, export and measure networks for a series of budgets",
-    "space": "Say which networks the choices of your own model make, and what is wrong with it",
+    "space": "Say which networks the choices of your own model make, and have a device make their table",
     "report": "Write the report of a finished search: one HTML file that needs no network",
     "diagnose": "Say how well the search ranked: train members to the end and compare",
     "compare": "Compare strategies on a device, each with several seeds",

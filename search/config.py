@@ -69,6 +69,7 @@ class Config:
         tables: of the run's devices, ordered by the devices' names, all of the same space.
         data_dir, data_fingerprint: folder of the images, and SHA-256 of their values.
         search_resolution: side of the images in the training and evaluation of the supernet.
+        model: of a user's own: FILE.py:FUNCTION, with the names of its choices and candidates.
     """
 
     tables: tuple[TableReference, ...]
@@ -78,6 +79,8 @@ class Config:
     data_fingerprint: str
     search_resolution: int
     data_dir: str | None = None
+    model: str | None = None
+    choices: tuple[tuple[str, ...], ...] = ()
     seed: int = setting(0, "of weights, splits, data order, sampled paths, conditions and gates")
     warmup_steps: int = setting(3000, "updates of the weights by fairly sampled paths, before alpha moves")
     search_steps: int = setting(4000, "updates of the weights after that")
@@ -118,6 +121,8 @@ class Config:
             if getattr(self, kind) not in known:
                 raise UnknownName(kind.replace("_", " "), getattr(self, kind), known)
         check_domains(self, _DOMAINS)
+        if self.model is not None and self.auxiliary_skip:
+            raise InvalidValue("auxiliary-skip", "stands beside ops of known shapes, not in a model of your own")
         resolution = parse_space(self.space).resolution
         if self.search_resolution < 4 or self.search_resolution % 4 or resolution % self.search_resolution:
             raise InvalidValue(

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -16,13 +16,14 @@ from lut_server.calibration.drift_correction import levels
 from lut_server.calibration.kernel_calibration import fit_kernel_prices
 from lut_server.calibration.kernel_model import MeasuredGraph
 from lut_server.calibration.op_calibration import fit_prices
+from lut_server.calibration.own_model import expected_prices
 from lut_server.calibration.table_error import BOUND_CONFIDENCE, CountedNetwork, baseline_errors, held_out_error
 from shared.errors import InvalidValue
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.graph_spec import NetworkGraph
 from shared.measurements.measurement import Measurement, Run, quantile
 from shared.measurements.plan import OP_ROLES, Plan
-from shared.spaces import Genotype, Space, parse_space
+from shared.spaces import Genotype, Own, Space, parse_space
 from shared.spaces.op_key import parse_op_key
 from shared.tables.held_out_error import BaselineError
 from shared.tables.kernel_prices import KernelPrices
@@ -37,7 +38,10 @@ KernelCounts = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class MarginalCost:
-    """Measured cost of one op key, with its 95 % interval."""
+    """Measured cost of one op key, with its 95 % interval.
+
+    Of a candidate of a user's own model: what it takes by its kernels beyond the cheapest.
+    """
 
     op_key: str
     cost_ms: float
@@ -99,14 +103,18 @@ def build_table(
         else:
             genotype = space.parse(measurement.subject)
             networks.append(MeasuredNetwork(genotype, measurement.role, unit_ms * level[measurement.id]))
+    kernels = _kernel_prices(of_plan, unit_ms, kernel_counts, level, widening)
+    baselines = _baselines(space, marginals, isolated, networks) or None
+    if isinstance(space, Own):
+        marginals = _expected(space, networks, kernels, kernel_counts)
     table = calibrate(run, nominal_ms, space, marginals, networks)
     table = with_checks(widen(table, widening), space, networks)
     return dataclasses.replace(
         table,
         settled=settled,
         prices=tuple(dataclasses.replace(price, isolated_ms=isolated.get(price.op_key)) for price in table.prices),
-        kernels=_kernel_prices(of_plan, unit_ms, kernel_counts, level, widening),
-        baselines=_baselines(space, marginals, isolated, networks) or None,
+        kernels=kernels,
+        baselines=baselines,
     )
 
 
@@ -166,7 +174,16 @@ def table_of_ops(run: Run, nominal_ms: float, space: Space, measurements: Sequen
         MeasuredNetwork(space.parse(measurement.subject), measurement.role, nominal_ms * level[measurement.id])
         for measurement in calibration
     ]
+    if isinstance(space, Own):
+        marginals = _expected(space, networks, None, {})
     return calibrate(run, nominal_ms, space, marginals, networks)
+
+
+def _expected(
+    space: Own, networks: Sequence[MeasuredNetwork], kernels: KernelPrices | None, counts: KernelCounts
+) -> list[MarginalCost]:
+    mean_ms = fmean(network.measured_ms for network in networks if network.role == "calibration")
+    return [MarginalCost(str(key), ms, ms, ms) for key, ms in expected_prices(space, mean_ms, kernels, counts).items()]
 
 
 def _marginal(measurement: Measurement, nominal_ms: float) -> MarginalCost:

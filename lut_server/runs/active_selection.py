@@ -35,7 +35,7 @@ from shared.measurements.active_selection import Choice, ChoiceRequest
 from shared.measurements.graph_spec import NetworkGraph
 from shared.measurements.measurement import Run
 from shared.measurements.plan import Plan, Task
-from shared.spaces import Genotype, Space, parse_space
+from shared.spaces import Genotype, Own, Space, parse_space
 from shared.tables.kernel_prices import KernelPrices
 from shared.tables.table import NORMAL_95, LatencyTable
 
@@ -124,7 +124,7 @@ def draw_pool(space: Space, plan: Plan, size: int = POOL) -> list[Genotype]:
     """The plan's calibration networks and others of the space; none that computes what a held-out
     network does.
 
-    The same plan always has the same pool.
+    The same plan always has the same pool. Of a user's own model only the plan's networks are here.
     """
     of_networks = [task for task in plan.tasks if task.role in ("calibration", "held_out")]
     networks = [(task.role, space.parse(task.subject)) for task in of_networks]
@@ -132,7 +132,7 @@ def draw_pool(space: Space, plan: Plan, size: int = POOL) -> list[Genotype]:
     calibration = {space.signature(genotype): genotype for role, genotype in networks if role == "calibration"}
     pool = {signature: genotype for signature, genotype in calibration.items() if signature not in held_out}
     rng = random.Random(f"pool of {plan.id}")
-    for _ in range(20 * size):
+    for _ in range(0 if isinstance(space, Own) else 20 * size):
         if len(pool) >= size:
             break
         drawn = space.canonical(space.sample(rng))

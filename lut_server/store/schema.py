@@ -97,6 +97,15 @@ models = Table(
     Column("content", LargeBinary, nullable=False),
 )
 
+own_networks = Table(
+    "own_networks",
+    metadata,
+    Column("graph_hash", String(64), primary_key=True),
+    Column("graph", Text, nullable=False),
+    Column("sha256", ForeignKey("models.sha256"), nullable=False),
+    Column("created_at", String(40), nullable=False),
+)
+
 jobs = Table(
     "jobs",
     metadata,

@@ -7,7 +7,7 @@ from lut_server.store.sql import Store
 from lut_server.store.values import TableSummary
 from shared.errors import WrongUse
 from shared.runtime import PRECISIONS, runtime_parts
-from shared.spaces import Space, make_space, parse_space
+from shared.spaces import Own, Space, make_space, parse_space
 from shared.tables.table import profile_command
 from shared.tables.table_source import IMPORTED_ENGINE
 
@@ -63,6 +63,8 @@ def whole_space(text: str) -> Space:
     Raises:
         WrongUse: there is no such space.
     """
+    if text.startswith(f"{Own.name}/"):
+        return parse_space(text)
     name, *parts = text.split("/")
     defaults = str(make_space(name)).split("/")
     return parse_space("/".join([defaults[0], *parts, *defaults[1 + len(parts) :]]))

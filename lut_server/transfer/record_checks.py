@@ -58,8 +58,7 @@ def _measurement(fields: Fields) -> None:
 
 def _kernels(fields: Fields) -> None:
     graph = str(fields["graph"])
-    parse_graph_spec(graph)
-    _same("graph_hash", (fields["graph_hash"],), (hashlib.sha256(graph.encode()).hexdigest(),))
+    _own_network(fields)
     counts = from_wire(dict[str, int], _document(fields["counts"]), "counts")
     check_counts("counts", {graph: counts})
 
@@ -72,6 +71,12 @@ def _nominal(fields: Fields) -> None:
 
 def _model(fields: Fields) -> None:
     _same("model", (fields["sha256"],), (hashlib.sha256(_bytes(fields["content"])).hexdigest(),))
+
+
+def _own_network(fields: Fields) -> None:
+    graph = str(fields["graph"])
+    parse_graph_spec(graph)
+    _same("graph_hash", (fields["graph_hash"],), (hashlib.sha256(graph.encode()).hexdigest(),))
 
 
 def _job(fields: Fields) -> None:
@@ -98,6 +103,7 @@ _CHECKS: Mapping[str, Callable[[Fields], None]] = {
     "kernels": _kernels,
     "nominal": _nominal,
     "model": _model,
+    "own-network": _own_network,
     "job": _job,
     "search": _search,
 }

@@ -13,7 +13,7 @@ from profiler_agent.timing.stopping import PRESETS
 from shared.command_line import find_access, within
 from shared.errors import InvalidValue
 from shared.runtime import OPTIMISATION_LEVELS, PRECISIONS
-from shared.spaces import make_space
+from shared.spaces import make_space, parse_space
 
 if TYPE_CHECKING:
     from profiler_agent.profile.profile import ProfileRequest
@@ -45,7 +45,11 @@ def add_spool(parser: Any, keeps: bool = True) -> None:
 def add_spaces(parser: Any, required: bool = True) -> None:
     """--space, --resolution."""
     parser.add_argument(
-        "--space", required=required, nargs="+", metavar="NAME", help="search spaces, for example nas-bench-201 darts"
+        "--space",
+        required=required,
+        nargs="+",
+        metavar="NAME",
+        help="search spaces, for example nas-bench-201 darts, or whole strings such as own/HASH/...",
     )
     parser.add_argument(
         "--resolution",
@@ -144,6 +148,9 @@ def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:
     several = len(arguments.space) > 1
     spaces: dict[Space, None] = {}
     for name in arguments.space:
+        if "/" in name:
+            spaces[parse_space(name)] = None
+            continue
         for resolution in arguments.resolution or [None]:
             try:
                 space = make_space(

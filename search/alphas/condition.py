@@ -21,7 +21,7 @@ from torch import Tensor
 from search.latency.latency_model import require_prices
 from search.process.randomness import gumbel
 from shared.errors import InvalidValue
-from shared.spaces import Space
+from shared.spaces import Own, Space
 from shared.tables.table import LatencyTable
 
 LAMBDA_DECADES = (-4.0, -1.0)
@@ -59,10 +59,14 @@ class Condition:
 def space_primitives(space: Space) -> tuple[str, ...]:
     """The primitives of every slot of the space: the columns of alpha.
 
+    Of a user's own model: the places of the candidates in the choice that has the most.
+
     Raises:
         InvalidValue: the slots have different candidates.
     """
     primitives = space.slots[0].primitives
+    if isinstance(space, Own):
+        return max((slot.primitives for slot in space.slots), key=lambda names: len(set(names)))
     if any(slot.primitives != primitives for slot in space.slots):
         raise InvalidValue("space", f"the slots of {space.name} have different candidates")
     return primitives
@@ -76,11 +80,11 @@ def device_simplex(table: LatencyTable) -> Tensor:
     """
     require_prices(table)
     space = table.parsed_space
-    prices: dict[str, list[float]] = {primitive: [] for primitive in space_primitives(space)}
-    choices = {key for s, slot in enumerate(space.slots) for p in slot.primitives for key in space.slot_ops(s, p)}
-    for key in sorted(choices):
-        prices[key.primitive].append(table.price_ms(key))
-    mean = torch.tensor([sum(values) / len(values) if values else 0.0 for values in prices.values()])
+    means = []
+    for column, _ in enumerate(space_primitives(space)):
+        keys = {key for s, slot in enumerate(space.slots) for key in space.slot_ops(s, slot.primitives[column])}
+        means.append(sum(map(table.price_ms, sorted(keys))) / max(len(keys), 1))
+    mean = torch.tensor(means)
     shares = (mean.clamp_min(0) / mean.clamp_min(0).sum().clamp_min(1e-12)).clamp_min(SMALLEST_SHARE)
     return shares / shares.sum()
 

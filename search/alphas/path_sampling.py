@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Protocol
@@ -13,7 +13,7 @@ from torch import Tensor
 from search.alphas.condition import space_primitives
 from search.genotypes.constrained_argmax import NONE, best_choices, draw_choices, to_genotype
 from search.process.randomness import generator, gumbel
-from shared.spaces import Genotype, Space
+from shared.spaces import Genotype, Own, Space
 from shared.spaces.primitives import parameter_count
 
 MOST_TRIES = 200
@@ -41,6 +41,7 @@ class UniformSampler:
 class FairSampler:
     """Connected paths in cycles: every primitive of every slot once (FairNAS: Chu et al., 2021),
     then the largest network (the sandwich rule of Yu et al., 2020). Path i follows from the seed.
+    Which network of a user's own model is the largest, no space knows: it has none in its cycles.
 
     Slots of a group take turns: each path keeps some of them at random, with ops other than "none".
     """
@@ -48,15 +49,16 @@ class FairSampler:
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
         self._seed = seed
-        self._primitives = space_primitives(space)
-        if space.groups:
-            self._primitives = tuple(name for name in self._primitives if name != NONE)
+        # By slot: that of a user's own model has other candidates in the same columns.
+        self._primitives = [
+            [name for name in slot.primitives if not space.groups or name != NONE] for slot in space.slots
+        ]
         self.largest = largest_genotype(space)
         self._cycle = lru_cache(maxsize=4)(self._draw_cycle)
 
     @property
     def cycle_length(self) -> int:
-        return len(self._primitives) + 1
+        return len(self._primitives[0]) + (not isinstance(self._space, Own))
 
     def path(self, index: int) -> Genotype:
         cycle, position = divmod(index, self.cycle_length)
@@ -64,12 +66,12 @@ class FairSampler:
 
     def _draw_cycle(self, cycle: int) -> tuple[Genotype, ...]:
         random = generator(self._seed, "fair paths", cycle)
-        count = len(self._primitives)
+        count = len(self._primitives[0])
         while True:
-            orders = [torch.randperm(count, generator=random).tolist() for _ in self._space.slots]
+            orders = [_shuffled(names, random) for names in self._primitives]
             kept = [self._kept(position, random) for position in range(count)]
             paths = [
-                Genotype(tuple(self._primitives[order[i]] if s in kept[i] else NONE for s, order in enumerate(orders)))
+                Genotype(tuple(order[i] if s in kept[i] else NONE for s, order in enumerate(orders)))
                 for i in range(count)
             ]
             if all(map(self._space.is_connected, paths)):
@@ -82,6 +84,15 @@ class FairSampler:
             order = torch.randperm(len(group.slots), generator=random).tolist()
             kept -= {group.slots[place] for place in order[group.kept :]}
         return kept
+
+
+def _shuffled(names: Sequence[str], random: torch.Generator) -> list[str]:
+    """The names in random order. Of names in several columns others are repeated in every cycle."""
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) < len(names):
+        order = torch.randperm(len(distinct), generator=random).tolist()
+        names = [distinct[order[column % len(order)]] for column in range(len(names))]
+    return [names[column] for column in torch.randperm(len(names), generator=random).tolist()]
 
 
 SAMPLER_BUILDERS: Mapping[str, Callable[[Space, int], PathSampler]] = MappingProxyType(

@@ -11,18 +11,19 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
+from torch import nn
 
 from search.commands.output import print_line
 from search.commands.pick import add_picking, add_run, choose_network, open_run, parse_genotype, working_progress
 from search.data import ImageSet
 from search.deploy.export import export
 from search.deploy.quantisation import CALIBRATION_IMAGES, export_int8
-from search.process.atomic_files import write_atomically
+from search.own_model.examine import describe_choices
+from search.process.atomic_files import write_atomically, write_torch
 from search.process.progress import Progress
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory
-from search.supernet import Network
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import WrongUse
 from shared.spaces import Genotype
@@ -63,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     settings = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
     if not args.out.parent.is_dir():
         raise WrongUse(f"--out: {args.out.parent} is no folder")
+    if args.int8 and run.config.model is not None:
+        raise WrongUse("--int8 quantises networks of our spaces: quantise a model of your own with its own tools")
     progress = working_progress()
     trained = TrainedNetwork.open(args.trained) if args.trained else None
     named = parse_genotype(run.space, args.genotype) if args.genotype else None
@@ -73,12 +76,17 @@ def run(args: argparse.Namespace) -> int:
     accuracy = accuracy_on_test_images(network, images)
     model = export(network, chosen, run.table, images, accuracy, kind, run.config.threads)
     shown = f"test accuracy {model.accuracy:.2f} % ({kind})"
+    if run.config.model is not None:
+        weights = args.out.with_suffix(".state.pt")
+        write_torch(weights, dict(network.state_dict()))
+        names = describe_choices(run.config.choices, chosen.genotype)
+        print_line(console, f"{weights}: state_dict of search.freeze(model, {names})")
     if args.int8:
         seed, threads = run.config.seed, run.config.threads
         model = export_int8(model, images, args.calibration_images, seed, args.reduce_range, threads)
         shown += f", in int8 {model.accuracy:.2f} %"
     write_atomically(args.out, model.content)
-    print_line(console, f"{args.out}: {run.space.format(chosen.genotype)}")
+    print_line(console, f"{args.out}: {run.describe(chosen.genotype)}")
     print_line(
         console,
         f"predicted {chosen.predicted_ms:.3f} ms, bound {chosen.upper_ms:.3f} ms on {run.table.device}; {shown}",
@@ -91,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tuned(
     run: RunDirectory, genotype: Genotype, images: ImageSet, settings: TuningSettings, progress: Progress
-) -> Network:
+) -> nn.Module:
     network = run.supernet().derive(genotype)
     steps = tuning_steps(images, settings)
     with progress.phase("tuning", max(steps, 1)) as phase:

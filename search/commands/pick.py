@@ -46,8 +46,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(console, to_wire(pick, {Genotype: run.space.format}))
     else:
         console.print(_table(pick, run.table.device))
-        genotype = run.space.format(pick.best.genotype)
-        console.print(f"genotype: {genotype}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"genotype: {run.describe(pick.best.genotype)}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -61,7 +60,7 @@ def _table(pick: Pick, device: str) -> Table:
             f"{member.predicted_ms:.3f}",
             f"{member.upper_ms:.3f}",
             f"{member.parameters:,}",
-            f"{member.multiply_adds:,}",
+            f"{member.multiply_adds:,}" if member.multiply_adds else "-",
             member.by,
             f"{member.rank:.1f}",
             f"{member.accuracy:.1f} %",

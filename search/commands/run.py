@@ -27,8 +27,11 @@ from search.data.sources import DATASETS
 from search.deploy.ladder import LADDER_FILE, find_ladder
 from search.deploy.upload_result import post_result
 from search.device.kernel_counts import CountKernels, no_counts
+from search.device.own_table import get_own_table
 from search.family.build import build_families
 from search.family.reach import describe_reach
+from search.own_model.examine import OwnModel, examine
+from search.own_model.model_file import load_model, parse_input
 from search.process.atomic_files import write_atomically
 from search.process.distributed import Ranks, joined_ranks
 from search.process.interruption import stop_on_signals
@@ -42,10 +45,11 @@ from search.training.training import Trainer
 from shared.command_line import Commands, Parser, add_command, add_server
 from shared.errors import InvalidValue, Stopped, WrongUse
 from shared.runtime import check_device_name
-from shared.spaces import SPACES, parse_space
+from shared.spaces import SPACES, Own, parse_space
+from shared.spaces.op_key import Shape
 from shared.tables.table import CONFIDENCE, LatencyTable
 
-DEFAULT_PRESET = "standard"
+DEFAULT_PRESET, DEFAULT_SPACE = "standard", "nas-bench-201"
 CHOICES = {**KINDS, "precision": ("auto", *KINDS["precision"])}
 SKELETON = ("resolution", "channels", "depth")
 PARAMETERS = {"resolution": "r", "channels": "c", "depth": "n", "classes": "k", "image_channels": "i"}
@@ -75,13 +79,15 @@ def add_arguments(parser: Parser, with_budgets: bool = True) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DEVICES-DATASET)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     if with_budgets:
+        parser.add_argument(
+            "--model", metavar="FILE.py:FUNCTION", help="your own model with choices, instead of --space"
+        )
+        parser.add_argument("--input", metavar="CxHxW", help="with --model: shape of an image, for example 3x96x96")
         text = "budgets that the space has to meet; a pick may ask for any other"
         parser.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help=text)
     add_server(parser, "search, where reads need one", required=False)
     table = parser.add_argument_group("table")
-    table.add_argument(
-        "--space", default="nas-bench-201", help="name or string form of the space (default: %(default)s)"
-    )
+    table.add_argument("--space", default=DEFAULT_SPACE, help="name or string form of the space (default: %(default)s)")
     for name in SKELETON:
         aliases = ("--cells-per-stage",) if name == "depth" else ()
         table.add_argument(
@@ -168,7 +174,8 @@ def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirector
     out = args.out or Path("runs") / f"{'+'.join(sorted(args.device))}-{default_title(args.dataset)}"
     if (out / "config.json").exists():
         raise WrongUse(f"{out} already holds a run: go on with it (--resume --out {out}) or choose another --out")
-    tables = _fetch_tables(args)
+    own = _open_own(args, progress) if getattr(args, "model", None) else None
+    tables = _fetch_tables(args, own, progress)
     space = tables[0].parsed_space
     for table in tables:
         progress.line(f"table {table.hash[:12]} of {table.device}: {space}, {table.runtime}")
@@ -180,7 +187,7 @@ def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirector
     )
     check_images(images, tables[0])
     progress.line(f"{images.title}: {len(images.train_labels)} training images, {len(images.test_labels)} test images")
-    config = make_config(args, tables, images, progress)
+    config = make_config(args, tables, images, progress, own)
     return RunDirectory.create(out, config, *tables, images=images), images
 
 
@@ -208,7 +215,11 @@ def resume_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirecto
 
 
 def make_config(
-    args: argparse.Namespace, tables: Sequence[LatencyTable], images: ImageSet, progress: Progress
+    args: argparse.Namespace,
+    tables: Sequence[LatencyTable],
+    images: ImageSet,
+    progress: Progress,
+    own: OwnModel | None = None,
 ) -> Config:
     """The config of a new run: defaults, overridden by the preset, overridden by options."""
     space = tables[0].parsed_space
@@ -216,6 +227,13 @@ def make_config(
     settings |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     search_resolution = args.search_resolution or default_search_resolution(space.resolution)
     precision = settings.pop("precision", "auto")
+    if own is not None:  # which sides and types it takes beside its own, only its author knows
+        search_resolution = args.search_resolution or space.resolution
+        if search_resolution != space.resolution:
+            examine(own.model, Shape(space.image_channels, search_resolution, search_resolution))
+        precision = "fp32" if precision == "auto" else precision
+        file, _, function = args.model.rpartition(":")
+        settings |= {"model": f"{Path(file).resolve()}:{function}", "choices": own.names}
     config = Config(
         tables=references(tables),
         lut_url=args.lut_url,
@@ -234,6 +252,8 @@ def make_config(
 def check_images(images: ImageSet, table: LatencyTable) -> None:
     """Raise InvalidValue unless the table's space has as many classes as the images."""
     space, classes = table.parsed_space, len(images.preprocessing.class_names)
+    if classes != space.classes and isinstance(space, Own):
+        raise InvalidValue("dataset", f"{images.title} has {classes} classes, the model gives {space.classes} logits")
     if classes != space.classes:
         raise InvalidValue(
             "dataset",
@@ -247,17 +267,41 @@ def default_title(dataset: str) -> str:
     return Path(dataset.removeprefix(FOLDER)).resolve().name if dataset.startswith(FOLDER) else dataset
 
 
-def _fetch_tables(args: argparse.Namespace) -> list[LatencyTable]:
-    """The tables of the devices, in the order of their names, checked for a search."""
+def _open_own(args: argparse.Namespace, progress: Progress) -> OwnModel:
+    """The user's own model; what it makes is said.
+
+    Raises:
+        WrongUse: --input is missing, or a space is named too.
+        InvalidValue: something is wrong with the model.
+    """
+    if args.input is None:
+        raise WrongUse("--model needs --input: the shape of an image, for example --input 3x96x96")
+    if args.space != DEFAULT_SPACE or any(getattr(args, name) is not None for name in SKELETON):
+        raise WrongUse("--model is a space of its own: leave --space, --resolution, --channels and --depth away")
+    own = examine(load_model(args.model), parse_input(args.input))
+    progress.line(f"{args.model}: {own.networks:,} networks of {len(own.choices)} choices, {own.space}")
+    return own
+
+
+def _fetch_tables(args: argparse.Namespace, own: OwnModel | None, progress: Progress) -> list[LatencyTable]:
+    """The tables of the devices, in the order of their names, checked for a search.
+
+    Those of a user's own model are measured first, where a device has none.
+    """
     devices = sorted(args.device)
     for name in devices:
         check_device_name(name)
     for name, after in pairwise(devices):
         if name == after:
             raise WrongUse(f"--device {name} was given twice")
-    asked = _asked_space(args)
+    asked = {} if own is not None else _asked_space(args)
     with connect(args.lut_url, args) as client:
-        tables = [client.get_table(device, _space_prefix(asked), args.runtime) for device in devices]
+        tables = [
+            client.get_table(device, _space_prefix(asked), args.runtime)
+            if own is None
+            else get_own_table(client, own, device, args.runtime, progress)
+            for device in devices
+        ]
     for table in tables:
         check_space(table, asked)
         require_fp32(table)
@@ -280,6 +324,8 @@ def _kept_counts(args: argparse.Namespace, table: LatencyTable) -> CountKernels:
 def _asked_space(args: argparse.Namespace) -> dict[str, str | int]:
     """The parameters of the space that were given, by name."""
     asked: dict[str, str | int] = {"name": args.space.partition("/")[0]}
+    if asked["name"] == Own.name:
+        raise WrongUse(f"{args.space} is of your own model: search --model FILE.py:FUNCTION --input CxHxW")
     if "/" in args.space:
         space = parse_space(args.space)
         asked |= {name: getattr(space, name) for name in PARAMETERS}

@@ -13,8 +13,8 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from rich.console import Console
+from torch import nn
 
 from search.commands.output import print_line
 from search.commands.pick import add_picking, add_run, open_picker, open_run, parse_genotype, working_progress
@@ -26,7 +26,7 @@ from search.retraining.finetune import accuracy_on_test_images, batches
 from search.retraining.retrain import RECIPES, SETTINGS, SHARDS, SHORT_UP_TO_EPOCHS, Retraining, RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory
-from search.supernet import Network, recompute_statistics
+from search.supernet import recompute_statistics
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import InvalidValue, Stopped
 
@@ -112,20 +112,18 @@ def train(
     return accuracy
 
 
-def first_networks(run: RunDirectory, images: ImageSet, trained: TrainedNetwork) -> list[Network]:
+def first_networks(run: RunDirectory, images: ImageSet, trained: TrainedNetwork) -> list[nn.Module]:
     """A network for each shard: with random weights of the seed, or with the supernet's weights."""
-    space, genotype = run.space, trained.genotype
+    genotype = trained.genotype
     if trained.settings.inherit:
         supernet = run.supernet()
-        networks = [supernet.derive(genotype) for _ in range(SHARDS)]
+        networks: list[nn.Module] = [supernet.derive(genotype) for _ in range(SHARDS)]
         prepared = images.preprocessing.apply(images.train_images[:RECALIBRATION_IMAGES])
         recompute_statistics(networks[0], batches(prepared))  # the supernet keeps none
         for network in networks[1:]:
             network.load_state_dict(networks[0].state_dict())
         return networks
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(trained.settings.seed)
-        return [Network(space, genotype) for _ in range(SHARDS)]
+    return [run.new_network(genotype, trained.settings.seed) for _ in range(SHARDS)]
 
 
 def add_recipe(parser: argparse.ArgumentParser, seeds: int, seeds_help: str) -> None:

@@ -151,7 +151,10 @@ class DynamicProgrammingDecoder:
         for index, slot in enumerate(self._space.slots):
             group = groups.get(index)
             beside, none = (group.slots, slot.primitives.index(NONE)) if group else ((index,), None)
-            columns = np.array([i for i in range(len(slot.primitives)) if i != none])
+            # Columns that repeat a candidate of a user's own model stand for the same networks.
+            columns = np.array(
+                [i for i, name in enumerate(slot.primitives) if slot.primitives.index(name) == i != none]
+            )
             cheapest = float(self._costs[list(beside)][:, columns].min())
             steps = np.rint((self._costs[index, columns] - cheapest) / self._step_ms).astype(np.int64)
             counts = np.full(len(columns), group is not None, dtype=np.int64)

@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import torch
+from torch import nn
 
 from search.data import ImageSet
 from search.family.family import Candidate
+from search.own_model.onnx_export import to_onnx
 from search.supernet import Network, Supernet, recompute_statistics
+from search.supernet.own_supernet import OwnSupernet
 from shared import __version__
 from shared.errors import LutnasError
 from shared.graphs import build_network
 from shared.runtime import silence_onnxruntime
 from shared.spaces import Genotype
+from shared.spaces.op_key import Shape
 from shared.tables.table import LatencyTable
 
 if TYPE_CHECKING:
@@ -45,13 +49,18 @@ class ExportedModel:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def build_onnx(network: Network, metadata: Mapping[str, str] | None = None) -> bytes:
-    """ONNX bytes of a network with its weights."""
+def build_onnx(network: nn.Module, metadata: Mapping[str, str] | None = None, image: Shape | None = None) -> bytes:
+    """ONNX bytes of a network with its weights; one of a user's own model needs the shape of its image."""
+    if not isinstance(network, Network):
+        assert image is not None
+        model = onnx.load_from_string(to_onnx(network, torch.zeros(1, image.channels, image.height, image.width)))
+        onnx.helper.set_model_props(model, dict(metadata or {}))
+        return bytes(model.SerializeToString())
     weights = {name: tensor.detach().float().numpy() for name, tensor in network.state_dict().items()}
     return build_network(network.space, network.genotype, weights=weights, metadata=metadata or {})
 
 
-def untuned_onnx(supernet: Supernet, genotype: Genotype) -> bytes:
+def untuned_onnx(supernet: Supernet | OwnSupernet, genotype: Genotype) -> bytes:
     """ONNX bytes of a member with inherited weights: enough to measure its latency.
 
     Batch norms get the statistics of random images. The supernet keeps none, and without them a
@@ -61,11 +70,11 @@ def untuned_onnx(supernet: Supernet, genotype: Genotype) -> bytes:
     image = supernet.space.input_shape
     noise = torch.randn(16, image.channels, image.height, image.width, generator=torch.Generator().manual_seed(0))
     recompute_statistics(network, [noise])
-    return build_onnx(network)
+    return build_onnx(network, image=image)
 
 
 def export(
-    network: Network,
+    network: nn.Module,
     candidate: Candidate,
     table: LatencyTable,
     image_set: ImageSet,
@@ -87,8 +96,10 @@ def export(
     Raises:
         LutnasError: the two accuracies differ by more than 0.1 point.
     """
-    plain, genotype = build_onnx(network), network.space.format(candidate.genotype)
-    accuracy = onnx_accuracy(plain, image_set, threads)
+    space = table.parsed_space
+    plain, genotype = build_onnx(network, image=space.input_shape), space.format(candidate.genotype)
+    # A user's own module may have been exported with the shapes of a single image.
+    accuracy = onnx_accuracy(plain, image_set, threads, BATCH if isinstance(network, Network) else 1)
     if abs(accuracy - torch_accuracy) > LARGEST_DIFFERENCE:
         raise LutnasError(
             f"the exported file of {genotype} gives {accuracy:.2f} % where torch gives {torch_accuracy:.2f} %;"
@@ -103,13 +114,13 @@ def export(
         "table_hash": table.hash,
         "predicted_ms": f"{candidate.predicted_ms:.6g}",
         "upper_ms": f"{candidate.upper_ms:.6g}",
-        "parameters": str(candidate.parameters),
+        "parameters": str(sum(weight.numel() for weight in network.parameters())),
         "dataset": image_set.title,
         "accuracy": f"{accuracy:.2f}",
         "accuracy_kind": accuracy_kind,
         "lutnas_version": __version__,
     }
-    return ExportedModel(build_onnx(network, metadata), accuracy, accuracy_kind)
+    return ExportedModel(build_onnx(network, metadata, space.input_shape), accuracy, accuracy_kind)
 
 
 def onnx_accuracy(content: bytes, image_set: ImageSet, threads: int = 1, batch: int = BATCH) -> float:

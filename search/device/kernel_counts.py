@@ -84,7 +84,7 @@ class KernelCounter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._table, self._space = run.table, run.space
+        self._run, self._table, self._space = run, run.table, run.space
         self._path = run.folder / COUNTS_FILE
         self._connect, self._say = connect, say
         self._clock, self._sleep = clock, sleep
@@ -111,6 +111,9 @@ class KernelCounter:
             with self._connect() as client:
                 self._fetch(client)
                 missing = [name for name in names if name not in self._known]
+                if missing and self._run.own_model is not None:
+                    self._say(f"exporting {len(missing)} networks, so that {self._table.device} counts their kernels")
+                    client.upload_networks(self._run.own_model, map(self._space.parse, missing))
                 if missing:
                     table, genotypes = self._table, tuple(missing)
                     job = NewJob(table.device, "count", table.runtime, table.canary, table.space, genotypes=genotypes)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from shared.errors import ServerAway
 from shared.http.client import HttpClient
 from shared.jobs import OVER, Job
 from shared.kernels.kernel import check_counts
+from shared.measurements.graph_spec import NetworkGraph
 from shared.search_result import SearchResult
+from shared.spaces import Genotype
+
+if TYPE_CHECKING:
+    from search.own_model.examine import OwnModel
 
 POLL_S = 0.5
 
@@ -33,6 +39,16 @@ class LutClient(HttpClient):
         sha256 = hashlib.sha256(content).hexdigest()
         self._ask("PUT", "models", sha256, body=content, headers={"Content-Type": "application/octet-stream"})
         return sha256
+
+    def upload_networks(
+        self, own: OwnModel, genotypes: Iterable[Genotype], advance: Callable[[int], None] = lambda n: None
+    ) -> None:
+        """Upload networks of a user's own model, for devices to time and to count; the first file of each stays."""
+        headers = {"Content-Type": "application/octet-stream"}
+        for genotype in genotypes:
+            query = {"spec": str(NetworkGraph(own.space, genotype))}
+            self._ask("PUT", "graph", query=query, body=own.export(genotype), headers=headers)
+            advance(1)
 
     def post_search(self, result: SearchResult) -> None:
         """Post a result; the same result twice is stored once."""

@@ -41,7 +41,7 @@ from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress
 from search.ranking.scoring import Scorer, ScoringSettings, open_scorer
 from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device, write_value
-from shared.spaces import Genotype
+from shared.spaces import Genotype, Own
 from shared.spaces.chain import Chain
 
 Floats = npt.NDArray[np.float64]
@@ -140,7 +140,7 @@ def search_pool(
 ) -> list[Genotype]:
     """Networks decoded from alphas, known candidates, and networks that follow from scores; all scored."""
     space, config = devices[0].view.space, devices[0].view.config
-    is_chain = isinstance(space, Chain)
+    is_chain = isinstance(space, Chain | Own)
     count = settings.pool_size(len(devices))
     fastest = [device.decoder.fastest for device in devices]
     share = settings.fitted if is_chain else settings.refined

@@ -30,8 +30,9 @@ NARROWER_BY_KERNELS = 0.04
 """With priced kernels, bounds from ops may exceed the budget by this share."""
 MOST_DECODED = 32
 """Most networks that a pick decodes beside the family's candidates."""
-MOST_COUNTED = 256
-"""Most networks whose kernels a pick asks for, best-ranked first: a whole space has thousands."""
+MOST_COUNTED, MOST_EXPORTED = 256, 32
+"""Most networks whose kernels a pick asks for, best-ranked first: a whole space has thousands. Those of a user's own
+model are exported for it, which takes up to half a second each."""
 
 Priced = TypeVar("Priced", bound="Candidate")
 
@@ -95,7 +96,12 @@ class Ranker:
         ranks = rank_all(self._model.space, genotypes, scores).tolist()
         return [
             Member(
-                **vars(candidate), nll=score.nll, expressivity=score.expressivity, rank=rank, accuracy=score.accuracy
+                **vars(candidate)
+                | {"parameters": candidate.parameters or score.parameters},  # a user's model knows them
+                nll=score.nll,
+                expressivity=score.expressivity,
+                rank=rank,
+                accuracy=score.accuracy,
             )
             for candidate, score, rank in zip(candidates, scores, ranks, strict=True)
         ]
@@ -195,6 +201,7 @@ class Picker:
     ) -> None:
         self.confidence = run.config.confidence if confidence is None else confidence
         self._table, self._count_kernels = run.table, count_kernels
+        self._most_counted = MOST_COUNTED if run.config.model is None else MOST_EXPORTED
         self._family = load_family(run)
         model = LatencyModel(run.table)
         genotypes = [candidate.genotype for candidate in self._family.candidates]
@@ -235,7 +242,7 @@ class Picker:
         """The members; those that may be the answer are bounded by their kernels."""
         widened_ms = self._widened(budget_ms)
         likely_first = sorted(ranked, key=lambda member: (member.upper_ms > widened_ms, member.rank))
-        asked, others = likely_first[:MOST_COUNTED], likely_first[MOST_COUNTED:]
+        asked, others = likely_first[: self._most_counted], likely_first[self._most_counted :]
         return [*by_kernels(self._table, asked, self.confidence, self._count_kernels), *others]
 
     def _widened(self, budget_ms: float) -> float:

@@ -9,6 +9,7 @@ from search.decoding.decoding import make_decoder, require_budget
 from search.device.kernel_counts import CountKernels, no_counts
 from search.family.family import by_kernels, make_candidates
 from search.latency.latency_model import LatencyModel
+from shared.spaces import Own
 from shared.tables.table import CONFIDENCE, LatencyTable
 
 DRAWN = 201
@@ -36,12 +37,11 @@ def describe_reach(
     ends = fastest, _, slowest = by_kernels(table, three, confidence, count_kernels)
     low, half, high = (f"{network.predicted_ms:.3g} ms (bound {network.upper_ms:.3g})" for network in ends)
     line = f"{table.device}: the fastest network takes {low}, half of all at most {half}, the slowest {high}"
+    more = "" if isinstance(model.space, Own) else ", more --channels or --depth could use it"
     for budget_ms in budgets_ms:
         require_budget(budget_ms, fastest.upper_ms, table.device)
         share = 100 * float((upper_ms <= budget_ms).mean())
         line += f"; {budget_ms:g} ms: " + (
-            "every network meets it, more --channels or --depth could use it"
-            if budget_ms >= slowest.upper_ms
-            else f"{share:.0f} % of all meet it"
+            f"every network meets it{more}" if budget_ms >= slowest.upper_ms else f"{share:.0f} % of all meet it"
         )
     return line

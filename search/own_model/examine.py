@@ -21,11 +21,14 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from search.own_model.layer_choice import Choice, LayerChoice, find_choices, freeze
 from search.own_model.onnx_export import inferring, to_onnx
 from shared.errors import InvalidValue, in_one_line
+from shared.spaces import Genotype, Own
 from shared.spaces.op_key import Shape
 
 IMAGES = 2
 """Of the trial: a model that works with a single image alone cannot be trained."""
 HASH_DIGITS = 16
+Names = tuple[tuple[str, ...], ...]
+"""Of each choice and then of its candidates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +37,60 @@ class OwnModel:
 
     Attributes:
         classes: logits of an image.
-        space: `own:HASH`, of the choices and the graphs of its networks, whatever their weights.
+        hash: of the choices and the graphs of its networks, whatever their weights.
     """
 
     model: nn.Module
     input_shape: Shape
     choices: tuple[Choice, ...]
     classes: int
-    space: str
+    hash: str
 
     @property
     def networks(self) -> int:
         """How many networks the choices make."""
         return math.prod(len(choice.candidates) for choice in self.choices)
+
+    @property
+    def names(self) -> Names:
+        return tuple((choice.name, *choice.candidates) for choice in self.choices)
+
+    @property
+    def space(self) -> Own:
+        """As server and agent know it.
+
+        Raises:
+            InvalidValue: it has more choices than a table, or its images are not square.
+        """
+        image, counts = self.input_shape, tuple(len(choice.candidates) for choice in self.choices)
+        if image.height != image.width:
+            raise InvalidValue("input", f"{image} is not square: a search and a table need images of equal sides")
+        return Own(image.height, 1, 1, self.classes, image.channels, self.hash, counts)
+
+    def freeze(self, genotype: Genotype, model: nn.Module | None = None) -> nn.Module:
+        """The network of a genotype, of this model or of another with its choices."""
+        return freeze(self.model if model is None else model, describe_choices(self.names, genotype))
+
+    def parameter_count(self, genotype: Genotype) -> int:
+        """Trainable parameters of a network."""
+        left_out = {
+            id(weight)
+            for choice, chosen in zip(self.choices, genotype.choices, strict=True)
+            for place in choice.places.values()
+            for column, candidate in enumerate(place.candidates)
+            if column != int(chosen)
+            for weight in candidate.parameters()
+        }
+        return sum(weight.numel() for weight in self.model.parameters() if id(weight) not in left_out)
+
+    def export(self, genotype: Genotype) -> bytes:
+        """ONNX of a network with the model's own weights: the same bytes each time."""
+        return to_onnx(self.freeze(genotype), torch.zeros(1, *_sides(self.input_shape)))
+
+
+def describe_choices(names: Names, genotype: Genotype) -> dict[str, str]:
+    """The chosen candidate by choice."""
+    return {choice: candidates[int(at)] for (choice, *candidates), at in zip(names, genotype.choices, strict=True)}
 
 
 def examine(model: nn.Module, input_shape: Shape) -> OwnModel:
@@ -67,8 +111,10 @@ def examine(model: nn.Module, input_shape: Shape) -> OwnModel:
         for choice in choices:
             for path in choice.places:
                 _check_candidates(choice, path, inputs[path])
+    for genotype in covering(choices):
+        _check_trains(model, genotype, images)
     graphs = [_export(model, genotype, images[:1]) for genotype in covering(choices)]
-    return OwnModel(model, input_shape, choices, logits.shape[1], f"own:{_hash(choices, graphs)}")
+    return OwnModel(model, input_shape, choices, logits.shape[1], _hash(choices, graphs))
 
 
 def covering(choices: tuple[Choice, ...]) -> Iterator[dict[str, str]]:
@@ -119,6 +165,14 @@ def _check_candidates(choice: Choice, path: str, calls: list[tuple[Any, ...]]) -
             if shapes[0] != first.shape:
                 ours, theirs = _text(first.shape), _text(shapes[0])
                 raise InvalidValue(where, f"candidate {name!r} gives {ours} where {place.names[0]!r} gives {theirs}")
+
+
+def _check_trains(model: nn.Module, genotype: dict[str, str], images: Tensor) -> None:
+    network = freeze(model, genotype).train()
+    try:
+        network(images.clone()).sum().backward()
+    except Exception as error:  # a user's code raises errors of any kind
+        raise InvalidValue("model", f"the network {genotype} does not train: {in_one_line(error)}") from error
 
 
 def _export(model: nn.Module, genotype: dict[str, str], image: Tensor) -> bytes:

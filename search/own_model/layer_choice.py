@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +49,23 @@ class LayerChoice(nn.Module):
         self.candidates = nn.ModuleList(candidates.values())
 
     def forward(self, *inputs: Any) -> Any:
-        return self.candidates[self.chosen](*inputs)
+        run = _RUN.get()
+        return self.candidates[self.chosen](*inputs) if run is None else run(self, inputs)
+
+
+Run = Callable[[LayerChoice, tuple[Any, ...]], Any]
+"""The output of a place for its inputs."""
+_RUN: ContextVar[Run | None] = ContextVar("run", default=None)
+
+
+@contextmanager
+def deciding(run: Run) -> Iterator[None]:
+    """Inside, in this thread, `run` says what each place gives. Other threads run other networks."""
+    token = _RUN.set(run)
+    try:
+        yield
+    finally:
+        _RUN.reset(token)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -11,12 +12,13 @@ import torch
 from torch import nn
 
 from shared.errors import InvalidValue, LutnasError, in_one_line
+from shared.spaces.op_key import Shape
 
 SEED = 0
 
 
-def load_model(where: str) -> nn.Module:
-    """The model that a function of a file makes, with the same random weights each time.
+def load_model(where: str, seed: int = SEED) -> nn.Module:
+    """The model that a function of a file makes, with the same random weights of a seed each time.
 
     Args:
         where: `FILE.py:FUNCTION`. The function takes no argument. The file's folder is searched for
@@ -43,7 +45,7 @@ def load_model(where: str) -> nn.Module:
         spec.loader.exec_module(module)
         make = getattr(module, function, None)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
+            torch.manual_seed(seed)
             model = make() if callable(make) else None
     except (Exception, SystemExit) as error:  # a user's code raises errors of any kind
         raise InvalidValue("model", _own_line(path, file, error)) from error
@@ -52,6 +54,18 @@ def load_model(where: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InvalidValue("model", f"{function} of {file} returns a {type(model).__name__}, no nn.Module")
     return model
+
+
+def parse_input(text: str) -> Shape:
+    """The shape of an image, from `3x96x96`.
+
+    Raises:
+        InvalidValue: the text is none.
+    """
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})x(\d{1,4})", text)
+    if match is None:
+        raise InvalidValue("input", f"'{text[:40]}' does not read CxHxW, as 3x96x96 does")
+    return Shape(*map(int, match.groups()))
 
 
 def _own_line(path: Path, file: str, error: BaseException) -> str:

@@ -33,8 +33,9 @@ from search.ranking.additive_fit import fit_additive
 from search.ranking.expressivity import UntrainedSupernet, expressivity
 from search.runs.run_directory import RunDirectory
 from search.supernet import Supernet
+from search.supernet.own_supernet import OwnSupernet, batch_norms
 from shared.errors import InvalidValue
-from shared.spaces import Genotype, Space
+from shared.spaces import Genotype, Own, Space
 from shared.spaces.chain import Chain
 from shared.spaces.primitives import parameter_count
 from shared.spaces.wiring import INPUT
@@ -69,22 +70,23 @@ def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score
         score = sum over the orders of log(place / networks)       place 1 is the worst
 
     Through the logarithm, a bad place in one order outweighs good places in the others. The orders
-    are by likelihood and longest path; in cells also by expressivity and parameter count, and the
-    longest path counts half. In a chain of layers, an additive fit replaces the share of the
-    likelihood's order that it explains. docs/notes/ranking.md has the figures of these choices.
+    are by likelihood; by longest path, which counts half in cells and is unknown in a user's own
+    model; and in cells by expressivity and parameter count. Elsewhere an additive fit replaces the
+    share of the likelihood's order that it explains. docs/notes/ranking.md has the figures.
     """
     if not scores:
         return np.zeros(0)
     likelihood = _places([-score.nll for score in scores])
-    depth = _places([longest_path(space, genotype) for genotype in genotypes])
-    if isinstance(space, Chain):
+    if isinstance(space, Chain | Own):
         fit = fit_additive(space, genotypes, likelihood)
         smoothed = likelihood + fit.explained * (fit.fitted - likelihood)
-        orders = [_places(smoothed.round(6)), depth]
+        orders = [_places(smoothed.round(6))]
     else:
         expressivity = _places([score.expressivity for score in scores])
-        parameters = _places([score.parameters for score in scores])
-        orders = [likelihood, expressivity, parameters, np.sqrt(depth)]
+        orders = [likelihood, expressivity, _places([score.parameters for score in scores])]
+    if not isinstance(space, Own):
+        depth = _places([longest_path(space, genotype) for genotype in genotypes])
+        orders.append(depth if isinstance(space, Chain) else np.sqrt(depth))
     # Rounded, so that equal products of places tie in any order of summation.
     return np.asarray(rankdata(-np.log(orders).sum(axis=0).round(9)), dtype=np.float64)
 
@@ -202,6 +204,25 @@ class Judge:
         return paths
 
 
+class OwnJudge:
+    """Scores networks of a user's own model by the likelihood alone; several threads may call it at once.
+
+    Batch norms take the statistics of the ranking images. All else is as in inference.
+    """
+
+    def __init__(self, supernet: OwnSupernet, images: ScoringImages) -> None:
+        self._supernet, self._images = supernet.eval(), images
+        for norm in batch_norms(supernet):
+            norm.train()
+
+    @torch.no_grad()
+    def score(self, genotype: Genotype) -> Score:
+        logits = self._supernet(self._images.ranking, genotype).float()
+        correct = (logits.argmax(dim=1) == self._images.labels).double().mean()
+        nll = float(F.cross_entropy(logits, self._images.labels))
+        return Score(nll, 100 * float(correct), 0.0, self._supernet.own.parameter_count(genotype))
+
+
 class Scorer:
     """Scores networks, each once.
 
@@ -212,7 +233,7 @@ class Scorer:
     """
 
     def __init__(
-        self, space: Space, path: Path, fingerprint: str, make_judge: Callable[[], Judge], workers: int = 1
+        self, space: Space, path: Path, fingerprint: str, make_judge: Callable[[], Judge | OwnJudge], workers: int = 1
     ) -> None:
         self._space = space
         self._path = path
@@ -273,10 +294,13 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
     """
     config, settings = run.config, settings or ScoringSettings()
 
-    def make_judge() -> Judge:
+    def make_judge() -> Judge | OwnJudge:
+        if isinstance(supernet := run.supernet(), OwnSupernet):
+            images = scoring_images(run.load_images(), config.seed, config.search_resolution, settings)
+            return OwnJudge(supernet, images)
         untrained_space = settings.untrained_space(run.space)
         return Judge(
-            run.supernet(),
+            supernet,
             scoring_images(run.load_images(), config.seed, config.search_resolution, settings),
             UntrainedSupernet(untrained_space, config.seed),
             untrained_space,

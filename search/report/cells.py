@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from search.own_model.examine import Names, describe_choices
 from shared.spaces import Genotype, Space
 from shared.spaces.nas_bench_201 import EDGES, NODES
 
@@ -13,9 +14,16 @@ SPACING, MIDDLE, RADIUS = 100, 78, 11
 WIDTH, HEIGHT = SPACING * (NODES - 1) + 60, 156
 
 
-def cell_svg(space: Space, genotype: Genotype) -> str:
-    """SVG of a cell of NAS-Bench-201; of another space a list of the choices."""
+def cell_svg(space: Space, genotype: Genotype, names: Names = ()) -> str:
+    """SVG of a cell of NAS-Bench-201; of another space a list of the choices.
+
+    Args:
+        names: of a user's own model.
+    """
     live = space.live_slots(genotype)
+    if names:
+        chosen = describe_choices(names, genotype).items()
+        return f"<ul>{''.join(f'<li>{escape(choice)}: {escape(name)}</li>' for choice, name in chosen)}</ul>"
     if space.name != "nas-bench-201":
         rows = "".join(f"<li>{escape(space.slots[slot].name)}: {escape(genotype.choices[slot])}</li>" for slot in live)
         return f"<ul>{rows}</ul>"

@@ -127,13 +127,15 @@ def _members(run: DeviceRun, family: Family) -> str:
     space = run.space
     cards = []
     for member in family.members:
-        facts = (
+        facts = [
             f"{member.predicted_ms:.3g} ms, bound {member.upper_ms:.3g} ms",
             f"{member.parameters:,} parameters, {member.multiply_adds / 1e6:.1f} M multiply-adds",
             f"rank {member.rank:.1f}, NLL {member.nll:.3f}, expressivity {member.expressivity:.2f}",
-        )
+        ]
+        if run.config.model is not None:
+            facts[1:] = [f"{member.parameters:,} parameters", f"rank {member.rank:.1f}, NLL {member.nll:.3f}"]
         lines = "".join(f"<p>{escape(fact)}</p>" for fact in facts)
-        picture = cell_svg(space, member.genotype)
+        picture = cell_svg(space, member.genotype, run.config.choices)
         cards.append(f"<figure>{picture}<figcaption>{lines}</figcaption></figure>")
     note = "The cell of each member, without edges that do not reach the output. A node adds up its inputs."
     if space.name != "nas-bench-201":
@@ -174,9 +176,12 @@ def _diagnostics(run: DeviceRun, family: Family) -> str:
         ("largest over smallest parameters", f"{max(parameters) / min(parameters):.1f} times"),
         ("trade-offs whose most probable choices are disconnected", f"{disconnected} of {len(family.trade_offs)}"),
         ("distinct networks of the most probable choices", str(len({off.genotype for off in family.trade_offs}))),
-        ("skip among the live slots, slowest member", f"{primitive_share(space, members[-1], *SKIPS):.0%}"),
-        ("skip under alpha, mean", f"{fmean(shares) if shares else 0:.0%}"),
     ]
+    if run.config.model is None:  # which candidate of a user's own model is a skip, nobody here knows
+        rows += [
+            ("skip among the live slots, slowest member", f"{primitive_share(space, members[-1], *SKIPS):.0%}"),
+            ("skip under alpha, mean", f"{fmean(shares) if shares else 0:.0%}"),
+        ]
     body = (
         _pairs(rows)
         + "<h3>What the members are made of</h3>"

@@ -104,7 +104,7 @@ class Retraining:
     """
 
     def __init__(
-        self, networks: Sequence[Network], image_set: ImageSet, settings: RetrainingSettings, threads: int = SHARDS
+        self, networks: Sequence[nn.Module], image_set: ImageSet, settings: RetrainingSettings, threads: int = SHARDS
     ) -> None:
         self.settings, self.network, self.threads = settings, networks[0], threads
         side = image_set.preprocessing.size
@@ -113,6 +113,10 @@ class Retraining:
         self._stream = Stream(image_set, everything, side, share, settings.seed, "retraining")
         self._half_stream: Stream | None = None
         if settings.half_size:
+            if not isinstance(self.network, Network):
+                raise InvalidValue(
+                    "half-size", "is for our spaces: whether a model of your own takes it, we cannot tell"
+                )
             half = half_side(self.network.space)
             self._half_stream = Stream(image_set, everything, half, share, settings.seed, "retraining")
         self.steps_per_epoch = max(1, self._stream.batches_per_epoch // SHARDS)
@@ -252,15 +256,20 @@ def half_side(space: Space) -> int:
 
 
 class _Shard(nn.Module):
-    """A network with the parts for its training; shards share weights, but not statistics."""
+    """A network with the parts for its training; shards share weights, but not statistics.
 
-    def __init__(self, network: Network, auxiliary_weight: float) -> None:
+    A user's own has neither drop path nor an auxiliary head: where they would stand, only its author knows.
+    """
+
+    def __init__(self, network: nn.Module, auxiliary_weight: float) -> None:
         super().__init__()
-        self.network = network.train()
-        self.auxiliary = AuxiliaryHead(network) if auxiliary_weight else None
-        self._paths = DropPath(network)
+        self.network, self.auxiliary, self._paths = network.train(), None, None
+        if isinstance(network, Network):
+            self.auxiliary = AuxiliaryHead(network) if auxiliary_weight else None
+            self._paths = DropPath(network)
 
     def forward(self, images: Tensor, drop_path_prob: float, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        self._paths.drop_path_prob, self._paths.generator = drop_path_prob, random
+        if self._paths is not None:
+            self._paths.drop_path_prob, self._paths.generator = drop_path_prob, random
         logits = self.network(images)
         return logits, None if self.auxiliary is None else self.auxiliary.logits()

@@ -15,13 +15,12 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from search.data import ImageSet
 from search.process.atomic_files import append_line, drop_lines_after, read_torch, write_torch
 from search.retraining.retrain import Retraining, RetrainingSettings
 from search.runs.run_directory import RunDirectory, find_value, write_value
-from search.supernet import Network
 from shared.errors import CorruptFile, UnknownName, WrongUse
 from shared.spaces import Genotype, parse_space
 from shared.wire import RUN_DIRECTORY_SCHEMA
@@ -111,14 +110,14 @@ class TrainedNetwork:
             append_line(self._metrics, json.dumps(metrics))
         write_torch(self._checkpoint, training.state())
 
-    def finish(self, network: Network, test_accuracy: float) -> None:
+    def finish(self, network: nn.Module, test_accuracy: float) -> None:
         """Write the weights and the accuracy, and remove the checkpoint."""
         write_torch(self.path / "weights.pt", dict(network.state_dict()))
         self._training = replace(self._training, test_accuracy=test_accuracy)
         write_value(self.path / "training.json", self._training)
         self._checkpoint.unlink(missing_ok=True)
 
-    def network(self, run: RunDirectory, images: ImageSet) -> Network:
+    def network(self, run: RunDirectory, images: ImageSet) -> nn.Module:
         """The trained network.
 
         Raises:
@@ -131,7 +130,7 @@ class TrainedNetwork:
             raise WrongUse(f"{self.path} is of the space {self._training.space}, the run is of {run.config.space}")
         if self._training.data_fingerprint != images.fingerprint:
             raise WrongUse(f"{self.path} was trained on other images than those of {run.path}")
-        network = Network(run.space, self.genotype)
+        network = run.new_network(self.genotype)
         weights: dict[str, Tensor] = read_torch(self.path / "weights.pt")
         try:
             network.load_state_dict(weights)

@@ -26,16 +26,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from search.alphas.condition import device_simplex
 from search.alphas.hypernetwork import HYPERNETWORK_BUILDERS, Hypernetwork
 from search.config import Config, TableReference, references
 from search.data import ImageSet, load_images
+from search.own_model.examine import OwnModel, describe_choices, examine
+from search.own_model.model_file import load_model
 from search.process.atomic_files import append_line, drop_lines_after, read_torch, write_atomically, write_torch
-from search.supernet import Supernet
+from search.supernet import Network, Supernet
+from search.supernet.own_supernet import OwnSupernet, prepared
 from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName, WrongUse
-from shared.spaces import Space
+from shared.spaces import Genotype, Own, Space
 from shared.tables.table import LatencyTable, profile_command, read_table
 from shared.wire import canonical_json, content_hash, from_wire, to_wire
 
@@ -124,6 +127,14 @@ class RunDirectory:
     def space(self) -> Space:
         return self.tables[0].parsed_space
 
+    def describe(self, genotype: Genotype) -> str:
+        """For people: the genotype, and of a user's own model what is chosen."""
+        written, names = self.space.format(genotype), self.config.choices
+        if not names:
+            return written
+        chosen = (f"{choice}={candidate}" for choice, candidate in describe_choices(names, genotype).items())
+        return f"{written} ({', '.join(chosen)})"
+
     def load_images(self) -> ImageSet:
         """The images of the search.
 
@@ -190,9 +201,40 @@ class RunDirectory:
                 )
         return Checkpoint(**{name: content[name] for name in names})
 
-    def supernet(self) -> Supernet:
+    @cached_property
+    def own_model(self) -> OwnModel | None:
+        """The user's own model of the search; None where the space is one of ours. This runs the file's code.
+
+        Raises:
+            InvalidValue: it fails, or is not the model of the search any more.
+        """
+        where, space = self.config.model, self.space
+        if where is None or not isinstance(space, Own):
+            return None
+        own = examine(load_model(where), space.input_shape)
+        if own.space != space:
+            raise InvalidValue(
+                "model", f"{where} has changed: it makes {own.space}, {self.path} was searched with {space}"
+            )
+        return own
+
+    def new_supernet(self) -> Supernet | OwnSupernet:
+        """In training mode, first weights drawn from the seed; a user's own model draws them itself."""
+        if self.own_model is not None:
+            return OwnSupernet(self.own_model, load_model(str(self.config.model), self.config.seed)).train()
+        return new_supernet(self.config, self.space)
+
+    def new_network(self, genotype: Genotype, seed: int = 0) -> nn.Module:
+        """A network with weights of the seed, whatever the model of a user's own file makes of it."""
+        if self.own_model is not None:
+            return prepared(self.own_model.freeze(genotype, load_model(str(self.config.model), seed)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Network(self.space, genotype)
+
+    def supernet(self) -> Supernet | OwnSupernet:
         """With the checkpoint's weights, in evaluation mode."""
-        supernet = Supernet(self.space)
+        supernet = self.new_supernet()
         supernet.load_state_dict(self.load_checkpoint().supernet)
         return supernet.eval()
 
@@ -244,6 +286,13 @@ def on_device(run: RunDirectory, device: str | None = None) -> DeviceRun:
 
 def on_every_device(run: RunDirectory) -> list[DeviceRun]:
     return [DeviceRun(run, table) for table in run.tables]
+
+
+def new_supernet(config: Config, space: Space) -> Supernet:
+    """A supernet in training mode, first weights drawn from the config's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return Supernet(space).train()
 
 
 def new_hypernetwork(config: Config, tables: Sequence[LatencyTable]) -> Hypernetwork:

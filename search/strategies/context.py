@@ -22,9 +22,9 @@ from search.decoding.decoding import Decoder, make_decoder
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress
 from search.process.randomness import generator
-from search.runs.run_directory import RunDirectory
+from search.runs.run_directory import RunDirectory, new_supernet
 from search.supernet import Supernet
-from search.training.training import Stopped, new_supernet
+from search.training.training import Stopped
 from shared.errors import LutnasError, WrongUse
 from shared.spaces import Genotype, Space
 from shared.tables.table import LatencyTable

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 EPSILON = 1e-5
 
@@ -37,7 +38,7 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     Raises:
         ValueError: there is no batch.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     kept = [norm.momentum for norm in norms]
     was_training = network.training
     network.train()

@@ -29,7 +29,6 @@ from torch.nn import functional as F
 from search.alphas.condition import sample_condition, space_primitives
 from search.alphas.expected_cost import Objective, make_objective
 from search.alphas.path_sampling import SAMPLER_BUILDERS, sample_path, straight_through_gates, with_floor
-from search.config import Config
 from search.data import ImageSet, splits
 from search.data.stream import Stream
 from search.process.distributed import Ranks
@@ -37,11 +36,10 @@ from search.process.progress import Progress
 from search.process.randomness import generator
 from search.process.threads_and_memory import single_threaded_workers
 from search.runs.run_directory import Checkpoint, RunDirectory, new_hypernetwork
-from search.supernet import Supernet
 from search.training.gradients import ALONE, set_mean_gradients
 from search.training.tensorboard import TensorBoardLog
 from shared.errors import LutnasError, WrongUse
-from shared.spaces import Genotype, Space
+from shared.spaces import Genotype
 
 METRICS_EVERY = 50
 CHECKPOINTED = ("supernet", "hypernetwork", "weight_optimizer", "alpha_optimizer")
@@ -66,7 +64,7 @@ class Trainer:
             ranks.check_divides(name, getattr(config, name))
         self.ranks, self.place = ranks, _place(config.processor)
         self.run, self.config, self.space = run, config, run.space
-        self.supernet = new_supernet(config, run.space).to(self.place)
+        self.supernet = run.new_supernet().to(self.place)
         self.hypernetwork = new_hypernetwork(config, run.tables)
         self.parameters = list(self.supernet.parameters())
         self.arch_parameters = list(self.hypernetwork.parameters())
@@ -273,13 +271,6 @@ def _place(processor: str) -> torch.device:
     place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(place)
     return place
-
-
-def new_supernet(config: Config, space: Space) -> Supernet:
-    """A supernet in training mode, first weights drawn from the config's seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return Supernet(space).train()
 
 
 class Meter:

@@ -15,7 +15,7 @@ from shared.measurements.graph_spec import (
     ParallelGraph,
     parse_graph_spec,
 )
-from shared.spaces import Genotype, Space, parse_space
+from shared.spaces import Genotype, Own, Space, parse_space
 from shared.spaces.op_key import OpKey
 from shared.wire import PLAN_SCHEMA, content_hash, require_schema
 
@@ -23,6 +23,8 @@ ROLES = ("marginal", "isolated", "calibration", "held_out", "verification", "ker
 OP_ROLES = ("marginal", "isolated")
 LONG_CHAIN, SHORT_CHAIN = 8, 2
 MOST_NETWORKS = 2000
+MOST_OWN, MOST_OWN_HELD_OUT = 60, 20
+"""Networks of a user's own model that are timed whole, and those of them that no fit sees."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Plan:
 
 
 def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int = 0, isolated: bool = False) -> Plan:
-    """The plan of the run that makes the table of a space.
+    """The plan of the run that makes the table of a space. That of a user's own model has networks alone.
 
     Args:
         calibration: number of networks measured whole for the fit, the fastest network among them.
@@ -98,14 +100,23 @@ def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int
     for name, count in (("calibration", calibration), ("held_out", held_out)):
         if not 1 <= count <= MOST_NETWORKS:
             raise InvalidValue(name, f"{count} networks are not within 1 to {MOST_NETWORKS}")
+    if isinstance(space, Own):
+        most = min(space.networks, MOST_OWN)
+        held_out = min(held_out, MOST_OWN_HELD_OUT, max(most // 3, 1))
+        calibration = min(calibration, most - held_out)
     networks = _distinct_networks(space, calibration + held_out, random.Random(seed))
-    tasks = [_marginal(key) for key in space.op_keys()]
+    tasks = [_marginal(key) for key in measured_ops(space)]
     if isolated:
-        tasks += [Task(str(key), "isolated", str(_graph_kind(key)(1, key))) for key in space.op_keys()]
+        tasks += [Task(str(key), "isolated", str(_graph_kind(key)(1, key))) for key in measured_ops(space)]
     for index, genotype in enumerate(networks):
         role = "calibration" if index < calibration else "held_out"
         tasks.append(Task(space.format(genotype), role, str(NetworkGraph(space, genotype))))
     return Plan(str(space), tuple(tasks), seed=seed)
+
+
+def measured_ops(space: Space) -> tuple[OpKey, ...]:
+    """The op keys that a plan measures by themselves: none of a user's own model."""
+    return () if isinstance(space, Own) else space.op_keys()
 
 
 def _graph_kind(key: OpKey) -> type[ChainGraph] | type[ParallelGraph]:
@@ -120,11 +131,14 @@ def _marginal(key: OpKey) -> Task:
 
 
 def _distinct_networks(space: Space, count: int, rng: random.Random) -> list[Genotype]:
-    """The fastest network, then sampled networks. Networks that compute the same count once."""
-    networks = {space.fastest(): None}
+    """The fastest network, then sampled networks. Networks that compute the same count once.
+
+    Of a user's own model, networks that hold every candidate come first.
+    """
+    networks = dict.fromkeys(space.covering() if isinstance(space, Own) else (space.fastest(),))
     for _ in range(100 * count):
-        if len(networks) == count:
-            return list(networks)
+        if len(networks) >= count:
+            return list(networks)[:count]
         networks.setdefault(space.canonical(space.sample(rng)))
     raise InvalidValue("calibration", f"{space.name} has fewer than {count} distinct networks")
 

@@ -5,6 +5,7 @@ from shared.spaces.fbnet import FBNet
 from shared.spaces.mobile import Mobile
 from shared.spaces.nas_bench_201 import NasBench201
 from shared.spaces.nas_bench_macro import NasBenchMacro
+from shared.spaces.own import Own
 from shared.spaces.space import SPACES, Genotype, Group, Slot, Space, make_space, parse_space
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Mobile",
     "NasBench201",
     "NasBenchMacro",
+    "Own",
     "Slot",
     "Space",
     "make_space",

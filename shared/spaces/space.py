@@ -6,7 +6,8 @@ A new space needs:
 * its new primitives in three places, which `shared.spaces.primitives` names;
 * its cell's picture in `search.report.cells`; without it the report lists the choices.
 
-Every slot needs the same primitives in the same order: the columns of alpha.
+Every slot needs the same primitives in the same order: the columns of alpha. The space of a user's
+own model (`shared.spaces.own`) needs as many columns alone.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class Space(ABC):
     classes: int = 10
     image_channels: int = 3
 
-    def __init_subclass__(cls) -> None:
-        if "name" in vars(cls):  # a base of several spaces has none
+    def __init_subclass__(cls, listed: bool = True) -> None:
+        if listed and "name" in vars(cls):  # a base of several spaces has none
             SPACES[cls.name] = cls
 
     def __post_init__(self) -> None:
@@ -219,6 +220,10 @@ def parse_space(text: str) -> Space:
         InvalidValue: the text is not a space.
         UnknownName: no space has that name.
     """
+    if text.startswith("own/"):
+        from shared.spaces.own import parse_own  # that module imports this module
+
+        return parse_own(text)
     match = _SPACE.fullmatch(text)
     if match is None:
         raise InvalidValue("space", f"'{text[:100]}' does not read NAME/rN/cN/nN/kN/iN")

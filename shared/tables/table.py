@@ -19,7 +19,7 @@ from functools import cached_property
 
 from shared.errors import InvalidValue, MissingKernel, MissingPrice, WrongUse
 from shared.runtime import Runtime, check_device_name
-from shared.spaces import Genotype, Space, parse_space
+from shared.spaces import Genotype, Own, Space, parse_space
 from shared.spaces.op_key import OpKey, parse_op_key
 from shared.tables.held_out_error import BaselineError, HeldOutError
 from shared.tables.kernel_prices import KernelPrices
@@ -301,6 +301,8 @@ def profile_command(
     device: str, space: Space, precision: str = "fp32", other: Mapping[str, int | str] | None = None
 ) -> str:
     """The command that measures a space on a device; `other` replaces parameters of the space."""
+    if isinstance(space, Own):
+        return f"profiler-agent profile --lut-url URL --device {device} --space {space}"
     names = ("name", "resolution", "channels", "depth", "classes", "image_channels")
     wanted = {name: getattr(space, name) for name in names} | dict(other or {})
     wanted = {"space": wanted.pop("name"), **wanted} | ({} if precision == "fp32" else {"precision": precision})

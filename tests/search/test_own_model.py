@@ -76,7 +76,8 @@ def test_choices_anywhere_in_the_tree_are_found_and_those_of_a_name_decided_toge
 
 def test_the_space_is_known_by_its_graphs_not_by_its_weights(residual):
     first = examine(residual, IMAGE).space
-    assert first.startswith("own:")
+    assert str(first).startswith("own/")
+    assert first.candidates == (3, 3, 3, 2)
     assert examine(Residual(), IMAGE).space == first
     assert examine(Residual(), Shape(3, 24, 24)).space != first
     other = Residual()
@@ -353,7 +354,7 @@ def test_an_input_that_is_no_shape_is_refused(model_file, capsys):
 def test_the_page_about_own_models_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[2] / "docs" / "tutorials" / "own-model.md").read_text(encoding="utf-8")
     model, freezing = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    (command,) = re.findall(r"^\$ search (.*)$", page, flags=re.MULTILINE)
+    command, _ = re.findall(r"^\$ search (.*)$", page, flags=re.MULTILINE)
     (tmp_path / "my_model.py").write_text(model)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -363,3 +364,9 @@ def test_the_page_about_own_models_runs_as_it_stands(tmp_path, monkeypatch, caps
     assert said.partition("  block1")[0] in page
     exec(freezing, {})
     assert capsys.readouterr().out == "torch.Size([2, 10])\n"
+
+
+def test_a_network_that_does_not_train_is_refused():
+    model = chain(choice("block0"), nn.ReLU(inplace=True))  # changes what the ReLU before a skip has kept
+    with pytest.raises(InvalidValue, match=r"the network \{'block0': 'skip'\} does not train: .* inplace operation"):
+        examine(model, IMAGE)

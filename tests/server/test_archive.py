@@ -24,6 +24,8 @@ from shared.errors import Conflict, CorruptFile, OtherSchema
 from shared.jobs import JobResult
 from shared.wire import canonical_json
 
+OWN = "own/0123456789abcdef/r8/i1/k10/2.3"
+
 
 @pytest.fixture
 def full(store, lab):
@@ -38,6 +40,8 @@ def full(store, lab):
     graph = lab.plan.graphs()[1]
     store.kernels.put("pi", str(lab.runtime), {graph: {"Relu/1x2x2x2/1x2x2x2": 3}})
     store.models.put(hashlib.sha256(b"\x00model\xff").hexdigest(), b"\x00model\xff")
+    own = f"network:{OWN}:0.1"
+    store.models.put_network(own, hashlib.sha256(b"\x00model\xff").hexdigest())
     job = store.jobs.add(lab.verify_job({"hash": table.hash}))
     store.jobs.lease("pi", "agent-7", 60)
     store.jobs.add(lab.verify_job({"hash": table.hash}))
@@ -234,6 +238,8 @@ def changed(line, **fields):
         ("nominal", {"nominal_ms": -1.0}, "is not a time"),
         ("model", {"content": base64.b64encode(b"other").decode()}, "model: says"),
         ("model", {"content": "%%"}, "is not base64"),
+        ("own-network", {"graph": "network:own/"}, "does not read own/HASH"),
+        ("own-network", {"sha256": "0" * 64}, "does not fit"),
         ("job", {"state": None}, "cannot be null"),
         ("job", {"attempts": "many"}, 'cannot be "many"'),
         ("kernels", {"counts": {"Conv": 0}}, "0 times"),

@@ -15,10 +15,10 @@ from lut_server.runs.served_graphs import check_model
 from lut_server.store.values import ModelSummary
 from shared.errors import InvalidValue
 from shared.graphs import build_graph
-from shared.measurements.graph_spec import UploadedModel, parse_graph_spec
+from shared.measurements.graph_spec import NetworkGraph, UploadedModel, parse_graph_spec
 from shared.measurements.plan import make_plan
 from shared.runtime import check_precision
-from shared.spaces import parse_space
+from shared.spaces import Own, parse_space
 from shared.wire import canonical_json
 
 ONNX = "application/octet-stream"
@@ -59,11 +59,31 @@ async def get_graph(
     def make() -> bytes:
         if isinstance(reference, UploadedModel):
             return services.store.models.get(reference.sha256)
+        if isinstance(reference, NetworkGraph) and isinstance(reference.space, Own):
+            if (batch, precision) != (1, "fp32"):
+                raise InvalidValue("precision", "and batch: networks of a user's own model are fp32 of one image")
+            return services.store.models.get_network(str(reference))
         return build_graph(reference, batch, precision, limit_bytes)
 
     found = await services.answers.get((reference, batch, precision), make)
     response = answer_bytes(found.content, found.sha256, ONNX, if_none_match)
     return response if response.status_code == 304 else PiecesOf(found, response)
+
+
+@router.put(
+    "/graph",
+    summary="Upload the ONNX file of a network of your own model; the first file of a network stays",
+    **documented({201: ModelAnswer, 200: ModelAnswer}, "conflict", role="search", body=ONNX),
+)
+def put_graph(spec: str, principal: Searcher, store: StoreHere, body: Body) -> Response:
+    reference = parse_graph_spec(spec)
+    if not (isinstance(reference, NetworkGraph) and isinstance(reference.space, Own)):
+        raise InvalidValue("spec", "is no network of a user's own model: the server builds all other graphs itself")
+    check_model(body)
+    sha256 = hashlib.sha256(body).hexdigest()
+    store.models.put(sha256, body, principal.token_id)
+    is_new = store.models.put_network(str(reference), sha256)
+    return answer(ModelAnswer(ModelSummary(sha256, len(body))), 201 if is_new else 200)
 
 
 @router.put(

@@ -66,6 +66,7 @@ KINDS = (
     Kind("kernels", schema.kernel_counts, ("device", "runtime", "graph_hash"), ("counts",)),
     Kind("nominal", schema.canary_nominals, ("device", "runtime", "canary")),
     Kind("model", schema.models, ("sha256",)),
+    Kind("own-network", schema.own_networks, ("graph_hash",)),
     Kind("job", schema.jobs, ("id",), ("content", "verification", "result")),
     Kind("search", schema.searches, ("id",), ("content",)),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from sqlalchemy import func, select
 
 from lut_server import error_codes
@@ -41,8 +43,30 @@ class ModelStore:
             raise error_codes.refused("unknown_model", f"no model {sha256} was uploaded")
         return bytes(content)
 
+    def put_network(self, graph: str, sha256: str) -> bool:
+        """Let a stored file be that of a network; False if the network has a file, which stays."""
+        values = {"graph_hash": _digest(graph), "graph": graph, "sha256": sha256, "created_at": stamp(self._clock())}
+        with self._database.write() as connection:
+            return connection.execute(insert_missing(connection, schema.own_networks), values).rowcount > 0
+
+    def get_network(self, graph: str) -> bytes:
+        """The file of a network of a user's own model (unknown_model)."""
+        networks = schema.own_networks.c
+        files = schema.own_networks.join(schema.models)
+        query = select(_MODELS.content).select_from(files).where(networks.graph_hash == _digest(graph))
+        with self._database.read() as connection:
+            content = connection.scalar(query)
+        if content is None:
+            problem = f"{graph[:300]} was not uploaded: `search space FILE.py:FUNCTION --device D` uploads networks"
+            raise error_codes.refused("unknown_model", problem)
+        return bytes(content)
+
     def has(self, sha256: str) -> bool:
         """Whether it is there."""
         with self._database.read() as connection:
             found = connection.scalar(select(schema.models.c.sha256).where(schema.models.c.sha256 == sha256))
         return found is not None
+
+
+def _digest(graph: str) -> str:
+    return hashlib.sha256(graph.encode()).hexdigest()
