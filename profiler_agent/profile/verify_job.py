@@ -32,7 +32,8 @@ MOST_TIMES = 4
 TASKS_WORTH = 4
 """On a busy machine a verification may take the time of so many tasks of a campaign."""
 LONGEST_BESIDE_OTHERS_S = 0.25
-"""Of loading and a run: rounds of a slower network and its references would take minutes."""
+"""Of a run of the network, loaded anew, between two of the canary: slower rounds, and as many of each
+reference, would take minutes."""
 PAUSE_S = 0.02
 """Between rounds, so that a busy moment of the machine does not hit all of them."""
 
@@ -50,7 +51,7 @@ def measure_models(
 ) -> list[Measurement]:
     """Measure networks side by side for a job; a measurement for each, in their order.
 
-    The first alone if it is slow and `slow_alone`.
+    The first alone if it or the canary is slow and `slow_alone`.
 
     It takes seconds, so no round is spooled. An interrupted job begins again.
 
@@ -63,11 +64,12 @@ def measure_models(
     def open_model(task: Task, model: bytes) -> Subject:
         return Subject(task, cache.add(partial(load_graph, task.graph, model, runtime), len(model)))
 
+    canary_graph = load_graph("canary", canary, runtime, MOST_SESSIONS)
     subjects = [open_model(*models[0])]
-    if not slow_alone or _loaded_run_s(subjects[0].graph) <= LONGEST_BESIDE_OTHERS_S:
+    if not slow_alone or 2 * _run_s(canary_graph) + _run_s(subjects[0].graph) <= LONGEST_BESIDE_OTHERS_S:
         subjects += [open_model(*other) for other in models[1:]]
     rule = StoppingRule(preset, TASKS_WORTH, time.monotonic)
-    timer = RoundTimer(load_graph("canary", canary, runtime, MOST_SESSIONS), thread_ns=find_thread_clock(runtime))
+    timer = RoundTimer(canary_graph, thread_ns=find_thread_clock(runtime))
 
     def on_round(all_subjects: Sequence[Subject]) -> None:
         check()
@@ -87,8 +89,8 @@ def to_verify(preset: Preset) -> Preset:
     return replace(preset, min_rounds=max(least, preset.min_rounds), max_rounds=max(least, preset.max_rounds))
 
 
-def _loaded_run_s(graph: TimedGraph) -> float:
-    """Of a first run, with the loading that each round repeats."""
+def _run_s(graph: TimedGraph) -> float:
+    """Of a run, with what a round does before it: a closed graph is loaded."""
     started_s = time.monotonic()
     graph.acquire()
     try:

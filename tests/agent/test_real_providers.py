@@ -125,14 +125,14 @@ def test_a_driver_that_is_missing_ends_in_a_line_and_no_number(case):
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("case", [OPENVINO], ids=lambda case: case.provider, indirect=True)
 def test_a_campaign_a_search_and_a_verification_go_to_their_end(case, tmp_path):
     tiny = dataclasses.replace(case, profile=TINY, search=SEARCH, budgets=1)
     with running_stack(tmp_path) as stack:
         table, (rung,), _ = carry_out(tiny, stack, print)
         jobs = httpx.get(f"{stack.url}/v1/jobs?device={case.provider}-device").json()["jobs"]
     assert table["runtime"]["provider"].lower() == f"{case.provider}executionprovider"
-    assert table["kernels"] is None  # it compiles whole graphs
+    if case is OPENVINO:
+        assert table["kernels"] is None  # it compiles whole graphs
     verified = [job for job in jobs if job["job"]["kind"] == "verify"]
     assert {job["state"] for job in verified} == {"done"}
     assert rung["measured_ms"] > 0
