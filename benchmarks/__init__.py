@@ -27,6 +27,7 @@ REGISTRY: dict[str, str] = {
     "own_mobilenet_v3": "benchmarks.own_model.own_model:run_mobilenet_v3",
     "own_resnet": "benchmarks.own_model.own_model:run_resnet",
     "own_vgg": "benchmarks.own_model.own_model:run_vgg",
+    "own_at_96": "benchmarks.own_model.own_model:run_at_96",
     "own_macro": "benchmarks.own_model.macro_beside:run",
     "memory": "benchmarks.latency.memory:run",
     "fixed_runs": "benchmarks.latency.fixed_runs:run",
@@ -61,7 +62,7 @@ COMPOSED: dict[str, tuple[str, ...]] = {
         *("family", "family_darts", "family_fbnet", "verify", "speed"),
         *("several_devices", "fmnist", "ablations", "inherit"),
     ),
-    "own_model": ("own_mobilenet_v3", "own_resnet", "own_vgg", "own_macro"),
+    "own_model": ("own_mobilenet_v3", "own_resnet", "own_vgg", "own_at_96", "own_macro"),
     "devices": ("devices_install", "devices_web"),
     "providers": ("openvino", "webgpu"),
 }

@@ -15,8 +15,8 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,30 +39,44 @@ BARS = {
 
 
 def run_mobilenet_v3(progress: Progress) -> dict[str, Figure]:
-    """Figures `own.mobilenet_v3.*`; takes ten minutes."""
+    """Figures `own.mobilenet_v3.*`; takes five minutes."""
     return _run("mobilenet_v3", progress)
 
 
 def run_resnet(progress: Progress) -> dict[str, Figure]:
-    """Figures `own.resnet.*`; takes ten minutes."""
+    """Figures `own.resnet.*`; takes five minutes."""
     return _run("resnet", progress)
 
 
 def run_vgg(progress: Progress) -> dict[str, Figure]:
-    """Figures `own.vgg.*`; takes ten minutes."""
+    """Figures `own.vgg.*`; takes five minutes."""
     return _run("vgg", progress)
 
 
+def run_at_96(progress: Progress) -> dict[str, Figure]:
+    """Figures `own.NAME.at_96.*`; takes a quarter of an hour."""
+    figures: dict[str, Figure] = {}
+    with _stack_with_agent() as stack:
+        for name in ("mobilenet_v3", "resnet", "vgg"):
+            progress(f"{name}: a table at 96 x 96")
+            figures |= table_figures(f"own.{name}.at_96", *make_table(stack, name, 96), {})
+    return figures
+
+
 def _run(name: str, progress: Progress) -> dict[str, Figure]:
+    with _stack_with_agent() as stack:
+        progress(f"{name}: a table at 32 x 32")
+        figures = table_figures(f"own.{name}", *make_table(stack, name, 32), {"seconds": "<= 180"})
+        progress(f"{name}: a search, and a member for each of {BUDGETS} budgets, measured")
+        return figures | budget_figures(f"own.{name}", climb(stack, name, 32))
+
+
+@contextmanager
+def _stack_with_agent() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
         stack.agent("work", "--lut-url", stack.url, "--device", this_device(), "--once")  # the server knows it
         with stack.working_agent(this_device()):
-            progress(f"{name}: a table at 32 x 32")
-            figures = table_figures(f"own.{name}", *make_table(stack, name, 32), {"seconds": "<= 180"})
-            progress(f"{name}: a search, and a member for each of {BUDGETS} budgets, measured")
-            figures |= budget_figures(f"own.{name}", climb(stack, name, 32))
-            progress(f"{name}: a table at 96 x 96")
-            return figures | table_figures(f"own.{name}.at_96", *make_table(stack, name, 96), {})
+            yield stack
 
 
 def where(stack: Stack, name: str, side: int) -> tuple[str, ...]:

@@ -367,6 +367,7 @@ def test_the_page_about_own_models_runs_as_it_stands(tmp_path, monkeypatch, caps
 
 
 def test_a_network_that_does_not_train_is_refused():
-    model = chain(choice("block0"), nn.ReLU(inplace=True))  # changes what the ReLU before a skip has kept
+    linear = choice("block0", conv=nn.Conv2d(8, 8, 1), skip=nn.Identity())
+    model = chain(linear, nn.ReLU(inplace=True))  # changes what the ReLU before a skip has kept
     with pytest.raises(InvalidValue, match=r"the network \{'block0': 'skip'\} does not train: .* inplace operation"):
         examine(model, IMAGE)
