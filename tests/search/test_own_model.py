@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -364,6 +365,14 @@ def test_the_page_about_own_models_runs_as_it_stands(tmp_path, monkeypatch, caps
     assert said.partition("  block1")[0] in page
     exec(freezing, {})
     assert capsys.readouterr().out == "torch.Size([2, 10])\n"
+
+
+def test_networks_are_exported_in_several_threads(residual):
+    own = examine(residual, IMAGE)
+    genotypes = [own.space.parse(text) for text in ("0.1.2.0", "2.0.0.1", "1.1.1.1", "0.0.0.0")]
+    alone = [own.export(genotype) for genotype in genotypes]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(own.export, genotypes)) == alone
 
 
 def test_a_network_that_does_not_train_is_refused():
