@@ -96,7 +96,13 @@ def make_table(stack: Stack, name: str, side: int) -> tuple[dict[str, Any], floa
 def climb(stack: Stack, name: str, side: int) -> list[dict[str, Any]]:
     """The rungs of a ladder after a search."""
     out = stack.folder / name
-    stack.search("--model", *where(stack, name, side), *("--dataset", "digits", "--preset", "smoke"), "--out", str(out))
+    stack.search(
+        "--model",
+        *where(stack, name, side),
+        *("--dataset", "digits", "--preset", "smoke", "--search-resolution", "16"),
+        "--out",
+        str(out),
+    )
     try:
         stack.search("ladder", "--run", str(out), "--budgets", str(BUDGETS), "--tune-epochs", "0")
     except StackError:  # exit code 1: a budget was not met, which is a result
