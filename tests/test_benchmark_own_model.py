@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from benchmarks.own_model.macro_beside import BUILT_IN
+from benchmarks.own_model.macro_beside import BUILT_IN, measure_rates
 from benchmarks.own_model.own_model import BARS, MODELS, budget_figures, table_figures
 from search.own_model.examine import examine
 from search.own_model.model_file import load_model
@@ -28,6 +28,12 @@ def test_every_model_of_the_benchmark_is_in_order_and_has_its_choices():
         columns = Genotype(tuple(str(BUILT_IN.candidates.index(choice)) for choice in genotype.choices))
         steps = BUILT_IN.wiring(genotype)
         assert found["macro"].parameter_count(columns) == sum(parameter_count(step.key) for step in steps if step.key)
+
+
+def test_the_built_in_supernet_and_the_model_train_in_every_round():
+    rates = measure_rates(lambda line: None, rounds=2, steps=1)
+    assert {name: len(listed) for name, listed in rates.items()} == {"own": 2, "built_in": 2}
+    assert min(map(min, rates.values())) > 0
 
 
 def test_kernel_prices_have_the_bars_and_candidates_prices_stand_beside():

@@ -58,7 +58,9 @@ class MobileNetV3(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.Hardswish())
         self.blocks = nn.Sequential()
         for number, block in enumerate(BLOCKS):
-            candidates = {f"k{k}_e{e}": InvertedResidual(*block, kernel=k, ratio=e) for k in (3, 5) for e in (3, 6)}
+            candidates: dict[str, nn.Module] = {
+                f"k{k}_e{e}": InvertedResidual(*block, kernel=k, ratio=e) for k in (3, 5) for e in (3, 6)
+            }
             if block[0] == block[1]:
                 candidates["skip"] = nn.Identity()
             self.blocks.append(LayerChoice(candidates, name=f"block{number}"))

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from search import LayerChoice
 
-WIDTHS = (16, 16, "pool", 32, 32, "pool", 64, 64, "pool", 96)
+WIDTHS: tuple[int | str, ...] = (16, 16, "pool", 32, 32, "pool", 64, 64, "pool", 96)
 
 
 def conv(before: int, after: int, kernel: int = 3) -> nn.Sequential:
@@ -15,7 +15,7 @@ def conv(before: int, after: int, kernel: int = 3) -> nn.Sequential:
 def make_layers() -> nn.Sequential:
     layers, before = nn.Sequential(), 3
     for number, width in enumerate(WIDTHS):
-        if width == "pool":
+        if isinstance(width, str):
             layers.append(nn.MaxPool2d(2))
             continue
         candidates = {
