@@ -1,7 +1,8 @@
 """The benchmarks of docs/results.md: `python -m benchmarks NAME`, or `make bench` for all.
 
 A benchmark is a function `run(progress: Progress) -> dict[str, Figure]` that `REGISTRY` names. The
-rooms are `latency`, `search`, `by_hand`, `judging`, `strategies`, `server` and `devices`.
+rooms are `latency`, `own_model`, `search`, `by_hand`, `judging`, `strategies`, `server` and
+`devices`.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,11 @@ REGISTRY: dict[str, str] = {
     "repeat": "benchmarks.latency.repeat:run",
     "states": "benchmarks.latency.states:run",
     "foreign": "benchmarks.foreign:run",
+    "own_mobilenet_v3": "benchmarks.own_model.own_model:run_mobilenet_v3",
+    "own_resnet": "benchmarks.own_model.own_model:run_resnet",
+    "own_vgg": "benchmarks.own_model.own_model:run_vgg",
+    "own_at_96": "benchmarks.own_model.own_model:run_at_96",
+    "own_macro": "benchmarks.own_model.macro_beside:run",
     "memory": "benchmarks.latency.memory:run",
     "fixed_runs": "benchmarks.latency.fixed_runs:run",
     "carriers": "benchmarks.latency.carriers:run",
@@ -56,6 +62,7 @@ COMPOSED: dict[str, tuple[str, ...]] = {
         *("family", "family_darts", "family_fbnet", "verify", "speed"),
         *("several_devices", "fmnist", "ablations", "inherit"),
     ),
+    "own_model": ("own_mobilenet_v3", "own_resnet", "own_vgg", "own_at_96", "own_macro"),
     "devices": ("devices_install", "devices_web"),
     "providers": ("openvino", "webgpu"),
 }

@@ -131,15 +131,8 @@ def freeze(model: nn.Module, genotype: Mapping[str, str]) -> nn.Module:
             raise InvalidValue(
                 "genotype", f"{candidate!r} is no candidate of choice {name!r} ({', '.join(known[name])})"
             )
-    frozen = copy.deepcopy(model)
-    if isinstance(frozen, LayerChoice):
-        return _chosen(frozen, genotype)
-    for parent in list(frozen.modules()):
-        for name, child in parent._modules.items():
-            if isinstance(child, LayerChoice):
-                setattr(parent, name, _chosen(child, genotype))
-    return frozen
-
-
-def _chosen(choice: LayerChoice, genotype: Mapping[str, str]) -> nn.Module:
-    return choice.candidates[choice.names.index(genotype[choice.name])]
+    memo: dict[int, Any] = {}  # deepcopy takes what stands here for its copy: the chosen module for a choice
+    for place in model.modules():
+        if isinstance(place, LayerChoice):
+            memo[id(place)] = copy.deepcopy(place.candidates[place.names.index(genotype[place.name])], memo)
+    return copy.deepcopy(model, memo)

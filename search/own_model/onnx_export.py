@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from shared.errors import InvalidValue, in_one_line
 
 OPSET = 17
+_EXPORTING = threading.Lock()
+"""torch.onnx keeps what it does in globals, and members are tuned and exported in several threads."""
 
 
 def to_onnx(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> bytes:
@@ -23,7 +26,7 @@ def to_onnx(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> bytes:
     """
     file, inputs = BytesIO(), example if isinstance(example, tuple) else (example,)
     try:
-        with inferring(model), warnings.catch_warnings():
+        with _EXPORTING, inferring(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, about its exporters
             torch.onnx.export(model, inputs, file, opset_version=OPSET, dynamo=False)  # type: ignore[arg-type]
     except Exception as error:  # the module is a user's code, and torch.onnx raises errors of any kind

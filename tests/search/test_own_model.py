@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -366,7 +367,16 @@ def test_the_page_about_own_models_runs_as_it_stands(tmp_path, monkeypatch, caps
     assert capsys.readouterr().out == "torch.Size([2, 10])\n"
 
 
+def test_networks_are_exported_in_several_threads(residual):
+    own = examine(residual, IMAGE)
+    genotypes = [own.space.parse(text) for text in ("0.1.2.0", "2.0.0.1", "1.1.1.1", "0.0.0.0")]
+    alone = [own.export(genotype) for genotype in genotypes]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(own.export, genotypes)) == alone
+
+
 def test_a_network_that_does_not_train_is_refused():
-    model = chain(choice("block0"), nn.ReLU(inplace=True))  # changes what the ReLU before a skip has kept
+    linear = choice("block0", conv=nn.Conv2d(8, 8, 1), skip=nn.Identity())
+    model = chain(linear, nn.ReLU(inplace=True))  # changes what the ReLU before a skip has kept
     with pytest.raises(InvalidValue, match=r"the network \{'block0': 'skip'\} does not train: .* inplace operation"):
         examine(model, IMAGE)

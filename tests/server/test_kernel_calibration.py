@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,17 @@ def test_weights_that_chains_have_in_the_cache_and_networks_read_from_afar_are_p
     told = errors()
     monkeypatch.setattr(kernel_calibration, "COLD_GRID", (0.0,))
     assert told < 0.8 * errors()
+
+
+@pytest.mark.parametrize("networks", [40, 60])
+def test_a_single_network_that_strays_does_not_widen_the_bound_of_all_but_a_second_does(networks: int) -> None:
+    _, _, graphs = device(6, networks)
+    spreads = []
+    for count in (1, 2):
+        strays = [replace(graph, measured_ms=1.15 * graph.measured_ms) for graph in graphs[:count]]
+        spreads.append(fit_kernel_prices([*strays, *graphs[count:]]).relative_spread)
+    assert spreads[0] < 0.045
+    assert spreads[1] > 0.06
 
 
 def test_more_networks_make_it_better() -> None:

@@ -1,0 +1,136 @@
+"""A user's own model from the command to the table, and from the search to budgets met, on this machine.
+
+Three models that were written as a user writes them, each with choices, at 32 x 32 and at 96 x 96.
+`search space` has a working agent measure at most 60 networks of each, 20 of them held out. The
+errors are those of kernel prices; `ops` are those of candidates' prices. At 32 x 32 a search with
+`--preset smoke` follows: its members are of no use, their latencies are as good as any.
+
+seconds:   from the command `search space` to its end.
+networks:  timed whole.
+met:       budgets of the ladder that the shipped file kept.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks import Progress
+from benchmarks.latency.tables import held_out_figures
+from benchmarks.report import Figure
+from benchmarks.stack import Stack, StackError, running_stack, this_device
+
+MODELS = Path(__file__).parent
+BUDGETS = 6
+BARS = {
+    "mape_percent": "<= 2",
+    "within_5_percent": ">= 95",
+    "kendall_tau": ">= .95",
+    "bound_coverage": ">= 93",
+    "bound_half_width_percent": "<= 5",
+}
+
+
+def run_mobilenet_v3(progress: Progress) -> dict[str, Figure]:
+    """Figures `own.mobilenet_v3.*`; takes five minutes."""
+    return _run("mobilenet_v3", progress)
+
+
+def run_resnet(progress: Progress) -> dict[str, Figure]:
+    """Figures `own.resnet.*`; takes five minutes."""
+    return _run("resnet", progress)
+
+
+def run_vgg(progress: Progress) -> dict[str, Figure]:
+    """Figures `own.vgg.*`; takes five minutes."""
+    return _run("vgg", progress)
+
+
+def run_at_96(progress: Progress) -> dict[str, Figure]:
+    """Figures `own.NAME.at_96.*`; takes a quarter of an hour."""
+    figures: dict[str, Figure] = {}
+    with _stack_with_agent() as stack:
+        for name in ("mobilenet_v3", "resnet", "vgg"):
+            progress(f"{name}: a table at 96 x 96")
+            figures |= table_figures(f"own.{name}.at_96", *make_table(stack, name, 96), {})
+    return figures
+
+
+def _run(name: str, progress: Progress) -> dict[str, Figure]:
+    with _stack_with_agent() as stack:
+        progress(f"{name}: a table at 32 x 32")
+        figures = table_figures(f"own.{name}", *make_table(stack, name, 32), {"seconds": "<= 180"})
+        progress(f"{name}: a search, and a member for each of {BUDGETS} budgets, measured")
+        return figures | budget_figures(f"own.{name}", climb(stack, name, 32))
+
+
+@contextmanager
+def _stack_with_agent() -> Iterator[Stack]:
+    with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
+        stack.agent("work", "--lut-url", stack.url, "--device", this_device(), "--once")  # the server knows it
+        with stack.working_agent(this_device()):
+            yield stack
+
+
+def where(stack: Stack, name: str, side: int) -> tuple[str, ...]:
+    """The model, its images, the device and the server, as both commands take them."""
+    model = (f"{MODELS / name}.py:make_model", "--input", f"3x{side}x{side}")
+    return *model, "--device", this_device(), "--lut-url", stack.url
+
+
+def make_table(stack: Stack, name: str, side: int) -> tuple[dict[str, Any], float]:
+    """The table of a model, and the seconds that its command took."""
+    started_s = time.monotonic()
+    stack.search("space", *where(stack, name, side))
+    seconds = time.monotonic() - started_s
+    return httpx.get(f"{stack.url}/v1/devices/{this_device()}/table", timeout=60).raise_for_status().json(), seconds
+
+
+def climb(stack: Stack, name: str, side: int) -> list[dict[str, Any]]:
+    """The rungs of a ladder after a search."""
+    out = stack.folder / name
+    stack.search(
+        "--model",
+        *where(stack, name, side),
+        *("--dataset", "digits", "--preset", "smoke", "--search-resolution", "16"),
+        "--out",
+        str(out),
+    )
+    try:
+        stack.search("ladder", "--run", str(out), "--budgets", str(BUDGETS), "--tune-epochs", "0")
+    except StackError:  # exit code 1: a budget was not met, which is a result
+        if all(rung["met"] for rung in read_rungs(out)):
+            raise
+    return read_rungs(out)
+
+
+def read_rungs(out: Path) -> list[dict[str, Any]]:
+    rungs: list[dict[str, Any]] = json.loads((out / "ladder.json").read_text())
+    return rungs
+
+
+def table_figures(prefix: str, table: Mapping[str, Any], seconds: float, bars: Mapping[str, str]) -> dict[str, Figure]:
+    """The held-out errors of a table: kernel prices first, candidates' prices beside them."""
+    return {
+        **held_out_figures(prefix, table["kernels"]["held_out"], BARS),
+        f"{prefix}.seconds": Figure(value=seconds, unit="s", n=1, bar=bars.get("seconds")),
+        f"{prefix}.networks": Figure(value=len(table["networks"]), bar="<= 60"),
+        **held_out_figures(f"{prefix}.ops", table["held_out"], {}),
+    }
+
+
+def budget_figures(prefix: str, rungs: list[dict[str, Any]]) -> dict[str, Figure]:
+    """Budgets met, and how much of them the members use."""
+    use = [rung["measured_ms"] / rung["target_ms"] for rung in rungs]
+    spread = f"{min(use):.3f} to {max(use):.3f}"
+    return {
+        f"{prefix}.met": Figure(value=sum(rung["met"] for rung in rungs), n=len(rungs), bar=f">= {BUDGETS}"),
+        f"{prefix}.use": Figure(value=sum(use) / len(use), n=len(use), spread=spread),
+    }
