@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from lut_server.calibration.drift_correction import levels
-from lut_server.calibration.kernel_calibration import fit_kernel_prices
+from lut_server.calibration.kernel_calibration import CONFORMAL_SHARE, EXTREME_SHARE, fit_kernel_prices
 from lut_server.calibration.kernel_model import MeasuredGraph
 from lut_server.calibration.op_calibration import fit_prices
 from lut_server.calibration.own_model import expected_prices
@@ -103,7 +103,8 @@ def build_table(
         else:
             genotype = space.parse(measurement.subject)
             networks.append(MeasuredNetwork(genotype, measurement.role, unit_ms * level[measurement.id]))
-    kernels = _kernel_prices(of_plan, unit_ms, kernel_counts, level, widening)
+    share = EXTREME_SHARE if isinstance(space, Own) else CONFORMAL_SHARE
+    kernels = _kernel_prices(of_plan, unit_ms, kernel_counts, level, widening, share)
     baselines = _baselines(space, marginals, isolated, networks) or None
     if isinstance(space, Own):
         marginals = _expected(space, networks, kernels, kernel_counts)
@@ -258,9 +259,10 @@ def _kernel_prices(
     counts: KernelCounts,
     level: Mapping[str, float],
     widening: float,
+    conformal_share: float,
 ) -> KernelPrices | None:
     """Kernel prices from every graph whose kernels are known, scored on the held-out networks."""
-    prices = fit_kernel_prices(measured_graphs(measurements, nominal_ms, counts, level))
+    prices = fit_kernel_prices(measured_graphs(measurements, nominal_ms, counts, level), conformal_share)
     prices = prices and widen(prices, widening)
     held_out = [
         (counts[measurement.graph], nominal_ms * level[measurement.id])
