@@ -26,9 +26,9 @@ from shared.spaces.op_key import Shape
 
 BUILT_IN = make_space("nas-bench-macro", resolution=32, channels=16, depth=3)
 FILE = MODELS / "macro.py"
-ROUNDS = 5
-STEPS = 24
-"""Of a round, with an update of alpha in twelve."""
+ROUNDS = 3
+STEPS = 12
+"""Of a round, an update of alpha after the last."""
 
 
 def run(progress: Progress) -> dict[str, Figure]:
