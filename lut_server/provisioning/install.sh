@@ -373,12 +373,13 @@ works() {
 }
 
 make_environment() {
-  # An environment of the same Python is kept, also after a killed pip.
-  which='import sys; print(sys.version_info[:2], sys.base_prefix)'
-  [ "$("$bin/python" -I -c "import pip; $which" 2>/dev/null)" != "$("$python" -I -c "$which")" ] || return 0
+  # A whole environment of the same Python is kept, also after a killed pip. A killed venv leaves half of pip.
+  which='import sys; print(sys.version_info[:2], sys.base_prefix)' whole=$prefix/env/whole
+  [ ! -e "$whole" ] || [ "$("$bin/python" -I -c "$which" 2>/dev/null)" != "$("$python" -I -c "$which")" ] || return 0
   rm -rf "$prefix/env"
   say "making a virtual environment in $prefix/env"
   "$python" -I -m venv "$prefix/env" >"$tmp/log" 2>&1 || fail 1 "$python -m venv $prefix/env failed: $(tail -n 1 "$tmp/log")"
+  : >"$whole"
 }
 
 pip() { # unpacks on the disk: /tmp is memory on many boards

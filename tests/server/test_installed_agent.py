@@ -173,10 +173,12 @@ def test_stopped_by_the_keyboard_it_leaves_no_lock_and_no_temporary_files(tmp_pa
     deadline = time.monotonic() + 60
     while not (home.prefix / "tmp").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGSTOP)  # it shall not be done before the other
     other = home.run("--device", "stopped", "--no-profile", "--python", sys.executable)
     assert other[0] == 1
     assert "installs into" in other[1]
     os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGCONT)
     assert process.wait(timeout=60) != 0
     process.stdout.close()
     assert not (home.prefix / "lock").exists()
