@@ -10,7 +10,6 @@ from lut_server.store.sql import Store
 from lut_server.store.values import StoredRun, TableSummary
 from lut_server.tables.table_facts import FactsReader, TableFacts
 from shared.errors import WrongUse
-from shared.measurements.plan import measured_ops
 from shared.runtime import Runtime, parse_runtime
 from shared.spaces import parse_space
 from shared.tables.table_source import IMPORTED_ENGINE
@@ -126,6 +125,6 @@ def is_measured(table: TableSummary) -> bool:
 def _op_keys(space: str) -> frozenset[str]:
     """Op keys of a space; none if this version does not know the space."""
     try:
-        return frozenset(str(key) for key in measured_ops(parse_space(space)))
+        return frozenset(str(key) for key in parse_space(space).measured_ops)
     except WrongUse:
         return frozenset()

@@ -41,8 +41,7 @@ from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress
 from search.ranking.scoring import Scorer, ScoringSettings, open_scorer
 from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device, write_value
-from shared.spaces import Genotype, Own
-from shared.spaces.chain import Chain
+from shared.spaces import Genotype, IndependentSlots
 
 Floats = npt.NDArray[np.float64]
 
@@ -140,15 +139,15 @@ def search_pool(
 ) -> list[Genotype]:
     """Networks decoded from alphas, known candidates, and networks that follow from scores; all scored."""
     space, config = devices[0].view.space, devices[0].view.config
-    is_chain = isinstance(space, Chain | Own)
+    is_additive = isinstance(space, IndependentSlots)
     count = settings.pool_size(len(devices))
     fastest = [device.decoder.fastest for device in devices]
-    share = settings.fitted if is_chain else settings.refined
+    share = settings.fitted if is_additive else settings.refined
     first = max(count - round(share * count), len(set(fastest)))
     pool = merge_distinct(fastest, fill_evenly([device.queues for device in devices], first))[:first]
     if known is not None:
         pool = merge_distinct(pool, [candidate.genotype for candidate in known.candidates])
-    if not is_chain:
+    if not is_additive:
         rankers = [Ranker(device.model, scorer, config.confidence) for device in devices]
         return score_with_neighbours(space, pool, count - first, rankers, config.seed, advance)
     places = [(device.decoder, device.queues) for device in devices]

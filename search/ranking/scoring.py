@@ -35,8 +35,7 @@ from search.runs.run_directory import RunDirectory
 from search.supernet import Supernet
 from search.supernet.own_supernet import OwnSupernet, batch_norms
 from shared.errors import InvalidValue
-from shared.spaces import Genotype, Own, Space
-from shared.spaces.chain import Chain
+from shared.spaces import Genotype, IndependentSlots, Own, Space
 from shared.spaces.primitives import parameter_count
 from shared.spaces.wiring import INPUT
 from shared.wire import from_wire, to_wire
@@ -77,7 +76,7 @@ def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score
     if not scores:
         return np.zeros(0)
     likelihood = _places([-score.nll for score in scores])
-    if isinstance(space, Chain | Own):
+    if isinstance(space, IndependentSlots):
         fit = fit_additive(space, genotypes, likelihood)
         smoothed = likelihood + fit.explained * (fit.fitted - likelihood)
         orders = [_places(smoothed.round(6))]
@@ -86,7 +85,7 @@ def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score
         orders = [likelihood, expressivity, _places([score.parameters for score in scores])]
     if not isinstance(space, Own):
         depth = _places([longest_path(space, genotype) for genotype in genotypes])
-        orders.append(depth if isinstance(space, Chain) else np.sqrt(depth))
+        orders.append(depth if isinstance(space, IndependentSlots) else np.sqrt(depth))
     # Rounded, so that equal products of places tie in any order of summation.
     return np.asarray(rankdata(-np.log(orders).sum(axis=0).round(9)), dtype=np.float64)
 

@@ -105,18 +105,13 @@ def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int
         held_out = min(held_out, MOST_OWN_HELD_OUT, max(most // 3, 1))
         calibration = min(calibration, most - held_out)
     networks = _distinct_networks(space, calibration + held_out, random.Random(seed))
-    tasks = [_marginal(key) for key in measured_ops(space)]
+    tasks = [_marginal(key) for key in space.measured_ops]
     if isolated:
-        tasks += [Task(str(key), "isolated", str(_graph_kind(key)(1, key))) for key in measured_ops(space)]
+        tasks += [Task(str(key), "isolated", str(_graph_kind(key)(1, key))) for key in space.measured_ops]
     for index, genotype in enumerate(networks):
         role = "calibration" if index < calibration else "held_out"
         tasks.append(Task(space.format(genotype), role, str(NetworkGraph(space, genotype))))
     return Plan(str(space), tuple(tasks), seed=seed)
-
-
-def measured_ops(space: Space) -> tuple[OpKey, ...]:
-    """The op keys that a plan measures by themselves: none of a user's own model."""
-    return () if isinstance(space, Own) else space.op_keys()
 
 
 def _graph_kind(key: OpKey) -> type[ChainGraph] | type[ParallelGraph]:
@@ -131,11 +126,8 @@ def _marginal(key: OpKey) -> Task:
 
 
 def _distinct_networks(space: Space, count: int, rng: random.Random) -> list[Genotype]:
-    """The fastest network, then sampled networks. Networks that compute the same count once.
-
-    Of a user's own model, networks that hold every candidate come first.
-    """
-    networks = dict.fromkeys(space.covering() if isinstance(space, Own) else (space.fastest(),))
+    """The space's first networks, then sampled networks. Networks that compute the same count once."""
+    networks = dict.fromkeys(space.first_measured)
     for _ in range(100 * count):
         if len(networks) >= count:
             return list(networks)[:count]

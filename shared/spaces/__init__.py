@@ -6,7 +6,7 @@ from shared.spaces.mobile import Mobile
 from shared.spaces.nas_bench_201 import NasBench201
 from shared.spaces.nas_bench_macro import NasBenchMacro
 from shared.spaces.own import Own
-from shared.spaces.space import SPACES, Genotype, Group, Slot, Space, make_space, parse_space
+from shared.spaces.space import SPACES, Genotype, Group, IndependentSlots, Slot, Space, make_space, parse_space
 
 __all__ = [
     "SPACES",
@@ -14,6 +14,7 @@ __all__ = [
     "FBNet",
     "Genotype",
     "Group",
+    "IndependentSlots",
     "Mobile",
     "NasBench201",
     "NasBenchMacro",

@@ -9,12 +9,12 @@ from functools import lru_cache
 from typing import ClassVar
 
 from shared.spaces.op_key import OpKey, Shape
-from shared.spaces.space import Genotype, Slot, Space
+from shared.spaces.space import Genotype, IndependentSlots, Slot
 from shared.spaces.wiring import INPUT, Step
 
 
 @dataclass(frozen=True)
-class Chain(Space):
+class Chain(IndependentSlots):
     """Stem, a layer per slot, 1x1 convolution, classifier.
 
     Attributes:
@@ -22,6 +22,7 @@ class Chain(Space):
         skip: the candidate that is no op where the shape stays.
     """
 
+    separator: ClassVar[str] = ","
     candidates: ClassVar[tuple[str, ...]]
     skip: ClassVar[str]
 
@@ -37,20 +38,6 @@ class Chain(Space):
     @property
     def slots(self) -> tuple[Slot, ...]:
         return _slots(self)
-
-    def format(self, genotype: Genotype) -> str:
-        return ",".join(genotype.choices)
-
-    def parse(self, text: str) -> Genotype:
-        genotype = Genotype(tuple(text.split(",")))
-        self.check(genotype)
-        return genotype
-
-    def live_slots(self, genotype: Genotype) -> tuple[int, ...]:
-        return tuple(range(len(genotype.choices)))
-
-    def canonical(self, genotype: Genotype) -> Genotype:
-        return genotype
 
     def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
         before, after, stride = _layers(self)[slot]

@@ -20,7 +20,7 @@ from typing import ClassVar, NoReturn
 from shared.errors import InvalidValue
 from shared.spaces.op_key import OpKey
 from shared.spaces.primitives import CANDIDATE
-from shared.spaces.space import Genotype, Slot, Space
+from shared.spaces.space import Genotype, IndependentSlots, Slot
 
 LONGEST = 200
 """Characters of a space's string, as a database takes them."""
@@ -29,7 +29,7 @@ _OWN = re.compile(r"own/([0-9a-f]{16})/r(\d{1,5})/i(\d{1,5})/k(\d{1,6})/(\d{1,2}
 
 
 @dataclass(frozen=True)
-class Own(Space, listed=False):
+class Own(IndependentSlots, listed=False):
     """The space of a model with choices. Its channels and its depth say nothing.
 
     Attributes:
@@ -38,6 +38,7 @@ class Own(Space, listed=False):
     """
 
     name: ClassVar[str] = "own"
+    separator: ClassVar[str] = "."
     model: str = ""
     candidates: tuple[int, ...] = ()
 
@@ -67,20 +68,6 @@ class Own(Space, listed=False):
         """How many there are; `genotype_count` counts columns."""
         return math.prod(self.candidates)
 
-    def format(self, genotype: Genotype) -> str:
-        return ".".join(genotype.choices)
-
-    def parse(self, text: str) -> Genotype:
-        genotype = Genotype(tuple(text.split(".")))
-        self.check(genotype)
-        return genotype
-
-    def live_slots(self, genotype: Genotype) -> tuple[int, ...]:
-        return tuple(range(len(genotype.choices)))
-
-    def canonical(self, genotype: Genotype) -> Genotype:
-        return genotype
-
     def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
         """A row of the table for each candidate. Its shapes are the image's: nobody here knows others."""
         return (OpKey(f"{CANDIDATE}{slot}_{primitive}", self.input_shape, self.input_shape, 1),)
@@ -92,7 +79,12 @@ class Own(Space, listed=False):
         """The network of the first candidates: which is the fastest, measuring says."""
         return Genotype(("0",) * len(self.candidates))
 
-    def covering(self) -> tuple[Genotype, ...]:
+    @property
+    def measured_ops(self) -> tuple[OpKey, ...]:
+        return ()
+
+    @property
+    def first_measured(self) -> tuple[Genotype, ...]:
         """As few networks as hold every candidate."""
         return tuple(
             Genotype(tuple(slot.primitives[column] for slot in self.slots)) for column in range(max(self.candidates))

@@ -181,6 +181,16 @@ class Space(ABC):
         choices = ((index, primitive) for index, slot in enumerate(self.slots) for primitive in slot.primitives)
         return tuple(sorted({key for choice in choices for key in self.slot_ops(*choice)}))
 
+    @property
+    def measured_ops(self) -> tuple[OpKey, ...]:
+        """The op keys that a campaign measures by themselves."""
+        return self.op_keys()
+
+    @property
+    def first_measured(self) -> tuple[Genotype, ...]:
+        """Networks that every campaign measures whole, before others are sampled."""
+        return (self.fastest(),)
+
     def parameter_count(self, genotype: Genotype) -> int:
         """Trainable parameters of the ops that reach the output, fixed part included."""
         return _total(self, genotype, parameter_count)
@@ -195,6 +205,31 @@ class Space(ABC):
             genotype = Genotype(tuple(rng.choice(slot.primitives) for slot in self.slots))
             if self.is_connected(genotype):
                 return genotype
+
+
+@dataclass(frozen=True)
+class IndependentSlots(Space):
+    """A space in which every slot reaches the output, whatever the others choose.
+
+    Attributes:
+        separator: of the choices in a genotype's string form.
+    """
+
+    separator: ClassVar[str]
+
+    def format(self, genotype: Genotype) -> str:
+        return self.separator.join(genotype.choices)
+
+    def parse(self, text: str) -> Genotype:
+        genotype = Genotype(tuple(text.split(self.separator)))
+        self.check(genotype)
+        return genotype
+
+    def live_slots(self, genotype: Genotype) -> tuple[int, ...]:
+        return tuple(range(len(genotype.choices)))
+
+    def canonical(self, genotype: Genotype) -> Genotype:
+        return genotype
 
 
 def make_space(name: str, **skeleton: int | None) -> Space:
