@@ -125,6 +125,17 @@ def test_a_file_that_is_too_large_for_a_model_is_not_read(tmp_path):
     assert "is larger than 2 GB" in count_files([tmp_path / "film.onnx"], RUNTIME, {})[0].problem
 
 
+def test_a_graph_of_5000_nodes_is_counted_whole(tmp_path):
+    shape, names = [1, 4, 8, 8], ("Sigmoid", "Tanh", "Softsign", "Softplus")
+    nodes = [helper.make_node(names[i % 4], [f"v{i}"], [f"v{i + 1}"]) for i in range(5000)]
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name in ("v0", "v5000")]
+    made = helper.make_model(helper.make_graph(nodes, "g", *ends), opset_imports=[helper.make_opsetid("", 17)])
+    made.ir_version = 9
+    found = counted(tmp_path, made)
+    assert found.problem is None
+    assert sorted(found.counts.values()) == [1250] * 4
+
+
 def test_a_network_that_the_runtime_makes_a_constant_of_is_refused_in_one_line(tmp_path):
     weight = numpy_helper.from_array(np.ones((4, 4), np.float32), "weight")
     nodes = [helper.make_node("Erf", ["weight"], ["y"])]
