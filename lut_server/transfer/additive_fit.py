@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lut_server.calibration.op_calibration import Array, fit_prices
-from lut_server.calibration.table_builder import MeasuredNetwork, with_checks
+from lut_server.calibration.table_builder import with_checks
+from lut_server.calibration.table_error import MeasuredNetwork
 from lut_server.transfer.architectures import TimedColumn, TimedNetwork
 from lut_server.transfer.imported_table import PricedOp, Target, make_table
 from shared.errors import InvalidValue
