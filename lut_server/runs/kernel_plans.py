@@ -86,7 +86,7 @@ def add_single_kernels(store: Store, table: LatencyTable, run: Run, nominal_ms: 
         same = stored.run.runtime == run.runtime and stored.run.canary == run.canary
         if not same or not (stored.finished or stored.run.id == run.id):
             continue
-        found = store.runs.measured_kernels(stored.run.id)
+        found = store.runs.measurements(stored.run.id, "kernel")
         if found:
             measured += found
             runs.append(stored.run.id)

@@ -12,7 +12,7 @@ from sqlalchemy.sql.functions import func
 from lut_server import error_codes
 from lut_server.clock import Clock, stamp
 from lut_server.store import schema
-from lut_server.store.database import Database, insert_missing
+from lut_server.store.database import Database, DatabaseStore, insert_missing
 from lut_server.store.sql.devices import add_device
 from lut_server.store.values import TableSummary
 from shared.tables.held_out_error import HeldOutError
@@ -43,12 +43,11 @@ _NEWEST = (
 _NEWEST_OF_RUNTIME = _NEWEST.where(_TABLES.runtime == bindparam("runtime"))
 
 
-class TableStore:
+class TableStore(DatabaseStore):
     """Latency tables: the same hash always means the same bytes."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
+        super().__init__(database, clock)
         # The same hash always means the same bytes, and the newest table is the same until
         # something is written.
         self._kept = lru_cache(maxsize=8)(self._read_bytes)
