@@ -39,12 +39,8 @@ class ModelStore(DatabaseStore):
 
     def put_network(self, graph: str, sha256: str) -> bool:
         """Let a stored file be that of a network; False if the network has a file, which stays."""
-        values = {
-            "graph_hash": schema.graph_hash(graph),
-            "graph": graph,
-            "sha256": sha256,
-            "created_at": stamp(self._clock()),
-        }
+        key, now = schema.graph_hash(graph), stamp(self._clock())
+        values = {"graph_hash": key, "graph": graph, "sha256": sha256, "created_at": now}
         with self._database.write() as connection:
             return connection.execute(insert_missing(connection, schema.own_networks), values).rowcount > 0
 
