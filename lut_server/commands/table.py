@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from lut_server.commands.options import add_store_command, add_table, opened_store
 from lut_server.tables.predict import prediction_lines
 from lut_server.tables.table_lookup import get_table
 from shared.command_line import Commands, Parser, add_actions
-from shared.tables.table import read_table
 from shared.tables.table_text import align, describe
 
 
@@ -31,8 +29,8 @@ def show(arguments: argparse.Namespace) -> None:
     lut-server table show --device rpi4
     """
     with opened_store(arguments) as store:
-        content = store.tables.get_bytes(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
-    print(describe(read_table(json.loads(content))))
+        table = store.tables.get(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
+    print(describe(table))
 
 
 def list_all(arguments: argparse.Namespace) -> None:

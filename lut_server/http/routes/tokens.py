@@ -61,4 +61,4 @@ def pair(request: Request, services: ServicesHere, body: OwnBody) -> Response:
     except AccessDenied as error:
         raise count_failure(services, request, error) from error
     request.state.token = token_id
-    return answer(PairAnswer(paired.token, paired.device, paired.expires_at), 201)
+    return answer(paired, 201)

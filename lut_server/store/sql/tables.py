@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from lut_server.store.database import Database, DatabaseStore, insert_missing
 from lut_server.store.sql.devices import add_device
 from lut_server.store.values import TableSummary
 from shared.tables.held_out_error import HeldOutError
-from shared.tables.table import LatencyTable
+from shared.tables.table import LatencyTable, read_table
 from shared.tables.table_source import IMPORTED_ENGINE
 from shared.wire import canonical_json
 
@@ -56,6 +57,10 @@ class TableStore(DatabaseStore):
     def get_bytes(self, table_hash: str) -> bytes:
         """Canonical JSON of the table (no_table)."""
         return self._kept(table_hash)
+
+    def get(self, table_hash: str) -> LatencyTable:
+        """The table (no_table)."""
+        return read_table(json.loads(self.get_bytes(table_hash)))
 
     def _read_bytes(self, table_hash: str) -> bytes:
         with self._database.read() as connection:
