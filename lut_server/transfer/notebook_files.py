@@ -114,6 +114,7 @@ def _raw(table: LatencyTable, store: Store) -> Sheet:
     def rows() -> Iterator[Row]:
         for run in table.runs:
             for measurement in store.runs.measurements(run):
+                named = (run, measurement.id, measurement.role, measurement.subject)
                 for number, round_ in enumerate(measurement.rounds):
                     for part, graph, values in (
                         ("graph", measurement.graph, round_.graph_ms),
@@ -121,17 +122,7 @@ def _raw(table: LatencyTable, store: Store) -> Sheet:
                         ("canary", table.canary, round_.canary_ms),
                     ):
                         for repeat, ms in enumerate(values):
-                            yield (
-                                run,
-                                measurement.id,
-                                measurement.role,
-                                measurement.subject,
-                                graph,
-                                part,
-                                number,
-                                repeat,
-                                ms,
-                            )
+                            yield (*named, graph, part, number, repeat, ms)
 
     return Sheet(columns, rows())
 
