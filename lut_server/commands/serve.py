@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = chosen_settings(arguments)
     app = create_app(settings)
     _require_tokens(app.state.services.store.tokens, settings, is_loopback(settings.host))
-    own = _own_certificate(settings, app.state.services.store.database.path) if settings.tls == "self-signed" else None
+    own = _own_certificate(settings) if settings.tls == "self-signed" else None
     if own is not None:
         _describe_certificate(own.ensure())
     serve(app, settings, _announce, own)
@@ -61,15 +61,15 @@ def _require_tokens(tokens: TokenStore, settings: Settings, only_this_machine: b
         )
 
 
-def _own_certificate(settings: Settings, database: Path | None) -> OwnCertificate:
+def _own_certificate(settings: Settings) -> OwnCertificate:
     try:
         from lut_server.tls.own_certificate import OwnCertificate
     except ImportError as error:
         raise LutnasError("--tls self-signed needs cryptography: pip install 'lutnas[tls]'") from error
     if settings.tls_dir:
         folder = Path(settings.tls_dir)
-    elif database is not None:
-        folder = database.with_name(f"{database.stem}-tls")
+    elif settings.database_path is not None:
+        folder = settings.database_path.with_name(f"{settings.database_path.stem}-tls")
     else:
         raise InvalidValue("tls_dir", "is needed beside PostgreSQL: a folder for the certificate of --tls self-signed")
     return OwnCertificate(folder, split_names(settings.tls_names))

@@ -15,9 +15,6 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
 from lut_server.settings import Settings
 from shared.errors import InvalidValue, LutnasError, in_one_line
 
@@ -41,12 +38,8 @@ def runtime_folder(settings: Settings) -> Path:
     """The folder of the setting, else beside an SQLite database, else in the working folder."""
     if settings.web_runtime:
         return Path(settings.web_runtime)
-    try:
-        url = make_url(settings.database_url)
-    except ArgumentError:
-        return Path("web-runtime")
-    is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-    return (Path(str(url.database)).parent if is_file else Path()) / "web-runtime"
+    database = settings.database_path
+    return (Path() if database is None else database.parent) / "web-runtime"
 
 
 def find_runtime(folder: Path) -> Path | None:
