@@ -17,12 +17,12 @@ from typing import TypeVar
 
 from lut_server.pages.lists import Paging, paginate
 from lut_server.store.sql import Store
-from lut_server.store.values import StoredRun, TableSummary
+from lut_server.store.values import TableSummary
 from lut_server.tables.table_facts import FactsReader
 from shared.errors import InvalidValue
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.significance import holm, judge, mann_whitney_p, ratio_interval
-from shared.runtime import Runtime, parse_runtime
+from shared.runtime import parse_runtime
 from shared.tables.table import NORMAL_975, OpPrice
 
 MOST_CHOICES = 100
@@ -216,20 +216,15 @@ def _differences(store: Store, old: Side, new: Side) -> dict[str, tuple[str, str
 
 
 def _choices(store: Store) -> tuple[Choice, ...]:
-    tables = [Choice(table.hash, _table_label(table)) for table in reversed(store.tables.list()[-MOST_CHOICES:])]
-    runs = [Choice(run.run.id, _run_label(run)) for run in store.runs.list(newest_first=True, limit=MOST_CHOICES)]
-    return (*runs, *tables)
+    runs = [each.run for each in store.runs.list(newest_first=True, limit=MOST_CHOICES)]
+    tables = reversed(store.tables.list()[-MOST_CHOICES:])
+    return (
+        *(Choice(run.id, _label("run", run, run.started_at)) for run in runs),
+        *(Choice(table.hash, _label("table", table, table.created_at)) for table in tables),
+    )
 
 
-def _run_label(stored: StoredRun) -> str:
-    run = stored.run
-    return f"run of {run.device}, {run.started_at[:16].replace('T', ' ')}, {_software(run.runtime)}, {run.space}"
-
-
-def _table_label(table: TableSummary) -> str:
-    runtime = parse_runtime(table.runtime)
-    return f"table of {table.device}, {table.created_at[:16].replace('T', ' ')}, {_software(runtime)}, {table.space}"
-
-
-def _software(runtime: Runtime) -> str:
-    return f"{runtime.engine} {runtime.version}"
+def _label(kind: str, what: Run | TableSummary, moment: str) -> str:
+    runtime = parse_runtime(str(what.runtime))
+    when, software = moment[:16].replace("T", " "), f"{runtime.engine} {runtime.version}"
+    return f"{kind} of {what.device}, {when}, {software}, {what.space}"
