@@ -33,9 +33,9 @@ def add_store_command(commands: Commands[Parser], name: str, run: Run, text: str
     return parser
 
 
-def add_table(parser: Parser) -> None:
+def add_table(parser: Parser, required: bool = True) -> None:
     """--device, --space, --runtime: which table."""
-    parser.add_argument("--device", required=True, metavar="NAME", help="whose newest table")
+    parser.add_argument("--device", required=required, metavar="NAME", help="whose newest table")
     parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
     parser.add_argument(
         "--runtime", help="a runtime, or some of its parts, for example CUDAExecutionProvider/threads=1; default: any"
