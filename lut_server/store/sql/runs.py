@@ -1,7 +1,5 @@
 """Runs and measurements in the database."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The store as a whole, and how it is opened."""
 
-from __future__ import annotations
-
 import os
 
 from sqlalchemy import insert

@@ -1,7 +1,5 @@
 """Tokens in the database."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from typing import Any
 
