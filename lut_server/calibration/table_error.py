@@ -69,7 +69,7 @@ def baseline_errors(
     if fastest is None or not held_out:
         return ()
     fastest_ops, *held_out_ops = (space.op_counts(network.genotype) for network in (fastest, *held_out))
-    needed = set().union(fastest_ops, *held_out_ops)
+    needed = {key for ops in (fastest_ops, *held_out_ops) for key in ops}
     found = []
     for name, costs in costs_ms.items():
         if not needed.issubset(costs):
