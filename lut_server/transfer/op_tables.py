@@ -80,12 +80,14 @@ def get_dialect(content: bytes, name: str) -> str:
 
 def _entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
     """File and line, key, and values as text."""
-    language = "JSON" if name.lower().endswith(".json") else "YAML"
+    is_json = name.lower().endswith(".json")
     try:
         ops = _count_ops(content)
         root = None if ops > MOST_OPS else yaml.compose(content, Loader=_LOADER)
     except _ERRORS as error:
-        raise InvalidValue(_where_of(error, name), f"is not {language}: {_reason(error)}") from error
+        raise InvalidValue(
+            _where_of(error, name), f"is not {'JSON' if is_json else 'YAML'}: {_reason(error)}"
+        ) from error
     if ops > MOST_OPS:
         raise InvalidValue(name, f"has more than {MOST_OPS} ops")
     if not isinstance(root, yaml.MappingNode):
@@ -96,7 +98,8 @@ def _entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, st
             raise InvalidValue(where, "the key is no text")
         if not isinstance(value, yaml.MappingNode):
             raise InvalidValue(where, f"{key.value[:80]} has no mean, std (or var) and count")
-        yield where, key.value, dict(_numbers(value, name))
+        where = f"{name}, {key.value[:120]}" if is_json else where  # JSON may stand in a single line
+        yield where, key.value, dict(_numbers(value, where))
 
 
 def _count_ops(content: bytes) -> int:
@@ -119,10 +122,9 @@ def _count_ops(content: bytes) -> int:
     return ops
 
 
-def _numbers(node: yaml.MappingNode, name: str) -> Iterator[tuple[str, str]]:
+def _numbers(node: yaml.MappingNode, where: str) -> Iterator[tuple[str, str]]:
     seen = set()
     for key, value in node.value:
-        where = f"{name}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode) or key.value in seen:
             raise InvalidValue(where, "a field is no text, or is there twice")
         if not isinstance(value, yaml.ScalarNode) or not _is_number(value):
