@@ -1,7 +1,5 @@
 """Addresses at which other machines of the network reach this one."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 import socket

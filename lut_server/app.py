@@ -1,7 +1,5 @@
 """The web application: routes, error shape, compression and OpenAPI document, over one store."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,7 +24,6 @@ from lut_server.http.routes import (
     health,
     jobs,
     kernels,
-    pairing,
     plans,
     runs,
     searches,
@@ -80,7 +77,7 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
     authenticator = Authenticator(kept.tokens, clock=clock)
     app.state.services = Services(settings, kept, authenticator, metrics, FailureLimit(), AnswerCache(), clock)
     # The framework tries one after the other: what is asked for most often comes first.
-    api = tables, health, tokens, devices, plans, runs, kernels, jobs, searches, archive, pairing, agent_files
+    api = tables, health, tokens, devices, plans, runs, kernels, jobs, searches, archive, agent_files
     for module in api:
         app.include_router(module.router)
     for router in (access.router, pages.router, web_agent.router):

@@ -5,12 +5,14 @@ A flag wins over the environment, the environment over the default. A switch is 
 "no". docker-compose.yml passes only LUTNAS_DATABASE_URL and LUTNAS_READS to the server.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from lut_server.addresses import is_address, is_host_name, is_network
 from shared.errors import InvalidValue
@@ -117,6 +119,16 @@ class Settings:
     def scheme(self) -> str:
         """`https` where answers go out over TLS, else `http`."""
         return "https" if self.tls_cert or self.tls != "off" else "http"
+
+    @property
+    def database_path(self) -> Path | None:
+        """SQLite's file; None for another database."""
+        try:
+            url = make_url(self.database_url)
+        except ArgumentError:
+            return None
+        is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+        return Path(str(url.database)) if is_file else None
 
     @property
     def max_body_bytes(self) -> int:

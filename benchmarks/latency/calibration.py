@@ -28,7 +28,7 @@ from lut_server.calibration.drift_correction import levels
 from lut_server.calibration.kernel_calibration import fit_kernel_prices
 from lut_server.calibration.kernel_model import MeasuredGraph
 from lut_server.calibration.table_builder import canary_nominal_ms, measured_graphs
-from lut_server.calibration.table_error import CountedNetwork, baseline_errors, held_out_error
+from lut_server.calibration.table_error import MeasuredNetwork, baseline_errors, held_out_error
 from lut_server.runs.active_selection import outlook_by_kernels
 from lut_server.store.sql import open_store
 from shared.measurements.measurement import Measurement
@@ -127,15 +127,11 @@ def baseline_figures(recorded: Recorded, name: str) -> dict[str, Figure]:
     """Figures `profiling.NAME.isolated.*`, `.marginal_without_canary.*` and `.plain_medians.*`."""
     space = parse_space(recorded.space)
     level = levels([*recorded.of_role("calibration"), *recorded.of_role("held_out")])
-    networks = {
-        role: [
-            CountedNetwork(
-                space.op_counts(space.parse(measurement.subject)), recorded.nominal_ms * level[measurement.id]
-            )
-            for measurement in recorded.of_role(role)
-        ]
+    networks = [
+        MeasuredNetwork(space.parse(measurement.subject), role, recorded.nominal_ms * level[measurement.id])
         for role in ("calibration", "held_out")
-    }
+        for measurement in recorded.of_role(role)
+    ]
     costs: dict[str, dict[OpKey, float]] = {
         "isolated": _costs(
             recorded.of_role("isolated"), lambda measurement: recorded.nominal_ms * measurement.estimate().ratio
@@ -144,7 +140,7 @@ def baseline_figures(recorded: Recorded, name: str) -> dict[str, Figure]:
         "plain_medians": _costs(recorded.of_role("marginal"), plain_median_ms),
     }
     figures: dict[str, Figure] = {}
-    for error in baseline_errors(costs, networks["calibration"], networks["held_out"]):
+    for error in baseline_errors(space, costs, networks):
         prefix, n = f"profiling.{name}.{error.costs}", error.networks
         figures[f"{prefix}.mape_percent"] = Figure(value=error.mape_percent, unit="%", n=n)
         figures[f"{prefix}.within_10_percent"] = Figure(value=error.within_10_percent, unit="%", n=n)

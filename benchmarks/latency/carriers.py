@@ -18,7 +18,8 @@ from benchmarks import Progress
 from benchmarks.latency.fixed_runs import fit_line, mape_percent
 from benchmarks.latency.in_process import build_models, measure_tasks
 from benchmarks.report import Figure
-from lut_server.calibration.table_builder import MarginalCost, MeasuredNetwork, calibrate, canary_nominal_ms
+from lut_server.calibration.table_builder import MarginalCost, calibrate, canary_nominal_ms
+from lut_server.calibration.table_error import MeasuredNetwork
 from profiler_agent.ort.sessions import local_runtime
 from profiler_agent.timing.stopping import PRESETS, Preset
 from shared import __version__

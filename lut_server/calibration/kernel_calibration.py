@@ -23,8 +23,6 @@ side, whole networks.
   without, fold by fold.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence
@@ -39,13 +37,15 @@ from lut_server.calibration.kernel_model import (
     MeasuredGraph,
     Model,
     Prior,
+    family_costs,
     fit_family,
     make_model,
     make_prior,
     relative_noise,
+    rounded,
     rows_of,
 )
-from shared.tables.kernel_prices import FamilyCost, KernelPrice, KernelPrices
+from shared.tables.kernel_prices import KernelPrice, KernelPrices
 from shared.tables.table import NORMAL_95
 
 TAU_GRID = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
@@ -92,17 +92,14 @@ def fit_kernel_prices(graphs: Sequence[MeasuredGraph], conformal_share: float = 
     mode_base, mode_w, mode_prices = _non_negative_mode(model, prior.family_cost, prices, sd, noise)
     spread = _relative_spread(prior, tau, noise, conformal_share)
     return KernelPrices(
-        base_ms=_rounded(mode_base * model.unit),
-        families=tuple(
-            FamilyCost(name, *(_rounded(value * model.unit) for value in mode_w[3 * i : 3 * i + 3]))
-            for i, name in enumerate(model.families)
-        ),
+        base_ms=rounded(mode_base * model.unit),
+        families=family_costs(model.families, mode_w * model.unit),
         prices=tuple(
-            KernelPrice(name, _rounded(price * model.unit))
+            KernelPrice(name, rounded(price * model.unit))
             for name, price in zip(model.kernels, mode_prices, strict=True)
         ),
-        prior_sd_ms=tuple(_rounded(value * model.unit) for value in sd),
-        known=tuple(tuple(_rounded(value) for value in row) for row in known),
+        prior_sd_ms=tuple(rounded(value * model.unit) for value in sd),
+        known=tuple(tuple(rounded(value) for value in row) for row in known),
         relative_spread=spread,
         unmeasured_share=max(UNMEASURED_SHARE, tau),
     )
@@ -230,8 +227,3 @@ def _honest_spread(error: Array, known: Array) -> float:
         expected = float(np.sum(error**2 / (known + middle**2))) + (SPREAD_PRIOR / middle) ** 2
         low, high = (middle, high) if expected > len(error) + 1 else (low, middle)
     return high
-
-
-def _rounded(value: float) -> float:
-    """Seven digits: more would be noise, and a table holds many of them."""
-    return float(f"{value:.7g}")

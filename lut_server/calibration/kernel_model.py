@@ -11,8 +11,6 @@ the share of a mean network's latency that goes into that, is spread over graphs
         + cold x mean latency of networks x (weights of the chain / mean weights of networks)
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -23,8 +21,8 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from shared.errors import InvalidValue
-from shared.kernels.kernel import parse_kernel
-from shared.tables.kernel_prices import family_size
+from shared.kernels.kernel import Kernel, parse_kernel
+from shared.tables.kernel_prices import FamilyCost, family_size
 
 Array = NDArray[np.float64]
 
@@ -119,10 +117,7 @@ def make_model(graphs: Sequence[MeasuredGraph]) -> Model:
     kernels = tuple(sorted({kernel for graph in graphs for kernel in graph.counts}))
     parsed = [parse_kernel(kernel) for kernel in kernels]
     families = tuple(sorted({kernel.family for kernel in parsed}))
-    phi = np.zeros((len(kernels), 3 * len(families)))
-    for row, kernel in zip(phi, parsed, strict=True):
-        place = 3 * families.index(kernel.family)
-        row[place : place + 3] = family_size(kernel)
+    phi = family_sizes(parsed, families)
     counts = np.array([[graph.counts.get(kernel, 0) for kernel in kernels] for graph in graphs], dtype=float)
     is_network = np.array([graph.is_network for graph in graphs])
     weights = counts @ np.array([kernel.weights() for kernel in parsed], dtype=float)
@@ -134,11 +129,36 @@ def make_model(graphs: Sequence[MeasuredGraph]) -> Model:
 
 
 def _family_costs(model: Model, chain: float) -> Array:
-    """Base and family coefficients: non-negative least squares on relative errors."""
+    """Base and family coefficients."""
     x = np.column_stack([np.ones(len(model.y)), model.counts @ model.phi])
     weight = np.where(model.is_network, 1.0, TYPICAL_REL / math.hypot(TYPICAL_REL, chain)) / model.measured
+    return non_negative_fit(x, model.y, weight)
+
+
+def family_sizes(kernels: Sequence[Kernel], families: Sequence[str]) -> Array:
+    """(kernels, three for each family): what a family's three coefficients are multiplied by."""
+    phi = np.zeros((len(kernels), 3 * len(families)))
+    for row, kernel in zip(phi, kernels, strict=True):
+        place = 3 * families.index(kernel.family)
+        row[place : place + 3] = family_size(kernel)
+    return phi
+
+
+def family_costs(families: Sequence[str], coefficients: Array) -> tuple[FamilyCost, ...]:
+    """The three coefficients of each family, in ms."""
+    of_family = coefficients.reshape(-1, 3)
+    return tuple(FamilyCost(name, *map(rounded, row)) for name, row in zip(families, of_family, strict=True))
+
+
+def non_negative_fit(x: Array, y: Array, weight: Array) -> Array:
+    """Non-negative least squares of weighted rows."""
     scale = np.maximum(np.linalg.norm(x * weight[:, None], axis=0), 1e-300)
-    return np.asarray(nnls(x * weight[:, None] / scale, model.y * weight)[0] / scale)
+    return np.asarray(nnls(x * weight[:, None] / scale, y * weight)[0] / scale)
+
+
+def rounded(value: float) -> float:
+    """Seven digits: more would be noise, and a table holds many of them."""
+    return float(f"{value:.7g}")
 
 
 def make_prior(model: Model, setting: ChainSetting) -> Prior:

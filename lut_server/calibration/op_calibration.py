@@ -26,8 +26,6 @@ x_i = [1, counts per op key], y_i the measured latency in ms, theta = [base, pri
   residuals, so that the fit's own freedom does not flatter it; see `_relative_spread`.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -64,15 +62,11 @@ class Fit:
         covariance: (1 + ops, 1 + ops), symmetric, positive semi-definite.
         relative_spread: standard deviation of a single network around its prediction, as a share of
             the latency.
-        tau: how far prices stray from marginal costs, as a share of these.
-        rel: noise of the regression as a share of the latency.
     """
 
     mean: Array
     covariance: Array
     relative_spread: float
-    tau: float
-    rel: float
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,7 @@ def fit_prices(counts: Array, latency_ms: Array, marginal_ms: Array, marginal_sd
     covariance = _posterior_covariance(x, rel * y, sd)
     mean = _non_negative_mode(x, y, rel * y, prior.mean, sd)
     spread = _relative_spread(x, y, rel, mean, sd, covariance)
-    return Fit(mean * unit, covariance * unit**2, spread, tau, rel)
+    return Fit(mean * unit, covariance * unit**2, spread)
 
 
 def _check(counts: Array, latency_ms: Array, marginal_ms: Array, marginal_sd_ms: Array) -> None:

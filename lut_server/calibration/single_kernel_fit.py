@@ -5,23 +5,17 @@
 A price's prior is what its family says (see `kernel_calibration`), so that a short kernel's noise does not carry far.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import nnls
 
+from lut_server.calibration.kernel_model import family_costs, family_sizes, non_negative_fit, rounded
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.measurement import Measurement
-from shared.tables.kernel_prices import FamilyCost, family_size
 from shared.tables.single_kernel_prices import SingleKernel, SingleKernels
-
-Array = NDArray[np.float64]
 
 PRIOR_SHARE = 0.5
 """Standard deviation of a price around what its family says, as a share of it."""
@@ -58,8 +52,9 @@ def fit_single_kernels(
         return None
     names = sorted({row.kernel for row in rows})
     families = sorted({parse_kernel(name).family for name in names})
-    phi = _sizes([row.kernel for row in rows], families)
-    w = _family_costs(phi, np.maximum([row.ms for row in rows], _SMALLEST_MS))
+    phi = family_sizes([parse_kernel(row.kernel) for row in rows], families)
+    measured_ms = np.maximum([row.ms for row in rows], _SMALLEST_MS)
+    w = non_negative_fit(phi, measured_ms, 1 / measured_ms)
     expected = dict(zip([row.kernel for row in rows], np.maximum(phi @ w, _SMALLEST_MS).tolist(), strict=True))
     of_kernel: dict[str, list[_Row]] = {}
     for row in rows:
@@ -67,14 +62,11 @@ def fit_single_kernels(
     found = {name: _posterior(of_kernel[name], expected[name]) for name in names}
     strays = [(found[name][0] / expected[name] - 1) ** 2 for name in names]
     return SingleKernels(
-        base_ms=_rounded(_base(rows, {name: price_ms for name, (price_ms, _) in found.items()})),
-        prices=tuple(SingleKernel(name, *map(_rounded, found[name])) for name in names),
-        families=tuple(
-            FamilyCost(name, *(_rounded(float(cost)) for cost in w[3 * i : 3 * i + 3]))
-            for i, name in enumerate(families)
-        ),
+        base_ms=rounded(_base(rows, {name: price_ms for name, (price_ms, _) in found.items()})),
+        prices=tuple(SingleKernel(name, *map(rounded, found[name])) for name in names),
+        families=family_costs(families, w),
         relative_spread=RELATIVE_SPREAD,
-        unmeasured_share=max(LEAST_UNMEASURED_SHARE, _rounded(math.sqrt(median(strays)))),
+        unmeasured_share=max(LEAST_UNMEASURED_SHARE, rounded(math.sqrt(median(strays)))),
         runs=tuple(runs),
     )
 
@@ -98,23 +90,6 @@ def _row(measured: Measurement, nominal_ms: float, counts: Mapping[str, Mapping[
     return _Row(kernel, ms / copies, noise_ms / copies, 0 if beside else short.get(kernel, 0), short_ms)
 
 
-def _sizes(kernels: Sequence[str], families: Sequence[str]) -> Array:
-    """Three columns for each family."""
-    phi = np.zeros((len(kernels), 3 * len(families)))
-    for line, name in zip(phi, kernels, strict=True):
-        kernel = parse_kernel(name)
-        place = 3 * families.index(kernel.family)
-        line[place : place + 3] = family_size(kernel)
-    return phi
-
-
-def _family_costs(x: Array, y: Array) -> Array:
-    """Non-negative least squares on relative errors."""
-    weight = 1 / y
-    scale = np.maximum(np.linalg.norm(x * weight[:, None], axis=0), 1e-300)
-    return np.asarray(nnls(x * weight[:, None] / scale, y * weight)[0] / scale)
-
-
 def _posterior(rows: Sequence[_Row], expected_ms: float) -> tuple[float, float]:
     """Mean and standard deviation of a kernel's price; the mean is held at 0 where it comes out below."""
     precision = 1 / (PRIOR_SHARE * expected_ms) ** 2
@@ -130,8 +105,3 @@ def _base(rows: Sequence[_Row], prices: Mapping[str, float]) -> float:
     )
     shortest = rests[: max(len(rests) // 4, 1)]
     return max(median(rest for _, rest in shortest), 0.0) if shortest else 0.0
-
-
-def _rounded(value: float) -> float:
-    """Seven digits: more would be noise."""
-    return float(f"{value:.7g}")

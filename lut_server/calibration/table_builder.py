@@ -1,7 +1,5 @@
 """From a finished run to its latency table."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,15 +15,14 @@ from lut_server.calibration.kernel_calibration import CONFORMAL_SHARE, EXTREME_S
 from lut_server.calibration.kernel_model import MeasuredGraph
 from lut_server.calibration.op_calibration import fit_prices
 from lut_server.calibration.own_model import expected_prices
-from lut_server.calibration.table_error import BOUND_CONFIDENCE, CountedNetwork, baseline_errors, held_out_error
+from lut_server.calibration.table_error import BOUND_CONFIDENCE, MeasuredNetwork, baseline_errors, held_out_error
 from shared.errors import InvalidValue
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.graph_spec import NetworkGraph
 from shared.measurements.measurement import Measurement, Run, quantile
 from shared.measurements.plan import OP_ROLES, Plan
-from shared.spaces import Genotype, Own, Space, parse_space
+from shared.spaces import Own, Space, parse_space
 from shared.spaces.op_key import parse_op_key
-from shared.tables.held_out_error import BaselineError
 from shared.tables.kernel_prices import KernelPrices
 from shared.tables.table import NORMAL_975, LatencyTable, NetworkCheck, OpPrice, Prediction, SettleCheck
 
@@ -49,15 +46,6 @@ class MarginalCost:
     high_ms: float
     stable: bool = True
     reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class MeasuredNetwork:
-    """A network measured whole; `role` is "calibration" or "held_out"."""
-
-    genotype: Genotype
-    role: str
-    measured_ms: float
 
 
 def canary_nominal_ms(measurements: Iterable[Measurement]) -> float:
@@ -105,7 +93,11 @@ def build_table(
             networks.append(MeasuredNetwork(genotype, measurement.role, unit_ms * level[measurement.id]))
     share = EXTREME_SHARE if isinstance(space, Own) else CONFORMAL_SHARE
     kernels = _kernel_prices(of_plan, unit_ms, kernel_counts, level, widening, share)
-    baselines = _baselines(space, marginals, isolated, networks) or None
+    costs = {
+        "marginal": {parse_op_key(marginal.op_key): marginal.cost_ms for marginal in marginals},
+        "isolated": {parse_op_key(key): ms for key, ms in isolated.items()},
+    }
+    baselines = baseline_errors(space, costs, networks) or None
     if isinstance(space, Own):
         marginals = _expected(space, networks, kernels, kernel_counts)
     table = calibrate(run, nominal_ms, space, marginals, networks)
@@ -191,21 +183,6 @@ def _marginal(measurement: Measurement, nominal_ms: float) -> MarginalCost:
     estimate = measurement.estimate()
     low, middle, high = (nominal_ms * ratio for ratio in (estimate.low, estimate.ratio, estimate.high))
     return MarginalCost(measurement.subject, middle, low, high, measurement.verdict.stable, measurement.verdict.reasons)
-
-
-def _baselines(
-    space: Space, marginals: Sequence[MarginalCost], isolated: Mapping[str, float], networks: Sequence[MeasuredNetwork]
-) -> tuple[BaselineError, ...]:
-    costs = {
-        "marginal": {parse_op_key(marginal.op_key): marginal.cost_ms for marginal in marginals},
-        "isolated": {parse_op_key(key): ms for key, ms in isolated.items()},
-    }
-    by_role: dict[str, list[CountedNetwork]] = {"calibration": [], "held_out": []}
-    for network in networks:
-        by_role.setdefault(network.role, []).append(
-            CountedNetwork(space.op_counts(network.genotype), network.measured_ms)
-        )
-    return baseline_errors(costs, by_role["calibration"], by_role["held_out"])
 
 
 def calibrate(
@@ -337,18 +314,17 @@ def _price(cost: MarginalCost, price_ms: float, sd_ms: float) -> OpPrice:
 
 def with_checks(table: LatencyTable, space: Space, networks: Sequence[MeasuredNetwork]) -> LatencyTable:
     """The table with its predictions of measured networks and its held-out error."""
-    checks = []
-    for network in networks:
-        prediction = table.predict(network.genotype)
-        upper_ms = prediction.upper_ms(BOUND_CONFIDENCE)
-        checks.append(
-            NetworkCheck(
-                space.format(network.genotype), network.role, network.measured_ms, prediction.mean_ms, upper_ms
-            )
+    predicted = [(network, table.predict(network.genotype)) for network in networks]
+    checks = tuple(
+        NetworkCheck(
+            space.format(network.genotype),
+            network.role,
+            network.measured_ms,
+            prediction.mean_ms,
+            prediction.upper_ms(BOUND_CONFIDENCE),
         )
-    held_out = [network for network in networks if network.role == "held_out"]
-    error = None
-    if held_out:
-        predictions = [table.predict(network.genotype) for network in held_out]
-        error = held_out_error(predictions, [network.measured_ms for network in held_out])
-    return dataclasses.replace(table, held_out=error, networks=tuple(checks))
+        for network, prediction in predicted
+    )
+    held_out = [(prediction, network.measured_ms) for network, prediction in predicted if network.role == "held_out"]
+    error = held_out_error(*zip(*held_out, strict=True)) if held_out else None
+    return dataclasses.replace(table, held_out=error, networks=checks)

@@ -1,7 +1,5 @@
 """How good a table is: its error on networks that no fit ever saw."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared.spaces import Genotype, Space
 from shared.spaces.op_key import OpKey
 from shared.tables.held_out_error import BaselineError, HeldOutError
 from shared.tables.table import Prediction
@@ -46,36 +45,37 @@ def kendall_tau(predicted: Sequence[float], other: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class CountedNetwork:
-    """How often each op key occurs in a network, and its measured latency."""
+class MeasuredNetwork:
+    """A network measured whole; `role` is "calibration" or "held_out"."""
 
-    counts: Counter[OpKey]
+    genotype: Genotype
+    role: str
     measured_ms: float
 
 
 def baseline_errors(
-    costs_ms: Mapping[str, Mapping[OpKey, float]],
-    calibration: Sequence[CountedNetwork],
-    held_out: Sequence[CountedNetwork],
+    space: Space, costs_ms: Mapping[str, Mapping[OpKey, float]], networks: Sequence[MeasuredNetwork]
 ) -> tuple[BaselineError, ...]:
-    """The held-out error of each list of costs that covers every op.
+    """The error on held-out networks of each list of costs that covers every op.
 
     Args:
         costs_ms: op costs by what they are ("isolated", "marginal"); noise may have made them
             negative.
-        calibration: the fastest of them sets the base.
-        held_out: what is predicted.
+        networks: the fastest calibration network sets the base.
     """
+    calibration = [network for network in networks if network.role == "calibration"]
     fastest = min(calibration, key=lambda network: network.measured_ms, default=None)
+    held_out = [network for network in networks if network.role == "held_out"]
     if fastest is None or not held_out:
         return ()
-    needed = {key for network in (fastest, *held_out) for key in network.counts}
+    fastest_ops, *held_out_ops = (space.op_counts(network.genotype) for network in (fastest, *held_out))
+    needed = {key for ops in (fastest_ops, *held_out_ops) for key in ops}
     found = []
     for name, costs in costs_ms.items():
         if not needed.issubset(costs):
             continue
-        base_ms = max(fastest.measured_ms - _sum(fastest, costs), 0.0)
-        predictions = [Prediction(base_ms + _sum(network, costs), 0.0) for network in held_out]
+        base_ms = max(fastest.measured_ms - _sum(fastest_ops, costs), 0.0)
+        predictions = [Prediction(base_ms + _sum(ops, costs), 0.0) for ops in held_out_ops]
         error = held_out_error(predictions, [network.measured_ms for network in held_out])
         found.append(
             BaselineError(
@@ -91,5 +91,5 @@ def baseline_errors(
     return tuple(found)
 
 
-def _sum(network: CountedNetwork, costs: Mapping[OpKey, float]) -> float:
-    return sum(n * costs[key] for key, n in network.counts.items())
+def _sum(ops: Counter[OpKey], costs: Mapping[OpKey, float]) -> float:
+    return sum(n * costs[key] for key, n in ops.items())

@@ -1,13 +1,11 @@
 """The fleet: which devices there are, and profiles for those that lack tables."""
 
-from __future__ import annotations
-
 import argparse
 import json
 
 from lut_server.clock import utc_now
 from lut_server.commands.options import add_store_command, opened_store
-from lut_server.fleet.queue_profiles import Asked, Wanted, ask_for_missing
+from lut_server.fleet.queue_profiles import Wanted, ask_for_missing
 from lut_server.fleet.rows import DeviceRow, Fleet
 from lut_server.tables.table_facts import FactsReader
 from shared.command_line import Commands, Parser
@@ -16,7 +14,7 @@ from shared.tables.table_text import align
 from shared.wire import to_wire
 
 
-def add(commands: Commands[Parser]) -> None:
+def add(commands: "Commands[Parser]") -> None:
     devices = add_store_command(commands, "devices", list_devices)
     devices.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
     profile = add_store_command(commands, "profile", ask_for_profiles)
@@ -49,21 +47,20 @@ def list_devices(arguments: argparse.Namespace) -> None:
         print(json.dumps({"devices": to_wire(rows)}, indent=2))
         return
     columns = ("device", "state", "last seen", "doing", "temperature", "verdict", "tables", "missing")
-    print(align(columns, list(map(_cells, rows))))
-
-
-def _cells(row: DeviceRow) -> tuple[object, ...]:
-    doing = row.activity.says + (f" (and {row.queued} queued)" if row.queued else "")
-    return (
-        row.device.name,
-        row.health,
-        row.device.last_seen_at[:19],
-        doing,
-        describe_temperature(row),
-        describe_verdict(row),
-        row.tables,
-        "; ".join(row.missing) or "nothing",
-    )
+    cells = [
+        (
+            row.device.name,
+            row.health,
+            row.device.last_seen_at[:19],
+            row.activity.says + (f" (and {row.queued} queued)" if row.queued else ""),
+            describe_temperature(row),
+            describe_verdict(row),
+            row.tables,
+            "; ".join(row.missing) or "nothing",
+        )
+        for row in rows
+    ]
+    print(align(columns, cells))
 
 
 def describe_temperature(row: DeviceRow) -> str:
@@ -92,10 +89,10 @@ def ask_for_profiles(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({"asked": to_wire(list(asked))}, indent=2))
         return
-    print(align(("device", "space", "runtime", "outcome", "job", "alive"), list(map(_asked_cells, asked))))
+    cells = [
+        (row.device, row.space, row.runtime, row.outcome, (row.job or "")[:12], "yes" if row.alive else "no")
+        for row in asked
+    ]
+    print(align(("device", "space", "runtime", "outcome", "job", "alive"), cells))
     for notice in dict.fromkeys(row.notice for row in asked if row.notice):
         print(notice)
-
-
-def _asked_cells(row: Asked) -> tuple[object, ...]:
-    return (row.device, row.space, row.runtime, row.outcome, (row.job or "")[:12], "yes" if row.alive else "no")

@@ -1,21 +1,17 @@
 """Copies, clean-up and schema of the database."""
 
-from __future__ import annotations
-
 import argparse
 from datetime import timedelta
 from pathlib import Path
 
 from lut_server.clock import stamp, utc_now
 from lut_server.commands.options import add_store_command, chosen_settings, opened_store
-from lut_server.settings import Settings
-from lut_server.store.database import Database
 from lut_server.store.sqlite_backup import backup_sqlite, check_backup, restore_sqlite
 from shared.command_line import Commands, Parser, within
 from shared.errors import WrongUse
 
 
-def add(commands: Commands[Parser]) -> None:
+def add(commands: "Commands[Parser]") -> None:
     backup = add_store_command(commands, "backup", copy_database)
     backup.add_argument("file", type=Path, metavar="FILE")
     restore = add_store_command(commands, "restore", restore_database)
@@ -38,7 +34,7 @@ def copy_database(arguments: argparse.Namespace) -> None:
     lut-server backup lutnas-backup.db
     """
     with opened_store(arguments) as store:
-        backup_sqlite(_sqlite_path(store.database), arguments.file)
+        backup_sqlite(_sqlite_path(arguments), arguments.file)
         print(f"{arguments.file} holds {store.database.name} as it was a moment ago")
 
 
@@ -47,7 +43,7 @@ def restore_database(arguments: argparse.Namespace) -> None:
 
     lut-server restore lutnas-backup.db
     """
-    restore_sqlite(check_backup(arguments.file), _path_of(chosen_settings(arguments)), arguments.force)
+    restore_sqlite(check_backup(arguments.file), _sqlite_path(arguments), arguments.force)
     with opened_store(arguments) as store:
         print(f"{store.database.name} is what {arguments.file} holds, at schema {store.database.revision()}")
 
@@ -74,17 +70,11 @@ def migrate(arguments: argparse.Namespace) -> None:
         print(f"{store.database.name} is at schema {store.database.revision()}")
 
 
-def _path_of(settings: Settings) -> Path:
-    prefix = "sqlite:///"
-    if not settings.database_url.startswith(prefix):
+def _sqlite_path(arguments: argparse.Namespace) -> Path:
+    path = chosen_settings(arguments).database_path
+    if path is None:
         raise WrongUse(_POSTGRES)
-    return Path(settings.database_url.removeprefix(prefix))
-
-
-def _sqlite_path(database: Database) -> Path:
-    if database.path is None:
-        raise WrongUse(_POSTGRES)
-    return database.path
+    return path
 
 
 _POSTGRES = (

@@ -1,7 +1,5 @@
 """Settings as options, and what is made from them."""
 
-from __future__ import annotations
-
 import argparse
 from contextlib import AbstractContextManager, closing
 from typing import Any
@@ -26,16 +24,16 @@ def add_settings(parser: Any, *names: str) -> None:
         )
 
 
-def add_store_command(commands: Commands[Parser], name: str, run: Run, text: str | None = None) -> Parser:
+def add_store_command(commands: "Commands[Parser]", name: str, run: Run, text: str | None = None) -> Parser:
     """A command on the database alone; it has --database-url, which stands last."""
     parser = add_command(commands, name, run, text)
     add_settings(parser.add_argument_group("database"), "database_url")
     return parser
 
 
-def add_table(parser: Parser) -> None:
+def add_table(parser: Parser, required: bool = True) -> None:
     """--device, --space, --runtime: which table."""
-    parser.add_argument("--device", required=True, metavar="NAME", help="whose newest table")
+    parser.add_argument("--device", required=required, metavar="NAME", help="whose newest table")
     parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
     parser.add_argument(
         "--runtime", help="a runtime, or some of its parts, for example CUDAExecutionProvider/threads=1; default: any"

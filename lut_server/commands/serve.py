@@ -3,8 +3,6 @@
 lut-server serve --host 0.0.0.0 --port 8700 --first-token yes
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 OFTEN = ("host", "port", "database_url", "reads", "first_token", "tls")
 
 
-def add(commands: Commands[Parser]) -> None:
+def add(commands: "Commands[Parser]") -> None:
     parser = add_command(commands, "serve", run, __doc__)
     add_settings(parser, *OFTEN)
     others = [setting.name for setting in SETTINGS if setting.name not in OFTEN]
@@ -40,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = chosen_settings(arguments)
     app = create_app(settings)
     _require_tokens(app.state.services.store.tokens, settings, is_loopback(settings.host))
-    own = _own_certificate(settings, app.state.services.store.database.path) if settings.tls == "self-signed" else None
+    own = _own_certificate(settings) if settings.tls == "self-signed" else None
     if own is not None:
         _describe_certificate(own.ensure())
     serve(app, settings, _announce, own)
@@ -61,21 +59,21 @@ def _require_tokens(tokens: TokenStore, settings: Settings, only_this_machine: b
         )
 
 
-def _own_certificate(settings: Settings, database: Path | None) -> OwnCertificate:
+def _own_certificate(settings: Settings) -> "OwnCertificate":
     try:
         from lut_server.tls.own_certificate import OwnCertificate
     except ImportError as error:
         raise LutnasError("--tls self-signed needs cryptography: pip install 'lutnas[tls]'") from error
     if settings.tls_dir:
         folder = Path(settings.tls_dir)
-    elif database is not None:
-        folder = database.with_name(f"{database.stem}-tls")
+    elif settings.database_path is not None:
+        folder = settings.database_path.with_name(f"{settings.database_path.stem}-tls")
     else:
         raise InvalidValue("tls_dir", "is needed beside PostgreSQL: a folder for the certificate of --tls self-signed")
     return OwnCertificate(folder, split_names(settings.tls_names))
 
 
-def _describe_certificate(served: ServedCertificate) -> None:
+def _describe_certificate(served: "ServedCertificate") -> None:
     print(
         f"lut-server: the certificate is this server's own; browsers warn once: compare SHA-256 {served.fingerprint}; "
         f"agents trust it with --ca-file and a copy of {served.authority}",

@@ -1,20 +1,16 @@
 """Look at latency tables, and ask them."""
 
-from __future__ import annotations
-
 import argparse
-import json
 from pathlib import Path
 
 from lut_server.commands.options import add_store_command, add_table, opened_store
 from lut_server.tables.predict import prediction_lines
 from lut_server.tables.table_lookup import get_table
 from shared.command_line import Commands, Parser, add_actions
-from shared.tables.table import read_table
 from shared.tables.table_text import align, describe
 
 
-def add(commands: Commands[Parser]) -> None:
+def add(commands: "Commands[Parser]") -> None:
     actions = add_actions(commands, "table", "Look at latency tables.\n\n    lut-server table show --device rpi4")
     add_table(add_store_command(actions, "show", show))
     listed = add_store_command(actions, "list", list_all)
@@ -31,8 +27,8 @@ def show(arguments: argparse.Namespace) -> None:
     lut-server table show --device rpi4
     """
     with opened_store(arguments) as store:
-        content = store.tables.get_bytes(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
-    print(describe(read_table(json.loads(content))))
+        table = store.tables.get(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
+    print(describe(table))
 
 
 def list_all(arguments: argparse.Namespace) -> None:

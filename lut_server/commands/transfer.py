@@ -1,7 +1,5 @@
 """`import` and `export`: tables of others, tables for others, and archives of everything."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -10,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from lut_server.commands.options import add_store_command, opened_store
+from lut_server.commands.options import add_store_command, add_table, opened_store
 from lut_server.tables.table_lookup import get_table
 from lut_server.transfer.additive_fit import Split
 from lut_server.transfer.architectures import read_names
@@ -27,7 +25,7 @@ _SPLIT = Split()
 MOST_FILE_BYTES = 256 << 20
 
 
-def add(commands: Commands[Parser]) -> None:
+def add(commands: "Commands[Parser]") -> None:
     _add_export(commands)
     parser = add_store_command(commands, "import", import_file)
     parser.add_argument("file", type=Path, metavar="FILE")
@@ -51,11 +49,9 @@ def add(commands: Commands[Parser]) -> None:
     advanced.add_argument("--index-from", type=Path, metavar="FILE", help="CSV that lists the architectures by index")
 
 
-def _add_export(commands: Commands[Parser]) -> None:
+def _add_export(commands: "Commands[Parser]") -> None:
     parser = add_store_command(commands, "export", export_table)
-    parser.add_argument("--device", default="", metavar="NAME", help="whose table")
-    parser.add_argument("--space", default="", help="a space, or its first parts; default: any")
-    parser.add_argument("--runtime", help="a runtime, or some of its parts; default: any")
+    add_table(parser, required=False)
     parser.add_argument("--format", choices=("json", "csv", "parquet"), default="json", help="json: the whole table")
     parser.add_argument(
         "--what", choices=tuple(SHEETS), default="prices", help="what csv and parquet hold (default: %(default)s)"

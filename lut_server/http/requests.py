@@ -1,7 +1,5 @@
 """Request bodies: read within a limit, inflated, and decoded into checked values."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import zlib
@@ -75,20 +73,6 @@ class FinishRun:
 
 
 @dataclass(frozen=True)
-class LeaseRequest:
-    """Who asks for work, for which device, for how long, and how the device is."""
-
-    device: str
-    owner: str
-    lease_s: float
-    status: DeviceStatus | None = None
-
-    def __post_init__(self) -> None:
-        check_device_name(self.device)
-        _check_lease(self.owner, self.lease_s)
-
-
-@dataclass(frozen=True)
 class Heartbeat:
     """Who holds a lease, for how much longer, and how the device is."""
 
@@ -97,7 +81,21 @@ class Heartbeat:
     status: DeviceStatus | None = None
 
     def __post_init__(self) -> None:
-        _check_lease(self.owner, self.lease_s)
+        if not 1 <= len(self.owner) <= 200 or "\0" in self.owner:
+            raise InvalidValue("owner", "is not a name of 1 to 200 characters")
+        if not (math.isfinite(self.lease_s) and 0 < self.lease_s <= LONGEST_LEASE_S):
+            raise InvalidValue("lease_s", f"{self.lease_s} is not within 0 and {LONGEST_LEASE_S:g} s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseRequest(Heartbeat):
+    """Who asks for work, for which device, for how long, and how the device is."""
+
+    device: str
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -205,10 +203,3 @@ def parse_body(kind: type[T], body: bytes) -> T:
 
 def _too_large(limit_bytes: int) -> Exception:
     return refused("too_large", f"the body is longer than {limit_bytes >> 20} MiB (setting max_body_mb), inflated")
-
-
-def _check_lease(owner: str, lease_s: float) -> None:
-    if not 1 <= len(owner) <= 200 or "\0" in owner:
-        raise InvalidValue("owner", "is not a name of 1 to 200 characters")
-    if not (math.isfinite(lease_s) and 0 < lease_s <= LONGEST_LEASE_S):
-        raise InvalidValue("lease_s", f"{lease_s} is not within 0 and {LONGEST_LEASE_S:g} s")

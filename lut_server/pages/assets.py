@@ -4,16 +4,13 @@ Nothing comes from another server. The name of plotly.js holds its version, so t
 keep it for ever.
 """
 
-from __future__ import annotations
-
 import functools
 import gzip
 import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 from fastapi import Request, Response
@@ -76,7 +73,10 @@ def find_asset(name: str) -> Asset | None:
         LutnasError: the installed plotly has no plotly.js.
     """
     if name == plotly_name():
-        return read_asset(_plotly_path(), FOR_EVER)
+        path = Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
+        if not path.is_file():
+            raise LutnasError("the installed plotly has no plotly.min.js; install the extra `server` again")
+        return read_asset(path, FOR_EVER)
     return read_asset(_FOLDER / name) if name in _OWN else None
 
 
@@ -86,12 +86,3 @@ def style_ids() -> tuple[str, ...]:
     plotly = find_asset(plotly_name())
     found = re.findall(rb'getElementById\("([0-9a-f]{64})"\)', plotly.content if plotly else b"")
     return tuple(sorted({id_.decode() for id_ in found}))
-
-
-def _plotly_path() -> Path:
-    spec = find_spec("plotly")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / "package_data" / "plotly.min.js"
-        if path.is_file():
-            return path
-    raise LutnasError("the installed plotly has no plotly.min.js; install the extra `server` again")

@@ -5,23 +5,22 @@ their prices are compared by their standard deviations. Times are in ms of the c
 time, so that a busier day is no change.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import TypeVar
 
 from lut_server.pages.lists import Paging, paginate
 from lut_server.store.sql import Store
-from lut_server.store.values import StoredRun, TableSummary
-from lut_server.tables.table_facts import FactsReader, TableFacts
+from lut_server.store.values import TableSummary
+from lut_server.tables.table_facts import FactsReader
 from shared.errors import InvalidValue
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.significance import holm, judge, mann_whitney_p, ratio_interval
-from shared.runtime import Runtime, parse_runtime
+from shared.runtime import parse_runtime
 from shared.tables.table import NORMAL_975, OpPrice
 
 MOST_CHOICES = 100
@@ -29,8 +28,9 @@ MOST_PLOTTED = 30
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NETWORKS = ("calibration", "held_out", "verification")
 
-Values = Mapping[tuple[str, str], Sequence[float]]
-"""Times in ms by kind ("op" or "network") and subject."""
+T = TypeVar("T")
+Key = tuple[str, str]
+"""Kind ("op" or "network") and subject."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,6 @@ class ComparisonView:
     only_after: int
 
 
-@dataclass(frozen=True)
-class _Judged:
-    changes: tuple[Change, ...]
-    only_before: int
-    only_after: int
-
-
 def view_comparison(
     store: Store, facts: FactsReader, before: str | None, after: str | None, page: int
 ) -> ComparisonView:
@@ -120,47 +113,49 @@ def view_comparison(
     old, new = _side(store, facts, before), _side(store, facts, after)
     is_raw = _HASH.fullmatch(before) is None and _HASH.fullmatch(after) is None
     if is_raw:
-        judged = compare_runs(_values(store, before), _values(store, after))
+        changes, *alone = compare(_values(store, before), _values(store, after), _compare_values)
     else:
-        judged = compare_prices(_facts_of(facts, old).prices, _facts_of(facts, new).prices)
-    if not judged.changes:
+        changes, *alone = compare(_prices(facts, old), _prices(facts, new), _compare_prices)
+    if not changes:
         raise InvalidValue("before, after", "have no op and no network in common: nothing to compare")
-    shown, paging = paginate(judged.changes, page)
+    shown, paging = paginate(changes, page)
     return ComparisonView(
         choices,
         old,
         new,
         "raw values" if is_raw else "prices",
-        dict(Counter(change.verdict for change in judged.changes)),
-        tuple(change for change in judged.changes if change.ratio is not None)[:MOST_PLOTTED],
+        dict(Counter(change.verdict for change in changes)),
+        tuple(change for change in changes if change.ratio is not None)[:MOST_PLOTTED],
         shown,
         paging,
         _differences(store, old, new),
-        judged.only_before,
-        judged.only_after,
+        *alone,
     )
 
 
-def compare_runs(before: Values, after: Values) -> _Judged:
-    """Compare values by kind and subject: a rank test of each, and its interval."""
-    common = [key for key in before if key in after]
-    changes = []
-    for kind, subject in common:
-        old, new = before[kind, subject], after[kind, subject]
-        ratio, low, high = ratio_interval(old, new) or (None, None, None)
-        p = mann_whitney_p(old, new)
-        changes.append(Change(subject, kind, median(old), median(new), ratio, low, high, p, "same"))
-    return _judged(changes, len(before) - len(common), len(after) - len(common))
+def compare(
+    before: Mapping[Key, T], after: Mapping[Key, T], judge_pair: Callable[[Key, T, T], Change]
+) -> tuple[tuple[Change, ...], int, int]:
+    """What both sides have, the largest effect first; how much is on the first and the second side alone."""
+    changes = [judge_pair(key, value, after[key]) for key, value in before.items() if key in after]
+    corrected = holm([change.p for change in changes])
+    judged = [
+        replace(change, p=p, verdict=judge(change.ratio, p)) for change, p in zip(changes, corrected, strict=True)
+    ]
+    # Changes come first, then the rest. The largest effect leads each; a missing ratio comes last.
+    judged.sort(key=lambda change: (change.verdict == "same", -abs(math.log(change.ratio)) if change.ratio else 1.0))
+    return tuple(judged), len(before) - len(judged), len(after) - len(judged)
 
 
-def compare_prices(before: Sequence[OpPrice], after: Sequence[OpPrice]) -> _Judged:
-    """Compare prices by their standard deviations, on a logarithmic scale."""
-    old, new = {price.op_key: price for price in before}, {price.op_key: price for price in after}
-    changes = [_compare_price(price, new[key]) for key, price in old.items() if key in new]
-    return _judged(changes, len(old) - len(changes), len(new) - len(changes))
+def _compare_values(key: Key, old: Sequence[float], new: Sequence[float]) -> Change:
+    """By a rank test, with its interval."""
+    kind, subject = key
+    ratio, low, high = ratio_interval(old, new) or (None, None, None)
+    return Change(subject, kind, median(old), median(new), ratio, low, high, mann_whitney_p(old, new), "same")
 
 
-def _compare_price(old: OpPrice, new: OpPrice) -> Change:
+def _compare_prices(_: Key, old: OpPrice, new: OpPrice) -> Change:
+    """By their standard deviations, on a logarithmic scale."""
     change = Change(old.op_key, "op", old.price_ms, new.price_ms, None, None, None, 1.0, "same")
     if old.price_ms <= 0 or new.price_ms <= 0:
         sd = math.hypot(old.sd_ms, new.sd_ms)
@@ -177,17 +172,7 @@ def _two_sided(distance: float, sd: float) -> float:
     return math.erfc(distance / sd / math.sqrt(2))
 
 
-def _judged(changes: Sequence[Change], only_before: int, only_after: int) -> _Judged:
-    corrected = holm([change.p for change in changes])
-    judged = [
-        replace(change, p=p, verdict=judge(change.ratio, p)) for change, p in zip(changes, corrected, strict=True)
-    ]
-    # Changes come first, then the rest. The largest effect leads each; a missing ratio comes last.
-    judged.sort(key=lambda change: (change.verdict == "same", -abs(math.log(change.ratio)) if change.ratio else 1.0))
-    return _Judged(tuple(judged), only_before, only_after)
-
-
-def _values(store: Store, run_id: str) -> dict[tuple[str, str], list[float]]:
+def _values(store: Store, run_id: str) -> dict[Key, list[float]]:
     """Times of a run's rounds in ms. Isolated ops are left out: they have few rounds."""
     run, measurements = store.runs.get(run_id).run, store.runs.measurements(run_id)
     nominal_ms = _nominal_ms(store, run, measurements)
@@ -214,10 +199,10 @@ def _side(store: Store, facts: FactsReader, text: str) -> Side:
     return Side(text, stored.run.device, str(stored.run.runtime), stored.run.space, stored.table)
 
 
-def _facts_of(facts: FactsReader, side: Side) -> TableFacts:
+def _prices(facts: FactsReader, side: Side) -> dict[Key, OpPrice]:
     if side.table is None:
         raise InvalidValue("before, after", f"run {side.id} has no table yet: compare it with another run")
-    return facts.get(side.table)
+    return {("op", price.op_key): price for price in facts.get(side.table).prices}
 
 
 def _differences(store: Store, old: Side, new: Side) -> dict[str, tuple[str, str]]:
@@ -229,20 +214,15 @@ def _differences(store: Store, old: Side, new: Side) -> dict[str, tuple[str, str
 
 
 def _choices(store: Store) -> tuple[Choice, ...]:
-    tables = [Choice(table.hash, _table_label(table)) for table in reversed(store.tables.list()[-MOST_CHOICES:])]
-    runs = [Choice(run.run.id, _run_label(run)) for run in store.runs.list(newest_first=True, limit=MOST_CHOICES)]
-    return (*runs, *tables)
+    runs = [each.run for each in store.runs.list(newest_first=True, limit=MOST_CHOICES)]
+    tables = reversed(store.tables.list()[-MOST_CHOICES:])
+    return (
+        *(Choice(run.id, _label("run", run, run.started_at)) for run in runs),
+        *(Choice(table.hash, _label("table", table, table.created_at)) for table in tables),
+    )
 
 
-def _run_label(stored: StoredRun) -> str:
-    run = stored.run
-    return f"run of {run.device}, {run.started_at[:16].replace('T', ' ')}, {_software(run.runtime)}, {run.space}"
-
-
-def _table_label(table: TableSummary) -> str:
-    runtime = parse_runtime(table.runtime)
-    return f"table of {table.device}, {table.created_at[:16].replace('T', ' ')}, {_software(runtime)}, {table.space}"
-
-
-def _software(runtime: Runtime) -> str:
-    return f"{runtime.engine} {runtime.version}"
+def _label(kind: str, what: Run | TableSummary, moment: str) -> str:
+    runtime = parse_runtime(str(what.runtime))
+    when, software = moment[:16].replace("T", " "), f"{runtime.engine} {runtime.version}"
+    return f"{kind} of {what.device}, {when}, {software}, {what.space}"

@@ -1,7 +1,5 @@
 """What plotly draws of the views. A colour is a name of the style sheet; the script looks it up."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -52,12 +50,8 @@ def heat_map(view: TableView) -> Plot:
             "outlinewidth": 0,
         },
     }
-    layout = {
-        "height": 90 + _ROW_PX * len(grid.rows),
-        "xaxis": {"title": {"text": "resolution"}, "type": "category", "showgrid": False},
-        "yaxis": {**_NAMES_DOWN, "showgrid": False},
-    }
-    return {"id": "heat-map", "traces": [trace], "layout": layout}
+    columns, rows = _axis("resolution", type="category", showgrid=False), {**_NAMES_DOWN, "showgrid": False}
+    return _plot("heat-map", [trace], 90 + _ROW_PX * len(grid.rows), columns, rows)
 
 
 def kinds_of_cost(view: TableView) -> Plot | None:
@@ -75,9 +69,7 @@ def kinds_of_cost(view: TableView) -> Plot | None:
         _scatter(name, values, names, "%{y}<br>" + name + " %{x:.4g} ms", colour, size=9, symbol=symbol)
         for name, values, colour, symbol in series
     ]
-    height = 110 + 20 * len(shown)
-    layout = {"height": height, "xaxis": {"title": {"text": "ms"}, "type": "log"}, "yaxis": _NAMES_DOWN}
-    return {"id": "kinds-of-cost", "traces": traces, "layout": layout}
+    return _plot("kinds-of-cost", traces, 110 + 20 * len(shown), _axis("ms", type="log"), _NAMES_DOWN)
 
 
 def predicted_against_measured(view: NetworksView) -> Plot:
@@ -92,12 +84,7 @@ def predicted_against_measured(view: NetworksView) -> Plot:
         ends = [0.95 * min(seen), 1.05 * max(seen)]
         line = {"color": TEXT, "dash": "dot", "width": 1}
         traces.append(_scatter("predicted = measured", ends, ends, "", TEXT, mode="lines", line=line))
-    layout = {
-        "height": 480,
-        "xaxis": {"title": {"text": "measured on the device, ms"}},
-        "yaxis": {"title": {"text": "predicted, 95 % bound above, ms"}},
-    }
-    return {"id": "networks", "traces": traces, "layout": layout}
+    return _plot("networks", traces, 480, _axis("measured on the device, ms"), _axis("predicted, 95 % bound above, ms"))
 
 
 def largest_changes(view: ComparisonView) -> Plot:
@@ -118,13 +105,9 @@ def largest_changes(view: ComparisonView) -> Plot:
         )
     line = {"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": TEXT, "dash": "dot"}}
     order = [change.subject for change in view.largest]
-    layout = {
-        "height": 130 + 20 * len(order),
-        "shapes": [line],
-        "xaxis": {"title": {"text": "after / before"}, "type": "log", "tickformat": ".4~g"},
-        "yaxis": {**_NAMES_DOWN, "categoryorder": "array", "categoryarray": order},
-    }
-    return {"id": "changes", "traces": traces, "layout": layout}
+    ratio = _axis("after / before", type="log", tickformat=".4~g")
+    names = {**_NAMES_DOWN, "categoryorder": "array", "categoryarray": order}
+    return _plot("changes", traces, 130 + 20 * len(order), ratio, names, shapes=[line])
 
 
 def accuracy_against_latency(view: SearchView) -> Plot:
@@ -141,8 +124,7 @@ def accuracy_against_latency(view: SearchView) -> Plot:
         hover = "measured %{x:.4g} ms<br>%{y:.2f} %<br>%{text}"
         look: Plot = {"size": 10, "symbol": "diamond"}
         traces.append(_scatter("ladder, measured", times_ms, accuracies, hover, SECOND, text=texts, **look))
-    layout = {"height": 440, "xaxis": {"title": {"text": "latency, ms"}}, "yaxis": {"title": {"text": "accuracy, %"}}}
-    return {"id": "front", "traces": traces, "layout": layout}
+    return _plot("front", traces, 440, _axis("latency, ms"), _axis("accuracy, %"))
 
 
 def price_history(view: HistoryView) -> Plot:
@@ -160,12 +142,16 @@ def price_history(view: HistoryView) -> Plot:
         traces.append(_scatter(setting, versions, prices, hover, colour, **look))
     ordered = sorted(view.entries, key=lambda entry: entry.version_order)
     versions = list(dict.fromkeys(entry.version for entry in ordered))
-    layout = {
-        "height": 400,
-        "xaxis": {"type": "category", "categoryorder": "array", "categoryarray": versions},
-        "yaxis": {"title": {"text": "price ± 2 sd, ms"}, "rangemode": "tozero"},
-    }
-    return {"id": "history", "traces": traces, "layout": layout}
+    of_versions = {"type": "category", "categoryorder": "array", "categoryarray": versions}
+    return _plot("history", traces, 400, of_versions, _axis("price ± 2 sd, ms", rangemode="tozero"))
+
+
+def _plot(name: str, traces: Sequence[Plot], height: int, xaxis: Plot, yaxis: Plot, **layout: Any) -> Plot:
+    return {"id": name, "traces": traces, "layout": {"height": height, "xaxis": xaxis, "yaxis": yaxis, **layout}}
+
+
+def _axis(title: str, **more: Any) -> Plot:
+    return {"title": {"text": title}, **more}
 
 
 def _front(name: str, networks: Sequence[FoundNetwork], colour: str, mode: str) -> Plot:

@@ -1,7 +1,5 @@
 """A latency table: prices as a grid of ops and resolutions, kernels, error, networks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -89,7 +87,7 @@ def view_networks(table_hash: str, facts: TableFacts, page: int) -> NetworksView
     return NetworksView(table_hash, facts.device, facts.space, error, tuple(ordered[::step]), shown, above, paging)
 
 
-def make_heat_map(prices: Sequence[OpPrice], most_rows: int = MOST_PLOTTED_ROWS) -> HeatMap:
+def make_heat_map(prices: Sequence[OpPrice]) -> HeatMap:
     """Ops in rows by primitive and channels, their resolutions in columns from large to small."""
     keyed = [(parse_op_key(price.op_key), price) for price in prices]
     columns = sorted({_side(key) for key, _ in keyed}, reverse=True)
@@ -98,7 +96,7 @@ def make_heat_map(prices: Sequence[OpPrice], most_rows: int = MOST_PLOTTED_ROWS)
         row = (key.primitive, key.input.channels, key.output.channels, key.stride)
         grid.setdefault(row, {})[_side(key)] = price
     dearest = sorted(grid, key=lambda row: -max(price.price_ms for price in grid[row].values()))
-    rows = sorted(dearest[:most_rows])
+    rows = sorted(dearest[:MOST_PLOTTED_ROWS])
     return HeatMap(
         tuple(_row_name(row) for row in rows),
         tuple(f"{height}×{width}" for height, width in columns),

@@ -1,7 +1,5 @@
 """Finds the URL of this server that a phone can open, and whether the server answers there."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import json

@@ -1,8 +1,5 @@
 """What a run must be before it is stored, and how it becomes a table."""
 
-from __future__ import annotations
-
-import json
 import math
 from dataclasses import replace
 from datetime import datetime
@@ -20,7 +17,7 @@ from shared.measurements.measurement import Run
 from shared.measurements.plan import OP_ROLES, Plan
 from shared.spaces import Space, parse_space
 from shared.spaces.op_key import OpKey, parse_op_key
-from shared.tables.table import LatencyTable, read_table
+from shared.tables.table import LatencyTable
 
 MOST_COMPARED, FEWEST_COMPARED = 8, 4
 """Earlier tables, and networks that a table shares with one."""
@@ -79,7 +76,8 @@ def _finish_once(store: Store, run: Run, plan: Plan, chosen: bool) -> TableSumma
     if nominal_ms is None and measurements:
         nominal_ms = canary_nominal_ms(measurements)
     if is_kernel_plan(plan):
-        return store.runs.finish(run.id, add_single_kernels(store, _table_of(store, run), run, nominal_ms or 1.0))
+        table = store.tables.get(get_table(store, run.device, run.space, str(run.runtime)).hash)
+        return store.runs.finish(run.id, add_single_kernels(store, table, run, nominal_ms or 1.0))
     graphs = [*dict.fromkeys([*plan.graphs(), *(measurement.graph for measurement in measurements)])]
     kernel_counts = store.kernels.of_graphs(run.device, str(run.runtime), graphs)
     table = build_table(run, plan, measurements, nominal_ms or 1.0, kernel_counts, chosen)
@@ -95,16 +93,11 @@ def _beside_quietest(store: Store, table: LatencyTable) -> float | None:
     place = (table.space, str(table.runtime))
     alike = [each for each in store.tables.list(table.device) if (each.space, each.runtime) == place]
     for summary in alike[-MOST_COMPARED:]:
-        earlier = read_table(json.loads(store.tables.get_bytes(summary.hash)))
-        shared = [network for network in earlier.networks if network.genotype in own]
+        earlier = store.tables.get(summary.hash).networks
+        shared = [network for network in earlier if network.genotype in own]
         if len(shared) >= FEWEST_COMPARED:
             found.append(fmean(math.log(own[each.genotype] / each.measured_ms) for each in shared))
     return max(found, default=None)
-
-
-def _table_of(store: Store, run: Run) -> LatencyTable:
-    summary = get_table(store, run.device, run.space, str(run.runtime))
-    return read_table(json.loads(store.tables.get_bytes(summary.hash)))
 
 
 @lru_cache(maxsize=64)

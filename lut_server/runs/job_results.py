@@ -1,8 +1,5 @@
 """What a job must be before it is queued, and what its result means."""
 
-from __future__ import annotations
-
-import json
 from dataclasses import replace
 
 from lut_server.error_codes import refused
@@ -12,7 +9,6 @@ from shared.errors import InvalidValue
 from shared.jobs import Job, JobResult, NewJob, Reference
 from shared.measurements.graph_spec import CanaryGraph, NetworkGraph, UploadedModel, parse_graph_spec
 from shared.spaces import parse_space
-from shared.tables.table import LatencyTable, read_table
 from shared.tables.table_source import not_verifiable
 
 LONGEST_ERROR = 5000
@@ -32,7 +28,7 @@ def prepare_job(store: Store, job: NewJob) -> NewJob:
     for genotype in job.genotypes:
         NetworkGraph(space, space.parse(genotype))
     if job.promise is not None:
-        table = _table(store, job.promise.table_hash)
+        table = store.tables.get(job.promise.table_hash)
         if table.source is not None:
             raise InvalidValue("job.promise.table_hash", not_verifiable(table.device, table.source))
         if (table.device, table.canary) != (job.device, job.canary):
@@ -62,14 +58,10 @@ def store_result(store: Store, job_id: str, job: NewJob, result: JobResult) -> J
         result = replace(result, error=result.error[:LONGEST_ERROR])
     nominal_ms = 1.0
     if job.promise is not None:
-        nominal_ms = _table(store, job.promise.table_hash).canary_nominal_ms
+        nominal_ms = store.tables.get(job.promise.table_hash).canary_nominal_ms
     done = store.jobs.complete(job_id, result, compare_with_promise(job, result, nominal_ms))
     # After the job took the result. Who hands it in again after an outage comes here again.
     if result.kernels is not None:
         counts = {job.graph or f"network:{job.space}:{name}": kernels for name, kernels in result.kernels.items()}
         store.kernels.put(job.device, str(result.runtime or job.runtime), counts)
     return done
-
-
-def _table(store: Store, table_hash: str) -> LatencyTable:
-    return read_table(json.loads(store.tables.get_bytes(table_hash)))

@@ -1,8 +1,5 @@
 """What a device's table lacks to predict someone's own networks: kernels that are to be measured by themselves."""
 
-from __future__ import annotations
-
-import json
 from dataclasses import dataclass, replace
 
 from lut_server.calibration.single_kernel_fit import fit_single_kernels
@@ -12,7 +9,7 @@ from shared.errors import InvalidValue
 from shared.kernels.kernel import parse_kernel
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import Plan
-from shared.tables.table import LatencyTable, read_table
+from shared.tables.table import LatencyTable
 
 MOST_KERNELS = 10_000
 
@@ -61,7 +58,7 @@ def find_missing_kernels(store: Store, device: str, request: MissingKernelsReque
         NotFound: unknown_device; or no_table: kernels are measured for a table that there is.
     """
     summary = get_table(store, device, request.space, request.runtime)
-    table = read_table(json.loads(store.tables.get_bytes(summary.hash)))
+    table = store.tables.get(summary.hash)
     measured = set(table.single_kernels.index) if table.single_kernels else set()
     foreign = {kernel for network in request.networks if not _known_together(table, network) for kernel in network}
     missing = foreign - measured
@@ -86,7 +83,7 @@ def add_single_kernels(store: Store, table: LatencyTable, run: Run, nominal_ms: 
         same = stored.run.runtime == run.runtime and stored.run.canary == run.canary
         if not same or not (stored.finished or stored.run.id == run.id):
             continue
-        found = store.runs.measured_kernels(stored.run.id)
+        found = store.runs.measurements(stored.run.id, "kernel")
         if found:
             measured += found
             runs.append(stored.run.id)

@@ -8,11 +8,8 @@ rounds. They bracket the network in question, so what slows them slows it alike:
     measured_ms = time now / state
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from shared.errors import InvalidValue
@@ -24,14 +21,6 @@ from shared.tables.table import NORMAL_975, LatencyTable
 
 REFERENCES_PER_SIDE = 2
 NO_STATE = "no network of its table was timed beside it: the machine's state of the moment is in the time"
-
-
-@dataclass(frozen=True)
-class State:
-    """The machine beside the one that made the table: a factor, and the spread of its logarithm."""
-
-    factor: float
-    sd: float
 
 
 def choose_references(table: LatencyTable, promise: Promise) -> tuple[Reference, ...]:
@@ -47,15 +36,19 @@ def choose_references(table: LatencyTable, promise: Promise) -> tuple[Reference,
     )
 
 
-def find_state(references: Sequence[Reference], measured: Sequence[Measurement], nominal_ms: float) -> State | None:
-    """How much slower than in the table its networks are now; None without any."""
+def _state(
+    references: Sequence[Reference], measured: Sequence[Measurement], nominal_ms: float
+) -> tuple[float, float] | None:
+    """How much slower than in the table its networks are now, and the spread of that factor's logarithm; None
+    without any.
+    """
     shifts = [
         math.log(nominal_ms * measurement.estimate().ratio / reference.table_ms)
         for reference, measurement in zip(references, measured, strict=True)
     ]
     if not shifts:
         return None
-    return State(math.exp(fmean(shifts)), stdev(shifts) / math.sqrt(len(shifts)) if len(shifts) > 1 else 0.0)
+    return math.exp(fmean(shifts)), stdev(shifts) / math.sqrt(len(shifts)) if len(shifts) > 1 else 0.0
 
 
 def check_result(job: NewJob, result: JobResult) -> None:
@@ -95,8 +88,8 @@ def compare_with_promise(job: NewJob, result: JobResult, nominal_ms: float) -> V
         return None
     estimate = measurement.estimate()
     try:
-        state = find_state(job.references if result.references else (), result.references, nominal_ms)
-        factor, state_sd = (state.factor, state.sd) if state else (1.0, 0.0)
+        state = _state(job.references if result.references else (), result.references, nominal_ms)
+        factor, state_sd = state or (1.0, 0.0)
         measured_ms = nominal_ms * estimate.ratio / factor
     except (ValueError, ArithmeticError) as error:
         raise InvalidValue("result.references", "hold no times") from error
@@ -117,7 +110,7 @@ def compare_with_promise(job: NewJob, result: JobResult, nominal_ms: float) -> V
         met=measured_ms <= promise.target_ms,
         stable=measurement.verdict.stable,
         reasons=reasons,
-        state=state.factor if state else None,
+        state=factor if state else None,
     )
 
 

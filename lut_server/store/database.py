@@ -7,8 +7,6 @@ writers. A method locks the rows that its decision rests on (`with_for_update`; 
 leaves it out) and inserts with `insert_missing` what another may be inserting right now.
 """
 
-from __future__ import annotations
-
 import itertools
 import sqlite3
 import threading
@@ -25,6 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from lut_server.clock import Clock
 from lut_server.error_codes import refused
 from lut_server.store.engines import BUSY_TIMEOUT_S, MIGRATION_LOCK, make_engine
 from shared.errors import InvalidValue, LutnasError, in_one_line
@@ -187,6 +186,14 @@ class Database:
                 config.attributes["connection"] = connection
                 command.upgrade(config, DATABASE_REVISION)
             return _revision(connection)
+
+
+class DatabaseStore:
+    """What a store of `lut_server.store.sql` works with: the database, and the clock of its moments."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
 
 
 Identities = tuple[tuple[int, int] | None, ...]

@@ -3,13 +3,19 @@
 `token` is the id of the token that brought a thing, which its quotas are counted by.
 """
 
-from __future__ import annotations
+import hashlib
 
 from sqlalchemy import Column, Double, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "fk": "fk_%(table_name)s_%(column_0_name)s"}
 )
+
+
+def graph_hash(graph: str) -> str:
+    """The key of a graph's reference, which may be long."""
+    return hashlib.sha256(graph.encode()).hexdigest()
+
 
 devices = Table(
     "devices",

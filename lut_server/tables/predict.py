@@ -1,7 +1,5 @@
 """What a device's table says of a network: by its kernels where these are known, by its ops otherwise."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +13,7 @@ from shared.errors import InvalidValue, LutnasError, MissingKernel, WrongUse
 from shared.kernels.kernel import MOST_KERNELS, check_counts
 from shared.measurements.graph_spec import NetworkGraph
 from shared.spaces.op_key import parse_op_key
-from shared.tables.table import CONFIDENCE, LatencyTable, Prediction, read_table
+from shared.tables.table import CONFIDENCE, LatencyTable, Prediction
 from shared.wire import from_wire
 
 
@@ -70,7 +68,7 @@ def predict(store: Store, device: str, request: PredictionRequest) -> Prediction
         MissingKernel: kernels of a kind that was never measured on the device.
     """
     summary = get_table(store, device, request.space, request.runtime)
-    table = read_table(json.loads(store.tables.get_bytes(summary.hash)))
+    table = store.tables.get(summary.hash)
     prediction, by = _predict(store, table, request)
     upper_ms = prediction.upper_ms(request.confidence)
     return PredictionAnswer(

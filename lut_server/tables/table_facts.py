@@ -1,10 +1,9 @@
 """What pages show of a table: all but its covariances, which are most of its bytes."""
 
-from __future__ import annotations
-
-import json
 from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from lut_server.store.sql.tables import TableStore
 from shared.runtime import Runtime
@@ -12,10 +11,6 @@ from shared.tables.held_out_error import BaselineError, HeldOutError
 from shared.tables.kernel_prices import KernelPrice
 from shared.tables.table import NetworkCheck, OpPrice, SettleCheck
 from shared.tables.table_source import TableSource
-from shared.wire import from_wire
-
-# A table is canonical JSON: in a text these quotation marks would be escaped.
-_MATRICES = (b'"covariance":[[', b'"known":[[')
 
 
 @dataclass(frozen=True)
@@ -65,14 +60,4 @@ class FactsReader:
 
 def read_facts(content: bytes) -> TableFacts:
     """The facts of a table as it is stored."""
-    for start in _MATRICES:
-        content = _without(content, start)
-    return from_wire(TableFacts, json.loads(content), "table")
-
-
-def _without(content: bytes, start: bytes) -> bytes:
-    begin = content.find(start)
-    if begin < 0:
-        return content
-    end = content.index(b"]]", begin)
-    return content[: begin + len(start) - 2] + b"[]" + content[end + 2 :]
+    return msgspec.json.decode(content, type=TableFacts)

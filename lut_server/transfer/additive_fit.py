@@ -12,8 +12,6 @@ of slots, so the base takes the cost of all slots empty, and an op's price is it
 empty slot. This is negative for a skip on these devices.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import random
 from collections.abc import Sequence
@@ -22,9 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lut_server.calibration.op_calibration import Array, fit_prices
-from lut_server.calibration.table_builder import MeasuredNetwork, with_checks
+from lut_server.calibration.table_builder import with_checks
+from lut_server.calibration.table_error import MeasuredNetwork
 from lut_server.transfer.architectures import TimedColumn, TimedNetwork
-from lut_server.transfer.imported_table import PricedOp, Target, make_table
+from lut_server.transfer.imported_table import Target, make_table, price_of
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 from shared.spaces.op_key import OpKey
@@ -73,11 +72,11 @@ def fit_table(target: Target, source: TableSource, space: Space, column: TimedCo
         shares = shares @ _beyond_empty_slots(columns, len(space.slots))
     covariance: Array = shares @ fit.covariance @ shares.T
     mean, sd = shares @ fit.mean, np.sqrt(np.diag(covariance))
-    ops = [PricedOp(key, float(mean[1 + i]), float(sd[1 + i])) for i, key in enumerate(keys)]
+    prices = [price_of(key, float(mean[1 + i]), float(sd[1 + i])) for i, key in enumerate(keys)]
     source = dataclasses.replace(
         source, fitted_networks=len(fitted), held_out_networks=len(held_out), notes=(*source.notes, *notes)
     )
-    table = make_table(target, source, str(space), float(mean[0]), ops, covariance, fit.relative_spread)
+    table = make_table(target, source, str(space), float(mean[0]), prices, covariance, fit.relative_spread)
     parts = (("calibration", fitted), ("held_out", held_out))
     networks = [MeasuredNetwork(network.genotype, role, network.ms) for role, part in parts for network in part]
     return with_checks(table, space, networks)

@@ -1,7 +1,5 @@
 """Makes a latency table of published numbers, marked as imported."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,13 +33,10 @@ class Target:
         check_device_name(self.device)
 
 
-@dataclass(frozen=True)
-class PricedOp:
-    """An op key with its price and the price's standard deviation."""
-
-    key: OpKey
-    price_ms: float
-    sd_ms: float
+def price_of(key: OpKey, price_ms: float, sd_ms: float) -> OpPrice:
+    """The price of an op; its `marginal_*` repeat price and interval: no op was measured alone."""
+    half_ms = NORMAL_975 * sd_ms
+    return OpPrice(str(key), price_ms, sd_ms, price_ms, price_ms - half_ms, price_ms + half_ms)
 
 
 def make_table(
@@ -49,19 +44,17 @@ def make_table(
     source: TableSource,
     space: str,
     base_ms: float,
-    ops: Sequence[PricedOp],
+    prices: Sequence[OpPrice],
     covariance: Array | None = None,
     relative_spread: float = ASSUMED_SPREAD,
 ) -> LatencyTable:
     """A table of prices. Without a covariance they are independent and the base is exact.
 
-    Its `marginal_*` repeat price and interval: no op was measured alone.
-
     Raises:
         InvalidValue: a number is not finite.
     """
     if covariance is None:
-        covariance = np.diag([0.0, *(op.sd_ms**2 for op in ops)])
+        covariance = np.diag([0.0, *(price.sd_ms**2 for price in prices)])
     return LatencyTable(
         device=target.device,
         runtime=source.runtime(target.batch),
@@ -70,7 +63,7 @@ def make_table(
         canary_nominal_ms=1.0,
         agent_version=IMPORTER_VERSION,
         base_ms=base_ms,
-        prices=tuple(_row(op) for op in ops),
+        prices=tuple(prices),
         covariance=tuple(tuple(row) for row in covariance.tolist()),
         relative_spread=relative_spread,
         held_out=None,
@@ -96,8 +89,3 @@ def read_ms(text: str, where: str, *, least: float = 0.0, unit_ms: float = 1.0) 
             where, f"{text[:40]} is not a time in ms (above {least:g}, up to {LONGEST_MS:g}, finite){unit}"
         )
     return value
-
-
-def _row(op: PricedOp) -> OpPrice:
-    half_ms = NORMAL_975 * op.sd_ms
-    return OpPrice(str(op.key), op.price_ms, op.sd_ms, op.price_ms, op.price_ms - half_ms, op.price_ms + half_ms)

@@ -1,7 +1,5 @@
 """Reads a published file as latency tables: finds its kind and its devices, and makes the tables."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

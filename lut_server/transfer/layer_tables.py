@@ -10,8 +10,6 @@ The file `lookup_table.txt` of a PyTorch implementation of FBNet becomes such ro
 names, then a line of times in microseconds for each layer. It has no time of stem and classifier.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections import defaultdict
@@ -19,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
 
 from lut_server.transfer.csv_rows import CsvRow, read_csv, require_column
-from lut_server.transfer.imported_table import NOT_MEASURED, PricedOp, Target, make_table, read_ms
+from lut_server.transfer.imported_table import NOT_MEASURED, Target, make_table, price_of, read_ms
 from lut_server.transfer.units import UNITS, find_unit
 from shared.errors import InvalidValue
 from shared.measurements.measurement import LONGEST_MS
@@ -82,16 +80,16 @@ def layer_table(target: Target, source: TableSource, space: Space, content: byte
         InvalidValue: a row is not valid, belongs to no layer, is there twice or is missing; the
             message names the line.
     """
-    base_ms, prices = _read(source, space, content, unit)
+    base_ms, of_layers = _read(source, space, content, unit)
     by_key: dict[OpKey, list[float]] = defaultdict(list)
     for index, slot in enumerate(space.slots):
         for primitive in slot.primitives:
-            if (index, primitive) not in prices:
+            if (index, primitive) not in of_layers:
                 raise InvalidValue(source.file, f"has no row for layer {index}, op {primitive}, of {source.subject}")
             for key in space.slot_ops(index, primitive):
-                by_key[key].append(prices[index, primitive])
-    ops = [PricedOp(key, fmean(found), pstdev(found)) for key, found in sorted(by_key.items())]
-    return make_table(target, _with_notes(source, by_key), str(space), base_ms, ops)
+                by_key[key].append(of_layers[index, primitive])
+    prices = [price_of(key, fmean(found), pstdev(found)) for key, found in sorted(by_key.items())]
+    return make_table(target, _with_notes(source, by_key), str(space), base_ms, prices)
 
 
 def _read(

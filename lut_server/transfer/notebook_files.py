@@ -5,8 +5,6 @@ networks   networks, measured and predicted
 raw        every time of the runs that made the table
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -114,6 +112,7 @@ def _raw(table: LatencyTable, store: Store) -> Sheet:
     def rows() -> Iterator[Row]:
         for run in table.runs:
             for measurement in store.runs.measurements(run):
+                named = (run, measurement.id, measurement.role, measurement.subject)
                 for number, round_ in enumerate(measurement.rounds):
                     for part, graph, values in (
                         ("graph", measurement.graph, round_.graph_ms),
@@ -121,17 +120,7 @@ def _raw(table: LatencyTable, store: Store) -> Sheet:
                         ("canary", table.canary, round_.canary_ms),
                     ):
                         for repeat, ms in enumerate(values):
-                            yield (
-                                run,
-                                measurement.id,
-                                measurement.role,
-                                measurement.subject,
-                                graph,
-                                part,
-                                number,
-                                repeat,
-                                ms,
-                            )
+                            yield (*named, graph, part, number, repeat, ms)
 
     return Sheet(columns, rows())
 

@@ -4,29 +4,25 @@
       {mean: 2.1, std: 0.03, count: 100}
 
 ProxylessNAS' `expand` is a ratio, Once-for-All's the number of mid channels. Once-for-All's keys
-also have `se` (squeeze and excitation) and `hs` (hard swish). Only nodes are read: no tag of a YAML
-file makes an object.
+also have `se` (squeeze and excitation) and `hs` (hard swish). JSON is read as the YAML that it is.
+Only nodes are read: no tag makes an object.
 
 A block that is an inverted residual of ours gets its primitive (k3_e6). Other blocks get a name of
 their own: k7_e6, k3_e6_se_hs, k3_m100 (mid channels are no multiple), dw_k3 (not expanded),
 ..._noskip.
 """
 
-from __future__ import annotations
-
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import yaml
 
-from lut_server.transfer.imported_table import NOT_MEASURED, PricedOp, Target, make_table, read_ms
+from lut_server.transfer.imported_table import NOT_MEASURED, Target, make_table, price_of, read_ms
 from shared.errors import InvalidValue
 from shared.spaces.op_key import OpKey, Shape
-from shared.tables.table import LatencyTable
+from shared.tables.table import LatencyTable, OpPrice
 from shared.tables.table_source import ONCE_FOR_ALL, PROXYLESSNAS, TableSource
 
 MOST_OPS = 2_000
@@ -40,6 +36,8 @@ _KEY = re.compile(
     r"([A-Za-z][A-Za-z0-9_]*)-input:(\d{1,5})x(\d{1,5})x(\d{1,5})-output:(\d{1,6}(?:x\d{1,5}x\d{1,5})?)((?:-[a-z]+:\d{1,6})*)"
 )
 _NUMBER_TAGS = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
+_EXPONENT = re.compile(r"-?\d+[eE][-+]?\d+")
+"""A number of JSON's that is text in YAML 1.1, which takes a point."""
 _ERRORS = (yaml.YAMLError, RecursionError, ValueError)
 
 
@@ -51,24 +49,23 @@ def op_table(target: Target, source: TableSource, content: bytes, unit_ms: float
     Raises:
         InvalidValue: the file is not valid; the message names the line.
     """
-    ops, side = [], 1
+    ops: dict[OpKey, OpPrice] = {}
     seen: dict[OpKey, str] = {}
     for where, name, values in _entries(content, source.file):
         key = _op_key(name, where, source.format)
         if key in seen:
             raise InvalidValue(where, f"{name[:120]} is the op of {seen[key]} again")
         seen[key] = where
-        side = max(side, key.input.height)
         if "mean" not in values:
             raise InvalidValue(where, "the op has no mean")
         mean_ms = read_ms(values["mean"], f"{where}, mean", unit_ms=unit_ms)
-        ops.append(PricedOp(key, mean_ms, unit_ms * _standard_error(values, where)))
+        ops[key] = price_of(key, mean_ms, unit_ms * _standard_error(values, where))
     if not ops:
         raise InvalidValue(source.file, "names no op")
     note = "a list of op prices without a space: a network costs the sum of its ops"
     source = dataclasses.replace(source, notes=(*source.notes, note, NOT_MEASURED))
-    space = f"ops/{source.format}/r{side}"
-    return make_table(target, source, space, 0.0, sorted(ops, key=lambda op: op.key))
+    space = f"ops/{source.format}/r{max(key.input.height for key in ops)}"
+    return make_table(target, source, space, 0.0, [ops[key] for key in sorted(ops)])
 
 
 def get_dialect(content: bytes, name: str) -> str:
@@ -83,14 +80,14 @@ def get_dialect(content: bytes, name: str) -> str:
 
 def _entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
     """File and line, key, and values as text."""
-    if name.lower().endswith(".json"):
-        yield from _json_entries(content, name)
-        return
+    is_json = name.lower().endswith(".json")
     try:
         ops = _count_ops(content)
         root = None if ops > MOST_OPS else yaml.compose(content, Loader=_LOADER)
     except _ERRORS as error:
-        raise InvalidValue(_where_of(error, name), f"is not YAML: {_reason(error)}") from error
+        raise InvalidValue(
+            _where_of(error, name), f"is not {'JSON' if is_json else 'YAML'}: {_reason(error)}"
+        ) from error
     if ops > MOST_OPS:
         raise InvalidValue(name, f"has more than {MOST_OPS} ops")
     if not isinstance(root, yaml.MappingNode):
@@ -101,28 +98,8 @@ def _entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, st
             raise InvalidValue(where, "the key is no text")
         if not isinstance(value, yaml.MappingNode):
             raise InvalidValue(where, f"{key.value[:80]} has no mean, std (or var) and count")
-        yield where, key.value, dict(_numbers(value, name))
-
-
-def _json_entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Objects as lists of pairs, so that a key that is there twice is seen."""
-    try:
-        root = json.loads(content, object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:
-        raise InvalidValue(name, f"is not JSON: {_reason(error)}") from error
-    if not isinstance(root, _Pairs):
-        raise InvalidValue(name, "is no object of ops with their times")
-    if len(root) > MOST_OPS:
-        raise InvalidValue(name, f"{len(root)} ops are more than {MOST_OPS}")
-    for key, value in root:
-        where = f"{name}, {key[:120]}"
-        if not isinstance(value, _Pairs) or not all(type(number) in (int, float) for _, number in value):
-            raise InvalidValue(where, "has no mean, std (or var) and count, all numbers")
-        yield where, key, {field: repr(number) for field, number in value}
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """An object of JSON."""
+        where = f"{name}, {key.value[:120]}" if is_json else where  # JSON may stand in a single line
+        yield where, key.value, dict(_numbers(value, where))
 
 
 def _count_ops(content: bytes) -> int:
@@ -145,16 +122,19 @@ def _count_ops(content: bytes) -> int:
     return ops
 
 
-def _numbers(node: yaml.MappingNode, name: str) -> Iterator[tuple[str, str]]:
+def _numbers(node: yaml.MappingNode, where: str) -> Iterator[tuple[str, str]]:
     seen = set()
     for key, value in node.value:
-        where = f"{name}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode) or key.value in seen:
             raise InvalidValue(where, "a field is no text, or is there twice")
-        if not isinstance(value, yaml.ScalarNode) or value.tag not in _NUMBER_TAGS:
+        if not isinstance(value, yaml.ScalarNode) or not _is_number(value):
             raise InvalidValue(where, f"{key.value[:40]} is not a number")
         seen.add(key.value)
         yield key.value, value.value
+
+
+def _is_number(node: yaml.ScalarNode) -> bool:
+    return node.tag in _NUMBER_TAGS or (not node.style and _EXPONENT.fullmatch(node.value) is not None)
 
 
 def _op_key(name: str, where: str, format_: str) -> OpKey:

@@ -1,7 +1,5 @@
 """Checks the records of an archive: their values, and the keys beside them."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib
@@ -10,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lut_server.store.schema import graph_hash
 from lut_server.store.values import ArchiveRecord
 from shared.errors import InvalidValue
 from shared.jobs import JobResult, NewJob, Verification
@@ -76,7 +75,7 @@ def _model(fields: Fields) -> None:
 def _own_network(fields: Fields) -> None:
     graph = str(fields["graph"])
     parse_graph_spec(graph)
-    _same("graph_hash", (fields["graph_hash"],), (hashlib.sha256(graph.encode()).hexdigest(),))
+    _same("graph_hash", (fields["graph_hash"],), (graph_hash(graph),))
 
 
 def _job(fields: Fields) -> None:

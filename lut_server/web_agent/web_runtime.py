@@ -4,8 +4,6 @@ It is too large for the wheel. The version and the SHA-512 of the package are pi
 beside its compressed copy, so that no request has to compress 14 MB.
 """
 
-from __future__ import annotations
-
 import base64
 import gzip
 import hashlib
@@ -14,9 +12,6 @@ import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
-
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from lut_server.settings import Settings
 from shared.errors import InvalidValue, LutnasError, in_one_line
@@ -41,12 +36,8 @@ def runtime_folder(settings: Settings) -> Path:
     """The folder of the setting, else beside an SQLite database, else in the working folder."""
     if settings.web_runtime:
         return Path(settings.web_runtime)
-    try:
-        url = make_url(settings.database_url)
-    except ArgumentError:
-        return Path("web-runtime")
-    is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-    return (Path(str(url.database)).parent if is_file else Path()) / "web-runtime"
+    database = settings.database_path
+    return (Path() if database is None else database.parent) / "web-runtime"
 
 
 def find_runtime(folder: Path) -> Path | None:

@@ -5,9 +5,9 @@ Each line is written as soon as its content exists. A kill can tear only the las
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -67,7 +67,7 @@ class LineLog:
 
 def measurement_id(run_id: str, task: Task) -> str:
     """The id of a task's measurement in a run: always the same."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{run_id} {task.role} {task.graph}"))
+    return hashlib.sha256(f"{run_id} {task.role} {task.graph}".encode()).hexdigest()
 
 
 class RunSpool:

@@ -149,7 +149,7 @@ def test_a_file_of_another_lutnas_is_refused_in_a_line(recorded, tmp_path, uploa
     other = rewrite(recorded, tmp_path / "other.json", version=found)
     assert upload(other) == 1
     assert capsys.readouterr().err == (
-        f"profiler-agent: {other} has schema {found}, this lutnas reads schema 11: "
+        f"profiler-agent: {other} has schema {found}, this lutnas reads schema 12: "
         "make it anew, or use the lutnas that wrote it\n"
     )
 

@@ -123,7 +123,7 @@ def test_an_unreadable_run_names_its_file_and_what_to_do(tmp_path, plan):
 @pytest.mark.parametrize("folder", ["graphs", "known", "results", "runs"])
 def test_a_spool_without_a_schema_number_is_refused(tmp_path, folder):
     (tmp_path / folder).mkdir()
-    with pytest.raises(OtherSchema, match=f"the spool {tmp_path} has no schema number, this lutnas reads schema 11"):
+    with pytest.raises(OtherSchema, match=f"the spool {tmp_path} has no schema number, this lutnas reads schema 12"):
         Spool(tmp_path)
 
 
@@ -135,7 +135,7 @@ def test_a_spool_of_another_lutnas_ends_every_command_in_a_line(tmp_path, plan, 
     for command in (("upload", *where), ("work", *where, "--device", "d"), profile):
         assert main([*command]) == 1
         assert capsys.readouterr().err == (
-            f"profiler-agent: the spool {tmp_path} has schema 99, this lutnas reads schema 11: "
+            f"profiler-agent: the spool {tmp_path} has schema 99, this lutnas reads schema 12: "
             "make it anew, or use the lutnas that wrote it\n"
         )
 

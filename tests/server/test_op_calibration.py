@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lut_server.calibration.op_calibration import fit_prices
-from lut_server.calibration.table_builder import MarginalCost, MeasuredNetwork, calibrate
-from lut_server.calibration.table_error import kendall_tau
+from lut_server.calibration.table_builder import MarginalCost, calibrate
+from lut_server.calibration.table_error import MeasuredNetwork, kendall_tau
 from shared.errors import InvalidValue
 from shared.measurements.measurement import Run
 from shared.runtime import Runtime

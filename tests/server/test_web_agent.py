@@ -178,28 +178,21 @@ def test_browsers_and_agents_give_a_plan_and_a_measurement_the_same_id():
     assert run_script(script, [to_wire(plan) for plan in plans]) == expected
 
 
-def test_browsers_and_python_agree_on_hashes_canonical_text_and_uuids():
+def test_browsers_and_python_agree_on_hashes_and_canonical_text():
     import hashlib
-    import uuid
 
     from shared.wire import canonical_json
 
     texts = ["", "abc", "a" * 55, "b" * 56, "c" * 63, "d" * 64, "e" * 65, "ü€😀" * 99, "f" * 1000]
     script = READ + (
-        "import { sha1, sha256Hex, hex } from 'STATIC/hashing.js';"
-        "import { canonicalJson, uuid5 } from 'STATIC/names.js';"
+        "import { sha256Hex } from 'STATIC/hashing.js';"
+        "import { canonicalJson } from 'STATIC/names.js';"
         "const bytes = (text) => new TextEncoder().encode(text);"
         "console.log(JSON.stringify(data.map((text) =>"
-        " [hex(sha1(bytes(text))), sha256Hex(bytes(text)), uuid5(text),"
-        " canonicalJson({ b: [text, null, 1], a: true })])));"
+        " [sha256Hex(bytes(text)), canonicalJson({ b: [text, null, 1], a: true })])));"
     )
     expected = [
-        [
-            hashlib.sha1(text.encode()).hexdigest(),
-            hashlib.sha256(text.encode()).hexdigest(),
-            str(uuid.uuid5(uuid.NAMESPACE_URL, text)),
-            canonical_json({"b": [text, None, 1], "a": True}).decode(),
-        ]
+        [hashlib.sha256(text.encode()).hexdigest(), canonical_json({"b": [text, None, 1], "a": True}).decode()]
         for text in texts
     ]
     assert run_script(script, texts) == expected

@@ -1,7 +1,5 @@
 """Latency tables: by hash for ever, or the newest of a device."""
 
-from __future__ import annotations
-
 from fastapi import APIRouter, Request, Response
 
 from lut_server.http.requests import Body

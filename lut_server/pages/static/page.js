@@ -79,60 +79,21 @@ async function drawAll() {
 
 const POLL_MS = 2000;
 
-function cell(name, text, kind) {
-  const made = document.createElement(name);
-  if (kind) made.className = kind;
-  if (text instanceof Node) made.append(text); else made.textContent = text ?? "";
-  return made;
-}
-
-function link(address, text) {
-  const made = cell("a", text);
-  made.href = address;
-  return made;
-}
-
-function jobRow({ job, says }) {
-  const row = document.createElement("tr");
-  const name = cell("th", cell("code", job.id.slice(0, 10)));
-  name.scope = "row";
-  const lease = job.state === "leased" ? `${job.lease_owner}, until ${(job.lease_until ?? "").slice(11, 19)}` : "";
-  row.append(
-    name,
-    cell("td", link(root.dataset.root + "/devices/" + job.job.device, job.job.device)),
-    cell("td", job.job.kind),
-    cell("td", cell("span", job.state, "badge " + job.state)),
-    cell("td", `${job.attempts} of ${job.max_attempts}`, "number"),
-    cell("td", job.created_at.slice(0, 10) + " " + job.created_at.slice(11, 16)),
-    cell("td", lease),
-    cell("td", says),
-  );
-  return row;
-}
-
-function showJobs(table, view) {
-  table.tBodies[0].replaceChildren(...view.jobs.map(jobRow));
-  for (const state of document.querySelectorAll("#states [data-state]")) {
-    state.querySelector("b").textContent = view.states[state.dataset.state];
-  }
-  const unserved = document.getElementById("unserved");
-  unserved.hidden = view.unserved.length === 0;
-  unserved.querySelector("span").textContent = view.unserved.join(", ");
-  document.getElementById("no-jobs").hidden = view.jobs.length > 0;
-}
-
-function follow(table) {
-  const live = document.getElementById("live");
+/** The page asks for itself, and shows what changed. */
+function follow(live) {
   let last = "";
   const say = (text) => { if (live.textContent !== text) live.textContent = text; };
   const ask = async () => {
     if (!document.hidden) {
       try {
-        const answer = await fetch(table.dataset.live, { headers: { Accept: "application/json" } });
-        if (answer.status === 401) { location.reload(); return; }
+        const answer = await fetch(location.href);
+        if (answer.redirected) { location.reload(); return; } // to the form for a token
         if (!answer.ok) throw new Error(answer.status);
         const text = await answer.text();
-        if (text !== last) showJobs(table, JSON.parse(text));
+        if (text !== last) {
+          const fresh = new DOMParser().parseFromString(text, "text/html").querySelectorAll("[data-live]");
+          document.querySelectorAll("[data-live]").forEach((shown, i) => shown.replaceWith(fresh[i]));
+        }
         last = text;
         say("live");
       } catch { say("the server does not answer"); }
@@ -145,4 +106,4 @@ function follow(table) {
 setUpTheme();
 // plotly.js is deferred, too, and comes after this script.
 document.addEventListener("DOMContentLoaded", drawAll);
-for (const table of document.querySelectorAll("[data-live]")) follow(table);
+for (const live of document.querySelectorAll("#live")) follow(live);

@@ -3,8 +3,6 @@
 Prints `fine`, `32-bit`, `no-venv`, `no-glibc`, or the C library if it is too old.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys

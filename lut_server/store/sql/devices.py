@@ -1,8 +1,5 @@
 """Devices in the database."""
 
-from __future__ import annotations
-
-import builtins
 import json
 from dataclasses import replace
 from typing import Any
@@ -10,9 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 
 from lut_server import error_codes
-from lut_server.clock import Clock, stamp
+from lut_server.clock import stamp
 from lut_server.store import schema
-from lut_server.store.database import Database, insert_missing
+from lut_server.store.database import DatabaseStore, insert_missing
 from lut_server.store.values import Device
 from shared.device_status import DeviceStatus
 from shared.wire import canonical_json, from_wire
@@ -22,12 +19,8 @@ _STATUSES = schema.device_statuses.c
 _QUERY = select(schema.devices, _STATUSES.content, _STATUSES.reported_at).outerjoin(schema.device_statuses)
 
 
-class DeviceStore:
+class DeviceStore(DatabaseStore):
     """Devices by name."""
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
 
     def register(self, name: str, probe: dict[str, str], token: str | None = None) -> tuple[Device, bool]:
         """Add a device, or renew the probe of a known one. Returns it and whether it is new.
@@ -38,19 +31,13 @@ class DeviceStore:
         with self._database.write() as connection:
             is_new = add_device(connection, name, encoded, now, token)
             if not is_new:
-                renewed = update(schema.devices).where(schema.devices.c.name == name)
-                connection.execute(renewed.values(probe=encoded, last_seen_at=now))
-            row = _find(connection, name)
-        assert row is not None
-        return _device(row), is_new
+                touch_device(connection, name, now, probe=encoded)
+            return _device(require_device(connection, name)), is_new
 
     def get(self, name: str) -> Device:
         """The device (unknown_device: the message lists the known ones)."""
         with self._database.read() as connection:
-            require_device(connection, name)
-            row = _find(connection, name)
-        assert row is not None
-        return _device(row)
+            return _device(require_device(connection, name))
 
     def report(self, name: str, status: DeviceStatus) -> Device:
         """Keep what the device's agent says of it, in place of its last word (unknown_device)."""
@@ -59,9 +46,7 @@ class DeviceStore:
             require_device(connection, name)
             keep_status(connection, name, now, status)
             touch_device(connection, name, now)
-            row = _find(connection, name)
-        assert row is not None
-        return _device(row)
+            return _device(require_device(connection, name))
 
     def list(self) -> tuple[Device, ...]:
         """All devices."""
@@ -84,16 +69,17 @@ def add_device(connection: Connection, name: str, probe: str, now: str, token: s
     return True
 
 
-def require_device(connection: Connection, name: str) -> None:
-    """Raise unknown_device unless the device is registered."""
-    if _find(connection, name) is None:
-        known: builtins.list[str] = list(connection.scalars(select(schema.devices.c.name)))
-        raise error_codes.unknown_device(name, known)
+def require_device(connection: Connection, name: str) -> Row[Any]:
+    """A registered device within a transaction (unknown_device)."""
+    row = connection.execute(_QUERY.where(schema.devices.c.name == name)).one_or_none()
+    if row is None:
+        raise error_codes.unknown_device(name, connection.scalars(select(schema.devices.c.name)))
+    return row
 
 
-def touch_device(connection: Connection, name: str, now: str) -> None:
+def touch_device(connection: Connection, name: str, now: str, **more: str) -> None:
     """Note that the device was heard of: the last statement of each writer's transaction."""
-    connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(last_seen_at=now))
+    connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(last_seen_at=now, **more))
 
 
 def note_asked(connection: Connection, name: str, now: str, status: DeviceStatus | None = None) -> None:
@@ -104,8 +90,7 @@ def note_asked(connection: Connection, name: str, now: str, status: DeviceStatus
     """
     if status is not None:
         keep_status(connection, name, now, status)
-    values = {"last_seen_at": now, "last_asked_at": now}
-    connection.execute(update(schema.devices).where(schema.devices.c.name == name).values(values))
+    touch_device(connection, name, now, last_asked_at=now)
 
 
 def keep_status(connection: Connection, name: str, now: str, status: DeviceStatus) -> None:
@@ -116,10 +101,6 @@ def keep_status(connection: Connection, name: str, now: str, status: DeviceStatu
     values = {"device": name, "content": canonical_json(status).decode(), "reported_at": now}
     if connection.execute(insert_missing(connection, schema.device_statuses), values).rowcount == 0:
         connection.execute(update(schema.device_statuses).where(schema.device_statuses.c.device == name).values(values))
-
-
-def _find(connection: Connection, name: str) -> Row[Any] | None:
-    return connection.execute(_QUERY.where(schema.devices.c.name == name)).one_or_none()
 
 
 def _read_status(content: str) -> DeviceStatus:

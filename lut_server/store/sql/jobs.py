@@ -1,7 +1,5 @@
 """The job queue in the database."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from datetime import datetime, timedelta
@@ -11,9 +9,9 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from lut_server import error_codes
-from lut_server.clock import Clock, stamp
+from lut_server.clock import stamp
 from lut_server.store import schema
-from lut_server.store.database import Database
+from lut_server.store.database import DatabaseStore
 from lut_server.store.sql.devices import note_asked, require_device, touch_device
 from shared.device_status import DeviceStatus
 from shared.jobs import Job, JobResult, NewJob, Verification
@@ -28,17 +26,13 @@ _QUERY = select(schema.jobs, schema.devices.c.last_asked_at).join(schema.devices
 _UNLEASED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 
-class JobStore:
+class JobStore(DatabaseStore):
     """The queue. A job is queued, leased, and then done, failed, dead or cancelled.
 
     Each lease is an attempt. A lease that ran out, or whose owner asks for work again, frees the
     job; after `max_attempts` leases it is dead. Every method first frees the leases that have run
     out. However many servers and threads ask, a job is leased to one owner at a time.
     """
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
 
     def add(self, job: NewJob, token: str | None = None) -> Job:
         """Queue a job (unknown_device; conflict: the device's queue is full, or the token's)."""

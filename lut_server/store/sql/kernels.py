@@ -1,16 +1,13 @@
 """Kernel counts in the database: by device, runtime and graph."""
 
-from __future__ import annotations
-
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import bindparam, select, update
 
-from lut_server.clock import Clock, stamp
+from lut_server.clock import stamp
 from lut_server.store import schema
-from lut_server.store.database import Database, insert_missing
+from lut_server.store.database import DatabaseStore, insert_missing
 from lut_server.store.sql.devices import require_device
 from lut_server.store.values import Stored
 from shared.measurements.graph_spec import NetworkGraph, parse_graph_spec
@@ -20,12 +17,8 @@ _KERNELS = schema.kernel_counts.c
 _MOST_AT_ONCE = 500
 
 
-class KernelStore:
+class KernelStore(DatabaseStore):
     """Kernel counts of graphs, by device and runtime. The newest counts of a graph hold."""
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
 
     def put(self, device: str, runtime: str, counts: Counts) -> Stored:
         """Store counts by graph reference (unknown_device)."""
@@ -34,7 +27,7 @@ class KernelStore:
             {
                 "device": device,
                 "runtime": runtime,
-                "graph_hash": _digest(graph),
+                "graph_hash": schema.graph_hash(graph),
                 "graph": graph,
                 "space": _space(graph),
                 "counts": json.dumps(dict(kernels), sort_keys=True, separators=(",", ":")),
@@ -63,7 +56,7 @@ class KernelStore:
         found: dict[str, dict[str, int]] = {}
         with self._database.read() as connection:
             for start in range(0, len(graphs), _MOST_AT_ONCE):
-                digests = [_digest(graph) for graph in graphs[start : start + _MOST_AT_ONCE]]
+                digests = [schema.graph_hash(graph) for graph in graphs[start : start + _MOST_AT_ONCE]]
                 query = select(_KERNELS.graph, _KERNELS.counts).where(
                     _KERNELS.device == device, _KERNELS.runtime == runtime, _KERNELS.graph_hash.in_(digests)
                 )
@@ -79,10 +72,6 @@ class KernelStore:
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(_KERNELS.number)).all()
         return {row.graph[begins:]: json.loads(row.counts) for row in rows}
-
-
-def _digest(graph: str) -> str:
-    return hashlib.sha256(graph.encode()).hexdigest()
 
 
 def _space(graph: str) -> str | None:

@@ -1,26 +1,18 @@
 """Uploaded ONNX files in the database."""
 
-from __future__ import annotations
-
-import hashlib
-
 from sqlalchemy import func, select
 
 from lut_server import error_codes
-from lut_server.clock import Clock, stamp
+from lut_server.clock import stamp
 from lut_server.store import schema
-from lut_server.store.database import Database, insert_missing
+from lut_server.store.database import DatabaseStore, insert_missing
 
 _MODELS = schema.models.c
 MOST_BYTES_OF_TOKEN = 4 << 30
 
 
-class ModelStore:
+class ModelStore(DatabaseStore):
     """Uploaded ONNX files by their SHA-256."""
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
 
     def put(self, sha256: str, content: bytes, token: str | None = None) -> bool:
         """Store a file; False if it was there already (conflict: beyond the token's quota)."""
@@ -45,7 +37,8 @@ class ModelStore:
 
     def put_network(self, graph: str, sha256: str) -> bool:
         """Let a stored file be that of a network; False if the network has a file, which stays."""
-        values = {"graph_hash": _digest(graph), "graph": graph, "sha256": sha256, "created_at": stamp(self._clock())}
+        key, now = schema.graph_hash(graph), stamp(self._clock())
+        values = {"graph_hash": key, "graph": graph, "sha256": sha256, "created_at": now}
         with self._database.write() as connection:
             return connection.execute(insert_missing(connection, schema.own_networks), values).rowcount > 0
 
@@ -53,7 +46,7 @@ class ModelStore:
         """The file of a network of a user's own model (unknown_model)."""
         networks = schema.own_networks.c
         files = schema.own_networks.join(schema.models)
-        query = select(_MODELS.content).select_from(files).where(networks.graph_hash == _digest(graph))
+        query = select(_MODELS.content).select_from(files).where(networks.graph_hash == schema.graph_hash(graph))
         with self._database.read() as connection:
             content = connection.scalar(query)
         if content is None:
@@ -66,7 +59,3 @@ class ModelStore:
         with self._database.read() as connection:
             found = connection.scalar(select(schema.models.c.sha256).where(schema.models.c.sha256 == sha256))
         return found is not None
-
-
-def _digest(graph: str) -> str:
-    return hashlib.sha256(graph.encode()).hexdigest()

@@ -1,15 +1,13 @@
 """Pairing codes in the database: one row a device, so that a new code ends the one before it."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from lut_server.clock import Clock, stamp
+from lut_server.clock import stamp
 from lut_server.store import schema
-from lut_server.store.database import Database, insert_missing
+from lut_server.store.database import DatabaseStore, insert_missing
 from lut_server.store.sql.tokens import token_values
 from lut_server.store.values import Pairing, PairingRecord, TokenRecord
 
@@ -18,12 +16,8 @@ _KEPT = timedelta(days=1)
 """After its end: whoever comes late, or second, hears why."""
 
 
-class PairingStore:
+class PairingStore(DatabaseStore):
     """One-time codes of devices. They are cleared a day after their end, used or not."""
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
 
     def put(self, pairing: Pairing, digest: bytes) -> None:
         """Store a device's code in place of the one before it."""

@@ -1,7 +1,5 @@
 """Runs and measurements in the database."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -12,9 +10,9 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from sqlalchemy.sql.functions import count
 
 from lut_server import error_codes
-from lut_server.clock import Clock, stamp
+from lut_server.clock import stamp
 from lut_server.store import schema
-from lut_server.store.database import Database, insert_missing
+from lut_server.store.database import DatabaseStore, insert_missing
 from lut_server.store.sql.devices import require_device, touch_device
 from lut_server.store.sql.tables import add_table, get_summary
 from lut_server.store.values import Stored, StoredRun, TableSummary
@@ -24,16 +22,11 @@ from shared.tables.table import LatencyTable
 from shared.wire import canonical_json, from_wire
 
 _RUNS, _MEASUREMENTS, _NOMINALS = schema.runs.c, schema.measurements.c, schema.canary_nominals.c
-_MOST_AT_ONCE = 500
 _DECODER = msgspec.json.Decoder(Measurement)
 
 
-class RunStore:
+class RunStore(DatabaseStore):
     """Runs with their measurements."""
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
 
     def put(self, run: Run) -> bool:
         """Store a run; False if it was there already (unknown_device, conflict)."""
@@ -119,19 +112,13 @@ class RunStore:
             connection.execute(dropped)
             return len(rows)
 
-    def measurements(self, run_id: str) -> tuple[Measurement, ...]:
-        """Every measurement of the run with its raw values (unknown_run)."""
+    def measurements(self, run_id: str, role: str | None = None) -> tuple[Measurement, ...]:
+        """Every measurement of the run with its raw values, of one role if given (unknown_run)."""
+        query = select(_MEASUREMENTS.content).where(_MEASUREMENTS.run == run_id).order_by(_MEASUREMENTS.number)
+        if role is not None:
+            query = query.where(_MEASUREMENTS.role == role)
         with self._database.read() as connection:
             _get(connection, run_id)
-            query = select(_MEASUREMENTS.content).where(_MEASUREMENTS.run == run_id).order_by(_MEASUREMENTS.number)
-            contents = connection.scalars(query).all()
-        return tuple(map(read_measurement, contents))
-
-    def measured_kernels(self, run_id: str) -> tuple[Measurement, ...]:
-        """Those of the run's measurements that are of single kernels."""
-        of_run = (_MEASUREMENTS.run == run_id, _MEASUREMENTS.role == "kernel")
-        query = select(_MEASUREMENTS.content).where(*of_run).order_by(_MEASUREMENTS.number)
-        with self._database.read() as connection:
             contents = connection.scalars(query).all()
         return tuple(map(read_measurement, contents))
 
@@ -215,12 +202,8 @@ def read_measurement(content: str) -> Measurement:
 
 def _require_same(connection: Connection, run_id: str, rows: Sequence[Mapping[str, str]]) -> None:
     """Raise Conflict unless every row of a batch equals what is stored under its id."""
-    known: dict[str, str] = {}
-    for start in range(0, len(rows), _MOST_AT_ONCE):
-        ids = [row["id"] for row in rows[start : start + _MOST_AT_ONCE]]
-        query = select(_MEASUREMENTS.id, _MEASUREMENTS.content_hash)
-        found = connection.execute(query.where(_MEASUREMENTS.run == run_id, _MEASUREMENTS.id.in_(ids)))
-        known.update({row.id: row.content_hash for row in found})
+    found = connection.execute(select(_MEASUREMENTS.id, _MEASUREMENTS.content_hash).where(_MEASUREMENTS.run == run_id))
+    known = {row.id: row.content_hash for row in found}
     for row in rows:
         if row["content_hash"] != known[row["id"]]:
             problem = f"measurement '{row['id']}' of run '{run_id}' was uploaded before with other content"

@@ -1,16 +1,14 @@
 """What searches found, in the database."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
 from sqlalchemy import Row, Select, func, select
 
 from lut_server import error_codes
-from lut_server.clock import Clock, stamp
+from lut_server.clock import stamp
 from lut_server.store import schema
-from lut_server.store.database import Database, insert_missing
+from lut_server.store.database import DatabaseStore, insert_missing
 from lut_server.store.sql.devices import require_device
 from lut_server.store.values import StoredSearch
 from shared.search_result import SearchResult
@@ -19,12 +17,8 @@ from shared.wire import canonical_json, content_hash, from_wire
 _SEARCHES = schema.searches.c
 
 
-class SearchStore:
+class SearchStore(DatabaseStore):
     """What searches found. The newest posting of a search stands for it."""
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
 
     def put(self, result: SearchResult) -> bool:
         """Store a posting; False if the same was there already (unknown_device; conflict: the search

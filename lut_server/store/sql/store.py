@@ -1,9 +1,6 @@
 """The store as a whole, and how it is opened."""
 
-from __future__ import annotations
-
 import os
-from dataclasses import dataclass
 
 from sqlalchemy import insert
 
@@ -25,21 +22,21 @@ from lut_server.store.sql.tokens import TokenStore
 from shared.wire import DATABASE_REVISION
 
 
-@dataclass(frozen=True)
 class Store:
     """Everything that the server keeps."""
 
-    database: Database
-    devices: DeviceStore
-    runs: RunStore
-    kernels: KernelStore
-    tables: TableStore
-    models: ModelStore
-    jobs: JobStore
-    searches: SearchStore
-    tokens: TokenStore
-    pairings: PairingStore
-    archive: ArchiveStore
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.database = database
+        self.devices = DeviceStore(database, clock)
+        self.runs = RunStore(database, clock)
+        self.kernels = KernelStore(database, clock)
+        self.tables = TableStore(database, clock)
+        self.models = ModelStore(database, clock)
+        self.jobs = JobStore(database, clock)
+        self.searches = SearchStore(database, clock)
+        self.tokens = TokenStore(database, clock)
+        self.pairings = PairingStore(database, clock)
+        self.archive = ArchiveStore(database)
 
     def close(self) -> None:
         """Give up all connections."""
@@ -54,20 +51,7 @@ def open_store(url: str, clock: Clock = utc_now, busy_timeout_s: float = BUSY_TI
         OtherSchema: another lutnas made its tables.
         LutnasError: it cannot be opened.
     """
-    database = Database(url, busy_timeout_s)
-    return Store(
-        database,
-        DeviceStore(database, clock),
-        RunStore(database, clock),
-        KernelStore(database, clock),
-        TableStore(database, clock),
-        ModelStore(database, clock),
-        JobStore(database, clock),
-        SearchStore(database, clock),
-        TokenStore(database, clock),
-        PairingStore(database, clock),
-        ArchiveStore(database),
-    )
+    return Store(Database(url, busy_timeout_s), clock)
 
 
 LEAST_FREE_BYTES = 16 << 20
@@ -86,7 +70,8 @@ def check_ready(database: Database) -> str:
         problem = f"the database has schema {found}, this server needs {DATABASE_REVISION}: start on another"
         raise refused("unavailable", problem, RETRY_AFTER_S)
     if database.path is not None:
-        free_bytes = _free_bytes(database)
+        disk = os.statvfs(database.path.resolve().parent)
+        free_bytes = disk.f_bavail * disk.f_frsize
         if free_bytes < LEAST_FREE_BYTES:
             problem = f"the disk of the database is full: {free_bytes >> 20} MiB are left"
             raise refused("unavailable", problem, RETRY_AFTER_S)
@@ -95,9 +80,3 @@ def check_ready(database: Database) -> str:
         connection.execute(insert(schema.models).values(_PROBE))
         connection.rollback()
     return found
-
-
-def _free_bytes(database: Database) -> int:
-    assert database.path is not None
-    disk = os.statvfs(database.path.resolve().parent)
-    return disk.f_bavail * disk.f_frsize

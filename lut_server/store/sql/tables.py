@@ -1,7 +1,6 @@
 """Latency tables in the database: kept as the bytes that are served."""
 
-from __future__ import annotations
-
+import json
 from functools import lru_cache
 from typing import Any
 
@@ -12,11 +11,11 @@ from sqlalchemy.sql.functions import func
 from lut_server import error_codes
 from lut_server.clock import Clock, stamp
 from lut_server.store import schema
-from lut_server.store.database import Database, insert_missing
+from lut_server.store.database import Database, DatabaseStore, insert_missing
 from lut_server.store.sql.devices import add_device
 from lut_server.store.values import TableSummary
 from shared.tables.held_out_error import HeldOutError
-from shared.tables.table import LatencyTable
+from shared.tables.table import LatencyTable, read_table
 from shared.tables.table_source import IMPORTED_ENGINE
 from shared.wire import canonical_json
 
@@ -43,12 +42,11 @@ _NEWEST = (
 _NEWEST_OF_RUNTIME = _NEWEST.where(_TABLES.runtime == bindparam("runtime"))
 
 
-class TableStore:
+class TableStore(DatabaseStore):
     """Latency tables: the same hash always means the same bytes."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
+        super().__init__(database, clock)
         # The same hash always means the same bytes, and the newest table is the same until
         # something is written.
         self._kept = lru_cache(maxsize=8)(self._read_bytes)
@@ -57,6 +55,10 @@ class TableStore:
     def get_bytes(self, table_hash: str) -> bytes:
         """Canonical JSON of the table (no_table)."""
         return self._kept(table_hash)
+
+    def get(self, table_hash: str) -> LatencyTable:
+        """The table (no_table)."""
+        return read_table(json.loads(self.get_bytes(table_hash)))
 
     def _read_bytes(self, table_hash: str) -> bytes:
         with self._database.read() as connection:

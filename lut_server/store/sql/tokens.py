@@ -1,7 +1,5 @@
 """Tokens in the database."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from typing import Any
 
@@ -9,21 +7,17 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from lut_server import error_codes
-from lut_server.clock import Clock, stamp
+from lut_server.clock import stamp
 from lut_server.store import schema
-from lut_server.store.database import Database
+from lut_server.store.database import DatabaseStore
 from lut_server.store.values import TokenRecord, TokenSummary
 from shared.errors import LutnasError
 
 _TOKENS = schema.tokens.c
 
 
-class TokenStore:
+class TokenStore(DatabaseStore):
     """Tokens by id. A secret is never stored, only what it is checked against."""
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
 
     def add(self, record: TokenRecord) -> None:
         """Store a token."""

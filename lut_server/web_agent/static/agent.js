@@ -1,7 +1,7 @@
 // The agent of a browser: finishes begun runs, then does what the user or the server asks for.
 
 import { measureNetworks, measureRun } from "./measuring.js";
-import { measurementId, planId, runtimeText, uuid4 } from "./names.js";
+import { measurementId, newId, planId, runtimeText } from "./names.js";
 import { probe } from "./probe.js";
 import { clockStepMs } from "./round_timer.js";
 import { retry, Server, ServerAway, ServerRefused } from "./server.js";
@@ -30,7 +30,7 @@ export class Agent {
     this.listeners = [];
     this.runtimes = new Map();
     this.registered = false;
-    this.owner = `web-${uuid4().slice(0, 8)}`;
+    this.owner = `web-${newId().slice(0, 8)}`;
     this.onAway = (error) => this.show({ offline: error.message });
     this.state = { phase: "starting", isolated: self.crossOriginIsolated === true };
   }
@@ -208,7 +208,7 @@ export class Agent {
     await retry(() => this.register(), { attempts: 4, onAway });
     const plan = await retry(() => this.server.plan(request.space, request.calibration, request.heldOut), { onAway });
     const run = {
-      id: uuid4(), device: this.identity.device, runtime, space: plan.space, plan_id: planId(plan), canary: plan.canary,
+      id: newId(), device: this.identity.device, runtime, space: plan.space, plan_id: planId(plan), canary: plan.canary,
       agent_version: this.settings.version, started_at: new Date().toISOString().replace(/\.\d+Z$/, "+00:00"),
       probe: await this.probe(),
     };

@@ -1,4 +1,4 @@
-// SHA-256 and SHA-1 (FIPS 180-4). Those of the browser need HTTPS; the page works without.
+// SHA-256 (FIPS 180-4). That of the browser needs HTTPS; the page works without.
 
 const K = new Uint32Array(64);
 const START = new Uint32Array(8);
@@ -28,15 +28,8 @@ function padded(bytes) {
 
 const right = (x, n) => (x >>> n) | (x << (32 - n));
 
-function digest(state) {
-  const bytes = new Uint8Array(4 * state.length);
-  const view = new DataView(bytes.buffer);
-  state.forEach((word, i) => view.setUint32(4 * i, word));
-  return bytes;
-}
-
-/** (32,) bytes. */
-function sha256(bytes) {
+/** In hexadecimal. */
+export function sha256Hex(bytes) {
   const view = padded(bytes);
   const state = START.slice();
   const w = new Int32Array(64);
@@ -55,34 +48,5 @@ function sha256(bytes) {
     }
     [a, b, c, d, e, f, g, h].forEach((value, i) => { state[i] += value; });
   }
-  return digest(state);
-}
-
-/** (20,) bytes. */
-export function sha1(bytes) {
-  const view = padded(bytes);
-  const state = Uint32Array.of(0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0);
-  const w = new Int32Array(80);
-  for (let block = 0; block < view.byteLength; block += 64) {
-    for (let i = 0; i < 16; i += 1) w[i] = view.getInt32(block + 4 * i);
-    for (let i = 16; i < 80; i += 1) w[i] = right(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 31);
-    let [a, b, c, d, e] = state;
-    for (let i = 0; i < 80; i += 1) {
-      const [f, k] = i < 20 ? [(b & c) | (~b & d), 0x5a827999]
-        : i < 40 ? [b ^ c ^ d, 0x6ed9eba1]
-          : i < 60 ? [(b & c) | (b & d) | (c & d), 0x8f1bbcdc]
-            : [b ^ c ^ d, 0xca62c1d6];
-      [e, d, c, b, a] = [d, c, right(b, 2), a, (right(a, 27) + f + e + k + w[i]) | 0];
-    }
-    [a, b, c, d, e].forEach((value, i) => { state[i] += value; });
-  }
-  return digest(state);
-}
-
-export function hex(bytes) {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-export function sha256Hex(bytes) {
-  return hex(sha256(bytes));
+  return Array.from(state, (word) => word.toString(16).padStart(8, "0")).join("");
 }

@@ -26,7 +26,7 @@ export class ServerRefused extends Error {
   }
 }
 
-// Ids and device names need no escaping: they are UUIDs, hashes, or letters, digits and ._-
+// Ids and device names need no escaping: they are hexadecimal, or letters, digits and ._-
 export class Server {
   constructor(token = null) {
     this.token = token;

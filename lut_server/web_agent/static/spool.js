@@ -10,7 +10,7 @@
 import { measurementId } from "./names.js";
 
 const NAME = "lutnas-agent";
-const SCHEMA = 10; // of shared/wire.py
+const SCHEMA = 11; // of shared/wire.py
 
 function create(database) {
   database.createObjectStore("runs", { keyPath: "id" });

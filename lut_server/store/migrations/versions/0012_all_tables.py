@@ -10,8 +10,6 @@ from lut_server.store.schema import metadata
 
 revision = "0012"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
