@@ -1,5 +1,7 @@
 """Addresses at which other machines of the network reach this one."""
 
+from __future__ import annotations
+
 import ipaddress
 import re
 import socket

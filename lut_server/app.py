@@ -1,5 +1,7 @@
 """The web application: routes, error shape, compression and OpenAPI document, over one store."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any

@@ -5,6 +5,8 @@ digest. That is slow on purpose, so a checked token is remembered by a fast dige
 request pays. Revoking works at once, because the record is read on every request.
 """
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 import math

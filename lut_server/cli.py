@@ -1,5 +1,7 @@
 """The command line of the server: serves latency tables, looks after devices and tokens."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Mapping, Sequence
 

@@ -1,5 +1,7 @@
 """Time as an argument: code that depends on it takes a `Clock`, and tests set it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from datetime import UTC, datetime
 

@@ -1,5 +1,7 @@
 """Codes of refused requests, their HTTP status, and the errors that carry them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 
 from shared.errors import AccessDenied, Conflict, NotFound, ServerRefused

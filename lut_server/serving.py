@@ -1,5 +1,7 @@
 """Runs the application under uvicorn until a signal stops it."""
 
+from __future__ import annotations
+
 import copy
 import ctypes
 import gc
@@ -36,7 +38,7 @@ class AnnouncingServer(uvicorn.Server):
     """A server that says its URL once it accepts connections."""
 
     def __init__(
-        self, config: uvicorn.Config, announce: Callable[[str], None], certificate: "OwnCertificate | None" = None
+        self, config: uvicorn.Config, announce: Callable[[str], None], certificate: OwnCertificate | None = None
     ) -> None:
         super().__init__(config)
         self._announce = announce
@@ -56,7 +58,7 @@ class AnnouncingServer(uvicorn.Server):
             self.renew(self._certificate)
         return await super().on_tick(counter)
 
-    def renew(self, certificate: "OwnCertificate") -> None:
+    def renew(self, certificate: OwnCertificate) -> None:
         """Show the certificate as it has to be now; connections that there are keep the old one."""
         assert self.config.ssl is not None
         try:
@@ -66,7 +68,7 @@ class AnnouncingServer(uvicorn.Server):
 
 
 def serve(
-    app: FastAPI, settings: Settings, announce: Callable[[str], None], certificate: "OwnCertificate | None" = None
+    app: FastAPI, settings: Settings, announce: Callable[[str], None], certificate: OwnCertificate | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first.
 

@@ -5,6 +5,8 @@ A flag wins over the environment, the environment over the default. A switch is 
 "no". docker-compose.yml passes only LUTNAS_DATABASE_URL and LUTNAS_READS to the server.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields

@@ -16,6 +16,8 @@ Held-out networks take part in the state, not in any price. No round tells of it
 state.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

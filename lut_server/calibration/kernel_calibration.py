@@ -23,6 +23,8 @@ side, whole networks.
   without, fold by fold.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Sequence

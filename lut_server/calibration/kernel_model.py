@@ -11,6 +11,8 @@ the share of a mean network's latency that goes into that, is spread over graphs
         + cold x mean latency of networks x (weights of the chain / mean weights of networks)
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

@@ -26,6 +26,8 @@ x_i = [1, counts per op key], y_i the measured latency in ms, theta = [base, pri
   residuals, so that the fit's own freedom does not flatter it; see `_relative_spread`.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 

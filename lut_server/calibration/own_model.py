@@ -4,6 +4,8 @@ No op of such a model is measured by itself. Its networks share kernels, and ker
 every network that was counted what it takes, whether it was timed or not.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import numpy as np

@@ -5,6 +5,8 @@
 A price's prior is what its family says (see `kernel_calibration`), so that a short kernel's noise does not carry far.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

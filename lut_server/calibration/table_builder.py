@@ -1,5 +1,7 @@
 """From a finished run to its latency table."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence

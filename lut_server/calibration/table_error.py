@@ -1,5 +1,7 @@
 """How good a table is: its error on networks that no fit ever saw."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

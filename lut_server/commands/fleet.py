@@ -1,5 +1,7 @@
 """The fleet: which devices there are, and profiles for those that lack tables."""
 
+from __future__ import annotations
+
 import argparse
 import json
 
@@ -14,7 +16,7 @@ from shared.tables.table_text import align
 from shared.wire import to_wire
 
 
-def add(commands: "Commands[Parser]") -> None:
+def add(commands: Commands[Parser]) -> None:
     devices = add_store_command(commands, "devices", list_devices)
     devices.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
     profile = add_store_command(commands, "profile", ask_for_profiles)

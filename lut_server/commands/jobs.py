@@ -1,5 +1,7 @@
 """Look after the job queue."""
 
+from __future__ import annotations
+
 import argparse
 
 from lut_server.commands.options import add_store_command, opened_store
@@ -8,7 +10,7 @@ from shared.jobs import JOB_STATES
 from shared.tables.table_text import align
 
 
-def add(commands: "Commands[Parser]") -> None:
+def add(commands: Commands[Parser]) -> None:
     actions = add_actions(commands, "jobs", f"{__doc__}\n\n    lut-server jobs list --state queued")
     listed = add_store_command(actions, "list", list_all)
     listed.add_argument("--device", metavar="NAME", help="of this device alone")

@@ -1,5 +1,7 @@
 """Copies, clean-up and schema of the database."""
 
+from __future__ import annotations
+
 import argparse
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ from shared.command_line import Commands, Parser, within
 from shared.errors import WrongUse
 
 
-def add(commands: "Commands[Parser]") -> None:
+def add(commands: Commands[Parser]) -> None:
     backup = add_store_command(commands, "backup", copy_database)
     backup.add_argument("file", type=Path, metavar="FILE")
     restore = add_store_command(commands, "restore", restore_database)

@@ -1,5 +1,7 @@
 """Settings as options, and what is made from them."""
 
+from __future__ import annotations
+
 import argparse
 from contextlib import AbstractContextManager, closing
 from typing import Any
@@ -24,7 +26,7 @@ def add_settings(parser: Any, *names: str) -> None:
         )
 
 
-def add_store_command(commands: "Commands[Parser]", name: str, run: Run, text: str | None = None) -> Parser:
+def add_store_command(commands: Commands[Parser], name: str, run: Run, text: str | None = None) -> Parser:
     """A command on the database alone; it has --database-url, which stands last."""
     parser = add_command(commands, name, run, text)
     add_settings(parser.add_argument_group("database"), "database_url")

@@ -3,6 +3,8 @@
 lut-server pair --device my-phone
 """
 
+from __future__ import annotations
+
 import argparse
 import io
 import sys
@@ -23,7 +25,7 @@ PAGE = "/agent/web"
 """The page that measures in a browser."""
 
 
-def add(commands: "Commands[Parser]") -> None:
+def add(commands: Commands[Parser]) -> None:
     pair = add_store_command(commands, "pair", run, __doc__)
     what = pair.add_mutually_exclusive_group(required=True)
     what.add_argument("--device", metavar="NAME", help="what the phone shall be called")

@@ -3,6 +3,8 @@
 lut-server serve --host 0.0.0.0 --port 8700 --first-token yes
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 OFTEN = ("host", "port", "database_url", "reads", "first_token", "tls")
 
 
-def add(commands: "Commands[Parser]") -> None:
+def add(commands: Commands[Parser]) -> None:
     parser = add_command(commands, "serve", run, __doc__)
     add_settings(parser, *OFTEN)
     others = [setting.name for setting in SETTINGS if setting.name not in OFTEN]
@@ -59,7 +61,7 @@ def _require_tokens(tokens: TokenStore, settings: Settings, only_this_machine: b
         )
 
 
-def _own_certificate(settings: Settings) -> "OwnCertificate":
+def _own_certificate(settings: Settings) -> OwnCertificate:
     try:
         from lut_server.tls.own_certificate import OwnCertificate
     except ImportError as error:
@@ -73,7 +75,7 @@ def _own_certificate(settings: Settings) -> "OwnCertificate":
     return OwnCertificate(folder, split_names(settings.tls_names))
 
 
-def _describe_certificate(served: "ServedCertificate") -> None:
+def _describe_certificate(served: ServedCertificate) -> None:
     print(
         f"lut-server: the certificate is this server's own; browsers warn once: compare SHA-256 {served.fingerprint}; "
         f"agents trust it with --ca-file and a copy of {served.authority}",

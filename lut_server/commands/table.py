@@ -1,5 +1,7 @@
 """Look at latency tables, and ask them."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from shared.command_line import Commands, Parser, add_actions
 from shared.tables.table_text import align, describe
 
 
-def add(commands: "Commands[Parser]") -> None:
+def add(commands: Commands[Parser]) -> None:
     actions = add_actions(commands, "table", "Look at latency tables.\n\n    lut-server table show --device rpi4")
     add_table(add_store_command(actions, "show", show))
     listed = add_store_command(actions, "list", list_all)

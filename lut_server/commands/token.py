@@ -1,5 +1,7 @@
 """Create, list and revoke tokens."""
 
+from __future__ import annotations
+
 import argparse
 
 from lut_server.auth import ROLES, create_token
@@ -8,7 +10,7 @@ from shared.command_line import Commands, Parser, add_actions
 from shared.tables.table_text import align
 
 
-def add(commands: "Commands[Parser]") -> None:
+def add(commands: Commands[Parser]) -> None:
     actions = add_actions(commands, "token", f"{__doc__}\n\n    lut-server token create --role agent --device rpi4")
     create = add_store_command(actions, "create", create_and_print)
     create.add_argument("--role", required=True, choices=ROLES, help="each may do what the ones before it may")

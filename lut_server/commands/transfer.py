@@ -1,5 +1,7 @@
 """`import` and `export`: tables of others, tables for others, and archives of everything."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
@@ -25,7 +27,7 @@ _SPLIT = Split()
 MOST_FILE_BYTES = 256 << 20
 
 
-def add(commands: "Commands[Parser]") -> None:
+def add(commands: Commands[Parser]) -> None:
     _add_export(commands)
     parser = add_store_command(commands, "import", import_file)
     parser.add_argument("file", type=Path, metavar="FILE")
@@ -49,7 +51,7 @@ def add(commands: "Commands[Parser]") -> None:
     advanced.add_argument("--index-from", type=Path, metavar="FILE", help="CSV that lists the architectures by index")
 
 
-def _add_export(commands: "Commands[Parser]") -> None:
+def _add_export(commands: Commands[Parser]) -> None:
     parser = add_store_command(commands, "export", export_table)
     add_table(parser, required=False)
     parser.add_argument("--format", choices=("json", "csv", "parquet"), default="json", help="json: the whole table")

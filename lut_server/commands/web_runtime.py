@@ -1,5 +1,7 @@
 """Fetch onnxruntime-web, which phones measure with, or say where it is."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from shared.command_line import Commands, Parser, add_actions
 from shared.errors import LutnasError
 
 
-def add(commands: "Commands[Parser]") -> None:
+def add(commands: Commands[Parser]) -> None:
     actions = add_actions(commands, "web-runtime", f"{__doc__}\n\n    lut-server web-runtime install")
     fetch = add_store_command(actions, "install", fetch_runtime)
     fetch.add_argument("--from", dest="package", type=Path, metavar="FILE", help=f"what `npm pack {PACKAGE}` made")

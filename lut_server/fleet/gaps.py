@@ -1,5 +1,7 @@
 """What a device lacks: tables that others have, and what is missing in its own."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache

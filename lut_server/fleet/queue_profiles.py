@@ -1,5 +1,7 @@
 """Queues a profile job for each table that a device lacks."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -1,5 +1,7 @@
 """Devices at a glance, for the pages, their JSON twins and `lut-server devices`: health, activity, gaps."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

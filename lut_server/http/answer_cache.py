@@ -1,5 +1,7 @@
 """Answers that are dear to make and that anybody may ask for: graphs and plans."""
 
+from __future__ import annotations
+
 import asyncio
 import hashlib
 from collections import OrderedDict

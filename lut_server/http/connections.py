@@ -1,5 +1,7 @@
 """HTTP connections that cannot take all that the server has: silent, slow and too many ones."""
 
+from __future__ import annotations
+
 import asyncio
 import resource
 import socket
@@ -120,7 +122,7 @@ class BoundedProtocol(H11Protocol):
             if timer is not None:
                 timer.cancel()
 
-    def _others(self) -> list["BoundedProtocol"]:
+    def _others(self) -> list[BoundedProtocol]:
         return [each for each in self.connections if isinstance(each, BoundedProtocol) and each is not self]
 
     def _make_room(self) -> None:

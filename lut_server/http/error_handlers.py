@@ -5,6 +5,8 @@ Below the routes, errors are those of `shared.errors`; `install` translates them
 own and the unforeseen ones, here and nowhere else.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus

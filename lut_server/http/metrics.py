@@ -1,5 +1,7 @@
 """Metrics in Prometheus' text format: requests, durations, refused tokens, store sizes."""
 
+from __future__ import annotations
+
 from collections import Counter as Counts
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest

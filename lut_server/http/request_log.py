@@ -5,6 +5,8 @@ Plain ASGI: Starlette's own base class for middleware runs each request in a tas
 takes half of the throughput of a small GET.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import os
@@ -44,7 +46,7 @@ class Watch:
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, audit: "AuditLog", secure: bool = False, log_format: str = "text"
+        self, app: ASGIApp, metrics: Metrics, audit: AuditLog, secure: bool = False, log_format: str = "text"
     ) -> None:
         self._app = app
         self._metrics = metrics

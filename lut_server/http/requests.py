@@ -1,5 +1,7 @@
 """Request bodies: read within a limit, inflated, and decoded into checked values."""
 
+from __future__ import annotations
+
 import asyncio
 import math
 import zlib

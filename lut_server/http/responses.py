@@ -1,5 +1,7 @@
 """What the routes answer with: always an object, its fields named after what they hold."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, make_dataclass
 from typing import Any
 

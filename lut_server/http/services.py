@@ -4,6 +4,8 @@ Failed authentications are limited per client. A right token passes nevertheless
 address with a guesser goes on.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager

@@ -1,5 +1,7 @@
 """Which site a request is for, and which site's page sent it."""
 
+from __future__ import annotations
+
 from collections.abc import Collection
 from urllib.parse import urlsplit
 

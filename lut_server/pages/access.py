@@ -4,6 +4,8 @@ The token itself is the session. Its cookie is hidden from scripts and from othe
 takes no cookies and pages write nothing, so that a forged request achieves nothing.
 """
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated

@@ -4,6 +4,8 @@ Nothing comes from another server. The name of plotly.js holds its version, so t
 keep it for ever.
 """
 
+from __future__ import annotations
+
 import functools
 import gzip
 import hashlib

@@ -5,6 +5,8 @@ their prices are compared by their standard deviations. Times are in ms of the c
 time, so that a busier day is no change.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections import Counter

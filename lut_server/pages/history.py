@@ -1,5 +1,7 @@
 """The price of an op over the versions of the runtime: every table of a device that has its key."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass, replace
 from itertools import pairwise

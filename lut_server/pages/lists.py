@@ -1,5 +1,7 @@
 """Devices, searches and jobs, a page at a time: no page gets longer with what is stored."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

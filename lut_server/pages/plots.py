@@ -1,5 +1,7 @@
 """What plotly draws of the views. A colour is a name of the style sheet; the script looks it up."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -4,6 +4,8 @@ A view is a frozen dataclass; its template has the same name. Templates escape e
 probes come from agents, reasons from anywhere.
 """
 
+from __future__ import annotations
+
 import functools
 from datetime import datetime
 from typing import Any

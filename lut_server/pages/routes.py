@@ -1,5 +1,7 @@
 """The pages. Each has a JSON twin at the same address with `format=json`."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from urllib.parse import urlencode

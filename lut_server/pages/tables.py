@@ -1,5 +1,7 @@
 """A latency table: prices as a grid of ops and resolutions, kernels, error, networks."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

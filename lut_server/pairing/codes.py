@@ -5,6 +5,8 @@ guessed. The database keeps its SHA-256 only. A slow digest would protect nothin
 code, and strangers could keep the server busy with it.
 """
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 import secrets

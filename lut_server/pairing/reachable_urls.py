@@ -1,5 +1,7 @@
 """Finds the URL of this server that a phone can open, and whether the server answers there."""
 
+from __future__ import annotations
+
 import hashlib
 import http.client
 import json

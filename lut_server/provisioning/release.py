@@ -5,6 +5,8 @@ always make the same bytes, from a wheel or a checkout (`pip install -e`): names
 and modes fixed, and nothing is compressed (versions of zlib differ).
 """
 
+from __future__ import annotations
+
 import base64
 import functools
 import hashlib

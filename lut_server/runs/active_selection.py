@@ -10,6 +10,8 @@ What its measurement would tell of the others is subtracted (a Gaussian given an
 the next pick: a batch does not ask the same question several times.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

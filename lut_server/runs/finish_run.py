@@ -1,5 +1,7 @@
 """What a run must be before it is stored, and how it becomes a table."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
 from datetime import datetime

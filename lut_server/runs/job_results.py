@@ -1,5 +1,7 @@
 """What a job must be before it is queued, and what its result means."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 from lut_server.error_codes import refused

@@ -1,5 +1,7 @@
 """What a device's table lacks to predict someone's own networks: kernels that are to be measured by themselves."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
 from lut_server.calibration.single_kernel_fit import fit_single_kernels

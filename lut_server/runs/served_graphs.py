@@ -1,5 +1,7 @@
 """Which models the server takes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import onnx

@@ -8,6 +8,8 @@ rounds. They bracket the network in question, so what slows them slows it alike:
     measured_ms = time now / state
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev

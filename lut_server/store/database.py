@@ -7,6 +7,8 @@ writers. A method locks the rows that its decision rests on (`with_for_update`; 
 leaves it out) and inserts with `insert_missing` what another may be inserting right now.
 """
 
+from __future__ import annotations
+
 import itertools
 import sqlite3
 import threading

@@ -1,5 +1,7 @@
 """SQLAlchemy engines: SQLite in WAL mode, PostgreSQL that may go away and come back."""
 
+from __future__ import annotations
+
 import os
 import sqlite3
 import time

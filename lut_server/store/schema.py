@@ -3,6 +3,8 @@
 `token` is the id of the token that brought a thing, which its quotas are counted by.
 """
 
+from __future__ import annotations
+
 import hashlib
 
 from sqlalchemy import Column, Double, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text

@@ -1,5 +1,7 @@
 """Copies of a SQLite database: written while it is in use, put back while it is not."""
 
+from __future__ import annotations
+
 import fcntl
 import sqlite3
 from contextlib import closing

@@ -1,5 +1,7 @@
 """What the store takes and gives: frozen values (`lut_server.store.sql` keeps them)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 

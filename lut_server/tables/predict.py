@@ -1,5 +1,7 @@
 """What a device's table says of a network: by its kernels where these are known, by its ops otherwise."""
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,5 +1,7 @@
 """What pages show of a table: all but its covariances, which are most of its bytes."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import lru_cache
 

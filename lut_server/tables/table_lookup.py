@@ -1,5 +1,7 @@
 """Which table a device, a space and perhaps a runtime mean, and what to say without a table."""
 
+from __future__ import annotations
+
 from lut_server.error_codes import refused
 from lut_server.store.sql import Store
 from lut_server.store.values import TableSummary

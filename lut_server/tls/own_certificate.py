@@ -5,6 +5,8 @@ renewed before it ends, and when this machine has other addresses; whoever trust
 trusts the new certificate. Only their owner can read the two keys.
 """
 
+from __future__ import annotations
+
 import os
 import socket
 import tempfile

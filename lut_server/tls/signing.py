@@ -1,5 +1,7 @@
 """Keys and certificates (EC P-256): an authority, and the server certificates that it signs."""
 
+from __future__ import annotations
+
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -12,6 +12,8 @@ of slots, so the base takes the cost of all slots empty, and an op's price is it
 empty slot. This is negative for a skip on these devices.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import random
 from collections.abc import Sequence

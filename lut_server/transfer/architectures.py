@@ -5,6 +5,8 @@ architecture,raspi4,pixel3          strings of the space; or indices into the li
 |avg_pool_3x3~0|+|…|+|…|,10.482,3.60585
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median

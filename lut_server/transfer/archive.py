@@ -10,6 +10,8 @@ The last line counts the others and hashes all bytes before it: a damaged file i
 transaction ends. Tokens are left out: their secrets belong to their server.
 """
 
+from __future__ import annotations
+
 import gzip
 import hashlib
 import json

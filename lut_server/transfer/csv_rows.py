@@ -5,6 +5,8 @@ not, a comma in a number is its decimal point. A first column of row numbers, as
 is left out.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import re

@@ -1,5 +1,7 @@
 """Makes a latency table of published numbers, marked as imported."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

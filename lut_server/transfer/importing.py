@@ -1,5 +1,7 @@
 """Reads a published file as latency tables: finds its kind and its devices, and makes the tables."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -10,6 +10,8 @@ The file `lookup_table.txt` of a PyTorch implementation of FBNet becomes such ro
 names, then a line of times in microseconds for each layer. It has no time of stem and classifier.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import re
 from collections import defaultdict

@@ -5,6 +5,8 @@ networks   networks, measured and predicted
 raw        every time of the runs that made the table
 """
 
+from __future__ import annotations
+
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -12,6 +12,8 @@ their own: k7_e6, k3_e6_se_hs, k3_m100 (mid channels are no multiple), dw_k3 (no
 ..._noskip.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import re

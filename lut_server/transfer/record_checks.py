@@ -1,5 +1,7 @@
 """Checks the records of an archive: their values, and the keys beside them."""
 
+from __future__ import annotations
+
 import base64
 import binascii
 import hashlib

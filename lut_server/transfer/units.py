@@ -1,5 +1,7 @@
 """The unit of published latencies: said, or in a column's name; and columns that are no latencies."""
 
+from __future__ import annotations
+
 import re
 
 from shared.errors import InvalidValue

@@ -6,6 +6,8 @@ Over HTTPS or on localhost the page is cross-origin isolated (COOP, COEP): only 
 it threads and a clock finer than 100 us. Its policy allows WebAssembly, and this server only.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from pathlib import Path

@@ -4,6 +4,8 @@ It is too large for the wheel. The version and the SHA-512 of the package are pi
 beside its compressed copy, so that no request has to compress 14 MB.
 """
 
+from __future__ import annotations
+
 import base64
 import gzip
 import hashlib

@@ -1,5 +1,7 @@
 """What a device installs lutnas from. Open to all: it holds nothing measured."""
 
+from __future__ import annotations
+
 import hashlib
 from typing import Annotated
 

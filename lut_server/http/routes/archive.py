@@ -1,5 +1,7 @@
 """Everything that the server keeps, out and in, as one file."""
 
+from __future__ import annotations
+
 import io
 
 from fastapi import APIRouter, Response

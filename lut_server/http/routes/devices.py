@@ -1,5 +1,7 @@
 """Devices: registered by their agents."""
 
+from __future__ import annotations
+
 from fastapi import APIRouter, Response
 
 from lut_server.http.requests import Body, NewDevice, parse_body

@@ -1,5 +1,7 @@
 """Whether the process runs, whether it can serve, and what an operator's monitoring asks."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Depends, Response

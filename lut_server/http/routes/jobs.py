@@ -1,5 +1,7 @@
 """The job queue: a search asks, the device's agent leases it, measures and hands in."""
 
+from __future__ import annotations
+
 from fastapi import APIRouter, Response
 
 from lut_server.http.requests import LONGEST_PART, Body, HandIn, Heartbeat, LeaseRequest, Limit, Offset, parse_body

@@ -1,5 +1,7 @@
 """Kernel counts by genotype, and predictions of single networks."""
 
+from __future__ import annotations
+
 from fastapi import APIRouter, Response
 
 from lut_server.http.requests import QuestionBody, parse_body

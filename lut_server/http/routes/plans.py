@@ -1,5 +1,7 @@
 """What to measure: plans, the graphs they name, and models that someone uploaded."""
 
+from __future__ import annotations
+
 import hashlib
 from typing import Annotated
 

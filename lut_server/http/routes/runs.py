@@ -1,5 +1,7 @@
 """Profiling runs: uploaded in batches, finished into a latency table."""
 
+from __future__ import annotations
+
 from fastapi import APIRouter, Response
 
 from lut_server.http.requests import (

@@ -1,5 +1,7 @@
 """What searches found: posted back by `search`, for people to look at."""
 
+from __future__ import annotations
+
 from fastapi import APIRouter, Response
 
 from lut_server.http.requests import LONGEST_PART, Body, Limit, Offset, parse_body

@@ -1,5 +1,7 @@
 """Latency tables: by hash for ever, or the newest of a device."""
 
+from __future__ import annotations
+
 from fastapi import APIRouter, Request, Response
 
 from lut_server.http.requests import Body

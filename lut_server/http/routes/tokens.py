@@ -3,6 +3,8 @@
 Pairing needs no token, and trusts no other site's page.
 """
 
+from __future__ import annotations
+
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response

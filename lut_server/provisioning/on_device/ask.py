@@ -3,6 +3,8 @@
 The token for /v1 is in LUTNAS_TOKEN (not on a command line), authorities are in LUTNAS_CA_FILE.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

@@ -3,6 +3,8 @@
 Prints `fine`, `32-bit`, `no-venv`, `no-glibc`, or the C library if it is too old.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import sys

@@ -5,6 +5,8 @@ text, and as text otherwise; bytes stand as base64, a table's content as the obj
 Nothing is lost, and most can be read.
 """
 
+from __future__ import annotations
+
 import base64
 import json
 from collections.abc import Iterable, Iterator, Sequence

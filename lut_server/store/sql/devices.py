@@ -1,5 +1,7 @@
 """Devices in the database."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import replace
 from typing import Any

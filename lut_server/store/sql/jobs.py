@@ -1,5 +1,7 @@
 """The job queue in the database."""
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from datetime import datetime, timedelta

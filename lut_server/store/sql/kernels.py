@@ -1,5 +1,7 @@
 """Kernel counts in the database: by device, runtime and graph."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping, Sequence
 

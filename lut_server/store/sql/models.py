@@ -1,5 +1,7 @@
 """Uploaded ONNX files in the database."""
 
+from __future__ import annotations
+
 from sqlalchemy import func, select
 
 from lut_server import error_codes

@@ -1,5 +1,7 @@
 """Pairing codes in the database: one row a device, so that a new code ends the one before it."""
 
+from __future__ import annotations
+
 from datetime import timedelta
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Runs and measurements in the database."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

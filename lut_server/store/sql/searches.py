@@ -1,5 +1,7 @@
 """What searches found, in the database."""
 
+from __future__ import annotations
+
 import json
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The store as a whole, and how it is opened."""
 
+from __future__ import annotations
+
 import os
 
 from sqlalchemy import insert

@@ -1,5 +1,7 @@
 """Latency tables in the database: kept as the bytes that are served."""
 
+from __future__ import annotations
+
 import json
 from functools import lru_cache
 from typing import Any

@@ -1,5 +1,7 @@
 """Tokens in the database."""
 
+from __future__ import annotations
+
 from contextlib import suppress
 from typing import Any
 
