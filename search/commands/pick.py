@@ -140,8 +140,7 @@ def parse_genotype(space: Space, text: str) -> Genotype:
         InvalidValue: it is not of the space, or does not connect input and output.
     """
     genotype = space.parse(text)
-    if not space.is_connected(genotype):
-        raise InvalidValue("genotype", f"{text} does not connect input and output")
+    space.check_network(genotype)
     return space.canonical(genotype)
 
 

@@ -94,9 +94,7 @@ def build_network(
         InvalidValue: the genotype is not connected, or a tensor is missing, misshapen or not
             finite.
     """
-    space.check(genotype)
-    if not space.is_connected(genotype):
-        raise InvalidValue("genotype", f"{space.format(genotype)} does not connect input and output")
+    space.check_network(genotype)
     shapes = network_parameter_shapes(space, genotype)
     source: Weights = RandomWeights(shapes, seed, budget) if weights is None else GivenWeights(shapes, weights)
     writer = GraphWriter(source)

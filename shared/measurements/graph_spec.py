@@ -96,9 +96,7 @@ class NetworkGraph:
     genotype: Genotype
 
     def __post_init__(self) -> None:
-        self.space.check(self.genotype)
-        if not self.space.is_connected(self.genotype):
-            raise InvalidValue("genotype", f"{self.space.format(self.genotype)} does not connect input and output")
+        self.space.check_network(self.genotype)
 
     def __str__(self) -> str:
         return f"network:{self.space}:{self.space.format(self.genotype)}"

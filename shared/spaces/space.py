@@ -160,6 +160,12 @@ class Space(ABC):
         """Whether the input reaches the output."""
         return bool(self.live_slots(genotype))
 
+    def check_network(self, genotype: Genotype) -> None:
+        """Raise InvalidValue unless the genotype is of this space and connects input and output."""
+        self.check(genotype)
+        if not self.is_connected(genotype):
+            raise InvalidValue("genotype", f"{self.format(genotype)} does not connect input and output")
+
     def canonical(self, genotype: Genotype) -> Genotype:
         """The genotype with "none" in every dead slot: the same function."""
         live = set(self.live_slots(genotype))

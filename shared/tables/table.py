@@ -218,11 +218,8 @@ class LatencyTable:
             InvalidValue: not a connected genotype of the space.
             MissingPrice: the table lacks an op key of the network.
         """
-        space = self.parsed_space
-        space.check(genotype)
-        if not space.is_connected(genotype):
-            raise InvalidValue("genotype", f"{space.format(genotype)} does not connect input and output")
-        return self.predict_counts(space.op_counts(genotype))
+        self.parsed_space.check_network(genotype)
+        return self.predict_counts(self.parsed_space.op_counts(genotype))
 
     def predict_counts(self, counts: Counter[OpKey]) -> Prediction:
         """Latency of a network by how often each op key occurs in it.
