@@ -83,6 +83,14 @@ class Space(ABC):
             value = getattr(self, field)
             if not 1 <= value <= largest:
                 raise InvalidValue(field, f"{value} is not within 1 to {largest}")
+        if self.resolution % self.total_stride:
+            problem = f"{self.resolution} is not a multiple of {self.total_stride}, the total stride"
+            raise InvalidValue("resolution", problem)
+
+    @property
+    def total_stride(self) -> int:
+        """Sides of the image per side of the last feature map."""
+        return 1
 
     @property
     @abstractmethod
