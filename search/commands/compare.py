@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from search.commands.ladder import add_budgets
-from search.commands.output import print_line
 from search.commands.run import add_arguments as add_search_arguments
 from search.commands.run import begin_run, default_title, resume_run
 from search.compare.comparison import Comparison
@@ -32,7 +31,7 @@ from search.family.family import FamilySettings
 from search.latency.latency_model import LatencyModel
 from search.process.atomic_files import write_atomically
 from search.process.interruption import stop_on_signals
-from search.process.progress import make_progress
+from search.process.progress import working_progress
 from search.report.comparison import build_comparison_page
 from search.runs.run_directory import write_value
 from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_strategy, split_strategies
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     console = Console()
     strategies = [parse_strategy(text) for text in split_strategies(args.strategies)]
     check_arguments(args, strategies)
-    progress = make_progress(Console(stderr=True))
+    progress = working_progress()
     out = args.out or Path("runs") / f"compare-{args.device[0]}-{default_title(args.dataset)}"
     setup = argparse.Namespace(**{**vars(args), "out": out / "setup"})
     there = (setup.out / "config.json").exists()
@@ -104,8 +103,8 @@ def run(args: argparse.Namespace) -> None:
     wide.print(results_table(results))
     for result in results:
         for note in result.notes:
-            print_line(console, f"{result.strategy}, seed {result.seed}: {note}")
-    print_line(console, f"{out / 'comparison.html'}, comparison.json, comparison.csv")
+            print(f"{result.strategy}, seed {result.seed}: {note}")
+    print(f"{out / 'comparison.html'}, comparison.json, comparison.csv")
 
 
 def check_arguments(args: argparse.Namespace, strategies: Sequence[NamedStrategy]) -> None:
