@@ -9,7 +9,7 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-from profiler_agent.spool.atomic_files import read_bytes, write_atomically
+from shared.atomic_files import read_bytes, write_atomically
 from shared.errors import LutnasError
 
 _PULLED = ("run.json", "plan.json", "rounds.jsonl", "measurements.jsonl", "kernels.jsonl", "choice.jsonl")

@@ -10,7 +10,7 @@ from pathlib import Path
 from profiler_agent.kernels.kernels import ObservedGraph, observe
 from profiler_agent.ort.onnx_reader import GraphInput, read_graph
 from profiler_agent.ort.onnx_writer import with_inputs
-from profiler_agent.spool.atomic_files import read_bytes
+from shared.atomic_files import read_bytes
 from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
 

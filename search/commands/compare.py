@@ -29,12 +29,12 @@ from search.decoding.decoding import make_decoder
 from search.family.build import spread
 from search.family.family import FamilySettings
 from search.latency.latency_model import LatencyModel
-from search.process.atomic_files import write_atomically
 from search.process.interruption import stop_on_signals
 from search.process.progress import working_progress
 from search.report.comparison import build_comparison_page
 from search.runs.run_directory import write_value
 from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_strategy, split_strategies
+from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import BudgetTooSmall, InvalidValue, Stopped, WrongUse, check_within
 from shared.spaces import Genotype

@@ -21,11 +21,11 @@ from search.compare.diagnosis import (
     write_diagnosis,
 )
 from search.family.family import load_family
-from search.process.atomic_files import write_atomically
 from search.process.interruption import stop_on_signals
 from search.process.progress import working_progress
 from search.report import build_report
 from search.retraining.retrain_directory import TrainedNetwork
+from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command
 from shared.spaces import Genotype
 

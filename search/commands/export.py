@@ -17,11 +17,12 @@ from search.data import ImageSet
 from search.deploy.export import export
 from search.deploy.quantisation import CALIBRATION_IMAGES, export_int8
 from search.own_model.examine import describe_choices
-from search.process.atomic_files import write_atomically, write_torch
 from search.process.progress import Progress, working_progress
+from search.process.tensor_files import write_torch
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory
+from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import WrongUse
 from shared.spaces import Genotype

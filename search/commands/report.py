@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 from search.commands.pick import add_run, open_run
-from search.process.atomic_files import write_atomically
 from search.report import build_report
+from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import WrongUse
 

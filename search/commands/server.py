@@ -9,8 +9,8 @@ from search.device.lut_client import LutClient
 from search.device.verification import TIMEOUT_S, request_verification
 from search.process.progress import working_progress
 from search.runs.run_directory import DeviceRun, RunDirectory
-from shared.command_line import find_access, within
-from shared.errors import in_one_line
+from shared.command_line import find_access
+from shared.errors import InvalidValue, in_one_line
 
 
 def connect(url: str, args: argparse.Namespace) -> LutClient:
@@ -28,7 +28,7 @@ def add_patience(parser: argparse.ArgumentParser) -> None:
     """--timeout-s."""
     parser.add_argument(
         "--timeout-s",
-        type=within(0.001),
+        type=float,
         default=TIMEOUT_S,
         metavar="S",
         help="longest wait for one measurement (default: %(default)g)",
@@ -37,6 +37,8 @@ def add_patience(parser: argparse.ArgumentParser) -> None:
 
 def measure_with(client: LutClient, run: DeviceRun, args: argparse.Namespace) -> Measure:
     """A function that has the run's device measure a file."""
+    if not args.timeout_s > 0:
+        raise InvalidValue("timeout-s", f"{args.timeout_s:g} is not a positive time")
     say = working_progress().line
     return lambda content, promise: request_verification(
         client, run.table, content, promise, args.timeout_s, lambda notice: say(in_one_line(notice))

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from search.process.atomic_files import read_torch, write_torch
+from search.process.tensor_files import read_torch, write_torch
 from search.process.threads_and_memory import torch_threads
 from search.strategies.context import Bench, SearchStopped
 from shared.errors import CorruptFile, LutnasError

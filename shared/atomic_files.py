@@ -53,9 +53,22 @@ def write_named(folder: Path, draft: str, write: Callable[[BinaryIO], Path | Non
                 path = write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            return None if path is None else beside.replace(path)
+            if path is not None:
+                beside.replace(path)
+                _sync_folder(folder)
+            return path
         finally:
             beside.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name as durable as its file's content. Windows opens no folders."""
+    if os.name != "nt":
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def read_bytes(path: Path) -> bytes | None:
@@ -75,30 +88,3 @@ def read_sha256(path: Path) -> str | None:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, IsADirectoryError):
             return None
-
-
-@contextmanager
-def hold_lock(path: Path, wait: bool, busy: str) -> Iterator[None]:
-    """Hold the lock on a file. It ends with the process, however that ends.
-
-    Raises:
-        LutnasError: another process holds it and `wait` is false (text `busy`), or the disk has no
-            locks.
-    """
-    try:
-        import fcntl  # not at the top: `predict` needs no lock, and Windows has none
-    except ImportError as error:
-        raise LutnasError("measuring needs the file locks of Linux or macOS; on Windows use WSL") from error
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise LutnasError(busy) from None
-        except OSError as error:
-            raise LutnasError(
-                f"cannot lock {path}: {error.strerror or error}; put the folder on another disk"
-            ) from error
-        yield
