@@ -36,12 +36,8 @@ class CountedFile:
     note: str | None = None
 
 
-def count_files(files: Sequence[Path], runtime: Runtime, shapes: Shapes) -> list[CountedFile]:
-    """Count the kernels of files, nothing timed; one that cannot be counted does not hold up the others."""
-    return [_count(path, runtime, shapes) for path in files]
-
-
-def _count(path: Path, runtime: Runtime, shapes: Shapes) -> CountedFile:
+def count_file(path: Path, runtime: Runtime, shapes: Shapes) -> CountedFile:
+    """Count the kernels of a file, nothing timed; a file that cannot be counted says why."""
     try:
         with observe_file(path, runtime, shapes) as (graph, note):
             return CountedFile(path, graph.counts(), note=note)
