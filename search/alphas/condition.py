@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from search.latency.latency_model import require_prices
 from search.process.randomness import gumbel
 from shared.errors import InvalidValue, check_within
 from shared.spaces import Own, Space
@@ -77,8 +76,8 @@ def device_simplex(table: LatencyTable) -> Tensor:
     Raises:
         MissingPrice: the table lacks op keys of its space; the message names all.
     """
-    require_prices(table)
     space = table.parsed_space
+    table.require_prices(space.op_keys())
     means = []
     for column, _ in enumerate(space_primitives(space)):
         keys = {key for s, slot in enumerate(space.slots) for key in space.slot_ops(s, slot.primitives[column])}
