@@ -13,12 +13,11 @@ import argparse
 import json
 from pathlib import Path
 
-import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from search.commands.pick import add_picking, add_run, choose_network, open_run, parse_genotype
 from search.commands.server import add_patience, measure_with, open_client
-from search.deploy.export import untuned_onnx
+from search.deploy.export import read_metadata, untuned_onnx
 from search.process.progress import working_progress
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import CorruptFile, WrongUse
@@ -85,7 +84,7 @@ def read_exported(path: Path, space: str) -> tuple[str, bytes]:
     """
     try:
         content = path.read_bytes()
-        metadata = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
+        metadata = read_metadata(content)
     except OSError as error:
         raise CorruptFile(f"{path} cannot be read: {error.strerror}") from error
     except DecodeError as error:
