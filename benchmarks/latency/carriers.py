@@ -23,7 +23,7 @@ from profiler_agent.ort.sessions import local_runtime
 from profiler_agent.timing.stopping import PRESETS, Preset
 from shared import __version__
 from shared.graphs.primitives import EMITTERS
-from shared.graphs.weights import RandomWeights
+from shared.graphs.weights import random_weights
 from shared.graphs.writer import GraphWriter
 from shared.measurements.graph_spec import ParallelGraph
 from shared.measurements.measurement import Measurement, Run
@@ -104,7 +104,7 @@ def build_carrier(key: OpKey, with_op: bool) -> bytes:
         for prefix, part in parts.items()
         for name, shape in parameter_shapes(part).items()
     }
-    writer = GraphWriter(RandomWeights(shapes))
+    writer = GraphWriter(random_weights(shapes))
     inputs = tuple(f"input{index}" for index in range(COPIES))
     outputs = []
     for index, name in enumerate(inputs):

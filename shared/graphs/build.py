@@ -12,7 +12,7 @@ from shared.errors import InvalidValue, UnknownName, check_known, in_one_line
 from shared.graphs.fp16 import halve
 from shared.graphs.int8 import quantise
 from shared.graphs.primitives import EMITTERS, Emitter
-from shared.graphs.weights import Budget, GivenWeights, RandomWeights, Weights
+from shared.graphs.weights import Budget, given_weights, random_weights
 from shared.graphs.writer import GraphWriter
 from shared.measurements.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph, ParallelGraph
 from shared.runtime import PRECISIONS
@@ -79,7 +79,6 @@ def build_network(
     space: Space,
     genotype: Genotype,
     weights: Mapping[str, NDArray[np.float32]] | None = None,
-    seed: int = 0,
     batch: int = 1,
     metadata: Mapping[str, str] | None = None,
     budget: Budget | None = None,
@@ -96,8 +95,7 @@ def build_network(
     """
     space.check_network(genotype)
     shapes = network_parameter_shapes(space, genotype)
-    source: Weights = RandomWeights(shapes, seed, budget) if weights is None else GivenWeights(shapes, weights)
-    writer = GraphWriter(source)
+    writer = GraphWriter(random_weights(shapes, budget) if weights is None else given_weights(shapes, weights))
     logits = _emit_network(writer, space, genotype)
     image = (batch, space.image_channels, space.resolution, space.resolution)
     return writer.model(logits, image, (batch, space.classes), metadata or {})
@@ -151,7 +149,7 @@ def _writer(keys: tuple[OpKey, ...], budget: Budget) -> GraphWriter:
     shapes = {
         f"{index}.{name}": shape for index, key in enumerate(keys) for name, shape in parameter_shapes(key).items()
     }
-    return GraphWriter(RandomWeights(shapes, budget=budget))
+    return GraphWriter(random_weights(shapes, budget))
 
 
 def _emitter(key: OpKey) -> Emitter:

@@ -37,7 +37,7 @@ class GraphWriter:
         self, x: str, prefix: str, stride: int = 1, batch_norm: str | None = None, groups: int = 1, dilation: int = 1
     ) -> str:
         """Convolution with "same" padding, with the batch norm of another prefix folded in."""
-        weight = self._weights.get(f"{prefix}.weight")
+        weight = self._weights(f"{prefix}.weight")
         inputs = [x]
         if batch_norm is None:
             inputs.append(self._constant(f"{prefix}.weight", weight))
@@ -57,7 +57,7 @@ class GraphWriter:
     def batch_norm(self, x: str, prefix: str) -> str:
         """Batch norm with fixed statistics, without a convolution before it."""
         tensors = [
-            self._constant(f"{prefix}.{field}", self._weights.get(f"{prefix}.{field}"))
+            self._constant(f"{prefix}.{field}", self._weights(f"{prefix}.{field}"))
             for field in ("weight", "bias", "running_mean", "running_var")
         ]
         return self._node("BatchNormalization", [x, *tensors], epsilon=BATCH_NORM_EPSILON)
@@ -106,8 +106,8 @@ class GraphWriter:
         return self._node("Flatten", [self._node("GlobalAveragePool", [x])], axis=1)
 
     def linear(self, x: str, prefix: str) -> str:
-        weight = self._constant(f"{prefix}.weight", self._weights.get(f"{prefix}.weight"))
-        bias = self._constant(f"{prefix}.bias", self._weights.get(f"{prefix}.bias"))
+        weight = self._constant(f"{prefix}.weight", self._weights(f"{prefix}.weight"))
+        bias = self._constant(f"{prefix}.bias", self._weights(f"{prefix}.bias"))
         return self._node("Gemm", [x, weight, bias], transB=1)
 
     def model(
@@ -141,7 +141,7 @@ class GraphWriter:
 
     def _affine(self, prefix: str) -> tuple[Floats, Floats]:
         weight, bias, mean, variance = (
-            self._weights.get(f"{prefix}.{field}") for field in ("weight", "bias", "running_mean", "running_var")
+            self._weights(f"{prefix}.{field}") for field in ("weight", "bias", "running_mean", "running_var")
         )
         scale = weight / np.sqrt(variance + np.float32(BATCH_NORM_EPSILON))
         return scale, bias - mean * scale

@@ -10,7 +10,7 @@ from search.supernet.primitives import build_op
 from shared.errors import InvalidValue
 from shared.graphs import build_network, network_parameter_shapes
 from shared.graphs.primitives import EMITTERS
-from shared.graphs.weights import GivenWeights
+from shared.graphs.weights import given_weights
 from shared.graphs.writer import GraphWriter
 from shared.spaces import Genotype, make_space
 from shared.spaces.op_key import OpKey, Shape
@@ -85,7 +85,7 @@ def test_a_primitive_gives_the_same_numbers_in_torch_and_onnx(key):
     with torch.no_grad():
         randomise(op)
     tensors = {name: tensor.numpy() for name, tensor in op.state_dict().items()}
-    writer = GraphWriter(GivenWeights(parameter_shapes(key), tensors))
+    writer = GraphWriter(given_weights(parameter_shapes(key), tensors))
     output = EMITTERS[key.primitive](writer, "input", key, "")
     images = torch.randn(2, *sides(key.input), generator=torch.Generator().manual_seed(1))
     expected = op(images)
