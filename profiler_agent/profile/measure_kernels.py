@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from profiler_agent.kernels.cut import CutKernel, cut_kernels
 from profiler_agent.kernels.model_files import Shapes, count_file, observe_file
@@ -112,13 +110,7 @@ def _keep(spool: Spool, runtime: Runtime, cut: CutKernel) -> Task:
     for reference in task.graphs:
         spec = parse_graph_spec(reference)
         assert isinstance(spec, KernelGraph)
-        content = cut.build(spec.copies)
-
-        def save(file: BinaryIO, content: bytes = content) -> str:
-            file.write(content)
-            return hashlib.sha256(content).hexdigest()
-
-        spool.keep_graph(reference, runtime.batch, save)
+        spool.keep_model(reference, runtime.batch, cut.build(spec.copies))
     return task
 
 
