@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -61,13 +60,6 @@ class ConvBn(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn(self.conv(x))
         return F.relu(x) if self.activates else x
-
-
-class Zeros(nn.Module):
-    """The op "none" of a node."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
 
 
 class Pool3x3(nn.Module):
@@ -208,7 +200,6 @@ def separable(kernel: int, repeats: int, dilation: int = 1) -> Build:
 
 OPS: Mapping[str, Build] = MappingProxyType(
     {
-        "none": lambda key: Zeros(),
         "skip_connect": lambda key: nn.Identity() if key.keeps_shape else FactorizedReduction(key),
         "nor_conv_1x1": relu_conv_bn(1),
         "nor_conv_3x3": relu_conv_bn(3),

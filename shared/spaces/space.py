@@ -3,7 +3,7 @@
 A new space needs:
 
 * a module here with a subclass of `Space`, and its import in `shared.spaces`;
-* its new primitives in three places, which `shared.spaces.primitives` names;
+* its new primitives in two places, which `shared.spaces.primitives` names;
 * its cell's picture in `search.report.cells`; without it the report lists the choices.
 
 Every slot needs the same primitives in the same order: the columns of alpha. The space of a user's
