@@ -25,9 +25,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from profiler_agent.spool.lock import hold_lock
 from profiler_agent.spool.run_spool import RunSpool, read_value
-from shared.atomic_files import disk_errors, read_bytes, read_sha256, write_atomically, write_named
+from shared.atomic_files import disk_errors, hold_lock, read_bytes, read_sha256, write_atomically, write_named
 from shared.errors import WrongUse
 from shared.jobs import JobResult
 from shared.measurements.measurement import Run
