@@ -79,7 +79,7 @@ class Worker:
                     registered = True
                 self._upload_results()
                 self.board.sample()
-                job = self.client.lease_job(self.device, self.owner, self.lease_s, self.board.status())
+                job = self.client.lease_job(self.device, self.owner, self.lease_s, self.board.status)
                 away = pauses_s()
                 pause_s = self.poll_s
             except (ServerAway, ServerRefused) as error:
@@ -209,7 +209,7 @@ class Worker:
     def _beat(self, job: Job, over: threading.Event) -> bool:
         """Keep the lease; returns whether to go on with that."""
         try:
-            self.client.heartbeat(job.id, self.owner, self.lease_s, self.board.status())
+            self.client.heartbeat(job.id, self.owner, self.lease_s, self.board.status)
         except (Conflict, NotFound):
             if self._is_over(job.id):
                 over.set()

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.foreign import _figures
 from benchmarks.foreign_networks import NETWORKS, write
-from profiler_agent.kernels.model_files import count_files
+from profiler_agent.kernels.model_files import count_file
 from profiler_agent.ort.sessions import local_runtime
 from shared.kernels.kernel import parse_kernel
 
@@ -23,7 +23,7 @@ def test_an_exported_network_is_counted_kernel_by_kernel(tmp_path):
     build, shape = NETWORKS["lstm"]
     path = tmp_path / "lstm.onnx"
     write(build().eval(), torch.randint(0, 1000, shape), path, "torchscript")
-    (counted,) = count_files([path], local_runtime(), {})
+    counted = count_file(path, local_runtime(), {})
     families = {parse_kernel(kernel).family for kernel in counted.counts}
     assert {"LSTM", "GRU"} <= families
 

@@ -23,15 +23,14 @@ from lut_server.calibration.table_error import MeasuredNetwork
 from profiler_agent.ort.sessions import local_runtime
 from profiler_agent.timing.stopping import PRESETS, Preset
 from shared import __version__
-from shared.graphs.primitives import EMITTERS
-from shared.graphs.weights import RandomWeights
+from shared.graphs.weights import random_weights
 from shared.graphs.writer import GraphWriter
 from shared.measurements.graph_spec import ParallelGraph
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import Plan, Task, make_plan
 from shared.spaces import Space, make_space
 from shared.spaces.op_key import OpKey, parse_op_key
-from shared.spaces.primitives import parameter_shapes
+from shared.spaces.primitives import PRIMITIVES, parameter_shapes
 
 COPIES = 6
 CALIBRATION, HELD_OUT = 30, 30
@@ -105,15 +104,15 @@ def build_carrier(key: OpKey, with_op: bool) -> bytes:
         for prefix, part in parts.items()
         for name, shape in parameter_shapes(part).items()
     }
-    writer = GraphWriter(RandomWeights(shapes))
+    writer = GraphWriter(random_weights(shapes))
     inputs = tuple(f"input{index}" for index in range(COPIES))
     outputs = []
     for index, name in enumerate(inputs):
-        x = EMITTERS["nor_conv_1x1"](writer, name, around["before."], f"{index}.before.")
-        y = EMITTERS["nor_conv_1x1"](writer, x, around["base."], f"{index}.base.")
+        x = PRIMITIVES["nor_conv_1x1"](writer, name, around["before."], f"{index}.before.")
+        y = PRIMITIVES["nor_conv_1x1"](writer, x, around["base."], f"{index}.base.")
         if with_op:
-            y = writer.sum([y, EMITTERS[key.primitive](writer, x, key, f"{index}.op.")])
-        outputs.append(EMITTERS["nor_conv_1x1"](writer, y, around["behind."], f"{index}.behind."))
+            y = writer.sum([y, PRIMITIVES[key.primitive](writer, x, key, f"{index}.op.")])
+        outputs.append(PRIMITIVES["nor_conv_1x1"](writer, y, around["behind."], f"{index}.behind."))
     sides = [(1, shape.channels, shape.height, shape.width) for shape in (key.input, key.output)]
     return writer.model(writer.sum(outputs), sides[0], sides[1], {}, inputs)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from search.process.atomic_files import write_atomically
+from shared.atomic_files import write_atomically
 
 SECONDS_BETWEEN_TICKS = 5
 

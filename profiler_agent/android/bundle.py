@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-from profiler_agent.spool.atomic_files import read_bytes, write_atomically
+from shared.atomic_files import read_bytes, write_atomically
 from shared.errors import LutnasError
 
 _PULLED = ("run.json", "plan.json", "rounds.jsonl", "measurements.jsonl", "kernels.jsonl", "choice.jsonl")
@@ -28,16 +27,8 @@ def agent_files() -> list[tuple[str, bytes]]:
     return found
 
 
-def digest(entries: Iterable[tuple[str, bytes]]) -> str:
-    """A name for exactly these files."""
-    found = hashlib.sha256()
-    for name, content in entries:
-        found.update(f"{name}\0{len(content)}\0".encode() + content)
-    return found.hexdigest()[:16]
-
-
 def pack(entries: Iterable[tuple[str, bytes]]) -> bytes:
-    """A tar file of (name, content)."""
+    """A tar file of (name, content): the same files always give the same bytes."""
     stream = BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for name, content in entries:

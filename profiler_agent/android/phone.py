@@ -7,13 +7,14 @@ without the cable. Later calls find it by these files.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from profiler_agent.android.bridge import Adb, PhoneAway, ProgramResult
-from profiler_agent.android.bundle import agent_files, digest, pack
+from profiler_agent.android.bundle import agent_files, pack
 from profiler_agent.android.health import BATTERY, LEVELS, THERMAL, Health, read_health
 from profiler_agent.android.termux import HOME, Shell
 from profiler_agent.host.machine import Cluster, Phone, affinity_mask, find_clusters, find_phone, read_properties
@@ -93,12 +94,12 @@ class PhoneAgent:
         Raises:
             LutnasError: something that it needs is not installed; says what to type in Termux.
         """
-        entries = agent_files()
-        self.code = f"{BASE}/agent-{digest(entries)}"
+        content = pack(agent_files())
+        self.code = f"{BASE}/agent-{hashlib.sha256(content).hexdigest()[:16]}"
         there = self.shell.run(f"test -f {self.code}/complete").code == 0
         if not there:
             script = f"mkdir -p {self.code} && tar -xf - -C {self.code} && : >{self.code}/complete"
-            self._do("the agent's files", script, pack(entries))
+            self._do("the agent's files", script, content)
         words = [*self._words(), "-c", "import numpy, onnxruntime, httpx; print(onnxruntime.__version__)"]
         done = self.shell.run(shlex.join(words))
         if done.code:

@@ -31,6 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
         board = StatusBoard()
         board.sample()
         board.note_check(found)
-        client.report_status(arguments.device, board.status())
+        client.report_status(arguments.device, board.status)
     print(found.describe())
     return 0 if found.holds else 1

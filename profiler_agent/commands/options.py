@@ -146,6 +146,7 @@ def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:
             space.
     """
     several = len(arguments.space) > 1
+    sizes = {name: getattr(arguments, name) for name in ("channels", "depth", "classes", "image_channels")}
     spaces: dict[Space, None] = {}
     for name in arguments.space:
         if "/" in name:
@@ -153,14 +154,7 @@ def wanted_spaces(arguments: argparse.Namespace) -> tuple[Space, ...]:
             continue
         for resolution in arguments.resolution or [None]:
             try:
-                space = make_space(
-                    name,
-                    resolution=resolution,
-                    channels=arguments.channels,
-                    depth=arguments.depth,
-                    classes=arguments.classes,
-                    image_channels=arguments.image_channels,
-                )
+                space = make_space(name, resolution=resolution, **sizes)
             except InvalidValue as error:
                 raise InvalidValue(error.field, error.problem + (f" (space {name})" if several else "")) from error
             spaces[space] = None

@@ -57,14 +57,17 @@ def predict_files(arguments: argparse.Namespace) -> int:
 
     profiler-agent predict model.onnx --device rpi4 --lut-url http://server:8700
     """
-    from profiler_agent.kernels import predict
+    from profiler_agent.kernels.model_files import count_file
+    from profiler_agent.kernels.predict import predict_counted, predict_genotype
 
     if not arguments.files and not arguments.genotype:
         raise WrongUse("predict: give an ONNX file, or --genotype with a network of the table's space")
     device, space, runtime = arguments.device, arguments.space, wanted_runtime(arguments)
+    shapes = _shapes(arguments)
     with open_client(arguments) as client:
-        files = predict.predict_files(client, device, arguments.files, space, runtime, _shapes(arguments))
-        networks = predict.predict_genotypes(client, device, arguments.genotype, space, runtime)
+        counted = [count_file(path, runtime, shapes) for path in arguments.files]
+        files = [predict_counted(client, device, file, space, str(runtime)) for file in counted]
+        networks = [predict_genotype(client, device, genotype, space, runtime) for genotype in arguments.genotype]
     if arguments.json:
         told = {"files": [_as_json("path", prediction) for prediction in files]}
         told |= {"genotypes": [_as_json("genotype", prediction) for prediction in networks]} if networks else {}

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from profiler_agent.server.server_client import ServerClient
     from profiler_agent.spool.spool import Spool
 
-NOBODY = "http://127.0.0.1:9"
 MOST_PRICES = 30
 """Rows on the terminal; `lut-server table show` lists all."""
 
@@ -125,7 +124,7 @@ def _profile_spooled(request: ProfileRequest, spool: Spool, most_bytes: int) -> 
 
     Another program put plan and graphs there, and takes the results.
     """
-    from profiler_agent.profile.profile import Profiler
+    from profiler_agent.profile.profile import NOBODY, Profiler
     from profiler_agent.server.server_client import ServerClient
 
     progress = make_progress()

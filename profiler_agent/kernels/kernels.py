@@ -170,8 +170,4 @@ def _as_text(value: AttributeValue) -> str:
     if isinstance(value, list) and 0 < len(value) <= _LONGEST_LIST:
         return "x".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
     text = f"{value:g}" if isinstance(value, float) else str(value).removeprefix("#")
-    return text if _AS_IT_IS.fullmatch(text) else _digest(text)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return text if _AS_IT_IS.fullmatch(text) else hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -10,7 +10,7 @@ from pathlib import Path
 from profiler_agent.kernels.kernels import ObservedGraph, observe
 from profiler_agent.ort.onnx_reader import GraphInput, read_graph
 from profiler_agent.ort.onnx_writer import with_inputs
-from profiler_agent.spool.atomic_files import read_bytes
+from shared.atomic_files import read_bytes
 from shared.errors import InvalidValue, LutnasError
 from shared.runtime import Runtime
 
@@ -36,12 +36,8 @@ class CountedFile:
     note: str | None = None
 
 
-def count_files(files: Sequence[Path], runtime: Runtime, shapes: Shapes) -> list[CountedFile]:
-    """Count the kernels of files, nothing timed; one that cannot be counted does not hold up the others."""
-    return [_count(path, runtime, shapes) for path in files]
-
-
-def _count(path: Path, runtime: Runtime, shapes: Shapes) -> CountedFile:
+def count_file(path: Path, runtime: Runtime, shapes: Shapes) -> CountedFile:
+    """Count the kernels of a file, nothing timed; a file that cannot be counted says why."""
     try:
         with observe_file(path, runtime, shapes) as (graph, note):
             return CountedFile(path, graph.counts(), note=note)

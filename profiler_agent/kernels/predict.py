@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from profiler_agent.kernels.count_jobs import count_networks
-from profiler_agent.kernels.model_files import CountedFile, Shapes, count_files
+from profiler_agent.kernels.model_files import CountedFile
 from profiler_agent.server.server_client import ServerClient
 from shared.errors import LutnasError, NotFound, ServerRefused
 from shared.runtime import Runtime
@@ -31,31 +30,12 @@ class FilePrediction:
     missing: tuple[str, ...] = ()
 
 
-def predict_files(
-    client: ServerClient, device: str, files: Sequence[Path], space: str, runtime: Runtime, shapes: Shapes
-) -> list[FilePrediction]:
-    """Predict files one after the other; a failure does not hold up the others.
+def predict_genotype(client: ServerClient, device: str, genotype: str, space: str, runtime: Runtime) -> FilePrediction:
+    """Predict a genotype of the table's space: by kernels, counted here where the server has not got them yet.
 
     Raises:
         NotFound: the server knows no such device, or has no table of it for this runtime.
     """
-    return [
-        predict_counted(client, device, counted, space, str(runtime)) for counted in count_files(files, runtime, shapes)
-    ]
-
-
-def predict_genotypes(
-    client: ServerClient, device: str, genotypes: Sequence[str], space: str, runtime: Runtime
-) -> list[FilePrediction]:
-    """Predict genotypes of the table's space: by kernels, counted here where the server has not got them yet.
-
-    Raises:
-        NotFound: the server knows no such device, or has no table of it for this runtime.
-    """
-    return [_predict_genotype(client, device, genotype, space, runtime) for genotype in genotypes]
-
-
-def _predict_genotype(client: ServerClient, device: str, genotype: str, space: str, runtime: Runtime) -> FilePrediction:
     try:
         answer = client.predict(device, {"genotype": genotype}, space, str(runtime))
     except NotFound:
@@ -75,7 +55,7 @@ def _predict_genotype(client: ServerClient, device: str, genotype: str, space: s
 def predict_counted(
     client: ServerClient, device: str, counted: CountedFile, space: str, runtime: str
 ) -> FilePrediction:
-    """Predict a file whose kernels are counted."""
+    """Predict a file whose kernels are counted. Raises NotFound as `predict_genotype` does."""
     if counted.counts is None:
         return FilePrediction(counted.path, None, counted.problem)
     try:

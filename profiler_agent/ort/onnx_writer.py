@@ -10,44 +10,15 @@ import numpy as np
 from profiler_agent.ort.onnx_reader import FIRST_WITH_DEFAULTS, Graph, Node, Tensor, fields_of, read_value_info
 from shared.protobuf import varint
 
-ELEMENTS = {
-    1: "",
-    2: "u8",
-    3: "i8",
-    4: "u16",
-    5: "i16",
-    6: "i32",
-    7: "i64",
-    8: "str",
-    9: "b",
-    10: "f16",
-    11: "f64",
-    12: "u32",
-    13: "u64",
-    14: "c64",
-    15: "c128",
-    16: "bf16",
-}
-"""Short names of ONNX's element types, by number."""
-DTYPES = {
-    "float32": 1,
-    "uint8": 2,
-    "int8": 3,
-    "uint16": 4,
-    "int16": 5,
-    "int32": 6,
-    "int64": 7,
-    "object": 8,
-    "bool": 9,
-    "float16": 10,
-    "float64": 11,
-    "uint32": 12,
-    "uint64": 13,
-    "complex64": 14,
-    "complex128": 15,
-    "bfloat16": 16,
-}
+_TYPES = (
+    ("float32", ""), ("uint8", "u8"), ("int8", "i8"), ("uint16", "u16"), ("int16", "i16"), ("int32", "i32"),
+    ("int64", "i64"), ("object", "str"), ("bool", "b"), ("float16", "f16"), ("float64", "f64"), ("uint32", "u32"),
+    ("uint64", "u64"), ("complex64", "c64"), ("complex128", "c128"), ("bfloat16", "bf16"),
+)  # fmt: skip
+DTYPES = {dtype: number for number, (dtype, _) in enumerate(_TYPES, start=1)}
 """ONNX's element types by what numpy calls them; texts are objects."""
+ELEMENTS = {number: short for number, (_, short) in enumerate(_TYPES, start=1)}
+"""Short names of ONNX's element types, by number."""
 _STRING = 8
 _NAME, _RAW, _EXTERNAL_FIELDS = 8, 9, (13, 14)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from profiler_agent.kernels.cut import CutKernel, cut_kernels
-from profiler_agent.kernels.model_files import Shapes, count_files, observe_file
+from profiler_agent.kernels.model_files import Shapes, count_file, observe_file
 from profiler_agent.kernels.predict import FilePrediction, predict_counted
 from profiler_agent.profile.profile import Outcome, Profiler
 from profiler_agent.spool.spool import Spool
@@ -66,7 +64,7 @@ def measure_kernels(profiler: Profiler, request: KernelRequest) -> KernelOutcome
         NotFound: the device has no table of this runtime yet; the message says what makes one.
         LutnasError: none of the files has kernels that could be counted.
     """
-    files = count_files(request.files, request.runtime, request.shapes)
+    files = [count_file(path, request.runtime, request.shapes) for path in request.files]
     networks: Sequence[Sequence[str]] = [sorted(file.counts) for file in files if file.counts]
     if not networks:
         raise LutnasError("; ".join(f"{file.path}: {file.problem}" for file in files))
@@ -112,13 +110,7 @@ def _keep(spool: Spool, runtime: Runtime, cut: CutKernel) -> Task:
     for reference in task.graphs:
         spec = parse_graph_spec(reference)
         assert isinstance(spec, KernelGraph)
-        content = cut.build(spec.copies)
-
-        def save(file: BinaryIO, content: bytes = content) -> str:
-            file.write(content)
-            return hashlib.sha256(content).hexdigest()
-
-        spool.keep_graph(reference, runtime.batch, save)
+        spool.keep_model(reference, runtime.batch, cut.build(spec.copies))
     return task
 
 

@@ -1,23 +1,20 @@
 """Profiling without a server: plan and graphs are made here, and each run ends in a file.
 
-The profiler sees a server like any other, behind a transport that never leaves the process. So an
+They go into the spool, from where a campaign takes them as if a server had sent them before. So an
 interrupted campaign is resumed, and all of it is spooled.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
-import httpx
-
-from profiler_agent.profile.profile import Outcome, Profiler, ProfileRequest
+from profiler_agent.profile.profile import NOBODY, Outcome, Profiler, ProfileRequest, plan_key
 from profiler_agent.progress import Progress
+from profiler_agent.server.graph_store import WITH_PRECISION
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.run_file import RecordedRun, read_run_file, write_run_file
@@ -28,10 +25,8 @@ from shared.errors import InvalidValue, LutnasError
 from shared.http.retry import retry
 from shared.measurements.graph_spec import parse_graph_spec
 from shared.measurements.plan import make_plan
-from shared.spaces import Space, parse_space
+from shared.spaces import Space
 from shared.wire import to_wire
-
-URL = "http://offline"
 
 
 def profile_offline(
@@ -58,14 +53,14 @@ def profile_offline(
             outcomes[str(space)] = Outcome(existing.run.id, str(space), {}, measured=False)
     spaces = tuple(space for space in request.spaces if str(space) not in outcomes)
     if spaces:
-        with ServerClient(URL, transport=OfflineServer(spool, files)) as client:
-            profiler = Profiler(client, spool, progress, most_bytes=most_bytes)
-            # bound_percent 0: nobody is there to choose networks on the way
-            measured = profiler.profile(dataclasses.replace(request, spaces=spaces, bound_percent=0.0))
-        outcomes |= {outcome.space: outcome for outcome in measured}
-        for outcome in measured:
-            if outcome.table is None and outcome.problem is None:
-                write_spooled_run(get_spooled(spool, outcome.run_id), files[outcome.space])
+        # bound_percent 0: nobody is there to choose networks on the way
+        wanted = dataclasses.replace(request, spaces=spaces, bound_percent=0.0)
+        wanted.runtime()  # one that is not here is named before graphs are made
+        _stock(wanted, spool, progress)
+        with ServerClient(NOBODY) as client:
+            profiler = Profiler(client, spool, progress, most_bytes=most_bytes, asks_server=False, takes_finished=False)
+            measured = profiler.profile(wanted)
+        outcomes |= {outcome.space: _write_run(outcome, spool, files[outcome.space]) for outcome in measured}
     return tuple(outcomes[str(space)] for space in request.spaces)
 
 
@@ -85,29 +80,32 @@ def run_files(spaces: Sequence[Space], out: Path) -> dict[str, Path]:
     return {str(space): out / f"{str(space).replace('/', '-')}.json" for space in spaces}
 
 
-class OfflineServer(httpx.BaseTransport):
-    """Answers what a profile asks of a lut-server. The end of a run writes its file."""
+def _stock(request: ProfileRequest, spool: Spool, progress: Progress) -> None:
+    """Put plans and graphs into the spool."""
+    from shared.graphs import build_graph
 
-    def __init__(self, spool: Spool, files: Mapping[str, Path]) -> None:
-        self._spool = spool
-        self._files = files
+    with progress.bar("building graphs"):
+        for space in request.spaces:
+            plan = make_plan(space, request.calibration, request.held_out, request.seed, isolated=True)
+            spool.keep_known(plan_key(space, request), to_wire(plan))
+            graphs = plan.graphs()
+            for index, graph in enumerate(graphs):
+                precision = request.precision if graph.startswith(WITH_PRECISION) else "fp32"
+                model = build_graph(parse_graph_spec(graph), request.batch, precision)
+                spool.keep_model(graph, request.batch, model, precision)
+                progress.counted(index + 1, len(graphs))
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        query = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
-        match request.method, *request.url.path.strip("/").split("/")[1:]:
-            case "GET", "plan":
-                counts = {name: int(query[name]) for name in ("calibration", "held_out", "seed")}
-                return _answer({"plan": to_wire(make_plan(parse_space(query["space"]), **counts, isolated=True))})
-            case "GET", "graph":
-                known = request.headers.get("If-None-Match")
-                return _graph(query["spec"], int(query["batch"]), query["precision"], known)
-            case "POST", "runs", run_id, "finish":
-                spooled = get_spooled(self._spool, run_id)
-                return _answer({"table": {"hash": write_spooled_run(spooled, self._files[spooled.run.space])}})
-            case ("POST", "devices") | ("PUT" | "POST", "runs", _, *_):
-                return _answer({})
-        problem = f"{request.method} {request.url.path} is not answered without a server"
-        return _answer({"error": {"code": "not_found", "message": problem, "detail": {}}}, 404)
+
+def _write_run(outcome: Outcome, spool: Spool, out: Path) -> Outcome:
+    """Write the file of a run. A whole run is over with that, and waits for no server."""
+    spooled = get_spooled(spool, outcome.run_id)
+    of_plan = {measurement_id(spooled.run.id, task) for task in spooled.plan.tasks}
+    measurements = [measurement for id_, measurement in spooled.read_measurements().items() if id_ in of_plan]
+    table = {"hash": write_run_file(out, spooled.run, spooled.plan, measurements, spooled.read_kernels())}
+    if spooled.missing_tasks():
+        return outcome
+    spooled.finish(table)
+    return dataclasses.replace(outcome, table=table)
 
 
 def _find_recorded(request: ProfileRequest, space: Space, out: Path) -> RecordedRun | None:
@@ -132,13 +130,6 @@ def get_spooled(spool: Spool, run_id: str) -> RunSpool:
         if spooled.run.id == run_id:
             return spooled
     raise LutnasError(f"run {run_id} is not in {spool.folder} any more")
-
-
-def write_spooled_run(spooled: RunSpool, out: Path) -> str:
-    """Write a run with its measurements into a file; returns the content's hash."""
-    of_plan = {measurement_id(spooled.run.id, task) for task in spooled.plan.tasks}
-    measurements = [measurement for id_, measurement in spooled.read_measurements().items() if id_ in of_plan]
-    return write_run_file(out, spooled.run, spooled.plan, measurements, spooled.read_kernels())
 
 
 def upload_file(
@@ -166,17 +157,3 @@ def _require_onnx() -> None:
         raise LutnasError(
             f"without a server the graphs are made here, which needs onnx ({error}): pip install 'lutnas[offline]'"
         ) from error
-
-
-def _graph(spec: str, batch: int, precision: str, known: str | None) -> httpx.Response:
-    from shared.graphs import build_graph
-
-    model = build_graph(parse_graph_spec(spec), batch, precision)
-    headers = {"ETag": f'"{hashlib.sha256(model).hexdigest()}"'}
-    if known == headers["ETag"]:
-        return httpx.Response(304, headers=headers)
-    return httpx.Response(200, headers=headers, content=model)
-
-
-def _answer(value: dict[str, Any], status: int = 200) -> httpx.Response:
-    return httpx.Response(status, json=value)

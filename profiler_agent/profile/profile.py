@@ -29,13 +29,16 @@ from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.stability import describe_unstable
 from profiler_agent.timing.stopping import BOUND_PERCENT, PRESETS, Preset
 from shared import __version__
-from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway
+from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway, check_known
 from shared.http.retry import retry
 from shared.measurements.measurement import Run
 from shared.measurements.plan import Plan
-from shared.runtime import Runtime, check_device_name, check_precision
+from shared.runtime import PRECISIONS, Runtime, check_device_name
 from shared.spaces import Space
 from shared.wire import from_wire, to_wire
+
+NOBODY = "http://127.0.0.1:9"
+"""The server of a profile that asks none."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class ProfileRequest:
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
-        check_precision(self.precision, "--precision")
+        check_known("--precision", self.precision, PRECISIONS)
         if not self.spaces or len(set(self.spaces)) < len(self.spaces):
             raise InvalidValue("space", "is none, or the same twice")
 
@@ -113,6 +116,7 @@ class Profiler:
             provider.
         board: told how far it is.
         asks_server: False takes plan and graphs from the spool and leaves all measurements there.
+        takes_finished: False measures although the same was measured before.
     """
 
     client: ServerClient
@@ -124,6 +128,7 @@ class Profiler:
     most_bytes: int = 0
     board: StatusBoard = field(default_factory=StatusBoard)
     asks_server: bool = True
+    takes_finished: bool = True
 
     def profile(self, request: ProfileRequest) -> tuple[Outcome, ...]:
         """Measure what is missing in one campaign, and have the server make each space's table.
@@ -162,7 +167,7 @@ class Profiler:
             done = len(tasks) - len(spooled.missing_tasks())
             self.progress.say(f"resuming run {spooled.run.id}: {done} of {len(tasks)} tasks are measured")
             return spooled
-        existing = None if request.new else self._find_table(like, online)
+        existing = None if request.new or not self.takes_finished else self._find_table(like, online)
         if existing is not None:
             return existing
         spooled, first = self.spool.new_run(like, plan), first_part(plan)
@@ -258,11 +263,10 @@ def get_plan(
     Raises:
         ServerAway: there is neither; its text begins with `away`.
     """
-    wanted = (str(space), request.calibration, request.held_out, request.seed)
-    key = ["plan", *map(str, wanted)]
+    key = plan_key(space, request)
     if client is not None:
         try:
-            plan = retry(lambda: client.fetch_plan(*wanted))
+            plan = retry(lambda: client.fetch_plan(str(space), request.calibration, request.held_out, request.seed))
         except ServerAway as error:
             away = f"{error}, and "
             say(f"{error}; going on with what is in {spool.folder}")
@@ -273,6 +277,11 @@ def get_plan(
     if known is None:
         raise ServerAway(f"{away}{spool.folder} has no such plan from before")
     return from_wire(Plan, known)
+
+
+def plan_key(space: Space, request: ProfileRequest) -> list[str]:
+    """Names the plan of a space in the spool."""
+    return ["plan", str(space), str(request.calibration), str(request.held_out), str(request.seed)]
 
 
 def _new_run(plan: Plan, device: str, runtime: Runtime, description: dict[str, str]) -> Run:

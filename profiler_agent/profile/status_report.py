@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from profiler_agent.host.machine import Machine
@@ -27,25 +28,22 @@ _MOST_RUNS = 20
 
 
 class StatusBoard:
-    """A device's status; any thread may read it."""
+    """A device's status as noted last; any thread may read it."""
 
     def __init__(self, machine: Machine | None = None, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._machine = machine or Machine()
         self._clock_s = clock_s
         self._next_look_s = self._next_count_s = -math.inf
-        self._temperature_c: float | None = None
-        self._throttling: tuple[str, ...] | None = None
-        self._campaign: CampaignProgress | None = None
-        self._check: TableCheck | None = None
+        self.status = DeviceStatus()
 
     def sample(self) -> None:
         """Read the machine if that is due. Call it as often as you like, but not during a round."""
         if self._clock_s() < self._next_look_s:
             return
         self._next_look_s = self._clock_s() + LOOK_EVERY_S
-        self._temperature_c = self._machine.temperature_c()
         throttling = self._machine.throttling()
-        self._throttling = None if throttling is None else tuple(throttling)
+        causes = None if throttling is None else tuple(throttling)
+        self.status = replace(self.status, temperature_c=self._machine.temperature_c(), throttling=causes)
 
     def note_progress(self, runs: Sequence[Run], measured_before: int, subjects: Sequence[Subject]) -> None:
         """Note a campaign's progress if that is due.
@@ -58,24 +56,21 @@ class StatusBoard:
         self._next_count_s = self._clock_s() + LOOK_EVERY_S
         done = sum(subject.done for subject in subjects)
         shown = runs[:_MOST_RUNS]
-        self._campaign = CampaignProgress(
+        campaign = CampaignProgress(
             tuple(run.id for run in shown),
             tuple(run.space for run in shown),
             measured_before + done,
             measured_before + len(subjects),
         )
+        self.status = replace(self.status, campaign=campaign)
 
     def note_check(self, check: TableCheck) -> None:
         """Note what a check of a table found."""
-        self._check = check
+        self.status = replace(self.status, check=check)
 
     def clear_progress(self) -> None:
         """Note that nothing is being measured."""
-        self._campaign, self._next_count_s = None, -math.inf
-
-    def status(self) -> DeviceStatus:
-        """The status as noted last."""
-        return DeviceStatus(self._temperature_c, self._throttling, self._campaign, self._check)
+        self.status, self._next_count_s = replace(self.status, campaign=None), -math.inf
 
 
 @contextmanager
@@ -102,7 +97,7 @@ def reporting(client: ServerClient, device: str, board: StatusBoard, every_s: fl
 
     def report() -> bool:
         with suppress(LutnasError):
-            client.report_status(device, board.status())
+            client.report_status(device, board.status)
         return True
 
     board.sample()

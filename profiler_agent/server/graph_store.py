@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from profiler_agent.server.server_client import ServerClient
-from profiler_agent.spool.atomic_files import read_bytes
 from profiler_agent.spool.spool import Spool
+from shared.atomic_files import read_bytes
 from shared.errors import ServerAway
 from shared.http.retry import retry
 

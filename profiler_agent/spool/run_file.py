@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profiler_agent.spool.atomic_files import read_bytes, write_atomically
 from profiler_agent.spool.run_spool import measurement_id
+from shared.atomic_files import read_bytes, write_atomically
 from shared.errors import CorruptFile, InvalidValue, LutnasError
 from shared.measurements.measurement import Measurement, Run
 from shared.measurements.plan import Plan, Task

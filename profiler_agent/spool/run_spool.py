@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from profiler_agent.spool.atomic_files import disk_errors, read_bytes, write_atomically
+from shared.atomic_files import disk_errors, read_bytes, write_atomically
 from shared.errors import CorruptFile, InvalidValue
 from shared.measurements.measurement import Measurement, Round, Run, Verdict
 from shared.measurements.plan import Plan, Task

@@ -15,6 +15,7 @@ DIR/results/JOB.json                 results of jobs that no server has taken ye
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -24,15 +25,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from profiler_agent.spool.atomic_files import (
-    disk_errors,
-    hold_lock,
-    read_bytes,
-    read_sha256,
-    write_atomically,
-    write_named,
-)
 from profiler_agent.spool.run_spool import RunSpool, read_value
+from shared.atomic_files import disk_errors, hold_lock, read_bytes, read_sha256, write_atomically, write_named
 from shared.errors import WrongUse
 from shared.jobs import JobResult
 from shared.measurements.measurement import Run
@@ -131,6 +125,15 @@ class Spool:
         if path is not None:
             self.keep_known(_graph_key(spec, batch, precision), {"sha256": path.stem})
         return path
+
+    def keep_model(self, spec: str, batch: int, content: bytes, precision: str = "fp32") -> None:
+        """Keep a graph that was made here."""
+
+        def save(file: BinaryIO) -> str:
+            file.write(content)
+            return hashlib.sha256(content).hexdigest()
+
+        self.keep_graph(spec, batch, save, precision)
 
     def find_graph(self, spec: str, batch: int, precision: str = "fp32") -> tuple[str, Path] | None:
         """(SHA-256, file) of a graph as a server last sent it; None if it is missing or torn."""

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from search.latency.latency_model import require_prices
 from search.process.randomness import gumbel
-from shared.errors import InvalidValue
+from shared.errors import InvalidValue, check_within
 from shared.spaces import Own, Space
 from shared.tables.table import LatencyTable
 
@@ -40,8 +39,7 @@ class Condition:
 
     def __post_init__(self) -> None:
         for field in ("u_lambda", "u_kappa"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise InvalidValue(field, f"{getattr(self, field)} is not within 0 to 1")
+            check_within(field, getattr(self, field), 0, 1)
 
     def vector(self) -> Tensor:
         """The input of the hypernetwork, (primitives + 2,)."""
@@ -78,8 +76,8 @@ def device_simplex(table: LatencyTable) -> Tensor:
     Raises:
         MissingPrice: the table lacks op keys of its space; the message names all.
     """
-    require_prices(table)
     space = table.parsed_space
+    table.require_prices(space.op_keys())
     means = []
     for column, _ in enumerate(space_primitives(space)):
         keys = {key for s, slot in enumerate(space.slots) for key in space.slot_ops(s, slot.primitives[column])}

@@ -27,7 +27,6 @@ from torch import Tensor
 
 from search.alphas.condition import Condition, device_simplex, space_primitives
 from search.genotypes.constrained_argmax import best_choices, choice_probabilities
-from search.latency.latency_model import fixed_priced_ops
 from search.latency.slot_costs import choice_costs, latency_costs
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
@@ -112,12 +111,12 @@ class AdditiveObjective(Objective):
     def __init__(self, table: LatencyTable) -> None:
         self.device = device_simplex(table)
         self._space = table.parsed_space
-        self._price_ms = choice_costs(self._space, table.price_ms)
-        fixed_ms = sum(table.price_ms(key) * count for key, count in fixed_priced_ops(self._space).items())
+        costs = latency_costs(table)
+        self._price_ms = costs.choices
         self._parameters = choice_costs(self._space, parameter_count)
         self._parameter_range = self._range(self._parameters)
         low_ms, high_ms = self._range(self._price_ms)
-        self.minimum_ms, self.maximum_ms = (float(table.base_ms + fixed_ms + end) for end in (low_ms, high_ms))
+        self.minimum_ms, self.maximum_ms = (costs.fixed + end for end in (low_ms, high_ms))
 
     def terms(self, alpha: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         price_ms = self._price_ms * (condition.prices / self.device).double()

@@ -11,7 +11,7 @@ All begin at alpha = 0: every primitive of a slot is equally likely.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from types import MappingProxyType
 
@@ -25,12 +25,16 @@ MLP_WIDTH = 32
 
 
 class Hypernetwork(nn.Module, ABC):
-    """alpha(c) for conditions of `primitives + 2` numbers."""
+    """alpha(c) for conditions of `primitives + 2` numbers.
 
-    def __init__(self, slots: int, primitives: int) -> None:
+    Args:
+        devices: their points on the simplex, (devices, primitives).
+        bandwidth: of `rbf`.
+    """
+
+    def __init__(self, slots: int, devices: Tensor, bandwidth: float) -> None:
         super().__init__()
-        self.slots = slots
-        self.primitives = primitives
+        self.slots, self.primitives, self.bandwidth = slots, devices.shape[1], bandwidth
 
     def forward(self, condition: Tensor) -> Tensor:
         """Logits (slots, primitives) of a condition (primitives + 2,)."""
@@ -48,11 +52,10 @@ class RbfHypernetwork(Hypernetwork):
 
     pivots: Tensor
 
-    def __init__(self, slots: int, primitives: int, pivots: Tensor, bandwidth: float) -> None:
-        super().__init__(slots, primitives)
-        self.register_buffer("pivots", pivots)
-        self.bandwidth = bandwidth
-        self.references = nn.Parameter(torch.zeros(len(pivots), slots * primitives))
+    def __init__(self, slots: int, devices: Tensor, bandwidth: float) -> None:
+        super().__init__(slots, devices, bandwidth)
+        self.register_buffer("pivots", make_pivots(devices))
+        self.references = nn.Parameter(torch.zeros(len(self.pivots), slots * self.primitives))
 
     def alpha(self, condition: Tensor) -> Tensor:
         distance = (self.pivots - condition).square().sum(dim=1)
@@ -64,10 +67,11 @@ class PiecewiseLinearHypernetwork(Hypernetwork):
 
     grid: Tensor
 
-    def __init__(self, slots: int, primitives: int, grid: Tensor) -> None:
-        super().__init__(slots, primitives)
-        self.register_buffer("grid", grid)
-        self.references = nn.Parameter(torch.zeros(primitives, len(grid), len(grid), slots * primitives))
+    def __init__(self, slots: int, devices: Tensor, bandwidth: float) -> None:
+        super().__init__(slots, devices, bandwidth)
+        self.register_buffer("grid", torch.tensor(TRADE_OFF_GRID))
+        points = len(TRADE_OFF_GRID)
+        self.references = nn.Parameter(torch.zeros(self.primitives, points, points, slots * self.primitives))
 
     def alpha(self, condition: Tensor) -> Tensor:
         prices, u_lambda, u_kappa = condition[:-2], condition[-2], condition[-1]
@@ -83,10 +87,10 @@ class PiecewiseLinearHypernetwork(Hypernetwork):
 class MlpHypernetwork(Hypernetwork):
     """Two layers with a tanh between them; the second begins at 0."""
 
-    def __init__(self, slots: int, primitives: int, width: int = MLP_WIDTH) -> None:
-        super().__init__(slots, primitives)
-        self.hidden = nn.Linear(primitives + 2, width)
-        self.output = nn.Linear(width, slots * primitives)
+    def __init__(self, slots: int, devices: Tensor, bandwidth: float) -> None:
+        super().__init__(slots, devices, bandwidth)
+        self.hidden = nn.Linear(self.primitives + 2, MLP_WIDTH)
+        self.output = nn.Linear(MLP_WIDTH, slots * self.primitives)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
@@ -102,15 +106,7 @@ def make_pivots(devices: Tensor) -> Tensor:
     return torch.cat([prices.repeat_interleave(len(trade_offs), 0), trade_offs.repeat(len(prices), 1)], dim=1)
 
 
-HYPERNETWORK_BUILDERS: Mapping[str, Callable[[int, Tensor, float], Hypernetwork]] = MappingProxyType(
-    {
-        "rbf": lambda slots, devices, bandwidth: RbfHypernetwork(
-            slots, devices.shape[1], make_pivots(devices), bandwidth
-        ),
-        "piecewise-linear": lambda slots, devices, bandwidth: PiecewiseLinearHypernetwork(
-            slots, devices.shape[1], torch.tensor(TRADE_OFF_GRID)
-        ),
-        "mlp": lambda slots, devices, bandwidth: MlpHypernetwork(slots, devices.shape[1]),
-    }
+HYPERNETWORK_BUILDERS: Mapping[str, type[Hypernetwork]] = MappingProxyType(
+    {"rbf": RbfHypernetwork, "piecewise-linear": PiecewiseLinearHypernetwork, "mlp": MlpHypernetwork}
 )
-"""By name: (slots, devices (devices, primitives), bandwidth) -> hypernetwork."""
+"""By their names on the command line."""

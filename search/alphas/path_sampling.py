@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,13 +17,6 @@ from shared.spaces.primitives import parameter_count
 
 MOST_TRIES = 200
 """After so many disconnected draws the fastest network is taken."""
-
-
-class PathSampler(Protocol):
-    """A fixed series of connected networks."""
-
-    def path(self, index: int) -> Genotype:
-        """Path number `index`, from 0. May be called from several threads."""
 
 
 class UniformSampler:
@@ -95,10 +87,10 @@ def _shuffled(names: Sequence[str], random: torch.Generator) -> list[str]:
     return [names[column] for column in torch.randperm(len(names), generator=random).tolist()]
 
 
-SAMPLER_BUILDERS: Mapping[str, Callable[[Space, int], PathSampler]] = MappingProxyType(
+SAMPLER_BUILDERS: Mapping[str, type[FairSampler] | type[UniformSampler]] = MappingProxyType(
     {"fair": FairSampler, "uniform": UniformSampler}
 )
-"""By their names on the command line."""
+"""By their names on the command line. Several threads may ask for the same or other paths."""
 
 
 def with_floor(alpha: Tensor, share: float) -> Tensor:

@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from search.commands.ladder import add_budgets
-from search.commands.output import print_line
 from search.commands.run import add_arguments as add_search_arguments
 from search.commands.run import begin_run, default_title, resume_run
 from search.compare.comparison import Comparison
@@ -30,14 +29,14 @@ from search.decoding.decoding import make_decoder
 from search.family.build import spread
 from search.family.family import FamilySettings
 from search.latency.latency_model import LatencyModel
-from search.process.atomic_files import write_atomically
 from search.process.interruption import stop_on_signals
-from search.process.progress import make_progress
+from search.process.progress import working_progress
 from search.report.comparison import build_comparison_page
 from search.runs.run_directory import write_value
 from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_strategy, split_strategies
+from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command
-from shared.errors import BudgetTooSmall, InvalidValue, Stopped, WrongUse
+from shared.errors import BudgetTooSmall, InvalidValue, Stopped, WrongUse, check_within
 from shared.spaces import Genotype
 from shared.wire import COMPARISON_SCHEMA, to_wire
 
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     console = Console()
     strategies = [parse_strategy(text) for text in split_strategies(args.strategies)]
     check_arguments(args, strategies)
-    progress = make_progress(Console(stderr=True))
+    progress = working_progress()
     out = args.out or Path("runs") / f"compare-{args.device[0]}-{default_title(args.dataset)}"
     setup = argparse.Namespace(**{**vars(args), "out": out / "setup"})
     there = (setup.out / "config.json").exists()
@@ -104,15 +103,14 @@ def run(args: argparse.Namespace) -> None:
     wide.print(results_table(results))
     for result in results:
         for note in result.notes:
-            print_line(console, f"{result.strategy}, seed {result.seed}: {note}")
-    print_line(console, f"{out / 'comparison.html'}, comparison.json, comparison.csv")
+            print(f"{result.strategy}, seed {result.seed}: {note}")
+    print(f"{out / 'comparison.html'}, comparison.json, comparison.csv")
 
 
 def check_arguments(args: argparse.Namespace, strategies: Sequence[NamedStrategy]) -> None:
     """Raise InvalidValue or WrongUse for wrong arguments, before anything is fetched."""
     for name, least in (("seeds", 1), ("budgets", 1), ("evaluations", 4)):
-        if not least <= getattr(args, name) <= 100_000:
-            raise InvalidValue(name, f"{getattr(args, name)} is not within {least} to 100000")
+        check_within(name, getattr(args, name), least, 100_000)
     if not strategies:
         raise InvalidValue("strategies", f"names none (known: {', '.join(STRATEGIES)})")
     texts = [strategy.text for strategy in strategies]

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
-from search.commands.output import print_line
-from search.commands.pick import add_run, open_run, working_progress
+from search.commands.pick import add_run, open_run
 from search.commands.train import add_recipe, chosen_settings, train
 from search.compare.diagnosis import (
     FILE_NAME,
@@ -24,10 +21,11 @@ from search.compare.diagnosis import (
     write_diagnosis,
 )
 from search.family.family import load_family
-from search.process.atomic_files import write_atomically
 from search.process.interruption import stop_on_signals
+from search.process.progress import working_progress
 from search.report import build_report
 from search.retraining.retrain_directory import TrainedNetwork
+from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command
 from shared.spaces import Genotype
 
@@ -45,7 +43,6 @@ def add(commands: Commands[Parser]) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train members, compare, and write `diagnosis.json` and the report."""
-    console = Console()
     run = open_run(args)
     members = spread_members(load_family(run).members, args.members)
     every = chosen_settings(args, run.config)
@@ -60,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     found = diagnose(retrained, every[0].accuracy_kind)
     write_diagnosis(run.folder, found, run.space)
     write_atomically(run.folder / "report.html", build_report(run).encode())
-    print_line(console, f"Kendall's tau with the test accuracy of {len(members)} members, {found.accuracy_kind}:")
+    print(f"Kendall's tau with the test accuracy of {len(members)} members, {found.accuracy_kind}:")
     for name, value in agreement_rows(found):
-        print_line(console, f"  {name}: {value}")
-    print_line(console, f"{run.folder / FILE_NAME}; also in {run.folder / 'report.html'}")
+        print(f"  {name}: {value}")
+    print(f"{run.folder / FILE_NAME}; also in {run.folder / 'report.html'}")

@@ -10,20 +10,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
 from torch import nn
 
-from search.commands.output import print_line
-from search.commands.pick import add_picking, add_run, choose_network, open_run, parse_genotype, working_progress
+from search.commands.pick import add_picking, add_run, choose_network, open_run, parse_genotype
 from search.data import ImageSet
 from search.deploy.export import export
 from search.deploy.quantisation import CALIBRATION_IMAGES, export_int8
 from search.own_model.examine import describe_choices
-from search.process.atomic_files import write_atomically, write_torch
-from search.process.progress import Progress
+from search.process.progress import Progress, working_progress
+from search.process.tensor_files import write_torch
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory
+from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import WrongUse
 from shared.spaces import Genotype
@@ -59,7 +58,6 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console()
     run = open_run(args)
     settings = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
     if not args.out.parent.is_dir():
@@ -80,17 +78,14 @@ def run(args: argparse.Namespace) -> int:
         weights = args.out.with_suffix(".state.pt")
         write_torch(weights, dict(network.state_dict()))
         names = describe_choices(run.config.choices, chosen.genotype)
-        print_line(console, f"{weights}: state_dict of search.freeze(model, {names})")
+        print(f"{weights}: state_dict of search.freeze(model, {names})")
     if args.int8:
         seed, threads = run.config.seed, run.config.threads
         model = export_int8(model, images, args.calibration_images, seed, args.reduce_range, threads)
         shown += f", in int8 {model.accuracy:.2f} %"
     write_atomically(args.out, model.content)
-    print_line(console, f"{args.out}: {run.describe(chosen.genotype)}")
-    print_line(
-        console,
-        f"predicted {chosen.predicted_ms:.3f} ms, bound {chosen.upper_ms:.3f} ms on {run.table.device}; {shown}",
-    )
+    print(f"{args.out}: {run.describe(chosen.genotype)}")
+    print(f"predicted {chosen.predicted_ms:.3f} ms, bound {chosen.upper_ms:.3f} ms on {run.table.device}; {shown}")
     priced, written = run.table.runtime.precision, "int8" if args.int8 else "fp32"
     if priced != written:
         progress.line(f"the table is of {priced} networks, the file is {written}: search verify measures it")

@@ -16,8 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from search.commands.output import print_line
-from search.commands.pick import add_picking, add_run, open_counter, open_run, working_progress
+from search.commands.pick import add_picking, add_run, open_counter, open_run
 from search.commands.server import add_patience, measure_with, open_client
 from search.deploy.ladder import LADDER_FILE, LadderBuilder, Rung
 from search.deploy.upload_result import post_result
@@ -25,10 +24,11 @@ from search.device.kernel_counts import CountKernels, no_counts
 from search.family.build import spread
 from search.family.family import by_kernels, load_family, make_candidates
 from search.latency.latency_model import LatencyModel
+from search.process.progress import working_progress
 from search.retraining.finetune import TuningSettings
 from search.runs.run_directory import DeviceRun
 from shared.command_line import Commands, Parser, add_command
-from shared.errors import InvalidValue, WrongUse
+from shared.errors import WrongUse, check_within
 
 BUDGETS = 6
 TUNE_EPOCHS = 0.25
@@ -60,7 +60,6 @@ def add_budgets(parser: Parser, text: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console()
     run = open_run(args)
     tuning = TuningSettings(args.tune_epochs, seed=run.config.seed, precision=run.config.precision)
     folder = args.out or run.folder
@@ -73,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
         asked_ms = args.max_latency_ms or default_budgets(run, args.budgets, args.confidence, count_kernels)
         rungs = builder.build(sorted(asked_ms))
         post_result(client, run, rungs, progress.line)
-    console.print(ladder_table(rungs))
-    print_line(console, f"{sum(rung.met for rung in rungs)} of {len(rungs)} met; {folder / LADDER_FILE}")
+    Console().print(ladder_table(rungs))
+    print(f"{sum(rung.met for rung in rungs)} of {len(rungs)} met; {folder / LADDER_FILE}")
     return 0 if all(rung.met for rung in rungs) else 1
 
 
@@ -86,8 +85,7 @@ def default_budgets(
     They are the bounds that a pick compares with a budget. A family with fewer members gives the
     geometric series itself.
     """
-    if not 1 <= count <= 1000:
-        raise InvalidValue("budgets", f"{count} is not within 1 to 1000")
+    check_within("budgets", count, 1, 1000)
     model = LatencyModel(run.table)
     confidence = run.config.confidence if confidence is None else confidence
     candidates = make_candidates(model, [member.genotype for member in load_family(run).members], confidence)

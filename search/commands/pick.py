@@ -10,17 +10,17 @@ Its upper bound on the device lies within the budget.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from search.commands.output import print_json
 from search.commands.server import open_client
 from search.device.kernel_counts import CountKernels, KernelCounter, no_counts
 from search.family.family import Candidate, Pick, Picker, price_network
 from search.family.transfer_to_device import ask_about_unseen, find_unseen
-from search.process.progress import Progress, make_progress
+from search.process.progress import Progress, working_progress
 from search.runs.run_directory import DeviceRun, RunDirectory, on_device
 from shared.command_line import Commands, Parser, add_command, add_server
 from shared.errors import InvalidValue
@@ -39,14 +39,13 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console()
     run, progress = open_run(args), working_progress()
     pick = open_picker(args, run, progress).pick(args.max_latency_ms, progress)
     if args.json:
-        print_json(console, to_wire(pick, {Genotype: run.space.format}))
+        print(json.dumps(to_wire(pick, {Genotype: run.space.format}), indent=1))
     else:
-        console.print(_table(pick, run.table.device))
-        console.print(f"genotype: {run.describe(pick.best.genotype)}", highlight=False, markup=False, soft_wrap=True)
+        Console().print(_table(pick, run.table.device))
+        print(f"genotype: {run.describe(pick.best.genotype)}")
     return 0
 
 
@@ -140,11 +139,5 @@ def parse_genotype(space: Space, text: str) -> Genotype:
         InvalidValue: it is not of the space, or does not connect input and output.
     """
     genotype = space.parse(text)
-    if not space.is_connected(genotype):
-        raise InvalidValue("genotype", f"{text} does not connect input and output")
+    space.check_network(genotype)
     return space.canonical(genotype)
-
-
-def working_progress() -> Progress:
-    """Progress on stderr; stdout is for the result."""
-    return make_progress(Console(stderr=True))

@@ -8,12 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
-from search.commands.output import print_line
 from search.commands.pick import add_run, open_run
-from search.process.atomic_files import write_atomically
 from search.report import build_report
+from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import WrongUse
 
@@ -28,7 +25,6 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    console = Console()
     run = open_run(args)
     out = args.out or run.folder / "report.html"
     if not out.parent.is_dir():
@@ -36,4 +32,4 @@ def run(args: argparse.Namespace) -> None:
     if args.ladder is not None and not args.ladder.is_file():
         raise WrongUse(f"--ladder: there is no file {args.ladder}")
     write_atomically(out, build_report(run, args.ladder).encode())
-    print_line(console, str(out))
+    print(out)

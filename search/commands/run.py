@@ -32,7 +32,6 @@ from search.family.build import build_families
 from search.family.reach import describe_reach
 from search.own_model.examine import OwnModel, examine
 from search.own_model.model_file import load_model, parse_input
-from search.process.atomic_files import write_atomically
 from search.process.distributed import Ranks, joined_ranks
 from search.process.interruption import stop_on_signals
 from search.process.progress import Progress, SilentProgress, make_progress
@@ -42,6 +41,7 @@ from search.runs.run_directory import RunDirectory, on_every_device, require_fp3
 from search.training.precision import choose_precision
 from search.training.tensorboard import TensorBoardLog
 from search.training.training import Trainer
+from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command, add_server
 from shared.errors import InvalidValue, Stopped, WrongUse
 from shared.runtime import check_device_name

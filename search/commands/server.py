@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
 from search.deploy.ladder import Measure
 from search.device.lut_client import LutClient
-from search.device.verification import TIMEOUT_S, Patience, request_verification
-from search.process.progress import make_progress
+from search.device.verification import TIMEOUT_S, request_verification
+from search.process.progress import working_progress
 from search.runs.run_directory import DeviceRun, RunDirectory
 from shared.command_line import find_access
 from shared.errors import InvalidValue, in_one_line
@@ -41,8 +39,7 @@ def measure_with(client: LutClient, run: DeviceRun, args: argparse.Namespace) ->
     """A function that has the run's device measure a file."""
     if not args.timeout_s > 0:
         raise InvalidValue("timeout-s", f"{args.timeout_s:g} is not a positive time")
-    patience = Patience(args.timeout_s)
-    say = make_progress(Console(stderr=True)).line
+    say = working_progress().line
     return lambda content, promise: request_verification(
-        client, run.table, content, promise, patience, on_notice=lambda notice: say(in_one_line(notice))
+        client, run.table, content, promise, args.timeout_s, lambda notice: say(in_one_line(notice))
     )

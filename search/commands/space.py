@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
 from search.commands.server import connect
 from search.device.own_table import get_own_table
 from search.family.reach import describe_reach
 from search.own_model.examine import examine
 from search.own_model.model_file import load_model, parse_input
-from search.process.progress import make_progress
+from search.process.progress import working_progress
 from shared.command_line import Commands, Parser, add_command, add_server
 from shared.errors import WrongUse
 from shared.tables.table_text import describe_errors
@@ -45,5 +43,5 @@ def run(args: argparse.Namespace) -> None:
     if args.device is None:
         return
     with connect(args.lut_url, args) as client:
-        table = get_own_table(client, own, args.device, args.runtime, make_progress(Console(stderr=True)))
+        table = get_own_table(client, own, args.device, args.runtime, working_progress())
     print(f"table     {table.hash}\n{describe_reach(table)}\n\n{describe_errors(table)}")

@@ -13,15 +13,13 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
 from torch import nn
 
-from search.commands.output import print_line
-from search.commands.pick import add_picking, add_run, open_picker, open_run, parse_genotype, working_progress
+from search.commands.pick import add_picking, add_run, open_picker, open_run, parse_genotype
 from search.config import Config
 from search.data import ImageSet
 from search.process.interruption import stop_on_signals
-from search.process.progress import Progress
+from search.process.progress import Progress, working_progress
 from search.retraining.finetune import accuracy_on_test_images, batches
 from search.retraining.retrain import RECIPES, SETTINGS, SHARDS, SHORT_UP_TO_EPOCHS, Retraining, RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
@@ -50,7 +48,6 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console()
     run = open_run(args)
     if args.threads is not None and args.threads < 1:
         raise InvalidValue("threads", f"{args.threads} is not 1 or more")
@@ -61,16 +58,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         genotype = open_picker(args, run, progress).pick(args.max_latency_ms, progress).best.genotype
     images = run.load_images()
-    print_line(console, f"{run.space.format(genotype)} on {images.title}, {every[0].accuracy_kind}")
+    print(f"{run.space.format(genotype)} on {images.title}, {every[0].accuracy_kind}", flush=True)
     accuracies = []
     with stop_on_signals() as stopped:
         for settings in every:
             trained = TrainedNetwork.begin(run, genotype, settings)
             accuracies.append(train(trained, run, images, progress, stopped, args.threads))
-            print_line(console, f"seed {settings.seed}: test accuracy {accuracies[-1]:.2f} %; {trained.path}")
+            print(f"seed {settings.seed}: test accuracy {accuracies[-1]:.2f} %; {trained.path}", flush=True)
     if len(accuracies) > 1:
         mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies)
-        print_line(console, f"{len(accuracies)} seeds: {mean:.2f} % (standard deviation {spread:.2f})")
+        print(f"{len(accuracies)} seeds: {mean:.2f} % (standard deviation {spread:.2f})")
     return 0
 
 

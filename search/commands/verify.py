@@ -10,16 +10,15 @@ not depend on them.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
-import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from rich.console import Console
 
-from search.commands.output import print_json, print_line
-from search.commands.pick import add_picking, add_run, choose_network, open_run, parse_genotype, working_progress
+from search.commands.pick import add_picking, add_run, choose_network, open_run, parse_genotype
 from search.commands.server import add_patience, measure_with, open_client
-from search.deploy.export import untuned_onnx
+from search.deploy.export import read_metadata, untuned_onnx
+from search.process.progress import working_progress
 from shared.command_line import Commands, Parser, add_command
 from shared.errors import CorruptFile, WrongUse
 from shared.jobs import Promise
@@ -41,7 +40,6 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console()
     if args.genotype is None and args.onnx is None and args.max_latency_ms is None:
         raise WrongUse("what shall be measured? give --max-latency-ms, --genotype or --onnx")
     run = open_run(args)
@@ -58,24 +56,22 @@ def run(args: argparse.Namespace) -> int:
         progress.line(f"waiting for {run.table.device} to measure {name}")
         found = measure(content, promise)
     if args.json:
-        print_json(console, {"promise": to_wire(promise), "verification": to_wire(found)})
+        print(json.dumps({"promise": to_wire(promise), "verification": to_wire(found)}, indent=1))
         return 0 if found.met else 1
-    print_line(
-        console,
+    print(
         f"{'met' if found.met else 'NOT MET'}: measured {found.measured_ms:.3f} ms"
         f" ({found.low_ms:.3f} to {found.high_ms:.3f}) for a target of {target_ms:.3f} ms;"
-        f" predicted {chosen.predicted_ms:.3f}, bound {chosen.upper_ms:.3f}",
+        f" predicted {chosen.predicted_ms:.3f}, bound {chosen.upper_ms:.3f}"
     )
-    print_line(console, f"raw {found.raw_ms:.3f} ms at a machine speed of {found.canary_drift:.3f} canaries")
+    print(f"raw {found.raw_ms:.3f} ms at a machine speed of {found.canary_drift:.3f} canaries")
     if found.state is not None:
         verdict = "met" if found.as_timed_ms <= target_ms else "not met"
-        print_line(
-            console,
+        print(
             f"state {found.state:.3f}: so much slower than in the table its own networks were in the same rounds;"
-            f" without that correction {found.as_timed_ms:.3f} ms, {verdict}",
+            f" without that correction {found.as_timed_ms:.3f} ms, {verdict}"
         )
     for reason in found.reasons:
-        print_line(console, f"unstable: {reason}")
+        print(f"unstable: {reason}")
     return 0 if found.met else 1
 
 
@@ -88,7 +84,7 @@ def read_exported(path: Path, space: str) -> tuple[str, bytes]:
     """
     try:
         content = path.read_bytes()
-        metadata = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
+        metadata = read_metadata(content)
     except OSError as error:
         raise CorruptFile(f"{path} cannot be read: {error.strerror}") from error
     except DecodeError as error:

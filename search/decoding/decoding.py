@@ -60,15 +60,17 @@ class Decoded:
 
 
 class Decoder(Protocol):
-    """A solver for the space of a device's table."""
+    """A solver for the space of a device's table.
 
-    @property
-    def smallest_ms(self) -> float:
-        """The smallest upper bound of any connected network."""
+    Attributes:
+        smallest_ms, largest_ms: of the upper bounds of all connected networks.
+        fastest, slowest: networks with these bounds.
+    """
 
-    @property
-    def largest_ms(self) -> float:
-        """The largest upper bound of any connected network."""
+    smallest_ms: float
+    largest_ms: float
+    fastest: Genotype
+    slowest: Genotype
 
     def decode(self, log_probabilities: Floats, bands: Sequence[Band], count: int = 1) -> list[list[Decoded]]:
         """For each band at most `count` distinct networks, most probable first.
@@ -94,14 +96,6 @@ class Decoder(Protocol):
 
     def find_all(self, most: int) -> list[Genotype] | None:
         """Every distinct network of the space; None if there are more than `most`."""
-
-    @property
-    def fastest(self) -> Genotype:
-        """The network with the smallest upper bound."""
-
-    @property
-    def slowest(self) -> Genotype:
-        """A network with the largest upper bound."""
 
     def draw(self, budget_ms: float, count: int, draws: random.Random) -> list[Genotype]:
         """At most `count` distinct random networks that meet the budget, all equally likely.

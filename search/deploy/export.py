@@ -139,6 +139,11 @@ def onnx_accuracy(content: bytes, image_set: ImageSet, threads: int = 1, batch: 
     return 100 * correct / len(image_set.test_labels)
 
 
+def read_metadata(content: bytes) -> dict[str, str]:
+    """What an ONNX file says of itself."""
+    return {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
+
+
 def open_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
     """A session on a CPU for any number of images. It changes the model."""
     silence_onnxruntime(os.environ)

@@ -21,10 +21,10 @@ from search.data import ImageSet
 from search.deploy.export import ExportedModel, export, untuned_onnx
 from search.device.kernel_counts import CountKernels, no_counts
 from search.family.family import Member, Pick, Picker
-from search.process.atomic_files import write_atomically
 from search.process.progress import Progress
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
 from search.runs.run_directory import DeviceRun, find_value, write_value
+from shared.atomic_files import write_atomically
 from shared.errors import LutnasError
 from shared.jobs import Promise, Verification
 from shared.spaces import Genotype, Space

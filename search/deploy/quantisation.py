@@ -5,7 +5,7 @@ The pass is `shared.graphs.quantise`, as for profiling in int8.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from search.data import ImageSet
-from search.deploy.export import ExportedModel, onnx_accuracy, open_session
+from search.deploy.export import ExportedModel, onnx_accuracy, open_session, read_metadata
 from search.process.randomness import generator
 from shared.errors import InvalidValue
 from shared.graphs import activation_names, quantise
@@ -51,14 +51,16 @@ def export_int8(
     plain = quantise(model.content, ranges, weight_limit=limit)
     accuracy = onnx_accuracy(plain, image_set, threads)
     count = min(calibration_images, len(image_set.train_labels))
+    quantised = onnx.load_from_string(plain)
     described = {
-        **_metadata(model.content),
+        **read_metadata(model.content),
         "precision": "int8",
         "accuracy": f"{accuracy:.2f}",
         "accuracy_fp32": f"{model.accuracy:.2f}",
         "calibration": f"lowest and highest values over {count} training images, weights up to {limit}",
     }
-    return ExportedModel(_with_metadata(plain, described), accuracy, model.accuracy_kind)
+    onnx.helper.set_model_props(quantised, dict(sorted(described.items())))
+    return ExportedModel(bytes(quantised.SerializeToString(deterministic=True)), accuracy, model.accuracy_kind)
 
 
 def measured_ranges(
@@ -84,15 +86,3 @@ def _calibration_batches(image_set: ImageSet, count: int, seed: int) -> Iterator
     order = torch.randperm(len(image_set.train_labels), generator=generator(seed, "int8 calibration"))
     for chosen in order[:count].split(BATCH):
         yield image_set.preprocessing.apply(image_set.train_images[chosen]).numpy()
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    return {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
-
-
-def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
-    model = onnx.load_from_string(content)
-    del model.metadata_props[:]
-    for key, value in sorted(metadata.items()):
-        model.metadata_props.add(key=key, value=value)
-    return bytes(model.SerializeToString(deterministic=True))

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from search.device.lut_client import LutClient
-from search.process.atomic_files import write_atomically
 from search.runs.run_directory import DeviceRun
+from shared.atomic_files import write_atomically
 from shared.errors import InvalidValue, LutnasError
 from shared.jobs import NewJob
 from shared.spaces import Genotype

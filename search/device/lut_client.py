@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shared.errors import ServerAway
+from shared.errors import LutnasError, ServerAway
 from shared.http.client import HttpClient
-from shared.jobs import OVER, Job
+from shared.jobs import OVER, Job, NewJob
 from shared.kernels.kernel import check_counts
 from shared.measurements.graph_spec import NetworkGraph
 from shared.search_result import SearchResult
@@ -58,26 +59,32 @@ class LutClient(HttpClient):
         """Cancel a job, so that no later agent does it."""
         return self._value(Job, "job", self._ask("POST", "jobs", job_id, "cancel"))
 
-    def wait_for_job(
+    def have_done(
         self,
-        job_id: str,
+        new: NewJob,
         timeout_s: float,
-        on_poll: Callable[[Job], None] = lambda job: None,
+        on_poll: Callable[[Job], None],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Job:
-        """Poll until the job is over or the time is up; the state of the returned job says which.
+        """Queue a job and poll until it is over or the time is up; the state of the returned job says which.
 
-        An absent server may come back: only its absence at the end is an error.
+        An absent server may come back: only its absence at the end is an error. An error, or an
+        interruption, cancels the job.
         """
-        deadline = clock() + timeout_s
-        while True:
-            try:
-                job = self.get_job(job_id)
-                on_poll(job)
-                if job.state in OVER or clock() >= deadline:
-                    return job
-            except ServerAway:
-                if clock() >= deadline:
-                    raise
-            sleep(min(POLL_S, max(deadline - clock(), 0.01)))
+        job_id, deadline = self.queue_job(new).id, clock() + timeout_s
+        try:
+            while True:
+                try:
+                    job = self.get_job(job_id)
+                    on_poll(job)
+                    if job.state in OVER or clock() >= deadline:
+                        return job
+                except ServerAway:
+                    if clock() >= deadline:
+                        raise
+                sleep(min(POLL_S, max(deadline - clock(), 0.01)))
+        except BaseException:
+            with suppress(LutnasError):
+                self.cancel_job(job_id)
+            raise

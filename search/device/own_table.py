@@ -60,17 +60,12 @@ def _find_runtime(client: LutClient, device: str, runtime: str | None) -> Runtim
 
 
 def _have_profiled(client: LutClient, new: NewJob) -> None:
-    job, begun_s = client.queue_job(new), time.monotonic()
+    begun_s = time.monotonic()
 
     def look(polled: Job) -> None:
         if polled.state == "queued" and polled.notice and time.monotonic() - begun_s > ANSWER_S:
             raise LutnasError(polled.notice)
 
-    try:
-        job = client.wait_for_job(job.id, LONGEST_CAMPAIGN_S, look)
-    except BaseException:
-        with suppress(LutnasError):
-            client.cancel_job(job.id)
-        raise
+    job = client.have_done(new, LONGEST_CAMPAIGN_S, look)
     if job.state != "done":
         raise LutnasError(f"{new.device} made no table: job {job.id} is {job.state} ({job.reason or 'no reason'})")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from search.device.lut_client import LutClient
 from shared.errors import LutnasError, WrongUse
@@ -16,23 +15,15 @@ from shared.tables.table_source import not_verifiable
 TIMEOUT_S = 300.0
 
 
-@dataclass(frozen=True)
-class Patience:
-    """Longest wait for a device, and the clock."""
-
-    timeout_s: float = TIMEOUT_S
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-
-
 def request_verification(
     client: LutClient,
     table: LatencyTable,
     model: bytes,
     promise: Promise,
-    patience: Patience | None = None,
-    on_state: Callable[[str], None] = lambda state: None,
+    timeout_s: float = TIMEOUT_S,
     on_notice: Callable[[str], None] = lambda notice: None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Verification:
     """Have the table's device measure a network.
 
@@ -41,8 +32,7 @@ def request_verification(
         table: of the promise; the device measures with its runtime and canary.
         model: ONNX bytes.
         promise: compared with the measured latency.
-        patience: longest wait.
-        on_state: told each state of the job once ("queued", "leased", "done").
+        timeout_s: longest wait for the device.
         on_notice: told once what keeps the job waiting, if the server knows.
 
     Raises:
@@ -52,27 +42,19 @@ def request_verification(
     """
     if table.source is not None:
         raise WrongUse(not_verifiable(table.device, table.source))
-    patience = patience or Patience()
     graph = str(UploadedModel(client.upload_model(model)))
-    job = client.queue_job(NewJob(table.device, "verify", table.runtime, table.canary, table.space, graph, promise))
-    seen: set[str] = set()
+    new = NewJob(table.device, "verify", table.runtime, table.canary, table.space, graph, promise)
+    told: set[str] = set()
 
     def tell(polled: Job) -> None:
-        if polled.state not in seen:
-            seen.add(polled.state)
-            on_state(polled.state)
-        if polled.notice is not None and "notice" not in seen:
-            seen.add("notice")
+        if polled.notice is not None and not told:
+            told.add(polled.notice)
             on_notice(polled.notice)
 
-    try:
-        job = client.wait_for_job(job.id, patience.timeout_s, tell, patience.clock, patience.sleep)
-    except KeyboardInterrupt:
-        client.cancel_job(job.id)
-        raise
+    job = client.have_done(new, timeout_s, tell, clock, sleep)
     if job.state == "queued":
         client.cancel_job(job.id)
-    return _verification(job, client.url, table.device, patience.timeout_s)
+    return _verification(job, client.url, table.device, timeout_s)
 
 
 def _verification(job: Job, url: str, device: str, timeout_s: float) -> Verification:

@@ -30,7 +30,7 @@ def best_choices(space: Space, scores: Tensor) -> Tensor:
     """
     columns = scores.argmax(dim=1)
     for group in space.groups:
-        slots, none = torch.tensor(group.slots), _none_column(space, group)
+        slots, none = torch.tensor(group.slots), none_column(space, group)
         rows = scores[slots]
         best, column = _without(rows, none).max(dim=1)
         order = torch.sort(best - rows[:, none], descending=True, stable=True).indices
@@ -94,7 +94,7 @@ def _kept_sets(space: Space, group: Group, alpha: Tensor) -> tuple[int, Tensor, 
         The column of "none"; the group's logits without it, (slots, primitives); the slots of
         each set, (sets, group's slots); the logit of each set (sets,) against keeping nothing.
     """
-    none, logits = _none_column(space, group), alpha[list(group.slots)]
+    none, logits = none_column(space, group), alpha[list(group.slots)]
     others = _without(logits, none)
     worth = torch.logsumexp(others, dim=1) - logits[:, none]
     sets = torch.tensor(list(combinations(range(len(group.slots)), group.kept)))
@@ -102,7 +102,8 @@ def _kept_sets(space: Space, group: Group, alpha: Tensor) -> tuple[int, Tensor, 
     return none, others, member, member @ worth
 
 
-def _none_column(space: Space, group: Group) -> int:
+def none_column(space: Space, group: Group) -> int:
+    """The column of "none" in a group's slots."""
     return space.slots[group.slots[0]].primitives.index(NONE)
 
 

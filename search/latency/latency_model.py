@@ -15,20 +15,11 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from shared.errors import MissingPrice
 from shared.spaces import Genotype, Space
 from shared.spaces.op_key import OpKey
-from shared.tables.table import CONFIDENCE, LatencyTable, Prediction, profile_command
+from shared.tables.table import CONFIDENCE, LatencyTable, Prediction
 
 Floats = npt.NDArray[np.float64]
-
-
-def require_prices(table: LatencyTable) -> None:
-    """Raise MissingPrice, with the command to measure, if the table lacks op keys of its space."""
-    space = table.parsed_space
-    missing = [str(key) for key in space.op_keys() if key not in table.price_index]
-    if missing:
-        raise MissingPrice(missing, table.device, "" if table.source else profile_command(table.device, space))
 
 
 class LatencyModel:
@@ -41,7 +32,7 @@ class LatencyModel:
     def __init__(self, table: LatencyTable) -> None:
         self.table = table
         self.space: Space = table.parsed_space
-        require_prices(table)
+        table.require_prices(self.space.op_keys())
         self._weights = np.array([table.base_ms, *(price.price_ms for price in table.prices)])
         self._covariance = np.array(table.covariance)
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from search.latency.latency_model import fixed_priced_ops, require_prices
+from search.latency.latency_model import fixed_priced_ops
 from shared.spaces import Genotype, Space
 from shared.spaces.op_key import OpKey
 from shared.spaces.primitives import multiply_adds, parameter_count
@@ -56,8 +56,8 @@ def latency_costs(table: LatencyTable) -> SlotCosts:
     Raises:
         MissingPrice: the table lacks op keys of its space.
     """
-    require_prices(table)
     space = table.parsed_space
+    table.require_prices(space.op_keys())
     fixed_ms = table.base_ms + sum(table.price_ms(key) * n for key, n in fixed_priced_ops(space).items())
     return SlotCosts(choice_costs(space, table.price_ms), fixed_ms, lambda genotype: table.predict(genotype).mean_ms)
 

@@ -92,6 +92,11 @@ class BarProgress(Progress):
             yield Phase(advance)
 
 
+def working_progress() -> Progress:
+    """On stderr; stdout is for the result."""
+    return make_progress(Console(stderr=True))
+
+
 def make_progress(console: Console) -> Progress:
     """Bars if the console is a terminal, lines otherwise."""
     if console.is_terminal:

@@ -26,7 +26,6 @@ from torch.nn import functional as F
 from search.alphas.trade_offs import SKIPS
 from search.data import ImageSet, at_resolution, splits
 from search.decoding.decoding import representative
-from search.process.atomic_files import write_atomically
 from search.process.threads_and_memory import single_threaded_workers
 from search.ranking.activation_cache import ActivationCache, StepResult
 from search.ranking.additive_fit import fit_additive
@@ -34,6 +33,7 @@ from search.ranking.expressivity import UntrainedSupernet, expressivity
 from search.runs.run_directory import RunDirectory
 from search.supernet import Supernet
 from search.supernet.own_supernet import OwnSupernet, batch_norms
+from shared.atomic_files import write_atomically
 from shared.errors import InvalidValue
 from shared.spaces import Genotype, IndependentSlots, Own, Space
 from shared.spaces.primitives import parameter_count

@@ -248,11 +248,10 @@ def half_side(space: Space) -> int:
     Raises:
         InvalidValue: the space's reductions do not divide it.
     """
-    features = space.fixed_ops()[-1].input.height
-    side, reduction = space.resolution // 2, space.resolution // features
-    if space.resolution % 2 or side % reduction:
-        raise InvalidValue("half-size", f"half of {space.resolution} pixels is no multiple of {reduction}, the stride")
-    return side
+    if space.resolution % (2 * space.total_stride):
+        problem = f"half of {space.resolution} pixels is no multiple of {space.total_stride}, the stride"
+        raise InvalidValue("half-size", problem)
+    return space.resolution // 2
 
 
 class _Shard(nn.Module):

@@ -18,7 +18,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from search.data import ImageSet
-from search.process.atomic_files import append_line, drop_lines_after, read_torch, write_torch
+from search.process.tensor_files import append_line, drop_lines_after, read_torch, write_torch
 from search.retraining.retrain import Retraining, RetrainingSettings
 from search.runs.run_directory import RunDirectory, find_value, write_value
 from shared.errors import CorruptFile, UnknownName, WrongUse

@@ -34,9 +34,10 @@ from search.config import Config, TableReference, references
 from search.data import ImageSet, load_images
 from search.own_model.examine import OwnModel, describe_choices, examine
 from search.own_model.model_file import load_model
-from search.process.atomic_files import append_line, drop_lines_after, read_torch, write_atomically, write_torch
+from search.process.tensor_files import append_line, drop_lines_after, read_torch, write_torch
 from search.supernet import Network, Supernet
 from search.supernet.own_supernet import OwnSupernet, prepared
+from shared.atomic_files import write_atomically
 from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName, WrongUse
 from shared.spaces import Genotype, Own, Space
 from shared.tables.table import LatencyTable, profile_command, read_table

@@ -11,12 +11,12 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from search.process.atomic_files import read_torch, write_torch
+from search.process.tensor_files import read_torch, write_torch
 from search.process.threads_and_memory import torch_threads
 from search.strategies.context import Bench, SearchStopped
 from shared.errors import CorruptFile, LutnasError
@@ -26,12 +26,8 @@ CHECKPOINT = "updates.pt"
 SHOWN_EVERY = 20
 
 
-class Stateful(Protocol):
-    """What an update changes: a module or an optimiser."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+Stateful = nn.Module | torch.optim.Optimizer
+"""What an update changes."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from search.genotypes.constrained_argmax import NONE, to_genotype
+from search.genotypes.constrained_argmax import best_choices, none_column, to_genotype
 from search.strategies.context import Bench, Outcome
 from shared.spaces import Genotype, Space
 
@@ -28,14 +28,6 @@ def propose_strongest(bench: Bench, alphas: Tensor, training_images: int) -> Out
 def strongest(space: Space, alphas: Tensor) -> Genotype:
     """The genotype of the largest alphas (slots, primitives). It may be disconnected."""
     strengths = torch.softmax(alphas, dim=1)
-    columns = strengths.argmax(dim=1)
-    for group in space.groups:
-        none = space.slots[group.slots[0]].primitives.index(NONE)
-        slots = torch.tensor(group.slots)
-        ops = strengths[slots].clone()
-        ops[:, none] = -1
-        strength, column = ops.max(dim=1)
-        kept = torch.sort(strength, descending=True, stable=True).indices[: group.kept]
-        columns[slots] = none
-        columns[slots[kept]] = column[kept]
-    return to_genotype(space, columns)
+    for group in space.groups:  # edges compete by their ops alone
+        strengths[list(group.slots), none_column(space, group)] = 0
+    return to_genotype(space, best_choices(space, strengths))

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from search.supernet.channels_last import concatenate
 from search.supernet.primitives import build_op
-from shared.errors import InvalidValue
 from shared.spaces import Genotype, Space
 from shared.spaces.wiring import INPUT, Step
 
@@ -66,9 +65,7 @@ class Network(nn.Module):
 
     def __init__(self, space: Space, genotype: Genotype) -> None:
         super().__init__()
-        space.check(genotype)
-        if not space.is_connected(genotype):
-            raise InvalidValue("genotype", f"{space.format(genotype)} does not connect input and output")
+        space.check_network(genotype)
         self.space = space
         self.genotype = genotype
         self._steps = space.wiring(genotype)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,24 +33,21 @@ class StridedPointwise(nn.Conv2d):
         return F.conv2d(every_second(x), self.weight, groups=self.groups)
 
 
-class ReluConvBn(nn.Module):
-    def __init__(self, before: int, after: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.conv = conv(before, after, kernel, stride)
-        self.bn = BatchNorm(after)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(F.relu(x)))  # type: ignore[no-any-return]
-
-
 class ConvBn(nn.Module):
-    """Convolution and batch norm, followed by a ReLU if it `activates`."""
+    """Convolution and batch norm, with a ReLU before or after them."""
 
     def __init__(
-        self, before: int, after: int, kernel: int, stride: int = 1, groups: int = 1, activates: bool = True
+        self,
+        before: int,
+        after: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        relu_before: bool = False,
+        relu_after: bool = False,
     ) -> None:
         super().__init__()
-        self.activates = activates
+        self.relu_before, self.relu_after = relu_before, relu_after
         is_depthwise = groups == before == after
         self.conv = (
             DepthwiseConv2d(before, kernel, stride) if is_depthwise else conv(before, after, kernel, stride, groups)
@@ -59,15 +55,8 @@ class ConvBn(nn.Module):
         self.bn = BatchNorm(after)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x))
-        return F.relu(x) if self.activates else x
-
-
-class Zeros(nn.Module):
-    """The op "none" of a node."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+        x = self.bn(self.conv(F.relu(x) if self.relu_before else x))
+        return F.relu(x) if self.relu_after else x
 
 
 class Pool3x3(nn.Module):
@@ -117,9 +106,9 @@ class InvertedResidualBlock(nn.Module):
         middle = before * block.expansion
         self.groups = groups
         self.has_shortcut = key.keeps_shape
-        self.expand = ConvBn(before, middle, 1, groups=groups)
-        self.depthwise = ConvBn(middle, middle, block.kernel, key.stride, groups=middle)
-        self.project = ConvBn(middle, after, 1, groups=groups, activates=False)
+        self.expand = ConvBn(before, middle, 1, groups=groups, relu_after=True)
+        self.depthwise = ConvBn(middle, middle, block.kernel, key.stride, groups=middle, relu_after=True)
+        self.project = ConvBn(middle, after, 1, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.expand(x)
@@ -135,9 +124,9 @@ class BasicBlock(nn.Module):
     def __init__(self, key: OpKey, middle: int) -> None:
         super().__init__()
         before, after, stride = key.input.channels, key.output.channels, key.stride
-        self.conv_a = ConvBn(before, middle, 3, stride)
-        self.conv_b = ConvBn(middle, after, 3, activates=False)
-        self.shortcut = nn.Identity() if key.keeps_shape else ConvBn(before, after, 1, stride, activates=False)
+        self.conv_a = ConvBn(before, middle, 3, stride, relu_after=True)
+        self.conv_b = ConvBn(middle, after, 3)
+        self.shortcut = nn.Identity() if key.keeps_shape else ConvBn(before, after, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.conv_b(self.conv_a(x)) + self.shortcut(x))
@@ -150,8 +139,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         before, after = key.input.channels, key.output.channels
         self.stride = key.stride
-        self.conv_a = ReluConvBn(before, after, 3, key.stride)
-        self.conv_b = ReluConvBn(after, after, 3, 1)
+        self.conv_a = ConvBn(before, after, 3, key.stride, relu_before=True)
+        self.conv_b = ConvBn(after, after, 3, relu_before=True)
         self.downsample = conv(before, after, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -185,12 +174,8 @@ class Classifier(nn.Module):
 Build = Callable[[OpKey], nn.Module]
 
 
-def relu_conv_bn(kernel: int) -> Build:
-    return lambda key: ReluConvBn(key.input.channels, key.output.channels, kernel, key.stride)
-
-
-def conv_bn(kernel: int, activates: bool = True) -> Build:
-    return lambda key: ConvBn(key.input.channels, key.output.channels, kernel, key.stride, activates=activates)
+def conv_bn(kernel: int, **relu: bool) -> Build:
+    return lambda key: ConvBn(key.input.channels, key.output.channels, kernel, key.stride, **relu)
 
 
 def separable(kernel: int, repeats: int, dilation: int = 1) -> Build:
@@ -208,10 +193,9 @@ def separable(kernel: int, repeats: int, dilation: int = 1) -> Build:
 
 OPS: Mapping[str, Build] = MappingProxyType(
     {
-        "none": lambda key: Zeros(),
         "skip_connect": lambda key: nn.Identity() if key.keeps_shape else FactorizedReduction(key),
-        "nor_conv_1x1": relu_conv_bn(1),
-        "nor_conv_3x3": relu_conv_bn(3),
+        "nor_conv_1x1": conv_bn(1, relu_before=True),
+        "nor_conv_3x3": conv_bn(3, relu_before=True),
         "avg_pool_3x3": partial(Pool3x3, partial(F.avg_pool2d, count_include_pad=False)),
         "max_pool_3x3": partial(Pool3x3, F.max_pool2d),
         "sep_conv_3x3": separable(3, repeats=2),
@@ -219,13 +203,13 @@ OPS: Mapping[str, Build] = MappingProxyType(
         "dil_conv_3x3": separable(3, repeats=1, dilation=2),
         "dil_conv_5x5": separable(5, repeats=1, dilation=2),
         **{name: partial(InvertedResidualBlock, block) for name, block in INVERTED_RESIDUALS.items()},
-        "skip": lambda key: nn.Identity() if key.keeps_shape else conv_bn(1)(key),
-        "identity": lambda key: nn.Identity() if key.keeps_shape else conv_bn(1, activates=False)(key),
+        "skip": lambda key: nn.Identity() if key.keeps_shape else conv_bn(1, relu_after=True)(key),
+        "identity": lambda key: nn.Identity() if key.keeps_shape else conv_bn(1)(key),
         "residual_half": lambda key: BasicBlock(key, -(-key.output.channels // 2)),
         "residual_full": lambda key: BasicBlock(key, key.output.channels),
-        "stem_conv_3x3": conv_bn(3, activates=False),
-        **dict.fromkeys(("conv_3x3_relu", "stem_conv_3x3_relu"), conv_bn(3)),
-        "conv_1x1_relu": conv_bn(1),
+        "stem_conv_3x3": conv_bn(3),
+        **dict.fromkeys(("conv_3x3_relu", "stem_conv_3x3_relu"), conv_bn(3, relu_after=True)),
+        "conv_1x1_relu": conv_bn(1, relu_after=True),
         "pool_linear": PoolLinear,
         "residual_block": ResidualBlock,
         "classifier": Classifier,

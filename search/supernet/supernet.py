@@ -77,9 +77,7 @@ class Supernet(nn.Module):
             gates = self._checked(choice)
             mixture = partial(self._mixture, gates=gates, columns=columns)
             return execute(self._steps, x, _with_skip(mixture, auxiliary_skip))
-        self.space.check(choice)
-        if not self.space.is_connected(choice):
-            raise InvalidValue("genotype", f"{self.space.format(choice)} does not connect input and output")
+        self.space.check_network(choice)
         return execute(self.space.wiring(choice), x, _with_skip(self.run_step, auxiliary_skip))
 
     def straight_through(self, x: Tensor, gates: Tensor, auxiliary_skip: float = 0.0) -> Tensor:

@@ -1,6 +1,6 @@
 """ONNX graphs of single ops and of whole networks: the measured graph is the deployed graph.
 
-The same emitters build an op's chain, a network with random weights for profiling, and a network
+The same primitives build an op's chain, a network with random weights for profiling, and a network
 with trained weights for deployment. Ops that do not reach the output are left out, because ONNX
 Runtime executes unused nodes, too.
 """

@@ -8,17 +8,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from shared.errors import InvalidValue, UnknownName, in_one_line
+from shared.errors import InvalidValue, UnknownName, check_known, in_one_line
 from shared.graphs.fp16 import halve
 from shared.graphs.int8 import quantise
-from shared.graphs.primitives import EMITTERS, Emitter
-from shared.graphs.weights import Budget, GivenWeights, RandomWeights, Weights
+from shared.graphs.weights import Budget, given_weights, random_weights
 from shared.graphs.writer import GraphWriter
 from shared.measurements.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph, ParallelGraph
-from shared.runtime import check_precision
+from shared.runtime import PRECISIONS
 from shared.spaces import Genotype, Space
 from shared.spaces.op_key import OpKey, Shape
-from shared.spaces.primitives import parameter_shapes
+from shared.spaces.primitives import PRIMITIVES, Primitive, parameter_shapes
 from shared.spaces.wiring import INPUT
 
 _COPIES = {"fp32": 2.5, "fp16": 4.0, "int8": 5.0}
@@ -38,9 +37,9 @@ def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32", limit_
     Raises:
         InvalidValue: the reference is that of a file or of a part of it, the precision is unknown,
             an op cannot have its sides, or the graph takes more than the limit.
-        UnknownName: an op without an emitter.
+        UnknownName: an op that is no primitive.
     """
-    check_precision(precision)
+    check_known("precision", precision, PRECISIONS)
     try:
         return _build(spec, batch, precision, limit_bytes)
     except InvalidValue:
@@ -79,7 +78,6 @@ def build_network(
     space: Space,
     genotype: Genotype,
     weights: Mapping[str, NDArray[np.float32]] | None = None,
-    seed: int = 0,
     batch: int = 1,
     metadata: Mapping[str, str] | None = None,
     budget: Budget | None = None,
@@ -94,12 +92,9 @@ def build_network(
         InvalidValue: the genotype is not connected, or a tensor is missing, misshapen or not
             finite.
     """
-    space.check(genotype)
-    if not space.is_connected(genotype):
-        raise InvalidValue("genotype", f"{space.format(genotype)} does not connect input and output")
+    space.check_network(genotype)
     shapes = network_parameter_shapes(space, genotype)
-    source: Weights = RandomWeights(shapes, seed, budget) if weights is None else GivenWeights(shapes, weights)
-    writer = GraphWriter(source)
+    writer = GraphWriter(random_weights(shapes, budget) if weights is None else given_weights(shapes, weights))
     logits = _emit_network(writer, space, genotype)
     image = (batch, space.image_channels, space.resolution, space.resolution)
     return writer.model(logits, image, (batch, space.classes), metadata or {})
@@ -125,7 +120,7 @@ def _emit_network(writer: GraphWriter, space: Space, genotype: Genotype) -> str:
     for step in space.wiring(genotype):
         inputs = [values[name] for name in step.inputs]
         if step.key:
-            values[step.name] = EMITTERS[step.key.primitive](writer, inputs[0], step.key, step.name)
+            values[step.name] = PRIMITIVES[step.key.primitive](writer, inputs[0], step.key, step.name)
         else:
             values[step.name] = writer.concat(inputs) if step.join == "concat" else writer.sum(inputs)
         output = step.name
@@ -137,7 +132,7 @@ def _build_ops(keys: tuple[OpKey, ...], batch: int, budget: Budget) -> bytes:
     writer = _writer(keys, budget)
     x = "input"
     for index, key in enumerate(keys):
-        y = _emitter(key)(writer, x, key, f"{index}.")
+        y = _primitive(key)(writer, x, key, f"{index}.")
         x = writer.sum([x, "input"]) if y == x else y
     return writer.model(x, _sides(keys[0], batch)[0], _sides(keys[-1], batch)[1], {})
 
@@ -145,7 +140,7 @@ def _build_ops(keys: tuple[OpKey, ...], batch: int, budget: Budget) -> bytes:
 def _build_parallel(spec: ParallelGraph, batch: int, budget: Budget) -> bytes:
     writer = _writer((spec.key,) * spec.copies, budget)
     inputs = tuple(f"input{index}" for index in range(spec.copies))
-    outputs = [_emitter(spec.key)(writer, name, spec.key, f"{index}.") for index, name in enumerate(inputs)]
+    outputs = [_primitive(spec.key)(writer, name, spec.key, f"{index}.") for index, name in enumerate(inputs)]
     return writer.model(writer.sum(outputs), *_sides(spec.key, batch), {}, inputs)
 
 
@@ -153,13 +148,13 @@ def _writer(keys: tuple[OpKey, ...], budget: Budget) -> GraphWriter:
     shapes = {
         f"{index}.{name}": shape for index, key in enumerate(keys) for name, shape in parameter_shapes(key).items()
     }
-    return GraphWriter(RandomWeights(shapes, budget=budget))
+    return GraphWriter(random_weights(shapes, budget))
 
 
-def _emitter(key: OpKey) -> Emitter:
-    if key.primitive not in EMITTERS:
-        raise UnknownName("op with a graph", key.primitive, EMITTERS)
-    return EMITTERS[key.primitive]
+def _primitive(key: OpKey) -> Primitive:
+    if key.primitive not in PRIMITIVES:
+        raise UnknownName("op with a graph", key.primitive, PRIMITIVES)
+    return PRIMITIVES[key.primitive]
 
 
 def _sides(key: OpKey, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

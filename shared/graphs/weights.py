@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from shared.errors import InvalidValue
 
 Floats = NDArray[np.float32]
+_SEED = 0
 
 
 class Budget:
@@ -45,47 +45,39 @@ class Budget:
         self._left_bytes += 4 * sum(map(math.prod, shapes))
 
 
-class Weights(Protocol):
-    """Tensors by their `state_dict` name."""
-
-    def get(self, name: str) -> Floats: ...
+Weights = Callable[[str], Floats]
+"""Tensors by their `state_dict` name."""
 
 
-class RandomWeights:
+def random_weights(shapes: Mapping[str, tuple[int, ...]], budget: Budget | None = None) -> Weights:
     """He-scaled convolutions and neutral batch norms: activations keep their scale.
 
     So no value becomes denormal. A convolution of denormal numbers can be a hundred times slower.
     """
+    if budget is not None:
+        budget.take(*shapes.values(), times=budget.copies)
+    random = np.random.default_rng(_SEED)
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], seed: int = 0, budget: Budget | None = None) -> None:
-        if budget is not None:
-            budget.take(*shapes.values(), times=budget.copies)
-        self._shapes = shapes
-        self._random = np.random.default_rng(seed)
-
-    def get(self, name: str) -> Floats:
-        shape = self._shapes[name]
+    def draw(name: str) -> Floats:
+        shape = shapes[name]
         if name.endswith(("bn.weight", "running_var")):
             return np.ones(shape, np.float32)
         if len(shape) == 1:
             return np.zeros(shape, np.float32)
-        values = self._random.standard_normal(shape, np.float32)
+        values = random.standard_normal(shape, np.float32)
         values *= np.float32(math.sqrt(2 / math.prod(shape[1:])))
         return values
 
+    return draw
 
-class GivenWeights:
+
+def given_weights(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Floats]) -> Weights:
     """Trained tensors, checked against the shapes that the network needs."""
-
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Floats]) -> None:
-        for name, shape in shapes.items():
-            if name not in tensors:
-                raise InvalidValue("weights", f"'{name}' is missing")
-            if tensors[name].shape != shape:
-                raise InvalidValue("weights", f"'{name}' is {tensors[name].shape}, the network needs {shape}")
-            if not np.isfinite(tensors[name]).all():
-                raise InvalidValue("weights", f"'{name}' holds a value that is not finite")
-        self._tensors = tensors
-
-    def get(self, name: str) -> Floats:
-        return np.asarray(self._tensors[name], np.float32)
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise InvalidValue("weights", f"'{name}' is missing")
+        if tensors[name].shape != shape:
+            raise InvalidValue("weights", f"'{name}' is {tensors[name].shape}, the network needs {shape}")
+        if not np.isfinite(tensors[name]).all():
+            raise InvalidValue("weights", f"'{name}' holds a value that is not finite")
+    return lambda name: np.asarray(tensors[name], np.float32)

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from shared.graphs.weights import Weights
 from shared.protobuf import varint
+from shared.spaces.primitives import BATCH_NORM_TENSORS, Writer
 
 OPSET = 17
 IR_VERSION = 8
@@ -23,10 +24,11 @@ _GRAPH, _INITIALIZER, _RAW_DATA = b"\x3a", b"\x2a", b"\x4a"
 Floats = NDArray[np.float32]
 
 
-class GraphWriter:
-    """Collects nodes and weights. Each method adds an op and returns the name of its result."""
+class GraphWriter(Writer):
+    """Collects nodes and weights."""
 
     def __init__(self, weights: Weights) -> None:
+        super().__init__()
         self._weights = weights
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[bytes | memoryview] = []
@@ -34,10 +36,17 @@ class GraphWriter:
         self._constants: set[str] = set()
 
     def conv(
-        self, x: str, prefix: str, stride: int = 1, batch_norm: str | None = None, groups: int = 1, dilation: int = 1
+        self,
+        x: str,
+        prefix: str,
+        sides: tuple[int, int, int],
+        stride: int = 1,
+        batch_norm: str | None = None,
+        groups: int = 1,
+        dilation: int = 1,
     ) -> str:
-        """Convolution with "same" padding, with the batch norm of another prefix folded in."""
-        weight = self._weights.get(f"{prefix}.weight")
+        """A batch norm is folded in."""
+        weight = self._weights(f"{prefix}.weight")
         inputs = [x]
         if batch_norm is None:
             inputs.append(self._constant(f"{prefix}.weight", weight))
@@ -45,20 +54,18 @@ class GraphWriter:
             scale, shift = self._affine(batch_norm)
             inputs.append(self._constant(f"{prefix}.weight", weight * scale[:, None, None, None]))
             inputs.append(self._constant(f"{prefix}.bias", shift))
-        kernel = weight.shape[2]
+        kernel = sides[2]
         # Attributes with their default value are left out, so that the bytes of older graphs stay
         # the same.
         unusual: dict[str, Any] = {"group": groups} if groups > 1 else {}
         if dilation > 1:
             unusual["dilations"] = [dilation, dilation]
-        sides = {"kernel_shape": [kernel, kernel], "strides": [stride, stride]}
-        return self._node("Conv", inputs, **sides, pads=[dilation * (kernel - 1) // 2] * 4, **unusual)
+        usual = {"kernel_shape": [kernel, kernel], "strides": [stride, stride]}
+        return self._node("Conv", inputs, **usual, pads=[dilation * (kernel - 1) // 2] * 4, **unusual)
 
-    def batch_norm(self, x: str, prefix: str) -> str:
-        """Batch norm with fixed statistics, without a convolution before it."""
+    def batch_norm(self, x: str, prefix: str, channels: int) -> str:
         tensors = [
-            self._constant(f"{prefix}.{field}", self._weights.get(f"{prefix}.{field}"))
-            for field in ("weight", "bias", "running_mean", "running_var")
+            self._constant(f"{prefix}.{field}", self._weights(f"{prefix}.{field}")) for field in BATCH_NORM_TENSORS
         ]
         return self._node("BatchNormalization", [x, *tensors], epsilon=BATCH_NORM_EPSILON)
 
@@ -68,13 +75,9 @@ class GraphWriter:
             self._activated[x] = self._node("Relu", [x])
         return self._activated[x]
 
-    def average_pool(self, x: str, kernel: int, stride: int, padding: int) -> str:
-        """Average pooling without the padding in its mean."""
+    def pool(self, x: str, kind: str, kernel: int, stride: int, padding: int) -> str:
         sides = {"kernel_shape": [kernel, kernel], "strides": [stride, stride], "pads": [padding] * 4}
-        return self._node("AveragePool", [x], **sides, count_include_pad=0)
-
-    def max_pool(self, x: str, kernel: int, stride: int, padding: int) -> str:
-        return self._node("MaxPool", [x], kernel_shape=[kernel, kernel], strides=[stride, stride], pads=[padding] * 4)
+        return self._node(f"{kind}Pool", [x], **sides, **({"count_include_pad": 0} if kind == "Average" else {}))
 
     def sum(self, terms: list[str]) -> str:
         """Sum in pairs: ONNX Runtime fuses a sum of two into the convolution before it."""
@@ -87,14 +90,12 @@ class GraphWriter:
         return self._node("Concat", parts, axis=1) if len(parts) > 1 else parts[0]
 
     def shifted(self, x: str) -> str:
-        """The map without its first row and column."""
         starts = self._constant("shift.starts", np.array([1, 1], np.int64))
         ends = self._constant("shift.ends", np.array([np.iinfo(np.int32).max] * 2, np.int64))
         axes = self._constant("shift.axes", np.array([2, 3], np.int64))
         return self._node("Slice", [x, starts, ends, axes])
 
     def channel_shuffle(self, x: str, shape: tuple[int, int, int], groups: int) -> str:
-        """Channel shuffle over groups (Zhang et al., 2018); `shape` is channels, height, width."""
         channels, height, width = shape
         split = self._constant(f"shape.{len(self._nodes)}", np.array([0, groups, channels // groups, height, width]))
         merged = self._constant(f"shape.{len(self._nodes) + 2}", np.array([0, channels, height, width]))
@@ -102,12 +103,11 @@ class GraphWriter:
         return self._node("Reshape", [self._node("Transpose", [grouped], perm=[0, 2, 1, 3, 4]), merged])
 
     def pooled_features(self, x: str) -> str:
-        """Global average over height and width: (batch, channels)."""
         return self._node("Flatten", [self._node("GlobalAveragePool", [x])], axis=1)
 
-    def linear(self, x: str, prefix: str) -> str:
-        weight = self._constant(f"{prefix}.weight", self._weights.get(f"{prefix}.weight"))
-        bias = self._constant(f"{prefix}.bias", self._weights.get(f"{prefix}.bias"))
+    def linear(self, x: str, prefix: str, before: int, after: int) -> str:
+        weight = self._constant(f"{prefix}.weight", self._weights(f"{prefix}.weight"))
+        bias = self._constant(f"{prefix}.bias", self._weights(f"{prefix}.bias"))
         return self._node("Gemm", [x, weight, bias], transB=1)
 
     def model(
@@ -140,9 +140,7 @@ class GraphWriter:
         return model
 
     def _affine(self, prefix: str) -> tuple[Floats, Floats]:
-        weight, bias, mean, variance = (
-            self._weights.get(f"{prefix}.{field}") for field in ("weight", "bias", "running_mean", "running_var")
-        )
+        weight, bias, mean, variance = (self._weights(f"{prefix}.{field}") for field in BATCH_NORM_TENSORS)
         scale = weight / np.sqrt(variance + np.float32(BATCH_NORM_EPSILON))
         return scale, bias - mean * scale
 

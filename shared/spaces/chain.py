@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 from typing import ClassVar
 
 from shared.spaces.op_key import OpKey, Shape
@@ -35,18 +35,22 @@ class Chain(IndependentSlots):
     def layers(self) -> Iterator[tuple[Shape, Shape, int]]:
         """(input, output, stride) of every layer."""
 
-    @property
+    @cached_property
     def slots(self) -> tuple[Slot, ...]:
-        return _slots(self)
+        return tuple(Slot(f"layer{index}", self.candidates) for index, _ in enumerate(self._layers))
+
+    @cached_property
+    def _layers(self) -> tuple[tuple[Shape, Shape, int], ...]:
+        return tuple(self.layers())
 
     def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
-        before, after, stride = _layers(self)[slot]
+        before, after, stride = self._layers[slot]
         if primitive == self.skip and before == after:
             return ()
         return (OpKey(primitive, before, after, stride),)
 
     def fixed_ops(self) -> tuple[OpKey, ...]:
-        layers = _layers(self)
+        layers = self._layers
         first, last = layers[0][0], layers[-1][1]
         features = Shape(self.head_width, last.height, last.width)
         return (
@@ -63,7 +67,7 @@ class Chain(IndependentSlots):
         return self._chain([Step(f"layers.{slot}.", (), ops[0], slot=slot) for slot, ops in layers if ops])
 
     def supernet_wiring(self) -> tuple[Step, ...]:
-        candidates = [tuple(OpKey(name, *layer) for name in self.candidates) for layer in _layers(self)]
+        candidates = [tuple(OpKey(name, *layer) for name in self.candidates) for layer in self._layers]
         return self._chain(
             [Step(f"layers.{slot}.", (), slot=slot, candidates=ops) for slot, ops in enumerate(candidates)]
         )
@@ -74,13 +78,3 @@ class Chain(IndependentSlots):
         steps = [Step("stem.", (), stem), *layers, Step("head.", (), head), Step("classifier.", (), classifier)]
         inputs = (INPUT, *(step.name for step in steps))
         return tuple(replace(step, inputs=(name,)) for step, name in zip(steps, inputs, strict=False))
-
-
-@lru_cache(maxsize=64)
-def _layers(chain: Chain) -> tuple[tuple[Shape, Shape, int], ...]:
-    return tuple(chain.layers())
-
-
-@lru_cache(maxsize=64)
-def _slots(chain: Chain) -> tuple[Slot, ...]:
-    return tuple(Slot(f"layer{index}", chain.candidates) for index, _ in enumerate(_layers(chain)))

@@ -57,12 +57,11 @@ class Darts(Space):
     """Stem, `depth` cells, classifier; channels double and the side halves in a reduction cell."""
 
     name: ClassVar[str] = "darts"
+    total_stride: ClassVar[int] = 4
     depth: int = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.resolution % 4:
-            raise InvalidValue("resolution", f"{self.resolution} is not a multiple of 4 (two reductions halve it)")
         if self.depth < 3:
             raise InvalidValue("depth", f"{self.depth} cells have no room for two reduction cells (3 do)")
         if self.channels % 2:

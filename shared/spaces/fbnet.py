@@ -37,12 +37,12 @@ class FBNet(Chain):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.resolution % self._reduction():
-            raise InvalidValue(
-                "resolution", f"{self.resolution} is not a multiple of {self._reduction()}, the total stride"
-            )
         if self.channels % 4:
             raise InvalidValue("channels", f"{self.channels} is not a multiple of 4")
+
+    @property
+    def total_stride(self) -> int:
+        return 32 if self._is_imagenet_sized() else 8
 
     @property
     def head_width(self) -> int:
@@ -60,9 +60,6 @@ class FBNet(Chain):
 
     def _is_imagenet_sized(self) -> bool:
         return self.resolution >= SMALLEST_IMAGENET_SIDE
-
-    def _reduction(self) -> int:
-        return 32 if self._is_imagenet_sized() else 8
 
     def _width(self, paper_width: int) -> int:
         """The paper's width scaled to a multiple of 4, as grouped and NCHWc kernels need."""

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from shared.errors import InvalidValue
 from shared.spaces.chain import Chain
 from shared.spaces.op_key import Shape
 
@@ -38,11 +37,9 @@ class Mobile(Chain):
     )  # fmt: skip
     depth: int = 4
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        reduction = self._stem_stride << (STAGES - 1)
-        if self.resolution % reduction:
-            raise InvalidValue("resolution", f"{self.resolution} is not a multiple of {reduction}, the total stride")
+    @property
+    def total_stride(self) -> int:
+        return self._stem_stride << (STAGES - 1)
 
     @property
     def head_width(self) -> int:

@@ -32,11 +32,7 @@ class NasBench201(Space):
     """Stem, three stages of `depth` cells, a residual block after each but the last, classifier."""
 
     name: ClassVar[str] = "nas-bench-201"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.resolution % 4:
-            raise InvalidValue("resolution", f"{self.resolution} is not a multiple of 4 (two reductions halve it)")
+    total_stride: ClassVar[int] = 4
 
     @property
     def slots(self) -> tuple[Slot, ...]:

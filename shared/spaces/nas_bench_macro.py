@@ -26,14 +26,13 @@ class NasBenchMacro(Chain):
 
     name: ClassVar[str] = "nas-bench-macro"
     skip: ClassVar[str] = "identity"
+    total_stride: ClassVar[int] = 8
     candidates: ClassVar[tuple[str, ...]] = ("identity", "k3_e3", "k5_e6")
     channels: int = 32
     depth: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.resolution % 8:
-            raise InvalidValue("resolution", f"{self.resolution} is not a multiple of 8, the total stride")
         if self.depth < 2:
             raise InvalidValue("depth", f"{self.depth} is below 2: the first stage has a layer less than the others")
 

@@ -1,8 +1,9 @@
-"""The tensors of every primitive, and their numbers of parameters and multiply-adds.
+"""What each primitive computes, and from that its tensors, their numbers and its multiply-adds.
 
-The ONNX builder and the torch modules agree on the tensors' names, those of the torch module's
-`state_dict`. A new primitive needs an entry here, an emitter in `shared.graphs.primitives` and a
-module in `search.supernet.primitives`. The parity test finds a missing one.
+A primitive is a function that hands its ops to a writer. The `Writer` here keeps the shapes of
+their tensors alone; `shared.graphs.writer` makes ONNX of them. The tensors have the names of the
+torch module's `state_dict`. A new primitive needs an entry here and a module in
+`search.supernet.primitives`. The parity test finds a missing module.
 """
 
 from __future__ import annotations
@@ -17,81 +18,119 @@ from shared.spaces.op_key import OpKey
 
 ParameterShapes = dict[str, tuple[int, ...]]
 
-_BATCH_NORM_STATISTICS = ("running_mean", "running_var")
+BATCH_NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
 
-def _batch_norm(prefix: str, channels: int) -> ParameterShapes:
-    return {f"{prefix}.{field}": (channels,) for field in ("weight", "bias", *_BATCH_NORM_STATISTICS)}
+class Writer:
+    """Takes ops. Each method adds an op to the value `x` and returns the name of its result.
+
+    Attributes:
+        shapes: of all tensors of the ops, by name.
+    """
+
+    def __init__(self) -> None:
+        self.shapes: ParameterShapes = {}
+
+    def conv(
+        self,
+        x: str,
+        prefix: str,
+        sides: tuple[int, int, int],
+        stride: int = 1,
+        batch_norm: str | None = None,
+        groups: int = 1,
+        dilation: int = 1,
+    ) -> str:
+        """Convolution with "same" padding, followed by the batch norm of another prefix.
+
+        Args:
+            sides: output channels, input channels, height and width of the window.
+        """
+        after, before, kernel = sides
+        self.shapes[f"{prefix}.weight"] = (after, before // groups, kernel, kernel)
+        return x if batch_norm is None else self.batch_norm(x, batch_norm, after)
+
+    def batch_norm(self, x: str, prefix: str, channels: int) -> str:
+        """Batch norm with fixed statistics."""
+        self.shapes |= {f"{prefix}.{tensor}": (channels,) for tensor in BATCH_NORM_TENSORS}
+        return x
+
+    def linear(self, x: str, prefix: str, before: int, after: int) -> str:
+        self.shapes |= {f"{prefix}.weight": (after, before), f"{prefix}.bias": (after,)}
+        return x
+
+    def relu(self, x: str) -> str:
+        return x
+
+    def pool(self, x: str, kind: str, kernel: int, stride: int, padding: int) -> str:
+        """Pooling by the "Average" without the padding, or by the "Max"."""
+        return x
+
+    def pooled_features(self, x: str) -> str:
+        """Global average over height and width: (batch, channels)."""
+        return x
+
+    def sum(self, terms: list[str]) -> str:
+        return terms[0]
+
+    def concat(self, parts: list[str]) -> str:
+        return parts[0]
+
+    def shifted(self, x: str) -> str:
+        """The map without its first row and column."""
+        return x
+
+    def channel_shuffle(self, x: str, shape: tuple[int, int, int], groups: int) -> str:
+        """Channel shuffle over groups (Zhang et al., 2018); `shape` is channels, height, width."""
+        return x
 
 
-def _conv_bn(kernel: int) -> Callable[[OpKey], ParameterShapes]:
-    def shapes(key: OpKey) -> ParameterShapes:
-        weight = (key.output.channels, key.input.channels, kernel, kernel)
-        return {"conv.weight": weight, **_batch_norm("bn", key.output.channels)}
-
-    return shapes
+Primitive = Callable[[Writer, str, OpKey, str], str]
+"""(writer, name of the input, op key, prefix of the tensors) -> name of the output."""
 
 
-def _residual_block(key: OpKey) -> ParameterShapes:
-    before, after = key.input.channels, key.output.channels
-    return {
-        "conv_a.conv.weight": (after, before, 3, 3),
-        **_batch_norm("conv_a.bn", after),
-        "conv_b.conv.weight": (after, after, 3, 3),
-        **_batch_norm("conv_b.bn", after),
-        "downsample.weight": (after, before, 1, 1),
-    }
+def conv_bn(kernel: int, relu_before: bool = False, relu_after: bool = False) -> Primitive:
+    def write(writer: Writer, x: str, key: OpKey, prefix: str) -> str:
+        x = writer.relu(x) if relu_before else x
+        sides = (key.output.channels, key.input.channels, kernel)
+        x = writer.conv(x, f"{prefix}conv", sides, key.stride, f"{prefix}bn")
+        return writer.relu(x) if relu_after else x
+
+    return write
 
 
-def _residual(share: int) -> Callable[[OpKey], ParameterShapes]:
-    """He et al. (2016): two 3x3 convolutions, 1 / `share` of the channels between them."""
-
-    def shapes(key: OpKey) -> ParameterShapes:
-        before, after = key.input.channels, key.output.channels
-        middle = -(-after // share)
-        found: ParameterShapes = {
-            "conv_a.conv.weight": (middle, before, 3, 3),
-            **_batch_norm("conv_a.bn", middle),
-            "conv_b.conv.weight": (after, middle, 3, 3),
-            **_batch_norm("conv_b.bn", after),
-        }
-        if not key.keeps_shape:
-            found |= {"shortcut.conv.weight": (after, before, 1, 1), **_batch_norm("shortcut.bn", after)}
-        return found
-
-    return shapes
+def unless_identity(changes: Primitive) -> Primitive:
+    """The identity; another primitive where the shape changes."""
+    return lambda writer, x, key, prefix: x if key.keeps_shape else changes(writer, x, key, prefix)
 
 
-def _linear(key: OpKey) -> ParameterShapes:
-    return {"linear.weight": (key.output.channels, key.input.channels), "linear.bias": (key.output.channels,)}
+def factorized_reduction(writer: Writer, x: str, key: OpKey, prefix: str) -> str:
+    """DARTS' skip where the shape changes: two 1x1 convolutions of stride 2, a pixel apart."""
+    active = writer.relu(x)
+    half = (key.output.channels // 2, key.input.channels, 1)
+    first = writer.conv(active, f"{prefix}conv_1", half, 2)
+    second = writer.conv(writer.shifted(active), f"{prefix}conv_2", half, 2)
+    return writer.batch_norm(writer.concat([first, second]), f"{prefix}bn", key.output.channels)
 
 
-def _classifier(key: OpKey) -> ParameterShapes:
-    return {**_batch_norm("bn", key.input.channels), **_linear(key)}
+def pool(kind: str) -> Primitive:
+    return lambda writer, x, key, prefix: writer.pool(x, kind, 3, key.stride, padding=1)
 
 
-def _skip_connect(key: OpKey) -> ParameterShapes:
-    """Identity, or DARTS' factorized reduction: two 1x1 convolutions of stride 2."""
-    if key.keeps_shape:
-        return {}
-    half = (key.output.channels // 2, key.input.channels, 1, 1)
-    return {"conv_1.weight": half, "conv_2.weight": half, **_batch_norm("bn", key.output.channels)}
-
-
-def _separable(kernel: int, repeats: int) -> Callable[[OpKey], ParameterShapes]:
+def separable(kernel: int, repeats: int, dilation: int = 1) -> Primitive:
     """`repeats` times ReLU, depthwise and 1x1 convolution, batch norm; the first has the stride."""
 
-    def shapes(key: OpKey) -> ParameterShapes:
+    def write(writer: Writer, x: str, key: OpKey, prefix: str) -> str:
         before = key.input.channels
-        found: ParameterShapes = {}
         for index in range(repeats):
-            width = key.output.channels if index == repeats - 1 else before
-            found[f"{index}.depthwise.weight"] = (before, 1, kernel, kernel)
-            found[f"{index}.pointwise.weight"] = (width, before, 1, 1)
-            found.update(_batch_norm(f"{index}.bn", width))
-        return found
+            name, stride = f"{prefix}{index}.", key.stride if index == 0 else 1
+            after = key.output.channels if index == repeats - 1 else before
+            sides = (before, before, kernel)
+            x = writer.conv(writer.relu(x), f"{name}depthwise", sides, stride, groups=before, dilation=dilation)
+            x = writer.conv(x, f"{name}pointwise", (after, before, 1), batch_norm=f"{name}bn")
+        return x
 
-    return shapes
+    return write
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +145,50 @@ class InvertedResidual:
     def name(self) -> str:
         return f"k{self.kernel}_e{self.expansion}" + (f"_g{self.groups}" if self.groups > 1 else "")
 
-    def parameter_shapes(self, key: OpKey) -> ParameterShapes:
-        before, after = key.input.channels, key.output.channels
+    def write(self, writer: Writer, x: str, key: OpKey, prefix: str) -> str:
+        before, after, groups = key.input.channels, key.output.channels, self.groups
         middle = before * self.expansion
-        return {
-            "expand.conv.weight": (middle, before // self.groups, 1, 1),
-            **_batch_norm("expand.bn", middle),
-            "depthwise.conv.weight": (middle, 1, self.kernel, self.kernel),
-            **_batch_norm("depthwise.bn", middle),
-            "project.conv.weight": (after, middle // self.groups, 1, 1),
-            **_batch_norm("project.bn", after),
-        }
+        y = writer.conv(x, f"{prefix}expand.conv", (middle, before, 1), 1, f"{prefix}expand.bn", groups)
+        y = writer.relu(y)
+        if groups > 1:
+            y = writer.channel_shuffle(y, (middle, key.input.height, key.input.width), groups)
+        depthwise = (middle, middle, self.kernel)
+        y = writer.conv(y, f"{prefix}depthwise.conv", depthwise, key.stride, f"{prefix}depthwise.bn", middle)
+        y = writer.relu(y)
+        y = writer.conv(y, f"{prefix}project.conv", (after, middle, 1), 1, f"{prefix}project.bn", groups)
+        return writer.sum([y, x]) if key.keeps_shape else y
+
+
+def residual(share: int) -> Primitive:
+    """He et al. (2016): two 3x3 convolutions, 1 / `share` of the channels between them."""
+
+    def write(writer: Writer, x: str, key: OpKey, prefix: str) -> str:
+        before, after = key.input.channels, key.output.channels
+        middle = -(-after // share)
+        y = writer.conv(x, f"{prefix}conv_a.conv", (middle, before, 3), key.stride, f"{prefix}conv_a.bn")
+        y = writer.conv(writer.relu(y), f"{prefix}conv_b.conv", (after, middle, 3), 1, f"{prefix}conv_b.bn")
+        if not key.keeps_shape:
+            x = writer.conv(x, f"{prefix}shortcut.conv", (after, before, 1), key.stride, f"{prefix}shortcut.bn")
+        return writer.relu(writer.sum([y, x]))
+
+    return write
+
+
+def residual_block(writer: Writer, x: str, key: OpKey, prefix: str) -> str:
+    """NAS-Bench-201's reduction: two 3x3 convolutions beside pooling with a 1x1 convolution."""
+    before, after = key.input.channels, key.output.channels
+    y = writer.conv(writer.relu(x), f"{prefix}conv_a.conv", (after, before, 3), key.stride, f"{prefix}conv_a.bn")
+    y = writer.conv(writer.relu(y), f"{prefix}conv_b.conv", (after, after, 3), 1, f"{prefix}conv_b.bn")
+    shortcut = writer.pool(x, "Average", key.stride, key.stride, padding=0)
+    return writer.sum([y, writer.conv(shortcut, f"{prefix}downsample", (after, before, 1))])
+
+
+def pool_linear(writer: Writer, x: str, key: OpKey, prefix: str) -> str:
+    return writer.linear(writer.pooled_features(x), f"{prefix}linear", key.input.channels, key.output.channels)
+
+
+def classifier(writer: Writer, x: str, key: OpKey, prefix: str) -> str:
+    return pool_linear(writer, writer.relu(writer.batch_norm(x, f"{prefix}bn", key.input.channels)), key, prefix)
 
 
 INVERTED_RESIDUALS: Mapping[str, InvertedResidual] = MappingProxyType(
@@ -131,30 +203,31 @@ INVERTED_RESIDUALS: Mapping[str, InvertedResidual] = MappingProxyType(
 CANDIDATE = "choice"
 """Begins the primitive of a candidate of someone's own model. Its tensors are known to the search alone."""
 
-PRIMITIVES: Mapping[str, Callable[[OpKey], ParameterShapes]] = MappingProxyType(
+PRIMITIVES: Mapping[str, Primitive] = MappingProxyType(
     {
-        "none": lambda key: {},
-        "skip_connect": _skip_connect,
-        "nor_conv_1x1": _conv_bn(1),
-        "nor_conv_3x3": _conv_bn(3),
-        "avg_pool_3x3": lambda key: {},
-        "max_pool_3x3": lambda key: {},
-        "sep_conv_3x3": _separable(3, repeats=2),
-        "sep_conv_5x5": _separable(5, repeats=2),
-        "dil_conv_3x3": _separable(3, repeats=1),
-        "dil_conv_5x5": _separable(5, repeats=1),
-        **{name: block.parameter_shapes for name, block in INVERTED_RESIDUALS.items()},
-        **dict.fromkeys(("skip", "identity"), lambda key: {} if key.keeps_shape else _conv_bn(1)(key)),
-        "residual_half": _residual(2),
-        "residual_full": _residual(1),
-        **dict.fromkeys(("conv_3x3_relu", "stem_conv_3x3", "stem_conv_3x3_relu"), _conv_bn(3)),
-        "conv_1x1_relu": _conv_bn(1),
-        "pool_linear": _linear,
-        "residual_block": _residual_block,
-        "classifier": _classifier,
+        "skip_connect": unless_identity(factorized_reduction),
+        "nor_conv_1x1": conv_bn(1, relu_before=True),
+        "nor_conv_3x3": conv_bn(3, relu_before=True),
+        "avg_pool_3x3": pool("Average"),
+        "max_pool_3x3": pool("Max"),
+        "sep_conv_3x3": separable(3, repeats=2),
+        "sep_conv_5x5": separable(5, repeats=2),
+        "dil_conv_3x3": separable(3, repeats=1, dilation=2),
+        "dil_conv_5x5": separable(5, repeats=1, dilation=2),
+        **{name: block.write for name, block in INVERTED_RESIDUALS.items()},
+        "skip": unless_identity(conv_bn(1, relu_after=True)),
+        "identity": unless_identity(conv_bn(1)),
+        "residual_half": residual(2),
+        "residual_full": residual(1),
+        **dict.fromkeys(("conv_3x3_relu", "stem_conv_3x3_relu"), conv_bn(3, relu_after=True)),
+        "stem_conv_3x3": conv_bn(3),
+        "conv_1x1_relu": conv_bn(1, relu_after=True),
+        "pool_linear": pool_linear,
+        "residual_block": residual_block,
+        "classifier": classifier,
     }
 )
-"""The shapes of a primitive's tensors, as a function of its op key."""
+"""By name, but for "none", which adds nothing to a network."""
 
 
 def parameter_shapes(key: OpKey) -> ParameterShapes:
@@ -167,13 +240,15 @@ def parameter_shapes(key: OpKey) -> ParameterShapes:
         return {}
     if key.primitive not in PRIMITIVES:
         raise UnknownName("primitive", key.primitive, PRIMITIVES)
-    return PRIMITIVES[key.primitive](key)
+    writer = Writer()
+    PRIMITIVES[key.primitive](writer, "", key, "")
+    return writer.shapes
 
 
 def parameter_count(key: OpKey) -> int:
     """Number of trainable parameters of an op (running statistics are not trained)."""
     shapes = parameter_shapes(key)
-    return sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(_BATCH_NORM_STATISTICS))
+    return sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(BATCH_NORM_TENSORS[2:]))
 
 
 def multiply_adds(key: OpKey) -> int:

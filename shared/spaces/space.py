@@ -3,7 +3,7 @@
 A new space needs:
 
 * a module here with a subclass of `Space`, and its import in `shared.spaces`;
-* its new primitives in three places, which `shared.spaces.primitives` names;
+* its new primitives in two places, which `shared.spaces.primitives` names;
 * its cell's picture in `search.report.cells`; without it the report lists the choices.
 
 Every slot needs the same primitives in the same order: the columns of alpha. The space of a user's
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
-from shared.errors import InvalidValue, UnknownName
+from shared.errors import InvalidValue, UnknownName, check_within
 from shared.spaces.op_key import OpKey, Shape
 from shared.spaces.primitives import multiply_adds, parameter_count
 from shared.spaces.wiring import Step
@@ -80,9 +80,15 @@ class Space(ABC):
 
     def __post_init__(self) -> None:
         for field, largest in SKELETON_SIDES.items():
-            value = getattr(self, field)
-            if not 1 <= value <= largest:
-                raise InvalidValue(field, f"{value} is not within 1 to {largest}")
+            check_within(field, getattr(self, field), 1, largest)
+        if self.resolution % self.total_stride:
+            problem = f"{self.resolution} is not a multiple of {self.total_stride}, the total stride"
+            raise InvalidValue("resolution", problem)
+
+    @property
+    def total_stride(self) -> int:
+        """Sides of the image per side of the last feature map."""
+        return 1
 
     @property
     @abstractmethod
@@ -159,6 +165,12 @@ class Space(ABC):
     def is_connected(self, genotype: Genotype) -> bool:
         """Whether the input reaches the output."""
         return bool(self.live_slots(genotype))
+
+    def check_network(self, genotype: Genotype) -> None:
+        """Raise InvalidValue unless the genotype is of this space and connects input and output."""
+        self.check(genotype)
+        if not self.is_connected(genotype):
+            raise InvalidValue("genotype", f"{self.format(genotype)} does not connect input and output")
 
     def canonical(self, genotype: Genotype) -> Genotype:
         """The genotype with "none" in every dead slot: the same function."""

@@ -13,7 +13,7 @@ import dataclasses
 import math
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -208,7 +208,7 @@ class LatencyTable:
         Raises:
             MissingPrice: the table lacks it.
         """
-        self._require([key])
+        self.require_prices([key])
         return self.prices[self.price_index[key]].price_ms
 
     def predict(self, genotype: Genotype) -> Prediction:
@@ -218,11 +218,8 @@ class LatencyTable:
             InvalidValue: not a connected genotype of the space.
             MissingPrice: the table lacks an op key of the network.
         """
-        space = self.parsed_space
-        space.check(genotype)
-        if not space.is_connected(genotype):
-            raise InvalidValue("genotype", f"{space.format(genotype)} does not connect input and output")
-        return self.predict_counts(space.op_counts(genotype))
+        self.parsed_space.check_network(genotype)
+        return self.predict_counts(self.parsed_space.op_counts(genotype))
 
     def predict_counts(self, counts: Counter[OpKey]) -> Prediction:
         """Latency of a network by how often each op key occurs in it.
@@ -230,7 +227,7 @@ class LatencyTable:
         Raises:
             MissingPrice: the table lacks an op key of the network.
         """
-        self._require(counts)
+        self.require_prices(counts)
         features = {0: 1.0} | {self.price_index[key] + 1: float(n) for key, n in counts.items() if n}
         mean_ms = self.base_ms + sum(self.prices[i - 1].price_ms * n for i, n in features.items() if i)
         variance = sum(self.covariance[i][j] * m * n for i, m in features.items() for j, n in features.items())
@@ -277,7 +274,8 @@ class LatencyTable:
             f" --space {again}; or images of {space.classes} classes"
         )
 
-    def _require(self, keys: Counter[OpKey] | list[OpKey]) -> None:
+    def require_prices(self, keys: Iterable[OpKey]) -> None:
+        """Raise MissingPrice, with the command to measure, if the table lacks any of the op keys."""
         missing = [str(key) for key in keys if key not in self.price_index]
         if missing:
             raise MissingPrice(missing, self.device, self._command())

@@ -24,7 +24,7 @@ def align(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def describe_errors(table: LatencyTable) -> str:
-    """Each predictor's held-out error, the best first; "" for a table without any."""
+    """Each predictor's held-out error, the best first, and the settle check; "" without any error."""
     baselines = table.baselines or ()
     errors: list[tuple[str, HeldOutError | BaselineError | None]] = [
         ("kernel prices", table.kernels.held_out if table.kernels else None),
@@ -38,19 +38,12 @@ def describe_errors(table: LatencyTable) -> str:
     header = ("mean error", "within 5 %", "within 10 %", "tau", "below 95 % bound", "half-width")
     lines = align((f"on {networks} held-out networks", *header), rows)
     bases = ", ".join(f"{baseline.base_ms:.4g} ms ({baseline.costs})" for baseline in baselines)
-    lines += describe_settled(table)
+    if (settled := table.settled) is not None:
+        lines += (
+            f"\nsettle check: {settled.networks} networks once more, {100 * settled.shift:+.1f} % beside the canary,"
+        )
+        lines += f" spread {100 * settled.spread:.1f} %" + (f"; {settled.doubt}" if settled.doubt else "")
     return lines + (f"\nsums start at the fastest calibration network's time beyond its ops: {bases}" if bases else "")
-
-
-def describe_settled(table: LatencyTable) -> str:
-    """What the settle check found, as a line that begins with a line break; "" without one."""
-    if table.settled is None:
-        return ""
-    found = table.settled
-    return (
-        f"\nsettle check: {found.networks} networks once more, {100 * found.shift:+.1f} % beside the canary,"
-        f" spread {100 * found.spread:.1f} %" + (f"; {found.doubt}" if found.doubt else "")
-    )
 
 
 def describe_prices(table: LatencyTable, most: int | None = None) -> str:

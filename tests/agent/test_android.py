@@ -20,8 +20,8 @@ from profiler_agent.host.machine import (
 from profiler_agent.host.probe import probe
 from profiler_agent.host.throttle_sensor import SensorReading, ThrottleSensor, find_throttle_sensor
 from profiler_agent.ort.session_cache import give_back_memory
-from profiler_agent.spool.atomic_files import hold_lock
 from profiler_agent.spool.spool import default_spool
+from shared.atomic_files import hold_lock
 from shared.errors import LutnasError, WrongUse
 
 PRINTED = Path(__file__).parent / "adb" / "out"

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from profiler_agent.kernels.model_files import count_files
+from profiler_agent.kernels.model_files import count_file
 from profiler_agent.ort.sessions import local_runtime
 
 RUNTIME = local_runtime()
@@ -40,7 +40,7 @@ def counted(tmp_path, made, shapes=None):
         path.write_bytes(made)
     else:
         onnx.save(made, path)
-    return count_files([path], RUNTIME, shapes or {})[0]
+    return count_file(path, RUNTIME, shapes or {})
 
 
 @pytest.mark.parametrize("opset", [13, 17, 20, 21])
@@ -95,7 +95,7 @@ def test_weights_in_another_file_are_read(tmp_path, folder):
     (tmp_path / folder).mkdir()
     path = tmp_path / folder / "own.onnx"
     onnx.save(model(), path, save_as_external_data=True, location="own.data", size_threshold=0)
-    assert count_files([path], RUNTIME, {})[0].counts == counted(tmp_path, model()).counts
+    assert count_file(path, RUNTIME, {}).counts == counted(tmp_path, model()).counts
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(tmp_path, made, problem
 def test_a_file_that_is_too_large_for_a_model_is_not_read(tmp_path):
     with (tmp_path / "film.onnx").open("wb") as file:
         file.truncate((1 << 31) + 1)
-    assert "is larger than 2 GB" in count_files([tmp_path / "film.onnx"], RUNTIME, {})[0].problem
+    assert "is larger than 2 GB" in count_file(tmp_path / "film.onnx", RUNTIME, {}).problem
 
 
 def test_a_graph_of_5000_nodes_is_counted_whole(tmp_path):
@@ -151,7 +151,7 @@ def test_weights_in_a_folder_whose_name_is_no_text_are_refused_in_one_line(tmp_p
     onnx.save(model(), tmp_path / "own.onnx", save_as_external_data=True, location="own.data", size_threshold=0)
     for name in ("own.onnx", "own.data"):
         shutil.move(tmp_path / name, folder / name)
-    assert "whose name is no text" in count_files([folder / "own.onnx"], RUNTIME, {})[0].problem
+    assert "whose name is no text" in count_file(folder / "own.onnx", RUNTIME, {}).problem
 
 
 def test_quantised_file_beside_a_table_of_fp32_is_told_of_int8(tmp_path):
@@ -165,7 +165,7 @@ def test_quantised_file_beside_a_table_of_fp32_is_told_of_int8(tmp_path):
     found = counted(tmp_path, made)
     assert found.note == "it is quantised, the table is of fp32: --precision int8 asks that of int8"
     int8 = local_runtime(precision="int8")
-    assert count_files([tmp_path / "own.onnx"], int8, {})[0].note is None
+    assert count_file(tmp_path / "own.onnx", int8, {}).note is None
 
 
 def test_free_batch_that_an_exporter_wrote_as_minus_one_is_free(tmp_path):
@@ -183,6 +183,6 @@ def test_texts_are_read_like_any_other_type(tmp_path):
 
 def test_a_missing_file_is_named_and_does_not_hold_up_the_others(tmp_path):
     onnx.save(model(), tmp_path / "own.onnx")
-    missing, found = count_files([tmp_path / "no.onnx", tmp_path / "own.onnx"], RUNTIME, {})
+    missing, found = (count_file(tmp_path / name, RUNTIME, {}) for name in ("no.onnx", "own.onnx"))
     assert "is not a file" in missing.problem
     assert found.counts

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from profiler_agent.cli import main
-from profiler_agent.spool.atomic_files import write_atomically
 from profiler_agent.spool.run_spool import LineLog, measurement_id
 from profiler_agent.spool.spool import Spool, default_spool
+from shared.atomic_files import write_atomically
 from shared.errors import CorruptFile, LutnasError, OtherSchema, ServerAway
 from shared.jobs import JobResult
 from shared.measurements.measurement import Round, Run, Verdict

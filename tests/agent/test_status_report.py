@@ -58,39 +58,39 @@ def runs(*ids):
 
 
 def test_machine_is_looked_at_when_it_is_due_and_remembered_in_between(bench):
-    assert bench.board.status() == DeviceStatus()
+    assert bench.board.status == DeviceStatus()
     bench.board.sample()
-    assert bench.board.status() == DeviceStatus(61.0, ("throttled",))
+    assert bench.board.status == DeviceStatus(61.0, ("throttled",))
     bench.zone.write_text("40000\n")
     bench.flags = "throttled=0x0\n"
     bench.now_s = LOOK_EVERY_S - 0.1
     bench.board.sample()
-    assert bench.board.status().temperature_c == 61.0
+    assert bench.board.status.temperature_c == 61.0
     assert bench.asked == ["vcgencmd"]
     bench.now_s = LOOK_EVERY_S
     bench.board.sample()
-    assert bench.board.status() == DeviceStatus(40.0, ())
+    assert bench.board.status == DeviceStatus(40.0, ())
 
 
 def test_machine_that_tells_nothing_is_unknown_and_not_cool(bench):
     bench.zone.unlink()
     bench.flags = None
     bench.board.sample()
-    assert bench.board.status() == DeviceStatus(None, None)
+    assert bench.board.status == DeviceStatus(None, None)
 
 
 def test_campaign_counts_what_was_measured_before_and_ends_with_it(bench):
     bench.board.note_progress(runs("a", "b"), 10, subjects(3, 20))
-    assert bench.board.status().campaign == CampaignProgress(("a", "b"), ("darts/r32", "darts/r32"), 13, 30)
+    assert bench.board.status.campaign == CampaignProgress(("a", "b"), ("darts/r32", "darts/r32"), 13, 30)
     bench.board.note_progress(runs("a", "b"), 10, subjects(9, 20))
-    assert bench.board.status().campaign.measured == 13  # not due
+    assert bench.board.status.campaign.measured == 13  # not due
     bench.now_s = LOOK_EVERY_S
     bench.board.note_progress(runs("a", "b"), 10, subjects(9, 20))
-    assert bench.board.status().campaign.measured == 19
+    assert bench.board.status.campaign.measured == 19
     bench.board.clear_progress()
-    assert bench.board.status().campaign is None
+    assert bench.board.status.campaign is None
     bench.board.note_progress(runs("c"), 0, subjects(0, 2))
-    assert bench.board.status().campaign.runs == ("c",)
+    assert bench.board.status.campaign.runs == ("c",)
 
 
 class Listener:
@@ -182,5 +182,5 @@ def test_fleet_shows_how_far_a_real_agent_is_with_the_job_that_one_command_asked
         assert (doing["job"], doing["attempt"]) == (asked["job"], 1)
         assert 0 <= doing["measured"] < doing["tasks"]
         assert doing["says"].endswith(f"attempt 1 of 3: {doing['measured']} of {doing['tasks']} measured")
-        client.lease_job("bench", "somebody", 1.0, worker.board.status())
+        client.lease_job("bench", "somebody", 1.0, worker.board.status)
         assert http.get("/?format=json").json()["devices"][0]["activity"]["says"] != doing["says"]

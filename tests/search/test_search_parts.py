@@ -79,7 +79,7 @@ def test_the_rbf_mixture_is_that_of_the_formula(table):
     pivots = make_pivots(device[None])
     assert pivots.shape == ((5 + 1 + 1) * 25, 7)
     assert torch.allclose(pivots[:, :5].sum(dim=1), torch.ones(len(pivots)))
-    hypernetwork = RbfHypernetwork(6, 5, pivots, 0.5)
+    hypernetwork = RbfHypernetwork(6, device[None], 0.5)
     with torch.no_grad():
         hypernetwork.references.normal_(generator=torch.Generator().manual_seed(0))
     c = Condition(device, 0.2, 0.9).vector()

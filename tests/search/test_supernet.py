@@ -9,8 +9,7 @@ from search.supernet import OPS, Network, Supernet, recompute_statistics
 from search.supernet.primitives import build_op
 from shared.errors import InvalidValue
 from shared.graphs import build_network, network_parameter_shapes
-from shared.graphs.primitives import EMITTERS
-from shared.graphs.weights import GivenWeights
+from shared.graphs.weights import given_weights
 from shared.graphs.writer import GraphWriter
 from shared.spaces import Genotype, make_space
 from shared.spaces.op_key import OpKey, Shape
@@ -67,8 +66,8 @@ def test_every_shared_primitive_has_a_torch_module():
     assert set(OPS) == set(PRIMITIVES)
 
 
-FREE = ("none", "skip_connect", "skip", "identity")
-"""Nothing, or the identity, where the shape stays."""
+FREE = ("skip_connect", "skip", "identity")
+"""The identity, where the shape stays."""
 ENDS = ("stem_conv_3x3", "stem_conv_3x3_relu", "classifier", "pool_linear", "residual_block", "conv_1x1_relu")
 
 
@@ -76,7 +75,7 @@ ENDS = ("stem_conv_3x3", "stem_conv_3x3_relu", "classifier", "pool_linear", "res
     "key",
     [
         *(op_key(primitive) for primitive in PRIMITIVES if primitive not in FREE),
-        *(halving(primitive) for primitive in PRIMITIVES if primitive not in ("none", *ENDS)),
+        *(halving(primitive) for primitive in PRIMITIVES if primitive not in ENDS),
     ],
     ids=str,
 )
@@ -85,8 +84,8 @@ def test_a_primitive_gives_the_same_numbers_in_torch_and_onnx(key):
     with torch.no_grad():
         randomise(op)
     tensors = {name: tensor.numpy() for name, tensor in op.state_dict().items()}
-    writer = GraphWriter(GivenWeights(parameter_shapes(key), tensors))
-    output = EMITTERS[key.primitive](writer, "input", key, "")
+    writer = GraphWriter(given_weights(parameter_shapes(key), tensors))
+    output = PRIMITIVES[key.primitive](writer, "input", key, "")
     images = torch.randn(2, *sides(key.input), generator=torch.Generator().manual_seed(1))
     expected = op(images)
     model = writer.model(output, tuple(images.shape), tuple(expected.shape), {})

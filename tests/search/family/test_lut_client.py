@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from search.device.lut_client import LutClient
-from search.device.verification import Patience, request_verification
+from search.device.verification import request_verification
 from shared.errors import CorruptFile, LutnasError, OtherSchema, ServerAway, ServerRefused
 from shared.jobs import Job, NewJob, Promise, Verification
 from shared.wire import TABLE_SCHEMA, canonical_json, from_wire, to_wire
@@ -147,26 +147,22 @@ class FakeTime:
     def sleep(self, seconds):
         self.now_s += seconds
 
-    def patience(self, timeout_s):
-        return Patience(timeout_s, self.clock, self.sleep)
 
-
-def ask(states, table, timeout_s=10.0, **options):
-    server = Server(states)
+def ask(states, table, timeout_s=10.0):
+    server, fake = Server(states), FakeTime()
     promise = Promise(table.hash, "|...|", 0.8, 0.9, 1.0)
-    patience = FakeTime().patience(timeout_s)
-    return server, lambda: request_verification(client(server, "tok"), table, b"onx", promise, patience, **options)
+    time = {"clock": fake.clock, "sleep": fake.sleep}
+    return server, lambda: request_verification(client(server, "tok"), table, b"onx", promise, timeout_s, **time)
 
 
 def test_verification_uploads_the_file_queues_it_with_the_promise_and_waits(table):
-    told = []
-    server, asking = ask(["queued", "leased", "away", "leased", "done"], table, on_state=told.append)
+    server, asking = ask(["queued", "leased", "away", "leased", "done"], table)
     assert asking() == VERIFICATION
+    assert server.states == ["done"]
     assert server.model == b"onx"
     assert server.job.graph == f"model:{hashlib.sha256(b'onx').hexdigest()}"
     assert server.job.promise.table_hash == table.hash
     assert (server.job.runtime, server.job.canary, server.job.device) == (table.runtime, table.canary, "testbed")
-    assert told == ["queued", "leased", "done"]
     assert server.headers["Authorization"] == "Bearer tok"
 
 

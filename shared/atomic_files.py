@@ -53,9 +53,22 @@ def write_named(folder: Path, draft: str, write: Callable[[BinaryIO], Path | Non
                 path = write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            return None if path is None else beside.replace(path)
+            if path is not None:
+                beside.replace(path)
+                _sync_folder(folder)
+            return path
         finally:
             beside.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name as durable as its file's content. Windows opens no folders."""
+    if os.name != "nt":
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def read_bytes(path: Path) -> bytes | None:

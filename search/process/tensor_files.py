@@ -1,19 +1,18 @@
-"""Files of bytes, tensors and lines: replaced at once, and checked before they are used."""
+"""Files of tensors and lines: replaced at once, and checked before they are used."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from shared.errors import CorruptFile, LutnasError
+from shared.atomic_files import disk_errors, write_atomically
+from shared.errors import CorruptFile
 
 
 def write_torch(path: Path, content: dict[str, Any]) -> None:
@@ -40,42 +39,14 @@ def read_torch(path: Path) -> Any:
         raise CorruptFile(f"{damaged}: {str(error).splitlines()[0][:160]}") from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, sync to the disk, rename: readers see the old or the new content, never a part.
-
-    Raises:
-        LutnasError: it cannot be written, as on a full disk. The old content stays.
-    """
-    beside = path.with_name(path.name + ".part")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        if os.name != "nt":  # Windows opens no folders
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # makes the new name as durable as the content
-            finally:
-                os.close(folder)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise LutnasError(f"{path} cannot be written: {error.strerror}; what was there before stays") from error
-
-
 def append_line(path: Path, text: str) -> None:
     """Add a line to a file.
 
     Raises:
         LutnasError: it cannot be written, as on a full disk.
     """
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        raise LutnasError(f"{path} cannot be written: {error.strerror}; what was there before stays") from error
+    with disk_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
 
 
 def drop_lines_after(path: Path, step: int) -> None:
