@@ -20,7 +20,7 @@ import pytest
 
 from profiler_agent.android import campaign as campaign_module
 from profiler_agent.android.bridge import Adb, AttachedPhone, PhoneAway, choose_phone, list_attached
-from profiler_agent.android.bundle import agent_files, digest, pack, unpack_runs
+from profiler_agent.android.bundle import agent_files, pack, unpack_runs
 from profiler_agent.android.campaign import PhoneCampaign
 from profiler_agent.android.health import Health
 from profiler_agent.android.phone import PhoneAgent, Progress, proot_words, watch_content
@@ -369,7 +369,7 @@ def test_without_adb_one_line_says_what_to_install(agent, monkeypatch, capsys, t
 
 def conversation():
     """A phone with Termux from F-Droid: run-as is refused, ssh works; the cable is out once."""
-    code = f"/data/data/com.termux/files/home/.lutnas/agent-{digest(agent_files())}"
+    code = f"/data/data/com.termux/files/home/.lutnas/agent-{hashlib.sha256(pack(agent_files())).hexdigest()[:16]}"
     text = (FOLDER / "ssh-through-the-cable.json").read_text().replace("{code}", code)
     return json.loads(text)
 
@@ -466,5 +466,5 @@ def test_the_agents_files_are_whole_and_named_by_their_content():
     names = [name for name, _ in entries]
     assert {"profiler_agent/cli.py", "profiler_agent/canary-conv-v1.onnx", "shared/measurements/plan.py"} <= set(names)
     assert not any("__pycache__" in name or name.startswith("shared/graphs/") for name in names)
-    assert digest(entries) != digest([*entries[1:], (entries[0][0], entries[0][1] + b"#")])
-    assert len(hashlib.sha256(pack(entries)).hexdigest()) == 64
+    assert pack(entries) == pack(agent_files())
+    assert pack(entries) != pack([*entries[1:], (entries[0][0], entries[0][1] + b"#")])
