@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from search.data import ImageSet
-from search.deploy.export import ExportedModel, export, untuned_onnx
+from search.deploy.export import COMPARED, ExportedModel, export, untuned_onnx
 from search.device.kernel_counts import CountKernels, no_counts
 from search.family.family import Member, Pick, Picker
 from search.process.atomic_files import write_atomically
 from search.process.progress import Progress
 from search.process.threads_and_memory import single_threaded_workers
-from search.retraining.finetune import Tuner, TuningImages, TuningSettings, accuracy_on_test_images, tuning_steps
+from search.retraining.finetune import Tuner, TuningImages, TuningSettings, tuning_steps
 from search.runs.run_directory import DeviceRun, find_value, write_value
 from shared.jobs import Promise, Verification
 from shared.spaces import Genotype, Space
@@ -204,8 +204,7 @@ class LadderBuilder:
             return Tuner(self._supernet.derive(member.genotype), prepared, settings, steps)
 
         def finish(member: Member, tuner: Tuner) -> ExportedModel:
-            accuracy = accuracy_on_test_images(tuner.network, images)
-            model = export(tuner.network, member, self._run.table, images, accuracy, kind)
+            model = export(tuner.network, member, self._run.table, images, kind)
             phase.advance(steps + 1 - step)
             return model
 
@@ -215,8 +214,8 @@ class LadderBuilder:
         ):
             begun_s = self._clock()
             tuners = list(pool.map(begin, missing))
-            # A pass over those images; torch and ONNX Runtime each make a pass over the test images.
-            passes = 2 * len(images.test_labels) / len(prepared.recalibration)
+            # That was a pass over those images; each file will classify the test images.
+            passes = (len(images.test_labels) + 2 * COMPARED) / len(prepared.recalibration)
             from_s = self._clock()
             left_s = ends_s - from_s - passes * (from_s - begun_s)
             while step < steps and (spent_s := self._clock() - from_s) < left_s:
