@@ -16,7 +16,10 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+from torch import nn
 
 from search.data import ImageSet
 from search.deploy.export import COMPARED, ExportedModel, export, untuned_onnx
@@ -199,12 +202,10 @@ class LadderBuilder:
             return
         settings, steps = self._tuning, tuning_steps(images, self._tuning)
         prepared, step = TuningImages(images, settings), 0
+        networks = [self._supernet.derive(member.genotype) for member in missing]
 
-        def begin(member: Member) -> Tuner:
-            return Tuner(self._supernet.derive(member.genotype), prepared, settings, steps)
-
-        def finish(member: Member, tuner: Tuner) -> ExportedModel:
-            model = export(tuner.network, member, self._run.table, images, kind)
+        def finish(member: Member, network: nn.Module) -> ExportedModel:
+            model = export(network.eval(), member, self._run.table, images, kind)
             phase.advance(steps + 1 - step)
             return model
 
@@ -213,21 +214,21 @@ class LadderBuilder:
             single_threaded_workers(self._run.config.threads) as pool,
         ):
             begun_s = self._clock()
-            tuners = list(pool.map(begin, missing))
+            tuners = list(pool.map(lambda network: Tuner(network, prepared, settings, steps), networks))
             # That was a pass over those images; each file will classify the test images.
             passes = (len(images.test_labels) + 2 * COMPARED) / len(prepared.recalibration)
             from_s = self._clock()
             left_s = ends_s - from_s - passes * (from_s - begun_s)
             while step < steps and (spent_s := self._clock() - from_s) < left_s:
                 position = max(step, steps * spent_s / left_s)
-                list(pool.map(lambda tuner: tuner.update(step, position), tuners))  # noqa: B023, all are done here
+                list(pool.map(partial(Tuner.update, batch=prepared.stream.batch(step), position=position), tuners))
                 step += 1
                 phase.advance(len(tuners))
             if step < steps:
                 settings = replace(settings, epochs=settings.epochs * step / steps)
                 self._progress.line(f"time is up: each network had {step} of {steps} updates")
             kind = settings.accuracy_kind
-            for member, model in zip(missing, pool.map(finish, missing, tuners), strict=True):
+            for member, model in zip(missing, pool.map(finish, missing, networks), strict=True):
                 self._models[member.genotype] = model
 
     def _verify(self, content: bytes, member: Member, step: _Step) -> Verification:

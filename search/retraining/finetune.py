@@ -78,7 +78,7 @@ class Tuner:
     """
 
     def __init__(self, network: nn.Module, images: TuningImages, settings: TuningSettings, steps: int) -> None:
-        self.network, self._stream, self._settings, self._steps = network, images.stream, settings, steps
+        self._network, self._settings, self._steps = network, settings, steps
         # The supernet keeps no statistics, and at full resolution they differ anyway.
         recompute_statistics(network, batches(images.recalibration))
         groups = parameter_groups(network, settings.weight_decay)
@@ -86,19 +86,19 @@ class Tuner:
         self._warmup = max(1, steps // 20)  # the inherited weights are near a good place
         network.train()
 
-    def update(self, step: int, position: float) -> None:
-        """Perform an update with the learning rate of `position`, which is beyond `step` where time is short."""
+    def update(self, batch: tuple[Tensor, Tensor], position: float) -> None:
+        """Perform an update. `position`: of the learning rate's course, from 0 to `steps`."""
         settings = self._settings
         share = learning_rate_share(position, self._steps, self._warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * share
-        images, labels = self._stream.batch(step)
+        images, labels = batch
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            logits = self.network(images)
+            logits = self._network(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
+        nn.utils.clip_grad_norm_(self._network.parameters(), settings.gradient_clip)
         self._optimizer.step()
 
 
@@ -118,7 +118,7 @@ def tune(
         with torch_threads(1):
             tuner = Tuner(network, images, settings, steps)
             for step in range(steps):
-                tuner.update(step, step)
+                tuner.update(images.stream.batch(step), step)
                 advance(1)
     finally:
         network.eval()
