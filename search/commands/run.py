@@ -84,7 +84,9 @@ def add_arguments(parser: Parser, with_budgets: bool = True) -> None:
     if with_budgets:
         text = "stop the training after so long, and build the family of what is trained"
         parser.add_argument("--seconds", type=within(0), default=math.inf, metavar="S", help=text)
-    if with_budgets:
+        text = "most networks to score for the family, and as many for its baseline (default: %(default)s)"
+        most = FamilySettings.candidates
+        parser.add_argument("--candidates", type=within(1, kind=int), default=most, metavar="N", help=text)
         parser.add_argument(
             "--model", metavar="FILE.py:FUNCTION", help="your own model with choices, instead of --space"
         )
@@ -105,10 +107,6 @@ def add_arguments(parser: Parser, with_budgets: bool = True) -> None:
     )
     advanced = parser.add_argument_group("advanced")
     advanced.add_argument("--skip-broken", action="store_true", help="leave out images of a folder that cannot be read")
-    if with_budgets:
-        text = "most networks to score for the family, and as many for its baseline (default: %(default)s)"
-        least, most = within(1, kind=int), FamilySettings.candidates
-        advanced.add_argument("--candidates", type=least, default=most, metavar="N", help=text)
     advanced.add_argument("--tensorboard", action="store_true", help="curves and histograms in tensorboard/ of the run")
     advanced.add_argument(
         "--search-resolution", type=int, metavar="N", help="side that images are pooled to (default: half from 32 on)"
