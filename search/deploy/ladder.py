@@ -158,7 +158,7 @@ class LadderBuilder:
                     phase.advance(1, target_ms=step.pick.budget_ms, measured_ms=step.attempts[-1].measured_ms)
             pending = [step for step in pending if not step.attempts[-1].met and step.next_member() is not None]
             if pending and self._clock() + 2 * len(pending) * each_s > self._ends_s:
-                self._progress.line(f"time is up: the misses of {len(pending)} budgets stay")
+                self._progress.line(f"time is up: {len(pending)} of the missed budgets get no other network")
                 break
         return [step.rung() for step in steps]
 
