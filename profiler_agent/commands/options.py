@@ -133,7 +133,8 @@ def wanted_profile(arguments: argparse.Namespace) -> ProfileRequest:
     wanted = {name: getattr(arguments, name) for name in names}
     preset = PRESETS[arguments.preset]
     if arguments.seconds_per_task is not None:
-        preset = dataclasses.replace(preset, seconds_per_task=arguments.seconds_per_task)
+        fewest = min(preset.min_rounds, PRESETS["quick"].min_rounds)  # they are taken whatever the time
+        preset = dataclasses.replace(preset, seconds_per_task=arguments.seconds_per_task, min_rounds=fewest)
     return ProfileRequest(**{**wanted, "spaces": wanted_spaces(arguments), "preset": preset})
 
 

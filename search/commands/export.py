@@ -19,7 +19,7 @@ from search.deploy.quantisation import CALIBRATION_IMAGES, export_int8
 from search.own_model.examine import describe_choices
 from search.process.progress import Progress, working_progress
 from search.process.tensor_files import write_torch
-from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
+from search.retraining.finetune import TuningImages, TuningSettings, tune, tuning_steps
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory
 from shared.atomic_files import write_atomically
@@ -71,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
     images = run.load_images()
     network = trained.network(run, images) if trained else _tuned(run, chosen.genotype, images, settings, progress)
     kind = trained.settings.accuracy_kind if trained else settings.accuracy_kind
-    accuracy = accuracy_on_test_images(network, images)
-    model = export(network, chosen, run.table, images, accuracy, kind, run.config.threads)
+    model = export(network, chosen, run.table, images, kind, run.config.threads)
     shown = f"test accuracy {model.accuracy:.2f} % ({kind})"
     if run.config.model is not None:
         weights = args.out.with_suffix(".state.pt")

@@ -27,7 +27,7 @@ from search.latency.latency_model import LatencyModel
 from search.process.progress import working_progress
 from search.retraining.finetune import TuningSettings
 from search.runs.run_directory import DeviceRun
-from shared.command_line import Commands, Parser, add_command
+from shared.command_line import Commands, Parser, add_command, within
 from shared.errors import WrongUse, check_within
 
 BUDGETS = 6
@@ -45,6 +45,8 @@ def add(commands: Commands[Parser]) -> None:
         metavar="E",
         help="per distinct network (default: %(default)g)",
     )
+    text = "end after so long, or as soon after it as can be: tune less, and try no second network"
+    parser.add_argument("--seconds", type=within(0), default=math.inf, metavar="S", help=text)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="for ladder.json and models/ (default: the run's folder)"
     )
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     with open_client(args, run) as client:
         measure, progress = measure_with(client, run, args), working_progress()
         count_kernels = open_counter(args, run, progress)
-        builder = LadderBuilder(run, measure, tuning, progress, args.confidence, folder, count_kernels)
+        builder = LadderBuilder(run, measure, tuning, progress, args.confidence, folder, count_kernels, args.seconds)
         asked_ms = args.max_latency_ms or default_budgets(run, args.budgets, args.confidence, count_kernels)
         rungs = builder.build(sorted(asked_ms))
         post_result(client, run, rungs, progress.line)

@@ -11,6 +11,8 @@ torchrun --nproc-per-node 2 -m search --device D --lut-url URL ...
 from __future__ import annotations
 
 import argparse
+import math
+import time
 from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -29,6 +31,7 @@ from search.deploy.upload_result import post_result
 from search.device.kernel_counts import CountKernels, no_counts
 from search.device.own_table import get_own_table
 from search.family.build import build_families
+from search.family.family import FamilySettings
 from search.family.reach import describe_reach
 from search.own_model.examine import OwnModel, examine
 from search.own_model.model_file import load_model, parse_input
@@ -42,7 +45,7 @@ from search.training.precision import choose_precision
 from search.training.tensorboard import TensorBoardLog
 from search.training.training import Trainer
 from shared.atomic_files import write_atomically
-from shared.command_line import Commands, Parser, add_command, add_server
+from shared.command_line import Commands, Parser, add_command, add_server, within
 from shared.errors import InvalidValue, Stopped, WrongUse
 from shared.runtime import check_device_name
 from shared.spaces import SPACES, Own, parse_space
@@ -79,6 +82,11 @@ def add_arguments(parser: Parser, with_budgets: bool = True) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DEVICES-DATASET)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     if with_budgets:
+        text = "stop the training after so long, and build the family of what is trained"
+        parser.add_argument("--seconds", type=within(0), default=math.inf, metavar="S", help=text)
+        text = "most networks to score for the family, and as many for its baseline (default: %(default)s)"
+        most = FamilySettings.candidates
+        parser.add_argument("--candidates", type=within(1, kind=int), default=most, metavar="N", help=text)
         parser.add_argument(
             "--model", metavar="FILE.py:FUNCTION", help="your own model with choices, instead of --space"
         )
@@ -125,7 +133,8 @@ def run(args: argparse.Namespace) -> None:
     if not ranks.is_first:
         return
     with connect(directory.config.lut_url, args) as client:
-        build_families(directory, progress)
+        effort = FamilySettings(candidates=args.candidates, whole_space=directory.config.whole_space)
+        build_families(directory, progress, effort)
         for view in on_every_device(directory):
             report = view.folder / "report.html"
             write_atomically(report, build_report(view).encode())
@@ -151,14 +160,16 @@ def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDir
             for change in record_environment(directory.path, trainer.step, ranks.count):
                 progress.line(f"{change}: numbers may differ from those of an uninterrupted search")
         log = TensorBoardLog(directory.path, trainer.step) if args.tensorboard and ranks.is_first else None
-        complete = trainer.train(progress, stopped, log)
+        ends_s = time.monotonic() + args.seconds
+        complete = trainer.train(progress, lambda: stopped() or time.monotonic() >= ends_s, log)
         if log is not None:
             log.close()
     if not complete:
-        raise Stopped(
-            f"stopped after step {trainer.step} of {trainer.config.total_steps}, everything is saved;"
-            f" go on with: search --resume --out {directory.path}"
-        )
+        told = f"after step {trainer.step} of {trainer.config.total_steps}, everything is saved;"
+        go_on = f"go on with: search --resume --out {directory.path}"
+        if time.monotonic() < ends_s:
+            raise Stopped(f"stopped {told} {go_on}")
+        progress.line(f"time is up {told} the family is that of these weights; {go_on}")
     return directory
 
 

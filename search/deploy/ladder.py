@@ -5,27 +5,31 @@ and a network that misses its budget costs no training. The next network then ha
 that is tightened by the factor of the miss. A network of several rungs is tuned once; several
 networks are tuned side by side. If the shipped file misses, its budget starts again with the next
 network. `ladder.json` is rewritten after every measurement.
+
+A ladder may be bounded in time. All networks are then tuned for as many updates as fit between the
+measurements. What cannot be cut is a measurement of each file, and its accuracy on the test images.
 """
 
 from __future__ import annotations
 
-import threading
+import math
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import torch
+from torch import nn
 
 from search.data import ImageSet
-from search.deploy.export import ExportedModel, export, untuned_onnx
+from search.deploy.export import COMPARED, ExportedModel, export, untuned_onnx
 from search.device.kernel_counts import CountKernels, no_counts
 from search.family.family import Member, Pick, Picker
 from search.process.progress import Progress
-from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
+from search.process.threads_and_memory import single_threaded_workers
+from search.retraining.finetune import Tuner, TuningImages, TuningSettings, tuning_steps
 from search.runs.run_directory import DeviceRun, find_value, write_value
 from shared.atomic_files import write_atomically
-from shared.errors import LutnasError
 from shared.jobs import Promise, Verification
 from shared.spaces import Genotype, Space
 
@@ -94,6 +98,8 @@ class LadderBuilder:
         confidence: of the bounds; the default is the run's.
         folder: for `ladder.json` and `models/*.onnx`; the default is the run's.
         count_kernels: knows the kernels of networks.
+        seconds: that the ladder may take, from now on.
+        clock: seconds.
     """
 
     def __init__(
@@ -105,7 +111,10 @@ class LadderBuilder:
         confidence: float | None = None,
         folder: Path | None = None,
         count_kernels: CountKernels = no_counts,
+        seconds: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock, self._ends_s = clock, clock() + seconds
         self._run = run
         self._folder = folder or run.folder
         self._measure = measure
@@ -131,26 +140,39 @@ class LadderBuilder:
         images: ImageSet | None = None
         pending = steps
         while pending:
+            begun_s, each_s = self._clock(), 0.0
             with self._progress.phase("measuring members", len(pending)) as phase:
-                for step in pending:
+                for done, step in enumerate(pending):
+                    if self._clock() + (2 * len(pending) - done) * each_s > self._ends_s:
+                        left = len(pending) - done
+                        self._progress.line(f"time is short: {left} networks are measured at the end alone")
+                        break
                     self._settle(step, steps)
+                    each_s = (self._clock() - begun_s) / (done + 1)
                     phase.advance(1, target_ms=step.pick.budget_ms, measured_ms=step.attempts[-1].measured_ms)
             images = images or self._run.load_images()
-            self._tune([step.member for step in pending], images)
+            self._tune([step.member for step in pending], images, self._ends_s - len(pending) * each_s)
             with self._progress.phase("measuring files", len(pending)) as phase:
                 for step in pending:
                     self._ship(step, steps)
                     phase.advance(1, target_ms=step.pick.budget_ms, measured_ms=step.attempts[-1].measured_ms)
             pending = [step for step in pending if not step.attempts[-1].met and step.next_member() is not None]
+            if pending and self._clock() + 2 * len(pending) * each_s > self._ends_s:
+                self._progress.line(f"time is up: {len(pending)} of the missed budgets get no other network")
+                break
         return [step.rung() for step in steps]
 
+    @property
+    def _is_late(self) -> bool:
+        return self._clock() >= self._ends_s
+
     def _settle(self, step: _Step, steps: Sequence[_Step]) -> None:
-        """Measure untuned networks until the budget is met, or no try is left."""
+        """Measure untuned networks until the budget is met, or no try or no time is left."""
         while (member := step.next_member()) is not None:
             content = untuned_onnx(self._supernet, member.genotype)
             step.add(member, "before tuning", self._verify(content, member, step))
             self._write(steps)
-            if step.attempts[-1].met:
+            if step.attempts[-1].met or self._is_late:
                 return
 
     def _ship(self, step: _Step, steps: Sequence[_Step]) -> None:
@@ -160,51 +182,54 @@ class LadderBuilder:
         step.onnx = self._names.setdefault(member.genotype, f"models/member-{len(self._names) + 1:02d}.onnx")
         (self._folder / "models").mkdir(exist_ok=True)
         write_atomically(self._folder / step.onnx, step.model.content)
-        hopeful = step.attempts[-1].met
+        hopeful = not step.attempts or step.attempts[-1].met
         for _ in range(FINAL_MEASUREMENTS):
             step.add(member, "final", self._verify(step.model.content, member, step))
             self._write(steps)
-            if step.attempts[-1].met or not hopeful:
+            if step.attempts[-1].met or not hopeful or self._is_late:
                 break
 
-    def _tune(self, members: Sequence[Member], images: ImageSet) -> None:
-        """Tune, export and check each distinct network once, on as many threads as the run has."""
-        missing = {member.genotype: member for member in members if member.genotype not in self._models}
+    def _tune(self, members: Sequence[Member], images: ImageSet, ends_s: float) -> None:
+        """Tune, export and check each distinct network once, on as many threads as the run has.
+
+        Args:
+            ends_s: when all of it is to be over.
+        """
+        # The largest first: otherwise a long one may run alone at the end.
+        order = sorted({each.genotype: each for each in members}.values(), key=lambda each: -each.multiply_adds)
+        missing = [member for member in order if member.genotype not in self._models]
         if not missing:
             return
-        steps = tuning_steps(images, self._tuning)
-        prepared = TuningImages(images, self._tuning)
-        networks = {genotype: self._supernet.derive(genotype) for genotype in missing}
+        settings, steps = self._tuning, tuning_steps(images, self._tuning)
+        prepared, step = TuningImages(images, settings), 0
+        networks = [self._supernet.derive(member.genotype) for member in missing]
 
-        interrupted = threading.Event()
-
-        def work(member: Member, advance: Callable[[int], None]) -> ExportedModel:
-            def go_on(count: int) -> None:
-                advance(count)
-                if interrupted.is_set():
-                    raise LutnasError("the tuning was interrupted")
-
-            torch.set_num_threads(1)
-            network = networks[member.genotype]
-            tune(network, prepared, self._tuning, steps, go_on)
-            accuracy = accuracy_on_test_images(network, images)
-            model = export(network, member, self._run.table, images, accuracy, self._tuning.accuracy_kind)
-            advance(1)
+        def finish(member: Member, network: nn.Module) -> ExportedModel:
+            model = export(network.eval(), member, self._run.table, images, kind)
+            phase.advance(steps + 1 - step)
             return model
 
         with (
             self._progress.phase("tuning members", len(missing) * (steps + 1)) as phase,
-            ThreadPoolExecutor(self._run.config.threads) as pool,
+            single_threaded_workers(self._run.config.threads) as pool,
         ):
-            # The largest first: otherwise a long one may run alone at the end.
-            order = sorted(missing.values(), key=lambda member: -member.multiply_adds)
-            waiting = {pool.submit(work, member, phase.advance): member.genotype for member in order}
-            try:
-                for done in as_completed(waiting):
-                    self._models[waiting[done]] = done.result()
-            finally:
-                interrupted.set()
-                pool.shutdown(wait=True, cancel_futures=True)
+            begun_s = self._clock()
+            tuners = list(pool.map(lambda network: Tuner(network, prepared, settings, steps), networks))
+            # That was a pass over those images; each file will classify the test images.
+            passes = (len(images.test_labels) + 2 * COMPARED) / len(prepared.recalibration)
+            from_s = self._clock()
+            left_s = ends_s - from_s - passes * (from_s - begun_s)
+            while step < steps and (spent_s := self._clock() - from_s) < left_s:
+                position = max(step, steps * spent_s / left_s)
+                list(pool.map(partial(Tuner.update, batch=prepared.stream.batch(step), position=position), tuners))
+                step += 1
+                phase.advance(len(tuners))
+            if step < steps:
+                settings = replace(settings, epochs=settings.epochs * step / steps)
+                self._progress.line(f"time is up: each network had {step} of {steps} updates")
+            kind = settings.accuracy_kind
+            for member, model in zip(missing, pool.map(finish, missing, networks), strict=True):
+                self._models[member.genotype] = model
 
     def _verify(self, content: bytes, member: Member, step: _Step) -> Verification:
         name, table_hash = self._run.space.format(member.genotype), self._run.table.hash

@@ -52,7 +52,7 @@ class TuningSettings:
         """How the accuracy of such a network came about, in words."""
         if self.epochs == 0:
             return "inherited from the supernet, batch-norm statistics recomputed"
-        return f"inherited from the supernet, tuned for {self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
+        return f"inherited from the supernet, tuned for {self.epochs:.3g} epoch{'' if self.epochs == 1 else 's'}"
 
 
 def tuning_steps(image_set: ImageSet, settings: TuningSettings) -> int:
@@ -70,6 +70,38 @@ class TuningImages:
         self.recalibration = preprocessing.apply(images[: settings.recalibration_images])
 
 
+class Tuner:
+    """A network in tuning, update by update, in training mode. Its batch-norm statistics come first.
+
+    Args:
+        steps: of the whole tuning, as `tuning_steps` says.
+    """
+
+    def __init__(self, network: nn.Module, images: TuningImages, settings: TuningSettings, steps: int) -> None:
+        self._network, self._settings, self._steps = network, settings, steps
+        # The supernet keeps no statistics, and at full resolution they differ anyway.
+        recompute_statistics(network, batches(images.recalibration))
+        groups = parameter_groups(network, settings.weight_decay)
+        self._optimizer = torch.optim.SGD(groups, settings.learning_rate, settings.momentum, nesterov=True)
+        self._warmup = max(1, steps // 20)  # the inherited weights are near a good place
+        network.train()
+
+    def update(self, batch: tuple[Tensor, Tensor], position: float) -> None:
+        """Perform an update. `position`: of the learning rate's course, from 0 to `steps`."""
+        settings = self._settings
+        share = learning_rate_share(position, self._steps, self._warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.learning_rate * share
+        images, labels = batch
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+            logits = self._network(images)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._network.parameters(), settings.gradient_clip)
+        self._optimizer.step()
+
+
 def tune(
     network: nn.Module,
     images: TuningImages,
@@ -84,9 +116,10 @@ def tune(
     """
     try:
         with torch_threads(1):
-            # The supernet keeps no statistics, and at full resolution they differ anyway.
-            recompute_statistics(network, batches(images.recalibration))
-            _train(network, images.stream, settings, steps, advance)
+            tuner = Tuner(network, images, settings, steps)
+            for step in range(steps):
+                tuner.update(images.stream.batch(step), step)
+                advance(1)
     finally:
         network.eval()
 
@@ -99,29 +132,7 @@ def accuracy_on_test_images(network: nn.Module, image_set: ImageSet, size: int =
     return correct / len(image_set.test_labels)
 
 
-def _train(
-    network: nn.Module, stream: Stream, settings: TuningSettings, steps: int, advance: Callable[[int], None]
-) -> None:
-    optimizer = torch.optim.SGD(
-        parameter_groups(network, settings.weight_decay), settings.learning_rate, settings.momentum, nesterov=True
-    )
-    warmup = max(1, steps // 20)  # the inherited weights are near a good place
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, steps, warmup))
-    network.train()
-    for step in range(steps):
-        images, labels = stream.batch(step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            logits = network(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-        optimizer.step()
-        schedule.step()
-        advance(1)
-
-
-def learning_rate_share(step: int, steps: int, warmup: int = 1) -> float:
+def learning_rate_share(step: float, steps: int, warmup: int = 1) -> float:
     """The lesser of a linear rise over `warmup` steps and a cosine from 1 to 0 over all steps."""
     return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / max(1, steps))))
 

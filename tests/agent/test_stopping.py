@@ -92,10 +92,12 @@ def test_time_for_a_campaign_can_be_asked_for():
     parser = argparse.ArgumentParser()
     add_plan(parser)
     asked = ["--device", "pi", "--space", "nas-bench-201"]
-    plain = wanted_profile(parser.parse_args([*asked, "--preset", "quick"])).preset
-    shorter = wanted_profile(parser.parse_args([*asked, "--preset", "quick", "--seconds-per-task", "0.4"])).preset
-    assert plain == PRESETS["quick"]
-    assert shorter == dataclasses.replace(plain, seconds_per_task=0.4)
+    plain = wanted_profile(parser.parse_args(asked)).preset
+    shorter = wanted_profile(parser.parse_args([*asked, "--seconds-per-task", "0.4"])).preset
+    assert plain == PRESETS["standard"]
+    assert shorter == dataclasses.replace(plain, seconds_per_task=0.4, min_rounds=PRESETS["quick"].min_rounds)
+    smoke = wanted_profile(parser.parse_args([*asked, "--preset", "smoke", "--seconds-per-task", "0.4"])).preset
+    assert smoke.min_rounds == PRESETS["smoke"].min_rounds
 
 
 def test_an_op_alone_is_done_after_a_few_rounds_however_imprecise() -> None:

@@ -55,6 +55,18 @@ def test_a_search_from_the_command_line_writes_the_whole_run_directory(server, t
     assert "search: 4/4" in lines
 
 
+def test_search_that_is_out_of_time_builds_the_family_of_what_is_trained_and_can_go_on(server, tmp_path, capfd):
+    out = tmp_path / "run"
+    asked = arguments(server, out, "--warmup-steps", "3000", "--search-steps", "3")
+    assert main([*asked, "--seconds", "0.5"]) == 0
+    trained = RunDirectory.open(out).load_checkpoint().step
+    assert 0 < trained < 3000
+    assert json.loads((out / "family.json").read_text())["members"]
+    assert f"time is up after step {trained} of 3003, everything is saved;" in capfd.readouterr().out
+    assert main(["--resume", "--out", str(out), "--seconds", "0.5"]) == 0
+    assert RunDirectory.open(out).load_checkpoint().step > trained
+
+
 def test_sigterm_saves_the_state_and_a_resumed_search_is_bit_equal(server, tmp_path):
     out, steps = tmp_path / "run", ("--warmup-steps", "30", "--search-steps", "30")
     process = subprocess.Popen(

@@ -73,7 +73,7 @@ def test_a_search_ends_in_a_family_a_pick_and_a_file_that_does_what_torch_does(
     settings = TuningSettings(0.1)
     tune(network, TuningImages(digits, settings), settings, 3)
     accuracy = accuracy_on_test_images(network, digits)
-    model = export(network, member, table, digits, accuracy, settings.accuracy_kind)
+    model = export(network, member, table, digits, settings.accuracy_kind)
     assert onnx_accuracy(model.content, digits) == pytest.approx(accuracy, abs=0.1)
     page = build_report(run)
     assert "The choice of each slot" in page

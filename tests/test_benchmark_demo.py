@@ -1,0 +1,33 @@
+"""The demo's parts share ten minutes; the benchmark `demo` runs them."""
+
+from benchmarks.demo import LEAST_CANDIDATES, REPORT_S, SEARCH_S, SEARCH_SHARE, START_S, TOTAL_S, Watch, _fitting
+
+
+class Clock:
+    now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def test_later_part_gets_what_earlier_parts_left_and_the_report_keeps_its_time():
+    clock = Clock()
+    watch = Watch(clock)
+    assert watch.search_s() == SEARCH_S
+    clock.now_s += 300
+    watch.end("profile")
+    assert watch.search_s() == SEARCH_SHARE * (TOTAL_S - 300 - START_S - REPORT_S) < SEARCH_S
+    clock.now_s += 150
+    watch.end("search")
+    assert watch.ladder_s() + START_S + REPORT_S == TOTAL_S - 450
+    assert watch.parts_s == {"profile": 300, "search": 150}
+    clock.now_s += 400
+    assert watch.search_s() == watch.ladder_s() == 0
+
+
+def test_search_on_a_slow_machine_is_told_when_to_end_and_ranks_fewer_networks():
+    fast, slow = (dict(zip(found[::2], found[1::2], strict=True)) for found in (_fitting(90, 1e3), _fitting(50.04, 2)))
+    assert (fast["--warmup-steps"], fast["--search-steps"], fast["--candidates"]) == ("1500", "2700", "120")
+    assert slow["--seconds"] == "50.0"
+    assert int(slow["--warmup-steps"]) + 1.4 * int(slow["--search-steps"]) <= 2 * 50 + 2
+    assert slow["--candidates"] == str(LEAST_CANDIDATES)
