@@ -173,7 +173,7 @@ class LadderBuilder:
         if not missing:
             return
         steps = tuning_steps(images, self._tuning)
-        prepared = TuningImages(images, self._tuning)
+        prepared = TuningImages(images, self._tuning, self._run.loss)
         networks = {genotype: self._supernet.derive(genotype) for genotype in missing}
 
         interrupted = threading.Event()
