@@ -70,6 +70,7 @@ class Config:
         data_dir, data_fingerprint: folder of the images, and SHA-256 of their values.
         search_resolution: side of the images in the training and evaluation of the supernet.
         model: of a user's own: FILE.py:FUNCTION, with the names of its choices and candidates.
+        loss: of that file's own: its value at fixed logits; None is cross-entropy.
     """
 
     tables: tuple[TableReference, ...]
@@ -81,6 +82,7 @@ class Config:
     data_dir: str | None = None
     model: str | None = None
     choices: tuple[tuple[str, ...], ...] = ()
+    loss: str | None = None
     seed: int = setting(0, "of weights, splits, data order, sampled paths, conditions and gates")
     warmup_steps: int = setting(3000, "updates of the weights by fairly sampled paths, before alpha moves")
     search_steps: int = setting(4000, "updates of the weights after that")

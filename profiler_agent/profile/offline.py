@@ -25,7 +25,7 @@ from shared.errors import InvalidValue, LutnasError
 from shared.http.retry import retry
 from shared.measurements.graph_spec import parse_graph_spec
 from shared.measurements.plan import make_plan
-from shared.spaces import Space
+from shared.spaces import Own, Space
 from shared.wire import to_wire
 
 
@@ -44,6 +44,9 @@ def profile_offline(
     Raises:
         LutnasError: onnx is not here, or a file holds something else.
     """
+    if own := [space for space in request.spaces if isinstance(space, Own)]:
+        problem = f"networks of {own[0]} are files on a server, and have no recipe"
+        raise InvalidValue("--offline", f"{problem}: name that server with --lut-url instead")
     _require_onnx()
     files = run_files(request.spaces, out)
     outcomes: dict[str, Outcome] = {}

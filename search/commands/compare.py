@@ -41,6 +41,8 @@ from shared.spaces import Genotype
 from shared.wire import COMPARISON_SCHEMA, to_wire
 
 SEEDS = 5
+OWN_MODELS = ("dartscc", "random", "nsga2")
+"""Strategies that know no ops, and so take a user's own model."""
 FILE_WIDTH = 160
 """Of the table where there is no terminal."""
 COLUMNS = (
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     strategies = [parse_strategy(text) for text in split_strategies(args.strategies)]
     check_arguments(args, strategies)
     progress = working_progress()
-    out = args.out or Path("runs") / f"compare-{args.device[0]}-{default_title(args.dataset)}"
+    out = args.out or Path("runs") / f"compare-{args.device[0]}-{default_title(args)}"
     setup = argparse.Namespace(**{**vars(args), "out": out / "setup"})
     there = (setup.out / "config.json").exists()
     directory, images = resume_run(setup, progress) if there else begin_run(setup, progress)
@@ -116,6 +118,8 @@ def check_arguments(args: argparse.Namespace, strategies: Sequence[NamedStrategy
     texts = [strategy.text for strategy in strategies]
     if len(set(texts)) < len(texts):
         raise WrongUse(f"--strategies {args.strategies} names a strategy twice")
+    if args.model and (others := [text for text in texts if text.partition(":")[0] not in OWN_MODELS]):
+        raise WrongUse(f"{others[0]} takes ops of our spaces alone; with --model compare {', '.join(OWN_MODELS)}")
     if not args.device or len(args.device) > 1:
         raise WrongUse("a comparison needs one --device")
     if args.seed is not None:

@@ -97,5 +97,5 @@ def _tuned(
     network = run.supernet().derive(genotype)
     steps = tuning_steps(images, settings)
     with progress.phase("tuning", max(steps, 1)) as phase:
-        tune(network, TuningImages(images, settings), settings, steps, phase.advance)
+        tune(network, TuningImages(images, settings, run.loss), settings, steps, phase.advance)
     return network

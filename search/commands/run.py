@@ -25,6 +25,7 @@ from search.commands.server import connect
 from search.config import KINDS, PRESETS, SETTINGS, Config, default_search_resolution, references
 from search.data import ImageSet, load_images
 from search.data.class_folders import FOLDER
+from search.data.own_loaders import find_own_images
 from search.data.sources import DATASETS
 from search.deploy.ladder import LADDER_FILE, find_ladder
 from search.deploy.upload_result import post_result
@@ -34,7 +35,7 @@ from search.family.build import build_families
 from search.family.family import FamilySettings
 from search.family.reach import describe_reach
 from search.own_model.examine import OwnModel, examine
-from search.own_model.model_file import load_model, parse_input
+from search.own_model.model_file import find_loss, load_model, parse_input
 from search.process.distributed import Ranks, joined_ranks
 from search.process.interruption import stop_on_signals
 from search.process.progress import Progress, SilentProgress, make_progress
@@ -52,7 +53,7 @@ from shared.spaces import SPACES, Own, parse_space
 from shared.spaces.op_key import Shape
 from shared.tables.table import CONFIDENCE, LatencyTable
 
-DEFAULT_PRESET, DEFAULT_SPACE = "standard", "nas-bench-201"
+DEFAULT_PRESET, DEFAULT_SPACE, DEFAULT_DATASET = "standard", "nas-bench-201", "fashion-mnist"
 CHOICES = {**KINDS, "precision": ("auto", *KINDS["precision"])}
 SKELETON = ("resolution", "channels", "depth")
 PARAMETERS = {"resolution": "r", "channels": "c", "depth": "n", "classes": "k", "image_channels": "i"}
@@ -72,8 +73,8 @@ def add_arguments(parser: Parser, with_budgets: bool = True) -> None:
     )
     parser.add_argument(
         "--dataset",
-        default="fashion-mnist",
-        help=f"{', '.join(DATASETS)}: PATH holds one folder of images per class (default: fashion-mnist)",
+        help=f"{', '.join(DATASETS)}: PATH holds one folder of images per class"
+        f" (default: make_data() beside --model, else {DEFAULT_DATASET})",
     )
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="with the files of a known data set")
     parser.add_argument(
@@ -81,16 +82,14 @@ def add_arguments(parser: Parser, with_budgets: bool = True) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DEVICES-DATASET)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--model", metavar="FILE.py:FUNCTION", help="your own model with choices, instead of --space")
+    parser.add_argument("--input", metavar="CxHxW", help="with --model: shape of an image, for example 3x96x96")
     if with_budgets:
         text = "stop the training after so long, and build the family of what is trained"
         parser.add_argument("--seconds", type=within(0), default=math.inf, metavar="S", help=text)
         text = "most networks to score for the family, and as many for its baseline (default: %(default)s)"
         most = FamilySettings.candidates
         parser.add_argument("--candidates", type=within(1, kind=int), default=most, metavar="N", help=text)
-        parser.add_argument(
-            "--model", metavar="FILE.py:FUNCTION", help="your own model with choices, instead of --space"
-        )
-        parser.add_argument("--input", metavar="CxHxW", help="with --model: shape of an image, for example 3x96x96")
         text = "budgets that the space has to meet; a pick may ask for any other"
         parser.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help=text)
     add_server(parser, "search, where reads need one", required=False)
@@ -182,10 +181,12 @@ def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirector
     """
     if not args.device or not args.lut_url:
         raise WrongUse("a search needs --device and --lut-url (or --resume with --out)")
-    out = args.out or Path("runs") / f"{'+'.join(sorted(args.device))}-{default_title(args.dataset)}"
+    out = args.out or Path("runs") / f"{'+'.join(sorted(args.device))}-{default_title(args)}"
     if (out / "config.json").exists():
         raise WrongUse(f"{out} already holds a run: go on with it (--resume --out {out}) or choose another --out")
-    own = _open_own(args, progress) if getattr(args, "model", None) else None
+    own = _open_own(args, progress) if args.model else None
+    # What is wrong with them is said before anything is measured.
+    images = find_own_images(args.model, own.input_shape, own.classes) if own and args.dataset is None else None
     tables = _fetch_tables(args, own, progress)
     space = tables[0].parsed_space
     for table in tables:
@@ -193,8 +194,9 @@ def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirector
         confidence = CONFIDENCE if args.confidence is None else args.confidence
         progress.line(describe_reach(table, args.max_latency_ms or (), confidence, _kept_counts(args, table)))
     warn, skip = progress.line, args.skip_broken
-    images = load_images(
-        args.dataset, space.resolution, space.image_channels, args.data_dir, warn=warn, skip_broken=skip
+    dataset = args.dataset or DEFAULT_DATASET
+    images = images or load_images(
+        dataset, space.resolution, space.image_channels, args.data_dir, warn=warn, skip_broken=skip
     )
     check_images(images, tables[0])
     progress.line(f"{images.title}: {len(images.train_labels)} training images, {len(images.test_labels)} test images")
@@ -245,6 +247,7 @@ def make_config(
         precision = "fp32" if precision == "auto" else precision
         file, _, function = args.model.rpartition(":")
         settings |= {"model": f"{Path(file).resolve()}:{function}", "choices": own.names}
+        settings["loss"] = loss.mark if (loss := find_loss(args.model, own.classes)) else None
     config = Config(
         tables=references(tables),
         lut_url=args.lut_url,
@@ -273,8 +276,11 @@ def check_images(images: ImageSet, table: LatencyTable) -> None:
         )
 
 
-def default_title(dataset: str) -> str:
-    """Part of the default folder's name; a folder of images gives its own name."""
+def default_title(args: argparse.Namespace) -> str:
+    """Part of the default folder's name; a folder of images gives its own name, a model its file's."""
+    if args.dataset is None and args.model:
+        return Path(args.model.rpartition(":")[0]).stem
+    dataset = args.dataset or DEFAULT_DATASET
     return Path(dataset.removeprefix(FOLDER)).resolve().name if dataset.startswith(FOLDER) else dataset
 
 
@@ -290,6 +296,7 @@ def _open_own(args: argparse.Namespace, progress: Progress) -> OwnModel:
     if args.space != DEFAULT_SPACE or any(getattr(args, name) is not None for name in SKELETON):
         raise WrongUse("--model is a space of its own: leave --space, --resolution, --channels and --depth away")
     own = examine(load_model(args.model), parse_input(args.input))
+    find_loss(args.model, own.classes)  # says what is wrong with it
     progress.line(f"{args.model}: {own.networks:,} networks of {len(own.choices)} choices, {own.space}")
     return own
 

@@ -93,6 +93,7 @@ def train(
     training = Retraining(
         first_networks(run, images, trained), images, settings, min(SHARDS, threads or run.config.threads)
     )
+    training.loss = run.loss or training.loss
     trained.restore(training)
     if training.step:
         progress.line(f"going on after step {training.step} of {training.total_steps}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,12 +22,13 @@ CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """uint8 images (N, channels, side, side), int64 labels (N,), and their preprocessing.
+    """uint8 images (N, channels, side, side), or float32 of a user's own, int64 labels (N,), their preprocessing.
 
     Attributes:
         name: for `search.data.load_images`.
         mirror: whether a mirrored image keeps its class.
         origin: of a folder of images: split, files, files that were left out.
+        draw: training images at indices, drawn anew by a seed in the user's own way; None shifts and mirrors.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ImageSet:
     preprocessing: Preprocessing
     mirror: bool = True
     origin: Mapping[str, Any] = field(default_factory=dict)
+    draw: Callable[[Tensor, int], Tensor] | None = None
 
     @property
     def title(self) -> str:

@@ -27,6 +27,7 @@ class Preprocessing:
         mean, std: per input channel, of pixels scaled to [0, 1].
         class_names: in the order of the labels.
         before: steps before the images were stored, in words.
+        scale: what stored values are divided by first; 1 leaves them as they are.
     """
 
     size: int
@@ -37,6 +38,7 @@ class Preprocessing:
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     before: str = ""
+    scale: int = 255
 
     def __post_init__(self) -> None:
         if self.source_channels not in (1, self.channels):
@@ -62,9 +64,9 @@ class Preprocessing:
         return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=missing < 0)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Float images with values 0 to 255 to the network's channels and statistics."""
+        """Float images with values as stored to the network's channels and statistics."""
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
-        return (images.expand(-1, self.channels, -1, -1) / 255 - mean) / std
+        return (images.expand(-1, self.channels, -1, -1) / self.scale - mean) / std
 
     def describe(self) -> dict[str, str]:
         """The input, as metadata of an exported file."""
@@ -73,7 +75,9 @@ class Preprocessing:
             "input_size": str(self.size),
             "input_channels": str(self.channels),
             "input_resize": self._resize_rule(),
-            "input_range": "pixels 0 to 255, divided by 255, minus mean, over std, per channel",
+            "input_range": "pixels 0 to 255, divided by 255, minus mean, over std, per channel"
+            if self.scale == 255
+            else self.before,
             "mean": json.dumps(self.mean),
             "std": json.dumps(self.std),
             "class_names": json.dumps(self.class_names),

@@ -43,8 +43,9 @@ class Stream:
     ) -> None:
         self._resize, self._resolution = image_set.preprocessing.resize, resolution
         self._stored, self._indices = image_set.train_images, indices
+        self._draw = image_set.draw if augmented else None
         self._images: Tensor | None = None
-        if len(indices) * self._stored.shape[1] * resolution**2 <= most_bytes:
+        if self._draw is None and len(indices) * self._stored[0, :, 0, 0].nbytes * resolution**2 <= most_bytes:
             self._images = torch.cat([self._prepared(part) for part in indices.split(CHUNK)])
         self._labels = image_set.train_labels[indices]
         self._normalise = image_set.preprocessing.normalise
@@ -60,6 +61,10 @@ class Stream:
         epoch, position = divmod(index, self.batches_per_epoch)
         chosen = self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
         random = generator(self._seed, self._name, "augmentation", index)
+        if self._draw is not None:
+            seed = int(torch.randint(1 << 31, (1,), generator=random))
+            images = at_resolution(self._draw(self._indices[chosen], seed), self._resolution)
+            return images.contiguous(memory_format=torch.channels_last), self._labels[chosen]
         images = self._prepared(self._indices[chosen]) if self._images is None else self._images[chosen]
         images = augment(images, random, self._shift, self._mirror).float()
         return self._normalise(images).contiguous(memory_format=torch.channels_last), self._labels[chosen]

@@ -201,7 +201,7 @@ class LadderBuilder:
         if not missing:
             return
         settings, steps = self._tuning, tuning_steps(images, self._tuning)
-        prepared, step = TuningImages(images, settings), 0
+        prepared, step = TuningImages(images, settings, self._run.loss), 0
         networks = [self._supernet.derive(member.genotype) for member in missing]
 
         def finish(member: Member, network: nn.Module) -> ExportedModel:

@@ -1,4 +1,4 @@
-"""A user's own model: choices marked in it, what is wrong with it, its networks and their ONNX.
+"""A user's own model: choices marked in it, what is wrong with it, its networks, their ONNX, its loss.
 
 May import no other room.
 """

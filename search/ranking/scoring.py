@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from search.alphas.trade_offs import SKIPS
 from search.data import ImageSet, at_resolution, splits
 from search.decoding.decoding import representative
+from search.own_model.model_file import Loss
 from search.process.threads_and_memory import single_threaded_workers
 from search.ranking.activation_cache import ActivationCache, StepResult
 from search.ranking.additive_fit import fit_additive
@@ -48,8 +49,8 @@ class Score:
     """The score of a candidate.
 
     Attributes:
-        nll: mean negative log-likelihood on the ranking images, with the supernet's weights and the
-            batch-norm statistics of these images in this network; lower is better.
+        nll: mean negative log-likelihood (or the user's own loss) on the ranking images, with the supernet's
+            weights and the batch-norm statistics of these images in this network; lower is better.
         accuracy: likewise, in percent. For display: it ranks worse than the likelihood.
         expressivity: of the untrained network, nats; higher is better.
         parameters: trainable, of the ops that reach the output.
@@ -204,13 +205,13 @@ class Judge:
 
 
 class OwnJudge:
-    """Scores networks of a user's own model by the likelihood alone; several threads may call it at once.
+    """Scores networks of a user's own model by the loss alone; several threads may call it at once.
 
     Batch norms take the statistics of the ranking images. All else is as in inference.
     """
 
-    def __init__(self, supernet: OwnSupernet, images: ScoringImages) -> None:
-        self._supernet, self._images = supernet.eval(), images
+    def __init__(self, supernet: OwnSupernet, images: ScoringImages, loss: Loss | None = None) -> None:
+        self._supernet, self._images, self._loss = supernet.eval(), images, loss or F.cross_entropy
         for norm in batch_norms(supernet):
             norm.train()
 
@@ -218,7 +219,7 @@ class OwnJudge:
     def score(self, genotype: Genotype) -> Score:
         logits = self._supernet(self._images.ranking, genotype).float()
         correct = (logits.argmax(dim=1) == self._images.labels).double().mean()
-        nll = float(F.cross_entropy(logits, self._images.labels))
+        nll = float(self._loss(logits, self._images.labels))
         return Score(nll, 100 * float(correct), 0.0, self._supernet.own.parameter_count(genotype))
 
 
@@ -294,17 +295,12 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
     config, settings = run.config, settings or ScoringSettings()
 
     def make_judge() -> Judge | OwnJudge:
-        if isinstance(supernet := run.supernet(), OwnSupernet):
-            images = scoring_images(run.load_images(), config.seed, config.search_resolution, settings)
-            return OwnJudge(supernet, images)
-        untrained_space = settings.untrained_space(run.space)
-        return Judge(
-            supernet,
-            scoring_images(run.load_images(), config.seed, config.search_resolution, settings),
-            UntrainedSupernet(untrained_space, config.seed),
-            untrained_space,
-            config.precision,
-        )
+        supernet = run.supernet()
+        images = scoring_images(run.load_images(), config.seed, config.search_resolution, settings)
+        if isinstance(supernet, OwnSupernet):
+            return OwnJudge(supernet, images, run.loss)
+        untrained = settings.untrained_space(run.space)
+        return Judge(supernet, images, UntrainedSupernet(untrained, config.seed), untrained, config.precision)
 
     # The checkpoint holds weights, and hashes of config and images.
     checkpoint = run.require_checkpoint().read_bytes()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from search.data import ImageSet
 from search.data.stream import Stream
+from search.own_model.model_file import Loss
 from search.process.threads_and_memory import torch_threads
 from search.supernet import recompute_statistics
 from shared.errors import InvalidValue
@@ -60,10 +62,11 @@ def tuning_steps(image_set: ImageSet, settings: TuningSettings) -> int:
 
 
 class TuningImages:
-    """All training images, prepared once for all members; several threads may read them."""
+    """All training images, prepared once for all members, and the loss; several threads may read them."""
 
-    def __init__(self, image_set: ImageSet, settings: TuningSettings) -> None:
+    def __init__(self, image_set: ImageSet, settings: TuningSettings, loss: Loss | None = None) -> None:
         preprocessing, images = image_set.preprocessing, image_set.train_images
+        self.loss = loss or partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
         everything, augmented = torch.arange(len(images)), settings.epochs >= AUGMENTED_FROM_EPOCHS
         batch_size, seed = settings.batch_size, settings.seed
         self.stream = Stream(image_set, everything, preprocessing.size, batch_size, seed, "tuning", augmented)
@@ -78,7 +81,7 @@ class Tuner:
     """
 
     def __init__(self, network: nn.Module, images: TuningImages, settings: TuningSettings, steps: int) -> None:
-        self._network, self._settings, self._steps = network, settings, steps
+        self._network, self._settings, self._steps, self._loss = network, settings, steps, images.loss
         # The supernet keeps no statistics, and at full resolution they differ anyway.
         recompute_statistics(network, batches(images.recalibration))
         groups = parameter_groups(network, settings.weight_decay)
@@ -95,7 +98,7 @@ class Tuner:
         images, labels = batch
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
             logits = self._network(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        loss = self._loss(logits.float(), labels)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self._network.parameters(), settings.gradient_clip)
@@ -124,12 +127,15 @@ def tune(
         network.eval()
 
 
+@torch.no_grad()
 def accuracy_on_test_images(network: nn.Module, image_set: ImageSet, size: int = 500) -> float:
-    """Accuracy over all test images, percent, preprocessed a batch at a time."""
-    correct = 0.0
+    """Accuracy over all test images, percent, preprocessed a batch at a time, with running statistics."""
+    network.eval()
+    correct = 0
     for images, labels in zip(image_set.test_images.split(size), image_set.test_labels.split(size), strict=True):
-        correct += evaluate(network, image_set.preprocessing.apply(images), labels).accuracy * len(labels)
-    return correct / len(image_set.test_labels)
+        logits = torch.cat([network(part) for part in batches(image_set.preprocessing.apply(images))])
+        correct += int((logits.argmax(dim=1) == labels).sum())
+    return 100 * correct / len(image_set.test_labels)
 
 
 def learning_rate_share(step: float, steps: int, warmup: int = 1) -> float:
@@ -144,33 +150,7 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
-BATCH = 250
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean negative log-likelihood per image, in nats, and accuracy, in percent."""
-
-    nll: float
-    accuracy: float
-
-
-def batches(images: Tensor, size: int = BATCH) -> Iterator[Tensor]:
+def batches(images: Tensor, size: int = 250) -> Iterator[Tensor]:
     """Views of consecutive images, channels last."""
     for part in images.split(size):
         yield part.contiguous(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def evaluate(network: nn.Module, images: Tensor, labels: Tensor, size: int = BATCH) -> Evaluation:
-    """Evaluate a network with its running statistics.
-
-    Args:
-        network: put into evaluation mode.
-        images: as the network takes them.
-        labels: (N,).
-    """
-    network.eval()
-    logits = torch.cat([network(part).float() for part in batches(images, size)])
-    correct = (logits.argmax(dim=1) == labels).double().mean()
-    return Evaluation(float(F.cross_entropy(logits, labels)), 100 * float(correct))

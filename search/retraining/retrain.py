@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from search.config import Domains, check_domains, list_settings, setting
 from search.data import ImageSet
 from search.data.preprocessing import cutout
 from search.data.stream import Stream
+from search.own_model.model_file import Loss
 from search.process.randomness import generator
 from search.process.threads_and_memory import single_threaded_workers
 from search.retraining.finetune import learning_rate_share, parameter_groups
@@ -101,12 +103,16 @@ class Retraining:
             the end the result.
         image_set: all training images are used.
         threads: shards computed at the same time.
+
+    Attributes:
+        loss: of logits and labels; another may take its place before the first step.
     """
 
     def __init__(
         self, networks: Sequence[nn.Module], image_set: ImageSet, settings: RetrainingSettings, threads: int = SHARDS
     ) -> None:
         self.settings, self.network, self.threads = settings, networks[0], threads
+        self.loss: Loss = partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
         side = image_set.preprocessing.size
         everything = torch.arange(len(image_set.train_labels))
         share = max(1, settings.batch_size // SHARDS)
@@ -219,12 +225,11 @@ class Retraining:
         images = cutout(images, random, round(settings.cutout * images.shape[-1]))
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16", cache_enabled=False):
             logits, auxiliary = self._shards[index](images, self._drop_path_prob(self.step), random)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        loss = self.loss(logits.float(), labels)
         right = (logits.argmax(dim=1) == labels).double().mean().item()
         total = loss
         if auxiliary is not None:
-            beside = F.cross_entropy(auxiliary.float(), labels, label_smoothing=settings.label_smoothing)
-            total = loss + settings.auxiliary_weight * beside
+            total = loss + settings.auxiliary_weight * self.loss(auxiliary.float(), labels)
         gradients = torch.autograd.grad(total, list(self._shards[index].parameters()), allow_unused=True)
         return loss.item(), right, gradients
 

@@ -32,8 +32,9 @@ from search.alphas.condition import device_simplex
 from search.alphas.hypernetwork import HYPERNETWORK_BUILDERS, Hypernetwork
 from search.config import Config, TableReference, references
 from search.data import ImageSet, load_images
+from search.data.own_loaders import MAKE_DATA, find_own_images
 from search.own_model.examine import OwnModel, describe_choices, examine
-from search.own_model.model_file import load_model
+from search.own_model.model_file import OwnLoss, find_loss, load_model
 from search.process.tensor_files import append_line, drop_lines_after, read_torch, write_torch
 from search.supernet import Network, Supernet
 from search.supernet.own_supernet import OwnSupernet, prepared
@@ -146,7 +147,11 @@ class RunDirectory:
         data_dir = Path(config.data_dir) if config.data_dir else None
         record = find_value(dict[str, Any], self.path / "data.json") or {}
         skip_broken = bool(record.get("skip_broken"))
-        images = load_images(config.dataset, space.resolution, space.image_channels, data_dir, skip_broken=skip_broken)
+        own = config.dataset.startswith(f"{MAKE_DATA}:")
+        images = find_own_images(str(config.model), space.input_shape, space.classes) if own else None
+        images = images or load_images(
+            config.dataset, space.resolution, space.image_channels, data_dir, skip_broken=skip_broken
+        )
         if images.fingerprint != config.data_fingerprint:
             raise LutnasError(
                 f"{self.path} was searched on other images: {config.dataset} with fingerprint"
@@ -218,6 +223,15 @@ class RunDirectory:
                 "model", f"{where} has changed: it makes {own.space}, {self.path} was searched with {space}"
             )
         return own
+
+    @cached_property
+    def loss(self) -> OwnLoss | None:
+        """The loss of the user's own file; None where cross-entropy trains. Raises InvalidValue if it has changed."""
+        where = self.config.model
+        loss = None if where is None else find_loss(where, self.space.classes)
+        if (None if loss is None else loss.mark) != self.config.loss:
+            raise InvalidValue("make_loss", f"of {where} has changed: {self.path} was searched with another loss")
+        return loss
 
     def new_supernet(self) -> Supernet | OwnSupernet:
         """In training mode, first weights drawn from the seed; a user's own model draws them itself."""

@@ -31,6 +31,7 @@ from search.alphas.expected_cost import Objective, make_objective
 from search.alphas.path_sampling import SAMPLER_BUILDERS, sample_path, straight_through_gates, with_floor
 from search.data import ImageSet, splits
 from search.data.stream import Stream
+from search.own_model.model_file import Loss
 from search.process.distributed import Ranks
 from search.process.progress import Progress
 from search.process.randomness import generator
@@ -63,6 +64,7 @@ class Trainer:
         for name in ("paths_per_step", "conditions_per_step"):
             ranks.check_divides(name, getattr(config, name))
         self.ranks, self.place = ranks, _place(config.processor)
+        self._loss: Loss = run.loss or F.cross_entropy
         self.run, self.config, self.space = run, config, run.space
         self.supernet = run.new_supernet().to(self.place)
         self.hypernetwork = new_hypernetwork(config, run.tables)
@@ -183,7 +185,7 @@ class Trainer:
         images, labels = self._placed(self.train_stream.batch(number))
         with self._autocast():
             logits = self.supernet(images, path, auxiliary_skip=self._auxiliary_skip()).float()
-        loss = F.cross_entropy(logits, labels)
+        loss = self._loss(logits, labels)
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         return loss.item(), (logits.argmax(dim=1) == labels).double().mean().item(), gradients
 
@@ -207,7 +209,7 @@ class Trainer:
         gates = straight_through_gates(drawn_from, self.space, self._temperature(), random)
         with self._autocast():
             logits = self.supernet.straight_through(images, gates.to(self.place), self._auxiliary_skip())
-        loss = F.cross_entropy(logits.float(), labels).to(alpha.device) + objective.penalty(alpha, condition)
+        loss = self._loss(logits.float(), labels).to(alpha.device) + objective.penalty(alpha, condition)
         # Without the supernet's weights: torch skips their gradients.
         return loss.item(), torch.autograd.grad(loss, self.arch_parameters, allow_unused=True)
 

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from search import LayerChoice, freeze
 from search.cli import main
+from search.data.own_loaders import find_own_images
 from search.own_model.examine import covering, examine
 from search.own_model.layer_choice import find_choices
-from search.own_model.model_file import load_model
+from search.own_model.model_file import find_loss, load_model
 from search.own_model.onnx_export import to_onnx
 from shared.errors import InvalidValue
 from shared.spaces.op_key import Shape
@@ -354,7 +355,7 @@ def test_an_input_that_is_no_shape_is_refused(model_file, capsys):
 
 def test_the_page_about_own_models_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[2] / "docs" / "tutorials" / "own-model.md").read_text(encoding="utf-8")
-    model, freezing = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    model, pipeline, freezing = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     command, _ = re.findall(r"^\$ search (.*)$", page, flags=re.MULTILINE)
     (tmp_path / "my_model.py").write_text(model)
     monkeypatch.chdir(tmp_path)
@@ -365,6 +366,10 @@ def test_the_page_about_own_models_runs_as_it_stands(tmp_path, monkeypatch, caps
     assert said.partition("  block1")[0] in page
     exec(freezing, {})
     assert capsys.readouterr().out == "torch.Size([2, 10])\n"
+    (tmp_path / "my_model.py").write_text(model + pipeline)
+    images = find_own_images("my_model.py:make_model", Shape(3, 32, 32), 10)
+    assert (len(images.train_labels), len(images.test_labels)) == (600, 100)
+    assert float(find_loss("my_model.py:make_model", 10).mark) > 0
 
 
 def test_networks_are_exported_in_several_threads(residual):

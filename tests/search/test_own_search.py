@@ -9,6 +9,7 @@ import threading
 
 import httpx
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -303,7 +304,7 @@ def test_another_device_measures_the_networks_by_its_own_command_and_none_offlin
     offline = [*profile, "--offline", "--out", str(tmp_path / "run.json")]
     refused = subprocess.run(offline, env=ENVIRONMENT, capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "its networks are files, and have no recipe" in refused.stderr
+    assert "are files on a server, and have no recipe: name that server with --lut-url" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
@@ -354,6 +355,76 @@ def test_from_the_search_to_the_verified_file(ask, where, bench, own, model_file
         model_file.write_text(MODEL)
     assert code == 2
     assert "my_model.py:make_model has changed: it makes own/" in said
+
+
+DATA_AND_LOSS = (
+    MODEL
+    + """
+def make_data():
+    from sklearn.datasets import load_digits
+    from torch.utils.data import DataLoader, Subset
+
+    digits = load_digits()
+    images = torch.tensor(digits.images / 16, dtype=torch.float32)[:, None]
+    items = list(zip(images, digits.target))
+    loaders = DataLoader(items, 32, sampler=range(1200)), DataLoader(Subset(items, range(1200, 1797)), 100)
+    return loaders
+
+
+def make_loss():
+    return lambda logits, labels: 7 + nn.functional.cross_entropy(logits, labels)
+"""
+)
+
+
+def test_a_search_takes_data_and_loss_from_the_models_file(ask, where, bench, own, tmp_path):
+    out, files, mine = tmp_path / "run", tmp_path / "network.onnx", tmp_path / "mine.py"
+    mine.write_text(DATA_AND_LOSS)
+    there = (f"{mine}:make_model", *where[1:])
+    code, told, said = ask("--model", *there, "--preset", "smoke", "--out", out, "--threads", 1)
+    assert code == 0, said
+    assert "make_data:mine.py: 1200 training images, 597 test images" in told
+    assert json.loads((out / "data.json").read_text())["dataset"] == f"make_data:{mine}"
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert all(values["loss"] > 7 for values in metrics)
+    assert metrics[-1]["alpha_loss"] > 7
+    assert all(score["nll"] > 7 for score in json.loads((out / "scores.json").read_text())["scores"].values())
+
+    budget = ("--run", out, "--genotype", "0.0.0")
+    code, trained, said = ask("train", *budget, "--epochs", 1)
+    assert code == 0, said
+    folder = re.search(r"test accuracy [\d.]+ %; (\S+)", trained).group(1)
+    assert json.loads((out / folder / "metrics.jsonl").read_text())["loss"] > 7
+    code, told, said = ask("export", *budget, "--out", files, "--tune-epochs", 0.2)
+    assert code == 0, said
+    described = {entry.key: entry.value for entry in onnx.load(files).metadata_props}
+    assert described["input_range"] == "as make_data of mine.py gives them"
+
+    for before, after, says in (
+        ("digits.images / 16", "digits.images / 15", "was searched on other images: make_data:"),
+        ("def make_data", "def make_datum", "unknown dataset 'make_data:"),
+        ("7 + ", "6 + ", "make_loss: of "),
+        ("def make_loss", "def make_lost", "make_loss: of "),
+    ):
+        mine.write_text(DATA_AND_LOSS.replace(before, after))
+        code, _, said = ask("export", *budget, "--out", files, "--tune-epochs", 0.2)
+        assert code in (1, 2)
+        assert says in said
+        assert said.count("\n") == 1
+
+
+def test_strategies_that_know_no_ops_are_compared_with_a_model_of_ones_own(ask, where, tmp_path):
+    out = tmp_path / "compared"
+    short = ("--dataset", "digits", "--preset", "smoke", "--seeds", 1, "--evaluations", 6, "--budgets", 3)
+    command = ("compare", "--model", *where, *short, "--threads", 1, "--out", out)
+    code, _, said = ask(*command, "--strategies", "dartscc,random,nsga2")
+    assert code == 0, said
+    found = json.loads((out / "comparison.json").read_text())
+    assert found["summary"].keys() == {"dartscc", "random", "nsga2"}
+    assert all(result["networks"] for result in found["results"])
+    code, _, said = ask(*command, "--strategies", "dartscc,darts:order=2,gdas")
+    assert code == 2
+    assert "darts:order=2 takes ops of our spaces alone; with --model compare dartscc, random, nsga2" in said
 
 
 def test_what_does_not_go_together_is_refused(ask, own, where, tmp_path):
