@@ -52,7 +52,7 @@ class Score:
         nll: mean negative log-likelihood (or the user's own loss) on the ranking images, with the supernet's
             weights and the batch-norm statistics of these images in this network; lower is better.
         accuracy: likewise, in percent. For display: it ranks worse than the likelihood.
-        expressivity: of the untrained network, nats; higher is better.
+        expressivity: of the untrained network, nats; higher is better. 0 where no order is by it.
         parameters: trainable, of the ops that reach the output.
     """
 
@@ -164,7 +164,7 @@ class Judge:
     Args:
         supernet: trained; put into training mode, for statistics of the ranking images.
         images: for the scores.
-        untrained: supernet of random weights.
+        untrained: supernet of random weights; None where no order is by expressivity.
         precision: "fp32" or "bf16", of the likelihood; untrained networks are always fp32.
     """
 
@@ -172,7 +172,7 @@ class Judge:
         self,
         supernet: Supernet,
         images: ScoringImages,
-        untrained: UntrainedSupernet,
+        untrained: UntrainedSupernet | None,
         untrained_space: Space,
         precision: str,
     ) -> None:
@@ -190,17 +190,17 @@ class Judge:
         return Score(
             nll=float(F.cross_entropy(logits, self._images.labels)),
             accuracy=100 * float(correct),
-            expressivity=expressivity(untrained, self._untrained_space, genotype),
+            expressivity=expressivity(untrained, self._untrained_space, genotype) if untrained else 0.0,
             parameters=self._space.parameter_count(genotype),
         )
 
-    def _paths(self) -> tuple[ActivationCache, ActivationCache]:
+    def _paths(self) -> tuple[ActivationCache, ActivationCache | None]:
         if not hasattr(self._own, "paths"):
             trained = ActivationCache(
                 lambda step, x: StepResult(self._supernet.run_step(step, x)), self._images.ranking
             )
-            self._own.paths = trained, self._untrained.paths(self._images.untrained)
-        paths: tuple[ActivationCache, ActivationCache] = self._own.paths
+            self._own.paths = trained, self._untrained and self._untrained.paths(self._images.untrained)
+        paths: tuple[ActivationCache, ActivationCache | None] = self._own.paths
         return paths
 
 
@@ -299,8 +299,9 @@ def open_scorer(run: RunDirectory, settings: ScoringSettings | None = None, path
         images = scoring_images(run.load_images(), config.seed, config.search_resolution, settings)
         if isinstance(supernet, OwnSupernet):
             return OwnJudge(supernet, images, run.loss)
-        untrained = settings.untrained_space(run.space)
-        return Judge(supernet, images, UntrainedSupernet(untrained, config.seed), untrained, config.precision)
+        deep = settings.untrained_space(run.space)
+        untrained = None if isinstance(run.space, IndependentSlots) else UntrainedSupernet(deep, config.seed)
+        return Judge(supernet, images, untrained, deep, config.precision)
 
     # The checkpoint holds weights, and hashes of config and images.
     checkpoint = run.require_checkpoint().read_bytes()

@@ -26,7 +26,7 @@ from search.report.charts import (
 from search.report.style import page_html, section_html
 from search.runs.environment import load_environments
 from search.runs.run_directory import DeviceRun
-from shared.spaces import Space
+from shared.spaces import IndependentSlots, Space
 from shared.tables.table import LatencyTable
 from shared.wire import to_wire
 
@@ -130,10 +130,12 @@ def _members(run: DeviceRun, family: Family) -> str:
         facts = [
             f"{member.predicted_ms:.3g} ms, bound {member.upper_ms:.3g} ms",
             f"{member.parameters:,} parameters, {member.multiply_adds / 1e6:.1f} M multiply-adds",
-            f"rank {member.rank:.1f}, NLL {member.nll:.3f}, expressivity {member.expressivity:.2f}",
+            f"rank {member.rank:.1f}, NLL {member.nll:.3f}",
         ]
+        if not isinstance(space, IndependentSlots):
+            facts[2] += f", expressivity {member.expressivity:.2f}"
         if run.config.model is not None:
-            facts[1:] = [f"{member.parameters:,} parameters", f"rank {member.rank:.1f}, NLL {member.nll:.3f}"]
+            facts[1] = f"{member.parameters:,} parameters"
         lines = "".join(f"<p>{escape(fact)}</p>" for fact in facts)
         picture = cell_svg(space, member.genotype, run.config.choices)
         cards.append(f"<figure>{picture}<figcaption>{lines}</figcaption></figure>")

@@ -16,6 +16,7 @@ from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on
 from search.runs.run_directory import RunDirectory, on_device
 from search.training.training import Trainer
 from shared.errors import BudgetTooSmall
+from shared.spaces import IndependentSlots
 
 
 def state(trainer):
@@ -59,6 +60,8 @@ def test_a_search_ends_in_a_family_a_pick_and_a_file_that_does_what_torch_does(
     assert len({candidate.genotype for candidate in family.candidates}) == 48
     assert len(family.random_candidates) == 48
     assert len({member.genotype for member in family.members}) >= 10
+    in_cells = not isinstance(space, IndependentSlots)
+    assert all((candidate.expressivity > 0) == in_cells for candidate in family.candidates)
     assert all(a.predicted_ms <= b.predicted_ms for a, b in pairwise(family.members))
     front = find_front(family.members)
     assert all(a.predicted_ms < b.predicted_ms and a.rank > b.rank for a, b in pairwise(front))
@@ -77,4 +80,5 @@ def test_a_search_ends_in_a_family_a_pick_and_a_file_that_does_what_torch_does(
     assert onnx_accuracy(model.content, digits) == pytest.approx(accuracy, abs=0.1)
     page = build_report(run)
     assert "The choice of each slot" in page
+    assert (", expressivity" in page) == in_cells
     assert space.format(fastest)[:40] in page.replace("&#x27;", "'")
