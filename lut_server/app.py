@@ -58,6 +58,10 @@ def create_app(settings: Settings, clock: Clock = utc_now, store: Store | None =
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # The framework builds a router's routes when it is first asked. Until all are built, which takes seconds on a
+        # small machine, nobody gets an answer: so before the server listens.
+        for route in app.routes:
+            route.matches({"type": "http", "method": "GET", "path": "/", "root_path": ""})
         yield
         audit.close()
         kept.close()

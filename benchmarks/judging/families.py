@@ -32,6 +32,7 @@ from search.process.progress import Progress, SilentProgress
 from search.ranking.scoring import ScoringSettings, open_scorer, rank_all
 from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device
 from search.strategies.nsga2 import evolve
+from search.training.precision import has_bf16
 from search.training.training import Trainer
 from shared.spaces import Genotype
 from shared.tables.table import LatencyTable
@@ -57,7 +58,7 @@ SETTINGS: Mapping[str, Any] = {
     "batch_size": 64,
     "alpha_batch_size": 64,
     "weight_lr": 0.1,
-    "precision": "bf16",
+    "precision": "bf16" if has_bf16() else "fp32",
     "threads": 1,
     "checkpoint_every": 500,
 }

@@ -35,6 +35,7 @@ from search.family.family import Family, load_family
 from search.process.progress import SilentProgress
 from search.ranking.scoring import open_scorer
 from search.runs.run_directory import RunDirectory, on_every_device
+from search.training.precision import has_bf16
 
 RUNS = Path(__file__).parents[2] / "runs" / "ablations"
 DEVICES = ("1080ti_1", "pixel3", "raspi4")
@@ -47,7 +48,7 @@ SETTINGS: Mapping[str, Any] = {
     "search_steps": SEARCH_STEPS,
     "alpha_every": 4,
     "whole_space": 0,
-    "precision": "bf16",
+    "precision": "bf16" if has_bf16() else "fp32",
     "threads": 1,
     "checkpoint_every": 500,
 }

@@ -16,6 +16,7 @@ from shared.spaces import Space
 
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """As /proc/cpuinfo names them (x86 and Arm)."""
+CPUINFO = Path("/proc/cpuinfo")
 WORTH_IT = 0.9
 """bfloat16 costs precision, so it must save a tenth of the time."""
 ROUNDS = 2
@@ -26,7 +27,7 @@ def choose_precision(
     resolution: int,
     batch_size: int,
     say: Callable[[str], None],
-    cpuinfo: Path = Path("/proc/cpuinfo"),
+    cpuinfo: Path = CPUINFO,
     clock: Callable[[], float] = time.perf_counter,
 ) -> str:
     """ "bf16" if the CPU has instructions for it and training steps are clearly faster, else
@@ -57,8 +58,8 @@ def choose_precision(
     return chosen
 
 
-def has_bf16(cpuinfo: Path) -> bool:
-    """Whether the CPU lists bfloat16 instructions."""
+def has_bf16(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether the CPU lists bfloat16 instructions. Without them torch emulates, a hundred times as slow."""
     try:
         words = set(cpuinfo.read_text(encoding="utf-8", errors="replace").split())
     except OSError:

@@ -153,6 +153,7 @@ def test_the_stack_comes_up_hardened_and_healthy(start):
     description = stack.inspect()
     assert description["HostConfig"]["ReadonlyRootfs"] is True
     assert description["HostConfig"]["CapDrop"] == ["ALL"]
+    assert description["HostConfig"]["Memory"] == 512 << 20
     assert description["Config"]["User"] == "lutnas"
     for _ in range(60):
         if stack.inspect()["State"]["Health"]["Status"] == "healthy":

@@ -9,6 +9,7 @@ import time
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
+import fastapi
 import httpx
 import pytest
 
@@ -54,6 +55,16 @@ def seconds_until_closed(slow, say=None):
 def test_head_that_does_not_come_ends_the_connection(start, first, more):
     with start(max_head_s=1) as api, connections(api.url, 1, first) as (slow,):
         assert 0.8 < seconds_until_closed(slow, more) < 4
+
+
+def test_first_request_waits_for_no_route_to_be_built(start, monkeypatch):
+    with start() as api:
+        built = []
+        make = fastapi._compat.v2.TypeAdapter
+        monkeypatch.setattr(fastapi._compat.v2, "TypeAdapter", lambda *a, **b: built.append(a) or make(*a, **b))
+        assert httpx.get(f"{api.url}/healthz").status_code == 200
+        assert httpx.get(f"{api.url}/no/such/page").status_code == 404
+        assert not built
 
 
 def test_kept_connection_may_be_idle_for_longer_than_a_head_may_take(start):
