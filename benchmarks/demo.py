@@ -156,7 +156,8 @@ def _demo(stack: Stack, arguments: argparse.Namespace, watch: Watch) -> None:
     )  # fmt: skip
     watch.end("search")
     _headline(f"3/4  take a member for each of {BUDGETS} budgets, and measure it on the device")
-    ladder, missed = folder / LADDER_FILE, None
+    missed: StackError | None = None
+    ladder = folder / LADDER_FILE
     ladder.unlink(missing_ok=True)
     with stack.working_agent(device):
         try:
