@@ -108,7 +108,7 @@ def _ladder(rungs: Sequence[Rung], space: Space) -> str:
     note = (
         "Measured by the agent on the device, in milliseconds of the table; raw ms is what its clock showed, drift the"
         " canary's speed of the moment, state that of the table's own networks beside the canary."
-        " Accuracy is that of the exported file on all test images."
+        " Accuracy is that of the exported file on all test images, or on those named beside it."
     )
     body = f'<div class="wide"><table><tr>{_heads(header)}</tr>{"".join(rows)}</table></div>{every}'
     return section_html("The ladder", body, note)

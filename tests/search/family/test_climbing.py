@@ -12,7 +12,7 @@ import pytest
 
 from search.commands.ladder import default_budgets
 from search.deploy.export import build_onnx, export, onnx_accuracy, untuned_onnx
-from search.deploy.ladder import NOT_TUNED_YET, LadderBuilder, find_ladder
+from search.deploy.ladder import NOT_TUNED_YET, LadderBuilder, choose_nth, find_ladder
 from search.family.family import make_candidates
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Phase, SilentProgress
@@ -222,6 +222,12 @@ def test_ladder_ends_in_time_however_slow_the_machine_becomes_and_says_how_long_
     for rung in rungs:
         assert rung.met
         assert rung.accuracy_kind == f"inherited from the supernet, tuned for {20 * updates / steps:.3g} epochs"
+
+
+@pytest.mark.parametrize(("left_s", "nth"), [(float("inf"), 1), (60.0, 1), (25.0, 4), (3.0, 10), (-5.0, 10)])
+def test_share_of_the_test_images_fits_the_time_and_a_tenth_stays_of_ten_thousand(left_s, nth):
+    assert choose_nth(100.0, left_s, 10_000) == nth
+    assert choose_nth(100.0, left_s, 300) == 1
 
 
 def test_ladder_out_of_time_tries_no_other_network_and_says_so(run):
