@@ -409,8 +409,7 @@ def test_a_search_takes_data_and_loss_from_the_models_file(ask, where, bench, ow
         mine.write_text(DATA_AND_LOSS.replace(before, after))
         code, _, said = ask("export", *budget, "--out", files, "--tune-epochs", 0.2)
         assert code in (1, 2)
-        assert says in said
-        assert said.count("\n") == 1
+        assert says in said.splitlines()[-1]
 
 
 def test_strategies_that_know_no_ops_are_compared_with_a_model_of_ones_own(ask, where, tmp_path):
