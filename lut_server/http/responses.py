@@ -19,7 +19,7 @@ PIECE_BYTES = 65_536
 
 
 def _answer(name: str, says: str, **fields: Any) -> type[Any]:
-    """A class of answers with these fields; `says` becomes its description in the OpenAPI document."""
+    """A class of answers with these fields; `says` is its description in the OpenAPI document."""
     return make_dataclass(name, fields.items(), frozen=True, namespace={"__doc__": says, "__module__": __name__})
 
 

@@ -138,7 +138,7 @@ def view_comparison(
 def compare(
     before: Mapping[Key, T], after: Mapping[Key, T], judge_pair: Callable[[Key, T, T], Change]
 ) -> tuple[tuple[Change, ...], int, int]:
-    """What both sides have, the largest effect first; how much is on the first and the second side alone."""
+    """What both sides have, the largest effect first; how much the first and the second have alone."""
     changes = [judge_pair(key, value, after[key]) for key, value in before.items() if key in after]
     corrected = holm([change.p for change in changes])
     judged = [

@@ -41,9 +41,8 @@ def choose_references(table: LatencyTable, promise: Promise) -> tuple[Reference,
 def _state(
     references: Sequence[Reference], measured: Sequence[Measurement], nominal_ms: float
 ) -> tuple[float, float] | None:
-    """How much slower than in the table its networks are now, and the spread of that factor's logarithm; None
-    without any.
-    """
+    """How much slower than in the table its networks are now, and the spread of that factor's
+    logarithm; None without any."""
     shifts = [
         math.log(nominal_ms * measurement.estimate().ratio / reference.table_ms)
         for reference, measurement in zip(references, measured, strict=True)

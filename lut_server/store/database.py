@@ -191,7 +191,7 @@ class Database:
 
 
 class DatabaseStore:
-    """What a store of `lut_server.store.sql` works with: the database, and the clock of its moments."""
+    """What each store of `lut_server.store.sql` has: the database, and the clock of its moments."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
