@@ -4,8 +4,8 @@
       {mean: 2.1, std: 0.03, count: 100}
 
 ProxylessNAS' `expand` is a ratio, Once-for-All's the number of mid channels. Once-for-All's keys
-also have `se` (squeeze and excitation) and `hs` (hard swish). JSON is read as the YAML that it is.
-Only nodes are read: no tag makes an object.
+also have `se` (squeeze and excitation) and `hs` (hard swish). Only nodes are read: no tag of a YAML
+file makes an object.
 
 A block that is an inverted residual of ours gets its primitive (k3_e6). Other blocks get a name of
 their own: k7_e6, k3_e6_se_hs, k3_m100 (mid channels are no multiple), dw_k3 (not expanded),
@@ -15,9 +15,11 @@ their own: k7_e6, k3_e6_se_hs, k3_m100 (mid channels are no multiple), dw_k3 (no
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import yaml
 
@@ -38,8 +40,6 @@ _KEY = re.compile(
     r"([A-Za-z][A-Za-z0-9_]*)-input:(\d{1,5})x(\d{1,5})x(\d{1,5})-output:(\d{1,6}(?:x\d{1,5}x\d{1,5})?)((?:-[a-z]+:\d{1,6})*)"
 )
 _NUMBER_TAGS = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
-_EXPONENT = re.compile(r"-?\d+[eE][-+]?\d+")
-"""A number of JSON's that is text in YAML 1.1, which takes a point."""
 _ERRORS = (yaml.YAMLError, RecursionError, ValueError)
 
 
@@ -82,14 +82,14 @@ def get_dialect(content: bytes, name: str) -> str:
 
 def _entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
     """File and line, key, and values as text."""
-    is_json = name.lower().endswith(".json")
+    if name.lower().endswith(".json"):
+        yield from _json_entries(content, name)
+        return
     try:
         ops = _count_ops(content)
         root = None if ops > MOST_OPS else yaml.compose(content, Loader=_LOADER)
     except _ERRORS as error:
-        raise InvalidValue(
-            _where_of(error, name), f"is not {'JSON' if is_json else 'YAML'}: {_reason(error)}"
-        ) from error
+        raise InvalidValue(_where_of(error, name), f"is not YAML: {_reason(error)}") from error
     if ops > MOST_OPS:
         raise InvalidValue(name, f"has more than {MOST_OPS} ops")
     if not isinstance(root, yaml.MappingNode):
@@ -100,8 +100,28 @@ def _entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, st
             raise InvalidValue(where, "the key is no text")
         if not isinstance(value, yaml.MappingNode):
             raise InvalidValue(where, f"{key.value[:80]} has no mean, std (or var) and count")
-        where = f"{name}, {key.value[:120]}" if is_json else where  # JSON may stand in a single line
-        yield where, key.value, dict(_numbers(value, where))
+        yield where, key.value, dict(_numbers(value, name))
+
+
+def _json_entries(content: bytes, name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Objects as lists of pairs, so that a key that is there twice is seen."""
+    try:
+        root = json.loads(content, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValue(name, f"is not JSON: {_reason(error)}") from error
+    if not isinstance(root, _Pairs):
+        raise InvalidValue(name, "is no object of ops with their times")
+    if len(root) > MOST_OPS:
+        raise InvalidValue(name, f"{len(root)} ops are more than {MOST_OPS}")
+    for key, value in root:
+        where = f"{name}, {key[:120]}"
+        if not isinstance(value, _Pairs) or not all(type(number) in (int, float) for _, number in value):
+            raise InvalidValue(where, "has no mean, std (or var) and count, all numbers")
+        yield where, key, {field: repr(number) for field, number in value}
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object of JSON."""
 
 
 def _count_ops(content: bytes) -> int:
@@ -124,19 +144,16 @@ def _count_ops(content: bytes) -> int:
     return ops
 
 
-def _numbers(node: yaml.MappingNode, where: str) -> Iterator[tuple[str, str]]:
+def _numbers(node: yaml.MappingNode, name: str) -> Iterator[tuple[str, str]]:
     seen = set()
     for key, value in node.value:
+        where = f"{name}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode) or key.value in seen:
             raise InvalidValue(where, "a field is no text, or is there twice")
-        if not isinstance(value, yaml.ScalarNode) or not _is_number(value):
+        if not isinstance(value, yaml.ScalarNode) or value.tag not in _NUMBER_TAGS:
             raise InvalidValue(where, f"{key.value[:40]} is not a number")
         seen.add(key.value)
         yield key.value, value.value
-
-
-def _is_number(node: yaml.ScalarNode) -> bool:
-    return node.tag in _NUMBER_TAGS or (not node.style and _EXPONENT.fullmatch(node.value) is not None)
 
 
 def _op_key(name: str, where: str, format_: str) -> OpKey:
