@@ -168,7 +168,7 @@ def agent_packages(requirements: Iterable[str]) -> tuple[str, ...]:
         other, matches = re.subn(r"(\s+and )?extra == .agent.( and)?", "", marker)
         if matches:
             found.append(f"{needed}; {other.strip()}".rstrip("; "))
-    return tuple(sorted(found))
+    return tuple(found)
 
 
 @functools.cache
