@@ -12,7 +12,6 @@ version=@VERSION@
 wheel=@WHEEL@
 wheel_sha256=@WHEEL_SHA256@
 constraints_sha256=@CONSTRAINTS_SHA256@
-packages=@PACKAGES@
 unit=lutnas-agent.service
 unit_folder=/etc/systemd/system
 service_spool=/var/lib/lutnas-agent
@@ -390,7 +389,7 @@ pip() { # unpacks on the disk: /tmp is memory on many boards
 pip_says() { grep -i '^ *error' "$tmp/log" | tail -n 1 | cut -c 1-300; }
 
 install_packages() {
-  find_requirements >"$tmp/requirements.txt"
+  find_requirements >"$tmp/requirements.txt" || fail 1 "the wheel of $server does not name the agent's packages; upgrade the server"
   say "installing $(sed 's/[^A-Za-z0-9_-].*//' "$tmp/requirements.txt" | tr '\n' ' ')(some 50 MB; minutes on a small board)"
   # Two builds of ONNX Runtime would share a folder: removed later, it would take the other's files along.
   [ "$runtime" = onnxruntime ] || pip uninstall --yes onnxruntime || :
@@ -408,17 +407,13 @@ install_packages() {
 
 pip_lists() {
   "$bin/python" -m pip --disable-pip-version-check list --format freeze 2>/dev/null |
-    grep -E '^(httpx|numpy|onnxruntime[a-z_-]*|rich)=' | tr '\n' ' '
+    grep -E '^(httpx|numpy|onnxruntime[a-z-]*|rich)=' | tr '\n' ' '
 }
 
-# The agent's packages, with the runtime that is asked for; two builds of it would share a folder.
 find_requirements() {
-  printf '%s\n' "$packages" | grep -v '^onnxruntime'
-  if [ "$runtime" != onnxruntime ]; then
-    say "$runtime"
-  elif ! pip_lists | grep -q 'onnxruntime[-_]'; then
-    printf '%s\n' "$packages" | grep '^onnxruntime'
-  fi
+  "$bin/python" -I - "$tmp/$wheel" "$runtime" <<'END_OF_PYTHON'
+@INCLUDE requirements.py@
+END_OF_PYTHON
 }
 
 # --- the first profile, or the service ----------------------------------------------------------

@@ -14,7 +14,7 @@ import io
 import re
 import shlex
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -118,7 +118,6 @@ class Release:
 
     wheel: Wheel
     constraints: bytes
-    packages: tuple[str, ...]
     template: str
 
     def script(self, url: str) -> str:
@@ -133,7 +132,6 @@ class Release:
             "WHEEL": self.wheel.name,
             "WHEEL_SHA256": self.wheel.sha256,
             "CONSTRAINTS_SHA256": hashlib.sha256(self.constraints).hexdigest(),
-            "PACKAGES": "\n".join(self.packages),
         }
         return re.sub(r"@([A-Z0-9_]+)@", lambda found: shlex.quote(values[found.group(1)]), self.template)
 
@@ -160,17 +158,6 @@ def check_url(url: str) -> str:
     return plain
 
 
-def agent_packages(requirements: Iterable[str]) -> tuple[str, ...]:
-    """Those of a distribution's requirements that are its extra `agent`, as lines for pip."""
-    found = []
-    for line in requirements:
-        needed, _, marker = line.partition(";")
-        other, matches = re.subn(r"(\s+and )?extra == .agent.( and)?", "", marker)
-        if matches:
-            found.append(f"{needed}; {other.strip()}".rstrip("; "))
-    return tuple(found)
-
-
 @functools.cache
 def get_release() -> Release:
     """This server's release, made at the first request.
@@ -179,4 +166,4 @@ def get_release() -> Release:
         LutnasError: lutnas is not installed here, so there is no wheel.
     """
     constraints = (_FOLDER / "agent-constraints.txt").read_bytes()
-    return Release(build_wheel(), constraints, agent_packages(_distribution().requires or ()), read_template())
+    return Release(build_wheel(), constraints, read_template())

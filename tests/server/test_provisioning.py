@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import io
-import os
 import re
 import subprocess
 import sys
@@ -16,7 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lut_server.provisioning import release
-from lut_server.provisioning.release import agent_packages, build_wheel, get_release, read_template
+from lut_server.provisioning.on_device.requirements import get_requirements
+from lut_server.provisioning.release import build_wheel, get_release, read_template
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
 
@@ -178,34 +178,20 @@ def test_a_token_says_its_role_and_device(steady_api):
     assert steady_api.get("/v1/token", token="lut_123456789012_abcdefghijabcdefghij").status_code == 401
 
 
-REQUIREMENTS = [
-    'numpy>=1.26; extra == "agent"',
-    "onnxruntime>=1.20; extra == 'agent'",
-    'old-thing; extra == "agent" and python_version < "3"',
-    'older-thing; python_version < "3" and extra == "agent"',
-    'torch>=2.6; extra == "search"',
-    "for-all",
-]
+METADATA = b"""Name: lutnas
+Requires-Dist: numpy>=1.26; extra == "agent"
+Requires-Dist: onnxruntime>=1.20; extra == "agent"
+Requires-Dist: old-thing; extra == "agent" and python_version < "3"
+Requires-Dist: torch>=2.6; extra == "search"
+Requires-Dist: for-all
+"""
 
 
-def test_packages_are_the_distributions_own_words_for_the_agent():
-    old = ['old-thing; python_version < "3"', 'older-thing; python_version < "3"']
-    assert agent_packages(REQUIREMENTS) == ("numpy>=1.26", "onnxruntime>=1.20", *old)
-    assert {Requirement(line).name for line in get_release().packages} == {"httpx", "numpy", "onnxruntime", "rich"}
+def test_requirements_are_the_wheels_own_words_for_the_agent():
+    assert get_requirements(METADATA, "onnxruntime", {}) == ["numpy>=1.26", "onnxruntime>=1.20"]
+    assert get_requirements(METADATA, "onnxruntime", {"onnxruntime": ["onnxruntime"]})[1] == "onnxruntime>=1.20"
 
 
-@pytest.mark.parametrize(
-    ("runtime", "there", "expected"),
-    [
-        ("onnxruntime", "", ["numpy>=1.26", "onnxruntime>=1.20"]),
-        ("onnxruntime", "onnxruntime==1.22", ["numpy>=1.26", "onnxruntime>=1.20"]),
-        ("onnxruntime", "onnxruntime-gpu==1.22", ["numpy>=1.26"]),
-        ("onnxruntime-gpu==1.23", "onnxruntime==1.22", ["numpy>=1.26", "onnxruntime-gpu==1.23"]),
-    ],
-)
-def test_another_build_of_onnxruntime_takes_its_place_and_one_that_is_there_stays(runtime, there, expected):
-    function = re.search(r"^find_requirements\(\) \{.*?^\}$", read_template(), re.DOTALL | re.MULTILINE).group(0)
-    script = f"say() {{ echo \"$*\"; }}\npip_lists() {{ echo '{there}'; }}\n{function}\nset -eu; find_requirements"
-    variables = {"PATH": os.environ["PATH"], "packages": "numpy>=1.26\nonnxruntime>=1.20", "runtime": runtime}
-    done = subprocess.run(["sh", "-c", script], env=variables, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == expected
+def test_another_build_of_onnxruntime_takes_its_place_and_one_that_is_there_stays():
+    assert get_requirements(METADATA, "onnxruntime-gpu==1.23", {}) == ["numpy>=1.26", "onnxruntime-gpu==1.23"]
+    assert get_requirements(METADATA, "onnxruntime", {"onnxruntime": ["onnxruntime-gpu"]}) == ["numpy>=1.26"]
