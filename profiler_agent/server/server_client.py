@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
+from itertools import islice
 from typing import Any, BinaryIO
 
 from shared.device_status import DeviceStatus
@@ -76,9 +77,28 @@ class ServerClient(HttpClient):
             raise self._foreign(f"it sent the run {run.id}")
         return run
 
-    def post_measurements(self, run_id: str, measurements: Sequence[Mapping[str, Any]]) -> None:
-        """Hand in measurements in wire form. The server stores all of them or none."""
-        self._ask("POST", "runs", run_id, "measurements", body={"measurements": measurements})
+    def post_measurements(
+        self,
+        run_id: str,
+        measurements: Iterable[Mapping[str, Any]],
+        batch: int,
+        repeat: Callable[[Callable[[], object]], object],
+        acknowledge: Callable[[list[str]], None],
+    ) -> int:
+        """Hand in measurements in wire form as they come; returns their number.
+
+        Args:
+            batch: measurements of a request. The server stores all of them or none.
+            repeat: does a request, again if the server is away.
+            acknowledge: takes the ids that the server has.
+        """
+        waiting, sent = iter(measurements), 0
+        while part := list(islice(waiting, batch)):
+            body = {"measurements": part}
+            repeat(lambda body=body: self._ask("POST", "runs", run_id, "measurements", body=body))  # type: ignore[misc]
+            acknowledge([measurement["id"] for measurement in part])
+            sent += len(part)
+        return sent
 
     def put_kernels(self, run_id: str, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Hand in kernel counts by graph reference; the same again is no harm."""

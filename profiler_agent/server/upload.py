@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from typing import Any
 
 from profiler_agent.server.server_client import ServerClient
@@ -53,11 +51,7 @@ class Uploader:
         """Hand in a run with these measurements, in wire form; returns their number."""
         self._ask(lambda: self.client.register_device(run.device, run.probe))
         self._ask(lambda: self.client.put_run(run))
-        waiting, sent = iter(measurements), 0
-        while part := list(islice(waiting, self.batch)):
-            self._ask(partial(self.client.post_measurements, run.id, part))
-            acknowledge([measurement["id"] for measurement in part])
-            sent += len(part)
+        sent = self.client.post_measurements(run.id, measurements, self.batch, self._ask, acknowledge)
         if kernels:
             self._ask(lambda: self.client.put_kernels(run.id, kernels))
         return sent
