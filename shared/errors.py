@@ -21,7 +21,7 @@ LutnasError                    exit 1: something failed
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 MOST_LISTED = 20
 LONGEST_REASON = 4000
@@ -55,19 +55,6 @@ class InvalidValue(WrongUse, ValueError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
-
-
-def check_within(field: str, value: float, least: float, most: float, counted: str = "") -> None:
-    """Raise InvalidValue unless the value lies in the range; `counted` says what it is a number of."""
-    if not least <= value <= most:
-        told = f"{value} {counted} are" if counted else f"{value} is"
-        raise InvalidValue(field, f"{told} not within {least} to {most}")
-
-
-def check_known(field: str, name: str, known: Collection[str]) -> None:
-    """Raise InvalidValue unless the name is among the known names."""
-    if name not in known:
-        raise InvalidValue(field, f"'{name[:40]}' is none of {', '.join(known)}")
 
 
 class UnknownName(WrongUse):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from shared.errors import LONGEST_REASON, InvalidValue, check_known, check_within
+from shared.errors import LONGEST_REASON, InvalidValue
 from shared.measurements.measurement import Measurement
 from shared.runtime import Runtime, check_device_name
 
@@ -83,13 +83,16 @@ class NewJob:
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
-        check_known("job.kind", self.kind, JOB_KINDS)
-        check_within("job.priority", self.priority, -LARGEST_PRIORITY, LARGEST_PRIORITY)
+        if self.kind not in JOB_KINDS:
+            raise InvalidValue("job.kind", f"'{self.kind}' is none of {', '.join(JOB_KINDS)}")
+        if abs(self.priority) > LARGEST_PRIORITY:
+            limits = f"{-LARGEST_PRIORITY} to {LARGEST_PRIORITY}"
+            raise InvalidValue("job.priority", f"{self.priority} is not within {limits}")
         if self.kind == "verify" and (self.graph is None or self.promise is None):
             raise InvalidValue("job", "a verification needs a graph and a promise")
-        if self.kind == "count":
-            limits = (1, MOST_GENOTYPES) if self.graph is None else (0, 0)
-            check_within("job.genotypes", len(self.genotypes), *limits, "genotypes")
+        least, most = (1, MOST_GENOTYPES) if self.graph is None else (0, 0)
+        if self.kind == "count" and not least <= len(self.genotypes) <= most:
+            raise InvalidValue("job.genotypes", f"{len(self.genotypes)} are not within {least} to {most}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 
-from shared.errors import InvalidValue, check_known, check_within
+from shared.errors import InvalidValue
 
 PRECISIONS = ("fp32", "fp16", "int8")
 OPTIMISATION_LEVELS = ("disabled", "basic", "extended", "all")
@@ -51,10 +51,13 @@ class Runtime:
             name = value.removesuffix("/simd") if field == "provider" else value
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", name):
                 raise InvalidValue(f"runtime.{field}", f"'{value}' is not a name")
-        check_within("runtime.threads", self.threads, 1, 1024)
-        check_within("runtime.batch", self.batch, 1, 4096)
-        check_known("runtime.precision", self.precision, PRECISIONS)
-        check_known("runtime.optimisation", self.optimisation, OPTIMISATION_LEVELS)
+        if not 1 <= self.threads <= 1024:
+            raise InvalidValue("runtime.threads", f"{self.threads} is not within 1 to 1024")
+        if not 1 <= self.batch <= 4096:
+            raise InvalidValue("runtime.batch", f"{self.batch} is not within 1 to 4096")
+        check_precision(self.precision, "runtime.precision")
+        if self.optimisation not in OPTIMISATION_LEVELS:
+            raise InvalidValue("runtime.optimisation", f"'{self.optimisation}' is none of {OPTIMISATION_LEVELS}")
 
     @property
     def of_canary(self) -> Runtime:
@@ -66,6 +69,12 @@ class Runtime:
             f"{self.engine}-{self.version}/{self.provider}/{self.precision}"
             f"/threads={self.threads}/opt={self.optimisation}/batch={self.batch}"
         )
+
+
+def check_precision(precision: str, name: str = "precision") -> None:
+    """Raise InvalidValue unless it is a precision; `name` stands in the message."""
+    if precision not in PRECISIONS:
+        raise InvalidValue(name, f"'{precision}' is none of {', '.join(PRECISIONS)}")
 
 
 _RUNTIME = re.compile(

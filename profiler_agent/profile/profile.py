@@ -29,11 +29,11 @@ from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.stability import describe_unstable
 from profiler_agent.timing.stopping import BOUND_PERCENT, PRESETS, Preset
 from shared import __version__
-from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway, check_known
+from shared.errors import InvalidValue, LutnasError, NotFound, ServerAway
 from shared.http.retry import retry
 from shared.measurements.measurement import Run
 from shared.measurements.plan import Plan
-from shared.runtime import PRECISIONS, Runtime, check_device_name
+from shared.runtime import Runtime, check_device_name, check_precision
 from shared.spaces import Space
 from shared.wire import from_wire, to_wire
 
@@ -72,7 +72,7 @@ class ProfileRequest:
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
-        check_known("--precision", self.precision, PRECISIONS)
+        check_precision(self.precision, "--precision")
         if not self.spaces or len(set(self.spaces)) < len(self.spaces):
             raise InvalidValue("space", "is none, or the same twice")
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from search.process.randomness import gumbel
-from shared.errors import InvalidValue, check_within
+from shared.errors import InvalidValue
 from shared.spaces import Own, Space
 from shared.tables.table import LatencyTable
 
@@ -39,7 +39,8 @@ class Condition:
 
     def __post_init__(self) -> None:
         for field in ("u_lambda", "u_kappa"):
-            check_within(field, getattr(self, field), 0, 1)
+            if not 0 <= getattr(self, field) <= 1:
+                raise InvalidValue(field, f"{getattr(self, field)} is not within 0 to 1")
 
     def vector(self) -> Tensor:
         """The input of the hypernetwork, (primitives + 2,)."""

@@ -36,7 +36,7 @@ from search.runs.run_directory import write_value
 from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_strategy, split_strategies
 from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command
-from shared.errors import BudgetTooSmall, InvalidValue, Stopped, WrongUse, check_within
+from shared.errors import BudgetTooSmall, InvalidValue, Stopped, WrongUse
 from shared.spaces import Genotype
 from shared.wire import COMPARISON_SCHEMA, to_wire
 
@@ -112,7 +112,8 @@ def run(args: argparse.Namespace) -> None:
 def check_arguments(args: argparse.Namespace, strategies: Sequence[NamedStrategy]) -> None:
     """Raise InvalidValue or WrongUse for wrong arguments, before anything is fetched."""
     for name, least in (("seeds", 1), ("budgets", 1), ("evaluations", 4)):
-        check_within(name, getattr(args, name), least, 100_000)
+        if not least <= getattr(args, name) <= 100_000:
+            raise InvalidValue(name, f"{getattr(args, name)} is not within {least} to 100000")
     if not strategies:
         raise InvalidValue("strategies", f"names none (known: {', '.join(STRATEGIES)})")
     texts = [strategy.text for strategy in strategies]

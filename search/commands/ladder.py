@@ -28,7 +28,7 @@ from search.process.progress import working_progress
 from search.retraining.finetune import TuningSettings
 from search.runs.run_directory import DeviceRun
 from shared.command_line import Commands, Parser, add_command, within
-from shared.errors import WrongUse, check_within
+from shared.errors import InvalidValue, WrongUse
 
 BUDGETS = 6
 TUNE_EPOCHS = 0.25
@@ -87,7 +87,8 @@ def default_budgets(
     They are the bounds that a pick compares with a budget. A family with fewer members gives the
     geometric series itself.
     """
-    check_within("budgets", count, 1, 1000)
+    if not 1 <= count <= 1000:
+        raise InvalidValue("budgets", f"{count} is not within 1 to 1000")
     model = LatencyModel(run.table)
     confidence = run.config.confidence if confidence is None else confidence
     candidates = make_candidates(model, [member.genotype for member in load_family(run).members], confidence)

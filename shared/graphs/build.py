@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from shared.errors import InvalidValue, UnknownName, check_known, in_one_line
+from shared.errors import InvalidValue, UnknownName, in_one_line
 from shared.graphs.fp16 import halve
 from shared.graphs.int8 import quantise
 from shared.graphs.weights import Budget, given_weights, random_weights
 from shared.graphs.writer import GraphWriter
 from shared.measurements.graph_spec import CanaryGraph, ChainGraph, GraphSpec, NetworkGraph, ParallelGraph
-from shared.runtime import PRECISIONS
+from shared.runtime import check_precision
 from shared.spaces import Genotype, Space
 from shared.spaces.op_key import OpKey, Shape
 from shared.spaces.primitives import PRIMITIVES, Primitive, parameter_shapes
@@ -39,7 +39,7 @@ def build_graph(spec: GraphSpec, batch: int = 1, precision: str = "fp32", limit_
             an op cannot have its sides, or the graph takes more than the limit.
         UnknownName: an op that is no primitive.
     """
-    check_known("precision", precision, PRECISIONS)
+    check_precision(precision)
     try:
         return _build(spec, batch, precision, limit_bytes)
     except InvalidValue:

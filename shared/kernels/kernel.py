@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shared.errors import InvalidValue, check_within
+from shared.errors import InvalidValue
 
 _VALUE = r"(?:w?(?:(?:\d{1,12}x){0,7}\d{1,12}|s)(?:\.[a-z]\w*)?|_)"
 _VALUES = rf"{_VALUE}(?:,{_VALUE})*"
@@ -159,13 +159,15 @@ MOST_DISTINCT = 10_000
 
 def check_counts(field: str, counts: Mapping[str, Mapping[str, int]]) -> None:
     """Raise InvalidValue unless every graph counts at least one kernel, each of them a kernel, at least once."""
-    check_within(field, len(counts), 1, MOST_GRAPHS, "graphs")
+    if not 1 <= len(counts) <= MOST_GRAPHS:
+        raise InvalidValue(field, f"{len(counts)} graphs are not within 1 to {MOST_GRAPHS}")
     seen: set[str] = set()
     for graph, kernels in counts.items():
         if not kernels:
             raise InvalidValue(field, f"{graph[:120]} has no kernels")
         for kernel, n in kernels.items():
-            check_within(field, n, 1, MOST_KERNELS, f"times {kernel[:120]}")
+            if not 1 <= n <= MOST_KERNELS:
+                raise InvalidValue(field, f"{n} times {kernel[:120]} is not within 1 to {MOST_KERNELS}")
         seen.update(kernels)
     if len(seen) > MOST_DISTINCT:
         raise InvalidValue(field, f"{len(seen)} distinct kernels are more than {MOST_DISTINCT}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from shared.errors import InvalidValue, check_within
+from shared.errors import InvalidValue
 from shared.measurements.measurement import Measurement
 from shared.measurements.plan import MOST_NETWORKS, Plan, Task
 
@@ -32,8 +32,9 @@ class ChoiceRequest:
     so_far: tuple[Measurement, ...] = ()
 
     def __post_init__(self) -> None:
-        check_within("most", self.most, 1, MOST_NETWORKS)
-        check_within("batch", self.batch, 1, MOST_AT_ONCE)
+        for name, value, largest in (("most", self.most, MOST_NETWORKS), ("batch", self.batch, MOST_AT_ONCE)):
+            if not 1 <= value <= largest:
+                raise InvalidValue(name, f"{value} is not within 1 to {largest}")
         if not (math.isfinite(self.bound_percent) and self.bound_percent >= 0):
             raise InvalidValue("bound_percent", f"{self.bound_percent} is not a share in percent")
 

@@ -13,13 +13,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from shared.errors import InvalidValue, check_known, check_within
+from shared.errors import InvalidValue
 from shared.kernels.kernel import Kernel, parse_kernel
 from shared.spaces import Genotype, Space, parse_space
 from shared.spaces.op_key import OpKey, parse_op_key
 
 CANARIES = ("conv-v1",)
 LONGEST_CHAIN = 64
+
+
+def _check_copies(kind: str, copies: int) -> None:
+    if not 1 <= copies <= LONGEST_CHAIN:
+        raise InvalidValue(kind, f"{copies} copies are not within 1 to {LONGEST_CHAIN}")
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class CanaryGraph:
     name: str = "conv-v1"
 
     def __post_init__(self) -> None:
-        check_known("canary", self.name, CANARIES)
+        if self.name not in CANARIES:
+            raise InvalidValue("canary", f"'{self.name}' is none of {', '.join(CANARIES)}")
 
     def __str__(self) -> str:
         return f"canary:{self.name}"
@@ -43,7 +49,7 @@ class ChainGraph:
     key: OpKey
 
     def __post_init__(self) -> None:
-        check_within("chain", self.copies, 1, LONGEST_CHAIN, "copies")
+        _check_copies("chain", self.copies)
         if not self.key.keeps_shape and self.copies > 1:
             raise InvalidValue("chain", f"{self.key} changes its shape and cannot be chained")
 
@@ -62,7 +68,7 @@ class ParallelGraph:
     key: OpKey
 
     def __post_init__(self) -> None:
-        check_within("parallel", self.copies, 1, LONGEST_CHAIN, "copies")
+        _check_copies("parallel", self.copies)
 
     def __str__(self) -> str:
         return f"parallel:{self.copies}:{self.key}"
@@ -76,7 +82,7 @@ class KernelGraph:
     kernel: Kernel
 
     def __post_init__(self) -> None:
-        check_within("kernel", self.copies, 1, LONGEST_CHAIN, "copies")
+        _check_copies("kernel", self.copies)
 
     def __str__(self) -> str:
         return f"kernel:{self.copies}:{self.kernel}"

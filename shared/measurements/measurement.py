@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, stdev
 
-from shared.errors import InvalidValue, check_known, check_within
+from shared.errors import InvalidValue
 from shared.measurements.plan import ROLES, Task
 from shared.runtime import Runtime, check_device_name
 
@@ -130,9 +130,12 @@ class Measurement:
     def __post_init__(self) -> None:
         if not _IDENTITY.fullmatch(self.id):
             raise InvalidValue("measurement.id", f"'{self.id[:90]}' is not 1 to 80 letters, digits or ._:-")
-        check_known("measurement.role", self.role, ROLES)
-        check_within("measurement.divisor", self.divisor, 1, MOST_COPIES)
-        check_within("measurement.rounds", len(self.rounds), 1, MOST_ROUNDS, "rounds")
+        if self.role not in ROLES:
+            raise InvalidValue("measurement.role", f"'{self.role}' is none of {', '.join(ROLES)}")
+        if not 1 <= self.divisor <= MOST_COPIES:
+            raise InvalidValue("measurement.divisor", f"is not within 1 to {MOST_COPIES}")
+        if not 1 <= len(self.rounds) <= MOST_ROUNDS:
+            raise InvalidValue("measurement.rounds", f"{len(self.rounds)} are not within 1 to {MOST_ROUNDS}")
         if max(map(len, (self.subject, self.graph, self.minus or ""))) > _LONGEST_REFERENCE:
             raise InvalidValue("measurement", f"holds a text of more than {_LONGEST_REFERENCE} characters")
         if any(bool(timed.minus_ms) != (self.minus is not None) for timed in self.rounds):

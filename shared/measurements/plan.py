@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from shared.errors import InvalidValue, check_known, check_within
+from shared.errors import InvalidValue
 from shared.kernels.kernel import Kernel
 from shared.measurements.graph_spec import (
     CanaryGraph,
@@ -47,7 +47,8 @@ class Task:
     divisor: int = 1
 
     def __post_init__(self) -> None:
-        check_known("task.role", self.role, ROLES)
+        if self.role not in ROLES:
+            raise InvalidValue("task.role", f"'{self.role}' is none of {', '.join(ROLES)}")
         if self.divisor < 1:
             raise InvalidValue("task.divisor", f"{self.divisor} is below 1")
         for reference in self.graphs:
@@ -97,7 +98,8 @@ def make_plan(space: Space, calibration: int = 40, held_out: int = 40, seed: int
         InvalidValue: a count outside its domain.
     """
     for name, count in (("calibration", calibration), ("held_out", held_out)):
-        check_within(name, count, 1, MOST_NETWORKS, "networks")
+        if not 1 <= count <= MOST_NETWORKS:
+            raise InvalidValue(name, f"{count} networks are not within 1 to {MOST_NETWORKS}")
     if isinstance(space, Own):
         most = min(space.networks, MOST_OWN)
         held_out = min(held_out, MOST_OWN_HELD_OUT, max(most // 3, 1))

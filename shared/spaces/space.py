@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
-from shared.errors import InvalidValue, UnknownName, check_within
+from shared.errors import InvalidValue, UnknownName
 from shared.spaces.op_key import OpKey, Shape
 from shared.spaces.primitives import multiply_adds, parameter_count
 from shared.spaces.wiring import Step
@@ -80,7 +80,9 @@ class Space(ABC):
 
     def __post_init__(self) -> None:
         for field, largest in SKELETON_SIDES.items():
-            check_within(field, getattr(self, field), 1, largest)
+            value = getattr(self, field)
+            if not 1 <= value <= largest:
+                raise InvalidValue(field, f"{value} is not within 1 to {largest}")
         if self.resolution % self.total_stride:
             problem = f"{self.resolution} is not a multiple of {self.total_stride}, the total stride"
             raise InvalidValue("resolution", problem)

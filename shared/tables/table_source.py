@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from shared.errors import check_known
+from shared.errors import InvalidValue
 from shared.runtime import Runtime
 
 IMPORTED_ENGINE = "imported"
@@ -44,7 +44,8 @@ class TableSource:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_known("source.format", self.format, FORMATS)
+        if self.format not in FORMATS:
+            raise InvalidValue("source.format", f"'{self.format[:40]}' is none of {', '.join(FORMATS)}")
 
     def __str__(self) -> str:
         subject = f", {self.subject}" if self.subject else ""

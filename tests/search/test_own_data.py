@@ -118,7 +118,7 @@ WRONG_DATA = {
     "three": ("return (*same(Noisy(90)), 3)", "returns DataLoader, DataLoader, int, not two DataLoaders"),
     "data sets": ("return Noisy(90), Noisy(20)", "returns Noisy, Noisy, not two DataLoaders"),
     "a stream": (
-        "class Stream(IterableDataset):\n        def __iter__(self):\n            return iter(())\n    return same(Stream())",
+        "class Stream(IterableDataset):\n        __iter__ = None\n    return same(Stream())",
         "the training loader of FILE has no items by number in batches: give a Dataset",
     ),
     "no batches": ("return same(Noisy(90))[0], DataLoader(Noisy(90), None)", "the test loader of FILE has no items"),

@@ -13,11 +13,11 @@ from lut_server.http.responses import ModelAnswer, PiecesOf, PlanAnswer, answer,
 from lut_server.http.services import READ, Searcher, ServicesHere, StoreHere, documented
 from lut_server.runs.served_graphs import check_model
 from lut_server.store.values import ModelSummary
-from shared.errors import InvalidValue, check_known
+from shared.errors import InvalidValue
 from shared.graphs import build_graph
 from shared.measurements.graph_spec import NetworkGraph, UploadedModel, parse_graph_spec
 from shared.measurements.plan import make_plan
-from shared.runtime import PRECISIONS
+from shared.runtime import check_precision
 from shared.spaces import Own, parse_space
 from shared.wire import canonical_json
 
@@ -53,7 +53,7 @@ async def get_graph(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     reference = parse_graph_spec(spec)
-    check_known("precision", precision, PRECISIONS)
+    check_precision(precision)
     limit_bytes = most_bytes(services.settings.max_graph_mb << 20, 4)
 
     def make() -> bytes:
