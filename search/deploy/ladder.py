@@ -34,6 +34,8 @@ from shared.atomic_files import write_atomically
 from shared.jobs import Promise, Verification
 from shared.spaces import Genotype, Space
 
+LATER_PASSES = 0.7
+"""Time of a pass in evaluation, as a share of the first pass, whose statistics take time."""
 NOT_TUNED_YET = "not tuned yet"
 LADDER_FILE = "ladder.json"
 MOST_NETWORKS = 3
@@ -219,9 +221,10 @@ class LadderBuilder:
         ):
             begun_s = self._clock()
             tuners = list(pool.map(lambda network: Tuner(network, prepared, settings, steps), networks))
-            # That was a pass over those images; each file will classify the test images.
+            # That was a first pass over those images; each file will classify the test images, which is quicker.
             from_s = self._clock()
-            passes_s = (from_s - begun_s) * (len(images.test_labels) + 2 * COMPARED) / len(prepared.recalibration)
+            passes = (len(images.test_labels) + 2 * COMPARED) / len(prepared.recalibration)
+            passes_s = LATER_PASSES * passes * (from_s - begun_s)
             left_s = ends_s - from_s - passes_s
             while step < steps and (spent_s := self._clock() - from_s) < left_s:
                 position = max(step, steps * spent_s / left_s)
