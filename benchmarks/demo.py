@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     seconds, parts = watch.spent_s(), ", ".join(f"{part} {part_s:.0f}" for part, part_s in watch.parts_s.items())
     told = {"seconds": round(seconds, 1), "parts": watch.parts_s}
     (arguments.folder / "demo.json").write_text(json.dumps(told) + "\n")
-    print(f"done in {seconds:.0f} s ({parts}); the report: {arguments.folder / 'report.html'}")
+    print(f"done in {seconds:.0f} s ({parts}); report: {arguments.folder / 'report.html'}")
     return 0
 
 

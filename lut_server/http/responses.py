@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Response
@@ -18,9 +18,34 @@ from shared.wire import canonical_json
 PIECE_BYTES = 65_536
 
 
-def _answer(name: str, says: str, **fields: Any) -> type[Any]:
-    """A class of answers with these fields; `says` is its description in the OpenAPI document."""
-    return make_dataclass(name, fields.items(), frozen=True, namespace={"__doc__": says, "__module__": __name__})
+@dataclass(frozen=True)
+class Health:
+    """The process runs."""
+
+    status: str
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """The database takes writes, at this schema revision."""
+
+    status: str
+    schema: str
+
+
+@dataclass(frozen=True)
+class TokenAnswer:
+    """What the caller may do: a role, and the only device that it sees."""
+
+    role: str
+    device: str | None
+
+
+@dataclass(frozen=True)
+class DeviceAnswer:
+    """One device, as registered."""
+
+    device: Device
 
 
 @dataclass(frozen=True)
@@ -28,6 +53,112 @@ class DeviceWithTables(Device):
     """A device and its tables."""
 
     tables: tuple[TableSummary, ...] = ()
+
+
+@dataclass(frozen=True)
+class DeviceDetailAnswer:
+    """One device with its tables."""
+
+    device: DeviceWithTables
+
+
+@dataclass(frozen=True)
+class DevicesAnswer:
+    """All devices."""
+
+    devices: tuple[Device, ...]
+
+
+@dataclass(frozen=True)
+class PlanAnswer:
+    """What a profiling run measures."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """An uploaded model."""
+
+    model: ModelSummary
+
+
+@dataclass(frozen=True)
+class RunsAnswer:
+    """Runs, the oldest first."""
+
+    runs: tuple[StoredRun, ...]
+
+
+@dataclass(frozen=True)
+class MeasurementsAnswer:
+    """Measurements with their raw values."""
+
+    measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
+class KernelsAnswer:
+    """Kernel counts by genotype."""
+
+    counts: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class TableAnswer:
+    """The table that a run made."""
+
+    table: TableSummary
+
+
+@dataclass(frozen=True)
+class TablesAnswer:
+    """Tables, the oldest first."""
+
+    tables: tuple[TableSummary, ...]
+
+
+@dataclass(frozen=True)
+class ImportedAnswer:
+    """The tables of an imported file: the new, and those that were there already."""
+
+    imported: tuple[TableSummary, ...]
+    known: tuple[TableSummary, ...]
+
+
+@dataclass(frozen=True)
+class JobAnswer:
+    """One job."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class LeaseAnswer:
+    """A leased job, or null where there is nothing to do."""
+
+    job: Job | None
+
+
+@dataclass(frozen=True)
+class JobsAnswer:
+    """Jobs, the oldest first."""
+
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class SearchesAnswer:
+    """The newest posting of each search, the oldest first."""
+
+    searches: tuple[StoredSearch, ...]
+
+
+@dataclass(frozen=True)
+class ResultAnswer:
+    """What was handed in for a job, raw values and all; null before that."""
+
+    result: JobResult | None
 
 
 @dataclass(frozen=True)
@@ -39,39 +170,11 @@ class Problem:
     detail: dict[str, Any]
 
 
-Health = _answer("Health", "The process runs.", status=str)
-Readiness = _answer("Readiness", "The database takes writes, at this schema revision.", status=str, schema=str)
-TokenAnswer = _answer(
-    "TokenAnswer", "What the caller may do: a role, and the only device that it sees.", role=str, device=str | None
-)
-DeviceAnswer = _answer("DeviceAnswer", "One device, as registered.", device=Device)
-DeviceDetailAnswer = _answer("DeviceDetailAnswer", "One device with its tables.", device=DeviceWithTables)
-DevicesAnswer = _answer("DevicesAnswer", "All devices.", devices=tuple[Device, ...])
-PlanAnswer = _answer("PlanAnswer", "What a profiling run measures.", plan=Plan)
-ModelAnswer = _answer("ModelAnswer", "An uploaded model.", model=ModelSummary)
-RunsAnswer = _answer("RunsAnswer", "Runs, the oldest first.", runs=tuple[StoredRun, ...])
-MeasurementsAnswer = _answer(
-    "MeasurementsAnswer", "Measurements with their raw values.", measurements=tuple[Measurement, ...]
-)
-KernelsAnswer = _answer("KernelsAnswer", "Kernel counts by genotype.", counts=dict[str, dict[str, int]])
-TableAnswer = _answer("TableAnswer", "The table that a run made.", table=TableSummary)
-TablesAnswer = _answer("TablesAnswer", "Tables, the oldest first.", tables=tuple[TableSummary, ...])
-ImportedAnswer = _answer(
-    "ImportedAnswer",
-    "The tables of an imported file: the new, and those that were there already.",
-    imported=tuple[TableSummary, ...],
-    known=tuple[TableSummary, ...],
-)
-JobAnswer = _answer("JobAnswer", "One job.", job=Job)
-LeaseAnswer = _answer("LeaseAnswer", "A leased job, or null where there is nothing to do.", job=Job | None)
-JobsAnswer = _answer("JobsAnswer", "Jobs, the oldest first.", jobs=tuple[Job, ...])
-SearchesAnswer = _answer(
-    "SearchesAnswer", "The newest posting of each search, the oldest first.", searches=tuple[StoredSearch, ...]
-)
-ResultAnswer = _answer(
-    "ResultAnswer", "What was handed in for a job, raw values and all; null before that.", result=JobResult | None
-)
-ErrorAnswer = _answer("ErrorAnswer", "The shape of every error.", error=Problem)
+@dataclass(frozen=True)
+class ErrorAnswer:
+    """The shape of every error."""
+
+    error: Problem
 
 
 def answer(value: object, status: int = 200) -> Response:

@@ -113,6 +113,21 @@ def test_training_draws_the_users_own_random_steps_anew_and_adds_none(own_file):
     assert set(plain[:, 0, 0, 0].tolist()) <= set(images.train_images[:, 0, 0, 0].tolist())
 
 
+@pytest.fixture
+def refuse(capsys, monkeypatch):
+    """Gives the line with which a search refuses a model's file."""
+
+    def said_of(where):
+        monkeypatch.chdir(Path(where).parent)
+        command = ["--model", "my_model.py:make_model", "--input", "1x8x8", "--device", "bench"]
+        assert main([*command, "--lut-url", "http://127.0.0.1:9"]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return said
+
+    return said_of
+
+
 WRONG_DATA = {
     "a single loader": ("return same(Noisy(90))[0]", "of FILE returns DataLoader, not two DataLoaders (training,"),
     "three": ("return (*same(Noisy(90)), 3)", "returns DataLoader, DataLoader, int, not two DataLoaders"),
@@ -154,16 +169,12 @@ WRONG_DATA = {
 
 
 @pytest.mark.parametrize("name", WRONG_DATA)
-def test_what_is_wrong_with_the_data_is_said_in_a_line_before_anybody_is_asked(own_file, capsys, monkeypatch, name):
+def test_what_is_wrong_with_the_data_is_said_in_a_line_before_anybody_is_asked(own_file, refuse, name):
     code, says = WRONG_DATA[name]
     where = own_file(f"{FILE}\ndef make_data():\n    {code}\n")
-    monkeypatch.chdir(Path(where).parent)
-    command = ["--model", "my_model.py:make_model", "--input", "1x8x8", "--device", "bench"]
-    assert main([*command, "--lut-url", "http://127.0.0.1:9"]) == 2
-    said = capsys.readouterr().err
+    said = refuse(where)
     assert "make_data: " in said
     assert says.replace("FILE", "my_model.py") in said
-    assert said.count("\n") == 1
 
 
 def test_more_images_than_memory_is_given_to_are_refused_unread(own_file):
@@ -196,15 +207,11 @@ WRONG_LOSS = {
 
 
 @pytest.mark.parametrize("name", WRONG_LOSS)
-def test_what_is_wrong_with_a_loss_is_said_in_a_line_before_anybody_is_asked(own_file, capsys, monkeypatch, name):
+def test_what_is_wrong_with_a_loss_is_said_in_a_line_before_anybody_is_asked(own_file, refuse, name):
     code, says = WRONG_LOSS[name]
     where = own_file(f"{FILE}def make_loss():\n    {code}\n")
-    monkeypatch.chdir(Path(where).parent)
-    command = ["--model", "my_model.py:make_model", "--input", "1x8x8", "--device", "bench"]
-    assert main([*command, "--lut-url", "http://127.0.0.1:9"]) == 2
-    said = capsys.readouterr().err
+    said = refuse(where)
     assert says.replace("FILE", "my_model.py") in said
-    assert said.count("\n") == 1
 
 
 def test_a_model_is_ranked_by_the_users_own_loss(own_file):
