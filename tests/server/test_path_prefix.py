@@ -52,7 +52,7 @@ class Links(HTMLParser):
         for name, value in attrs:
             if tag == "base":
                 self.base = value
-            elif name in ("href", "src", "action", "data-live") and not value.startswith("#"):
+            elif name in ("href", "src", "action") and not value.startswith("#"):
                 self.found.add(value)
 
 
