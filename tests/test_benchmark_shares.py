@@ -121,8 +121,8 @@ def test_a_share_grows_with_what_the_scores_know(volume):
 def test_agreement_is_1_with_itself_and_over_the_better_half_alone_where_only_that_is_known():
     truth = accuracies()
     told = shares.agree(SPACE, everything(truth), truth)
-    assert told["tau.ranking"] == told["tau_half.ranking"] == 1
-    assert told["tau.likelihood"] == told["tau.expressivity"] == 0  # the same for all networks
+    assert told["tau.ranking"] == told["tau_half.ranking"] == told["tau.likelihood"] == 1
+    assert told["tau.expressivity"] == 0  # the same for all networks
     assert told["tau.additive_fit"] > told["tau.depth"] > 0.5
     assert "tau.another_training" not in told
     better = truth >= np.median(truth)

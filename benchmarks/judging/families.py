@@ -228,10 +228,10 @@ def find(candidates: Sequence[Member], evaluations: int) -> Found:
 def ranked_by(candidates: Sequence[Member], values: Sequence[float] | npt.NDArray[np.float64]) -> list[Member]:
     """The candidates ranked by values alone; the lowest is best.
 
-    The rank also replaces the accuracy, so that ranks alone thin the members.
+    The rank also replaces the likelihood, so that ranks alone thin the members.
     """
     return [
-        replace(candidate, rank=rank, accuracy=-rank)
+        replace(candidate, rank=rank, nll=rank)
         for candidate, rank in zip(candidates, rankdata(values).tolist(), strict=True)
     ]
 

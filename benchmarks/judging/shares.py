@@ -204,7 +204,8 @@ def record(path: Path, seeds: Mapping[int, Mapping[str, float]]) -> None:
 
 
 def _family_volume(everything: Sequence[Member], values: Sequence[float] | Floats, volume: Volume) -> float:
-    scored = [replace(member, rank=float(value)) for member, value in zip(everything, values, strict=True)]
+    pairs = zip(everything, map(float, values), strict=True)
+    scored = [replace(member, rank=value, nll=value) for member, value in pairs]
     return volume([member.genotype for member in find(scored, 0).members])
 
 

@@ -6,6 +6,10 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import isotonic_regression
+
 from search.family.family import Member
 
 WIDEST_GAP = 1 / 6
@@ -17,10 +21,10 @@ FEWEST_TO_SPREAD = 12
 def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
     """At most `most` candidates, latency rising: their front, then the front of the rest.
 
-    A front that is too long is thinned (`thin`). A short front leaves places for the next front:
-    ranks and latencies are estimates, so the best network of a budget is often narrowly beaten. The
-    network with the smallest bound is always selected. Wide gaps in latency are closed
-    (`close_gaps`).
+    A front that is too long is thinned (`thin`) by latency and expected loss. A short front leaves
+    places for the next front: ranks and latencies are estimates, so the best network of a budget is
+    often narrowly beaten. The network with the smallest bound is always selected. Wide gaps in
+    latency are closed (`close_gaps`).
     """
     if not candidates:
         return []
@@ -29,7 +33,7 @@ def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
     left = [candidate for candidate in candidates if candidate not in chosen]
     while left and len(chosen) < most:
         front = find_front(left)
-        kept = thin([member.predicted_ms for member in front], [member.rank for member in front], most - len(chosen))
+        kept = thin([member.predicted_ms for member in front], expected_losses(front), most - len(chosen))
         chosen += [front[index] for index in kept]
         of_front = {member.genotype for member in front}
         left = [member for member in left if member.genotype not in of_front]
@@ -71,6 +75,7 @@ def _least_missed(members: Sequence[Member], staying: Sequence[Member]) -> int:
     beaten = [place for place in inner if members[place] not in unbeaten]
     if beaten:
         return min(beaten, key=lambda place: _gap_without_ms(members, place))
+    losses = dict(zip(unbeaten, expected_losses(unbeaten), strict=True))
     after = dict(pairwise(unbeaten))
     before = {second: first for first, second in after.items()}
 
@@ -78,7 +83,7 @@ def _least_missed(members: Sequence[Member], staying: Sequence[Member]) -> int:
         member = members[place]
         if member not in before or member not in after:
             return math.inf
-        return (after[member].predicted_ms - member.predicted_ms) * (before[member].rank - member.rank)
+        return (after[member].predicted_ms - member.predicted_ms) * (losses[before[member]] - losses[member])
 
     return min(inner, key=own_area)
 
@@ -124,14 +129,35 @@ def find_front(candidates: Sequence[Member]) -> list[Member]:
     return front
 
 
-def thin(latencies_ms: Sequence[float], ranks: Sequence[float], most: int) -> list[int]:
+def expected_losses(front: Sequence[Member]) -> list[float]:
+    """How bad each network of a front is, falling: its rank and its likelihood, each from 0 to 1, added.
+
+    Ranks say which network is better, not by how much: among the fastest networks of a space
+    accuracy may double within five ranks. Likelihoods say how much, once isotonic regression made
+    them fall; where it leaves them equal, ranks decide. A network that diverged counts as the worst
+    that did not.
+    """
+    nll = np.array([member.nll for member in front])
+    finite = np.isfinite(nll)
+    nll[~finite] = nll[finite].max(initial=0.0)
+    ranks = np.array([member.rank for member in front])
+    losses = _to_unit(isotonic_regression(nll, increasing=False).x) + _to_unit(ranks)
+    return [round(loss, 9) for loss in losses.tolist()]  # so that equal areas tie on every machine
+
+
+def _to_unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    low, high = values.min(), values.max()
+    return np.asarray((values - low) / max(high - low, 1e-9))
+
+
+def thin(latencies_ms: Sequence[float], losses: Sequence[float], most: int) -> list[int]:
     """Indices of at most `most` points: greedily drops the point that alone dominates least area.
 
     The first and last points stay; the first stays if `most` is 1.
 
     Args:
         latencies_ms: rising.
-        ranks: falling, 1 is best.
+        losses: falling.
         most: points to keep, at least 1.
     """
     if most == 1:
@@ -139,7 +165,7 @@ def thin(latencies_ms: Sequence[float], ranks: Sequence[float], most: int) -> li
     kept = list(range(len(latencies_ms)))
     while len(kept) > most:
         areas = [
-            (latencies_ms[after] - latencies_ms[here]) * (ranks[before] - ranks[here])
+            (latencies_ms[after] - latencies_ms[here]) * (losses[before] - losses[here])
             for before, here, after in zip(kept, kept[1:], kept[2:], strict=False)
         ]
         del kept[1 + areas.index(min(areas))]
