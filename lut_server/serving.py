@@ -98,7 +98,7 @@ def serve(
     gc.freeze()
     gc.set_threshold(50_000)
     # Threads that compute hand over sooner: the loop has many small things to do.
-    sys.setswitchinterval(0.001)
+    sys.setswitchinterval(0.0002)
     # What is large goes back to the system when it is freed: glibc's threads would each keep some.
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)

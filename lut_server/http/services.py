@@ -30,8 +30,8 @@ BEARER = HTTPBearer(auto_error=False, description="A token of `lut-server token 
 _ANYONE = Principal("read")
 MOST_QUESTION_BYTES = 64 << 20
 _TOO_MANY = "too many wrong tokens from {}; try again in {} s"
-ANONYMOUS_AT_ONCE = 2
-"""Threads that read for those without a token: the rest is for agents."""
+ANONYMOUS_AT_ONCE = 1
+"""Thread that reads for those without a token: the rest is for agents."""
 BODIES: set[type] = set()
 """What the routes read from JSON themselves; `documented` adds to it."""
 
@@ -104,7 +104,7 @@ def _require(role: str) -> Callable[..., Awaitable[Principal]]:
             return _ANYONE
         if credentials is None:
             raise refused("unauthorized", f"this needs a token of role {role}: send Authorization: Bearer TOKEN")
-        # In a thread of its own: it asks the database, and is slow on purpose.
+        # In a thread of its own: it asks the database.
         principal = await run_in_threadpool(authenticate, services, credentials.credentials, request)
         principal.require(role)
         return principal

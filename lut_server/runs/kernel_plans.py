@@ -30,9 +30,11 @@ class MissingKernelsRequest:
     runtime: str | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.kernels) <= MOST_KERNELS:
-            raise InvalidValue("networks", f"{len(self.kernels)} kernels are not within 1 to {MOST_KERNELS}")
-        for kernel in self.kernels:
+        if len(self.networks) > MOST_KERNELS:
+            raise InvalidValue("networks", f"{len(self.networks)} are more than {MOST_KERNELS}")
+        if not 1 <= len(kernels := self.kernels) <= MOST_KERNELS:
+            raise InvalidValue("networks", f"{len(kernels)} kernels are not within 1 to {MOST_KERNELS}")
+        for kernel in kernels:
             parse_kernel(kernel)
 
     @property

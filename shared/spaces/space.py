@@ -276,7 +276,13 @@ def parse_space(text: str) -> Space:
     match = _SPACE.fullmatch(text)
     if match is None:
         raise InvalidValue("space", f"'{text[:100]}' does not read NAME/rN/cN/nN/kN/iN")
-    return make_space(match.group(1), **dict(zip(SKELETON_SIDES, map(int, match.groups()[1:]), strict=True)))
+    return _built_in(match.group(1), *map(int, match.groups()[1:]))
+
+
+@lru_cache(maxsize=64)
+def _built_in(name: str, *sides: int) -> Space:
+    """Kept, so that the many graphs of a plan share a space and what it computes once."""
+    return make_space(name, **dict(zip(SKELETON_SIDES, sides, strict=True)))
 
 
 @lru_cache(maxsize=1 << 15)

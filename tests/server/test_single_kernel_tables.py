@@ -160,6 +160,7 @@ def test_a_kernel_of_a_measured_kind_is_guessed_and_named(api, lab, profiled):
         ("/v1/devices/no/kernels/missing", WANTED, 404, "unknown device"),
         ("/v1/devices/pi/kernels/missing", {**WANTED, "space": "darts"}, 404, "profiler-agent profile"),
         ("/v1/devices/pi/kernels/missing", {"networks": []}, 422, "0 kernels"),
+        ("/v1/devices/pi/kernels/missing", {"networks": [[]] * 10_001}, 422, "10001 are more than 10000"),
         ("/v1/devices/pi/kernels/missing", {"networks": [["nonsense"]]}, 422, "nonsense"),
     ],
 )
