@@ -55,6 +55,36 @@ def test_a_search_from_the_command_line_writes_the_whole_run_directory(server, t
     assert "search: 4/4" in lines
 
 
+AS_ON_WINDOWS = """
+import os, signal, sys
+import httpx, msgspec, onnx, onnxruntime, plotly, torch  # these look for the system that they run on
+for name in ("fcntl", "resource", "pwd", "grp", "termios", "syslog"):
+    sys.modules[name] = None
+for name in ("fork", "getuid", "geteuid", "killpg", "sched_getaffinity", "statvfs", "sysconf", "uname", "fchmod"):
+    delattr(os, name)
+for name in ("SIGKILL", "SIGHUP", "SIGUSR1", "SIGALRM", "setitimer"):
+    delattr(signal, name)
+from search.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_search_pick_and_export_need_nothing_that_windows_lacks(server, tmp_path):
+    out = tmp_path / "run"
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def run(*words):
+        command = [sys.executable, "-c", AS_ON_WINDOWS, *map(str, words)]
+        ended = subprocess.run(command, capture_output=True, encoding="cp1252", cwd=tmp_path, env=variables)
+        assert ended.returncode == 0, ended.stderr
+
+    run(*arguments(server, out, "--warmup-steps", "2", "--search-steps", "2"))
+    run("pick", "--run", out, "--max-latency-ms", "1000")
+    run("export", "--run", out, "--max-latency-ms", "1000", "--out", tmp_path / "picked.onnx")
+    assert (tmp_path / "picked.onnx").stat().st_size > 0
+    assert "<html" in (out / "report.html").read_text()
+
+
 def test_search_that_is_out_of_time_builds_the_family_of_what_is_trained_and_can_go_on(server, tmp_path, capfd):
     out = tmp_path / "run"
     asked = arguments(server, out, "--warmup-steps", "3000", "--search-steps", "3")
