@@ -1,7 +1,7 @@
 """The server's yardstick: a bare FastAPI route that returns the bytes of a file, or a bare 304.
 
 `python -m benchmarks.server.bare_app FILE` serves FILE on a free loopback port, with lut-server's
-uvicorn.
+uvicorn but none of its limits: eight answers of 20 MB that wait to be read would be too many.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import uvicorn
 from fastapi import FastAPI, Response
 
-from lut_server.serving import serve
-from lut_server.settings import Settings
+from lut_server.serving import AnnouncingServer
 
 
 def make_app(content: bytes) -> FastAPI:
@@ -32,4 +32,5 @@ def make_app(content: bytes) -> FastAPI:
 
 if __name__ == "__main__":
     app = make_app(Path(sys.argv[1]).read_bytes())
-    serve(app, Settings(port=0), lambda url: print(f"listening on {url}", flush=True))
+    config = uvicorn.Config(app, port=0, http="h11", ws="none", access_log=False, server_header=False)
+    AnnouncingServer(config, lambda url: print(f"listening on {url}", flush=True)).run()

@@ -113,7 +113,7 @@ def make_table(prices: int, networks: int) -> LatencyTable:
         canary_nominal_ms=0.4,
         agent_version="0",
         base_ms=0.61,
-        prices=tuple(OpPrice(f"nor_conv_3x3/16x32x32/16x32x32/s{n}", *numbers[n][:5]) for n in range(prices)),
+        prices=tuple(OpPrice(f"nor_conv_3x3/16x32x32/16x32x32/s{n + 1}", *numbers[n][:5]) for n in range(prices)),
         covariance=tuple(tuple(row) for row in (covariance @ covariance.T).tolist()),
         relative_spread=0.02,
         held_out=HeldOutError(40, 2.1, 92.5, 100.0, 0.94, 97.5, 4.4),

@@ -154,6 +154,8 @@ def _writer(keys: tuple[OpKey, ...], budget: Budget) -> GraphWriter:
 def _primitive(key: OpKey) -> Primitive:
     if key.primitive not in PRIMITIVES:
         raise UnknownName("op with a graph", key.primitive, PRIMITIVES)
+    if key.input.channels != key.output.channels and not parameter_shapes(key):
+        raise InvalidValue("graph", f"{key} has no weights, and so as many channels after it as before")
     return PRIMITIVES[key.primitive]
 
 

@@ -43,6 +43,8 @@ _SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Slice")
 _ACTIVATIONS = ("Relu", "Clip")
 _TO_CHANNELS_LAST = [0, 2, 3, 1]
 _FROM_CHANNELS_LAST = [0, 3, 1, 2]
+_CHANNEL_COPIES = 16.0
+"""Floats that a channel of an identity convolution takes while it is made: weight, scale, zero and their copies."""
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int8] | NDArray[np.int32]
@@ -83,7 +85,7 @@ def quantise(
         channels_last: inputs and output are maps of (batch, height, width, channels), the layout of
             integer kernels. A graph without a convolution gets an identity convolution, because
             runtimes choose that layout for convolutions.
-        budget: of the maps that guessed ranges are computed from; None: any number.
+        budget: of the maps that guessed ranges are computed from, and of an identity convolution; None: any number.
 
     Raises:
         InvalidValue: an operator without an integer form, or an invalid range.
@@ -95,7 +97,8 @@ def quantise(
     parsed = onnx.load_model_from_string(model)
     del model
     guessed = {} if set(_activations(parsed.graph)) <= set(given) else random_ranges(parsed.graph, budget)
-    return _Quantiser(parsed, {**guessed, **given}, weight_limit, integer_inputs, channels_last).model()
+    all_ranges = {**guessed, **given}
+    return _Quantiser(parsed, all_ranges, weight_limit, budget or Budget(), integer_inputs, channels_last).model()
 
 
 def activation_names(model: bytes) -> tuple[str, ...]:
@@ -116,6 +119,7 @@ class _Quantiser:
     source: onnx.ModelProto
     ranges: dict[str, Range]
     weight_limit: int
+    budget: Budget
     integer_inputs: bool = False
     channels_last: bool = False
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -237,6 +241,7 @@ class _Quantiser:
 
     def _unchanged(self, x: str) -> str:
         channels = self.source.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+        self.budget.take((channels,), times=_CHANNEL_COPIES)
         inputs = self._layer_inputs(x, f"{x}.same.weight", np.ones((channels, 1, 1, 1), np.float32))
         self._node("Conv", inputs, f"{x}.same.raw", group=channels)
         self.ranges[f"{x}.same"] = self.ranges[x]

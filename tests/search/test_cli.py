@@ -71,7 +71,8 @@ sys.exit(main(sys.argv[1:]))
 
 def test_search_pick_and_export_need_nothing_that_windows_lacks(server, tmp_path):
     out = tmp_path / "run"
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(Path(__file__).parents[2])}
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "cp1252"}
+    variables["PYTHONPATH"] = str(Path(__file__).parents[2])
 
     def run(*words):
         command = [sys.executable, "-c", AS_ON_WINDOWS, *map(str, words)]
