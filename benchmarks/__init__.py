@@ -29,6 +29,7 @@ REGISTRY: dict[str, str] = {
     "own_vgg": "benchmarks.own_model.own_model:run_vgg",
     "own_at_96": "benchmarks.own_model.own_model:run_at_96",
     "own_macro": "benchmarks.own_model.macro_beside:run",
+    "own_predicted": "benchmarks.own_model.predicted:run",
     "memory": "benchmarks.latency.memory:run",
     "fixed_runs": "benchmarks.latency.fixed_runs:run",
     "carriers": "benchmarks.latency.carriers:run",
@@ -62,7 +63,7 @@ COMPOSED: dict[str, tuple[str, ...]] = {
         *("family", "family_darts", "family_fbnet", "verify", "speed"),
         *("several_devices", "fmnist", "ablations", "inherit"),
     ),
-    "own_model": ("own_mobilenet_v3", "own_resnet", "own_vgg", "own_at_96", "own_macro"),
+    "own_model": ("own_mobilenet_v3", "own_resnet", "own_vgg", "own_at_96", "own_macro", "own_predicted"),
     "devices": ("devices_install", "devices_web"),
     "providers": ("openvino", "webgpu"),
 }

@@ -49,7 +49,7 @@ def measure(stack: Stack, folder: Path, progress: Callable[[str], None]) -> dict
     seconds = time.monotonic() - started_s
     predicted, still_missing = _predict(stack, paths)
     progress("foreign: each network whole, never seen by any fit")
-    measured = _measure_whole(stack, paths)
+    measured = measure_whole(stack, paths)
     for name in paths:
         mean_ms, upper_ms = predicted.get(name, (float("nan"), float("nan")))
         error = f"predicted {mean_ms:.3f} ({100 * (mean_ms / measured[name] - 1):+.1f} %), bound {upper_ms:.3f}"
@@ -118,7 +118,7 @@ def _predict(stack: Stack, paths: Mapping[str, Path]) -> tuple[dict[str, tuple[f
     return found, lacking
 
 
-def _measure_whole(stack: Stack, paths: Mapping[str, Path]) -> dict[str, float]:
+def measure_whole(stack: Stack, paths: Mapping[str, Path]) -> dict[str, float]:
     """Each network as the agent measures a network that somebody wants verified."""
     client = httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {stack.search_token}"}, timeout=60)
     jobs: dict[str, str] = {}

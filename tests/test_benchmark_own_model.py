@@ -2,6 +2,8 @@ import random
 
 import pytest
 
+from benchmarks.foreign_networks import NETWORKS
+from benchmarks.own_model import predicted
 from benchmarks.own_model.macro_beside import BUILT_IN, measure_rates
 from benchmarks.own_model.own_model import BARS, MODELS, budget_figures, table_figures
 from search.own_model.examine import examine
@@ -51,3 +53,10 @@ def test_a_budget_that_was_not_met_is_a_result():
     found = budget_figures("own.vgg", rungs)
     assert (found["own.vgg.met"].value, found["own.vgg.met"].n, found["own.vgg.met"].reached) == (1, 2, False)
     assert found["own.vgg.use"].value == pytest.approx(0.8)
+
+
+def test_errors_of_predictions_are_relative_to_what_was_measured():
+    assert set(predicted.NAMES) <= set(NETWORKS)
+    found = predicted.figures({"a": (1.02, 1.1), "b": (1.9, 1.95)}, {"a": 1.0, "b": 2.0}, seconds=3.0)
+    values = {name.removeprefix("own.predict_latency."): figure.value for name, figure in found.items()}
+    assert values == pytest.approx({"mape_percent": 3.5, "worst_percent": 5.0, "bounds_broken": 1, "seconds": 3.0})
