@@ -32,6 +32,8 @@ from shared.errors import InvalidValue, LutnasError, in_one_line
 from shared.wire import DATABASE_REVISION, require_schema
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATING = threading.Lock()
+"""alembic keeps the migration under way in globals of the process."""
 
 
 class Database:
@@ -181,7 +183,7 @@ class Database:
         """Make the tables, unless another server did it meanwhile; returns the revision."""
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        with self.write() as connection:
+        with _MIGRATING, self.write() as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
             if _revision(connection) is None:

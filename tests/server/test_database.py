@@ -88,3 +88,11 @@ def test_servers_that_start_at_once_migrate_once(tmp_path):
         for store in pool.map(lambda _: open_store(url), range(4)):
             assert store.database.revision() == "0012"
             store.close()
+
+
+def test_new_databases_of_one_process_are_made_at_once(tmp_path):
+    with ThreadPoolExecutor(6) as pool:
+        stores = list(pool.map(lambda number: open_store(f"sqlite:///{tmp_path}/{number}.db"), range(12)))
+    assert all(store.tables.list() == () for store in stores)
+    for store in stores:
+        store.close()
