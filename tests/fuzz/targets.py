@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -272,12 +273,12 @@ def _with_other(tree: object, random_: random.Random) -> bytes:
         if change == "gone":
             del holder[key]
         elif change == "double" and isinstance(holder, list):
-            holder.insert(key, holder[key])
+            holder.insert(key, deepcopy(holder[key]))
         elif change == "other":
             source, name = random_.choice(places)
-            holder[key] = json.loads(json.dumps(source[name]))
+            holder[key] = deepcopy(source[name])
         else:
-            holder[key] = random_.choice(ODD)
+            holder[key] = deepcopy(random_.choice(ODD))
     return json.dumps(made).encode()
 
 
