@@ -10,6 +10,8 @@ from shared.errors import InvalidValue
 HIGHEST_TEMPERATURE_C = 80.0
 """Most boards slow down above it, with or without a notice."""
 LARGEST_SHIFT, LARGEST_SPREAD = 0.1, 0.05
+MOST_CHANGE = 100.0
+"""Of a logarithm: a state beyond it is none that a machine has."""
 _COLDEST_C, _HOTTEST_C = -100.0, 250.0
 _MOST = 20
 _LONGEST = 200
@@ -50,8 +52,8 @@ class TableCheck:
 
     def __post_init__(self) -> None:
         _check_texts("status.check", (self.table, self.at))
-        if not (math.isfinite(self.shift) and math.isfinite(self.spread)):
-            raise InvalidValue("status.check", "holds a number that is not finite")
+        if not (abs(self.shift) <= MOST_CHANGE and 0 <= self.spread <= MOST_CHANGE):
+            raise InvalidValue("status.check", f"no machine changes by {self.shift:g} or spreads by {self.spread:g}")
 
     @property
     def holds(self) -> bool:

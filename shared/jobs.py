@@ -90,8 +90,8 @@ class NewJob:
             raise InvalidValue("job.priority", f"{self.priority} is not within {limits}")
         if self.kind == "verify" and (self.graph is None or self.promise is None):
             raise InvalidValue("job", "a verification needs a graph and a promise")
-        least, most = (1, MOST_GENOTYPES) if self.graph is None else (0, 0)
-        if self.kind == "count" and not least <= len(self.genotypes) <= most:
+        least, most = (1, MOST_GENOTYPES) if self.kind == "count" and self.graph is None else (0, 0)
+        if not least <= len(self.genotypes) <= most:
             raise InvalidValue("job.genotypes", f"{len(self.genotypes)} are not within {least} to {most}")
 
 

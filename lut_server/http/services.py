@@ -148,6 +148,15 @@ async def read_in_turn(request: Request) -> AsyncIterator[Principal]:
         yield principal
 
 
+async def ask_in_turn(request: Request) -> AsyncIterator[None]:
+    """As READ, for what is dear to make; strangers have a single place in the queue that agents wait in."""
+    if (await READ(request)).token_id is not None:
+        yield
+        return
+    async with turn(request, services_of(request).questions.turns):
+        yield
+
+
 @asynccontextmanager
 async def turn(request: Request, turns: asyncio.Semaphore) -> AsyncIterator[None]:
     """Wait for a turn. Who went away meanwhile gets none: else asking and leaving would fill the queue."""
@@ -158,7 +167,7 @@ async def turn(request: Request, turns: asyncio.Semaphore) -> AsyncIterator[None
         yield
 
 
-READ_IN_TURN = Depends(read_in_turn, scope="function")
+READ_IN_TURN, ASK_IN_TURN = (Depends(wait, scope="function") for wait in (read_in_turn, ask_in_turn))
 Reader = Annotated[Principal, READ_IN_TURN]
 Searcher = Annotated[Principal, Depends(SEARCH)]
 Agent = Annotated[Principal, Depends(AGENT)]

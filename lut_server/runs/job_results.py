@@ -31,10 +31,11 @@ def prepare_job(store: Store, job: NewJob) -> NewJob:
         NetworkGraph(space, space.parse(genotype))
     if job.promise is not None:
         table = store.tables.get(job.promise.table_hash)
+        if (table.device, table.canary) != (job.device, job.canary):
+            # Without their names: the token may be bound to the job's device.
+            raise InvalidValue("job.promise.table_hash", f"is no table of {job.device} with {job.canary[:80]}")
         if table.source is not None:
             raise InvalidValue("job.promise.table_hash", not_verifiable(table.device, table.source))
-        if (table.device, table.canary) != (job.device, job.canary):
-            raise InvalidValue("job.promise.table_hash", f"is a table of {table.device} with {table.canary}")
         references = choose_references(table, job.promise)
     if not isinstance(parse_graph_spec(job.canary), CanaryGraph):
         raise InvalidValue("job.canary", f"'{job.canary[:80]}' is not a canary")

@@ -22,8 +22,10 @@ def backup_sqlite(source: Path, target: Path) -> None:
     Its owner alone may read it.
 
     Raises:
+        WrongUse: the copy would take the database's own place.
         LutnasError: the copy cannot be written.
     """
+    _require_other(source, target)
     partial = target.with_name(target.name + ".part")
     try:
         partial.unlink(missing_ok=True)
@@ -41,9 +43,10 @@ def restore_sqlite(source: Path, target: Path, replace: bool) -> None:
     """Put a backup in the place of a database that no server has open; that may be damaged.
 
     Raises:
-        WrongUse: a database is there, and it is not to be replaced.
+        WrongUse: a database is there, and it is not to be replaced; or it is the backup.
         LutnasError: it is in use, or cannot be written.
     """
+    _require_other(source, target)
     if target.exists():
         if not replace:
             raise WrongUse(f"{target} is there already; add --force to replace it")
@@ -51,6 +54,11 @@ def restore_sqlite(source: Path, target: Path, replace: bool) -> None:
     for ending in ("-wal", "-shm"):  # a log of the old database would be replayed into the new one
         target.with_name(target.name + ending).unlink(missing_ok=True)
     backup_sqlite(source, target)
+
+
+def _require_other(source: Path, target: Path) -> None:
+    if target.exists() and target.samefile(source):
+        raise WrongUse(f"{target} is both what is copied and where the copy goes; name another file")
 
 
 def _require_unused(path: Path) -> None:
@@ -74,7 +82,7 @@ def check_backup(path: Path) -> Path:
     if not path.is_file():
         raise WrongUse(f"there is no file {path}")
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as backup:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as backup:
             (verdict,) = backup.execute("PRAGMA integrity_check").fetchone()
             found = backup.execute("SELECT version_num FROM alembic_version").fetchone()
             columns = {

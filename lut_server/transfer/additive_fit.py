@@ -59,7 +59,8 @@ def fit_table(target: Target, source: TableSource, space: Space, column: TimedCo
     """
     fitted, held_out, notes = _split(space, column, split)
     keys = space.op_keys()
-    counts = np.array([[space.op_counts(network.genotype)[key] for key in keys] for network in fitted], dtype=float)
+    of_networks = [space.op_counts(network.genotype) for network in fitted]
+    counts = np.array([[counted[key] for key in keys] for counted in of_networks], dtype=float)
     groups = _groups(keys, counts, source)
     columns = np.column_stack([counts[:, group[0]] for group in groups])
     empty = np.array([len(space.slots) - len(space.live_slots(network.genotype)) for network in fitted], dtype=float)

@@ -137,7 +137,7 @@ def _read(file: IO[bytes], most_bytes: int, where: str) -> bytes:
 def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
         data = json.loads(line, parse_constant=_no_constant)
-        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # half a surrogate pair is no text, nor 1e999
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{where}: is not JSON; nothing was imported") from error
     if not isinstance(data, dict):

@@ -17,6 +17,7 @@ from shared.errors import InvalidValue
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _ROW_NUMBERS = re.compile(r"(Unnamed: \d+)?")
+MOST_COLUMNS = 1000
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -41,6 +42,8 @@ def read_csv(content: bytes, name: str, *needed: str) -> tuple[tuple[str, ...], 
         header, lines = header[1:], ((where, cells[1:]) for where, cells in lines)
     if not header or not all(header):
         raise InvalidValue(where, "has a column without a name" if any(header) else "names no columns")
+    if len(header) > MOST_COLUMNS:
+        raise InvalidValue(where, f"names {len(header)} columns; at most {MOST_COLUMNS} are read")
     twice = [column for column in header if header.count(column) > 1]
     if twice:
         raise InvalidValue(where, f"names the column '{twice[0][:60]}' twice")

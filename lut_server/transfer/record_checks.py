@@ -8,21 +8,24 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
+from lut_server.clock import stamp
 from lut_server.store.schema import graph_hash
 from lut_server.store.values import ArchiveRecord
 from shared.errors import InvalidValue
-from shared.jobs import JobResult, NewJob, Verification
+from shared.jobs import JOB_STATES, JobResult, NewJob, Verification
 from shared.kernels.kernel import check_counts
 from shared.measurements.graph_spec import parse_graph_spec
 from shared.measurements.measurement import Measurement, Run
 from shared.runtime import check_device_name
 from shared.search_result import SearchResult
 from shared.tables.table import read_table
-from shared.wire import canonical_json, from_wire
+from shared.wire import canonical_json, from_wire, to_wire
 
 Fields = Mapping[str, Any]
+_MOMENTS = ("created_at", "last_seen_at", "last_asked_at", "lease_until", "raw_dropped_at")
 
 
 def check_record(record: ArchiveRecord) -> None:
@@ -31,6 +34,9 @@ def check_record(record: ArchiveRecord) -> None:
     if check is None:
         raise InvalidValue("kind", f"'{record.kind[:40]}' is none of {', '.join(_CHECKS)}")
     check(record.fields)
+    for name in _MOMENTS:
+        if record.fields.get(name) is not None:
+            _moment(name, record.fields[name])
 
 
 def _device(fields: Fields) -> None:
@@ -45,6 +51,9 @@ def _table(fields: Fields) -> None:
         raise InvalidValue("table.hash", "is not the hash of the table's content")
     table = read_table(_document(raw.decode("utf-8", "replace")))
     _same("table", (fields["device"], fields["space"], fields["runtime"]), (table.device, table.space, table.runtime))
+    beside = _document(fields["held_out"]), fields["canary_nominal_ms"]
+    if beside != (to_wire(table.held_out), table.canary_nominal_ms):
+        raise InvalidValue("table", "says another error or another canary than its content")
 
 
 def _run(fields: Fields) -> None:
@@ -83,6 +92,8 @@ def _own_network(fields: Fields) -> None:
 def _job(fields: Fields) -> None:
     job = from_wire(NewJob, _document(fields["content"]), "job")
     _same("job", (fields["device"],), (job.device,))
+    if fields["state"] not in (None, *JOB_STATES):
+        raise InvalidValue("job.state", f"'{str(fields['state'])[:40]}' is none of {', '.join(JOB_STATES)}")
     kinds: tuple[tuple[str, type], ...] = (("verification", Verification), ("result", JobResult))
     for name, kind in kinds:
         if fields[name] is not None:
@@ -115,9 +126,21 @@ def _document(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        found = json.loads(value)
+        json.dumps(found, allow_nan=False)
+        return found
     except (ValueError, RecursionError) as error:
         raise InvalidValue("document", "is not JSON") from error
+
+
+def _moment(name: str, value: Any) -> None:
+    """Moments are compared as texts, so they have a single form."""
+    try:
+        is_stamp = stamp(datetime.fromisoformat(value)) == value
+    except (TypeError, ValueError, OverflowError):
+        is_stamp = False
+    if not is_stamp:
+        raise InvalidValue(name, f"'{str(value)[:40]}' is no moment as this server writes it")
 
 
 def _bytes(value: Any) -> bytes:

@@ -156,6 +156,8 @@ def _primitive(key: OpKey) -> Primitive:
         raise UnknownName("op with a graph", key.primitive, PRIMITIVES)
     if key.input.channels != key.output.channels and not parameter_shapes(key):
         raise InvalidValue("graph", f"{key} has no weights, and so as many channels after it as before")
+    if key.stride > min(key.input.height, key.input.width):
+        raise InvalidValue("graph", f"{key} has a stride beyond its map")
     return PRIMITIVES[key.primitive]
 
 

@@ -18,7 +18,7 @@ from shared.errors import InvalidValue
 
 _VALUE = r"(?:w?(?:(?:\d{1,12}x){0,7}\d{1,12}|s)(?:\.[a-z]\w*)?|_)"
 _VALUES = rf"{_VALUE}(?:,{_VALUE})*"
-_KERNEL = re.compile(rf"([A-Za-z][\w.-]*)/((?:{_VALUES})?)/({_VALUES})(?:/([\w.:;=+-]+))?")
+_KERNEL = re.compile(rf"([A-Za-z][\w.-]*)/((?:{_VALUES})?)/({_VALUES})(?:/([\w.:;=+-]+))?", re.ASCII)
 LONGEST_KERNEL = 20_000
 """Characters: a Concat of a thousand maps."""
 _RECURRENT = ("LSTM", "GRU", "RNN")

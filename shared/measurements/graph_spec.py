@@ -130,11 +130,11 @@ def parse_graph_spec(text: str) -> GraphSpec:
     first, _, second = rest.partition(":")
     if kind == "canary":
         return CanaryGraph(rest)
-    if kind == "chain" and re.fullmatch(r"\d{1,3}", first):
+    if kind == "chain" and re.fullmatch("[0-9]{1,3}", first):
         return ChainGraph(int(first), parse_op_key(second))
-    if kind == "parallel" and re.fullmatch(r"\d{1,3}", first):
+    if kind == "parallel" and re.fullmatch("[0-9]{1,3}", first):
         return ParallelGraph(int(first), parse_op_key(second))
-    if kind == "kernel" and re.fullmatch(r"\d{1,3}", first):
+    if kind == "kernel" and re.fullmatch("[0-9]{1,3}", first):
         return KernelGraph(int(first), parse_kernel(second))
     if kind == "network":
         space = parse_space(first)

@@ -26,7 +26,7 @@ QUIET_ROUNDS = 0.5
 
 Other programs use caches and memory and slow rounds down: networks with more weights than a cache
 holds vary by 5 to 10 %. This mean repeats a fifth to a third better than the lower quartile."""
-LONGEST_MS = 600_000.0
+SHORTEST_MS, LONGEST_MS = 1e-9, 600_000.0
 MOST_ROUNDS = 1000
 MOST_REPEATS = 1000
 MOST_COPIES = 1000
@@ -61,8 +61,8 @@ class Round:
             if len(values) > MOST_REPEATS:
                 raise InvalidValue("round", f"{len(values)} repeats are more than {MOST_REPEATS}")
             for value in values:
-                if not 0 < value <= LONGEST_MS:
-                    raise InvalidValue("round", f"{value} is not a time in ms (above 0, up to {LONGEST_MS:g}, finite)")
+                if not SHORTEST_MS <= value <= LONGEST_MS:
+                    raise InvalidValue("round", f"{value} is not a time of {SHORTEST_MS:g} to {LONGEST_MS:g} ms")
         if self.at_s is not None and not 0 <= self.at_s < LATEST_S:
             raise InvalidValue("round.at_s", f"{self.at_s} is not within 0 to {LATEST_S:g} seconds since 1970")
 

@@ -66,4 +66,7 @@ def parse_op_key(text: str) -> OpKey:
     if match is None:
         raise InvalidValue("op key", f"'{text[:100]}' does not read primitive/CxHxW/CxHxW/sN")
     numbers = [int(group) for group in match.groups()[1:]]
-    return OpKey(match.group(1), Shape(*numbers[0:3]), Shape(*numbers[3:6]), numbers[6])
+    key = OpKey(match.group(1), Shape(*numbers[0:3]), Shape(*numbers[3:6]), numbers[6])
+    if str(key) != text:  # other digits, or zeros before them
+        raise InvalidValue("op key", f"'{text[:100]}' is written {key}")
+    return key

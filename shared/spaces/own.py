@@ -107,4 +107,7 @@ def parse_own(text: str) -> Own:
     if match is None:
         raise InvalidValue("space", f"'{text[:100]}' does not read own/HASH/rN/iN/kN/N.N, as `search space` prints it")
     model, side, channels, classes, counts = match.groups()
-    return Own(int(side), 1, 1, int(classes), int(channels), model, tuple(map(int, counts.split("."))))
+    space = Own(int(side), 1, 1, int(classes), int(channels), model, tuple(map(int, counts.split("."))))
+    if str(space) != text:
+        raise InvalidValue("space", f"'{text[:100]}' is written {space}")
+    return space

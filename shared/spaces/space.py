@@ -276,7 +276,10 @@ def parse_space(text: str) -> Space:
     match = _SPACE.fullmatch(text)
     if match is None:
         raise InvalidValue("space", f"'{text[:100]}' does not read NAME/rN/cN/nN/kN/iN")
-    return _built_in(match.group(1), *map(int, match.groups()[1:]))
+    space = _built_in(match.group(1), *map(int, match.groups()[1:]))
+    if str(space) != text:  # other digits, or zeros before them
+        raise InvalidValue("space", f"'{text[:100]}' is written {space}")
+    return space
 
 
 @lru_cache(maxsize=64)

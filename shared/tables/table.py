@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from shared.device_status import MOST_CHANGE
 from shared.errors import InvalidValue, MissingKernel, MissingPrice, WrongUse
 from shared.runtime import Runtime, check_device_name
 from shared.spaces import Genotype, Own, Space, parse_space
@@ -93,7 +94,6 @@ class NetworkCheck:
 
 WORTH_A_WORD = 0.02
 """Change of the machine's state, as a share."""
-MOST_CHANGE = 100.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ class SettleCheck:
     beside_quietest: float | None = None
 
     def __post_init__(self) -> None:
-        if not (abs(self.shift) <= MOST_CHANGE and 0 <= self.spread <= MOST_CHANGE):
+        changes = (self.shift, self.beside_quietest or 0.0)
+        if not (max(map(abs, changes)) <= MOST_CHANGE and 0 <= self.spread <= MOST_CHANGE):
             raise InvalidValue("table.settled", f"no machine changes by {self.shift:g} or spreads by {self.spread:g}")
 
     @property

@@ -222,6 +222,10 @@ def test_token_bound_to_a_device_never_reads_the_name_of_another(start, lab):
             api.get(f"/v1/tables/{table['hash']}", token=bound),
         ]
         assert {answer.status_code for answer in asked} == {403, 404}
+        api.post("/v1/devices", {"name": "phone", "probe": {}})
+        search = create_token(api.store.tokens, "search", device="phone")
+        asked.append(api.post("/v1/jobs", to_wire(lab.verify_job(table, device="phone")), token=search))
+        assert asked[-1].status_code == 422
         for answer in asked:
             assert not re.search(r"\bpi\b", answer.json()["error"]["message"]), answer.json()
 

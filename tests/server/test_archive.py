@@ -242,6 +242,13 @@ def changed(line, **fields):
         ("own-network", {"sha256": "0" * 64}, "does not fit"),
         ("job", {"state": None}, "cannot be null"),
         ("job", {"attempts": "many"}, 'cannot be "many"'),
+        ("job", {"state": "asleep"}, "'asleep' is none of"),
+        ("job", {"lease_until": "0000"}, "'0000' is no moment"),
+        ("device", {"last_seen_at": "yesterday"}, "'yesterday' is no moment"),
+        ("device", {"created_at": "2026-01-01T00:00:00"}, "is no moment"),
+        ("run", {"raw_dropped_at": "9999-12-31T23:59:59-23:59"}, "is no moment"),
+        ("table", {"held_out": {"x": 1}}, "another error or another canary"),
+        ("table", {"canary_nominal_ms": 1e308}, "another error or another canary"),
         ("kernels", {"counts": {"Conv": 0}}, "0 times"),
     ],
 )
@@ -254,6 +261,22 @@ def test_archive_whose_values_are_none_is_refused_though_its_hash_fits(full, fre
     with pytest.raises(CorruptFile, match=f"in.jsonl, line {place + 1}.*{words}"):
         load(other, resigned(lines), tmp_path)
     assert written(other) == empty
+
+
+@pytest.mark.parametrize("place", [b'"base_ms":', b'"seconds":', b'"nominal_ms":', b'"kind":"device",'])
+def test_number_beyond_every_float_is_refused_in_an_archive(full, fresh, tmp_path, place):
+    *lines, _ = written(full).splitlines(keepends=True)
+    lines = [
+        line.replace(place, place + b'1e999,"x":' if place.endswith(b":") else place + b'"x":1e999,') for line in lines
+    ]
+    with pytest.raises(CorruptFile, match="is not JSON"):
+        load(fresh(), resigned(lines), tmp_path)
+    search = next(index for index, line in enumerate(lines) if json.loads(line).get("kind") == "search")
+    *lines, _ = written(full).splitlines(keepends=True)
+    text = json.dumps(json.loads(lines[search])["content"]).replace('"seconds": 12.0', '"seconds": 12.0, "x": 1e999')
+    lines[search] = changed(lines[search], content=text)
+    with pytest.raises(CorruptFile, match="is not JSON"):
+        load(fresh(), resigned(lines), tmp_path)
 
 
 def test_archive_of_another_lutnas_and_what_is_none_are_refused(full, fresh, tmp_path):

@@ -29,7 +29,23 @@ def batch_with(lab, text):
 
 @pytest.mark.parametrize(
     "time",
-    ["NaN", "Infinity", "-Infinity", "1e999", "-1.0", "0", "0.0", "600001", "null", '"1"', "true", "[1]", "1" * 5000],
+    [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e999",
+        "-1.0",
+        "0",
+        "0.0",
+        "5e-324",
+        "9e-10",
+        "600001",
+        "null",
+        '"1"',
+        "true",
+        "[1]",
+        "1" * 5000,
+    ],
 )
 def test_time_that_is_no_time_is_refused_and_nothing_is_stored(steady_api, lab, time):
     answer = steady_api.post(MEASUREMENTS, content=batch_with(lab, time))
@@ -92,6 +108,11 @@ def test_name_that_no_device_can_have_is_refused(steady_api, name):
         "/v1/plan?space=nas-bench-201/r8/c4/n1/k10/i3&calibration=many",
         "/v1/plan?space=nas-bench-201/r8/c4/n1/k10/i3&held_out=-1",
         "/v1/plan?space=nas-bench-201/r7/c4/n1/k10/i3",
+        "/v1/plan?space=nas-bench-201/r08/c4/n1/k10/i3",
+        "/v1/plan?space=nas-bench-201/r٨/c4/n1/k10/i3",
+        "/v1/plan?space=own/0123456789abcdef/r32/i3/k10/03.2",
+        "/v1/graph?spec=chain:1:nor_conv_1x1/4x08x8/4x8x8/s1",
+        "/v1/graph?spec=chain:١:nor_conv_1x1/4x8x8/4x8x8/s1",
         "/v1/plan?space=kettle/r8/c4/n1/k10/i3",
         "/v1/plan?space=nas-bench-201",
         "/v1/graph",

@@ -6,7 +6,8 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
+from random import Random
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper
 
 from lut_server.http import answer_cache, connections, services
 from lut_server.http.answer_cache import AnswerCache
+from lut_server.http.routes import plans
 from lut_server.http.services import ANONYMOUS_AT_ONCE
 from lut_server.runs.served_graphs import check_model
 from lut_server.transfer.importing import ImportRequest, read_tables
@@ -63,12 +65,46 @@ def test_limit_changes_no_graph_below_it(lab):
         ("chain:1:residual_block/4x9x9/4x5x5/s2", "int8"),
         ("chain:2:classifier/4x8x8/4x8x8/s1", "int8"),
         ("parallel:1:skip_connect/2x1x1/2x1x1/s1", "fp32"),
+        ("parallel:1:residual_block/1x1x1/1x1x1/s8000", "int8"),
         ("kernel:1:nchwc.ReorderInput/1x16000001x1x1/1x16000001x1x1", "fp32"),
     ],
 )
 def test_graph_that_cannot_be_built_is_the_callers_mistake(steady_api, spec, precision):
     answer = steady_api.get("/v1/graph", params={"spec": spec, "precision": precision}, role=None)
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_built"),
+    [
+        ("chain:64:avg_pool_3x3/24x96x96/24x96x96/s1", True),
+        ("chain:64:max_pool_3x3/24x96x96/24x96x96/s1", True),
+        ("chain:12:nor_conv_1x1/700x96x96/700x96x96/s1", False),
+    ],
+)
+def test_ranges_of_a_long_int8_chain_take_no_seconds(spec, is_built):
+    began_s = time.process_time()
+    with nullcontext() if is_built else pytest.raises(InvalidValue, match="the limit is 256 MiB"):
+        build_graph(parse_graph_spec(spec), 1, "int8", 256 * MIB)
+    assert time.process_time() - began_s < 1.5
+
+
+def test_deep_network_of_sums_has_int8_ranges_that_are_numbers():
+    cell = "|avg_pool_3x3~0|+|avg_pool_3x3~0|avg_pool_3x3~1|+|avg_pool_3x3~0|avg_pool_3x3~1|avg_pool_3x3~2|"
+    assert build_graph(parse_graph_spec(f"network:nas-bench-201/r8/c4/n32/k10/i3:{cell}"), 1, "int8")
+
+
+def test_strangers_take_one_place_of_those_that_wait_for_graphs(api, monkeypatch):
+    monkeypatch.setattr(answer_cache, "MOST_WAITING", 3)
+    go, admin, plan = threading.Event(), api.token("admin"), "/v1/plan?space=nas-bench-201/r8/c4/n1/k10/i3&seed="
+    monkeypatch.setattr(plans, "make_plan", lambda *asked: go.wait(20) and make_plan(*asked))
+    with ThreadPoolExecutor(12) as pool, httpx.Client(base_url=api.url, timeout=60) as http:
+        asked = [pool.submit(http.get, f"{plan}{n}") for n in range(10)]
+        time.sleep(0.5)
+        asked.append(pool.submit(api.get, f"{plan}99", token=admin))
+        time.sleep(0.2)
+        go.set()
+        assert {future.result().status_code for future in asked} == {200}
 
 
 def test_one_answer_is_made_at_a_time_and_what_is_asked_for_again_is_kept():
@@ -185,6 +221,16 @@ def test_jobs_are_counted_by_the_database_and_listed_in_parts(api, lab, monkeypa
     assert page["states"]["queued"] == 5
     assert page["unserved"] == ["pi"]
     assert read == [50]
+
+
+def test_fit_of_a_deep_space_counts_the_ops_of_a_network_once():
+    space, random = parse_space("fbnet/r32/c16/n64/k10/i3"), Random(1)
+    rows = [f"{space.format(space.sample(random))};{10 + random.random()}" for _ in range(60)]
+    began_s = time.process_time()
+    content = "\n".join(["architecture;ms", *rows]).encode()
+    with suppress(InvalidValue):  # an op may be in none of them
+        read_tables(content, "t.csv", ImportRequest("phone", "ms", space=str(space), unit="ms"))
+    assert time.process_time() - began_s < 3
 
 
 def test_file_of_too_many_ops_is_refused_at_once():

@@ -107,6 +107,9 @@ def test_routes_take_a_status_and_show_it_and_bind_it_to_the_tokens_device(api):
 
 
 def test_status_that_cannot_be_is_refused():
+    for change in ({"shift": 1000.0}, {"spread": 1e308}, {"spread": -0.1}, {"shift": float("nan")}):
+        with pytest.raises(InvalidValue, match="no machine changes by"):
+            TableCheck("a", "b", 8, **{"shift": 0.0, "spread": 0.0} | change)
     for wrong in ({"temperature_c": float("nan")}, {"throttling": ("",)}, {"throttling": ("a",) * 21}):
         with pytest.raises(InvalidValue, match="status"):
             DeviceStatus(**wrong)

@@ -128,6 +128,7 @@ FIRST = SPACE.format(architectures(20)[0])
         (GOOD.replace("architecture", "network"), "line 1: has neither architectures"),
         (GOOD.replace(",pi", ",pi,pi"), "line 1: names the column 'pi' twice"),
         ("architecture\n|x|\n", "line 1: has no column of latencies"),
+        (",".join(f"c{n}" for n in range(50_000)), "line 1: names 50000 columns; at most 1000 are read"),
         ("", "line 1: names no columns"),
         (GOOD.encode() + b"\xff\xfe\n", "line 22: is no UTF-8 text"),
     ],

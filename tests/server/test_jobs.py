@@ -1,11 +1,13 @@
 """The job queue: leases, heartbeats, attempts, late results, and what a verification says."""
 
 import html
+from dataclasses import replace
 
 import pytest
 
 from lut_server.runs.verification import NO_STATE
 from lut_server.store.sql import jobs
+from shared.errors import InvalidValue
 from shared.jobs import JobResult, NewJob
 from shared.measurements.graph_spec import UploadedModel
 from shared.measurements.measurement import Verdict
@@ -305,7 +307,12 @@ def test_job_about_something_unknown_is_refused(api, lab, table):
 def test_promise_made_for_another_device_is_refused(api, lab, table):
     api.post("/v1/devices", {"name": "phone", "probe": {}})
     answer = api.post("/v1/jobs", to_wire(lab.verify_job(table, device="phone")))
-    assert "is a table of pi" in answer.json()["error"]["message"]
+    assert "is no table of phone with canary:conv-v1" in answer.json()["error"]["message"]
+
+
+def test_count_jobs_alone_name_genotypes(lab):
+    with pytest.raises(InvalidValue, match="1 are not within 0 to 0"):
+        replace(lab.verify_job({"hash": "0" * 64}), genotypes=("x",))
 
 
 def test_unknown_job_is_told_so(steady_api):

@@ -297,6 +297,19 @@ def backup(run, profiled, tmp_path):
 
 
 @pytest.mark.parametrize("any_url", ["sqlite"], indirect=True)
+def test_database_is_not_copied_over_itself_and_a_backup_may_have_any_name(run, profiled, any_url, tmp_path):
+    database = any_url.removeprefix("sqlite:///")
+    for command in (("backup", database), ("restore", database, "--force")):
+        code, _, err = run(*command)
+        assert (code, err.count("\n"), "is both what is copied and where" in err) == (2, 1, True)
+    profiled.devices.register("later", {})  # the file is still the one that is open
+    assert run("backup", str(tmp_path / "a?mode=rw#%41.db"))[0] == 0
+    profiled.close()
+    assert run("restore", str(tmp_path / "a?mode=rw#%41.db"), "--force")[0] == 0
+    assert profiled.devices.get("later")
+
+
+@pytest.mark.parametrize("any_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("damage", [b"", b"no database " * 2000, None])
 def test_damaged_database_is_replaced_by_a_backup_and_its_log_is_not_replayed(run, profiled, backup, tmp_path, damage):
     path = profiled.database.path

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from lut_server.http.answer_cache import most_bytes
 from lut_server.http.requests import Body
 from lut_server.http.responses import ModelAnswer, PiecesOf, PlanAnswer, answer, answer_bytes
-from lut_server.http.services import READ, Searcher, ServicesHere, StoreHere, documented
+from lut_server.http.services import ASK_IN_TURN, Searcher, ServicesHere, StoreHere, documented
 from lut_server.runs.served_graphs import check_model
 from lut_server.store.values import ModelSummary
 from shared.errors import InvalidValue
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1", tags=["plans"])
 @router.get(
     "/plan",
     summary="The plan of a profiling run: the same parameters always give the same plan",
-    dependencies=[Depends(READ)],
+    dependencies=[ASK_IN_TURN],
     **documented({200: PlanAnswer}, "invalid"),
 )
 async def get_plan(
@@ -42,7 +42,7 @@ async def get_plan(
 @router.get(
     "/graph",
     summary="The ONNX file of a graph reference: the same reference always gives the same bytes",
-    dependencies=[Depends(READ)],
+    dependencies=[ASK_IN_TURN],
     **documented({200: ONNX, 304: None}, "unknown_model", "invalid"),
 )
 async def get_graph(
