@@ -126,9 +126,12 @@ def run_program(
         sys.stdout.reconfigure(errors="backslashreplace")  # a file may have a name that the terminal cannot show
     try:
         with handling_signals():
-            build().parse_args(argv, arguments)
-            run: Run = arguments.command
-            return run(arguments) or 0
+            try:
+                build().parse_args(argv, arguments)
+                run: Run = arguments.command
+                return run(arguments) or 0
+            finally:
+                print(end="", flush=True)  # here, for a full disk
     except LutnasError as error:
         print(f"{name}: {in_one_line(error)}", file=sys.stderr)
         return error.exit_code
@@ -137,9 +140,13 @@ def run_program(
         advice = arguments.when_interrupted(arguments) if hasattr(arguments, "when_interrupted") else ""
         print(f"{name}: stopped{by}{advice}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader went away (`| head`). Python's flush at exit must not complain about that.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            where = "the output" if error.filename is None else in_one_line(error.filename)
+            print(f"{name}: {where}: {error.strerror or in_one_line(error)}", file=sys.stderr)
+        if error.filename is None:
+            # The reader went away (`| head`), or the disk is full. Python's flush at exit must not complain about that.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -207,7 +214,7 @@ def _description(text: str) -> str:
 
 def _read_token(path: Path) -> str:
     try:
-        token = path.read_text(encoding="utf-8").strip()
+        token = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no text"
         raise InvalidValue("token-file", f"{path}: {reason}") from error

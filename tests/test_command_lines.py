@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -138,6 +139,19 @@ def test_name_that_the_terminal_cannot_show_is_shown_escaped(encoding, monkeypat
     assert run_program("program", parser_that(lambda _: print("сеть \udcff") or Console().print("сеть")), ["go"]) == 0
     shown.flush()
     assert shown.buffer.getvalue().startswith(rb"\u0441\u0435\u0442\u044c \udcff")
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("--print-completion", "bash")])
+def test_output_on_a_full_disk_is_an_error_in_a_line(words):
+    program = [sys.executable, "-m", "lut_server.cli", *words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "lut-server: the output: No space left on device\n")
+
+
+def test_file_that_nobody_foresaw_is_named_in_a_line(capsys, tmp_path):
+    assert run_program("program", parser_that(lambda _: (tmp_path / "no" / "file").read_text()), ["go"]) == 1
+    assert capsys.readouterr().err == f"program: {tmp_path / 'no' / 'file'}: No such file or directory\n"
 
 
 def test_error_is_a_line_whatever_strangers_put_into_it(capsys):

@@ -105,7 +105,7 @@ def read_column(
     networks = tuple(TimedNetwork(genotype, ms) for genotype, (ms, _) in seen.items())
     where = f"{name}, column {column}"
     notes = _notes(networks, repeated, where)
-    if said is None:
+    if not unit:
         check_scale(median(network.ms for network in networks), where)
     return TimedColumn(networks, (*notes, *([f"published in {said}"] if said not in (None, "ms") else [])))
 

@@ -18,6 +18,7 @@ from shared.errors import InvalidValue
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _ROW_NUMBERS = re.compile(r"(Unnamed: \d+)?")
 MOST_COLUMNS = 1000
+_SAVE = "save it as CSV in UTF-8"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -37,7 +38,7 @@ def read_csv(content: bytes, name: str, *needed: str) -> tuple[tuple[str, ...], 
         InvalidValue: the file or a row is not valid; the message names the line.
     """
     lines = _read_lines(content, name)
-    where, header = next(lines, (f"{name}, line 1", []))
+    where, header = next((line for line in lines if any(line[1])), (f"{name}, line 1", []))
     if len(header) > 1 and _ROW_NUMBERS.fullmatch(header[0]) and any(header):
         header, lines = header[1:], ((where, cells[1:]) for where, cells in lines)
     if not header or not all(header):
@@ -69,8 +70,10 @@ def _read_lines(content: bytes, name: str) -> Iterator[tuple[str, list[str]]]:
         text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise InvalidValue(f"{name}, line {line}", "is no UTF-8 text") from error
-    first = text.partition("\n")[0]
+        raise InvalidValue(f"{name}, line {line}", f"is no UTF-8 text; {_SAVE}") from error
+    if "\0" in text:
+        raise InvalidValue(name, f"is no text; {_SAVE}")
+    first = text.lstrip().partition("\n")[0]
     separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -80,7 +81,11 @@ def read_tables(
     space = whole_space(request.space or DEFAULT_SPACE[kind])
     tables = []
     for device, subject in _wanted(request, subjects, name):
-        target, source = Target(device, request.batch), TableSource(kind, name, digest, subject)
+        try:
+            target, source = Target(device, request.batch), TableSource(kind, name, digest, subject)
+        except InvalidValue as error:
+            advice = f"; to name it: --device NAME --column {shlex.quote(subject)}"
+            raise InvalidValue(error.field, error.problem + advice) from error
         if kind == PER_LAYER:
             tables.append(layer_table(target, source, space, content, request.unit))
         else:
@@ -107,6 +112,11 @@ def _columns(content: bytes, name: str, request: ImportRequest, say: Callable[[s
 
 def _require_order(table: LatencyTable, where: str) -> None:
     """Raise InvalidValue if the fit orders other networks hardly better than chance."""
+    if sum(price.price_ms for price in table.prices) < 0:
+        raise InvalidValue(
+            where,
+            "more ops would take less time: is it a rate? --column names another, --unit ms takes it all the same",
+        )
     error = table.held_out
     if error is not None and error.networks >= ENOUGH_NETWORKS and error.kendall_tau < LEAST_TAU:
         raise InvalidValue(

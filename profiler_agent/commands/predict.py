@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from profiler_agent.commands.options import (
 )
 from profiler_agent.timing.stopping import PRESETS
 from shared.command_line import Commands, Parser, add_command, add_server
-from shared.errors import WrongUse
+from shared.errors import WrongUse, in_one_line
 
 if TYPE_CHECKING:
     from profiler_agent.kernels.predict import FilePrediction
@@ -125,7 +126,7 @@ def _print(found: Sequence[FilePrediction], arguments: argparse.Namespace) -> No
     for prediction in found:
         note = f"; {prediction.note}" if prediction.note else ""
         if prediction.answer is None:
-            say(f"{prediction.path}: {prediction.problem}{note}")
+            say(f"{in_one_line(prediction.path)}: {prediction.problem}{note}")
             _list(prediction.missing)
             continue
         mean, sd, upper = (prediction.answer[name] for name in ("mean_ms", "sd_ms", "upper_ms"))
@@ -136,10 +137,12 @@ def _print(found: Sequence[FilePrediction], arguments: argparse.Namespace) -> No
             say(f"{prediction.path}: {len(guessed)} kernels were never measured here and are guessed from their like:")
             _list(guessed)
         if isinstance(prediction.path, Path) and (guessed or prediction.missing):
-            lacking.append(str(prediction.path))
+            lacking.append(re.sub("^-", "./-", str(prediction.path)))
     if lacking and arguments.command is predict_files:
         flags = ["--lut-url", arguments.lut_url, "--device", arguments.device]
         flags += ["--space", arguments.space] if arguments.space else []
+        for name in ("ca_file", "token_file"):
+            flags += [f"--{name.replace('_', '-')}", given] if (given := getattr(arguments, name)) else []
         usual = {"threads": 1, "provider": "cpu", "optimisation": "all", "precision": "fp32"}
         for name, value in usual.items():
             given = getattr(arguments, name)

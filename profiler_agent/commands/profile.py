@@ -8,6 +8,7 @@ Stopped anywhere, the same command goes on: each round is on disk before the nex
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,7 @@ def _profile_offline(request: ProfileRequest, spool: Spool, out: Path, most_byte
             print(f"space      {outcome.space}")
         print(f"file       {files[outcome.space]}")
         _report_problems(outcome)
-    handed_in = " ".join(str(files[outcome.space]) for outcome in outcomes if outcome.problem is None)
+    handed_in = shlex.join(str(files[outcome.space]) for outcome in outcomes if outcome.problem is None)
     if handed_in:
         print(f"upload     profiler-agent upload {handed_in} --lut-url URL")
     return _exit_code([outcome for outcome in outcomes if outcome.measured])

@@ -24,6 +24,8 @@ _OTHERS = {
     b"PK\x03\x04": "a zip archive, such as a checkpoint of PyTorch; export the model to ONNX",
     b"\x89HDF": "an HDF5 file, such as a model of Keras; export the model to ONNX",
     b"{": "JSON",
+    b"\x80\x02": "a pickle, such as a checkpoint of PyTorch; export the model to ONNX",
+    b"\x1c\0\0\0TFL3": "a model of TensorFlow Lite; export the model to ONNX",
 }
 """What people take for a model, by its first bytes."""
 
@@ -114,9 +116,10 @@ def read_graph(model: bytes) -> Graph:
                 graph.header += bytes(raw)
         _read_graph(graph.content, graph)
     except (IndexError, RecursionError, ValueError, struct.error) as error:
-        raise CorruptFile(f"not an ONNX model{_what_else(model) or f': {error}'}") from error
+        raise CorruptFile(f"not an ONNX model{_what_else(model) or f': it is cut off or damaged ({error})'}") from error
     if not graph.content:
-        raise CorruptFile("not an ONNX model: it has no graph")
+        reason = _what_else(model) or (": it has no graph" if model else ": it is empty")
+        raise CorruptFile(f"not an ONNX model{reason}")
     return graph
 
 

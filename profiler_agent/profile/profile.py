@@ -5,6 +5,7 @@ A profile has a run and a table for each space. A single campaign serves all its
 
 from __future__ import annotations
 
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -246,7 +247,7 @@ class Profiler:
         waiting = sum(1 for spooled in runs for _ in spooled.unsent(self.client.url))
         return ServerAway(
             f"{error}; spooled {waiting} measurements in {self.spool.folder}; upload later with:"
-            f" profiler-agent upload --spool {self.spool.folder} --lut-url {self.client.url}"
+            f" profiler-agent upload --spool {shlex.quote(str(self.spool.folder))} --lut-url {self.client.url}"
         )
 
 

@@ -9,6 +9,7 @@ has tasks.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,9 @@ def read_run_file(path: Path) -> RecordedRun:
         raise LutnasError(f"there is no file {path}")
     data = _parse(path, content)
     if data.get("format") != FORMAT:
-        raise CorruptFile(f"{path} is no run file: `profiler-agent profile --offline --out {path}` would make one")
+        raise CorruptFile(
+            f"{path} is no run file: `profiler-agent profile --offline --out {shlex.quote(str(path))}` would make one"
+        )
     require_schema(str(path), data.get("version"), RUN_FILE_SCHEMA)
     try:
         if content_hash({name: data[name] for name in _CONTENT}) != data["sha256"]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import time
 from collections.abc import Sequence
 from itertools import pairwise, takewhile
@@ -139,7 +140,7 @@ def run(args: argparse.Namespace) -> None:
             write_atomically(report, build_report(view).encode())
             post_result(client, view, find_ladder(view.folder / LADDER_FILE, view.space) or (), progress.line)
             which = f" --device {view.table.device}" if len(directory.tables) > 1 else ""
-            pick = f"search pick --run {directory.path}{which} --max-latency-ms X"
+            pick = f"search pick --run {shlex.quote(str(directory.path))}{which} --max-latency-ms X"
             progress.line(f"the report: {report}; a member: {pick}")
 
 
@@ -165,7 +166,7 @@ def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDir
             log.close()
     if not complete:
         told = f"after step {trainer.step} of {trainer.config.total_steps}, everything is saved;"
-        go_on = f"go on with: search --resume --out {directory.path}"
+        go_on = f"go on with: search --resume --out {shlex.quote(str(directory.path))}"
         if time.monotonic() < ends_s:
             raise Stopped(f"stopped {told} {go_on}")
         progress.line(f"time is up {told} the family is that of these weights; {go_on}")
@@ -183,7 +184,9 @@ def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirector
         raise WrongUse("a search needs --device and --lut-url (or --resume with --out)")
     out = args.out or Path("runs") / f"{'+'.join(sorted(args.device))}-{default_title(args)}"
     if (out / "config.json").exists():
-        raise WrongUse(f"{out} already holds a run: go on with it (--resume --out {out}) or choose another --out")
+        raise WrongUse(
+            f"{out} already holds a run: go on with it (--resume --out {shlex.quote(str(out))}) or choose another --out"
+        )
     own = _open_own(args, progress) if args.model else None
     # What is wrong with them is said before anything is measured.
     images = find_own_images(args.model, own.input_shape, own.classes) if own and args.dataset is None else None

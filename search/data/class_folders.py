@@ -7,6 +7,7 @@ side is resized to the network's input, and the middle is kept.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 IGNORED = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")
 """Left by file managers; so is every name that begins with a dot."""
 TRAIN_FOLDERS = ("train", "training")
-TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "dev")
-"""Names of splits in any case; the first that is there is taken."""
+TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation", "holdout")
+"""Names of splits in any case, or words in them as in `training_set`; the first that is there is taken."""
 TO_CONVERT = (".heic", ".heif", ".avif", ".jxl", ".jp2")
 TEST_SHARE, SPLIT_SEED = 1 / 6, 0
 LEAST_PER_CLASS, LEAST_TRAINING = 5, 40
@@ -85,6 +86,11 @@ def load_folder(
             f" remove {_them(foreign)}, or leave out what is unreadable with --skip-broken"
         )
     check_counts(root, layout, foreign)
+    if alike := [] if layout.split else _alike(root, layout.classes):
+        warn(
+            f"{root}: each class holds the same folders ({', '.join(alike[:SHOWN])}), as splits do; if those are the"
+            " classes, name the upper folders train and test"
+        )
     if layout.split[2:]:
         warn(f"{root}: {' and '.join(layout.split[:2])} are the split; left out: {', '.join(layout.split[2:])}")
     decoded = decode_all(root, (*layout.train, *layout.test), resolution, channels, cache_dir / "decoded")
@@ -118,6 +124,7 @@ def scan(root: Path) -> tuple[Layout, list[str]]:
     top = _subfolders(root)
     train_name, test_name = (
         next((found for name in names for found in top if found.lower() == name), "")
+        or next((found for name in names for found in top if name in _words(found) and _subfolders(root / found)), "")
         for names in (TRAIN_FOLDERS, TEST_FOLDERS)
     )
     if train_name and test_name:
@@ -129,7 +136,7 @@ def scan(root: Path) -> tuple[Layout, list[str]]:
         left = (name for name in top if name not in (train_name, test_name))
         return Layout(classes, train, test, (train_name, test_name, *left)), foreign + more
     half = train_name or test_name
-    if half and _subfolders(root / half):
+    if half.lower() in (*TRAIN_FOLDERS, *TEST_FOLDERS) and _subfolders(root / half):
         raise WrongUse(
             f"{root}: {half} holds folders like half of a split, and the other half is missing"
             f" ({' or '.join(TEST_FOLDERS if train_name else TRAIN_FOLDERS)}); add that, or name"
@@ -148,7 +155,9 @@ def check_counts(root: Path, layout: Layout, unread: Sequence[str] = ()) -> None
     if len(layout.classes) == 0:
         raise WrongUse(f"{root} holds no class folders: make one folder per class and put its images there")
     if len(layout.classes) == 1:
-        raise WrongUse(f"{root} holds a single class ({layout.classes[0]}): a search needs two or more")
+        inner = root / layout.classes[0]
+        instead = f"; if the classes lie in it, name {FOLDER}{inner}" if inner.is_dir() and _subfolders(inner) else ""
+        raise WrongUse(f"{root} holds a single class ({layout.classes[0]}): a search needs two or more{instead}")
     for label, name in enumerate(layout.classes):
         train, test = (sum(source.label == label for source in part) for part in (layout.train, layout.test))
         if train + test == 0:
@@ -173,13 +182,15 @@ def _classes(root: Path, prefix: str) -> tuple[tuple[str, ...], tuple[Source, ..
     foreign: list[str] = []
     for label, name in enumerate(names):
         folder = root / prefix / name
+        if root.resolve().is_relative_to(folder.resolve()):
+            raise WrongUse(f"{folder} is a link to a folder that it lies in; remove it")
         for path in sorted(folder.rglob("*")):
             if path.is_dir() or any(map(_is_ignored, path.relative_to(folder).parts)):
                 continue
             relative = path.relative_to(root).as_posix()
             if any("\ud800" <= letter <= "\udfff" for letter in relative):  # how Python shows bytes that are no UTF-8
                 raise WrongUse(f"{root} holds a file whose name is no text: {relative!a}; rename it")
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in SUFFIXES and (path.is_file() or path.is_symlink()):
                 images.append(Source(relative, label))
             else:
                 foreign.append(relative)
@@ -188,6 +199,16 @@ def _classes(root: Path, prefix: str) -> tuple[tuple[str, ...], tuple[Source, ..
 
 def _subfolders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_ignored(path.name))
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[\W\d_]+", name.lower())
+
+
+def _alike(root: Path, classes: Sequence[str]) -> list[str]:
+    """The subfolders of every class, if all have the same."""
+    first, *others = ([*_subfolders(root / name)] for name in classes)
+    return first if all(other == first for other in others) else []
 
 
 def _is_ignored(name: str) -> bool:

@@ -117,7 +117,8 @@ def load_images(
     if name.startswith(FOLDER):
         if data_dir is not None:
             raise WrongUse(f"--data-dir is for the files of a known data set; {name} names its own folder")
-        folder = Path(name.removeprefix(FOLDER))
+        # A shell leaves the ~ of folder:~/images alone; os.path does so where there is no home folder.
+        folder = Path(os.path.expanduser(name.removeprefix(FOLDER)))  # noqa: PTH111
         return load_folder(folder, resolution, channels, cache_dir or default_cache_dir(), skip_broken, warn)
     if name not in DATASETS or name == f"{FOLDER}PATH":
         raise UnknownName("dataset", name, DATASETS)

@@ -105,9 +105,11 @@ def examine(model: nn.Module, input_shape: Shape) -> OwnModel:
     _check_signature(model, images)
     with inferring(model):
         with _record_calls(model, LayerChoice) as inputs:
-            logits = _run(model, images)
+            logits, again = (_run(model, images.clone()) for _ in range(2))
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != IMAGES:
             raise InvalidValue("model", f"gives {_describe(logits)} for {IMAGES} images, not a row of logits for each")
+        if logits.shape != again.shape or not torch.allclose(logits, again, 0, 0, equal_nan=True):
+            raise InvalidValue("model", "changes its output between two calls")
         for choice in choices:
             for path in choice.places:
                 _check_candidates(choice, path, inputs[path])
@@ -124,6 +126,10 @@ def covering(choices: tuple[Choice, ...]) -> Iterator[dict[str, str]]:
 
 
 def _check_weights(model: nn.Module, choices: tuple[Choice, ...]) -> None:
+    for path, module in model.named_modules():
+        compiled = isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod")
+        if compiled or module._compiled_call_impl is not None:
+            raise InvalidValue("model", f"{path or 'the model itself'} is compiled: give the module as it was before")
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if tensor.device.type != "cpu":
             raise InvalidValue("model", f"{name} lies on {tensor.device}: give the model on the CPU")
@@ -170,9 +176,12 @@ def _check_candidates(choice: Choice, path: str, calls: list[tuple[Any, ...]]) -
 def _check_trains(model: nn.Module, genotype: dict[str, str], images: Tensor) -> None:
     network = freeze(model, genotype).train()
     try:
-        network(images.clone()).sum().backward()
+        logits = network(images.clone())
+        logits.sum().backward()
     except Exception as error:  # a user's code raises errors of any kind
         raise InvalidValue("model", f"the network {genotype} does not train: {in_one_line(error)}") from error
+    if not logits.isfinite().all():
+        raise InvalidValue("model", f"the network {genotype} gives logits that are not finite")
 
 
 def _export(model: nn.Module, genotype: dict[str, str], image: Tensor) -> bytes:

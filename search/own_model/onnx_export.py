@@ -26,12 +26,17 @@ def to_onnx(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> bytes:
     """
     file, inputs = BytesIO(), example if isinstance(example, tuple) else (example,)
     try:
-        with _EXPORTING, inferring(model), warnings.catch_warnings():
+        with _EXPORTING, inferring(model), warnings.catch_warnings(), model.register_forward_pre_hook(_hush):
             warnings.simplefilter("ignore")  # torch's own, about its exporters
             torch.onnx.export(model, inputs, file, opset_version=OPSET, dynamo=False)  # type: ignore[arg-type]
     except Exception as error:  # the module is a user's code, and torch.onnx raises errors of any kind
         raise InvalidValue("model", f"torch.onnx does not export it: {in_one_line(error)}") from error
     return file.getvalue()
+
+
+def _hush(*_: object) -> None:
+    """Keep torch.onnx from printing a graph that fails. It turns its log on just before it traces."""
+    torch._C._jit_set_onnx_log_enabled(False)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,7 +101,8 @@ class RunDirectory:
         """
         if not (path / "config.json").is_file():
             raise WrongUse(
-                f"{path} holds no run (no config.json); `search --device D --lut-url URL --out {path}` makes one"
+                f"{path} holds no run (no config.json); `search --device D --lut-url URL"
+                f" --out {shlex.quote(str(path))}` makes one"
             )
         run = cls(path)
         _ = run.tables  # reads and checks both

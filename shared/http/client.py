@@ -44,6 +44,7 @@ LONGEST_S = 1800.0
 """Nor does any take longer."""
 AWAY_STATUS = {502, 503, 504}
 """A proxy does not reach the server, or the server is not ready: the same as no server."""
+_SECRETS = re.compile(r".*@|(?<=[?#]).*", re.DOTALL)
 KINDS = {401: AccessDenied, 403: AccessDenied, 404: NotFound, 409: Conflict}
 
 
@@ -73,7 +74,7 @@ class HttpClient:
         ca_file: str | None = None,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        self.url, self._token, self._most_bytes = url.rstrip("/"), token, most_bytes
+        self.url, self._token, self._most_bytes = url.strip().rstrip("/"), token, most_bytes
         headers = {"User-Agent": f"lutnas-{self.role}/{__version__}", "Accept-Encoding": "gzip"}
         if token:
             if not re.fullmatch(r"[\x21-\x7e]+", token):
@@ -185,6 +186,10 @@ class HttpClient:
             if (distrust := find_distrust(self.url, error)) is not None:
                 raise distrust from error
             why, advice = str(error) or type(error).__name__, "is lut-server running there? --lut-url names another"
+            if "[SSL" in why or isinstance(error, httpx.RemoteProtocolError):
+                scheme, _, host = self.url.partition(":")
+                other = "http" if scheme == "https" else "https"
+                advice = f"does it serve {other.upper()}? Then: --lut-url {other}:{host}"
             raise ServerAway(self._line(f"no answer from {self._where} ({why}); {advice}")) from error
 
     def _table(self, *path: str, **options: Any) -> LatencyTable:
@@ -271,7 +276,7 @@ def check_url(url: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError):
         extra = True
     if extra or parsed.scheme not in ("http", "https") or not parsed.host:
-        raise InvalidValue("lut-url", f"{url.rpartition('@')[2]!r} is no URL like http://server:8700 alone")
+        raise InvalidValue("lut-url", f"{_SECRETS.sub('', url)!r} is no URL like http://server:8700 alone")
     return parsed
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -84,7 +85,16 @@ def test_train_and_test_folders_are_the_split(tmp_path):
 
 @pytest.mark.parametrize(
     ("train", "test", "left"),
-    [("train", "valid", ()), ("Training", "Testing", ()), ("TRAIN", "dev", ()), ("train", "test", ("valid",))],
+    [
+        ("train", "valid", ()),
+        ("Training", "Testing", ()),
+        ("TRAIN", "dev", ()),
+        ("train", "test", ("valid",)),
+        ("training_set", "test_set", ()),
+        ("seg_train", "seg_test", ()),
+        ("Train 2017", "val2017", ()),
+        ("train", "eval", ()),
+    ],
 )
 def test_names_of_splits_are_no_classes(tmp_path, train, test, left):
     root = tmp_path / "set"
@@ -96,6 +106,34 @@ def test_names_of_splits_are_no_classes(tmp_path, train, test, left):
     assert images.preprocessing.class_names == ("cat", "dog")
     assert (len(images.train_labels), len(images.test_labels)) == (50, 6)
     assert lines == [f"{root}: train and test are the split; left out: valid" for _ in left]
+
+
+def test_splits_by_other_names_are_warned_of(tmp_path):
+    root = tmp_path / "set"
+    for name in ("entrenamiento", "prueba"):
+        write_classes(root / name, count=25)
+    lines = []
+    assert load(root, tmp_path, warn=lines.append).preprocessing.class_names == ("entrenamiento", "prueba")
+    assert len(lines) == 1
+    assert "each class holds the same folders (cat, dog), as splits do" in lines[0]
+
+
+def test_folder_around_the_classes_is_named_and_so_is_a_link_to_itself(tmp_path):
+    write_classes(tmp_path / "set" / "images", count=25)
+    with pytest.raises(
+        WrongUse, match=r"a single class \(images\).*; if the classes lie in it, name folder:.*/set/images"
+    ):
+        load(tmp_path / "set", tmp_path)
+    (tmp_path / "set" / "images" / "all").symlink_to(".")
+    with pytest.raises(WrongUse, match=r"images/all is a link to a folder that it lies in; remove it"):
+        load(tmp_path / "set" / "images", tmp_path)
+
+
+def test_a_pipe_is_no_image_and_holds_nothing_up(tmp_path):
+    root = write_classes(tmp_path / "set", count=25)
+    os.mkfifo(root / "cat" / "pipe.png")
+    with pytest.raises(WrongUse, match=r"pipe\.png is no image that can be read here"):
+        load(root, tmp_path)
 
 
 def test_half_of_a_split_is_no_class_and_a_class_of_trains_is(tmp_path):

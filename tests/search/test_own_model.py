@@ -223,6 +223,19 @@ REFUSED = {
         lambda: chain(choice("a", k3=conv(8, 8), noise=Noisy())),
         "choice 'a' at 1: candidate 'noise' changes its output between two calls",
     ),
+    "noise beside the choices": (
+        lambda: nn.Sequential(Noisy(), chain(choice("a"))),
+        "model: changes its output between two calls",
+    ),
+    "no number": (
+        lambda: nn.Sequential(chain(choice("a")), nn.Threshold(torch.inf, torch.nan)),
+        "model: the network {'a': 'k3'} gives logits that are not finite",
+    ),
+    "TorchScript": (
+        lambda: chain(torch.jit.trace(nn.ReLU(), torch.ones(1)), choice("a")),
+        "model: 1 is compiled: give the module as it was before",
+    ),
+    "torch.compile": (lambda: torch.compile(chain(choice("a"))), "model: the model itself is compiled: give the"),
     "control flow": (
         lambda: chain(choice("a", k3=conv(8, 8), branch=Branching())),
         "model: 1: what it computes, or in which shape, depends on the values of its input",
@@ -248,13 +261,15 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_wrong_with_a_model_is_said_in_a_line_that_names_the_place(name):
+def test_what_is_wrong_with_a_model_is_said_in_a_line_that_names_the_place(name, capfd):
     make, says = REFUSED[name]
     with pytest.raises(InvalidValue) as refusal:
         examine(make(), IMAGE)
     assert says in str(refusal.value)
     assert "\n" not in str(refusal.value)
+    assert not any(capfd.readouterr())
 
 
 def test_a_choice_that_never_runs_is_refused():

@@ -151,7 +151,8 @@ def drawn(genotype):
 
 
 def test_columns_that_are_no_latencies_by_their_names_are_left_out_and_said():
-    names = ("pi_latency", "pi_energy", "accuracy", "testAccuracy", "flops", "params", "Params(M)", "top1", "id")
+    names = ("pi_latency", "pi_energy", "accuracy", "testAccuracy", "flops", "params", "Params(M)", "top1", "id",
+             "pi_std", "pi_mJ", "images_per_second", "img/s", "pi_fps", "testAcc")  # fmt: skip
     content = with_columns(architectures(60), **dict.fromkeys(names, latency_ms))
     said = []
     tables = read_tables(content.encode(), "t.csv", ImportRequest(), said.append)
@@ -179,6 +180,7 @@ def test_column_that_the_ops_do_not_explain_is_refused_unless_insisted_on():
 @pytest.mark.parametrize(
     ("column", "factor"),
     [("pi", 1), ("pi_ms", 1), ("pi_us", 1e3), ("latency (µs)", 1e3), ("pi [us]", 1e3), ("pi_s", 1e-3), ("pi_sec", 1e-3),
+     ("latencyUs", 1e3), ("latency_mS", 1), ("microsec", 1e3), ("pi [second]", 1e-3), ("iphone_6s", 1),
      ("latency_ns", 1e6), ("usb_stick", 1), ("pixels", 1), ("galaxy_s10", 1)],
 )  # fmt: skip
 def test_unit_in_the_name_of_a_column_is_obeyed(column, factor):
@@ -190,6 +192,29 @@ def test_unit_in_the_name_of_a_column_is_obeyed(column, factor):
     (wanted,) = read(csv_of(architectures(60)))
     assert [price.price_ms for price in table.prices] == pytest.approx([price.price_ms for price in wanted.prices])
     assert any("published in" in note for note in table.source.notes) == (factor != 1)
+
+
+def test_unit_in_a_name_does_not_go_before_what_a_network_takes():
+    with pytest.raises(InvalidValue, match=r"column pi_s: its median would be .* ms, .*: say --unit"):
+        read(csv_of(architectures(60), header="architecture,pi_s"))
+
+
+def test_rate_is_no_latency_whatever_its_name():
+    content = with_columns(architectures(300), pi=lambda genotype: 1e4 / latency_ms(genotype))
+    with pytest.raises(InvalidValue, match=r"column pi: more ops would take less time: is it a rate\?"):
+        read(content)
+
+
+def test_column_whose_name_is_no_devices_says_how_to_name_it():
+    with pytest.raises(InvalidValue, match=r"'pi \(ms\)' is not a name of .*--device NAME --column 'pi \(ms\)'"):
+        read(csv_of(architectures(60), header="architecture,pi (ms)"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "cp1252"])
+def test_text_of_another_encoding_says_how_to_save_it(encoding):
+    content = csv_of(architectures(60), header="architecture,pi (µs)")
+    with pytest.raises(InvalidValue, match=r"is no .*text; save it as CSV in UTF-8"):
+        read_tables(content.encode(encoding), "t.csv", ImportRequest(device="pi"))
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("us", 1e3), ("s", 1e-3), ("ns", 1e6)])

@@ -97,9 +97,10 @@ def test_url_that_is_none_is_wrong_use(program, url):
         program(url)
 
 
-def test_password_in_the_url_is_refused_and_not_repeated(program):
+@pytest.mark.parametrize("url", ["http://me:hush@lut.example:8700", "http://lut.example?token=hush", "http://x/#hush"])
+def test_password_in_the_url_is_refused_and_not_repeated(program, url):
     with pytest.raises(InvalidValue, match="lut-url") as caught:
-        program("http://me:hush@lut.example:8700")
+        program(url)
     assert "hush" not in str(caught.value)
 
 
@@ -196,6 +197,13 @@ def test_every_failure_of_the_connection_is_a_server_that_is_away(program, failu
     error = error_of(program(URL, None, transport(fail)), ServerAway)
     assert str(error).startswith(f"no answer from {URL} (")
     assert error.__cause__ is failure
+
+
+def test_other_scheme_than_the_servers_is_said(program, real):
+    url = real[0].replace("http:", "https:")
+    assert f"does it serve HTTP? Then: --lut-url {url.replace('https:', 'http:')}" in str(
+        error_of(program(url), ServerAway)
+    )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
