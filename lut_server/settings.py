@@ -62,7 +62,7 @@ class Settings:
     max_body_mb: int = _setting(64, "largest request body in MiB, after decompression")
     max_body_s: int = _setting(60, "longest time in s that a request's body may take to arrive")
     max_graph_mb: int = _setting(
-        256, "most memory in MiB that building a graph may take; in a container at most a quarter of its own"
+        256, "most memory in MiB that building a graph may take; in a container at most a sixth of its own"
     )
     max_connections: int = _setting(500, "most connections at a time; the oldest without a request gives way")
     max_head_s: int = _setting(10, "longest time in s that the head of a request may take to arrive")

@@ -47,7 +47,7 @@ class AnswerCache:
     """
 
     def __init__(self) -> None:
-        self._most_bytes = most_bytes(MOST_BYTES, 16)
+        self._most_bytes = most_bytes(MOST_BYTES, 32)
         self._kept: OrderedDict[Hashable, MadeAnswer] = OrderedDict()
         self._there: WeakSet[MadeAnswer] = WeakSet()
         self._turn = asyncio.Semaphore(1)

@@ -12,6 +12,7 @@ import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from lut_server.http.answer_cache import most_bytes
 from lut_server.http.error_handlers import error_answer
 
 SPARE_CONNECTIONS = 10
@@ -107,7 +108,7 @@ class BoundedProtocol(H11Protocol):
         others = [each for each in self._others() if each.flow.write_paused]
         unread = sum(each.transport.get_write_buffer_size() for each in (self, *others))
         for each in sorted(others, key=lambda other: other._paused_s):
-            if unread > MOST_UNREAD_BYTES:
+            if unread > most_bytes(MOST_UNREAD_BYTES, 16):
                 unread -= each.transport.get_write_buffer_size()
                 each.transport.abort()
 

@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from lut_server.auth import Authenticator, FailureLimit, Principal
 from lut_server.clock import Clock, utc_now
 from lut_server.error_codes import STATUS_OF_CODE, refused
-from lut_server.http.answer_cache import RETRY_AFTER_S, AnswerCache
+from lut_server.http.answer_cache import RETRY_AFTER_S, AnswerCache, most_bytes
 from lut_server.http.metrics import Metrics
 from lut_server.http.responses import ErrorAnswer
 from lut_server.settings import Settings
@@ -49,7 +49,7 @@ class QuestionRoom:
         Raises:
             ServerRefused: 503, there are too many.
         """
-        if size > 0 and self._bytes + size > MOST_QUESTION_BYTES:
+        if size > 0 and self._bytes + size > most_bytes(MOST_QUESTION_BYTES, 32):
             raise refused("unavailable", "too many questions at a time; try again", RETRY_AFTER_S)
         self._bytes += size
 

@@ -54,7 +54,7 @@ async def get_graph(
 ) -> Response:
     reference = parse_graph_spec(spec)
     check_precision(precision)
-    limit_bytes = most_bytes(services.settings.max_graph_mb << 20, 4)
+    limit_bytes = most_bytes(services.settings.max_graph_mb << 20, 6)
 
     def make() -> bytes:
         if isinstance(reference, UploadedModel):
