@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("lut_server")
 GRACE_S = 10
 _TICKS_OF_AN_HOUR = 36_000
-_MMAP_THRESHOLD = -3
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8
+"""Parameters of glibc's `mallopt`, from malloc.h."""
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that they close it first."""
 
@@ -101,7 +102,9 @@ def serve(
     sys.setswitchinterval(0.0002)
     # What is large goes back to the system when it is freed: glibc's threads would each keep some.
     with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, 1 << 20)
+        mallopt(_ARENA_MAX, 2)
     server = AnnouncingServer(config, announce, certificate)
     if isinstance(listener, TlsListener):
         listener.established = server.server_state.connections
