@@ -145,13 +145,12 @@ class FailureLimit:
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def wait_s(self, client: str) -> int:
-        """Whole seconds until the client may try again; 0: now."""
-        with self._lock:
-            return self._wait_s(client)
-
     def count(self, client: str) -> int:
-        """One more failure of the client; returns as `wait_s`: above 0, it is beyond the limit and not counted."""
+        """One more failure of the client.
+
+        Returns:
+            Whole seconds until the client may try again; above 0, it is beyond the limit and not counted.
+        """
         with self._lock:
             wait_s = self._wait_s(client)
             if not wait_s:

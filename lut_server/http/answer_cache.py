@@ -6,18 +6,15 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from weakref import WeakSet
 
 from starlette.concurrency import run_in_threadpool
 
 from lut_server.error_codes import refused
+from lut_server.http.container_memory import most_bytes
 
 MOST_BYTES = 64 << 20
-_CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 MOST_WAITING = 50
 RETRY_AFTER_S = 5
 
@@ -28,16 +25,6 @@ class MadeAnswer:
 
     content: bytes
     sha256: str
-
-
-@cache
-def most_bytes(wanted: int, share: int) -> int:
-    """So many bytes, or this share of the container's memory, which is less in a small container."""
-    found = [wanted]
-    for path in map(Path, _CONTAINER_LIMITS):
-        with suppress(OSError, ValueError):  # "max" is no limit
-            found.append(int(path.read_text()) // share)
-    return min(found)
 
 
 class AnswerCache:

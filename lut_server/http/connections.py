@@ -12,7 +12,7 @@ import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from lut_server.http.answer_cache import most_bytes
+from lut_server.http.container_memory import most_bytes
 from lut_server.http.error_handlers import error_answer
 
 SPARE_CONNECTIONS = 10

@@ -19,7 +19,8 @@ from starlette.concurrency import run_in_threadpool
 from lut_server.auth import Authenticator, FailureLimit, Principal
 from lut_server.clock import Clock, utc_now
 from lut_server.error_codes import STATUS_OF_CODE, refused
-from lut_server.http.answer_cache import RETRY_AFTER_S, AnswerCache, most_bytes
+from lut_server.http.answer_cache import RETRY_AFTER_S, AnswerCache
+from lut_server.http.container_memory import most_bytes
 from lut_server.http.metrics import Metrics
 from lut_server.http.responses import ErrorAnswer
 from lut_server.settings import Settings

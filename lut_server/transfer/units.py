@@ -24,8 +24,9 @@ _WORDS = {
 }
 _UNIT = re.compile(rf"(?<![a-z])({'|'.join(_WORDS)})(?![a-z0-9])|(?<![a-z0-9])s\W*$")
 _OTHER = re.compile(
-    r"accurac|flops|param(?!etric)|energy|throughput|memory|intensity|variance|per_?sec|/\W?s|(?<![a-z])"
-    r"(std|stdev|stddev|sigma|joules?|watts?|cycles|temperature|util|utili[sz]ation|[iqr]ps|[gm]?hz|rate|speedup|acc|top\W?[15]|error|loss|macs|madds|size|ram|power|mj|fps|edp|area|score|rank|epochs?|seed|id)(?![a-z])"
+    r"accurac|flops|param(?!etric)|energy|throughput|memory|intensity|variance|per_?sec|/\W?s(?:ec\w*)?(?![a-z])|(?<![a-z])"
+    r"(acc|top\W?[15]|error|loss|macs|madds|size|ram|power|mj|fps|edp|area|score|rank|epochs?|seed|id|std|stdev|stddev"
+    r"|sigma|joules?|watts?|cycles|temperature|util|utili[sz]ation|[iqr]ps|[gm]?hz|rate|speedup)(?![a-z])"
 )
 
 

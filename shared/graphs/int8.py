@@ -85,7 +85,8 @@ def quantise(
         channels_last: inputs and output are maps of (batch, height, width, channels), the layout of
             integer kernels. A graph without a convolution gets an identity convolution, because
             runtimes choose that layout for convolutions.
-        budget: of the maps that guessed ranges are computed from, and of an identity convolution; None: any number.
+        budget: of the maps that guessed ranges are computed from, and of an identity convolution;
+            None: any number.
 
     Raises:
         InvalidValue: an operator without an integer form, or an invalid range.

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from onnx import TensorProto, helper
 
-from lut_server.http import answer_cache, connections, services
+from lut_server.http import answer_cache, connections, container_memory, services
 from lut_server.http.answer_cache import AnswerCache
 from lut_server.http.routes import plans
 from lut_server.http.services import ANONYMOUS_AT_ONCE
@@ -379,12 +379,12 @@ def test_who_asks_and_goes_away_gets_no_turn(api):
 )
 def test_container_limits_what_is_built_and_kept(tmp_path, monkeypatch, said, most):
     (tmp_path / "memory.max").write_text(said)
-    monkeypatch.setattr(answer_cache, "_CONTAINER_LIMITS", (str(tmp_path / "memory.max"), str(tmp_path / "none")))
-    answer_cache.most_bytes.cache_clear()
+    monkeypatch.setattr(container_memory, "_LIMITS", (str(tmp_path / "memory.max"), str(tmp_path / "none")))
+    container_memory.most_bytes.cache_clear()
     try:
-        assert answer_cache.most_bytes(1 << 30, 4) == most
+        assert container_memory.most_bytes(1 << 30, 4) == most
     finally:
-        answer_cache.most_bytes.cache_clear()
+        container_memory.most_bytes.cache_clear()
 
 
 def test_no_memory_is_no_fault_of_the_program(start, monkeypatch):

@@ -181,7 +181,8 @@ def test_column_that_the_ops_do_not_explain_is_refused_unless_insisted_on():
     ("column", "factor"),
     [("pi", 1), ("pi_ms", 1), ("pi_us", 1e3), ("latency (µs)", 1e3), ("pi [us]", 1e3), ("pi_s", 1e-3), ("pi_sec", 1e-3),
      ("latencyUs", 1e3), ("latency_mS", 1), ("microsec", 1e3), ("pi [second]", 1e-3), ("iphone_6s", 1),
-     ("latency_ns", 1e6), ("usb_stick", 1), ("pixels", 1), ("galaxy_s10", 1)],
+     ("latency_ns", 1e6), ("usb_stick", 1), ("pixels", 1), ("galaxy_s10", 1),
+     ("ms/sample", 1), ("latency us/step", 1e3)],
 )  # fmt: skip
 def test_unit_in_the_name_of_a_column_is_obeyed(column, factor):
     def value(genotype):

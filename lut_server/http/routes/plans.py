@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from lut_server.http.answer_cache import most_bytes
+from lut_server.http.container_memory import most_bytes
 from lut_server.http.requests import Body
 from lut_server.http.responses import ModelAnswer, PiecesOf, PlanAnswer, answer, answer_bytes
 from lut_server.http.services import ASK_IN_TURN, Searcher, ServicesHere, StoreHere, documented
