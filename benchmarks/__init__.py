@@ -44,6 +44,8 @@ REGISTRY: dict[str, str] = {
     "ablations": "benchmarks.search.ablations:run",
     "inherit": "benchmarks.search.inherit:run",
     "by_hand": "benchmarks.by_hand.by_hand:run",
+    "by_hand_cifar_10": "benchmarks.by_hand.by_hand:run_cifar_10",
+    "own_images": "benchmarks.by_hand.own_images:run",
     "nas_bench_201": "benchmarks.search.nas_bench_201:run",
     "nas_bench_macro": "benchmarks.judging.nas_bench_macro:run",
     "strategies": "benchmarks.strategies.strategies:run",

@@ -4,10 +4,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from benchmarks.by_hand import by_hand
+from benchmarks.by_hand import by_hand, own_images, small_resnets
 from benchmarks.by_hand.by_hand import Effort, Point, judge
 from benchmarks.by_hand.networks import LADDERS, SIDE, SIZES, Rung
+from benchmarks.demo import SPACE
 from profiler_agent.timing.stopping import Preset
+from search.data import load_images
+from search.deploy.hand_made import load_hand_made
 from shared.spaces import make_space
 
 
@@ -47,14 +50,40 @@ def test_a_member_is_compared_with_the_most_accurate_network_that_its_budget_all
     assert (found["met"].value, found["seeds"].value) == (2, 2)
 
 
+def test_drawn_images_are_the_same_each_time_and_search_reads_them(tmp_path):
+    for name in ("once", "again"):
+        own_images.draw_images(tmp_path / name, training=8, test=2)
+    once, again = (load_images(f"folder:{tmp_path / name}", own_images.SIDE, 3) for name in ("once", "again"))
+    assert once.preprocessing.class_names == own_images.KINDS
+    assert (len(once.train_labels), len(once.test_labels)) == (40, 10)
+    assert once.fingerprint == again.fingerprint
+    assert once.train_images.float().std(dim=(1, 2, 3)).min() > 20, "no image is empty"
+
+
+def test_mobilenets_for_drawn_images_rise_and_are_exported():
+    counts = [sum(weight.numel() for weight in network.build().parameters()) for network in own_images.LADDER[:3]]
+    assert counts == sorted(set(counts))
+    session = onnxruntime.InferenceSession(own_images.LADDER[0].export(), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {session.get_inputs()[0].name: np.ones((1, 3, 96, 96), np.float32)})
+    assert logits.shape == (1, len(own_images.KINDS))
+
+
+def test_small_resnets_of_the_demo_fit_its_space():
+    networks = load_hand_made(f"{small_resnets.__file__}:make_networks", SPACE)
+    counts = [sum(weight.numel() for weight in network.parameters()) for network in networks.values()]
+    assert len(counts) == len(small_resnets.WIDTHS)
+    assert counts == sorted(set(counts))
+
+
 @pytest.mark.slow
 def test_the_benchmark_runs_to_its_end_with_the_real_agent_and_is_not_measured_twice(tmp_path, monkeypatch):
     few = {"warmup_steps": 3, "search_steps": 3, "alpha_every": 2, "batch_size": 8, "alpha_batch_size": 8}
     effort = Effort(
         folder=tmp_path,
         space=make_space("mobile", resolution=32, channels=8, depth=2),
-        ladders=[Rung("resnet", 8, 1), Rung("vgg", 8, 1), Rung("mobilenet_v2", 0.25, 0.25)],
-        data_sets={"digits": None},
+        ladders=[Rung("resnet", 8, 1), Rung("vgg", 8, 1), Rung("mobilenet_v2", 0.25, 0.25), Rung("resnet", 64, 3)],
+        data_set=("digits", "digits", None),
+        points=tmp_path / "points.json",
         profile=("--preset", "quick", "--calibration", "8", "--held-out", "6"),
         settings={**few, "search_resolution": 8, "precision": "fp32"},
         epochs=0.2,
@@ -64,7 +93,7 @@ def test_the_benchmark_runs_to_its_end_with_the_real_agent_and_is_not_measured_t
     assert found["by_hand.digits.gain"].n == by_hand.BUDGETS
     assert found["by_hand.digits.seeds"].value == 2
     points = json.loads((tmp_path / "points.json").read_text())["digits"]
-    assert len(points) == 3 + by_hand.BUDGETS
+    assert len(points) == 3 + by_hand.BUDGETS, "and not the network that no budget allows"
     assert all(point["measured_ms"] > 0 and len(point["accuracies"]) == 2 for point in points)
     for name in ("measure_tasks", "tune"):
         monkeypatch.setattr(by_hand, name, None)

@@ -6,34 +6,35 @@
 
 Budgets begin where the fastest network made by hand lies, and end at eight times that. Members are
 picked for the budgets; then all networks are measured in the same rounds, as the agent measures a
-network for a verification. All are trained from random weights with the same recipe, that of
-`search ladder`, for as many epochs, and judged on all test images.
+network for a verification. All within the largest budget are trained from random weights with the
+same recipe, that of `search ladder`, for as many epochs, and judged on all test images.
 
 gain:    accuracy of a member less that of the most accurate network made by hand that is within the
          budget; mean over the budgets.
 behind:  budgets at which the member is less accurate by more than the spread over the seeds.
 
-Everything is kept in runs/by_hand and resumed. runs/by_hand/points.json has every network; `python
-docs/figures/by_hand.py` draws them.
+Everything is kept in a folder of runs/ and resumed. benchmarks/results/by_hand_points.json has every
+network; `python docs/figures/by_hand.py` draws them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from benchmarks import Progress
-from benchmarks.by_hand.networks import CLASSES, IMAGE_CHANNELS, LADDERS, SIDE, Rung
+from benchmarks.by_hand.networks import CLASSES, IMAGE_CHANNELS, LADDERS, SIDE
 from benchmarks.judging import families
 from benchmarks.judging.this_machine import get_table
 from benchmarks.latency.imported import DATA
@@ -52,7 +53,7 @@ from search.family.family import Picker
 from search.process.progress import Progress as SearchProgress
 from search.process.threads_and_memory import single_threaded_workers
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
-from search.runs.run_directory import find_value, on_device, write_value
+from search.runs.run_directory import find_value, on_device, read_json, write_value
 from search.supernet import Network
 from search.training.precision import choose_precision
 from shared.graphs import build_graph
@@ -60,14 +61,30 @@ from shared.measurements.graph_spec import NetworkGraph, UploadedModel
 from shared.measurements.plan import Task
 from shared.spaces import Genotype, Space, make_space
 from shared.tables.table import LatencyTable
+from shared.wire import to_wire
 
 SEEDS, EPOCHS, BUDGETS, FACTOR = 3, 2.0, 6, 8.0
 FIRST_BUDGET = 1.05
 """In latencies of the fastest network made by hand, so that it is within the first budget."""
 RUNS = families.ROOT / "runs" / "by_hand"
-SPACE = make_space("mobile", resolution=SIDE, classes=CLASSES, image_channels=IMAGE_CHANNELS)
+POINTS = families.ROOT / "benchmarks" / "results" / "by_hand_points.json"
+SPACE = make_space("mobile", resolution=SIDE, channels=8, classes=CLASSES, image_channels=IMAGE_CHANNELS)
+"""With 8 channels its fastest and slowest networks lie around the budgets."""
 GAIN_BAR, BEHIND_BAR = ">= .5", "<= 0"
 Build = Callable[[], nn.Module]
+
+
+class HandMade(Protocol):
+    """A network made by hand."""
+
+    @property
+    def name(self) -> str: ...
+
+    def build(self) -> nn.Module:
+        """The network, with weights from torch's own generator."""
+
+    def export(self) -> bytes:
+        """ONNX bytes for one image."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,9 @@ class Effort:
     Attributes:
         folder: of everything that is kept.
         ladders: networks made by hand.
-        data_sets: names for `search`, with the folder of their files; None: where they usually are.
+        data_set: its name in figures, that for `search`, and the folder of its files; None: where
+            they usually are.
+        points: file for every network that was trained.
         profile: more options of `profiler-agent profile`.
         settings: of the searches.
         epochs: of each training; may be a fraction.
@@ -86,8 +105,9 @@ class Effort:
 
     folder: Path = RUNS
     space: Space = SPACE
-    ladders: Sequence[Rung] = LADDERS
-    data_sets: Mapping[str, Path | None] | None = None
+    ladders: Sequence[HandMade] = LADDERS
+    data_set: tuple[str, str, Path | None] = ("fashion-mnist", "fashion-mnist", None)
+    points: Path = POINTS
     profile: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: {**SEARCH_PRESETS["quick"], "search_resolution": 16})
     epochs: float = EPOCHS
@@ -126,39 +146,49 @@ class _Kept:
     numbers: dict[str, float]
 
 
+def run_cifar_10(progress: Progress, seeds: int = SEEDS) -> dict[str, Figure]:
+    """Figures `by_hand.cifar-10.*`; as `run`.
+
+    Raises:
+        DataMissing: CIFAR-10 is not on this machine.
+    """
+    folder = RUNS.with_name("by_hand_cifar_10")
+    images = write_cifar10(DATA / "cifar10_jpeg", folder / "cifar10_jpeg")
+    return run(progress, seeds, Effort(folder, data_set=("cifar-10", "cifar-10", images)))
+
+
 def run(progress: Progress, seeds: int = SEEDS, effort: Effort | None = None) -> dict[str, Figure]:
     """Figures `by_hand.*`; takes hours.
 
     Raises:
-        DataMissing: CIFAR-10 is not on this machine.
         BudgetTooSmall: no network of the space is as fast as the fastest network made by hand.
     """
     effort = effort or Effort()
     space, folder = effort.space, effort.folder
-    data_sets = effort.data_sets or {
-        "fashion-mnist": None,
-        "cifar-10": write_cifar10(DATA / "cifar10_jpeg", folder / "cifar10_jpeg"),
-    }
     progress("by_hand: the table of this machine")
     table = get_table(space, folder, effort.profile)
     models = {rung.name: rung.export() for rung in effort.ladders}
     first_ms = FIRST_BUDGET * min(measure_ms(models, table, folder / "made_by_hand.json", effort.preset).values())
     budgets_ms = np.geomspace(first_ms, FACTOR * first_ms, BUDGETS).tolist()
-    picked = {name: pick(name, path, table, budgets_ms, effort, progress) for name, path in data_sets.items()}
-    for members, _ in picked.values():
-        models |= {space.format(member): build_graph(NetworkGraph(space, member)) for member in members}
+    members, images = pick(table, budgets_ms, effort, progress)
+    models |= {space.format(member): build_graph(NetworkGraph(space, member)) for member in members}
     progress(f"by_hand: {len(models)} networks in the same rounds")
     measured_ms = measure_ms(models, table, folder / "latencies.json", effort.preset)
-    points: dict[str, list[Point]] = {}
-    for data_set, (members, images) in picked.items():
-        builders: dict[str, Build] = {rung.name: rung.build for rung in effort.ladders}
-        builders |= {space.format(member): partial(Network, space, member) for member in members}
-        accuracies = train(data_set, images, builders, effort, seeds, progress)
-        named = [(rung.name, None) for rung in effort.ladders]
-        named += zip(map(space.format, members), budgets_ms, strict=True)
-        points[data_set] = [Point(name, budget, measured_ms[name], accuracies[name]) for name, budget in named]
-        write_value(folder / "points.json", points)
-    return {key: figure for name, found in points.items() for key, figure in judge(name, found).items()}
+    within = [rung for rung in effort.ladders if measured_ms[rung.name] <= budgets_ms[-1]]
+    builders: dict[str, Build] = {rung.name: rung.build for rung in within}
+    builders |= {space.format(member): partial(Network, space, member) for member in members}
+    accuracies = train(images, builders, effort, seeds, progress)
+    named = [(rung.name, None) for rung in within]
+    named += zip(map(space.format, members), budgets_ms, strict=True)
+    points = [Point(name, budget, measured_ms[name], accuracies[name]) for name, budget in named]
+    _keep(effort.points, effort.data_set[0], points)
+    return judge(effort.data_set[0], points)
+
+
+def _keep(path: Path, data_set: str, points: Sequence[Point]) -> None:
+    """Write the points of a data set beside those of others."""
+    kept = read_json(path) if path.is_file() else {}
+    path.write_text(json.dumps({**kept, data_set: to_wire(list(points))}, indent=2) + "\n", encoding="utf-8")
 
 
 def judge(data_set: str, points: Sequence[Point]) -> dict[str, Figure]:
@@ -201,21 +231,16 @@ def measure_ms(models: Mapping[str, bytes], table: LatencyTable, path: Path, pre
 
 
 def pick(
-    data_set: str,
-    data_dir: Path | None,
-    table: LatencyTable,
-    budgets_ms: Sequence[float],
-    effort: Effort,
-    progress: Progress,
+    table: LatencyTable, budgets_ms: Sequence[float], effort: Effort, progress: Progress
 ) -> tuple[list[Genotype], ImageSet]:
     """A member for each budget, from a search on the data set, and its images."""
-    settings = dict(effort.settings)
+    settings, (_, data_set, data_dir) = dict(effort.settings), effort.data_set
     if "precision" not in settings:
         batch = settings.get("batch_size", Config.batch_size)
         settings["precision"] = choose_precision(effort.space, settings["search_resolution"], batch, progress)
     progress(f"by_hand: a search on {data_set}")
-    told, folder = SearchProgress(progress), effort.folder / f"search-{data_set}"
-    run = on_device(families.train([table], data_dir, folder, 0, told, settings, data_set))
+    told = SearchProgress(progress)
+    run = on_device(families.train([table], data_dir, effort.folder / "search", 0, told, settings, data_set))
     if not run.family_path.exists():
         build_families(run, told)
     picker = Picker(run, count_kernels=partial(_count_kernels, effort.space, {}))
@@ -231,10 +256,10 @@ def _count_kernels(space: Space, known: dict[Genotype, Mapping[str, int]], genot
 
 
 def train(
-    data_set: str, images: ImageSet, builders: Mapping[str, Build], effort: Effort, seeds: int, progress: Progress
+    images: ImageSet, builders: Mapping[str, Build], effort: Effort, seeds: int, progress: Progress
 ) -> dict[str, tuple[float, ...]]:
     """Accuracies of networks on all test images by seed, in percent. `effort.folder` keeps them."""
-    path = effort.folder / f"trained-{data_set}.json"
+    path = effort.folder / "trained.json"
     kept = find_value(_Kept, path)
     known = kept.numbers if kept else {}
     settings = [TuningSettings(effort.epochs, seed=seed) for seed in range(seeds)]
@@ -255,5 +280,5 @@ def train(
         for job, found in zip(missing, pool.map(accuracy, missing), strict=True):
             known[keys[job]] = found
             write_value(path, _Kept(known))
-            progress(f"by_hand: {data_set}, {keys[job]}: {found:.2f} %")
+            progress(f"by_hand: {keys[job]}: {found:.2f} %")
     return {name: tuple(known[keys[name, seed]] for seed in range(seeds)) for name in builders}

@@ -34,8 +34,7 @@ def get_table(space: Space, folder: Path, options: Sequence[str] = ()) -> Latenc
     table = find_value(LatencyTable, path)
     if table is None:
         with running_stack(folder / "stack") as stack:
-            sizes = ("--resolution", str(space.resolution), "--channels", str(space.channels))
-            stack.profile(this_device(), "--space", space.name, *sizes, "--depth", str(space.depth), *options)
+            stack.profile(this_device(), "--space", str(space), *options)
             listed = httpx.get(f"{stack.url}/v1/tables", params={"device": this_device()}, timeout=60).json()
             newest = listed["tables"][-1]["hash"]
             table = read_table(httpx.get(f"{stack.url}/v1/tables/{newest}", timeout=60).json())

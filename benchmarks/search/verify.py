@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import Progress
-from benchmarks.demo import SPACE_OPTIONS
 from benchmarks.report import Figure
+from benchmarks.search.family import CELLS
 from benchmarks.stack import running_stack, this_device
 
 BUDGETS = 20
@@ -35,7 +35,7 @@ def run(progress: Progress) -> dict[str, Figure]:
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
         device, out = this_device(), Path(folder) / "search"
         progress("profiling this machine")
-        stack.profile(device, *SPACE_OPTIONS)
+        stack.profile(device, *CELLS)
         progress("searching on fashion-mnist")
         stack.search(
             "--device", device, "--lut-url", stack.url, "--dataset", "fashion-mnist", "--preset", "quick",

@@ -3,7 +3,8 @@
     search ladder --run runs/rpi4 --budgets 6
 
 The device measures each network before it is tuned, and again at the end. Writes ladder.json and
-models/*.onnx. Exit code 1 if a budget was not met.
+models/*.onnx. Networks of your own (--beside) are measured and trained in the same way.
+Exit code 1 if a budget was not met.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from search.commands.pick import add_picking, add_run, open_counter, open_run
 from search.commands.server import add_patience, measure_with, open_client
+from search.deploy.hand_made import HandMade, best_within, load_hand_made
 from search.deploy.ladder import LADDER_FILE, LadderBuilder, Rung
 from search.deploy.upload_result import post_result
 from search.device.kernel_counts import CountKernels, no_counts
@@ -47,6 +49,8 @@ def add(commands: Commands[Parser]) -> None:
     )
     text = "end after so long, or as soon after it as can be: tune less, and try no second network"
     parser.add_argument("--seconds", type=within(0), default=math.inf, metavar="S", help=text)
+    text = "networks made by hand, beside the members: a function that returns a dict of nn.Module by name"
+    parser.add_argument("--beside", metavar="FILE.py:FUNCTION", help=text)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="for ladder.json and models/ (default: the run's folder)"
     )
@@ -67,14 +71,20 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or run.folder
     if not folder.is_dir():
         raise WrongUse(f"--out: {folder} is no folder")
+    hand_made = load_hand_made(args.beside, run.space) if args.beside else None
     with open_client(args, run) as client:
         measure, progress = measure_with(client, run, args), working_progress()
         count_kernels = open_counter(args, run, progress)
-        builder = LadderBuilder(run, measure, tuning, progress, args.confidence, folder, count_kernels, args.seconds)
+        builder = LadderBuilder(
+            run, measure, tuning, progress, args.confidence, folder, count_kernels, args.seconds, hand_made
+        )
         asked_ms = args.max_latency_ms or default_budgets(run, args.budgets, args.confidence, count_kernels)
         rungs = builder.build(sorted(asked_ms))
         post_result(client, run, rungs, progress.line)
-    Console().print(ladder_table(rungs))
+    Console().print(ladder_table(rungs, builder.hand_made))
+    if builder.hand_made:
+        known = ", ".join(f"{network.name} {network.measured_ms:.3g} ms" for network in builder.hand_made)
+        print(f"by hand: the most accurate that is within the target, of {known}")
     print(f"{sum(rung.met for rung in rungs)} of {len(rungs)} met; {folder / LADDER_FILE}")
     return 0 if all(rung.met for rung in rungs) else 1
 
@@ -106,16 +116,20 @@ def default_budgets(
     return chosen
 
 
-def ladder_table(rungs: Sequence[Rung]) -> Table:
-    """A row per budget."""
-    table = Table()
-    for name in ("target ms", "predicted", "bound", "measured", "met", "accuracy", "parameters"):
+def ladder_table(rungs: Sequence[Rung], hand_made: Sequence[HandMade] = ()) -> Table:
+    """A row per budget, with the best network made by hand that is within it; 80 columns wide at most."""
+    table = Table(title="latencies in ms", title_justify="left")
+    names = ("target", "predicted", "bound", "measured", "met", "accuracy", "params")
+    for name in (*names, "by hand") if hand_made else names:
         table.add_column(name, justify="right")
     for rung in rungs:
-        table.add_row(
+        row = [
             *(f"{value:.3f}" for value in (rung.target_ms, rung.predicted_ms, rung.upper_ms, rung.measured_ms)),
             "yes" if rung.met else "NO",
             "" if rung.accuracy is None else f"{rung.accuracy:.2f} %",
             f"{rung.parameters:,}",
-        )
+        ]
+        best = best_within(hand_made, rung.target_ms)
+        row += [f"{best.accuracy:.2f} %" if best else "none"] * bool(hand_made)
+        table.add_row(*row)
     return table

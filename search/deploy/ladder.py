@@ -9,21 +9,25 @@ network. `ladder.json` is rewritten after every measurement.
 A ladder may be bounded in time. All networks are then tuned for as many updates as fit between the
 measurements; if even that is late, part of the test images gives the accuracies. What cannot be
 cut is a measurement of each file.
+
+Networks made by hand may stand beside it: measured once, and those that a budget allows trained
+with the same images, for as many updates as the members are tuned.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from search.data import ImageSet
-from search.deploy.export import COMPARED, ExportedModel, export, untuned_onnx
+from search.deploy.export import COMPARED, ExportedModel, build_onnx, export, onnx_accuracy, untuned_onnx
+from search.deploy.hand_made import HandMade, write_hand_made
 from search.device.kernel_counts import CountKernels, no_counts
 from search.family.family import Member, Pick, Picker
 from search.process.progress import Progress
@@ -38,6 +42,8 @@ LATER_PASSES = 0.7
 """Time of a pass in evaluation, as a share of the first pass, whose statistics take time."""
 NOT_TUNED_YET = "not tuned yet"
 LADDER_FILE = "ladder.json"
+UPDATES_AT_ONCE = 4
+"""Of a network, until the others have caught up."""
 MOST_NETWORKS = 3
 """Networks tried for one budget."""
 FINAL_MEASUREMENTS = 2
@@ -103,6 +109,7 @@ class LadderBuilder:
         folder: for `ladder.json` and `models/*.onnx`; the default is the run's.
         count_kernels: knows the kernels of networks.
         seconds: that the ladder may take, from now on.
+        hand_made: networks of the user's own, by name.
         clock: seconds.
     """
 
@@ -116,6 +123,7 @@ class LadderBuilder:
         folder: Path | None = None,
         count_kernels: CountKernels = no_counts,
         seconds: float = math.inf,
+        hand_made: Mapping[str, nn.Module] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock, self._ends_s = clock, clock() + seconds
@@ -128,9 +136,11 @@ class LadderBuilder:
         self._supernet = run.supernet()
         self._models: dict[Genotype, ExportedModel] = {}
         self._names: dict[Genotype, str] = {}
+        self._hand_made = dict(hand_made or {})
+        self.hand_made: list[HandMade] = []
 
     def build(self, budgets_ms: Sequence[float]) -> list[Rung]:
-        """Pick, measure, tune and measure again, writing `ladder.json` and `models/*.onnx`.
+        """Pick, measure, tune and measure again, writing `ladder.json`, `hand_made.json` and `models/*.onnx`.
 
         Raises:
             BudgetTooSmall: no network meets a budget; nothing was measured then.
@@ -141,6 +151,7 @@ class LadderBuilder:
             for budget_ms in budgets_ms:
                 steps.append(_Step(self._picker.pick(budget_ms)))
                 phase.advance(1)
+        self._measure_hand_made(max(budgets_ms))
         images: ImageSet | None = None
         pending = steps
         while pending:
@@ -172,6 +183,23 @@ class LadderBuilder:
     def _is_late(self) -> bool:
         return self._clock() >= self._ends_s
 
+    def _measure_hand_made(self, most_ms: float) -> None:
+        """Measure the networks made by hand; those beyond the largest budget are not trained."""
+        table, image = self._run.table, self._run.space.input_shape
+        if not self._hand_made:
+            write_hand_made(self._folder, ())
+            return
+        with self._progress.phase("measuring networks made by hand", len(self._hand_made)) as phase:
+            for name, network in list(self._hand_made.items()):
+                promise = Promise(table.hash, name, most_ms, most_ms, most_ms)
+                measured_ms = self._measure(build_onnx(network, image=image), promise).measured_ms
+                parameters = sum(weight.numel() for weight in network.parameters())
+                self.hand_made.append(HandMade(name, measured_ms, parameters))
+                if measured_ms > most_ms:
+                    del self._hand_made[name]
+                phase.advance(1, measured_ms=measured_ms)
+        write_hand_made(self._folder, self.hand_made)
+
     def _settle(self, step: _Step, steps: Sequence[_Step]) -> None:
         """Measure untuned networks until the budget is met, or no try or no time is left."""
         while (member := step.next_member()) is not None:
@@ -186,8 +214,7 @@ class LadderBuilder:
         member = step.member
         step.model = self._models[member.genotype]
         step.onnx = self._names.setdefault(member.genotype, f"models/member-{len(self._names) + 1:02d}.onnx")
-        (self._folder / "models").mkdir(exist_ok=True)
-        write_atomically(self._folder / step.onnx, step.model.content)
+        self._write_model(step.onnx, step.model.content)
         hopeful = not step.attempts or step.attempts[-1].met
         for _ in range(FINAL_MEASUREMENTS):
             step.add(member, "final", self._verify(step.model.content, member, step))
@@ -209,28 +236,42 @@ class LadderBuilder:
         settings, steps = self._tuning, tuning_steps(images, self._tuning)
         prepared, step = TuningImages(images, settings, self._run.loss), 0
         networks = [self._supernet.derive(member.genotype) for member in missing]
+        hand_made, self._hand_made = self._hand_made, {}  # once: later passes are for budgets that were missed
+        trained = [*reversed(hand_made.values()), *networks]
 
         def finish(member: Member, network: nn.Module) -> ExportedModel:
             model = export(network.eval(), member, self._run.table, images, kind)
             phase.advance(steps + 1 - step)
             return model
 
+        def draw(first: int) -> list[tuple[Tensor, Tensor]]:
+            return [prepared.stream.batch(index) for index in range(first, min(first + UPDATES_AT_ONCE, steps))]
+
+        def judge(network: nn.Module) -> tuple[bytes, float]:
+            content = build_onnx(network.eval(), image=self._run.space.input_shape)
+            accuracy = onnx_accuracy(content, images, batch=1)
+            phase.advance(steps + 1 - step)
+            return content, accuracy
+
         with (
-            self._progress.phase("tuning members", len(missing) * (steps + 1)) as phase,
+            self._progress.phase("tuning members", len(trained) * (steps + 1)) as phase,
             single_threaded_workers(self._run.config.threads) as pool,
         ):
             begun_s = self._clock()
-            tuners = list(pool.map(lambda network: Tuner(network, prepared, settings, steps), networks))
+            tuners = list(pool.map(lambda network: Tuner(network, prepared, settings, steps), trained))
             # That was a first pass over those images; each file will classify the test images, which is quicker.
             from_s = self._clock()
             passes = (len(images.test_labels) + 2 * COMPARED) / len(prepared.recalibration)
             passes_s = LATER_PASSES * passes * (from_s - begun_s)
             left_s = ends_s - from_s - passes_s
+            batches = draw(0)
             while step < steps and (spent_s := self._clock() - from_s) < left_s:
                 position = max(step, steps * spent_s / left_s)
-                list(pool.map(partial(Tuner.update, batch=prepared.stream.batch(step), position=position), tuners))
-                step += 1
-                phase.advance(len(tuners))
+                following = pool.submit(draw, step + len(batches))
+                list(pool.map(partial(Tuner.update_by_each, batches=batches, position=position), tuners))
+                step += len(batches)
+                phase.advance(len(tuners) * len(batches))
+                batches = following.result()
             if step < steps:
                 settings = replace(settings, epochs=settings.epochs * step / steps)
                 self._progress.line(f"time is up: each network had {step} of {steps} updates")
@@ -241,6 +282,21 @@ class LadderBuilder:
                 self._progress.line(f"time is short: accuracies are those of 1 in {nth} test images")
             for member, model in zip(missing, pool.map(finish, missing, networks), strict=True):
                 self._models[member.genotype] = model
+            judged = dict(zip(hand_made, pool.map(judge, hand_made.values()), strict=True))
+        self._ship_hand_made(judged)
+
+    def _ship_hand_made(self, judged: Mapping[str, tuple[bytes, float]]) -> None:
+        for place, network in enumerate(self.hand_made):
+            if network.name in judged:
+                content, accuracy = judged[network.name]
+                onnx = f"models/{network.name}.onnx"
+                self._write_model(onnx, content)
+                self.hand_made[place] = replace(network, accuracy=accuracy, onnx=onnx)
+        write_hand_made(self._folder, self.hand_made)
+
+    def _write_model(self, onnx: str, content: bytes) -> None:
+        (self._folder / "models").mkdir(exist_ok=True)
+        write_atomically(self._folder / onnx, content)
 
     def _verify(self, content: bytes, member: Member, step: _Step) -> Verification:
         name, table_hash = self._run.space.format(member.genotype), self._run.table.hash

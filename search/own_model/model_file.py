@@ -25,19 +25,22 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class OwnFile:
-    """A user's own file, named by its model: `FILE.py:FUNCTION`. Its folder is searched for what it imports.
+    """A user's own file, named by one of its functions: `FILE.py:FUNCTION`. Its folder is searched for what it imports.
+
+    Args:
+        field: the option that names it.
 
     Raises:
         InvalidValue: there is no such file, or its code fails (the message shows the file's own line).
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, field: str = "model") -> None:
         self.name, _, function = where.rpartition(":")
         self.path = Path(self.name).resolve()
         if not function.isidentifier() or not self.name.endswith(".py"):
-            raise InvalidValue("model", f"{where!r} does not read FILE.py:FUNCTION")
+            raise InvalidValue(field, f"{where!r} does not read FILE.py:FUNCTION")
         if not self.path.is_file():
-            raise InvalidValue("model", f"there is no file {self.name}")
+            raise InvalidValue(field, f"there is no file {self.name}")
         if str(self.path.parent) not in sys.path:
             sys.path.insert(0, str(self.path.parent))
         spec = importlib.util.spec_from_file_location(f"own_model_{self.path.stem}", self.path)
@@ -45,7 +48,7 @@ class OwnFile:
         assert spec.loader is not None  # every file that ends in .py has a loader
         self._module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = self._module  # a dataclass looks its module up
-        with self.running("model"):
+        with self.running(field):
             spec.loader.exec_module(self._module)
 
     def find(self, function: str) -> Callable[[], Any] | None:

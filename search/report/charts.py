@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from search.alphas.condition import space_primitives
+from search.deploy.hand_made import HandMade
 from search.deploy.ladder import Rung
 from search.family.family import Family, Member
 from shared.spaces import Space
@@ -68,6 +69,28 @@ def accuracy_against_latency(family: Family, space: Space) -> str:
                 )
             )
     return chart_html(figure, "accuracy", "predicted latency, ms", "inherited accuracy on the ranking images, %")
+
+
+def beside_hand_made(rungs: Sequence[Rung], hand_made: Sequence[HandMade], space: Space) -> str:
+    """Accuracy against measured latency: the ladder's members, and networks made by hand in grey."""
+    figure = go.Figure()
+    for points, names, name, colour in (
+        (hand_made, [network.name for network in hand_made], "made by hand", RANDOM),
+        (rungs, [space.format(rung.genotype) for rung in rungs], "ladder", LADDER),
+    ):
+        figure.add_trace(
+            go.Scatter(
+                x=[point.measured_ms for point in points],
+                y=[point.accuracy for point in points],
+                text=[escape(each) for each in names],
+                mode="lines+markers",
+                marker={"color": colour, "size": 9},
+                line={"color": colour, "width": 1.5},
+                name=name,
+                hovertemplate="%{text}<br>%{x:.4g} ms, %{y:.2f} %<extra></extra>",
+            )
+        )
+    return chart_html(figure, "by-hand", "measured on the device, ms", "accuracy on the test images, %")
 
 
 def expected_against_derived(family: Family, space: Space) -> str:

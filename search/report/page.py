@@ -13,11 +13,13 @@ from typing import Any
 from search.alphas.trade_offs import SKIPS
 from search.compare.diagnosis import agreement_rows, find_diagnosis
 from search.data.image_set import title_of
+from search.deploy.hand_made import HandMade, best_within, find_hand_made
 from search.deploy.ladder import LADDER_FILE, Rung, find_ladder
 from search.family.family import Family, Member, load_family
 from search.report.cells import cell_svg
 from search.report.charts import (
     accuracy_against_latency,
+    beside_hand_made,
     choices_by_budget,
     expected_against_derived,
     predicted_against_measured,
@@ -41,11 +43,12 @@ def build_report(run: DeviceRun, ladder: Path | None = None) -> str:
     Raises:
         WrongUse, CorruptFile: the run is not finished, or damaged.
     """
-    family, rungs = load_family(run), find_ladder(ladder or run.folder / LADDER_FILE, run.space) or []
+    ladder = ladder or run.folder / LADDER_FILE
+    family, rungs = load_family(run), find_ladder(ladder, run.space) or []
     title = f"lutnas: {title_of(run.config.dataset)} on {run.table.device}"
     sections = (
         _headline(title, run, family, rungs),
-        _ladder(rungs, run.space),
+        _ladder(rungs, find_hand_made(ladder.parent), run.space),
         section_html("Accuracy against latency", accuracy_against_latency(family, run.space), _accuracy_note(family)),
         section_html(
             "Predicted against measured",
@@ -77,16 +80,29 @@ def _headline(title: str, run: DeviceRun, family: Family, rungs: Sequence[Rung])
     return f'<h1>{escape(title)}</h1>\n<div class="facts">{cards}</div>'
 
 
-def _ladder(rungs: Sequence[Rung], space: Space) -> str:
+def _ladder(rungs: Sequence[Rung], hand_made: Sequence[HandMade], space: Space) -> str:
     if not rungs:
         return section_html("The ladder", "", "The device has measured nothing yet: search ladder does that.")
-    header = "target ms", "predicted", "bound", "measured", "met", "accuracy", "how it came about", "parameters", "file"
+    header = [
+        "target ms",
+        "predicted",
+        "bound",
+        "measured",
+        "met",
+        "accuracy",
+        "how it came about",
+        "parameters",
+        "file",
+    ]
+    header += ["best by hand"] * bool(hand_made)
     rows = []
     for rung in rungs:
         cells = [f"{value:.3f}" for value in (rung.target_ms, rung.predicted_ms, rung.upper_ms, rung.measured_ms)]
         verdict = '<td class="met">yes</td>' if rung.met else '<td class="missed">no</td>'
         accuracy = "" if rung.accuracy is None else f"{rung.accuracy:.2f} %"
         after = [accuracy, rung.accuracy_kind, f"{rung.parameters:,}", rung.onnx or ""]
+        best = best_within(hand_made, rung.target_ms)
+        after += [f"{best.accuracy:.2f} %, {best.name}" if best else "none"] * bool(hand_made)
         rows.append(f"<tr>{_cells(cells)}{verdict}{_cells(after)}</tr>")
     attempts = [
         (
@@ -111,6 +127,9 @@ def _ladder(rungs: Sequence[Rung], space: Space) -> str:
         " Accuracy is that of the exported file on all test images, or on those named beside it."
     )
     body = f'<div class="wide"><table><tr>{_heads(header)}</tr>{"".join(rows)}</table></div>{every}'
+    if hand_made:
+        body += beside_hand_made(rungs, hand_made, space)
+        note += " Networks made by hand were trained with the same images, for as many updates as the members had."
     return section_html("The ladder", body, note)
 
 

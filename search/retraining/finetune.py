@@ -8,7 +8,7 @@ test images are used once, for the accuracy of the result.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,8 +23,8 @@ from search.process.threads_and_memory import torch_threads
 from search.supernet import recompute_statistics
 from shared.errors import InvalidValue
 
-AUGMENTED_FROM_EPOCHS = 2.0
-"""A shorter tuning sees each image about once: shifts and mirrors only make its task harder."""
+AUGMENTED_FROM_EPOCHS = 10.0
+"""In a shorter tuning shifts and mirrors cost accuracy (docs/notes/search.md)."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class TuningSettings:
     """
 
     epochs: float = 1.0
-    batch_size: int = 32
-    learning_rate: float = 0.05
+    batch_size: int = 64
+    learning_rate: float = 0.2
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
@@ -103,6 +103,11 @@ class Tuner:
         loss.backward()
         nn.utils.clip_grad_norm_(self._network.parameters(), settings.gradient_clip)
         self._optimizer.step()
+
+    def update_by_each(self, batches: Iterable[tuple[Tensor, Tensor]], position: float) -> None:
+        """Perform an update with each batch, at one learning rate."""
+        for batch in batches:
+            self.update(batch, position)
 
 
 def tune(
