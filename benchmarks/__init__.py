@@ -19,6 +19,7 @@ class DataMissing(Exception):
 # order.
 REGISTRY: dict[str, str] = {
     "demo": "benchmarks.demo:run",
+    "demo_busy": "benchmarks.demo:run_beside_load",
     "tables": "benchmarks.latency.tables:run",
     "fbnet": "benchmarks.latency.tables:run_fbnet",
     "repeat": "benchmarks.latency.repeat:run",
@@ -38,6 +39,7 @@ REGISTRY: dict[str, str] = {
     "family_darts": "benchmarks.search.family:run_darts",
     "family_fbnet": "benchmarks.search.family:run_fbnet",
     "verify": "benchmarks.search.verify:run",
+    "mobile": "benchmarks.search.mobile:run",
     "speed": "benchmarks.search.speed:run",
     "several_devices": "benchmarks.search.several_devices:run",
     "fmnist": "benchmarks.search.fmnist:run",
