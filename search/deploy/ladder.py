@@ -20,10 +20,9 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from search.data import ImageSet
 from search.deploy.export import COMPARED, ExportedModel, build_onnx, export, onnx_accuracy, untuned_onnx
@@ -32,18 +31,15 @@ from search.device.kernel_counts import CountKernels, no_counts
 from search.family.family import Member, Pick, Picker
 from search.process.progress import Progress
 from search.process.threads_and_memory import single_threaded_workers
-from search.retraining.finetune import Tuner, TuningImages, TuningSettings, tuning_steps
+from search.retraining.finetune import TuningImages, TuningSettings, tuning_steps
+from search.retraining.side_by_side import tune_side_by_side
 from search.runs.run_directory import DeviceRun, find_value, write_value
 from shared.atomic_files import write_atomically
 from shared.jobs import Promise, Verification
 from shared.spaces import Genotype, Space
 
-LATER_PASSES = 0.7
-"""Time of a pass in evaluation, as a share of the first pass, whose statistics take time."""
 NOT_TUNED_YET = "not tuned yet"
 LADDER_FILE = "ladder.json"
-UPDATES_AT_ONCE = 4
-"""Of a network, until the others have caught up."""
 MOST_NETWORKS = 3
 """Networks tried for one budget."""
 FINAL_MEASUREMENTS = 2
@@ -234,47 +230,33 @@ class LadderBuilder:
         if not missing:
             return
         settings, steps = self._tuning, tuning_steps(images, self._tuning)
-        prepared, step = TuningImages(images, settings, self._run.loss), 0
+        prepared = TuningImages(images, settings, self._run.loss)
         networks = [self._supernet.derive(member.genotype) for member in missing]
         hand_made, self._hand_made = self._hand_made, {}  # once: later passes are for budgets that were missed
         trained = [*reversed(hand_made.values()), *networks]
+        passes = (len(images.test_labels) + 2 * COMPARED) / len(prepared.recalibration)
 
         def finish(member: Member, network: nn.Module) -> ExportedModel:
             model = export(network.eval(), member, self._run.table, images, kind)
-            phase.advance(steps + 1 - step)
+            phase.advance(steps + 1 - done)
             return model
-
-        def draw(first: int) -> list[tuple[Tensor, Tensor]]:
-            return [prepared.stream.batch(index) for index in range(first, min(first + UPDATES_AT_ONCE, steps))]
 
         def judge(network: nn.Module) -> tuple[bytes, float]:
             content = build_onnx(network.eval(), image=self._run.space.input_shape)
             accuracy = onnx_accuracy(content, images, batch=1)
-            phase.advance(steps + 1 - step)
+            phase.advance(steps + 1 - done)
             return content, accuracy
 
         with (
             self._progress.phase("tuning members", len(trained) * (steps + 1)) as phase,
             single_threaded_workers(self._run.config.threads) as pool,
         ):
-            begun_s = self._clock()
-            tuners = list(pool.map(lambda network: Tuner(network, prepared, settings, steps), trained))
-            # That was a first pass over those images; each file will classify the test images, which is quicker.
-            from_s = self._clock()
-            passes = (len(images.test_labels) + 2 * COMPARED) / len(prepared.recalibration)
-            passes_s = LATER_PASSES * passes * (from_s - begun_s)
-            left_s = ends_s - from_s - passes_s
-            batches = draw(0)
-            while step < steps and (spent_s := self._clock() - from_s) < left_s:
-                position = max(step, steps * spent_s / left_s)
-                following = pool.submit(draw, step + len(batches))
-                list(pool.map(partial(Tuner.update_by_each, batches=batches, position=position), tuners))
-                step += len(batches)
-                phase.advance(len(tuners) * len(batches))
-                batches = following.result()
-            if step < steps:
-                settings = replace(settings, epochs=settings.epochs * step / steps)
-                self._progress.line(f"time is up: each network had {step} of {steps} updates")
+            done, passes_s = tune_side_by_side(
+                trained, prepared, settings, steps, pool, ends_s, passes, phase.advance, self._clock
+            )
+            if done < steps:
+                settings = replace(settings, epochs=settings.epochs * done / steps)
+                self._progress.line(f"time is up: each network had {done} of {steps} updates")
             kind, nth = settings.accuracy_kind, choose_nth(passes_s, ends_s - self._clock(), len(images.test_labels))
             if nth > 1:
                 images = replace(images, test_images=images.test_images[::nth], test_labels=images.test_labels[::nth])

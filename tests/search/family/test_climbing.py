@@ -12,11 +12,12 @@ import pytest
 
 from search.commands.ladder import default_budgets
 from search.deploy.export import build_onnx, export, onnx_accuracy, untuned_onnx
-from search.deploy.ladder import NOT_TUNED_YET, UPDATES_AT_ONCE, LadderBuilder, choose_nth, find_ladder
+from search.deploy.ladder import NOT_TUNED_YET, LadderBuilder, choose_nth, find_ladder
 from search.family.family import make_candidates
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Phase, SilentProgress
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
+from search.retraining.side_by_side import UPDATES_AT_ONCE
 from shared.errors import BudgetTooSmall, CorruptFile, InvalidValue, LutnasError, ServerAway
 from shared.jobs import Verification
 
