@@ -27,16 +27,21 @@ AUGMENTED_FROM_EPOCHS = 10.0
 """In a shorter tuning shifts and mirrors cost accuracy (docs/notes/search.md)."""
 
 
+LONG_FROM_EPOCHS = 1.0
+SHORT, LONG = (32, 0.05), (64, 0.2)
+"""Batch size and first learning rate: a short tuning needs updates more than smooth gradients."""
+
+
 @dataclass(frozen=True)
 class TuningSettings:
     """How a member is tuned. `epochs` may be a fraction; 0 recomputes batch-norm statistics alone.
 
-    Batches are small: a short tuning needs updates more than smooth gradients.
+    By default `batch_size` and `learning_rate` follow from the epochs.
     """
 
     epochs: float = 1.0
-    batch_size: int = 64
-    learning_rate: float = 0.2
+    batch_size: int = 0
+    learning_rate: float = 0.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
@@ -48,6 +53,9 @@ class TuningSettings:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.epochs) and self.epochs >= 0):
             raise InvalidValue("tune-epochs", f"{self.epochs} is not a number of epochs")
+        batch_size, learning_rate = LONG if self.epochs >= LONG_FROM_EPOCHS else SHORT
+        object.__setattr__(self, "batch_size", self.batch_size or batch_size)
+        object.__setattr__(self, "learning_rate", self.learning_rate or learning_rate)
 
     @property
     def accuracy_kind(self) -> str:

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import os
@@ -268,6 +269,14 @@ def test_short_tuning_takes_training_images_as_they_are_and_a_long_one_shifts_th
     taken = [image.contiguous().numpy().tobytes() for images, _ in batches for image in images]
     assert all(image in known for image in taken) == as_they_are
     assert len(stream._labels) == len(digits.train_labels), "all training images, and no test image"
+
+
+def test_short_tuning_has_small_batches_unless_others_are_asked_for():
+    short, long = TuningSettings(epochs=0.25), TuningSettings(epochs=1.0)
+    assert (short.batch_size, short.learning_rate) == (32, 0.05)
+    assert (long.batch_size, long.learning_rate) == (64, 0.2)
+    own = dataclasses.replace(long, epochs=0.25, batch_size=8, learning_rate=0.1)
+    assert (own.batch_size, own.learning_rate) == (8, 0.1)
 
 
 @pytest.mark.parametrize("epochs", [-1.0, float("nan"), float("inf")])
