@@ -20,7 +20,7 @@ from rich.table import Table
 from search.commands.pick import add_picking, add_run, open_counter, open_run
 from search.commands.server import add_patience, measure_with, open_client
 from search.deploy.hand_made import HandMade, best_within, load_hand_made
-from search.deploy.ladder import LADDER_FILE, LadderBuilder, Rung
+from search.deploy.ladder import LADDER_FILE, LadderBuilder, Rung, in_ms
 from search.deploy.upload_result import post_result
 from search.device.kernel_counts import CountKernels, no_counts
 from search.family.build import spread
@@ -124,7 +124,7 @@ def ladder_table(rungs: Sequence[Rung], hand_made: Sequence[HandMade] = ()) -> T
         table.add_column(name, justify="right")
     for rung in rungs:
         row = [
-            *(f"{value:.3f}" for value in (rung.target_ms, rung.predicted_ms, rung.upper_ms, rung.measured_ms)),
+            *(in_ms(value) for value in (rung.target_ms, rung.predicted_ms, rung.upper_ms, rung.measured_ms)),
             "yes" if rung.met else "NO",
             "" if rung.accuracy is None else f"{rung.accuracy:.2f} %",
             f"{rung.parameters:,}",

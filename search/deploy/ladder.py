@@ -89,6 +89,11 @@ def write_ladder(path: Path, rungs: Sequence[Rung], space: Space) -> None:
     write_value(path, list(rungs), {Genotype: space.format})
 
 
+def in_ms(value_ms: float) -> str:
+    """Milliseconds as tables show them."""
+    return f"{value_ms:.3f}" if value_ms >= 1 else f"{value_ms:.4f}"
+
+
 def find_ladder(path: Path, space: Space) -> list[Rung] | None:
     """Read a ladder; None where there is none. Raises CorruptFile if it is damaged."""
     rungs = find_value(tuple[Rung, ...], path, {Genotype: space.parse})

@@ -73,9 +73,10 @@ def accuracy_against_latency(family: Family, space: Space) -> str:
 
 def beside_hand_made(rungs: Sequence[Rung], hand_made: Sequence[HandMade], space: Space) -> str:
     """Accuracy against measured latency: the ladder's members, and networks made by hand in grey."""
+    trained = [network for network in hand_made if network.accuracy is not None]
     figure = go.Figure()
     for points, names, name, colour in (
-        (hand_made, [network.name for network in hand_made], "made by hand", RANDOM),
+        (trained, [network.name for network in trained], "made by hand", RANDOM),
         (rungs, [space.format(rung.genotype) for rung in rungs], "ladder", LADDER),
     ):
         figure.add_trace(

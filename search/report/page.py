@@ -14,7 +14,7 @@ from search.alphas.trade_offs import SKIPS
 from search.compare.diagnosis import agreement_rows, find_diagnosis
 from search.data.image_set import title_of
 from search.deploy.hand_made import HandMade, best_within, find_hand_made
-from search.deploy.ladder import LADDER_FILE, Rung, find_ladder
+from search.deploy.ladder import LADDER_FILE, Rung, find_ladder, in_ms
 from search.family.family import Family, Member, load_family
 from search.report.cells import cell_svg
 from search.report.charts import (
@@ -83,34 +83,25 @@ def _headline(title: str, run: DeviceRun, family: Family, rungs: Sequence[Rung])
 def _ladder(rungs: Sequence[Rung], hand_made: Sequence[HandMade], space: Space) -> str:
     if not rungs:
         return section_html("The ladder", "", "The device has measured nothing yet: search ladder does that.")
-    header = [
-        "target ms",
-        "predicted",
-        "bound",
-        "measured",
-        "met",
-        "accuracy",
-        "how it came about",
-        "parameters",
-        "file",
-    ]
-    header += ["best by hand"] * bool(hand_made)
+    kinds = {rung.accuracy_kind for rung in rungs}
+    header = ["target ms", "predicted", "bound", "measured", "met", "accuracy"]
+    header += ["best by hand"] * bool(hand_made) + ["parameters", "file"] + ["weights"] * (len(kinds) > 1)
     rows = []
     for rung in rungs:
-        cells = [f"{value:.3f}" for value in (rung.target_ms, rung.predicted_ms, rung.upper_ms, rung.measured_ms)]
+        cells = [in_ms(value) for value in (rung.target_ms, rung.predicted_ms, rung.upper_ms, rung.measured_ms)]
         verdict = '<td class="met">yes</td>' if rung.met else '<td class="missed">no</td>'
-        accuracy = "" if rung.accuracy is None else f"{rung.accuracy:.2f} %"
-        after = [accuracy, rung.accuracy_kind, f"{rung.parameters:,}", rung.onnx or ""]
         best = best_within(hand_made, rung.target_ms)
+        after = ["" if rung.accuracy is None else f"{rung.accuracy:.2f} %"]
         after += [f"{best.accuracy:.2f} %, {best.name}" if best else "none"] * bool(hand_made)
+        after += [f"{rung.parameters:,}", rung.onnx or ""] + [rung.accuracy_kind] * (len(kinds) > 1)
         rows.append(f"<tr>{_cells(cells)}{verdict}{_cells(after)}</tr>")
     attempts = [
         (
-            f"{rung.target_ms:.3f}",
+            in_ms(rung.target_ms),
             attempt.step,
             space.format(attempt.genotype),
-            f"{attempt.measured_ms:.3f} ({attempt.low_ms:.3f} to {attempt.high_ms:.3f})",
-            f"{attempt.raw_ms:.3f}",
+            f"{in_ms(attempt.measured_ms)} ({in_ms(attempt.low_ms)} to {in_ms(attempt.high_ms)})",
+            in_ms(attempt.raw_ms),
             f"{attempt.canary_drift:.3f}",
             "" if attempt.state is None else f"{attempt.state:.3f}",
             "yes" if attempt.met else "no",
@@ -126,6 +117,8 @@ def _ladder(rungs: Sequence[Rung], hand_made: Sequence[HandMade], space: Space) 
         " canary's speed of the moment, state that of the table's own networks beside the canary."
         " Accuracy is that of the exported file on all test images, or on those named beside it."
     )
+    if len(kinds) == 1:
+        note += f" Weights of all: {rungs[0].accuracy_kind}."
     body = f'<div class="wide"><table><tr>{_heads(header)}</tr>{"".join(rows)}</table></div>{every}'
     if hand_made:
         body += beside_hand_made(rungs, hand_made, space)

@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import pytest
 
-from search.deploy.ladder import Attempt, Rung, write_ladder
+from search.deploy.ladder import Attempt, Rung, in_ms, write_ladder
 from search.deploy.upload_result import make_result
 from search.family.family import load_family
 from search.report import build_report
@@ -91,14 +91,29 @@ def rungs(run):
 def test_page_has_every_rung_with_its_verdict(run, rungs):
     page = Page(build_report(run))
     assert page.open == []
-    ladder = [row for row in page.rows if "inherited from the supernet, tuned for 1 epoch" in row]
+    ladder = [row for row in page.rows if "81.25 %" in row]
     assert len(ladder) == 3
     for row, rung in zip(ladder, rungs, strict=True):
-        wanted = [f"{value:.3f}" for value in (rung.target_ms, rung.predicted_ms, rung.upper_ms, rung.measured_ms)]
+        wanted = [in_ms(value) for value in (rung.target_ms, rung.predicted_ms, rung.upper_ms, rung.measured_ms)]
         assert row[:4] == wanted
         assert row[4] == ("yes" if rung.met else "no")
-        assert "81.25 %" in row
     assert "2 of 3" in page.text
+    assert "Weights of all: inherited from the supernet, tuned for 1 epoch." in " ".join(page.text)
+
+
+def test_page_says_of_each_rung_how_its_weights_came_about_where_they_differ(run, rungs):
+    rungs[1] = dataclasses.replace(rungs[1], accuracy_kind="not tuned yet")
+    write_ladder(run.path / "ladder.json", rungs, run.space)
+    page = Page(build_report(run))
+    assert [row[-1] for row in page.rows if "81.25 %" in row] == [rung.accuracy_kind for rung in rungs]
+    assert "Weights of all" not in " ".join(page.text)
+
+
+@pytest.mark.parametrize(
+    ("value_ms", "text"), [(0.02604, "0.0260"), (0.99994, "0.9999"), (1.0, "1.000"), (61.5, "61.500")]
+)
+def test_tables_show_short_latencies_to_a_tenth_of_a_microsecond(value_ms, text):
+    assert in_ms(value_ms) == text
 
 
 def test_page_loads_nothing_and_carries_plotly_once(run, rungs):
