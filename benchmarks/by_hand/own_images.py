@@ -37,6 +37,7 @@ TRAINING, TEST = 400, 100
 NOISE = 60.0
 SPACE = make_space("mobile", resolution=SIDE, channels=8, depth=2, classes=len(KINDS))
 EPOCHS, SEEDS = 9.0, 3
+USER_EPOCHS = 20
 FOLDER = by_hand.RUNS.with_name("by_hand_own_images")
 QUICK = ("--preset", "quick")
 
@@ -95,7 +96,7 @@ def run(progress: Progress, seeds: int = SEEDS) -> dict[str, Figure]:
 def as_a_user(images: Path, progress: Progress) -> dict[str, Figure]:
     """Profile, search, train, export, verify, one command after the other."""
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
-        out, trained, onnx = Path(folder) / "search", Path(folder) / "trained", Path(folder) / "network.onnx"
+        out, onnx = Path(folder) / "search", Path(folder) / "network.onnx"
         begun_s, device = time.monotonic(), this_device()
         progress("own_images: profile, search, train, export, verify")
         stack.profile(device, "--space", str(SPACE), *QUICK)
@@ -105,7 +106,8 @@ def as_a_user(images: Path, progress: Progress) -> dict[str, Figure]:
         )  # fmt: skip
         table = on_device(RunDirectory(out)).table
         budget_ms = str(median(network.upper_ms for network in table.networks))
-        stack.search("train", "--run", str(out), "--max-latency-ms", budget_ms, "--epochs", "20", "--out", str(trained))
+        stack.search("train", "--run", str(out), "--max-latency-ms", budget_ms, "--epochs", str(USER_EPOCHS))
+        (trained,) = (out / "trained").glob("*/seed-*")
         stack.search("export", "--run", str(out), "--trained", str(trained), "--out", str(onnx))
         with stack.working_agent(device):
             stack.search("verify", "--run", str(out), "--onnx", str(onnx), "--max-latency-ms", budget_ms)
