@@ -34,9 +34,9 @@ from shared.spaces import make_space
 SIDE, KINDS = 96, ("cross", "disc", "ring", "square", "triangle")
 TRAINING, TEST = 400, 100
 """Images per kind."""
-NOISE = 60.0
+NOISE = 30.0
 SPACE = make_space("mobile", resolution=SIDE, channels=8, depth=2, classes=len(KINDS))
-EPOCHS, SEEDS = 9.0, 3
+EPOCHS, SEEDS = 30.0, 3
 USER_EPOCHS = 20
 FOLDER = by_hand.RUNS.with_name("by_hand_own_images")
 QUICK = ("--preset", "quick")
