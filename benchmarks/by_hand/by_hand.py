@@ -27,14 +27,14 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from benchmarks import Progress
-from benchmarks.by_hand.networks import CLASSES, IMAGE_CHANNELS, LADDERS, SIDE
+from benchmarks.by_hand.networks import CLASSES, IMAGE_CHANNELS, LADDERS, SIDE, Rung
 from benchmarks.judging import families
 from benchmarks.judging.this_machine import get_table
 from benchmarks.latency.imported import DATA
@@ -74,19 +74,6 @@ GAIN_BAR, BEHIND_BAR = ">= .5", "<= 0"
 Build = Callable[[], nn.Module]
 
 
-class HandMade(Protocol):
-    """A network made by hand."""
-
-    @property
-    def name(self) -> str: ...
-
-    def build(self) -> nn.Module:
-        """The network, with weights from torch's own generator."""
-
-    def export(self) -> bytes:
-        """ONNX bytes for one image."""
-
-
 @dataclass(frozen=True)
 class Effort:
     """What a run of the benchmark spends.
@@ -105,7 +92,7 @@ class Effort:
 
     folder: Path = RUNS
     space: Space = SPACE
-    ladders: Sequence[HandMade] = LADDERS
+    ladders: Sequence[Rung] = LADDERS
     data_set: tuple[str, str, Path | None] = ("fashion-mnist", "fashion-mnist", None)
     points: Path = POINTS
     profile: Sequence[str] = ()

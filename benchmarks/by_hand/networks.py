@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 
-from benchmarks.foreign_networks import Shuffled, convolution, head, inverted, residual, write
+from benchmarks.foreign_networks import Shuffled, convolution, head, inverted, residual
+from search.own_model.onnx_export import to_onnx
 
 SIDE, CLASSES, IMAGE_CHANNELS = 32, 10, 3
 
@@ -45,22 +44,35 @@ def vgg(width: float, depth: float) -> nn.Module:
     return nn.Sequential(*layers, head(before, CLASSES))
 
 
-def mobilenet_v2(width: float, depth: float) -> nn.Module:
-    """Sandler et al., 2018: `width` scales all channels, `depth` the blocks per stage; 1 and 1 are the paper's."""
+def mobilenet_v2(width: float, depth: float, large_images: bool = False, classes: int = CLASSES) -> nn.Module:
+    """Sandler et al., 2018: `width` scales all channels, `depth` the blocks per stage; 1 and 1 are the paper's.
+
+    Args:
+        large_images: take the paper's strides in the stem and the second stage, too.
+    """
 
     def scaled(channels: int) -> int:
         return max(8, round(channels * width / 8) * 8)
 
+    early = 2 if large_images else 1
     before = scaled(32)
-    layers: list[nn.Module] = [convolution(IMAGE_CHANNELS, before, activation=nn.ReLU6())]
-    stages = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    layers: list[nn.Module] = [convolution(IMAGE_CHANNELS, before, stride=early, activation=nn.ReLU6())]
+    stages = (
+        (1, 16, 1, 1),
+        (6, 24, 2, early),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    )
     for expansion, channels, blocks, stride in stages:
         for block in range(math.ceil(blocks * depth)):
             after = scaled(channels)
             layers.append(inverted(before, after, 1 if block else stride, expansion, 3, nn.ReLU6()))
             before = after
     last = scaled(1280)
-    return nn.Sequential(*layers, convolution(before, last, 1, activation=nn.ReLU6()), head(last, CLASSES))
+    return nn.Sequential(*layers, convolution(before, last, 1, activation=nn.ReLU6()), head(last, classes))
 
 
 def shufflenet_v2(width: float, depth: float) -> nn.Module:
@@ -98,11 +110,8 @@ class Rung:
         return FAMILIES[self.family](self.width, self.depth)
 
     def export(self) -> bytes:
-        """ONNX bytes for one image, as `torch.onnx` writes them."""
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "network.onnx"
-            write(self.build().eval(), torch.zeros(1, IMAGE_CHANNELS, SIDE, SIDE), path, "torchscript")
-            return path.read_bytes()
+        """ONNX bytes for one image."""
+        return to_onnx(self.build(), torch.zeros(1, IMAGE_CHANNELS, SIDE, SIDE))
 
 
 SIZES: Mapping[str, tuple[tuple[float, float], ...]] = {

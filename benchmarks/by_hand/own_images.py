@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -23,7 +22,7 @@ from torch import nn
 
 from benchmarks import Progress
 from benchmarks.by_hand import by_hand
-from benchmarks.foreign_networks import convolution, head, inverted
+from benchmarks.by_hand.networks import Rung, mobilenet_v2
 from benchmarks.report import Figure
 from benchmarks.stack import running_stack, this_device
 from search.config import PRESETS
@@ -42,48 +41,21 @@ FOLDER = by_hand.RUNS.with_name("by_hand_own_images")
 QUICK = ("--preset", "quick")
 
 
-@dataclass(frozen=True)
-class MobileNetV2:
-    """Sandler et al., 2018, with the paper's strides; `width` and `depth` scale it."""
-
-    width: float
-    depth: float
-
-    @property
-    def name(self) -> str:
-        return f"mobilenet_v2-w{self.width:g}-d{self.depth:g}"
+class MobileNetV2(Rung):
+    """A MobileNetV2 for these images."""
 
     def build(self) -> nn.Module:
-        """The network, with weights from torch's own generator."""
-
-        def scaled(channels: int) -> int:
-            return max(8, round(channels * self.width / 8) * 8)
-
-        before = scaled(32)
-        layers: list[nn.Module] = [convolution(3, before, stride=2, activation=nn.ReLU6())]
-        stages = (
-            (1, 16, 1, 1),
-            (6, 24, 2, 2),
-            (6, 32, 3, 2),
-            (6, 64, 4, 2),
-            (6, 96, 3, 1),
-            (6, 160, 3, 2),
-            (6, 320, 1, 1),
-        )
-        for expansion, channels, blocks, stride in stages:
-            for block in range(math.ceil(blocks * self.depth)):
-                after = scaled(channels)
-                layers.append(inverted(before, after, 1 if block else stride, expansion, 3, nn.ReLU6()))
-                before = after
-        last = scaled(1280)
-        return nn.Sequential(*layers, convolution(before, last, 1, activation=nn.ReLU6()), head(last, len(KINDS)))
+        """The network; weights are drawn from torch's own generator."""
+        return mobilenet_v2(self.width, self.depth, large_images=True, classes=len(KINDS))
 
     def export(self) -> bytes:
         """ONNX bytes for one image."""
         return to_onnx(self.build(), torch.zeros(1, 3, SIDE, SIDE))
 
 
-LADDER = tuple(MobileNetV2(width, depth) for width in (0.1, 0.25, 0.35, 0.5) for depth in (0.25, 0.5, 1.0))
+LADDER = tuple(
+    MobileNetV2("mobilenet_v2", width, depth) for width in (0.1, 0.25, 0.35, 0.5) for depth in (0.25, 0.5, 1.0)
+)
 
 
 def run(progress: Progress, seeds: int = SEEDS) -> dict[str, Figure]:

@@ -25,8 +25,6 @@ from shared.errors import InvalidValue
 
 AUGMENTED_FROM_EPOCHS = 10.0
 """In a shorter tuning shifts and mirrors cost accuracy (docs/notes/search.md)."""
-
-
 LONG_FROM_EPOCHS = 1.0
 SHORT, LONG = (32, 0.05), (64, 0.2)
 """Batch size and first learning rate: a short tuning needs updates more than smooth gradients."""

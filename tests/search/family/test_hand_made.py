@@ -110,6 +110,28 @@ def test_table_and_report_show_the_best_within_each_budget(run, file):
     assert "made by hand" in report
 
 
+def test_name_of_a_member_s_file_takes_no_member_s_place(run, file):
+    budgets_ms, tuning = default_budgets(run, 1), TuningSettings(epochs=0.0, recalibration_images=256)
+    narrow = load_hand_made(f"{file}:make_networks", run.space)["narrow"]
+
+    def measure(content, promise):
+        return Verification(promise.predicted_ms, 1.0, 1.0, 1.0, 1.0, True, True, ())
+
+    builder = LadderBuilder(run, measure, tuning, SilentProgress(), hand_made={"member-01": narrow})
+    (rung,) = builder.build(budgets_ms)
+    assert rung.onnx == "models/member-01.onnx"
+    assert (run.path / rung.onnx).read_bytes() != (run.path / builder.hand_made[0].onnx).read_bytes()
+
+
+def test_no_network_made_by_hand_is_measured_once_time_is_up(run, file):
+    device, tuning = Device(), TuningSettings(epochs=0.0, recalibration_images=256)
+    hand_made = load_hand_made(f"{file}:make_networks", run.space)
+    builder = LadderBuilder(run, device, tuning, SilentProgress(), seconds=0.0, hand_made=hand_made)
+    assert builder.build(default_budgets(run, 1))[0].onnx is not None
+    assert builder.hand_made == []
+    assert not {"narrow", "wide"} & set(device.measured)
+
+
 def test_ladder_without_them_forgets_those_of_an_earlier_ladder(run, file):
     budgets_ms = default_budgets(run, 1)
     climb(run, file, budgets_ms, epochs=0.0)
