@@ -1,5 +1,10 @@
 """The demo's parts share ten minutes; the benchmark `demo` runs them."""
 
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import demo
 from benchmarks.demo import LEAST_CANDIDATES, REPORT_S, SEARCH_S, SEARCH_SHARE, START_S, TOTAL_S, Watch, _fitting
 
 
@@ -31,3 +36,15 @@ def test_search_on_a_slow_machine_is_told_when_to_end_and_ranks_fewer_networks()
     assert slow["--seconds"] == "50.0"
     assert int(slow["--warmup-steps"]) + 1.4 * int(slow["--search-steps"]) <= 2 * 50 + 2
     assert slow["--candidates"] == str(LEAST_CANDIDATES)
+
+
+@pytest.mark.parametrize(("fastest_ms", "first_ms"), [(0.5, 1.0), (2.0, 2.2)])
+def test_budgets_rise_to_the_middle_and_the_first_is_one_that_a_member_meets(monkeypatch, fastest_ms, first_ms):
+    networks = [SimpleNamespace(upper_ms=value) for value in (1.0, 4.0, 9.0)]
+    members = [SimpleNamespace(upper_ms=value) for value in (fastest_ms, 8.0)]
+    monkeypatch.setattr(demo, "RunDirectory", lambda path: path)
+    monkeypatch.setattr(demo, "on_device", lambda run: SimpleNamespace(table=SimpleNamespace(networks=networks)))
+    monkeypatch.setattr(demo, "load_family", lambda view: SimpleNamespace(members=members))
+    found = demo.budgets("run")
+    assert (found[0], found[-1], len(found)) == (pytest.approx(first_ms), 4.0, demo.BUDGETS)
+    assert found == sorted(found)

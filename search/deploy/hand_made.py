@@ -27,7 +27,7 @@ class HandMade:
     """A network made by hand: its latency on the device, and what it learnt beside the members.
 
     Attributes:
-        accuracy: percent, as that of a rung; None for a network that no budget allows.
+        accuracy: percent, as that of a rung; None until it is trained, and where no budget allows it.
         onnx: relative to the file that holds this; None where it was not trained.
     """
 
