@@ -38,6 +38,7 @@ class OwnModel:
     Attributes:
         classes: logits of an image.
         hash: of the choices and the graphs of its networks, whatever their weights.
+        layout: of images and weights in which it trains.
     """
 
     model: nn.Module
@@ -45,6 +46,7 @@ class OwnModel:
     choices: tuple[Choice, ...]
     classes: int
     hash: str
+    layout: torch.memory_format = torch.contiguous_format
 
     @property
     def networks(self) -> int:
@@ -116,7 +118,8 @@ def examine(model: nn.Module, input_shape: Shape) -> OwnModel:
     for genotype in covering(choices):
         _check_trains(model, genotype, images)
     graphs = [_export(model, genotype, images[:1]) for genotype in covering(choices)]
-    return OwnModel(model, input_shape, choices, logits.shape[1], _hash(choices, graphs))
+    layout = find_layout(model, choices, images)
+    return OwnModel(model, input_shape, choices, logits.shape[1], _hash(choices, graphs), layout)
 
 
 def covering(choices: tuple[Choice, ...]) -> Iterator[dict[str, str]]:
@@ -182,6 +185,30 @@ def _check_trains(model: nn.Module, genotype: dict[str, str], images: Tensor) ->
         raise InvalidValue("model", f"the network {genotype} does not train: {in_one_line(error)}") from error
     if not logits.isfinite().all():
         raise InvalidValue("model", f"the network {genotype} gives logits that are not finite")
+
+
+def find_layout(model: nn.Module, choices: tuple[Choice, ...], images: Tensor) -> torch.memory_format:
+    """Channels-last, in which a CPU trains convolutions up to twice as fast, if every candidate runs in it.
+
+    A `view` that reads channels as neighbours does not.
+    """
+    if not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        return torch.contiguous_format
+    for genotype in covering(choices):
+        network = freeze(model, genotype)
+        with inferring(network):
+            expected = network(images.clone())
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        in_channels_last = images.clone(memory_format=torch.channels_last)
+        try:
+            with inferring(network):
+                logits = network(in_channels_last.clone())
+            network.train()(in_channels_last).sum().backward()
+        except (RuntimeError, AssertionError, ValueError):  # of torch, and of code that checks its strides
+            return torch.contiguous_format
+        if not torch.allclose(logits, expected, 1e-3, 1e-4 * float(expected.abs().max())):
+            return torch.contiguous_format
+    return torch.channels_last
 
 
 def _export(model: nn.Module, genotype: dict[str, str], image: Tensor) -> bytes:

@@ -244,7 +244,8 @@ class RunDirectory:
     def new_network(self, genotype: Genotype, seed: int = 0) -> nn.Module:
         """A network with weights of the seed, whatever the model of a user's own file makes of it."""
         if self.own_model is not None:
-            return prepared(self.own_model.freeze(genotype, load_model(str(self.config.model), seed)))
+            network = self.own_model.freeze(genotype, load_model(str(self.config.model), seed))
+            return prepared(network, self.own_model.layout)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return Network(self.space, genotype)

@@ -36,6 +36,7 @@ class OwnSupernet(nn.Module):
         self._slots = {choice.name: slot for slot, choice in enumerate(own.choices)}
         for norm in batch_norms(self.model):
             norm.track_running_stats = False
+        self.model.to(memory_format=own.layout)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, choice: Genotype, auxiliary_skip: float = 0.0) -> Tensor:
         """Logits (batch, classes) of a network."""
@@ -67,21 +68,22 @@ class OwnSupernet(nn.Module):
     @torch.no_grad()
     def derive(self, genotype: Genotype) -> nn.Module:
         """A network of the user's own modules with copies of the weights, in evaluation mode."""
-        return prepared(self.own.freeze(genotype, self.model)).eval()
+        return prepared(self.own.freeze(genotype, self.model), self.own.layout).eval()
 
     def _run(self, x: Tensor, run: Callable[[LayerChoice, tuple[Any, ...]], Any]) -> Tensor:
         try:
             with deciding(run):
-                return self.model(_plain(x))  # type: ignore[no-any-return]
+                return self.model(laid_out(x, self.own.layout))  # type: ignore[no-any-return]
         except Exception as error:  # a user's code raises errors of any kind
             raise InvalidValue("model", f"does not run with images {tuple(x.shape)}: {in_one_line(error)}") from error
 
 
-def prepared(network: nn.Module) -> nn.Module:
+def prepared(network: nn.Module, layout: torch.memory_format) -> nn.Module:
     """A network that takes images of any memory format, and whose batch norms keep statistics again."""
     for norm in batch_norms(network):
         norm.track_running_stats = norm.running_mean is not None
-    network.register_forward_pre_hook(lambda _, inputs: tuple(map(_plain, inputs)))
+    network.to(memory_format=layout)  # type: ignore[call-overload]
+    network.register_forward_pre_hook(lambda _, inputs: tuple(laid_out(x, layout) for x in inputs))
     return network
 
 
@@ -89,6 +91,6 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
     return [part for part in module.modules() if isinstance(part, _BatchNorm)]
 
 
-def _plain(images: Tensor) -> Tensor:
-    """Channels first, which a user's `view` relies on; a copy, since of one channel both orders look alike."""
-    return images.clone(memory_format=torch.contiguous_format)
+def laid_out(images: Tensor, layout: torch.memory_format) -> Tensor:
+    """A copy in the layout that the model was tried in; of one channel both orders look alike."""
+    return images.clone(memory_format=layout)

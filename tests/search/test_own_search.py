@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from search import LatencyTerm, freeze, load_table
+from search import LatencyTerm, LayerChoice, freeze, load_table
 from search.alphas.path_sampling import FairSampler
 from search.cli import main
 from search.decoding.decoding import Band, EnumerationDecoder
@@ -110,27 +110,41 @@ def test_a_plan_has_networks_alone_with_every_candidate_among_those_of_the_fit()
     assert len(make_plan(parse_space(RAGGED)).tasks) == 18
 
 
-def test_every_path_of_the_supernet_is_the_frozen_network(own):
+@pytest.mark.parametrize(
+    ("head", "layout"),
+    [("x.view(len(x), -1)", torch.contiguous_format), ("x.flatten(1)", torch.channels_last)],
+    ids=["neighbours are read", "any layout"],
+)
+def test_every_path_of_the_supernet_is_the_frozen_network_in_the_layout_that_the_model_bears(tmp_path, head, layout):
+    path = tmp_path / "model.py"
+    path.write_text(MODEL.replace("x.view(len(x), -1)", head), encoding="utf-8")
+    own = examine(load_model(f"{path}:make_model"), IMAGE)
+    assert own.layout == layout
     supernet = OwnSupernet(own).train()
-    images = torch.randn(4, 1, 8, 8).contiguous(memory_format=torch.channels_last)
+    assert supernet.model.stem[0].weight.is_contiguous()  # of one channel both orders look alike
+    assert supernet.model.block.candidates[0][0].weight.is_contiguous(memory_format=layout)
+    images = torch.randn(4, 1, 8, 8)
     for text in ("0.0.0", "2.1.1", "1.0.2"):
         genotype = own.space.parse(text)
-        names = dict(
-            zip(
-                ("block", "stage", "twice"),
-                (
-                    (("k3", "k5", "skip"), ("one", "two"), ("narrow", "wide", "skip"))[i][int(at)]
-                    for i, at in enumerate(genotype.choices)
-                ),
-                strict=True,
-            )
-        )
-        network = freeze(own.model, names).train()
-        assert torch.allclose(supernet(images, genotype), network(images.contiguous()), atol=1e-6)
+        network = own.freeze(genotype).train()
+        for laid in (images, images.contiguous(memory_format=torch.channels_last)):
+            assert torch.allclose(supernet(laid, genotype), network(images.contiguous()), atol=1e-5)
         derived = supernet.derive(genotype)
         assert derived.state_dict().keys() == network.state_dict().keys()
         assert own.parameter_count(genotype) == sum(weight.numel() for weight in network.parameters())
         assert all(norm.track_running_stats for norm in derived.modules() if isinstance(norm, nn.BatchNorm2d))
+
+
+def test_a_model_that_computes_something_else_in_another_layout_keeps_its_own():
+    class Strided(nn.Module):
+        def forward(self, x):
+            return x.as_strided(x.shape, (x[0].numel(), x[0, 0].numel(), x.shape[3], 1))
+
+    choice = LayerChoice({"one": nn.Identity(), "two": nn.ReLU()}, name="choice")
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), choice, Strided(), nn.Flatten(), nn.Linear(4 * 36, 10))
+    assert examine(model, Shape(3, 8, 8)).layout == torch.contiguous_format
+    del model[2]
+    assert examine(model, Shape(3, 8, 8)).layout == torch.channels_last
 
 
 def test_gates_get_the_gradient_of_the_written_out_mixture_and_repeated_columns_add_up(own):
