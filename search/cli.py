@@ -20,6 +20,7 @@ USAGE = """search --device NAME --lut-url URL [option ...]
 COMMANDS = {
     "run": "Search a family of networks for a device, or for each of several (the default)",
     "pick": "Say which network of a finished search is the best for a latency budget",
+    "choose": "Say which of several searches has the best network for a budget",
     "train": "Train a network to the end: the best for a budget, or a named one",
     "export": "Write a network as an ONNX file: the best for a budget, a named one, or a trained one",
     "verify": "Have the device measure a network, and say whether it meets its budget",

@@ -80,12 +80,13 @@ def test_the_benchmark_runs_to_its_end_with_the_real_agent_and_is_not_measured_t
     few = {"warmup_steps": 3, "search_steps": 3, "alpha_every": 2, "batch_size": 8, "alpha_batch_size": 8}
     effort = Effort(
         folder=tmp_path,
-        space=make_space("mobile", resolution=32, channels=8, depth=2),
+        spaces=[make_space("mobile", resolution=32, channels=channels, depth=2) for channels in (8, 12)],
         ladders=[Rung("resnet", 8, 1), Rung("vgg", 8, 1), Rung("mobilenet_v2", 0.25, 0.25), Rung("resnet", 64, 3)],
         data_set=("digits", "digits", None),
         points=tmp_path / "points.json",
         profile=("--preset", "quick", "--calibration", "8", "--held-out", "6"),
         settings={**few, "search_resolution": 8, "precision": "fp32"},
+        pilot_epochs=0.2,
         epochs=0.2,
         preset=Preset("test", 1.0, 3, 3, 1.0),
     )
@@ -95,6 +96,6 @@ def test_the_benchmark_runs_to_its_end_with_the_real_agent_and_is_not_measured_t
     points = json.loads((tmp_path / "points.json").read_text())["digits"]
     assert len(points) == 3 + by_hand.BUDGETS, "and not the network that no budget allows"
     assert all(point["measured_ms"] > 0 and len(point["accuracies"]) == 2 for point in points)
-    for name in ("measure_tasks", "tune"):
+    for name in ("measure_tasks", "choose", "tune"):
         monkeypatch.setattr(by_hand, name, None)
     assert by_hand.run(lambda line: None, seeds=2, effort=effort) == found

@@ -1,7 +1,8 @@
 """Members of a family beside networks made by hand, on this machine.
 
-    table      of this machine, measured by its agent
-    family     of a search in `mobile` for each data set
+    tables     of this machine, measured by its agent: `mobile` in 8 and in 16 channels
+    families   of a search in each, for each data set; `search choose` says which of the two has the
+               better network for a budget, by images held out
     by hand    ladders of ResNet, VGG, MobileNetV2 and ShuffleNetV2 (`benchmarks.by_hand.networks`)
 
 Budgets begin where the fastest network made by hand lies, and end at eight times that. Members are
@@ -47,13 +48,14 @@ from profiler_agent.timing.stopping import PRESETS, Preset
 from search.config import PRESETS as SEARCH_PRESETS
 from search.config import Config
 from search.data import ImageSet
+from search.deploy.choice import Contender, choose
 from search.device.kernel_counts import Counts
 from search.family.build import build_families
 from search.family.family import Picker
 from search.process.progress import Progress as SearchProgress
 from search.process.threads_and_memory import single_threaded_workers
 from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
-from search.runs.run_directory import find_value, on_device, read_json, write_value
+from search.runs.run_directory import DeviceRun, find_value, on_device, read_json, write_value
 from search.supernet import Network
 from search.training.precision import choose_precision
 from shared.graphs import build_graph
@@ -68,8 +70,11 @@ FIRST_BUDGET = 1.05
 """In latencies of the fastest network made by hand, so that it is within the first budget."""
 RUNS = families.ROOT / "runs" / "by_hand"
 POINTS = families.ROOT / "benchmarks" / "results" / "by_hand_points.json"
-SPACE = make_space("mobile", resolution=SIDE, channels=8, classes=CLASSES, image_channels=IMAGE_CHANNELS)
-"""With 8 channels its fastest and slowest networks lie around the budgets."""
+SPACES = tuple(
+    make_space("mobile", resolution=SIDE, channels=channels, classes=CLASSES, image_channels=IMAGE_CHANNELS)
+    for channels in (8, 16)
+)
+"""The budgets lie between the fastest network in 8 channels and slow ones in 16."""
 GAIN_BAR, BEHIND_BAR = ">= .5", "<= 0"
 Build = Callable[[], nn.Module]
 
@@ -80,23 +85,26 @@ class Effort:
 
     Attributes:
         folder: of everything that is kept.
+        spaces: of the searches.
         ladders: networks made by hand.
         data_set: its name in figures, that for `search`, and the folder of its files; None: where
             they usually are.
         points: file for every network that was trained.
         profile: more options of `profiler-agent profile`.
         settings: of the searches.
+        pilot_epochs: of the trainings that choose between searches.
         epochs: of each training; may be a fraction.
         preset: of the measurements.
     """
 
     folder: Path = RUNS
-    space: Space = SPACE
+    spaces: Sequence[Space] = SPACES
     ladders: Sequence[Rung] = LADDERS
     data_set: tuple[str, str, Path | None] = ("fashion-mnist", "fashion-mnist", None)
     points: Path = POINTS
     profile: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: {**SEARCH_PRESETS["quick"], "search_resolution": 16})
+    pilot_epochs: float = 1.0
     epochs: float = EPOCHS
     preset: Preset = PRESETS["standard"]
 
@@ -151,22 +159,23 @@ def run(progress: Progress, seeds: int = SEEDS, effort: Effort | None = None) ->
         BudgetTooSmall: no network of the space is as fast as the fastest network made by hand.
     """
     effort = effort or Effort()
-    space, folder = effort.space, effort.folder
-    progress("by_hand: the table of this machine")
-    table = get_table(space, folder, effort.profile)
+    folder = effort.folder
+    progress("by_hand: the tables of this machine")
+    tables = [get_table(space, folder, effort.profile, f"table-{_name(space)}.json") for space in effort.spaces]
+    table = tables[0]
     models = {rung.name: rung.export() for rung in effort.ladders}
     first_ms = FIRST_BUDGET * min(measure_ms(models, table, folder / "made_by_hand.json", effort.preset).values())
     budgets_ms = np.geomspace(first_ms, FACTOR * first_ms, BUDGETS).tolist()
-    members, images = pick(table, budgets_ms, effort, progress)
-    models |= {space.format(member): build_graph(NetworkGraph(space, member)) for member in members}
+    members, images = pick(tables, budgets_ms, effort, progress)
+    models |= {_text(*member): build_graph(NetworkGraph(*member)) for member in members}
     progress(f"by_hand: {len(models)} networks in the same rounds")
     measured_ms = measure_ms(models, table, folder / "latencies.json", effort.preset)
     within = [rung for rung in effort.ladders if measured_ms[rung.name] <= budgets_ms[-1]]
     builders: dict[str, Build] = {rung.name: rung.build for rung in within}
-    builders |= {space.format(member): partial(Network, space, member) for member in members}
+    builders |= {_text(*member): partial(Network, *member) for member in members}
     accuracies = train(images, builders, effort, seeds, progress)
     named = [(rung.name, None) for rung in within]
-    named += zip(map(space.format, members), budgets_ms, strict=True)
+    named += zip((_text(*member) for member in members), budgets_ms, strict=True)
     points = [Point(name, budget, measured_ms[name], accuracies[name]) for name, budget in named]
     _keep(effort.points, effort.data_set[0], points)
     return judge(effort.data_set[0], points)
@@ -217,21 +226,48 @@ def measure_ms(models: Mapping[str, bytes], table: LatencyTable, path: Path, pre
     return kept.numbers
 
 
+def _name(space: Space) -> str:
+    return f"c{space.channels}"
+
+
+def _text(space: Space, genotype: Genotype) -> str:
+    return f"{_name(space)}:{space.format(genotype)}"
+
+
 def pick(
-    table: LatencyTable, budgets_ms: Sequence[float], effort: Effort, progress: Progress
-) -> tuple[list[Genotype], ImageSet]:
-    """A member for each budget, from a search on the data set, and its images."""
+    tables: Sequence[LatencyTable], budgets_ms: Sequence[float], effort: Effort, progress: Progress
+) -> tuple[list[tuple[Space, Genotype]], ImageSet]:
+    """A member for each budget, from a search in each space on the data set, and its images."""
+    told, runs, pickers = SearchProgress(progress), [], []
+    for space, table in zip(effort.spaces, tables, strict=True):
+        runs.append(_search(space, table, effort, progress, told))
+        pickers.append(Picker(runs[-1], count_kernels=partial(_count_kernels, space, {})))
+    images = runs[0].load_images()
+    if len(runs) == 1:
+        return [(effort.spaces[0], pickers[0].pick(each, told).best.genotype) for each in budgets_ms], images
+    progress("by_hand: which search has the better network")
+    path, chosen = effort.folder / "chosen.json", []
+    contenders = find_value(tuple[Contender, ...], path)
+    if contenders is None or {each.target_ms for each in contenders} != set(budgets_ms):
+        contenders = tuple(choose(runs, pickers, budgets_ms, effort.pilot_epochs, told))
+        write_value(path, contenders)
+    for best in (each for each in contenders if each.is_best):
+        space = next(run.space for run in runs if str(run.path) == best.run)
+        chosen.append((space, space.parse(best.network)))
+    return chosen, images
+
+
+def _search(space: Space, table: LatencyTable, effort: Effort, progress: Progress, told: SearchProgress) -> DeviceRun:
     settings, (_, data_set, data_dir) = dict(effort.settings), effort.data_set
-    if "precision" not in settings:
+    folder = effort.folder / f"search-{_name(space)}"
+    if "precision" not in settings and not folder.exists():
         batch = settings.get("batch_size", Config.batch_size)
-        settings["precision"] = choose_precision(effort.space, settings["search_resolution"], batch, progress)
-    progress(f"by_hand: a search on {data_set}")
-    told = SearchProgress(progress)
-    run = on_device(families.train([table], data_dir, effort.folder / "search", 0, told, settings, data_set))
+        settings["precision"] = choose_precision(space, settings["search_resolution"], batch, progress)
+    progress(f"by_hand: a search in {space} on {data_set}")
+    run = on_device(families.train([table], data_dir, folder, 0, told, settings, data_set))
     if not run.family_path.exists():
         build_families(run, told)
-    picker = Picker(run, count_kernels=partial(_count_kernels, effort.space, {}))
-    return [picker.pick(budget_ms, told).best.genotype for budget_ms in budgets_ms], run.load_images()
+    return run
 
 
 def _count_kernels(space: Space, known: dict[Genotype, Mapping[str, int]], genotypes: Sequence[Genotype]) -> Counts:

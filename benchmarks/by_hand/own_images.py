@@ -91,7 +91,7 @@ def beside_mobilenet(images: Path, seeds: int, progress: Progress) -> dict[str, 
     """As `benchmarks.by_hand.by_hand` does, with these images."""
     effort = by_hand.Effort(
         folder=FOLDER,
-        space=SPACE,
+        spaces=(SPACE,),
         ladders=LADDER,
         data_set=("drawn", f"folder:{images}", None),
         profile=QUICK,

@@ -24,13 +24,14 @@ class _Latencies:
     ms: dict[str, float]
 
 
-def get_table(space: Space, folder: Path, options: Sequence[str] = ()) -> LatencyTable:
-    """The table of this machine, profiled with a server and an agent. `folder` keeps it.
+def get_table(space: Space, folder: Path, options: Sequence[str] = (), kept: str = "table.json") -> LatencyTable:
+    """The table of this machine, profiled with a server and an agent.
 
     Args:
+        folder: keeps it, in the file `kept`. Tables of one folder share a millisecond.
         options: further options of `profiler-agent profile`.
     """
-    path = folder / "table.json"
+    path = folder / kept
     table = find_value(LatencyTable, path)
     if table is None:
         with running_stack(folder / "stack") as stack:

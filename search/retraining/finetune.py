@@ -26,6 +26,8 @@ from shared.errors import InvalidValue
 AUGMENTED_FROM_EPOCHS = 10.0
 """In a shorter tuning shifts and mirrors cost accuracy (docs/notes/search.md)."""
 LONG_FROM_EPOCHS = 1.0
+AT_ONCE = 500
+"""Images that are preprocessed at once to judge a network."""
 SHORT, LONG = (32, 0.05), (64, 0.2)
 """Batch size and first learning rate: a short tuning needs updates more than smooth gradients."""
 
@@ -64,19 +66,32 @@ class TuningSettings:
 
 
 def tuning_steps(image_set: ImageSet, settings: TuningSettings) -> int:
-    return math.ceil(settings.epochs * len(image_set.train_labels) / settings.batch_size)
+    """Updates of a tuning on all training images."""
+    return updates(len(image_set.train_labels), settings)
+
+
+def updates(images: int, settings: TuningSettings) -> int:
+    return math.ceil(settings.epochs * images / settings.batch_size)
 
 
 class TuningImages:
-    """All training images, prepared once for all members, and the loss; several threads may read them."""
+    """Training images, prepared once for all members, and the loss; several threads may read them.
 
-    def __init__(self, image_set: ImageSet, settings: TuningSettings, loss: Loss | None = None) -> None:
+    Args:
+        indices: of the training images; all by default.
+    """
+
+    def __init__(
+        self, image_set: ImageSet, settings: TuningSettings, loss: Loss | None = None, indices: Tensor | None = None
+    ) -> None:
         preprocessing, images = image_set.preprocessing, image_set.train_images
         self.loss = loss or partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
-        everything, augmented = torch.arange(len(images)), settings.epochs >= AUGMENTED_FROM_EPOCHS
+        chosen, augmented = torch.arange(len(images)), settings.epochs >= AUGMENTED_FROM_EPOCHS
+        if indices is not None:
+            chosen = indices
         batch_size, seed = settings.batch_size, settings.seed
-        self.stream = Stream(image_set, everything, preprocessing.size, batch_size, seed, "tuning", augmented)
-        self.recalibration = preprocessing.apply(images[: settings.recalibration_images])
+        self.stream = Stream(image_set, chosen, preprocessing.size, batch_size, seed, "tuning", augmented)
+        self.recalibration = preprocessing.apply(images[chosen[: settings.recalibration_images]])
 
 
 class Tuner:
@@ -139,14 +154,19 @@ def tune(
 
 
 @torch.no_grad()
-def accuracy_on_test_images(network: nn.Module, image_set: ImageSet, size: int = 500) -> float:
-    """Accuracy over all test images, percent, preprocessed a batch at a time, with running statistics."""
+def accuracy_on_images(network: nn.Module, image_set: ImageSet, images: Tensor, labels: Tensor) -> float:
+    """Accuracy in percent, with running statistics. `images` are as the set has them stored."""
     network.eval()
     correct = 0
-    for images, labels in zip(image_set.test_images.split(size), image_set.test_labels.split(size), strict=True):
-        logits = torch.cat([network(part) for part in batches(image_set.preprocessing.apply(images))])
-        correct += int((logits.argmax(dim=1) == labels).sum())
-    return 100 * correct / len(image_set.test_labels)
+    for some, theirs in zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True):
+        logits = torch.cat([network(part) for part in batches(image_set.preprocessing.apply(some))])
+        correct += int((logits.argmax(dim=1) == theirs).sum())
+    return 100 * correct / len(labels)
+
+
+def accuracy_on_test_images(network: nn.Module, image_set: ImageSet) -> float:
+    """Accuracy over all test images, percent."""
+    return accuracy_on_images(network, image_set, image_set.test_images, image_set.test_labels)
 
 
 def learning_rate_share(step: float, steps: int, warmup: int = 1) -> float:

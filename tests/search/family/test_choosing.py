@@ -1,0 +1,109 @@
+"""The best of several searches for a budget, by a short training of each one's pick."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from search.cli import main
+from search.data import splits
+from search.family.build import build_family
+from search.family.family import load_family
+from search.process.progress import SilentProgress
+from search.process.threads_and_memory import single_threaded_workers
+from search.retraining.finetune import TuningSettings
+from search.retraining.pilot import LEAST_JUDGED, hold_out, pilot
+from search.runs.run_directory import RunDirectory, on_device, write_value
+from search.supernet import Network
+from search.training.training import Trainer
+from shared.errors import InvalidValue
+from shared.spaces import Genotype, make_space
+from tests.search.family.conftest import SETTINGS, make_table
+
+CONV, NONE = "nor_conv_3x3", "none"
+WIDE = make_space("nas-bench-201", resolution=16, channels=8, depth=1, image_channels=1)
+
+
+@pytest.fixture(scope="module")
+def wider(digits, config_of, tmp_path_factory):
+    """The folder of a slower search in twice the channels, with another seed."""
+    table = replace(make_table(WIDE), base_ms=0.3)
+    config = config_of(table, digits, warmup_steps=25, search_steps=15, batch_size=32, alpha_batch_size=16, seed=1)
+    run = RunDirectory.create(tmp_path_factory.mktemp("wider") / "wide run", config, table)
+    assert Trainer(run, digits).train(SilentProgress())
+    build_family(on_device(run), SilentProgress(), SETTINGS)
+    return run.path
+
+
+def test_the_more_accurate_pick_is_the_best_and_its_ladder_is_named(finished, wider, capsys):
+    asked = ["choose", "--run", str(finished), str(wider), "--max-latency-ms", "10", "--epochs", "3"]
+    assert main([*asked, "--json"]) == 0
+    best, other = json.loads(capsys.readouterr().out)
+    assert {best["run"], other["run"]} == {str(finished), str(wider)}
+    assert best["accuracy"] >= other["accuracy"] > 10
+    assert (best["is_best"], other["is_best"]) == (True, False)
+    assert main(asked) == 0
+    printed = capsys.readouterr().out
+    quoted = f"'{wider}'" if best["run"] == str(wider) else str(finished)
+    assert f"search ladder --run {quoted} --max-latency-ms 10\n" in printed
+
+
+def test_a_budget_that_one_search_alone_meets_needs_no_training(finished, wider, capsys):
+    smallest_ms = {
+        path: min(candidate.upper_ms for candidate in load_family(on_device(RunDirectory.open(path))).candidates)
+        for path in (finished, wider)
+    }
+    (fast, fast_ms), (_, slow_ms) = sorted(smallest_ms.items(), key=lambda item: item[1])
+    assert fast_ms < slow_ms
+    budget_ms = (fast_ms + slow_ms) / 2
+    assert main(["choose", "--run", str(finished), str(wider), "--max-latency-ms", str(budget_ms), "--json"]) == 0
+    (only,) = json.loads(capsys.readouterr().out)
+    assert (only["run"], only["accuracy"], only["is_best"]) == (str(fast), None, True)
+    assert main(["choose", "--run", str(finished), str(wider), "--max-latency-ms", "0.001"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "the fastest needs" in error
+
+
+def test_runs_that_cannot_be_compared_are_refused_in_one_line(finished, wider, tmp_path, capsys):
+    def refused(*folders):
+        assert main(["choose", "--run", *map(str, folders), "--max-latency-ms", "10"]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    assert "nothing to choose between" in refused(finished, finished)
+    assert "holds no run" in refused(finished, tmp_path)
+    shutil.copytree(wider, tmp_path / "others")
+    config = RunDirectory.open(tmp_path / "others").config
+    write_value(tmp_path / "others" / "config.json", replace(config, data_fingerprint="0" * 64))
+    assert "other images" in refused(finished, tmp_path / "others")
+
+
+def test_images_that_judge_train_neither_the_searches_nor_the_picks(digits):
+    held_out = hold_out(digits, seeds=(0, 1))
+    both = torch.cat([held_out.tuning, held_out.judged])
+    assert both.sort().values.equal(torch.arange(len(digits.train_labels)))
+    for seed in (0, 1):
+        assert not set(held_out.judged.tolist()) & set(splits(digits, seed).train.tolist())
+    few = replace(
+        digits, train_images=digits.train_images[:LEAST_JUDGED], train_labels=digits.train_labels[:LEAST_JUDGED]
+    )
+    with pytest.raises(InvalidValue, match="no search was trained on"):
+        hold_out(few, seeds=range(9))
+
+
+def test_a_pilot_judges_by_the_images_held_out(digits):
+    """Their labels are shifted: what learns the others well then judges badly."""
+    held_out = hold_out(digits, seeds=(0,))
+    labels = digits.train_labels.clone()
+    labels[held_out.judged] = (labels[held_out.judged] + 1) % 10
+    torch.manual_seed(0)
+    network = Network(WIDE, Genotype((CONV, NONE, CONV, NONE, NONE, CONV)))
+    with single_threaded_workers(2) as pool:
+        (right,) = pilot([network], digits, held_out, TuningSettings(4.0), pool)
+        (wrong,) = pilot([network], replace(digits, train_labels=labels), held_out, TuningSettings(1.0), pool)
+    assert right > 60
+    assert wrong < 20
