@@ -85,6 +85,7 @@ class Effort:
 
     Attributes:
         folder: of everything that is kept.
+        tables: their folder, if it is another.
         spaces: of the searches.
         ladders: networks made by hand.
         data_set: its name in figures, that for `search`, and the folder of its files; None: where
@@ -98,6 +99,7 @@ class Effort:
     """
 
     folder: Path = RUNS
+    tables: Path | None = None
     spaces: Sequence[Space] = SPACES
     ladders: Sequence[Rung] = LADDERS
     data_set: tuple[str, str, Path | None] = ("fashion-mnist", "fashion-mnist", None)
@@ -149,7 +151,7 @@ def run_cifar_10(progress: Progress, seeds: int = SEEDS) -> dict[str, Figure]:
     """
     folder = RUNS.with_name("by_hand_cifar_10")
     images = write_cifar10(DATA / "cifar10_jpeg", folder / "cifar10_jpeg")
-    return run(progress, seeds, Effort(folder, data_set=("cifar-10", "cifar-10", images)))
+    return run(progress, seeds, Effort(folder, RUNS, data_set=("cifar-10", "cifar-10", images)))
 
 
 def run(progress: Progress, seeds: int = SEEDS, effort: Effort | None = None) -> dict[str, Figure]:
@@ -161,7 +163,8 @@ def run(progress: Progress, seeds: int = SEEDS, effort: Effort | None = None) ->
     effort = effort or Effort()
     folder = effort.folder
     progress("by_hand: the tables of this machine")
-    tables = [get_table(space, folder, effort.profile, f"table-{_name(space)}.json") for space in effort.spaces]
+    kept = effort.tables or folder
+    tables = [get_table(space, kept, effort.profile, f"table-{_name(space)}.json") for space in effort.spaces]
     table = tables[0]
     models = {rung.name: rung.export() for rung in effort.ladders}
     first_ms = FIRST_BUDGET * min(measure_ms(models, table, folder / "made_by_hand.json", effort.preset).values())

@@ -2,9 +2,9 @@
 
     search choose --run runs/narrow runs/wide --max-latency-ms 5 10 20
 
-The searches are of one device and one data set, in spaces of other widths, depths or kinds. Each gives
-its pick for a budget. The picks are trained for a short time, side by side, and judged on training
-images that gave no search its weights.
+The searches are of one device and one data set, in spaces of other widths, depths or kinds.
+Each gives its pick for a budget. The picks are trained for a short time, side by side, and
+judged on training images that gave no search its weights.
 """
 
 from __future__ import annotations
