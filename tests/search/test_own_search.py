@@ -147,6 +147,14 @@ def test_a_model_that_computes_something_else_in_another_layout_keeps_its_own():
     assert examine(model, Shape(3, 8, 8)).layout == torch.channels_last
 
 
+@pytest.mark.parametrize(("channels", "layout"), [(7, torch.contiguous_format), (8, torch.channels_last)])
+def test_a_narrow_strided_1x1_convolution_never_runs_in_channels_last(channels, layout):
+    choice = LayerChoice({"one": nn.Identity(), "two": nn.ReLU()}, name="choice")
+    shortcut = nn.Conv2d(channels, 16, 1, stride=2)
+    model = nn.Sequential(nn.Conv2d(3, channels, 3), choice, shortcut, nn.Flatten(), nn.Linear(16 * 9, 10))
+    assert examine(model, Shape(3, 8, 8)).layout == layout
+
+
 def test_gates_get_the_gradient_of_the_written_out_mixture_and_repeated_columns_add_up(own):
     supernet = OwnSupernet(own).train()
     images = torch.randn(4, 1, 8, 8)
