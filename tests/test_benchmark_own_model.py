@@ -1,11 +1,13 @@
 import random
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.foreign_networks import NETWORKS
 from benchmarks.own_model import predicted
-from benchmarks.own_model.macro_beside import BUILT_IN, measure_rates
+from benchmarks.own_model.macro_beside import BUILT_IN, compare, measure_rates
 from benchmarks.own_model.own_model import BARS, MODELS, budget_figures, table_figures
+from benchmarks.search.speed import nominal_table
 from search.own_model.examine import examine
 from search.own_model.model_file import load_model
 from shared.spaces import Genotype
@@ -36,6 +38,25 @@ def test_the_built_in_supernet_and_the_model_train_in_every_round():
     rates = measure_rates(lambda line: None, rounds=2, steps=1)
     assert {name: len(listed) for name, listed in rates.items()} == {"own": 2, "built_in": 2}
     assert min(map(min, rates.values())) > 0
+
+
+def test_tables_of_the_same_networks_are_apart_by_what_their_base_times_are():
+    own = examine(load_model(f"{MODELS / 'macro'}.py:make_model"), Shape(3, 32, 32)).space
+    built_in = nominal_table(BUILT_IN)
+    places = {key: index for index, key in enumerate(own.op_keys())}
+    prices = [0.0] * len(places)
+    for slot, choices in enumerate(BUILT_IN.slots):
+        for column, primitive in enumerate(choices.primitives):
+            for key in own.slot_ops(slot, str(column)):
+                prices[places[key]] = sum(
+                    built_in.prices[built_in.price_index[op]].price_ms for op in BUILT_IN.slot_ops(slot, primitive)
+                )
+    nominal = nominal_table(own)
+    priced = tuple(replace(price, price_ms=ms) for price, ms in zip(nominal.prices, prices, strict=True))
+    same = replace(nominal, prices=priced, base_ms=built_in.base_ms)
+    assert compare(built_in, same)["own.macro.apart_worst_percent"].value == pytest.approx(0.0, abs=1e-9)
+    slower = replace(same, base_ms=built_in.base_ms + 1.0)
+    assert compare(built_in, slower)["own.macro.apart_percent"].value > 0.1
 
 
 def test_kernel_prices_have_the_bars_and_candidates_prices_stand_beside():

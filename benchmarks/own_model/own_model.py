@@ -91,8 +91,14 @@ def make_table(stack: Stack, name: str, side: int) -> tuple[dict[str, Any], floa
     """The table of a model, and the seconds that its command took."""
     started_s = time.monotonic()
     stack.search("space", *where(stack, name, side))
-    seconds = time.monotonic() - started_s
-    return httpx.get(f"{stack.url}/v1/devices/{this_device()}/table", timeout=60).raise_for_status().json(), seconds
+    return newest_table(stack), time.monotonic() - started_s
+
+
+def newest_table(stack: Stack) -> dict[str, Any]:
+    """Of this machine."""
+    answer = httpx.get(f"{stack.url}/v1/devices/{this_device()}/table", timeout=60).raise_for_status()
+    table: dict[str, Any] = answer.json()
+    return table
 
 
 def climb(stack: Stack, name: str, side: int) -> list[dict[str, Any]]:
