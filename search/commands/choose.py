@@ -3,8 +3,8 @@
     search choose --run runs/narrow runs/wide --max-latency-ms 5 10 20
 
 The searches are of one device and one data set, in spaces of other widths, depths or kinds.
-Each gives its pick for a budget. The picks are trained for a short time, side by side, and
-judged on training images that gave no search its weights.
+Each gives its best-ranked networks for a budget. They are trained for a short time, side by
+side, and judged on training images that gave no search its weights.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from search.commands.pick import add_picking, open_picker, open_run
-from search.deploy.choice import Contender, choose, require_alike
+from search.deploy.choice import NETWORKS, Contender, choose, require_alike
 from search.deploy.ladder import in_ms
 from search.process.progress import working_progress
 from shared.command_line import Commands, Parser, add_command, within
-from shared.errors import WrongUse
+from shared.errors import InvalidValue, WrongUse
 from shared.wire import to_wire
 
 EPOCHS = 1.0
@@ -36,6 +36,8 @@ def add(commands: Commands[Parser]) -> None:
     )
     parser.add_argument("--device", metavar="NAME", help="of the runs, by default their only one; or any other")
     parser.add_argument("--max-latency-ms", type=float, nargs="+", required=True, metavar="X", help="the budgets")
+    text = "best-ranked networks of each search for each budget (default: %(default)d)"
+    parser.add_argument("--networks", type=int, default=NETWORKS, metavar="N", help=text)
     text = "of each training, over the training images that judge nothing (default: %(default)g)"
     parser.add_argument("--epochs", type=within(0), default=EPOCHS, metavar="E", help=text)
     add_picking(parser)
@@ -44,22 +46,23 @@ def add(commands: Commands[Parser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     folders, progress = list(dict.fromkeys(args.run)), working_progress()
-    if len(folders) < 2:
-        raise WrongUse("--run: there is nothing to choose between; give the folders of two searches or more")
+    if args.networks < 1:
+        raise InvalidValue("networks", f"{args.networks} is not 1 or more")
+    if len(folders) == args.networks == 1:
+        raise WrongUse("--run: there is nothing to choose between; give two searches or more, or --networks 2 or more")
     each = [argparse.Namespace(**{**vars(args), "run": folder}) for folder in folders]
     runs = [open_run(their_args) for their_args in each]
     require_alike(runs)
     pickers = [open_picker(their_args, run, progress) for their_args, run in zip(each, runs, strict=True)]
-    found = choose(runs, pickers, sorted(set(args.max_latency_ms)), args.epochs, progress)
+    found = choose(runs, pickers, sorted(set(args.max_latency_ms)), args.epochs, progress, args.networks)
     if args.json:
         print(json.dumps(to_wire(found), indent=1))
         return 0
     Console().print(_table(found, runs[0].table.device))
-    for folder in folders:
-        if budgets := [
-            f"{contender.target_ms:g}" for contender in found if contender.is_best and contender.run == str(folder)
-        ]:
-            print(f"search ladder --run {shlex.quote(str(folder))} --max-latency-ms {' '.join(budgets)}")
+    for best in (each for each in found if each.is_best):
+        print(
+            f"{best.target_ms:g} ms: search train --run {shlex.quote(best.run)} --genotype {shlex.quote(best.network)}"
+        )
     return 0
 
 

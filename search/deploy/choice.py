@@ -16,10 +16,14 @@ from search.runs.run_directory import DeviceRun
 from shared.errors import BudgetTooSmall, InvalidValue
 from shared.spaces import Genotype
 
+NETWORKS = 3
+_Place = tuple[int, Genotype]
+"""Which run, and which of its networks."""
+
 
 @dataclass(frozen=True)
 class Contender:
-    """A run's pick for a budget. `accuracy`: percent, of images held out; None if there was no other pick."""
+    """A run's network for a budget. `accuracy`: percent, of images held out; None if there was no other."""
 
     target_ms: float
     run: str
@@ -47,58 +51,71 @@ def require_alike(runs: Sequence[DeviceRun]) -> None:
 
 
 def choose(
-    runs: Sequence[DeviceRun], pickers: Sequence[Picker], budgets_ms: Sequence[float], epochs: float, progress: Progress
+    runs: Sequence[DeviceRun],
+    pickers: Sequence[Picker],
+    budgets_ms: Sequence[float],
+    epochs: float,
+    progress: Progress,
+    networks: int = NETWORKS,
 ) -> list[Contender]:
-    """The contenders for each budget, the best first.
+    """For each budget the most accurate contender of each run, the best of all first.
+
+    What was picked for a smaller budget contends for a larger one, too: a rank may overrate what a
+    larger network adds.
+
+    Args:
+        budgets_ms: ascending.
+        networks: best-ranked ones of a run for each budget.
 
     Raises:
         BudgetTooSmall: no network of any run meets a budget.
         InvalidValue: too few images are left to judge.
     """
-    picked = [_contenders(runs, pickers, budget_ms, progress) for budget_ms in budgets_ms]
-    genotypes = {
-        (place, contender.network): runs[place].space.parse(contender.network)
-        for rivals in picked
-        if len(rivals) > 1
-        for place, contender in rivals
-    }
-    accuracies = dict(zip(genotypes, _judge(runs, genotypes, epochs, progress), strict=True)) if genotypes else {}
-    chosen = []
-    for rivals in picked:
-        judged = [replace(each, accuracy=accuracies.get((place, each.network))) for place, each in rivals]
-        judged.sort(key=lambda each: (-(each.accuracy or 0.0), each.upper_ms))
-        chosen += [replace(judged[0], is_best=True), *judged[1:]]
+    known: dict[_Place, Contender] = {}
+    fields = []
+    for budget_ms in budgets_ms:
+        known |= _picked(runs, pickers, budget_ms, networks, progress)
+        fields.append({place: each for place, each in known.items() if each.upper_ms <= budget_ms})
+    places = [place for place in known if any(place in field and len(field) > 1 for field in fields)]
+    judged = dict(zip(places, _judge(runs, places, epochs, progress), strict=True)) if places else {}
+    chosen: list[Contender] = []
+    for budget_ms, field in zip(budgets_ms, fields, strict=True):
+        best: dict[str, Contender] = {}
+        for place, each in sorted(field.items(), key=lambda item: (-judged.get(item[0], 0.0), item[1].upper_ms)):
+            best.setdefault(each.run, replace(each, target_ms=budget_ms, accuracy=judged.get(place)))
+        first, *others = best.values()
+        chosen += [replace(first, is_best=True), *others]
     return chosen
 
 
-def _contenders(
-    runs: Sequence[DeviceRun], pickers: Sequence[Picker], budget_ms: float, progress: Progress
-) -> list[tuple[int, Contender]]:
-    """The pick of each run that has one, with the run's place."""
-    found: list[tuple[int, Contender]] = []
+def _picked(
+    runs: Sequence[DeviceRun], pickers: Sequence[Picker], budget_ms: float, networks: int, progress: Progress
+) -> dict[_Place, Contender]:
+    """The best-ranked networks of each run that has any within a budget."""
+    found: dict[_Place, Contender] = {}
     smallest: list[BudgetTooSmall] = []
     for place, (run, picker) in enumerate(zip(runs, pickers, strict=True)):
         try:
-            best = picker.pick(budget_ms, progress).best
+            pick = picker.pick(budget_ms, progress)
         except BudgetTooSmall as error:
             smallest.append(error)
             continue
-        network = run.space.format(best.genotype)
-        found.append((place, Contender(budget_ms, str(run.path), network, best.predicted_ms, best.upper_ms)))
+        for member in (pick.best, *pick.runners_up)[:networks]:
+            network = run.space.format(member.genotype)
+            priced = member.predicted_ms, member.upper_ms
+            found[place, member.genotype] = Contender(budget_ms, str(run.path), network, *priced)
     if not found:
         raise min(smallest, key=lambda error: error.smallest_ms)
     return found
 
 
-def _judge(
-    runs: Sequence[DeviceRun], genotypes: dict[tuple[int, str], Genotype], epochs: float, progress: Progress
-) -> list[float]:
+def _judge(runs: Sequence[DeviceRun], places: Sequence[_Place], epochs: float, progress: Progress) -> list[float]:
     first = runs[0]
     images = first.load_images()
     settings = TuningSettings(epochs, seed=first.config.seed, precision=first.config.precision)
     held_out = hold_out(images, [run.config.seed for run in runs])
     supernets = [run.supernet() for run in runs]
-    networks: list[nn.Module] = [supernets[place].derive(genotype) for (place, _), genotype in genotypes.items()]
+    networks: list[nn.Module] = [supernets[place].derive(genotype) for place, genotype in places]
     steps = updates(len(held_out.tuning), settings)
     with (
         progress.phase("training picks", len(networks) * steps) as phase,

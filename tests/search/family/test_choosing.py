@@ -9,6 +9,7 @@ import torch
 
 from search.cli import main
 from search.data import splits
+from search.deploy import choice
 from search.family.build import build_family
 from search.family.family import load_family
 from search.process.progress import SilentProgress
@@ -37,7 +38,7 @@ def wider(digits, config_of, tmp_path_factory):
     return run.path
 
 
-def test_the_more_accurate_pick_is_the_best_and_its_ladder_is_named(finished, wider, capsys):
+def test_the_most_accurate_of_each_search_are_named_the_best_first(finished, wider, capsys):
     asked = ["choose", "--run", str(finished), str(wider), "--max-latency-ms", "10", "--epochs", "3"]
     assert main([*asked, "--json"]) == 0
     best, other = json.loads(capsys.readouterr().out)
@@ -47,7 +48,26 @@ def test_the_more_accurate_pick_is_the_best_and_its_ladder_is_named(finished, wi
     assert main(asked) == 0
     printed = capsys.readouterr().out
     quoted = f"'{wider}'" if best["run"] == str(wider) else str(finished)
-    assert f"search ladder --run {quoted} --max-latency-ms 10\n" in printed
+    assert f"10 ms: search train --run {quoted} --genotype '{best['network']}'\n" in printed
+
+
+def test_a_network_for_a_smaller_budget_may_be_the_best_for_a_larger_one(finished, monkeypatch, capsys):
+    def by_size(runs, places, epochs, progress):
+        """The smaller the better, as if the ranking were wrong."""
+        return [1e4 - runs[0].space.parameter_count(genotype) for _, genotype in places]
+
+    monkeypatch.setattr(choice, "_judge", by_size)
+    run = on_device(RunDirectory.open(finished))
+    bounds = sorted(each.upper_ms for each in load_family(run).members)
+    asked = ["choose", "--run", str(finished), "--max-latency-ms", str(bounds[-1]), str(bounds[3]), "--json"]
+    assert main([*asked, "--networks", "2"]) == 0
+    small, large = json.loads(capsys.readouterr().out)
+    assert (small["target_ms"], large["target_ms"]) == (bounds[3], bounds[-1])
+    assert small["network"] == large["network"]
+    assert main([*asked, "--networks", "1"]) == 2
+    assert "nothing to choose between" in capsys.readouterr().err
+    assert main([*asked, "--networks", "0"]) == 2
+    assert "networks: 0 is not 1 or more" in capsys.readouterr().err
 
 
 def test_a_budget_that_one_search_alone_meets_needs_no_training(finished, wider, capsys):
@@ -58,7 +78,8 @@ def test_a_budget_that_one_search_alone_meets_needs_no_training(finished, wider,
     (fast, fast_ms), (_, slow_ms) = sorted(smallest_ms.items(), key=lambda item: item[1])
     assert fast_ms < slow_ms
     budget_ms = (fast_ms + slow_ms) / 2
-    assert main(["choose", "--run", str(finished), str(wider), "--max-latency-ms", str(budget_ms), "--json"]) == 0
+    asked = ["--max-latency-ms", str(budget_ms), "--networks", "1", "--json"]
+    assert main(["choose", "--run", str(finished), str(wider), *asked]) == 0
     (only,) = json.loads(capsys.readouterr().out)
     assert (only["run"], only["accuracy"], only["is_best"]) == (str(fast), None, True)
     assert main(["choose", "--run", str(finished), str(wider), "--max-latency-ms", "0.001"]) == 2
@@ -74,7 +95,6 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_line(finished, wider, t
         assert error.count("\n") == 1
         return error
 
-    assert "nothing to choose between" in refused(finished, finished)
     assert "holds no run" in refused(finished, tmp_path)
     shutil.copytree(wider, tmp_path / "others")
     config = RunDirectory.open(tmp_path / "others").config
