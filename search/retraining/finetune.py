@@ -71,6 +71,7 @@ def tuning_steps(image_set: ImageSet, settings: TuningSettings) -> int:
 
 
 def updates(images: int, settings: TuningSettings) -> int:
+    """Updates of a tuning on so many images."""
     return math.ceil(settings.epochs * images / settings.batch_size)
 
 
