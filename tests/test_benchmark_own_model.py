@@ -5,14 +5,23 @@ import pytest
 
 from benchmarks.foreign_networks import NETWORKS
 from benchmarks.own_model import predicted
-from benchmarks.own_model.macro_beside import BUILT_IN, compare, measure_rates
-from benchmarks.own_model.own_model import BARS, MODELS, budget_figures, table_figures
+from benchmarks.own_model.macro_beside import BUILT_IN, compare, measure_rates, to_built_in, to_own
+from benchmarks.own_model.macro_share import as_table_of, share_figures
+from benchmarks.own_model.own_model import MODELS, budget_figures, draw_further, error_figures, judge
 from benchmarks.search.speed import nominal_table
+from profiler_agent.kernels.kernels import count_kernels
+from profiler_agent.ort.sessions import local_runtime
 from search.own_model.examine import examine
 from search.own_model.model_file import load_model
+from shared.kernels.kernel import parse_kernel
 from shared.spaces import Genotype
 from shared.spaces.op_key import Shape
 from shared.spaces.primitives import parameter_count
+from shared.tables.held_out_error import HeldOutError
+from shared.tables.kernel_prices import FamilyCost, KernelPrice, KernelPrices
+from shared.tables.table import NetworkCheck
+
+ERROR = HeldOutError(20, 1.0, 100.0, 100.0, 0.98, 95.0, 2.0)
 
 COUNTS = {
     "mobilenet_v3": (5, 4, 5, 4, 5, 4, 5, 4, 5),
@@ -43,30 +52,50 @@ def test_the_built_in_supernet_and_the_model_train_in_every_round():
 def test_tables_of_the_same_networks_are_apart_by_what_their_base_times_are():
     own = examine(load_model(f"{MODELS / 'macro'}.py:make_model"), Shape(3, 32, 32)).space
     built_in = nominal_table(BUILT_IN)
-    places = {key: index for index, key in enumerate(own.op_keys())}
-    prices = [0.0] * len(places)
-    for slot, choices in enumerate(BUILT_IN.slots):
-        for column, primitive in enumerate(choices.primitives):
-            for key in own.slot_ops(slot, str(column)):
-                prices[places[key]] = sum(
-                    built_in.prices[built_in.price_index[op]].price_ms for op in BUILT_IN.slot_ops(slot, primitive)
-                )
-    nominal = nominal_table(own)
-    priced = tuple(replace(price, price_ms=ms) for price, ms in zip(nominal.prices, prices, strict=True))
-    same = replace(nominal, prices=priced, base_ms=built_in.base_ms)
+    same = as_table_of(own, built_in)
     assert compare(built_in, same)["own.macro.apart_worst_percent"].value == pytest.approx(0.0, abs=1e-9)
+    genotype = BUILT_IN.sample(random.Random(1))
+    assert to_built_in(to_own(genotype)) == genotype
+    assert same.predict(to_own(genotype)).upper_ms() == pytest.approx(built_in.predict(genotype).upper_ms())
     slower = replace(same, base_ms=built_in.base_ms + 1.0)
     assert compare(built_in, slower)["own.macro.apart_percent"].value > 0.1
 
 
-def test_kernel_prices_have_the_bars_and_candidates_prices_stand_beside():
-    error = dict.fromkeys([*BARS, "within_10_percent"], 1.0) | {"networks": 20}
-    table = {"kernels": {"held_out": error}, "held_out": {**error, "mape_percent": 3.0}, "networks": [{}] * 60}
-    found = table_figures("own.vgg", table, 93.0, {"seconds": "<= 90"})
+def test_further_networks_are_judged_by_kernels_and_by_candidates_and_none_of_the_campaign_is_among_them():
+    own = examine(load_model(f"{MODELS / 'vgg'}.py:make_model"), Shape(3, 32, 32))
+    drawn = draw_further(own, nominal_table(own.space))
+    checks = [NetworkCheck(own.space.format(genotype), "held_out", 1.0, 1.0, 1.0) for genotype in drawn]
+    base = KernelPrices(0.1, (), (), (1.0,), ((0.0,),), 0.01, 0.3, replace(ERROR, mape_percent=1.5))
+    table = replace(nominal_table(own.space), kernels=base, networks=tuple(checks))
+    further = draw_further(own, table)
+    assert len(set(further)) == len(further) == len(drawn)
+    assert not set(further) & set(drawn)
+
+    counts = [count_kernels("network", own.export(genotype), local_runtime()) for genotype in further[:2]]
+    kernels = sorted(set().union(*counts))
+    families = tuple(FamilyCost(name, 0, 0, 0) for name in sorted({parse_kernel(each).family for each in kernels}))
+    size = 1 + 3 * len(families) + len(kernels)
+    prices = tuple(KernelPrice(kernel, 0.01) for kernel in kernels)
+    priced = replace(base, families=families, prices=prices, prior_sd_ms=(0.0,) * size, known=((0.0,),) * size)
+    table = replace(table, kernels=priced)
+    measured_ms = [0.1 + 0.01 * sum(each.values()) for each in counts]
+    by_kernels, by_candidates = judge(own, table, further[:2], measured_ms)
+    assert by_kernels.mape_percent == pytest.approx(0.0, abs=1e-9)
+    assert by_candidates.mape_percent > 1
+
+    found = error_figures("own.vgg", table, replace(ERROR, kendall_tau=0.9), replace(ERROR, mape_percent=3.0))
     assert found["own.vgg.mape_percent"].reached
-    assert found["own.vgg.networks"].reached
-    assert found["own.vgg.seconds"].reached is False
+    assert found["own.vgg.kendall_tau"].reached is False
     assert (found["own.vgg.ops.mape_percent"].value, found["own.vgg.ops.mape_percent"].bar) == (3.0, None)
+    assert found["own.vgg.published.mape_percent"].value == 1.5
+
+
+def test_a_share_of_the_model_is_behind_by_what_seeds_differ():
+    level = share_figures([0.5, 0.6, 0.7], [0.4, 0.5, 0.9])
+    assert level["own.macro.share_behind"].value == pytest.approx(0.0, abs=1e-9)
+    behind = share_figures([0.5, 0.5, 0.6], [0.8, 0.8, 0.8])["own.macro.share_behind"]
+    assert (behind.reached, behind.value) == (False, pytest.approx(4.62, abs=0.01))
+    assert share_figures([0.9, 0.8], [0.1, 0.1])["own.macro.share_behind"].reached
 
 
 def test_a_budget_that_was_not_met_is_a_result():

@@ -14,13 +14,11 @@ benchmarks/results/nas_bench_macro_seeds.json.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from benchmarks import Progress
@@ -32,7 +30,6 @@ from benchmarks.judging.this_machine import get_table
 from benchmarks.latency.tables import held_out_figures
 from benchmarks.report import Figure
 from search.process.progress import Progress as SearchProgress
-from shared.spaces import Genotype
 from shared.tables.table import LatencyTable
 from shared.wire import to_wire
 
@@ -60,15 +57,9 @@ def run(progress: Progress, seeds: int = SEEDS, effort: Effort | None = None, pa
 def judge_seed(truth: Truth, table: LatencyTable, result: SeedResult) -> dict[str, float]:
     """All figures of a seed by name."""
     device = result.devices[table.device]
-    genotypes = [member.genotype for member in device.everything]
-    trainings = truth.of(genotypes)
+    trainings = truth.of([member.genotype for member in device.everything])
     accuracies = trainings.mean(axis=0)
-    plane = shares.Plane(np.array([member.predicted_ms for member in device.everything]), 100 - accuracies)
-    place: Mapping[Genotype, int] = {genotype: index for index, genotype in enumerate(genotypes)}
-
-    def volume(networks: Sequence[Genotype]) -> float:
-        return plane.relative_hypervolume(np.array([place[network] for network in networks], dtype=np.intp))
-
+    volume = shares.make_volume(device.everything, accuracies)
     scale = shares.make_scale(device.everything, -accuracies, volume, result.seed)
     agreement = shares.agree(table.parsed_space, device.everything, accuracies, trainings)
     return {**shares.judge(device, scale, volume), **agreement}

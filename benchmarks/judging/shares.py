@@ -83,6 +83,22 @@ def hypervolume(points: Floats) -> float:
     return float(area)
 
 
+def make_volume(everything: Sequence[Member], accuracies: Floats) -> Volume:
+    """The judge of families from a space.
+
+    Args:
+        everything: all networks, with their latencies.
+        accuracies: true, (networks,), percent.
+    """
+    plane = Plane(np.array([member.predicted_ms for member in everything]), 100 - accuracies)
+    place = {member.genotype: index for index, member in enumerate(everything)}
+
+    def volume(networks: Sequence[Genotype]) -> float:
+        return plane.relative_hypervolume(np.array([place[network] for network in networks], dtype=np.intp))
+
+    return volume
+
+
 @dataclass(frozen=True)
 class Scale:
     """Relative hypervolume of families by luck and by the truth."""

@@ -1,5 +1,6 @@
 """A campaign in this process: the agent's rounds without a server and a spool."""
 
+import hashlib
 import random
 import time
 import uuid
@@ -11,9 +12,10 @@ from profiler_agent.timing.campaign import Campaign, Subject
 from profiler_agent.timing.round_timer import RoundTimer, find_thread_clock
 from profiler_agent.timing.stopping import PRESETS, Preset, StoppingRule
 from shared.graphs import build_graph
-from shared.measurements.graph_spec import CanaryGraph, parse_graph_spec
+from shared.measurements.graph_spec import CanaryGraph, UploadedModel, parse_graph_spec
 from shared.measurements.measurement import Measurement, Verdict
 from shared.measurements.plan import Task
+from shared.tables.table import LatencyTable
 
 CANARY = str(CanaryGraph())
 
@@ -46,3 +48,18 @@ def measure_tasks(
         time.sleep,
     ).run()
     return [Measurement.of_task(str(uuid.uuid4()), subject.task, subject.rounds) for subject in subjects]
+
+
+def measure_models(
+    models: Mapping[str, bytes], table: LatencyTable, preset: Preset = PRESETS["standard"]
+) -> dict[str, float]:
+    """Latency in ms of ONNX models by name, all in the same rounds, as a verification measures them.
+
+    Args:
+        table: a millisecond is that of its canary.
+    """
+    specs = {name: str(UploadedModel(hashlib.sha256(model).hexdigest())) for name, model in models.items()}
+    tasks = [Task(name, "verification", spec) for name, spec in specs.items()]
+    contents = {specs[name]: model for name, model in models.items()}
+    measured = measure_tasks(tasks, build_models([]) | contents, preset=preset)
+    return {each.subject: each.estimate().ratio * table.canary_nominal_ms for each in measured}

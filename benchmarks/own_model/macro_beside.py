@@ -28,7 +28,7 @@ from search.runs.run_directory import RunDirectory
 from search.training.training import Trainer
 from shared.spaces import Genotype, make_space
 from shared.spaces.op_key import Shape
-from shared.tables.table import LatencyTable, read_table
+from shared.tables.table import LatencyTable
 
 BUILT_IN = make_space("nas-bench-macro", resolution=32, channels=16, depth=3)
 FILE = MODELS / "macro.py"
@@ -88,7 +88,7 @@ def run_latency(progress: Progress) -> dict[str, Figure]:
         with stack.working_agent(this_device()):
             progress("the table of the model")
             own, _ = make_table(stack, FILE.stem, BUILT_IN.resolution)
-    return compare(read_table(built_in), read_table(own))
+    return compare(built_in, own)
 
 
 def compare(built_in: LatencyTable, own: LatencyTable, networks: int = NETWORKS) -> dict[str, Figure]:
@@ -96,12 +96,22 @@ def compare(built_in: LatencyTable, own: LatencyTable, networks: int = NETWORKS)
     draw, apart = random.Random(0), []
     for _ in range(networks):
         genotype = BUILT_IN.sample(draw)
-        chosen = zip(BUILT_IN.slots, genotype.choices, strict=True)
-        columns = Genotype(tuple(str(slot.primitives.index(choice)) for slot, choice in chosen))
-        apart.append(100 * (own.predict(columns).mean_ms / built_in.predict(genotype).mean_ms - 1))
+        apart.append(100 * (own.predict(to_own(genotype)).mean_ms / built_in.predict(genotype).mean_ms - 1))
     spread = f"{min(apart):+.1f} to {max(apart):+.1f}"
     mean = fmean(map(abs, apart))
     return {
         "own.macro.apart_percent": Figure(value=mean, unit="%", n=networks, spread=spread, bar="<= 2"),
         "own.macro.apart_worst_percent": Figure(value=max(map(abs, apart)), unit="%", n=networks),
     }
+
+
+def to_own(genotype: Genotype) -> Genotype:
+    """A network of `BUILT_IN` as one of the model."""
+    chosen = zip(BUILT_IN.slots, genotype.choices, strict=True)
+    return Genotype(tuple(str(slot.primitives.index(choice)) for slot, choice in chosen))
+
+
+def to_built_in(columns: Genotype) -> Genotype:
+    """Inverse of `to_own`."""
+    chosen = zip(BUILT_IN.slots, columns.choices, strict=True)
+    return Genotype(tuple(slot.primitives[int(column)] for slot, column in chosen))

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from search.alphas.trade_offs import SKIPS
 from search.data import ImageSet, at_resolution, splits
 from search.decoding.decoding import representative
+from search.own_model.depth import find_depth
 from search.own_model.model_file import Loss
 from search.process.threads_and_memory import single_threaded_workers
 from search.ranking.activation_cache import ActivationCache, StepResult
@@ -36,7 +37,7 @@ from search.supernet import Supernet
 from search.supernet.own_supernet import OwnSupernet, batch_norms
 from shared.atomic_files import write_atomically
 from shared.errors import InvalidValue
-from shared.spaces import Genotype, IndependentSlots, Own, Space
+from shared.spaces import Genotype, IndependentSlots, Space
 from shared.spaces.primitives import parameter_count
 from shared.spaces.wiring import INPUT
 from shared.wire import from_wire, to_wire
@@ -54,12 +55,14 @@ class Score:
         accuracy: likewise, in percent. For display: it ranks worse than the likelihood.
         expressivity: of the untrained network, nats; higher is better. 0 where no order is by it.
         parameters: trainable, of the ops that reach the output.
+        depth: by `longest_path`; in a user's own model by `search.own_model.depth`.
     """
 
     nll: float
     accuracy: float
     expressivity: float
     parameters: int
+    depth: int
 
 
 def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score]) -> npt.NDArray[np.float64]:
@@ -70,23 +73,20 @@ def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score
         score = sum over the orders of log(place / networks)       place 1 is the worst
 
     Through the logarithm, a bad place in one order outweighs good places in the others. The orders
-    are by likelihood; by longest path, which counts half in cells and is unknown in a user's own
-    model; and in cells by expressivity and parameter count. Elsewhere an additive fit replaces the
-    share of the likelihood's order that it explains. docs/notes/ranking.md has the figures.
+    are by likelihood; by depth, which counts half in cells; and in cells by expressivity and
+    parameter count. Elsewhere an additive fit replaces the share of the likelihood's order that it
+    explains. docs/notes/ranking.md has the figures.
     """
     if not scores:
         return np.zeros(0)
-    likelihood = _places([-score.nll for score in scores])
+    likelihood, depth = _places([-score.nll for score in scores]), _places([score.depth for score in scores])
     if isinstance(space, IndependentSlots):
         fit = fit_additive(space, genotypes, likelihood)
         smoothed = likelihood + fit.explained * (fit.fitted - likelihood)
-        orders = [_places(smoothed.round(6))]
+        orders = [_places(smoothed.round(6)), depth]
     else:
         expressivity = _places([score.expressivity for score in scores])
-        orders = [likelihood, expressivity, _places([score.parameters for score in scores])]
-    if not isinstance(space, Own):
-        depth = _places([longest_path(space, genotype) for genotype in genotypes])
-        orders.append(depth if isinstance(space, IndependentSlots) else np.sqrt(depth))
+        orders = [likelihood, expressivity, _places([score.parameters for score in scores]), np.sqrt(depth)]
     # Rounded, so that equal products of places tie in any order of summation.
     return np.asarray(rankdata(-np.log(orders).sum(axis=0).round(9)), dtype=np.float64)
 
@@ -192,6 +192,7 @@ class Judge:
             accuracy=100 * float(correct),
             expressivity=expressivity(untrained, self._untrained_space, genotype) if untrained else 0.0,
             parameters=self._space.parameter_count(genotype),
+            depth=longest_path(self._space, genotype),
         )
 
     def _paths(self) -> tuple[ActivationCache, ActivationCache | None]:
@@ -205,7 +206,7 @@ class Judge:
 
 
 class OwnJudge:
-    """Scores networks of a user's own model by the loss alone; several threads may call it at once.
+    """Scores networks of a user's own model by loss and depth; several threads may call it at once.
 
     Batch norms take the statistics of the ranking images. All else is as in inference.
     """
@@ -215,12 +216,13 @@ class OwnJudge:
         for norm in batch_norms(supernet):
             norm.train()
 
-    @torch.no_grad()
     def score(self, genotype: Genotype) -> Score:
-        logits = self._supernet(self._images.ranking, genotype).float()
-        correct = (logits.argmax(dim=1) == self._images.labels).double().mean()
-        nll = float(self._loss(logits, self._images.labels))
-        return Score(nll, 100 * float(correct), 0.0, self._supernet.own.parameter_count(genotype))
+        with torch.no_grad():
+            logits = self._supernet(self._images.ranking, genotype).float()
+            correct = (logits.argmax(dim=1) == self._images.labels).double().mean()
+            nll = float(self._loss(logits, self._images.labels))
+        depth = find_depth(lambda x: self._supernet(x, genotype), self._images.ranking[:2])
+        return Score(nll, 100 * float(correct), 0.0, self._supernet.own.parameter_count(genotype), depth)
 
 
 class Scorer:

@@ -28,7 +28,7 @@ class KnownScores:
 
     def score(self, genotype):
         self.scored.append(genotype)
-        return Score(nll=-float(self.value([genotype])[0]), accuracy=0.0, expressivity=1.0, parameters=1)
+        return Score(nll=-float(self.value([genotype])[0]), accuracy=0.0, expressivity=1.0, parameters=1, depth=1)
 
 
 @pytest.fixture(

@@ -180,25 +180,25 @@ def ranks_of(scores, space=CELLS):
 
 def test_places_are_multiplied_and_the_best_has_the_lowest_rank():
     scores = [
-        Score(nll=0.5, accuracy=80.0, expressivity=2.0, parameters=1000),  # places 1, 1, 1.5
-        Score(nll=0.3, accuracy=70.0, expressivity=4.0, parameters=3000),  # 3, 3, 3
-        Score(nll=0.4, accuracy=90.0, expressivity=3.0, parameters=1000),  # 2, 2, 1.5
+        Score(nll=0.5, accuracy=80.0, expressivity=2.0, parameters=1000, depth=1),  # places 1, 1, 1.5
+        Score(nll=0.3, accuracy=70.0, expressivity=4.0, parameters=3000, depth=1),  # 3, 3, 3
+        Score(nll=0.4, accuracy=90.0, expressivity=3.0, parameters=1000, depth=1),  # 2, 2, 1.5
     ]
     assert ranks_of(scores) == [3.0, 1.0, 2.0]
     assert ranks_of([scores[0], scores[0], scores[1]]) == [2.5, 2.5, 1.0]
 
 
 def test_the_worst_place_weighs_more_than_in_a_mean_of_ranks():
-    even = Score(nll=0.5, accuracy=0.0, expressivity=2.0, parameters=200)
-    lopsided = Score(nll=0.3, accuracy=0.0, expressivity=1.0, parameters=300)  # places 3, 1, 3 against 2, 2, 2
-    third = Score(nll=0.6, accuracy=0.0, expressivity=3.0, parameters=100)  # 1, 3, 1
+    even = Score(nll=0.5, accuracy=0.0, expressivity=2.0, parameters=200, depth=1)
+    lopsided = Score(nll=0.3, accuracy=0.0, expressivity=1.0, parameters=300, depth=1)  # places 3, 1, 3 against 2, 2, 2
+    third = Score(nll=0.6, accuracy=0.0, expressivity=3.0, parameters=100, depth=1)  # 1, 3, 1
     assert ranks_of([even, lopsided, third]) == [2.0, 1.0, 3.0]
     assert ranks_of([even, replace(lopsided, nll=0.5), third])[0] == 1.0
 
 
 @pytest.mark.parametrize("space", [CELLS, CHAIN], ids=str)
 def test_network_that_diverged_ranks_last_by_likelihood(space):
-    ranks = ranks_of([Score(float("nan"), 10.0, 5.0, 10), Score(2.0, 20.0, 5.0, 10)], space)
+    ranks = ranks_of([Score(float("nan"), 10.0, 5.0, 10, 1), Score(2.0, 20.0, 5.0, 10, 1)], space)
     assert ranks[1] < ranks[0]
 
 
@@ -227,7 +227,8 @@ def test_of_two_cells_alike_in_all_else_the_deeper_is_better():
     wide = CELLS.parse("|none~0|+|nor_conv_3x3~0|none~1|+|nor_conv_3x3~0|none~1|skip_connect~2|")
     deep = CELLS.parse("|none~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|")
     assert CELLS.parameter_count(wide) == CELLS.parameter_count(deep)
-    assert rank_all(CELLS, [wide, deep], [Score(1.0, 50.0, 2.0, 10)] * 2).tolist() == [2.0, 1.0]
+    scores = [Score(1.0, 50.0, 2.0, 10, longest_path(CELLS, genotype)) for genotype in (wide, deep)]
+    assert rank_all(CELLS, [wide, deep], scores).tolist() == [2.0, 1.0]
 
 
 def test_nothing_to_rank_gives_no_ranks():
@@ -235,7 +236,8 @@ def test_nothing_to_rank_gives_no_ranks():
 
 
 def in_chain(name, nll, parameters=100, expressivity=1.0):
-    return CHAIN.parse(name), Score(nll, 50.0, expressivity, parameters)
+    genotype = CHAIN.parse(name)
+    return genotype, Score(nll, 50.0, expressivity, parameters, longest_path(CHAIN, genotype))
 
 
 def test_in_a_chain_depth_counts_and_size_does_not():
@@ -250,7 +252,9 @@ def test_a_chain_is_ranked_by_what_its_likelihoods_have_in_common():
     draws = np.random.default_rng(0)
     genotypes = [CHAIN.parse("".join(digits)) for digits in itertools.product("012", repeat=len(CHAIN.slots))]
     true = np.array([sum({"identity": 0, "k3_e3": 1.0, "k5_e6": 1.2}[name] for name in g.choices) for g in genotypes])
-    scores = [Score(float(-value), 50.0, 1.0, 10) for value in true + draws.normal(0, 0.8, len(true))]
+    noisy = true + draws.normal(0, 0.8, len(true))
+    depths = [longest_path(CHAIN, genotype) for genotype in genotypes]
+    scores = [Score(float(-value), 50.0, 1.0, 10, depth) for value, depth in zip(noisy, depths, strict=True)]
     by_likelihood = kendalltau([-score.nll for score in scores], true).statistic
     assert kendalltau(-rank_all(CHAIN, genotypes, scores), true).statistic > by_likelihood + 0.1
 
