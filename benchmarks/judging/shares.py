@@ -26,9 +26,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau, rankdata
 
-from benchmarks.judging.families import CURVES, DeviceResult, Found, find
+from benchmarks.judging.families import CURVES, DeviceResult, Found
 from benchmarks.report import Figure
-from search.family.family import Member
+from search.family.family import FamilySettings, Member
+from search.family.pareto import select_members
 from search.ranking.additive_fit import fit_additive
 from search.ranking.scoring import longest_path
 from shared.errors import InvalidValue
@@ -221,8 +222,9 @@ def record(path: Path, seeds: Mapping[int, Mapping[str, float]]) -> None:
 
 def _family_volume(everything: Sequence[Member], values: Sequence[float] | Floats, volume: Volume) -> float:
     pairs = zip(everything, map(float, values), strict=True)
-    scored = [replace(member, rank=value, nll=value) for member, value in pairs]
-    return volume([member.genotype for member in find(scored, 0).members])
+    scored = [replace(member, rank=value) for member, value in pairs]
+    members = select_members(scored, FamilySettings.members, lambda front: [member.rank for member in front])
+    return volume([member.genotype for member in members])
 
 
 def _kendall(first: Floats, second: Floats) -> float:

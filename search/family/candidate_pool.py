@@ -120,7 +120,7 @@ def score_with_fitted(
         room = -(-(most - len(networks)) // left)
         if room <= 0:
             break
-        worth = fit_additive(space, networks, -rank_all(space, networks, scorer.score(networks))).worth
+        worth = fit_additive(space, networks, -rank_all(space, scorer.score(networks))).worth
         form = {representative(space, network): network for network in networks}  # the same for all devices
         queues = [
             device.with_queues(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -16,32 +17,40 @@ WIDEST_GAP = 1 / 6
 """Of the family's range of latencies: a wider gap gets a member, if a candidate lies in it."""
 FEWEST_TO_SPREAD = 12
 """Members that suffice to close wide gaps."""
+Losses = Callable[[Sequence[Member]], list[float]]
+"""How bad each network of a front is, falling."""
 
 
-def select_members(candidates: Sequence[Member], most: int) -> list[Member]:
+def select_members(candidates: Sequence[Member], most: int, losses: Losses | None = None) -> list[Member]:
     """At most `most` candidates, latency rising: their front, then the front of the rest.
 
     A front that is too long is thinned (`thin`) by latency and expected loss. A short front leaves
     places for the next front: ranks and latencies are estimates, so the best network of a budget is
     often narrowly beaten. The network with the smallest bound is always selected. Wide gaps in
     latency are closed (`close_gaps`).
+
+    Args:
+        losses: None takes `expected_losses`.
     """
     if not candidates:
         return []
+    losses = losses or partial(expected_losses, worst_rank=max(member.rank for member in candidates))
     surest = min(candidates, key=lambda member: (member.upper_ms, member.rank))
     chosen = [] if surest in find_front(candidates) else [surest]
     left = [candidate for candidate in candidates if candidate not in chosen]
     while left and len(chosen) < most:
         front = find_front(left)
-        kept = thin([member.predicted_ms for member in front], expected_losses(front), most - len(chosen))
+        kept = thin([member.predicted_ms for member in front], losses(front), most - len(chosen))
         chosen += [front[index] for index in kept]
         of_front = {member.genotype for member in front}
         left = [member for member in left if member.genotype not in of_front]
-    chosen = close_gaps(chosen, candidates, most, surest) if most >= FEWEST_TO_SPREAD else chosen
+    chosen = close_gaps(chosen, candidates, most, surest, losses) if most >= FEWEST_TO_SPREAD else chosen
     return sorted(chosen, key=_by_latency)
 
 
-def close_gaps(chosen: Sequence[Member], candidates: Sequence[Member], most: int, surest: Member) -> list[Member]:
+def close_gaps(
+    chosen: Sequence[Member], candidates: Sequence[Member], most: int, surest: Member, losses: Losses
+) -> list[Member]:
     """Close gaps in latency wider than `WIDEST_GAP` of the members' range.
 
     A budget in such a gap would get the member before it. The best-ranked candidate of the gap's
@@ -62,11 +71,11 @@ def close_gaps(chosen: Sequence[Member], candidates: Sequence[Member], most: int
             break
         members = sorted([*members, joining], key=_by_latency)
         if len(members) > most:
-            del members[_least_missed(members, (joining, surest))]
+            del members[_least_missed(members, (joining, surest), losses)]
     return members
 
 
-def _least_missed(members: Sequence[Member], staying: Sequence[Member]) -> int:
+def _least_missed(members: Sequence[Member], staying: Sequence[Member], losses: Losses) -> int:
     """The place of the inner member whose removal costs least."""
     unbeaten = find_front(members)
     inner = [place for place in range(1, len(members) - 1) if members[place] not in staying]
@@ -75,7 +84,7 @@ def _least_missed(members: Sequence[Member], staying: Sequence[Member]) -> int:
     beaten = [place for place in inner if members[place] not in unbeaten]
     if beaten:
         return min(beaten, key=lambda place: _gap_without_ms(members, place))
-    losses = dict(zip(unbeaten, expected_losses(unbeaten), strict=True))
+    loss = dict(zip(unbeaten, losses(unbeaten), strict=True))
     after = dict(pairwise(unbeaten))
     before = {second: first for first, second in after.items()}
 
@@ -83,7 +92,7 @@ def _least_missed(members: Sequence[Member], staying: Sequence[Member]) -> int:
         member = members[place]
         if member not in before or member not in after:
             return math.inf
-        return (after[member].predicted_ms - member.predicted_ms) * (losses[before[member]] - losses[member])
+        return (after[member].predicted_ms - member.predicted_ms) * (loss[before[member]] - loss[member])
 
     return min(inner, key=own_area)
 
@@ -129,19 +138,22 @@ def find_front(candidates: Sequence[Member]) -> list[Member]:
     return front
 
 
-def expected_losses(front: Sequence[Member]) -> list[float]:
+def expected_losses(front: Sequence[Member], worst_rank: float) -> list[float]:
     """How bad each network of a front is, falling: its rank and its likelihood, each from 0 to 1, added.
 
-    Ranks say which network is better, not by how much: among the fastest networks of a space
-    accuracy may double within five ranks. Likelihoods say how much, once isotonic regression made
-    them fall; where it leaves them equal, ranks decide. A network that diverged counts as the worst
-    that did not.
+    Ranks say which network is better, not by how much: the fastest networks of a space are few, and
+    accuracy may double within five of them. So the logarithm of the place from the worst counts, and
+    the likelihood, once isotonic regression made it fall. A network that diverged counts as the
+    worst that did not.
+
+    Args:
+        worst_rank: of all candidates.
     """
     nll = np.array([member.nll for member in front])
     finite = np.isfinite(nll)
     nll[~finite] = nll[finite].max(initial=0.0)
-    ranks = np.array([member.rank for member in front])
-    losses = _to_unit(isotonic_regression(nll, increasing=False).x) + _to_unit(ranks)
+    places = np.array([worst_rank + 1 - member.rank for member in front])
+    losses = _to_unit(isotonic_regression(nll, increasing=False).x) + _to_unit(-np.log(places))
     return [round(loss, 9) for loss in losses.tolist()]  # so that equal areas tie on every machine
 
 

@@ -2,8 +2,7 @@
 
     value(network) = mean + sum over live slots of worth(slot, primitive) + rest
 
-The penalty is the one with the smallest leave-one-out error, and `explained` is the share of the
-variance that this error leaves: what the sum says of a network that it was not fitted to.
+The penalty is the one with the smallest leave-one-out error.
 """
 
 from __future__ import annotations
@@ -30,12 +29,10 @@ class AdditiveFit:
     Attributes:
         worth: of each choice, (slots, primitives).
         fitted: (networks,).
-        explained: of the variance of networks left out, 0 to 1.
     """
 
     worth: Floats
     fitted: Floats
-    explained: float
 
 
 def fit_additive(space: Space, genotypes: Sequence[Genotype], values: Floats) -> AdditiveFit:
@@ -53,6 +50,5 @@ def fit_additive(space: Space, genotypes: Sequence[Genotype], values: Floats) ->
         if best is None or error < best[0]:
             best = error, fitted, right.T @ (sizes / (sizes**2 + penalty) * (left.T @ deviations))
     assert best is not None
-    error, fitted, worth = best
-    explained = max(0.0, 1 - error / max(float(deviations.var()), 1e-12))
-    return AdditiveFit(worth.reshape(len(space.slots), -1), mean + fitted, explained)
+    _, fitted, worth = best
+    return AdditiveFit(worth.reshape(len(space.slots), -1), mean + fitted)

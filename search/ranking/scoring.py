@@ -30,7 +30,6 @@ from search.own_model.depth import find_depth
 from search.own_model.model_file import Loss
 from search.process.threads_and_memory import single_threaded_workers
 from search.ranking.activation_cache import ActivationCache, StepResult
-from search.ranking.additive_fit import fit_additive
 from search.ranking.expressivity import UntrainedSupernet, expressivity
 from search.runs.run_directory import RunDirectory
 from search.supernet import Supernet
@@ -65,8 +64,8 @@ class Score:
     depth: int
 
 
-def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score]) -> npt.NDArray[np.float64]:
-    """Ranks (scores,) of connected genotypes; 1 is best, ties share their mean rank.
+def rank_all(space: Space, scores: Sequence[Score]) -> npt.NDArray[np.float64]:
+    """Ranks (scores,) of networks; 1 is best, ties share their mean rank.
 
     As in AZ-NAS (Lee and Ham, 2024), orders are combined:
 
@@ -74,16 +73,13 @@ def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score
 
     Through the logarithm, a bad place in one order outweighs good places in the others. The orders
     are by likelihood; by depth, which counts half in cells; and in cells by expressivity and
-    parameter count. Elsewhere an additive fit replaces the share of the likelihood's order that it
-    explains. docs/notes/ranking.md has the figures.
+    parameter count. docs/notes/ranking.md has the figures.
     """
     if not scores:
         return np.zeros(0)
     likelihood, depth = _places([-score.nll for score in scores]), _places([score.depth for score in scores])
     if isinstance(space, IndependentSlots):
-        fit = fit_additive(space, genotypes, likelihood)
-        smoothed = likelihood + fit.explained * (fit.fitted - likelihood)
-        orders = [_places(smoothed.round(6)), depth]
+        orders = [likelihood, depth]
     else:
         expressivity = _places([score.expressivity for score in scores])
         orders = [likelihood, expressivity, _places([score.parameters for score in scores]), np.sqrt(depth)]

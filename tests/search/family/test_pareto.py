@@ -72,8 +72,24 @@ def test_losses_fall_along_a_front_even_where_likelihoods_rise_or_diverged():
         Member(Genotype((str(i),)), 1.0 + i, 1.1 + i, 10, 10, loss, expressivity=0.0, rank=rank, accuracy=50.0)
         for i, (loss, rank) in enumerate([(np.nan, 9.0), (2.0, 8.0), (1.0, 4.0), (1.2, 3.0), (0.9, 1.0)])
     ]
-    losses = expected_losses(front)
+    losses = expected_losses(front, worst_rank=9.0)
     assert losses == sorted(losses, reverse=True)
     assert len(set(losses)) == len(front)
     assert (losses[0], losses[-1]) == (2.0, 0.0)
-    assert expected_losses(front[:1]) == [0.0]
+    assert expected_losses(front[:1], worst_rank=9.0) == [0.0]
+
+
+def test_losses_tell_the_few_worst_networks_apart_and_may_be_given():
+    """Ten of 6,000 networks are worse than the second: that is a step as large as from there to a tenth of all."""
+    ranks = (6000.0, 5990.0, 5900.0, 1.0)
+    front = [
+        Member(Genotype((str(i),)), 1.0 + i, 1.1 + i, 10, 10, 1.0, expressivity=0.0, rank=rank, accuracy=50.0)
+        for i, rank in enumerate(ranks)
+    ]
+    first, second, third, last = expected_losses(front, worst_rank=6000.0)
+    assert first - second == pytest.approx(np.log(11) / np.log(6000))
+    assert first - second > second - third > 0.25
+    assert last == 0.0
+    by_rank = select_members(front, most=3, losses=lambda some: [member.rank for member in some])
+    assert [member.rank for member in by_rank] == [6000.0, 5900.0, 1.0]
+    assert [member.rank for member in select_members(front, most=3)] == [6000.0, 5990.0, 1.0]

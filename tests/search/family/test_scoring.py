@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kendalltau
 
 from search.data import load_images
 from search.decoding.decoding import representative
@@ -175,7 +174,7 @@ def test_untrained_networks_have_the_requested_depth(supernet, images, genotypes
 
 
 def ranks_of(scores, space=CELLS):
-    return rank_all(space, [space.fastest()] * len(scores), scores).tolist()
+    return rank_all(space, scores).tolist()
 
 
 def test_places_are_multiplied_and_the_best_has_the_lowest_rank():
@@ -228,35 +227,22 @@ def test_of_two_cells_alike_in_all_else_the_deeper_is_better():
     deep = CELLS.parse("|none~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|")
     assert CELLS.parameter_count(wide) == CELLS.parameter_count(deep)
     scores = [Score(1.0, 50.0, 2.0, 10, longest_path(CELLS, genotype)) for genotype in (wide, deep)]
-    assert rank_all(CELLS, [wide, deep], scores).tolist() == [2.0, 1.0]
+    assert rank_all(CELLS, scores).tolist() == [2.0, 1.0]
 
 
 def test_nothing_to_rank_gives_no_ranks():
-    assert rank_all(CELLS, [], []).shape == (0,)
+    assert rank_all(CELLS, []).shape == (0,)
 
 
 def in_chain(name, nll, parameters=100, expressivity=1.0):
-    genotype = CHAIN.parse(name)
-    return genotype, Score(nll, 50.0, expressivity, parameters, longest_path(CHAIN, genotype))
+    return Score(nll, 50.0, expressivity, parameters, longest_path(CHAIN, CHAIN.parse(name)))
 
 
 def test_in_a_chain_depth_counts_and_size_does_not():
     """Wide late layers hold the most parameters of a chain, and say little about its accuracy."""
     deep = in_chain("11111", 1.0, parameters=100, expressivity=1.0)
     large = in_chain("00022", 1.0, parameters=900, expressivity=2.0)
-    assert rank_all(CHAIN, *zip(deep, large, strict=True)).tolist() == [1.0, 2.0]
-
-
-def test_a_chain_is_ranked_by_what_its_likelihoods_have_in_common():
-    """The noise of single networks is smaller in the sum over their layers."""
-    draws = np.random.default_rng(0)
-    genotypes = [CHAIN.parse("".join(digits)) for digits in itertools.product("012", repeat=len(CHAIN.slots))]
-    true = np.array([sum({"identity": 0, "k3_e3": 1.0, "k5_e6": 1.2}[name] for name in g.choices) for g in genotypes])
-    noisy = true + draws.normal(0, 0.8, len(true))
-    depths = [longest_path(CHAIN, genotype) for genotype in genotypes]
-    scores = [Score(float(-value), 50.0, 1.0, 10, depth) for value, depth in zip(noisy, depths, strict=True)]
-    by_likelihood = kendalltau([-score.nll for score in scores], true).statistic
-    assert kendalltau(-rank_all(CHAIN, genotypes, scores), true).statistic > by_likelihood + 0.1
+    assert rank_all(CHAIN, [deep, large]).tolist() == [1.0, 2.0]
 
 
 def test_an_additive_fit_finds_what_each_choice_is_worth():
@@ -266,7 +252,6 @@ def test_an_additive_fit_finds_what_each_choice_is_worth():
     columns = np.array([[space.candidates.index(name) for name in genotype.choices] for genotype in genotypes])
     values = 7 + worth[np.arange(len(space.slots)), columns].sum(axis=1)
     fit = fit_additive(space, genotypes, values)
-    assert fit.explained > 0.98
     assert fit.fitted == pytest.approx(values, abs=0.1)
     within = fit.worth - fit.worth.mean(axis=1, keepdims=True)
     assert within == pytest.approx(worth - worth.mean(axis=1, keepdims=True), abs=0.1)
@@ -275,6 +260,6 @@ def test_an_additive_fit_finds_what_each_choice_is_worth():
 def test_an_additive_fit_to_noise_explains_nothing_of_networks_that_it_did_not_see():
     genotypes = [CHAIN.sample(random.Random(seed)) for seed in range(40)]
     noise = np.random.default_rng(0).normal(size=40)
-    assert fit_additive(CHAIN, genotypes, noise).explained < 0.1
+    assert fit_additive(CHAIN, genotypes, noise).fitted.std() < 0.6 * noise.std()
     assert fit_additive(CHAIN, genotypes, np.ones(40)).fitted == pytest.approx(np.ones(40))
     assert fit_additive(CHAIN, genotypes[:1], noise[:1]).fitted == pytest.approx(noise[:1])
