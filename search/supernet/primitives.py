@@ -198,6 +198,7 @@ OPS: Mapping[str, Build] = MappingProxyType(
         "nor_conv_3x3": conv_bn(3, relu_before=True),
         "avg_pool_3x3": partial(Pool3x3, partial(F.avg_pool2d, count_include_pad=False)),
         "max_pool_3x3": partial(Pool3x3, F.max_pool2d),
+        "max_pool_2x2": lambda key: nn.MaxPool2d(2, key.stride),
         "sep_conv_3x3": separable(3, repeats=2),
         "sep_conv_5x5": separable(5, repeats=2),
         "dil_conv_3x3": separable(3, repeats=1, dilation=2),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import ClassVar
 
 from shared.spaces.op_key import OpKey, Shape
@@ -15,7 +16,7 @@ from shared.spaces.wiring import INPUT, Step
 
 @dataclass(frozen=True)
 class Chain(IndependentSlots):
-    """Stem, a layer per slot, 1x1 convolution, classifier.
+    """Stem, a layer per slot, poolings between some, 1x1 convolution, classifier.
 
     Attributes:
         candidates: primitives of every layer.
@@ -33,7 +34,9 @@ class Chain(IndependentSlots):
 
     @abstractmethod
     def layers(self) -> Iterator[tuple[Shape, Shape, int]]:
-        """(input, output, stride) of every layer."""
+        """(input, output, stride) of every layer. Where an input has half the side of the output before it, a
+        max pooling lies between them.
+        """
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -42,6 +45,13 @@ class Chain(IndependentSlots):
     @cached_property
     def _layers(self) -> tuple[tuple[Shape, Shape, int], ...]:
         return tuple(self.layers())
+
+    @cached_property
+    def _pools(self) -> dict[int, OpKey]:
+        """Max poolings, by the layer that reads them."""
+        layers = enumerate(pairwise(self._layers), start=1)
+        sides = {index: (before[1], after[0]) for index, (before, after) in layers if before[1] != after[0]}
+        return {index: OpKey("max_pool_2x2", *shapes, 2) for index, shapes in sides.items()}
 
     def slot_ops(self, slot: int, primitive: str) -> tuple[OpKey, ...]:
         before, after, stride = self._layers[slot]
@@ -55,6 +65,7 @@ class Chain(IndependentSlots):
         features = Shape(self.head_width, last.height, last.width)
         return (
             OpKey("stem_conv_3x3_relu", self.input_shape, first, self.resolution // first.height),
+            *self._pools.values(),
             OpKey("conv_1x1_relu", last, features, 1),
             OpKey("pool_linear", features, Shape(self.classes, 1, 1), 1),
         )
@@ -64,17 +75,23 @@ class Chain(IndependentSlots):
 
     def wiring(self, genotype: Genotype) -> tuple[Step, ...]:
         layers = [(slot, self.slot_ops(slot, primitive)) for slot, primitive in enumerate(genotype.choices)]
-        return self._chain([Step(f"layers.{slot}.", (), ops[0], slot=slot) for slot, ops in layers if ops])
+        return self._chain({slot: Step(f"layers.{slot}.", (), ops[0], slot=slot) for slot, ops in layers if ops})
 
     def supernet_wiring(self) -> tuple[Step, ...]:
         candidates = [tuple(OpKey(name, *layer) for name in self.candidates) for layer in self._layers]
         return self._chain(
-            [Step(f"layers.{slot}.", (), slot=slot, candidates=ops) for slot, ops in enumerate(candidates)]
+            {slot: Step(f"layers.{slot}.", (), slot=slot, candidates=ops) for slot, ops in enumerate(candidates)}
         )
 
-    def _chain(self, layers: list[Step]) -> tuple[Step, ...]:
-        """Stem, layers, head and classifier; each reads the step before it."""
-        stem, head, classifier = self.fixed_ops()
-        steps = [Step("stem.", (), stem), *layers, Step("head.", (), head), Step("classifier.", (), classifier)]
+    def _chain(self, layers: Mapping[int, Step]) -> tuple[Step, ...]:
+        """Stem, layers by slot with their poolings, head and classifier; each reads the step before it."""
+        stem, *_, head, classifier = self.fixed_ops()
+        steps = [Step("stem.", (), stem)]
+        for slot in range(len(self._layers)):
+            if slot in self._pools:
+                steps.append(Step(f"pools.{slot}.", (), self._pools[slot]))
+            if slot in layers:
+                steps.append(layers[slot])
+        steps += [Step("head.", (), head), Step("classifier.", (), classifier)]
         inputs = (INPUT, *(step.name for step in steps))
         return tuple(replace(step, inputs=(name,)) for step, name in zip(steps, inputs, strict=False))

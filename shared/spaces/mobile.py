@@ -1,14 +1,15 @@
 """A chain in which a budget buys depth, width and the kind of each layer.
 
-Four stages; each halves the side and doubles the channels of the stage before. A layer is nothing,
-a plain convolution, a residual block, or an inverted residual (Sandler et al., 2018). Its width is
-chosen inside it: a residual block works in all channels of the stage or in half of them, an
-inverted residual in three or six times as many. Between layers the width is that of the stage, so
-a layer costs the same whatever its neighbours choose. Costs of slots add up exactly, and networks
-for a budget are decoded exactly. Widths chosen between layers would tie a price to two choices.
+Four stages. A max pooling before each but the first halves the side, as in a VGG, and the stage's
+first layer doubles the channels. A layer is nothing, a plain convolution, a residual block, or an
+inverted residual (Sandler et al., 2018). Its width is chosen inside it: a residual block works in
+all channels of the stage or in half of them, an inverted residual in three or six times as many.
+Between layers the width is that of the stage, so a layer costs the same whatever its neighbours
+choose. Costs of slots add up exactly, and networks for a budget are decoded exactly. Widths chosen
+between layers would tie a price to two choices.
 
-A stage may be empty but for the projection that halves the side: so a budget also buys the side
-at which a network works. `channels` scales all widths. From a side of 64 on the stem halves the
+A stage may be empty but for a projection to its channels: so a budget also buys the side at which
+a network works. `channels` scales all widths. From a side of 64 on the stem halves the
 side too, and 64 pixels cost about what 32 do.
 """
 
@@ -46,14 +47,13 @@ class Mobile(Chain):
         return self.channels << STAGES
 
     def layers(self) -> Iterator[tuple[Shape, Shape, int]]:
-        side = self.resolution // self._stem_stride
-        before = Shape(self.channels, side, side)
+        channels = self.channels
         for stage in range(STAGES):
-            for layer in range(self.depth):
-                stride = 2 if stage and not layer else 1
-                after = Shape(self.channels << stage, before.height // stride, before.width // stride)
-                yield before, after, stride
-                before = after
+            side = self.resolution // self._stem_stride >> stage
+            after = Shape(self.channels << stage, side, side)
+            for _ in range(self.depth):
+                yield Shape(channels, side, side), after, 1
+                channels = after.channels
 
     @property
     def _stem_stride(self) -> int:

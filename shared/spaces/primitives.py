@@ -210,6 +210,7 @@ PRIMITIVES: Mapping[str, Primitive] = MappingProxyType(
         "nor_conv_3x3": conv_bn(3, relu_before=True),
         "avg_pool_3x3": pool("Average"),
         "max_pool_3x3": pool("Max"),
+        "max_pool_2x2": lambda writer, x, key, prefix: writer.pool(x, "Max", 2, key.stride, padding=0),
         "sep_conv_3x3": separable(3, repeats=2),
         "sep_conv_5x5": separable(5, repeats=2),
         "dil_conv_3x3": separable(3, repeats=1, dilation=2),

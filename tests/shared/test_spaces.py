@@ -130,19 +130,34 @@ def test_an_identity_that_changes_the_shape_has_no_relu() -> None:
 def test_mobile_has_four_stages_of_eight_candidates_whose_widths_double_as_sides_halve() -> None:
     space = Mobile(resolution=96, depth=2)
     assert [len(slot.primitives) for slot in space.slots] == [8] * 8
-    sizes = [(after.channels, after.height, stride) for _, after, stride in space.layers()]
+    sizes = [(before.channels, after.channels, after.height, stride) for before, after, stride in space.layers()]
     assert sizes == [
-        (16, 48, 1),
-        (16, 48, 1),
-        (32, 24, 2),
-        (32, 24, 1),
-        (64, 12, 2),
-        (64, 12, 1),
-        (128, 6, 2),
-        (128, 6, 1),
+        (16, 16, 48, 1),
+        (16, 16, 48, 1),
+        (16, 32, 24, 1),
+        (32, 32, 24, 1),
+        (32, 64, 12, 1),
+        (64, 64, 12, 1),
+        (64, 128, 6, 1),
+        (128, 128, 6, 1),
+    ]
+    stem, *pools, _, _ = space.fixed_ops()
+    sides = ("16x48x48/16x24x24", "32x24x24/32x12x12", "64x12x12/64x6x6")
+    assert [str(pool) for pool in pools] == [f"max_pool_2x2/{each}/s2" for each in sides]
+    steps = [(step.name, step.inputs) for step in space.wiring(space.fastest())]
+    assert steps == [
+        ("stem.", ("input",)),
+        ("pools.2.", ("stem.",)),
+        ("layers.2.", ("pools.2.",)),
+        ("pools.4.", ("layers.2.",)),
+        ("layers.4.", ("pools.4.",)),
+        ("pools.6.", ("layers.4.",)),
+        ("layers.6.", ("pools.6.",)),
+        ("head.", ("layers.6.",)),
+        ("classifier.", ("head.",)),
     ]
     assert str(Mobile().fixed_ops()[0]) == "stem_conv_3x3_relu/3x32x32/16x32x32/s1"
-    assert str(space.fixed_ops()[0]) == "stem_conv_3x3_relu/3x96x96/16x48x48/s2"
+    assert str(stem) == "stem_conv_3x3_relu/3x96x96/16x48x48/s2"
 
 
 @pytest.mark.parametrize(("side", "factor"), [(32, 30), (96, 30)])
