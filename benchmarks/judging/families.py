@@ -245,7 +245,7 @@ def evolved(view: DeviceRun, evaluations: int, look: ScoringSettings) -> Found:
     first = merge_distinct([decoder.fastest], drawn)[:NSGA2_POPULATION]
 
     def bound_and_rank(genotypes: Sequence[Genotype]) -> npt.NDArray[np.float64]:
-        ranks = rank_all(view.space, scorer.score(genotypes))
+        ranks = rank_all(view.space, genotypes, scorer.score(genotypes))
         return np.column_stack([model.upper_ms(genotypes, confidence), ranks])
 
     asked = evolve(view.space, first, bound_and_rank, evaluations, seed)

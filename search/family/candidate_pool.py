@@ -6,8 +6,8 @@ every other device. The next network is always taken for the band, of any device
 networks. With a single device these are its bands in turn.
 
 Alphas propose similar networks, and know no score. So most networks of chains follow from the
-scores: a fit to the ranks (`search.ranking.additive_fit`) is decoded in the same bands, round after
-round.
+scores: a fit to the logarithms of places (`search.ranking.additive_fit`) is decoded in the same
+bands, round after round.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
+
+import numpy as np
 
 from search.decoding.decoding import Band, Decoder, in_turn, representative
 from search.latency.latency_model import LatencyModel
@@ -120,7 +122,9 @@ def score_with_fitted(
         room = -(-(most - len(networks)) // left)
         if room <= 0:
             break
-        worth = fit_additive(space, networks, -rank_all(space, scorer.score(networks))).worth
+        ranks = rank_all(space, networks, scorer.score(networks))
+        # Few networks are nearly the worst, and they are far apart: ranks do not say so.
+        worth = fit_additive(space, networks, np.log(len(ranks) + 1 - ranks)).worth
         form = {representative(space, network): network for network in networks}  # the same for all devices
         queues = [
             device.with_queues(

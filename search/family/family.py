@@ -93,7 +93,7 @@ class Ranker:
         """Members in the order of the genotypes, ranked among themselves."""
         candidates = make_candidates(self._model, genotypes, self._confidence)
         scores = self.scorer.score(genotypes, advance)
-        ranks = rank_all(self._model.space, scores).tolist()
+        ranks = rank_all(self._model.space, genotypes, scores).tolist()
         return [
             Member(
                 **vars(candidate)

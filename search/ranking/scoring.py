@@ -30,6 +30,7 @@ from search.own_model.depth import find_depth
 from search.own_model.model_file import Loss
 from search.process.threads_and_memory import single_threaded_workers
 from search.ranking.activation_cache import ActivationCache, StepResult
+from search.ranking.additive_fit import fit_additive
 from search.ranking.expressivity import UntrainedSupernet, expressivity
 from search.runs.run_directory import RunDirectory
 from search.supernet import Supernet
@@ -64,8 +65,8 @@ class Score:
     depth: int
 
 
-def rank_all(space: Space, scores: Sequence[Score]) -> npt.NDArray[np.float64]:
-    """Ranks (scores,) of networks; 1 is best, ties share their mean rank.
+def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score]) -> npt.NDArray[np.float64]:
+    """Ranks (scores,) of connected genotypes; 1 is best, ties share their mean rank.
 
     As in AZ-NAS (Lee and Ham, 2024), orders are combined:
 
@@ -73,7 +74,8 @@ def rank_all(space: Space, scores: Sequence[Score]) -> npt.NDArray[np.float64]:
 
     Through the logarithm, a bad place in one order outweighs good places in the others. The orders
     are by likelihood; by depth, which counts half in cells; and in cells by expressivity and
-    parameter count. docs/notes/ranking.md has the figures.
+    parameter count. Elsewhere the mean of the score and an additive fit to it counts.
+    docs/notes/ranking.md has the figures.
     """
     if not scores:
         return np.zeros(0)
@@ -83,8 +85,11 @@ def rank_all(space: Space, scores: Sequence[Score]) -> npt.NDArray[np.float64]:
     else:
         expressivity = _places([score.expressivity for score in scores])
         orders = [likelihood, expressivity, _places([score.parameters for score in scores]), np.sqrt(depth)]
+    score = np.log(orders).sum(axis=0)
+    if isinstance(space, IndependentSlots):
+        score = (score + fit_additive(space, genotypes, score).fitted) / 2
     # Rounded, so that equal products of places tie in any order of summation.
-    return np.asarray(rankdata(-np.log(orders).sum(axis=0).round(9)), dtype=np.float64)
+    return np.asarray(rankdata(-score.round(7)), dtype=np.float64)
 
 
 @lru_cache(maxsize=1 << 15)

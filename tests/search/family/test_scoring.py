@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau
 
 from search.data import load_images
 from search.decoding.decoding import representative
@@ -174,7 +175,7 @@ def test_untrained_networks_have_the_requested_depth(supernet, images, genotypes
 
 
 def ranks_of(scores, space=CELLS):
-    return rank_all(space, scores).tolist()
+    return rank_all(space, [space.fastest()] * len(scores), scores).tolist()
 
 
 def test_places_are_multiplied_and_the_best_has_the_lowest_rank():
@@ -227,22 +228,34 @@ def test_of_two_cells_alike_in_all_else_the_deeper_is_better():
     deep = CELLS.parse("|none~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|")
     assert CELLS.parameter_count(wide) == CELLS.parameter_count(deep)
     scores = [Score(1.0, 50.0, 2.0, 10, longest_path(CELLS, genotype)) for genotype in (wide, deep)]
-    assert rank_all(CELLS, scores).tolist() == [2.0, 1.0]
+    assert rank_all(CELLS, [wide, deep], scores).tolist() == [2.0, 1.0]
 
 
 def test_nothing_to_rank_gives_no_ranks():
-    assert rank_all(CELLS, []).shape == (0,)
+    assert rank_all(CELLS, [], []).shape == (0,)
 
 
 def in_chain(name, nll, parameters=100, expressivity=1.0):
-    return Score(nll, 50.0, expressivity, parameters, longest_path(CHAIN, CHAIN.parse(name)))
+    genotype = CHAIN.parse(name)
+    return genotype, Score(nll, 50.0, expressivity, parameters, longest_path(CHAIN, genotype))
 
 
 def test_in_a_chain_depth_counts_and_size_does_not():
     """Wide late layers hold the most parameters of a chain, and say little about its accuracy."""
     deep = in_chain("11111", 1.0, parameters=100, expressivity=1.0)
     large = in_chain("00022", 1.0, parameters=900, expressivity=2.0)
-    assert rank_all(CHAIN, [deep, large]).tolist() == [1.0, 2.0]
+    assert rank_all(CHAIN, *zip(deep, large, strict=True)).tolist() == [1.0, 2.0]
+
+
+def test_a_chain_is_ranked_also_by_what_its_layers_are_worth_in_other_networks():
+    """The noise of single networks is smaller in the sum over their layers."""
+    draws = np.random.default_rng(0)
+    genotypes = [CHAIN.parse("".join(digits)) for digits in itertools.product("012", repeat=len(CHAIN.slots))]
+    true = np.array([sum({"identity": 0, "k3_e3": 1.0, "k5_e6": 1.2}[name] for name in g.choices) for g in genotypes])
+    noisy = true + draws.normal(0, 0.8, len(true))
+    scores = [Score(float(-value), 50.0, 1.0, 10, depth=1) for value in noisy]
+    by_likelihood = kendalltau(noisy, true).statistic
+    assert kendalltau(-rank_all(CHAIN, genotypes, scores), true).statistic > by_likelihood + 0.1
 
 
 def test_an_additive_fit_finds_what_each_choice_is_worth():
