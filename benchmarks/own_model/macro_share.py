@@ -22,7 +22,7 @@ import torch
 
 from benchmarks import Progress
 from benchmarks.judging import families, shares
-from benchmarks.judging.nas_bench_macro_search import Effort
+from benchmarks.judging.nas_bench_macro_search import SETTINGS, Effort
 from benchmarks.judging.nas_bench_macro_truth import Truth, load_truth
 from benchmarks.judging.this_machine import get_table
 from benchmarks.own_model.macro_beside import BUILT_IN, FILE, to_built_in
@@ -39,7 +39,11 @@ from shared.spaces.op_key import Shape
 from shared.tables.table import LatencyTable, OpPrice
 
 SEEDS = 3
-EFFORT = Effort(folder=families.ROOT / "runs" / "own-macro", space=BUILT_IN)
+EFFORT = Effort(
+    folder=families.ROOT / "runs" / "own-macro",
+    space=BUILT_IN,
+    settings={**SETTINGS, "precision": "fp32"},  # in which users' models train
+)
 
 
 def run(progress: Progress, seeds: int = SEEDS, effort: Effort | None = None) -> dict[str, Figure]:
