@@ -71,7 +71,8 @@ def test_further_networks_are_judged_by_kernels_and_by_candidates_and_none_of_th
     assert len(set(further)) == len(further) == len(drawn)
     assert not set(further) & set(drawn)
 
-    counts = [count_kernels("network", own.export(genotype), local_runtime()) for genotype in further[:2]]
+    models = {genotype: own.export(genotype) for genotype in further[:2]}
+    counts = [count_kernels("network", model, local_runtime()) for model in models.values()]
     kernels = sorted(set().union(*counts))
     families = tuple(FamilyCost(name, 0, 0, 0) for name in sorted({parse_kernel(each).family for each in kernels}))
     size = 1 + 3 * len(families) + len(kernels)
@@ -79,7 +80,7 @@ def test_further_networks_are_judged_by_kernels_and_by_candidates_and_none_of_th
     priced = replace(base, families=families, prices=prices, prior_sd_ms=(0.0,) * size, known=((0.0,),) * size)
     table = replace(table, kernels=priced)
     measured_ms = [0.1 + 0.01 * sum(each.values()) for each in counts]
-    by_kernels, by_candidates = judge(own, table, further[:2], measured_ms)
+    by_kernels, by_candidates = judge(table, models, measured_ms)
     assert by_kernels.mape_percent == pytest.approx(0.0, abs=1e-9)
     assert by_candidates.mape_percent > 1
 
@@ -96,6 +97,7 @@ def test_a_share_of_the_model_is_behind_by_what_seeds_differ():
     behind = share_figures([0.5, 0.5, 0.6], [0.8, 0.8, 0.8])["own.macro.share_behind"]
     assert (behind.reached, behind.value) == (False, pytest.approx(4.62, abs=0.01))
     assert share_figures([0.9, 0.8], [0.1, 0.1])["own.macro.share_behind"].reached
+    assert "own.macro.share_behind" not in share_figures([0.1], [0.9])
 
 
 def test_a_budget_that_was_not_met_is_a_result():

@@ -20,7 +20,6 @@ network; `python docs/figures/by_hand.py` draws them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +38,7 @@ from benchmarks.by_hand.networks import CLASSES, IMAGE_CHANNELS, LADDERS, SIDE, 
 from benchmarks.judging import families
 from benchmarks.judging.this_machine import get_table
 from benchmarks.latency.imported import DATA
-from benchmarks.latency.in_process import build_models, measure_tasks
+from benchmarks.latency.in_process import measure_models
 from benchmarks.report import Figure
 from benchmarks.search.cifar10_jpeg import write_cifar10
 from profiler_agent.kernels.kernels import count_kernels
@@ -59,8 +58,7 @@ from search.runs.run_directory import DeviceRun, find_value, on_device, read_jso
 from search.supernet import Network
 from search.training.precision import choose_precision
 from shared.graphs import build_graph
-from shared.measurements.graph_spec import NetworkGraph, UploadedModel
-from shared.measurements.plan import Task
+from shared.measurements.graph_spec import NetworkGraph
 from shared.spaces import Genotype, Space, make_space
 from shared.tables.table import LatencyTable
 from shared.wire import to_wire
@@ -213,18 +211,10 @@ def judge(data_set: str, points: Sequence[Point]) -> dict[str, Figure]:
 
 
 def measure_ms(models: Mapping[str, bytes], table: LatencyTable, path: Path, preset: Preset) -> dict[str, float]:
-    """Latency of each model, all in the same rounds. `path` keeps them; others are measured anew.
-
-    Args:
-        table: a millisecond is that of its canary.
-    """
+    """As `measure_models`. `path` keeps them; others are measured anew."""
     kept = find_value(_Kept, path)
     if kept is None or kept.numbers.keys() != models.keys():
-        specs = {name: str(UploadedModel(hashlib.sha256(model).hexdigest())) for name, model in models.items()}
-        contents = {specs[name]: model for name, model in models.items()}
-        tasks = [Task(name, "verification", spec) for name, spec in specs.items()]
-        measured = measure_tasks(tasks, build_models([]) | contents, preset=preset)
-        kept = _Kept({each.subject: each.estimate().ratio * table.canary_nominal_ms for each in measured})
+        kept = _Kept(measure_models(models, table, preset))
         write_value(path, kept)
     return kept.numbers
 

@@ -55,22 +55,19 @@ def run(progress: Progress, seeds: int = SEEDS, effort: Effort | None = None) ->
     jobs = [(is_own, seed) for seed in range(seeds) for is_own in (False, True)]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         ranked = dict(zip(jobs, pool.map(partial(_rank_whole, table, effort), jobs), strict=True))
-    found = {
-        name: [judge_share(truth, ranked[is_own, seed], seed) for seed in range(seeds)]
-        for name, is_own in (("share", True), ("built_in.share", False))
-    }
-    return share_figures(found["share"], found["built_in.share"])
+    own, built_in = (
+        [judge_share(truth, ranked[is_own, seed], seed) for seed in range(seeds)] for is_own in (True, False)
+    )
+    return share_figures(own, built_in)
 
 
 def share_figures(own: Sequence[float], built_in: Sequence[float]) -> dict[str, Figure]:
-    """How far the model's mean share lies behind that of the built-in space."""
-    spread = max(shares.spread(own), shares.spread(built_in))
-    behind = (fmean(built_in) - fmean(own)) / spread if spread else float(own != built_in)
-    return {
-        "own.macro.share": shares.over_seeds(own),
-        "own.macro.built_in.share": shares.over_seeds(built_in),
-        "own.macro.share_behind": Figure(value=behind, unit="sd", n=len(own), bar="<= 1"),
-    }
+    """How far the model's mean share lies behind that of the built-in space; a single seed cannot say."""
+    found = {"own.macro.share": shares.over_seeds(own), "own.macro.built_in.share": shares.over_seeds(built_in)}
+    if spread := max(shares.spread(own), shares.spread(built_in)):
+        behind = (fmean(built_in) - fmean(own)) / spread
+        found["own.macro.share_behind"] = Figure(value=behind, unit="sd", n=len(own), bar="<= 1")
+    return found
 
 
 def judge_share(truth: Truth, everything: Sequence[Member], seed: int) -> float:

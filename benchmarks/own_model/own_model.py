@@ -18,7 +18,7 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -146,10 +146,10 @@ def table_figures(
     side = table.parsed_space.resolution
     own = examine(load_model(f"{MODELS / name}.py:make_model"), Shape(3, side, side))
     further = draw_further(own, table)
-    measured = measure_models({own.space.format(genotype): own.export(genotype) for genotype in further}, table)
-    measured_ms = [measured[own.space.format(genotype)] for genotype in further]
+    models = {genotype: own.export(genotype) for genotype in further}
+    measured = measure_models({own.space.format(genotype): model for genotype, model in models.items()}, table)
     return {
-        **error_figures(prefix, table, *judge(own, table, further, measured_ms)),
+        **error_figures(prefix, table, *judge(table, models, list(measured.values()))),
         f"{prefix}.seconds": Figure(value=seconds, unit="s", n=1, bar=seconds_bar),
         f"{prefix}.networks": Figure(value=len(table.networks), bar="<= 60"),
     }
@@ -168,14 +168,17 @@ def draw_further(own: OwnModel, table: LatencyTable) -> list[Genotype]:
 
 
 def judge(
-    own: OwnModel, table: LatencyTable, genotypes: list[Genotype], measured_ms: list[float]
+    table: LatencyTable, models: Mapping[Genotype, bytes], measured_ms: list[float]
 ) -> tuple[HeldOutError, HeldOutError]:
-    """The errors of kernel prices and of candidates' prices."""
-    counts = [
-        count_kernels(own.space.format(genotype), own.export(genotype), local_runtime()) for genotype in genotypes
-    ]
+    """The errors of kernel prices and of candidates' prices.
+
+    Args:
+        models: ONNX of each network.
+        measured_ms: in the same order.
+    """
+    counts = [count_kernels("network", model, local_runtime()) for model in models.values()]
     by_kernels = [table.predict_kernels(each, guess=True) for each in counts]
-    by_candidates = [table.predict(genotype) for genotype in genotypes]
+    by_candidates = [table.predict(genotype) for genotype in models]
     return held_out_error(by_kernels, measured_ms), held_out_error(by_candidates, measured_ms)
 
 

@@ -28,7 +28,7 @@ from search.ranking.scoring import Scorer, rank_all
 from shared.spaces import Genotype, Space
 
 ROUNDS = 6
-"""Fits to the ranks so far."""
+"""Fits to the scores so far."""
 
 
 class DeviceQueues:

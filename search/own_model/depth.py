@@ -24,8 +24,9 @@ def find_depth(network: Callable[[Tensor], Tensor], images: Tensor) -> int:
     Returns:
         0 for a network without convolutions larger than 1 x 1.
     """
-    with torch.enable_grad():  # by the images: a user may have frozen weights
-        return _longest_chain(network(images.clone().requires_grad_()).grad_fn)
+    # By the images, as weights may be frozen; a copy of them, as the first layer may work in place.
+    with torch.enable_grad():
+        return _longest_chain(network(images.detach().requires_grad_().clone()).grad_fn)
 
 
 def _longest_chain(last: Any) -> int:

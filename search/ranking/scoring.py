@@ -81,15 +81,14 @@ def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score
         return np.zeros(0)
     likelihood, depth = _places([-score.nll for score in scores]), _places([score.depth for score in scores])
     if isinstance(space, IndependentSlots):
-        orders = [likelihood, depth]
+        own = np.log([likelihood, depth]).sum(axis=0)
+        combined = (own + fit_additive(space, genotypes, own).fitted) / 2
     else:
         expressivity = _places([score.expressivity for score in scores])
-        orders = [likelihood, expressivity, _places([score.parameters for score in scores]), np.sqrt(depth)]
-    score = np.log(orders).sum(axis=0)
-    if isinstance(space, IndependentSlots):
-        score = (score + fit_additive(space, genotypes, score).fitted) / 2
-    # Rounded, so that equal products of places tie in any order of summation.
-    return np.asarray(rankdata(-score.round(7)), dtype=np.float64)
+        parameters = _places([score.parameters for score in scores])
+        combined = np.log([likelihood, expressivity, parameters, np.sqrt(depth)]).sum(axis=0)
+    # Rounded, so that equal sums tie in any order of summation.
+    return np.asarray(rankdata(-combined.round(7)), dtype=np.float64)
 
 
 @lru_cache(maxsize=1 << 15)

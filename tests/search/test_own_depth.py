@@ -49,6 +49,7 @@ class SqueezeAndExcite(nn.Module):
         (Branches(conv(4, 4, 3), nn.Sequential(conv(4, 4, 3), conv(4, 4, 3)), nn.Identity()), 2),
         (nn.Sequential(*(Branches(conv(4, 4, 3)) for _ in range(500))), 500),
         (nn.Sequential(conv(4, 4, 3), SqueezeAndExcite()), 1),
+        (nn.Sequential(nn.ReLU(inplace=True), conv(4, 4, 3)), 1),
         (nn.Sequential(nn.ConvTranspose2d(4, 4, 2, 2), nn.MaxPool2d(3)), 1),
     ],
 )
