@@ -96,6 +96,6 @@ def test_the_benchmark_runs_to_its_end_with_the_real_agent_and_is_not_measured_t
     points = json.loads((tmp_path / "points.json").read_text())["digits"]
     assert len(points) == 3 + by_hand.BUDGETS, "and not the network that no budget allows"
     assert all(point["measured_ms"] > 0 and len(point["accuracies"]) == 2 for point in points)
-    for name in ("measure_tasks", "choose", "tune"):
+    for name in ("measure_models", "choose", "tune"):
         monkeypatch.setattr(by_hand, name, None)
     assert by_hand.run(lambda line: None, seeds=2, effort=effort) == found
