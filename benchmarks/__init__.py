@@ -45,6 +45,7 @@ REGISTRY: dict[str, str] = {
     "speed": "benchmarks.search.speed:run",
     "several_devices": "benchmarks.search.several_devices:run",
     "fmnist": "benchmarks.search.fmnist:run",
+    "darts_retrained": "benchmarks.search.darts_retrained:run",
     "ablations": "benchmarks.search.ablations:run",
     "inherit": "benchmarks.search.inherit:run",
     "by_hand": "benchmarks.by_hand.by_hand:run",
