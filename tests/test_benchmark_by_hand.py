@@ -8,6 +8,7 @@ from benchmarks.by_hand import by_hand, own_images, small_resnets
 from benchmarks.by_hand.by_hand import Effort, Point, judge
 from benchmarks.by_hand.networks import LADDERS, SIDE, SIZES, Rung
 from benchmarks.demo import SPACE
+from benchmarks.judging import from_random_weights
 from profiler_agent.timing.stopping import Preset
 from search.data import load_images
 from search.deploy.hand_made import load_hand_made
@@ -96,6 +97,6 @@ def test_the_benchmark_runs_to_its_end_with_the_real_agent_and_is_not_measured_t
     points = json.loads((tmp_path / "points.json").read_text())["digits"]
     assert len(points) == 3 + by_hand.BUDGETS, "and not the network that no budget allows"
     assert all(point["measured_ms"] > 0 and len(point["accuracies"]) == 2 for point in points)
-    for name in ("measure_models", "choose", "tune"):
-        monkeypatch.setattr(by_hand, name, None)
+    for module, name in ((by_hand, "measure_models"), (by_hand, "choose"), (from_random_weights, "tune")):
+        monkeypatch.setattr(module, name, None)
     assert by_hand.run(lambda line: None, seeds=2, effort=effort) == found

@@ -10,10 +10,12 @@ from functools import cache
 import numpy as np
 import pytest
 
+from benchmarks.judging import nas_bench_macro_truth
 from benchmarks.judging.this_machine import get_table, measure_ms, with_cells
 from benchmarks.search.nas_bench_201_truth import Truth
 from benchmarks.search.speed import nominal_table
 from benchmarks.strategies import dca_ablation, searches
+from benchmarks.strategies import ground as grounds
 from benchmarks.strategies.ground import GROUNDS, Ground
 from benchmarks.strategies.published import NAS_BENCH_201
 from benchmarks.strategies.searches import Plan, Searched, hand_over, search_seed
@@ -95,6 +97,22 @@ def test_budgets_are_quartiles_of_the_truth_and_the_front_rises(ground):
     front = ground.front("board")
     assert front == sorted(front)
     assert [accuracy for _, accuracy in front] == sorted({accuracy for _, accuracy in front})
+
+
+def test_macro_has_the_mean_of_its_trainings_and_budgets_of_this_machine_alone(monkeypatch, tmp_path):
+    space = nas_bench_macro_truth.SPACE
+    folder = tmp_path / "nas_bench_macro"
+    folder.mkdir()
+    genotypes = [Genotype(choices) for choices in itertools.product(*(slot.primitives for slot in space.slots))]
+    rows = [f"{space.format(genotype)},{number / 100},{number / 100 + 1},{number / 100 + 2}"
+            for number, genotype in enumerate(genotypes)]  # fmt: skip
+    (folder / nas_bench_macro_truth.FILE).write_text("\n".join([",".join(nas_bench_macro_truth.COLUMNS), *rows]))
+    monkeypatch.setattr(grounds, "DATA", tmp_path)
+    ground = GROUNDS["nbmacro"]()
+    assert ground.accuracies(space.format(genotypes[700])) == {"cifar10": pytest.approx(8.0)}
+    low, middle, high = ground.budgets_ms(grounds.HERE, board_table(space))
+    assert low < middle < high
+    assert list(ground.make_tables(0)) == []
 
 
 @pytest.fixture
@@ -192,14 +210,21 @@ def test_variants_of_dca_nas_differ_in_a_component_and_cost_less_with_it():
     assert seconds["full"] < 0.7 * seconds["darts"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "damaged"])
-def test_a_truth_that_is_missing_or_damaged_is_one_line(damage, tmp_path):
-    folder = tmp_path / "nas_bench_201"
+@pytest.mark.parametrize(
+    ("name", "truth", "damage"),
+    [
+        ("strategies", "nas_bench_201", "missing"),
+        ("strategies", "nas_bench_201", "damaged"),
+        ("strategies_macro", "nas_bench_macro", "missing"),
+    ],
+)
+def test_a_truth_that_is_missing_or_damaged_is_one_line(name, truth, damage, tmp_path):
+    folder = tmp_path / truth
     folder.mkdir()
     if damage == "damaged":
         (folder / "latency_ms.csv").write_text("architecture,raspi4\nx,1\n")
         (folder / "accuracy_200_epochs.csv").write_text("architecture,cifar10_test_accuracy\ny,90\n")
-    command = [sys.executable, "-m", "benchmarks", "strategies"]
+    command = [sys.executable, "-m", "benchmarks", name]
     ran = subprocess.run(
         command, env={**os.environ, "LUTNAS_DATA": str(tmp_path)}, capture_output=True, text=True, check=False
     )
@@ -207,7 +232,7 @@ def test_a_truth_that_is_missing_or_damaged_is_one_line(damage, tmp_path):
     assert ran.stdout == ""
     (line,) = ran.stderr.splitlines()
     assert str(folder) in line
-    assert line.startswith("strategies: ")
+    assert line.startswith(f"{name}: ")
 
 
 @pytest.mark.slow

@@ -21,21 +21,19 @@ network; `python docs/figures/by_hand.py` draws them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
-from threading import Lock
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from benchmarks import Progress
 from benchmarks.by_hand.networks import CLASSES, IMAGE_CHANNELS, LADDERS, SIDE, Rung
 from benchmarks.judging import families
+from benchmarks.judging.from_random_weights import Build, train
 from benchmarks.judging.this_machine import get_table
 from benchmarks.latency.imported import DATA
 from benchmarks.latency.in_process import measure_models
@@ -52,8 +50,6 @@ from search.device.kernel_counts import Counts
 from search.family.build import build_families
 from search.family.family import Picker
 from search.process.progress import Progress as SearchProgress
-from search.process.threads_and_memory import single_threaded_workers
-from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, tune, tuning_steps
 from search.runs.run_directory import DeviceRun, find_value, on_device, read_json, write_value
 from search.supernet import Network
 from search.training.precision import choose_precision
@@ -74,7 +70,6 @@ SPACES = tuple(
 )
 """The budgets lie between the fastest network in 8 channels and slow ones in 16."""
 GAIN_BAR, BEHIND_BAR = ">= .5", "<= 0"
-Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -136,7 +131,7 @@ class Point:
 
 @dataclass(frozen=True)
 class _Kept:
-    """Numbers by name: latencies, or accuracies."""
+    """Latencies by name."""
 
     numbers: dict[str, float]
 
@@ -174,7 +169,7 @@ def run(progress: Progress, seeds: int = SEEDS, effort: Effort | None = None) ->
     within = [rung for rung in effort.ladders if measured_ms[rung.name] <= budgets_ms[-1]]
     builders: dict[str, Build] = {rung.name: rung.build for rung in within}
     builders |= {_text(*member): partial(Network, *member) for member in members}
-    accuracies = train(images, builders, effort, seeds, progress)
+    accuracies = train(images, builders, effort.epochs, seeds, effort.folder / "trained.json", progress)
     named = [(rung.name, None) for rung in within]
     named += zip((_text(*member) for member in members), budgets_ms, strict=True)
     points = [Point(name, budget, measured_ms[name], accuracies[name]) for name, budget in named]
@@ -269,32 +264,3 @@ def _count_kernels(space: Space, known: dict[Genotype, Mapping[str, int]], genot
         if genotype not in known:
             known[genotype] = count_kernels("network", build_graph(NetworkGraph(space, genotype)), local_runtime())
     return known
-
-
-def train(
-    images: ImageSet, builders: Mapping[str, Build], effort: Effort, seeds: int, progress: Progress
-) -> dict[str, tuple[float, ...]]:
-    """Accuracies of networks on all test images by seed, in percent. `effort.folder` keeps them."""
-    path = effort.folder / "trained.json"
-    kept = find_value(_Kept, path)
-    known = kept.numbers if kept else {}
-    settings = [TuningSettings(effort.epochs, seed=seed) for seed in range(seeds)]
-    prepared = [TuningImages(images, each) for each in settings]
-    steps, drawing = tuning_steps(images, settings[0]), Lock()
-
-    def accuracy(job: tuple[str, int]) -> float:
-        name, seed = job
-        with drawing:  # torch has one generator for all threads
-            torch.manual_seed(seed)
-            network = builders[name]()
-        tune(network, prepared[seed], settings[seed], steps)
-        return accuracy_on_test_images(network, images)
-
-    keys = {(name, seed): f"{name} {effort.epochs:g} {seed}" for name in builders for seed in range(seeds)}
-    missing = [job for job, key in keys.items() if key not in known]
-    with single_threaded_workers(2) as pool:
-        for job, found in zip(missing, pool.map(accuracy, missing), strict=True):
-            known[keys[job]] = found
-            write_value(path, _Kept(known))
-            progress(f"by_hand: {keys[job]}: {found:.2f} %")
-    return {name: tuple(known[keys[name, seed]] for seed in range(seeds)) for name in builders}

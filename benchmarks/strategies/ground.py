@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.judging import nas_bench_macro_truth
 from benchmarks.search.cifar10_jpeg import write_cifar10
 from benchmarks.search.nas_bench_201_search import DATA, SPACE, fit_tables, latency_file
 from benchmarks.search.nas_bench_201_truth import Truth, load_truth
@@ -40,7 +41,7 @@ class Ground:
         truth: by the space's strings. `latency_ms` lacks `HERE`.
         make_tables: the tables of the truth's devices for a seed, fitted to a few of its latencies.
         load: the images.
-        published: what papers say of the same truth.
+        published: what papers say of the same truth; may be nothing.
     """
 
     name: str
@@ -83,19 +84,34 @@ def nas_bench_201() -> Ground:
     """
     latency_file()
 
-    def load() -> ImageSet:
-        folder = write_cifar10(DATA / "cifar10_jpeg", RUNS / "cifar10_jpeg")
-        return load_images("cifar-10", SPACE.resolution, SPACE.image_channels, folder)
-
     return Ground(
         "nb201",
         SPACE,
         make_space("nas-bench-201", resolution=SPACE.resolution, channels=SPACE.channels, depth=5),
         load_truth(DATA / "nas_bench_201"),
         lambda seed: fit_tables(latency_file(), seed),
-        load,
+        lambda: _load_cifar_10(SPACE),
         NAS_BENCH_201,
     )
 
 
-GROUNDS: Mapping[str, Callable[[], Ground]] = {"nb201": nas_bench_201}
+def nas_bench_macro() -> Ground:
+    """NAS-Bench-Macro. Nobody published its latencies, so it has no device but `HERE`.
+
+    Raises:
+        DataMissing: the published accuracies are not on this machine.
+        CorruptFile: their file is damaged.
+    """
+    space = nas_bench_macro_truth.SPACE
+    trained = nas_bench_macro_truth.load_truth(DATA / "nas_bench_macro")
+    place = {space.format(genotype): place for genotype, place in trained.place.items()}
+    truth = Truth(place, {"cifar10": 100 - trained.trainings.mean(axis=0)}, {})
+    return Ground("nbmacro", space, space, truth, lambda seed: (), lambda: _load_cifar_10(space), {})
+
+
+def _load_cifar_10(space: Space) -> ImageSet:
+    folder = write_cifar10(DATA / "cifar10_jpeg", RUNS / "cifar10_jpeg")
+    return load_images("cifar-10", space.resolution, space.image_channels, folder)
+
+
+GROUNDS: Mapping[str, Callable[[], Ground]] = {"nb201": nas_bench_201, "nbmacro": nas_bench_macro}
