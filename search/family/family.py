@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from search.alphas.trade_offs import TradeOff
 from search.decoding.decoding import Band, decode_pool, make_decoder, require_budget
@@ -89,6 +90,10 @@ class Ranker:
         self.scorer = scorer
         self._confidence = confidence
 
+    def bounds_ms(self, genotypes: Sequence[Genotype]) -> npt.NDArray[np.float64]:
+        """Upper bounds of connected genotypes, (genotypes,)."""
+        return self._model.upper_ms(genotypes, self._confidence)
+
     def rank(self, genotypes: Sequence[Genotype], advance: Callable[[int], None] = lambda n: None) -> list[Member]:
         """Members in the order of the genotypes, ranked among themselves."""
         candidates = make_candidates(self._model, genotypes, self._confidence)
@@ -131,7 +136,7 @@ class FamilySettings:
     per_further_device: int = 1
     whole_space: int = 0
     fitted: float = 0.75
-    refined: float = 0.5
+    refined: float = 0.75
 
     def pool_size(self, devices: int) -> int:
         """Most networks to score for all devices together."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from search.config import references
-from search.decoding.decoding import decode_queues, in_turn, make_decoder
+from search.decoding.decoding import decode_queues, in_turn, make_decoder, representative
 from search.family.build import build_families, build_unseen_family, spread
 from search.family.candidate_pool import DeviceQueues, bands_between, draw_pool, draw_pool_of_all, fill_evenly
 from search.family.family import FamilySettings, load_family
@@ -98,7 +98,8 @@ def test_networks_are_scored_once_and_each_device_chooses_by_its_own_bounds(seve
     assert len(pools[0]) == 24 + 2 * 3
     drawn = {candidate.genotype for candidate in families[0].random_candidates}
     assert len(drawn) == len(pools[0])
-    assert len(json.loads((several.path / "scores.json").read_text())["scores"]) == len(pools[0] | drawn)
+    forms = {representative(several.space, network) for network in pools[0] | drawn}
+    assert len(json.loads((several.path / "scores.json").read_text())["scores"]) == len(forms)
     for view, family in zip(on_every_device(several), families, strict=True):
         bounds_ms = LatencyModel(view.table).upper_ms(
             [member.genotype for member in family.members], several.config.confidence
