@@ -168,12 +168,21 @@ def test_a_single_network_has_nothing_to_judge():
 
 def test_figures_are_means_over_seeds_and_each_seed_is_kept(tmp_path):
     seeds = {0: {"share": 0.5, "tau.ranking": 0.7}, 3: {"share": 0.7, "tau.ranking": 0.7}}
-    found = shares.figures("search.x", list(seeds.values()))
-    assert found["search.x.share"] == Figure(value=fmean([0.5, 0.7]), n=2, spread=stdev([0.5, 0.7]))
+    found = shares.figures("search.x", list(seeds.values()), {"share": ">= .8"})
+    assert found["search.x.share"] == Figure(value=fmean([0.5, 0.7]), n=2, spread=stdev([0.5, 0.7]), bar=">= .8")
     assert found["search.x.tau.ranking"].spread == 0
     shares.record(tmp_path / "seeds.json", seeds)
     assert '"3": {\n  "share": 0.7' in (tmp_path / "seeds.json").read_text()
     assert shares.over_devices([{"share": 0.5}, {"share": 0.7}]) == {"share": pytest.approx(0.6)}
+
+
+def test_a_search_is_ahead_of_chance_by_more_than_its_seeds_differ():
+    few, many = {"curve.dartscc.100": 0.7, "curve.random.100": 0.4}, {"curve.dartscc.300": 0.9, "curve.random.300": 0.8}
+    found = shares.figures("x", [few | many, few | many | {"curve.dartscc.100": 0.8}], {})
+    assert found["x.ahead.100"].value == pytest.approx(0.35)
+    assert found["x.ahead.100"].bar == ">= 0.0707"
+    assert found["x.ahead.300"].value == pytest.approx(0.1)
+    assert (found["x.ahead.100_of_300"].value, found["x.ahead.100_of_300"].bar) == (pytest.approx(-0.05), ">= 0")
 
 
 def write_truth(folder, values=None):

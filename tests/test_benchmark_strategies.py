@@ -18,7 +18,7 @@ from benchmarks.strategies import dca_ablation, searches
 from benchmarks.strategies import ground as grounds
 from benchmarks.strategies.ground import GROUNDS, Ground
 from benchmarks.strategies.published import NAS_BENCH_201
-from benchmarks.strategies.searches import Plan, Searched, hand_over, search_seed
+from benchmarks.strategies.searches import Plan, Searched, hand_over, on_every_device, search_device
 from benchmarks.strategies.strategies import Handed, figures, judge
 from profiler_agent.timing.stopping import PRESETS
 from search.data import load_images
@@ -176,7 +176,7 @@ def test_every_strategy_comes_to_its_end_and_is_judged(monkeypatch, tmp_path):
     plan = Plan(
         {name: FEW.get(name, name) for name in STRATEGIES}, ("board",), 1, SETTINGS, evaluations=6, runs=tmp_path
     )
-    searched = search_seed("made_up", plan, 0)
+    searched = list(search_device("made_up", plan, (0, "board")).values())
     assert [search.failure for search in searched] == [None] * len(STRATEGIES)
     ground = made_up_ground()
     budgets_ms = searches.get_budgets_ms(ground, plan)
@@ -190,7 +190,19 @@ def test_every_strategy_comes_to_its_end_and_is_judged(monkeypatch, tmp_path):
                 assert network.kept  # the truth is the table, without any error
     found = figures(ground, searched, handed, budgets_ms)
     assert all(found[f"strategies.made_up.{name}.seconds"].value > 0 for name in STRATEGIES)
-    assert search_seed("made_up", plan, 0) == searched  # read, not searched again
+    assert list(search_device("made_up", plan, (0, "board")).values()) == searched  # read, not searched again
+
+
+def test_a_strategy_that_knows_no_device_is_searched_once_for_all():
+    plan = Plan({"darts": "darts", "random": "random"}, ("board", "phone"), 1)
+    searched = {
+        (0, "board"): {name: Searched("board", name, 0, 9.0) for name in plan.strategies},
+        (0, "phone"): {"random": Searched("phone", "random", 0, 5.0)},
+    }
+    found = [(each.device, each.strategy, each.seconds) for each in on_every_device(plan, searched)]
+    assert found == [
+        ("board", "darts", 9.0), ("board", "random", 9.0), ("phone", "darts", 9.0), ("phone", "random", 5.0),
+    ]  # fmt: skip
 
 
 def test_variants_of_dca_nas_differ_in_a_component_and_cost_less_with_it():

@@ -34,6 +34,7 @@ from shared.tables.table import LatencyTable
 from shared.wire import to_wire
 
 SEEDS = 5
+BARS = {"share": ">= .80", "tau.ranking": ">= .78", "tau_half.ranking": ">= .58"}
 PARTS = Path(__file__).parents[1] / "results" / "nas_bench_macro_seeds.json"
 
 
@@ -48,7 +49,7 @@ def run(progress: Progress, seeds: int = SEEDS, effort: Effort | None = None, pa
         results = list(pool.map(partial(_result, table, effort), range(seeds)))
     judged = {result.seed: judge_seed(truth, table, result) for result in results}
     shares.record(parts, judged)
-    found = shares.figures("search.nbmacro", list(judged.values()))
+    found = shares.figures("search.nbmacro", list(judged.values()), BARS)
     minutes = shares.over_seeds([sum(result.minutes.values()) for result in results], unit="min")
     errors = held_out_figures("search.nbmacro.table", to_wire(table.held_out), {})
     return {**found, "search.nbmacro.minutes": minutes, **errors}

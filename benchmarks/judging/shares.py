@@ -40,6 +40,8 @@ Volume = Callable[[Sequence[Genotype]], float]
 """Relative hypervolume of some networks."""
 
 DRAWS = 20
+COMPARED = ((100, 100), (300, 300), (100, 300))
+"""Numbers of networks that `dartscc` and `random` may score, where their shares are compared."""
 
 
 class Plane:
@@ -196,9 +198,20 @@ def agree(
     return taus
 
 
-def figures(prefix: str, seeds: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
-    """Means over seeds of figures that every seed has."""
-    return {f"{prefix}.{name}": over_seeds([seed[name] for seed in seeds]) for name in seeds[0]}
+def figures(prefix: str, seeds: Sequence[Mapping[str, float]], bars: Mapping[str, str]) -> dict[str, Figure]:
+    """Means over seeds of figures that every seed has, and how far `dartscc` is ahead of `random`.
+
+    `ahead.N` is the difference of the shares where both may score N networks; its bar is the spread
+    over seeds, as a smaller difference is luck. `ahead.100_of_300` gives `random` three times as many.
+    """
+    found = {name: over_seeds([seed[name] for seed in seeds], bars.get(name)) for name in seeds[0]}
+    for few, many in COMPARED:
+        pair = f"curve.dartscc.{few}", f"curve.random.{many}"
+        if found.keys() >= set(pair):
+            ahead = [seed[pair[0]] - seed[pair[1]] for seed in seeds]
+            name, bar = (f"{few}", spread(ahead)) if few == many else (f"{few}_of_{many}", 0.0)
+            found[f"ahead.{name}"] = over_seeds(ahead, f">= {bar:.3g}")
+    return {f"{prefix}.{name}": figure for name, figure in found.items()}
 
 
 def over_devices(judged: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -94,7 +94,7 @@ def settled(plan: Plan, name: str) -> Plan:
 
 
 def search_all(name: str, plan: Plan, progress: Progress) -> list[Searched]:
-    """Search with every seed, in parallel.
+    """Search with every seed on every device, in parallel.
 
     Args:
         plan: settled.
@@ -103,25 +103,39 @@ def search_all(name: str, plan: Plan, progress: Progress) -> list[Searched]:
         progress("profiling this machine")
         get_table(GROUNDS[name]().whole_space, plan.runs / HERE, plan.profile)
     progress(f"{plan.seeds} seeds of {len(plan.strategies)} strategies on {len(plan.devices)} devices")
+    places = [(seed, device) for seed in range(plan.seeds) for device in plan.devices]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        return [search for found in pool.map(partial(search_seed, name, plan), range(plan.seeds)) for search in found]
+        searched = dict(zip(places, pool.map(partial(search_device, name, plan), places), strict=True))
+    return on_every_device(plan, searched)
 
 
-def search_seed(name: str, plan: Plan, seed: int) -> list[Searched]:
-    """Every strategy on every device with a seed. A failure is a line, and the others go on."""
+def on_every_device(plan: Plan, searched: Mapping[tuple[int, str], Mapping[str, Searched]]) -> list[Searched]:
+    """The searches of each seed and device. What knows no device was searched on the first alone."""
+    first = plan.devices[0]
+    return [
+        replace(found.get(label) or searched[seed, first][label], device=device)
+        for (seed, device), found in searched.items()
+        for label in plan.strategies
+    ]
+
+
+def search_device(name: str, plan: Plan, place: tuple[int, str]) -> dict[str, Searched]:
+    """Every strategy with a seed on a device, by label; on all but the first those that know devices.
+
+    A failure is a line, and the others go on.
+    """
+    seed, device = place
     ground = GROUNDS[name]()
-    images, tables = ground.load(), {table.device: table for table in ground.make_tables(seed)}
-    budgets_ms, found = get_budgets_ms(ground, plan), list[Searched]()
-    for device in plan.devices:
-        table = with_cells(whole_table(ground, plan), ground.space) if device == HERE else tables[device]
-        comparison = begin(plan, device, table, images, budgets_ms[device], seed)
-        for label, text in plan.strategies.items():
-            first = next((each for each in found if each.strategy == label), None)
-            if first is not None and text.partition(":")[0] in WITHOUT_DEVICE:
-                found.append(replace(first, device=device))
-            else:
-                found.append(search(comparison, device, label, text, seed))
-    return found
+    if device == HERE:
+        table = with_cells(whole_table(ground, plan), ground.space)
+    else:
+        table = next(table for table in ground.make_tables(seed) if table.device == device)
+    comparison = begin(plan, device, table, ground.load(), get_budgets_ms(ground, plan)[device], seed)
+    return {
+        label: search(comparison, device, label, text, seed)
+        for label, text in plan.strategies.items()
+        if device == plan.devices[0] or text.partition(":")[0] not in WITHOUT_DEVICE
+    }
 
 
 def search(comparison: Comparison, device: str, label: str, text: str, seed: int) -> Searched:

@@ -18,7 +18,7 @@ STRATEGY.DATASET:           likewise for the largest budget, mean over the devic
 STRATEGY.budgets_kept:      share of budgets that the true latency keeps
 STRATEGY.seconds, .images:  of a whole search for a device, on a core
 
-Seeds run in parallel, each in a process on a core. Runs are kept in runs/strategies and
+Devices and seeds run in parallel, each in a process on a core. Runs are kept in runs/strategies and
 resumed. Every network that was handed over is in benchmarks/results/, in strategies_networks.json
 and strategies_macro_networks.json.
 """
