@@ -5,7 +5,7 @@
          (`search.decoding.decoding`)
       -> a pool of candidates for all devices, about as many for each budget of each
          (`search.family.candidate_pool`), scored and ranked (`search.ranking.scoring`); the rest follow
-         from scores: decoded from a fit to the ranks in chains, neighbours of the fronts in cells, chosen by a fit
+         from scores: decoded from a fit to the ranks in chains, neighbours of the fronts in cells
          (`search.family.local_search`); a small space is scored whole
       -> the members: the front of predicted latency and rank (`search.family.pareto`)
 

@@ -19,10 +19,12 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
 
+import numpy as np
+
 from search.decoding.decoding import Band, Decoder, in_turn, representative
 from search.latency.latency_model import LatencyModel
 from search.ranking.additive_fit import fit_additive
-from search.ranking.scoring import Scorer, log_places, rank_all
+from search.ranking.scoring import Scorer, rank_all
 from shared.spaces import Genotype, Space
 
 ROUNDS = 6
@@ -121,7 +123,8 @@ def score_with_fitted(
         if room <= 0:
             break
         ranks = rank_all(space, networks, scorer.score(networks))
-        worth = fit_additive(space, networks, log_places(ranks)).worth
+        # Few networks are nearly the worst, and they are far apart: ranks do not say so.
+        worth = fit_additive(space, networks, np.log(len(ranks) + 1 - ranks)).worth
         form = {representative(space, network): network for network in networks}  # the same for all devices
         queues = [
             device.with_queues(

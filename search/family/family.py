@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from search.alphas.trade_offs import TradeOff
 from search.decoding.decoding import Band, decode_pool, make_decoder, require_budget
@@ -89,10 +88,6 @@ class Ranker:
         self._model = model
         self.scorer = scorer
         self._confidence = confidence
-
-    def bounds_ms(self, genotypes: Sequence[Genotype]) -> npt.NDArray[np.float64]:
-        """Upper bounds of connected genotypes, (genotypes,)."""
-        return self._model.upper_ms(genotypes, self._confidence)
 
     def rank(self, genotypes: Sequence[Genotype], advance: Callable[[int], None] = lambda n: None) -> list[Member]:
         """Members in the order of the genotypes, ranked among themselves."""

@@ -1,6 +1,8 @@
 """A value of networks as a sum over their choices: ridge regression on scored networks.
 
-value(network) = mean + sum over live slots of worth(slot, primitive) + rest
+    value(network) = mean + sum over live slots of worth(slot, primitive) + rest
+
+The penalty is the one with the smallest leave-one-out error.
 """
 
 from __future__ import annotations
@@ -21,24 +23,6 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0)
 
 
 @dataclass(frozen=True, eq=False)
-class RidgeFit:
-    """value(row) = mean + (row - centre) @ weights.
-
-    Attributes:
-        fitted: values of the rows of the fit.
-    """
-
-    mean: float
-    centre: Floats
-    weights: Floats
-    fitted: Floats
-
-    def predict(self, features: Floats) -> Floats:
-        """Values (rows,) of features (rows, columns)."""
-        return np.asarray(self.mean + (features - self.centre) @ self.weights)
-
-
-@dataclass(frozen=True, eq=False)
 class AdditiveFit:
     """A fit to some networks.
 
@@ -53,15 +37,9 @@ class AdditiveFit:
 
 def fit_additive(space: Space, genotypes: Sequence[Genotype], values: Floats) -> AdditiveFit:
     """Fit values (networks,) of connected networks."""
-    fit = fit_ridge(live_choices(space, genotypes), values)
-    return AdditiveFit(fit.weights.reshape(len(space.slots), -1), fit.fitted)
-
-
-def fit_ridge(features: Floats, values: Floats) -> RidgeFit:
-    """Fit values (rows,) of features (rows, columns); the penalty has the smallest leave-one-out error."""
-    centre = features.mean(axis=0)
-    left, sizes, right = np.linalg.svd(features - centre, full_matrices=False)
-    mean = float(values.mean())
+    chosen = live_choices(space, genotypes)
+    left, sizes, right = np.linalg.svd(chosen - chosen.mean(axis=0), full_matrices=False)
+    mean = values.mean()
     deviations = values - mean
     best: tuple[float, Floats, Floats] | None = None
     for penalty in PENALTIES:
@@ -72,5 +50,5 @@ def fit_ridge(features: Floats, values: Floats) -> RidgeFit:
         if best is None or error < best[0]:
             best = error, fitted, right.T @ (sizes / (sizes**2 + penalty) * (left.T @ deviations))
     assert best is not None
-    _, fitted, weights = best
-    return RidgeFit(mean, centre, weights, mean + fitted)
+    _, fitted, worth = best
+    return AdditiveFit(worth.reshape(len(space.slots), -1), mean + fitted)

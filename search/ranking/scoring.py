@@ -91,14 +91,6 @@ def rank_all(space: Space, genotypes: Sequence[Genotype], scores: Sequence[Score
     return np.asarray(rankdata(-combined.round(7)), dtype=np.float64)
 
 
-def log_places(ranks: Sequence[float] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The logarithm of each rank's place from the worst, for fits.
-
-    Few networks are nearly the worst, and they are far apart: ranks do not say so.
-    """
-    return np.asarray(np.log(len(ranks) + 1 - np.asarray(ranks)))
-
-
 @lru_cache(maxsize=1 << 15)
 def longest_path(space: Space, genotype: Genotype) -> int:
     """Most chosen ops in a row from input to output of a connected network.
