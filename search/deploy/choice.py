@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torch import nn
-
 from search.family.family import Picker
 from search.process.progress import Progress
 from search.process.threads_and_memory import single_threaded_workers
@@ -114,11 +112,15 @@ def _judge(runs: Sequence[DeviceRun], places: Sequence[_Place], epochs: float, p
     images = first.load_images()
     settings = TuningSettings(epochs, seed=first.config.seed, precision=first.config.precision)
     held_out = hold_out(images, [run.config.seed for run in runs])
-    supernets = [run.supernet() for run in runs]
-    networks: list[nn.Module] = [supernets[place].derive(genotype) for place, genotype in places]
-    steps = updates(len(held_out.tuning), settings)
+    own = [[genotype for index, genotype in places if index == place] for place in range(len(runs))]
+    judged: dict[_Place, float] = {}
     with (
-        progress.phase("training picks", len(networks) * steps) as phase,
+        progress.phase("training picks", len(places) * updates(len(held_out.tuning), settings)) as phase,
         single_threaded_workers(first.config.threads) as pool,
     ):
-        return pilot(networks, images, held_out, settings, pool, first.loss, phase.advance)
+        for place, (run, genotypes) in enumerate(zip(runs, own, strict=True)):
+            supernet = run.supernet()
+            networks = [supernet.derive(genotype) for genotype in genotypes]
+            accuracies = pilot(networks, images, held_out, settings, pool, run.loss, phase.advance)
+            judged |= zip(((place, genotype) for genotype in genotypes), accuracies, strict=True)
+    return [judged[place] for place in places]

@@ -16,7 +16,7 @@ from search.process.progress import SilentProgress
 from search.process.threads_and_memory import single_threaded_workers
 from search.retraining.finetune import TuningSettings
 from search.retraining.pilot import LEAST_JUDGED, hold_out, pilot
-from search.runs.run_directory import RunDirectory, on_device, write_value
+from search.runs.run_directory import DeviceRun, RunDirectory, on_device, write_value
 from search.supernet import Network
 from search.training.training import Trainer
 from shared.errors import InvalidValue
@@ -68,6 +68,23 @@ def test_a_network_for_a_smaller_budget_may_be_the_best_for_a_larger_one(finishe
     assert "nothing to choose between" in capsys.readouterr().err
     assert main([*asked, "--networks", "0"]) == 2
     assert "networks: 0 is not 1 or more" in capsys.readouterr().err
+
+
+def test_each_search_trains_its_picks_with_its_own_loss(finished, wider, monkeypatch):
+    asked = []
+
+    def recorded(networks, images, held_out, settings, pool, loss, advance):
+        asked.append((len(networks), loss))
+        return [len(asked)] * len(networks)
+
+    monkeypatch.setattr(choice, "pilot", recorded)
+    monkeypatch.setattr(DeviceRun, "loss", property(lambda run: run.config.seed))
+    runs = [on_device(RunDirectory.open(path)) for path in (finished, wider)]
+    assert [run.config.seed for run in runs] == [0, 1]
+    first, second = (load_family(run).members for run in runs)
+    places = [(1, second[0].genotype), (0, first[0].genotype), (1, second[1].genotype)]
+    assert choice._judge(runs, places, 1.0, SilentProgress()) == [2, 1, 2]
+    assert asked == [(1, 0), (2, 1)]
 
 
 def test_a_budget_that_one_search_alone_meets_needs_no_training(finished, wider, capsys):
