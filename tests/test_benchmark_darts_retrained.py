@@ -4,22 +4,14 @@ from benchmarks.judging import families, from_random_weights
 from benchmarks.search import darts_retrained
 from benchmarks.search.speed import nominal_table
 from search.family.build import build_families
-from search.family.family import FamilySettings
+from search.family.family import FamilySettings, load_family
 from search.latency.latency_model import LatencyModel
 from search.process.progress import SilentProgress
 from search.runs.run_directory import on_device
 from shared.spaces import make_space
+from tests.test_benchmark_strategies import SETTINGS
 
 SPACE = make_space("darts", resolution=8, channels=4, depth=3, image_channels=1)
-SETTINGS = {
-    "search_resolution": 8,
-    "warmup_steps": 2,
-    "search_steps": 3,
-    "alpha_every": 2,
-    "batch_size": 8,
-    "alpha_batch_size": 8,
-    "threads": 1,
-}
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +26,15 @@ def test_every_kind_keeps_the_budgets_and_each_network_is_trained_once(run, monk
     monkeypatch.setattr(darts_retrained, "get_run", lambda progress: run)
     monkeypatch.setattr(darts_retrained, "KEPT", tmp_path / "retrained.json")
     view, trained = on_device(run), []
-    handed = darts_retrained.hand_over(view, darts_retrained.load_family(view))
+    handed = darts_retrained.hand_over(view, load_family(view))
     budgets_ms = [row.budget_ms for row in handed]
     assert budgets_ms == sorted(set(budgets_ms))
     assert len(handed) == darts_retrained.BUDGETS
     for kind in darts_retrained.KINDS:
-        bounds_ms = LatencyModel(view.table).upper_ms([getattr(row, kind) for row in handed], view.config.confidence)
+        bounds_ms = LatencyModel(view.table).upper_ms([row.networks[kind] for row in handed], view.config.confidence)
         assert (bounds_ms <= budgets_ms).all()
     found = darts_retrained.run(trained.append, seeds=2, epochs=0.05)
-    networks = {getattr(row, kind) for row in handed for kind in darts_retrained.KINDS}
+    networks = {row.networks[kind] for row in handed for kind in darts_retrained.KINDS}
     assert len(trained) == 2 * len(networks)
     monkeypatch.setattr(from_random_weights, "tune", None)
     assert darts_retrained.run(trained.append, seeds=2, epochs=0.05) == found

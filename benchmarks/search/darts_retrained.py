@@ -41,12 +41,10 @@ KINDS = ("dartscc", "random", "drawn")
 
 @dataclass(frozen=True)
 class Handed:
-    """The networks for a budget."""
+    """The networks for a budget, by kind."""
 
     budget_ms: float
-    dartscc: Genotype
-    random: Genotype
-    drawn: Genotype
+    networks: Mapping[str, Genotype]
 
 
 def run(progress: Progress, seeds: int = SEEDS, epochs: float = EPOCHS) -> dict[str, Figure]:
@@ -54,10 +52,10 @@ def run(progress: Progress, seeds: int = SEEDS, epochs: float = EPOCHS) -> dict[
     view = on_device(get_run(progress))
     handed = hand_over(view, load_family(view))
     space, images = view.space, view.load_images()
-    names = {space.format(network): network for row in handed for network in (row.dartscc, row.random, row.drawn)}
+    names = {space.format(network): network for row in handed for network in row.networks.values()}
     builders = {name: partial(Network, space, network) for name, network in names.items()}
     accuracies = train(images, builders, epochs, seeds, KEPT, progress)
-    return figures([{kind: accuracies[space.format(getattr(row, kind))] for kind in KINDS} for row in handed])
+    return figures([{kind: accuracies[space.format(row.networks[kind])] for kind in KINDS} for row in handed])
 
 
 def hand_over(view: DeviceRun, family: Family) -> list[Handed]:
@@ -66,10 +64,11 @@ def hand_over(view: DeviceRun, family: Family) -> list[Handed]:
     pools = family.candidates, family.random_candidates
     slowest_ms = min(min(pool, key=lambda member: member.rank).upper_ms for pool in pools)
     budgets_ms = np.geomspace(decoder.smallest_ms, slowest_ms, BUDGETS + 1)[1:].tolist()
-    return [
-        Handed(budget_ms, *(_best_within(pool, budget_ms) for pool in pools), *decoder.draw(budget_ms, 1, draws))
-        for budget_ms in budgets_ms
-    ]
+    found = []
+    for budget_ms in budgets_ms:
+        networks = [*(_best_within(pool, budget_ms) for pool in pools), *decoder.draw(budget_ms, 1, draws)]
+        found.append(Handed(budget_ms, dict(zip(KINDS, networks, strict=True))))
+    return found
 
 
 def _best_within(pool: Sequence[Member], budget_ms: float) -> Genotype:

@@ -26,7 +26,7 @@ import torch
 from benchmarks import Progress
 from benchmarks.judging import shares
 from benchmarks.judging.families import STRATEGIES, Found, SeedResult
-from benchmarks.judging.shares import over_seeds, spread
+from benchmarks.judging.shares import beyond_spread, over_seeds
 from benchmarks.report import Figure
 from benchmarks.search.nas_bench_201_search import DATA, SPACE, ask_about_unseen, find_families, latency_file
 from benchmarks.search.nas_bench_201_truth import (
@@ -190,8 +190,8 @@ def figures(
         "dartscc.distinct": _fewest(devices("dartscc", lambda family: family.members), ">= 12"),
         "dartscc.connected": _fewest(devices("dartscc", lambda family: family.connected / family.members), ">= 1"),
         "dartscc.evaluations": _most(devices("dartscc", lambda family: family.evaluations), "<= 2000"),
-        "margin_random": _margin(margin("random")),
-        "margin_nsga2": _margin(margin("nsga2")),
+        "margin_random": beyond_spread(margin("random")),
+        "margin_nsga2": beyond_spread(margin("nsga2")),
         "ladder_gap": over_seeds(means("whole", lambda family: fmean(family.ladder_gaps)), "<= 1", "points"),
         "ladder_worst": _most(devices("whole", lambda family: max(family.ladder_gaps)), "<= 4", "points"),
         "ladder_refused": _most(devices("whole", lambda family: family.refused)),
@@ -221,11 +221,6 @@ def _result(seed: int) -> SeedResult:
 
 def _parts(judged: Mapping[str, Mapping[str, Judged]]) -> dict[str, dict[str, object]]:
     return {strategy: {device: asdict(family) for device, family in each.items()} for strategy, each in judged.items()}
-
-
-def _margin(values: Values) -> Figure:
-    """The bar is the spread over seeds: a smaller margin is luck."""
-    return Figure(value=fmean(values), n=len(values), spread=spread(values), bar=f">= {spread(values):.5f}")
 
 
 def _fewest(values: Sequence[Values], bar: str) -> Figure:

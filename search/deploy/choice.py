@@ -112,14 +112,13 @@ def _judge(runs: Sequence[DeviceRun], places: Sequence[_Place], epochs: float, p
     images = first.load_images()
     settings = TuningSettings(epochs, seed=first.config.seed, precision=first.config.precision)
     held_out = hold_out(images, [run.config.seed for run in runs])
-    own = [[genotype for index, genotype in places if index == place] for place in range(len(runs))]
     judged: dict[_Place, float] = {}
     with (
         progress.phase("training picks", len(places) * updates(len(held_out.tuning), settings)) as phase,
         single_threaded_workers(first.config.threads) as pool,
     ):
-        for place, (run, genotypes) in enumerate(zip(runs, own, strict=True)):
-            supernet = run.supernet()
+        for place, run in enumerate(runs):
+            genotypes, supernet = [genotype for index, genotype in places if index == place], run.supernet()
             networks = [supernet.derive(genotype) for genotype in genotypes]
             accuracies = pilot(networks, images, held_out, settings, pool, run.loss, phase.advance)
             judged |= zip(((place, genotype) for genotype in genotypes), accuracies, strict=True)
