@@ -16,7 +16,7 @@ from benchmarks.search.nas_bench_201_truth import Truth
 from benchmarks.search.speed import nominal_table
 from benchmarks.strategies import dca_ablation, searches
 from benchmarks.strategies import ground as grounds
-from benchmarks.strategies.ground import GROUNDS, Ground
+from benchmarks.strategies.ground import GROUNDS, Ground, Landscape
 from benchmarks.strategies.published import NAS_BENCH_201
 from benchmarks.strategies.searches import Plan, Searched, hand_over, on_every_device, search_device
 from benchmarks.strategies.strategies import Handed, figures, judge
@@ -89,14 +89,25 @@ def test_a_table_of_whole_networks_prices_networks_of_fewer_cells_alike():
 
 
 def test_budgets_are_quartiles_of_the_truth_and_the_front_rises(ground):
-    low, middle, high = ground.budgets_ms("board", None)
+    board = ground.landscape("board", None)
+    low, middle, high = board.budgets_ms
     share = np.mean(ground.truth.latency_ms["board"][ground.truth.learns("cifar10")] <= middle)
     assert low < middle < high
     assert share == pytest.approx(0.5, abs=0.05)
-    assert ground.budgets_ms("here", board_table(WHOLE)) == pytest.approx((low, middle, high))
-    front = ground.front("board")
+    assert ground.landscape("here", board_table(WHOLE)).budgets_ms == pytest.approx((low, middle, high))
+    front = board.front
     assert front == sorted(front)
     assert [accuracy for _, accuracy in front] == sorted({accuracy for _, accuracy in front})
+
+
+def test_the_hypervolume_is_one_for_the_best_networks_within_the_budgets_and_less_for_others(ground):
+    board = ground.landscape("board", None)
+    best = list(map(board.best_within, board.budgets_ms))
+    assert board.relative_hypervolume(best) == pytest.approx(1)
+    assert board.relative_hypervolume(best[:2]) < 1
+    assert board.relative_hypervolume([(ms, accuracy - 1) for ms, accuracy in best]) < 1
+    slowest_and_worst = (board.latency_ms.max(), board.accuracy.min())
+    assert board.relative_hypervolume([slowest_and_worst]) == board.relative_hypervolume([]) == 0
 
 
 def test_macro_has_the_mean_of_its_trainings_and_budgets_of_this_machine_alone(monkeypatch, tmp_path):
@@ -110,7 +121,7 @@ def test_macro_has_the_mean_of_its_trainings_and_budgets_of_this_machine_alone(m
     monkeypatch.setattr(grounds, "DATA", tmp_path)
     ground = GROUNDS["nbmacro"]()
     assert ground.accuracies(space.format(genotypes[700])) == {"cifar10": pytest.approx(8.0)}
-    low, middle, high = ground.budgets_ms(grounds.HERE, board_table(space))
+    low, middle, high = ground.landscape(grounds.HERE, board_table(space)).budgets_ms
     assert low < middle < high
     assert list(ground.make_tables(0)) == []
 
@@ -119,7 +130,7 @@ def test_macro_has_the_mean_of_its_trainings_and_budgets_of_this_machine_alone(m
 def comparison(ground, tmp_path):
     plan = Plan(devices=("board",), settings=SETTINGS, evaluations=6, runs=tmp_path)
     (table,) = ground.make_tables(0)
-    return searches.begin(plan, "board", table, ground.load(), ground.budgets_ms("board", None), 0)
+    return searches.begin(plan, "board", table, ground.load(), ground.landscape("board", None).budgets_ms, 0)
 
 
 def test_each_kind_of_strategy_hands_over_by_its_own_rule(ground, comparison):
@@ -138,7 +149,7 @@ def test_each_kind_of_strategy_hands_over_by_its_own_rule(ground, comparison):
 
 
 def test_figures_say_accuracy_latency_budgets_kept_and_what_papers_publish(ground):
-    budgets = {"board": (1.0, 2.0, 3.0)}
+    landscapes = {"board": Landscape(np.arange(5.0), np.array([0.0, 40.0, 60.0, 80.0, 100.0]))}
     name = next(iter(ground.truth.place))
 
     def handed(strategy, seed, budget_ms, latency_ms, accuracy):
@@ -146,16 +157,19 @@ def test_figures_say_accuracy_latency_budgets_kept_and_what_papers_publish(groun
         return Handed("board", strategy, seed, budget_ms, genotype, latency_ms, {"cifar10": accuracy, "cifar100": 50.0})
 
     networks = [
-        *(handed("gdas", seed, ms, 1.5, 90.0 + seed) for seed in (0, 1) for ms in budgets["board"]),
-        *(handed("darts", 0, ms, 0.0, None) for ms in budgets["board"]),
+        *(handed("gdas", seed, ms, 1.5, 90.0 + seed) for seed in (0, 1) for ms in (1.0, 2.0, 3.0)),
+        *(handed("darts", 0, ms, 0.0, None) for ms in (1.0, 2.0, 3.0)),
     ]
     searched = [Searched("board", "gdas", seed, 10.0, 640, 1.0) for seed in (0, 1)]
     searched.append(Searched("board", "nsga2", 0, failure="pymoo is away"))
     found = {key.removeprefix("strategies.made_up."): figure for key, figure in
-             figures(ground, searched, networks, budgets).items()}  # fmt: skip
+             figures(ground, searched, networks, landscapes).items()}  # fmt: skip
     assert found["board.gdas.budget_1"].value == 90.5
     assert found["board.gdas.budget_1"].spread == "0.71; 1.5 of 1 ms, 0 of 2 kept"
     assert found["gdas.budgets_kept"].value == pytest.approx(200 / 3)
+    assert found["board.possible.budget_2"].value == 60
+    assert found["gdas.hypervolume"].value == pytest.approx(2.5 * 90.5 / (3 * 40 + 2 * 20 + 1 * 20))
+    assert found["darts.hypervolume"].value == 0
     assert found["gdas.cifar10"].spread == "0.71; published 93.61"
     assert found["gdas.seconds"].value == 10
     assert (found["board.darts.budget_3"].value, found["board.darts.budget_3"].n) == (10, 0)
@@ -179,8 +193,8 @@ def test_every_strategy_comes_to_its_end_and_is_judged(monkeypatch, tmp_path):
     searched = list(search_device("made_up", plan, (0, "board")).values())
     assert [search.failure for search in searched] == [None] * len(STRATEGIES)
     ground = made_up_ground()
-    budgets_ms = searches.get_budgets_ms(ground, plan)
-    handed = judge(ground, plan, searched, budgets_ms, lambda line: None)
+    landscapes = searches.get_landscapes(ground, plan)
+    handed = judge(ground, plan, searched, landscapes, lambda line: None)
     for network in handed:
         if network.genotype is not None:
             assert network.latency_ms == pytest.approx(
@@ -188,7 +202,7 @@ def test_every_strategy_comes_to_its_end_and_is_judged(monkeypatch, tmp_path):
             )
             if network.strategy.endswith(".decoded") or network.strategy in ("dartscc", "random"):
                 assert network.kept  # the truth is the table, without any error
-    found = figures(ground, searched, handed, budgets_ms)
+    found = figures(ground, searched, handed, landscapes)
     assert all(found[f"strategies.made_up.{name}.seconds"].value > 0 for name in STRATEGIES)
     assert list(search_device("made_up", plan, (0, "board")).values()) == searched  # read, not searched again
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from benchmarks import Progress
 from benchmarks.report import Figure
 from benchmarks.strategies.ground import GROUNDS
-from benchmarks.strategies.searches import SEEDS, Plan, get_budgets_ms, search_all, settled
+from benchmarks.strategies.searches import SEEDS, Plan, get_landscapes, search_all, settled
 from benchmarks.strategies.strategies import accuracies, judge
 from search.process.threads_and_memory import torch_threads
 from search.strategies import parse_strategy
@@ -59,12 +59,12 @@ def ablate(name: str, plan: Plan, progress: Progress, space: Space = SPACE) -> d
     """
     ground, plan = GROUNDS[name](), settled(replace(plan, strategies=VARIANTS), name)
     searched = search_all(name, plan, progress)
-    budgets_ms = get_budgets_ms(ground, plan)
-    handed = judge(ground, plan, searched, budgets_ms, progress)
+    landscapes = get_landscapes(ground, plan)
+    handed = judge(ground, plan, searched, landscapes, progress)
     found: dict[str, Figure | None] = {}
     for variant, text in VARIANTS.items():
         own = [network for network in handed if network.strategy == variant]
-        largest = [n for n in own if n.budget_ms == max(budgets_ms[n.device]) and n.genotype is not None]
+        largest = [n for n in own if n.budget_ms == landscapes[n.device].budgets_ms[-1] and n.genotype is not None]
         seconds = [each.seconds / each.searches for each in searched if each.strategy == variant and not each.failure]
         progress(f"{variant}: a gradient in the DARTS space")
         found |= {

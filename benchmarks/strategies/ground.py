@@ -6,13 +6,15 @@ over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.judging import nas_bench_macro_truth
+from benchmarks.judging.shares import Floats, hypervolume
 from benchmarks.search.cifar10_jpeg import write_cifar10
 from benchmarks.search.nas_bench_201_search import DATA, SPACE, fit_tables, latency_file
 from benchmarks.search.nas_bench_201_truth import Truth, load_truth
@@ -28,6 +30,52 @@ HERE = "here"
 BUDGET_SHARES = (0.25, 0.5, 0.75)
 """Quantiles of the latencies of the networks, which are the budgets."""
 RUNS = Path(__file__).parents[2] / "runs" / "strategies"
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """All connected networks of a space on a device.
+
+    Attributes:
+        latency_ms: (networks,).
+        accuracy: (networks,), true, percent.
+    """
+
+    latency_ms: Floats
+    accuracy: Floats
+
+    @cached_property
+    def budgets_ms(self) -> tuple[float, ...]:
+        """Quartiles of the latencies."""
+        return tuple(np.quantile(self.latency_ms, BUDGET_SHARES).tolist())
+
+    @cached_property
+    def front(self) -> list[tuple[float, float]]:
+        """(ms, accuracy) of the networks that are more accurate than all faster networks."""
+        order = np.lexsort((-self.accuracy, self.latency_ms))
+        best = np.maximum.accumulate(self.accuracy[order])
+        first = np.flatnonzero(np.diff(best, prepend=0.0) > 0)
+        return [(float(self.latency_ms[order[i]]), float(best[i])) for i in first]
+
+    def best_within(self, budget_ms: float) -> tuple[float, float]:
+        """(ms, accuracy) of the most accurate network."""
+        return max((point for point in self.front if point[0] <= budget_ms), key=lambda point: point[1])
+
+    def relative_hypervolume(self, networks: Iterable[tuple[float, float]]) -> float:
+        """Hypervolume of a few networks over that of the best network within each budget.
+
+        Both axes run over all networks, the reference point is the slowest and least accurate.
+
+        Args:
+            networks: (ms, accuracy) of each.
+        """
+        best = np.array([self.latency_ms.min(), self.accuracy.max()])
+        worst = np.array([self.latency_ms.max(), self.accuracy.min()])
+
+        def volume(points: Iterable[tuple[float, float]]) -> float:
+            return hypervolume((np.array(list(points)).reshape(-1, 2) - best) / (worst - best))
+
+        return volume(networks) / volume(map(self.best_within, self.budgets_ms))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,27 +100,21 @@ class Ground:
     load: Callable[[], ImageSet]
     published: Mapping[str, Published]
 
-    def budgets_ms(self, device: str, table: LatencyTable | None) -> tuple[float, ...]:
-        """Quartiles of the true latencies; with a table, of the latencies that it predicts."""
+    def landscape(self, device: str, table: LatencyTable | None) -> Landscape:
+        """All networks by their true latencies; with a table, by the latencies that it predicts."""
+        accuracy = 100 - self.truth.error["cifar10"]
         if table is None:
-            latency_ms = self.truth.latency_ms[device][self.truth.learns("cifar10")]
-        else:
-            listed = enumerate_space(self.whole_space)
-            latency_ms = LatencyModel(table).mean_and_sd_ms(listed.forms)[0][listed.form]
-        return tuple(np.quantile(latency_ms, BUDGET_SHARES).tolist())
+            learns = self.truth.learns("cifar10")
+            return Landscape(self.truth.latency_ms[device][learns], accuracy[learns])
+        listed = enumerate_space(self.whole_space)
+        latency_ms = LatencyModel(table).mean_and_sd_ms(listed.forms)[0]
+        places = self.truth.places(list(map(self.space.format, listed.forms)))
+        return Landscape(latency_ms[listed.form], accuracy[places][listed.form])
 
     def accuracies(self, genotype: str) -> dict[str, float]:
         """True accuracy of a network by data set, percent."""
         place = self.truth.place[genotype]
         return {dataset: float(100 - error[place]) for dataset, error in self.truth.error.items()}
-
-    def front(self, device: str) -> list[tuple[float, float]]:
-        """(ms, accuracy) of the networks that are more accurate than all faster networks."""
-        latency_ms, accuracy = self.truth.latency_ms[device], 100 - self.truth.error["cifar10"]
-        order = np.lexsort((-accuracy, latency_ms))
-        best = np.maximum.accumulate(accuracy[order])
-        first = np.flatnonzero(np.diff(best, prepend=0.0) > 0)
-        return [(float(latency_ms[order[i]]), float(best[i])) for i in first]
 
 
 def nas_bench_201() -> Ground:

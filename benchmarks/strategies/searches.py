@@ -18,7 +18,7 @@ import torch
 from benchmarks import Progress
 from benchmarks.judging.families import TRAINING, identify
 from benchmarks.judging.this_machine import get_table, with_cells
-from benchmarks.strategies.ground import GROUNDS, HERE, RUNS, Ground
+from benchmarks.strategies.ground import GROUNDS, HERE, RUNS, Ground, Landscape
 from profiler_agent.timing.stopping import PRESETS, Preset
 from search.compare.comparison import Comparison
 from search.config import Config, references
@@ -130,7 +130,7 @@ def search_device(name: str, plan: Plan, place: tuple[int, str]) -> dict[str, Se
         table = with_cells(whole_table(ground, plan), ground.space)
     else:
         table = next(table for table in ground.make_tables(seed) if table.device == device)
-    comparison = begin(plan, device, table, ground.load(), get_budgets_ms(ground, plan)[device], seed)
+    comparison = begin(plan, device, table, ground.load(), get_landscapes(ground, plan)[device].budgets_ms, seed)
     return {
         label: search(comparison, device, label, text, seed)
         for label, text in plan.strategies.items()
@@ -206,9 +206,9 @@ def whole_table(ground: Ground, plan: Plan) -> LatencyTable:
     return get_table(ground.whole_space, plan.runs / HERE, plan.profile)
 
 
-def get_budgets_ms(ground: Ground, plan: Plan) -> dict[str, tuple[float, ...]]:
-    """The budgets of every device: quartiles of its latencies."""
+def get_landscapes(ground: Ground, plan: Plan) -> dict[str, Landscape]:
+    """All networks on every device."""
     return {
-        device: ground.budgets_ms(device, whole_table(ground, plan) if device == HERE else None)
+        device: ground.landscape(device, whole_table(ground, plan) if device == HERE else None)
         for device in plan.devices
     }

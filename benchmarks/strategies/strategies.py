@@ -11,10 +11,13 @@ the latencies. A strategy hands over a network for each budget:
 * `darts` and `gdas`, which know no budget, the same network for all.
 
 True are the accuracies after 200 epochs, and the published latencies of the same networks; on this
-machine handed-over networks are measured. `possible` is the best network within a budget.
+machine handed-over networks are measured. `possible` is the best network within a budget; on this
+machine by the latencies that its table predicts.
 
 DEVICE.STRATEGY.budget_N:   mean true accuracy, CIFAR-10
-STRATEGY.DATASET:           likewise for the largest budget, mean over the devices
+STRATEGY.hypervolume:       of the networks for all budgets, by true latency and CIFAR-10 accuracy,
+                            over that of the best possible three; mean over the devices
+STRATEGY.DATASET:           true accuracy for the largest budget, mean over the devices
 STRATEGY.budgets_kept:      share of budgets that the true latency keeps
 STRATEGY.seconds, .images:  of a whole search for a device, on a core
 
@@ -34,8 +37,8 @@ from statistics import fmean, stdev
 from benchmarks import Progress
 from benchmarks.judging.this_machine import measure_ms
 from benchmarks.report import Figure
-from benchmarks.strategies.ground import GROUNDS, HERE, Ground
-from benchmarks.strategies.searches import SEEDS, Plan, Searched, get_budgets_ms, search_all, settled, whole_table
+from benchmarks.strategies.ground import GROUNDS, HERE, Ground, Landscape
+from benchmarks.strategies.searches import SEEDS, Plan, Searched, get_landscapes, search_all, settled, whole_table
 
 RESULTS = Path(__file__).parents[1] / "results"
 CHANCE = 10.0
@@ -76,24 +79,20 @@ def compare(name: str, plan: Plan, progress: Progress, networks: Path) -> dict[s
     """Compare strategies on a ground, and write every handed-over network into a file."""
     ground, plan = GROUNDS[name](), settled(plan, name)
     searched = search_all(name, plan, progress)
-    budgets_ms = get_budgets_ms(ground, plan)
-    handed = judge(ground, plan, searched, budgets_ms, progress)
+    landscapes = get_landscapes(ground, plan)
+    handed = judge(ground, plan, searched, landscapes, progress)
     content = {
         "updates": plan.settings["warmup_steps"] + plan.settings["search_steps"],
         "seeds": plan.seeds,
-        "fronts": {device: ground.front(device) for device in plan.devices if device in ground.truth.latency_ms},
+        "fronts": {device: landscape.front for device, landscape in landscapes.items()},
         "networks": list(map(asdict, handed)),
     }
     networks.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return figures(ground, searched, handed, budgets_ms)
+    return figures(ground, searched, handed, landscapes)
 
 
 def judge(
-    ground: Ground,
-    plan: Plan,
-    searched: Sequence[Searched],
-    budgets_ms: Mapping[str, Sequence[float]],
-    progress: Progress,
+    ground: Ground, plan: Plan, searched: Sequence[Searched], landscapes: Mapping[str, Landscape], progress: Progress
 ) -> list[Handed]:
     """All that was handed over, by the truth."""
     latency_ms: dict[str, Mapping[str, float]] = {}
@@ -125,28 +124,27 @@ def judge(
         )
         for search in searched
         for label, row in search.networks.items()
-        for budget_ms, name in zip(budgets_ms[search.device], row, strict=True)
+        for budget_ms, name in zip(landscapes[search.device].budgets_ms, row, strict=True)
     ]
 
 
 def figures(
-    ground: Ground, searched: Sequence[Searched], handed: Sequence[Handed], budgets_ms: Mapping[str, Sequence[float]]
+    ground: Ground, searched: Sequence[Searched], handed: Sequence[Handed], landscapes: Mapping[str, Landscape]
 ) -> dict[str, Figure]:
     """All figures: by device, by strategy, and what papers publish."""
     found: dict[str, Figure] = {}
     labels = list(dict.fromkeys(network.strategy for network in handed))
-    for device, budgets in budgets_ms.items():
-        for number, budget_ms in enumerate(budgets, start=1):
-            if device in ground.truth.latency_ms:
-                best = max(accuracy for ms, accuracy in ground.front(device) if ms <= budget_ms)
-                found[f"{device}.possible.budget_{number}"] = Figure(value=best, unit="%", spread=f"{budget_ms:.4g} ms")
+    for device, landscape in landscapes.items():
+        for number, budget_ms in enumerate(landscape.budgets_ms, start=1):
+            _, best = landscape.best_within(budget_ms)
+            found[f"{device}.possible.budget_{number}"] = Figure(value=best, unit="%", spread=f"{budget_ms:.4g} ms")
             for label in labels:
                 own = [n for n in handed if (n.device, n.strategy, n.budget_ms) == (device, label, budget_ms)]
                 if own and not label.endswith(".decoded"):  # those have their line per strategy
                     found[f"{device}.{label}.budget_{number}"] = of_budget(own)
     for label in labels:
         own = [network for network in handed if network.strategy == label]
-        found |= {f"{label}.{name}": figure for name, figure in of_strategy(ground, label, own, budgets_ms).items()}
+        found |= {f"{label}.{name}": figure for name, figure in of_strategy(ground, label, own, landscapes).items()}
     for label in dict.fromkeys(search.strategy for search in searched):
         found |= {f"{label}.{name}": figure for name, figure in costs(searched, label).items()}
     for name, paper in ground.published.items():
@@ -169,11 +167,25 @@ def of_budget(own: Sequence[Handed]) -> Figure:
 
 
 def of_strategy(
-    ground: Ground, label: str, own: Sequence[Handed], budgets_ms: Mapping[str, Sequence[float]]
+    ground: Ground, label: str, own: Sequence[Handed], landscapes: Mapping[str, Landscape]
 ) -> dict[str, Figure]:
-    """Accuracies for the largest budgets, by seed over devices, and the share of budgets kept."""
-    found = {"budgets_kept": Figure(value=100 * fmean(network.kept for network in own), unit="%", n=len(own))}
-    largest = [n for n in own if n.budget_ms == max(budgets_ms[n.device]) and n.genotype is not None]
+    """Hypervolume and accuracies, by seed over devices, and the share of budgets kept."""
+    volumes = [
+        fmean(
+            landscape.relative_hypervolume(
+                (n.latency_ms, n.accuracy["cifar10"])
+                for n in own
+                if (n.device, n.seed) == (device, seed) and n.genotype is not None
+            )
+            for device, landscape in landscapes.items()
+        )
+        for seed in sorted({network.seed for network in own})
+    ]
+    found = {
+        "hypervolume": Figure(value=fmean(volumes), n=len(volumes), spread=spread(volumes).removesuffix("; ") or None),
+        "budgets_kept": Figure(value=100 * fmean(network.kept for network in own), unit="%", n=len(own)),
+    }
+    largest = [n for n in own if n.budget_ms == landscapes[n.device].budgets_ms[-1] and n.genotype is not None]
     seeds = sorted({network.seed for network in largest})
     for dataset in ground.truth.error if largest else ():
         values = [fmean(accuracies([n for n in largest if n.seed == seed], dataset)) for seed in seeds]
