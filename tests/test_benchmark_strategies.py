@@ -21,12 +21,11 @@ from benchmarks.strategies.published import NAS_BENCH_201
 from benchmarks.strategies.searches import Plan, Searched, hand_over, on_every_device, search_device
 from benchmarks.strategies.strategies import Handed, figures, judge
 from profiler_agent.timing.stopping import PRESETS
-from search.data import load_images
 from search.strategies import STRATEGIES, Proposal, parse_strategy
 from shared.spaces import Genotype, make_space
 
-SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1, image_channels=1)
-WHOLE = make_space("nas-bench-201", resolution=8, channels=4, depth=2, image_channels=1)
+SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1)
+WHOLE = make_space("nas-bench-201", resolution=8, channels=4, depth=2)
 SETTINGS = {
     "search_resolution": 8,
     "warmup_steps": 2,
@@ -64,13 +63,7 @@ def made_up_ground() -> Ground:
         {"board": latency_ms},
     )
     return Ground(
-        "made_up",
-        SPACE,
-        WHOLE,
-        truth,
-        lambda seed: [with_cells(table, SPACE)],
-        lambda: load_images("digits", SPACE.resolution, SPACE.image_channels),
-        NAS_BENCH_201,
+        "made_up", SPACE, WHOLE, truth, lambda seed: [with_cells(table, SPACE)], "digits", lambda: None, NAS_BENCH_201
     )
 
 
@@ -130,7 +123,7 @@ def test_macro_has_the_mean_of_its_trainings_and_budgets_of_this_machine_alone(m
 def comparison(ground, tmp_path):
     plan = Plan(devices=("board",), settings=SETTINGS, evaluations=6, runs=tmp_path)
     (table,) = ground.make_tables(0)
-    return searches.begin(plan, "board", table, ground.load(), ground.landscape("board", None).budgets_ms, 0)
+    return searches.begin(ground, plan, "board", table, ground.landscape("board", None).budgets_ms, 0)
 
 
 def test_each_kind_of_strategy_hands_over_by_its_own_rule(ground, comparison):
@@ -185,14 +178,15 @@ def test_a_strategy_that_fails_is_a_line_and_the_others_go_on(comparison, capsys
     assert capsys.readouterr().err.splitlines()[-1] == f"seed 0: board, dca-nas:bottleneck=0: {failed.failure}"
 
 
-def test_every_strategy_comes_to_its_end_and_is_judged(monkeypatch, tmp_path):
-    monkeypatch.setitem(GROUNDS, "made_up", made_up_ground)
+def test_every_strategy_comes_to_its_end_and_is_judged(monkeypatch, tmp_path, write_images):
+    write_images(tmp_path / "images" / "cifar-10-batches-bin")  # as they are in no place where a search looks
+    ground = replace(made_up_ground(), dataset="cifar-10", make_data_dir=lambda: tmp_path / "images")
+    monkeypatch.setitem(GROUNDS, "made_up", lambda: ground)
     plan = Plan(
         {name: FEW.get(name, name) for name in STRATEGIES}, ("board",), 1, SETTINGS, evaluations=6, runs=tmp_path
     )
     searched = list(search_device("made_up", plan, (0, "board")).values())
     assert [search.failure for search in searched] == [None] * len(STRATEGIES)
-    ground = made_up_ground()
     landscapes = searches.get_landscapes(ground, plan)
     handed = judge(ground, plan, searched, landscapes, lambda line: None)
     for network in handed:

@@ -19,7 +19,6 @@ from benchmarks.search.cifar10_jpeg import write_cifar10
 from benchmarks.search.nas_bench_201_search import DATA, SPACE, fit_tables, latency_file
 from benchmarks.search.nas_bench_201_truth import Truth, load_truth
 from benchmarks.strategies.published import NAS_BENCH_201, Published
-from search.data import ImageSet, load_images
 from search.decoding.decoding import enumerate_space
 from search.latency.latency_model import LatencyModel
 from shared.spaces import Space, make_space
@@ -88,7 +87,8 @@ class Ground:
         whole_space: of the networks of the truth, whose cells may be repeated more often.
         truth: by the space's strings. `latency_ms` lacks `HERE`.
         make_tables: the tables of the truth's devices for a seed, fitted to a few of its latencies.
-        load: the images.
+        dataset: of the images.
+        make_data_dir: their folder, made if missing; None if the data set needs none.
         published: what papers say of the same truth; may be nothing.
     """
 
@@ -97,7 +97,8 @@ class Ground:
     whole_space: Space
     truth: Truth
     make_tables: Callable[[int], Sequence[LatencyTable]]
-    load: Callable[[], ImageSet]
+    dataset: str
+    make_data_dir: Callable[[], Path | None]
     published: Mapping[str, Published]
 
     def landscape(self, device: str, table: LatencyTable | None) -> Landscape:
@@ -132,7 +133,8 @@ def nas_bench_201() -> Ground:
         make_space("nas-bench-201", resolution=SPACE.resolution, channels=SPACE.channels, depth=5),
         load_truth(DATA / "nas_bench_201"),
         lambda seed: fit_tables(latency_file(), seed),
-        lambda: _load_cifar_10(SPACE),
+        "cifar-10",
+        _make_cifar_10,
         NAS_BENCH_201,
     )
 
@@ -148,12 +150,11 @@ def nas_bench_macro() -> Ground:
     trained = nas_bench_macro_truth.load_truth(DATA / "nas_bench_macro")
     place = {space.format(genotype): place for genotype, place in trained.place.items()}
     truth = Truth(place, {"cifar10": 100 - trained.trainings.mean(axis=0)}, {})
-    return Ground("nbmacro", space, space, truth, lambda seed: (), lambda: _load_cifar_10(space), {})
+    return Ground("nbmacro", space, space, truth, lambda seed: (), "cifar-10", _make_cifar_10, {})
 
 
-def _load_cifar_10(space: Space) -> ImageSet:
-    folder = write_cifar10(DATA / "cifar10_jpeg", RUNS / "cifar10_jpeg")
-    return load_images("cifar-10", space.resolution, space.image_channels, folder)
+def _make_cifar_10() -> Path:
+    return write_cifar10(DATA / "cifar10_jpeg", RUNS / "cifar10_jpeg")
 
 
 GROUNDS: Mapping[str, Callable[[], Ground]] = {"nb201": nas_bench_201, "nbmacro": nas_bench_macro}

@@ -22,7 +22,7 @@ from benchmarks.strategies.ground import GROUNDS, HERE, RUNS, Ground, Landscape
 from profiler_agent.timing.stopping import PRESETS, Preset
 from search.compare.comparison import Comparison
 from search.config import Config, references
-from search.data import ImageSet
+from search.data import load_images
 from search.family.family import FamilySettings
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress as SearchProgress
@@ -130,7 +130,7 @@ def search_device(name: str, plan: Plan, place: tuple[int, str]) -> dict[str, Se
         table = with_cells(whole_table(ground, plan), ground.space)
     else:
         table = next(table for table in ground.make_tables(seed) if table.device == device)
-    comparison = begin(plan, device, table, ground.load(), get_landscapes(ground, plan)[device].budgets_ms, seed)
+    comparison = begin(ground, plan, device, table, get_landscapes(ground, plan)[device].budgets_ms, seed)
     return {
         label: search(comparison, device, label, text, seed)
         for label, text in plan.strategies.items()
@@ -180,17 +180,20 @@ def hand_over(name: str, proposals: Sequence[Proposal], comparison: Comparison) 
 
 
 def begin(
-    plan: Plan, device: str, table: LatencyTable, images: ImageSet, budgets_ms: Sequence[float], seed: int
+    ground: Ground, plan: Plan, device: str, table: LatencyTable, budgets_ms: Sequence[float], seed: int
 ) -> Comparison:
     """The comparison of a device and a seed: a seed has a table of its own."""
     path = plan.runs / device / f"seed-{seed}"
     path.mkdir(parents=True, exist_ok=True)
+    space, data_dir = table.parsed_space, ground.make_data_dir()
+    images = load_images(ground.dataset, space.resolution, space.image_channels, data_dir)
     config = Config(
         tables=references([table]),
         lut_url="",
         space=table.space,
         dataset=images.name,
         data_fingerprint=images.fingerprint,
+        data_dir=None if data_dir is None else str(data_dir),
         **plan.settings,
     )
     progress = SearchProgress(lambda line: print(f"seed {seed}: {line}", file=sys.stderr, flush=True))
