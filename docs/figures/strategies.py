@@ -1,0 +1,73 @@
+"""docs/images/strategies.svg: what each strategy hands over for three budgets, by true accuracy and latency.
+
+Make it anew: python docs/figures/strategies.py       (reads what the benchmarks strategies and strategies_macro kept in
+benchmarks/results)
+"""
+
+import json
+from pathlib import Path
+from statistics import fmean
+
+from figure import GREY, ORANGE, TEAL, VIOLET, make_axes, save
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+PANELS = (
+    ("strategies_networks", "pixel3", "NAS-Bench-201, Pixel 3"),
+    ("strategies_networks", "raspi4", "NAS-Bench-201, Raspberry Pi 4"),
+    ("strategies_macro_networks", "here", "NAS-Bench-Macro, this machine"),
+)
+STYLES = {
+    "dartscc": (TEAL, "o-"),
+    "random": (GREY, "x--"),
+    "nsga2": (GREY, "^--"),
+    "fbnet": (ORANGE, "s-"),
+    "proxylessnas": (ORANGE, "v:"),
+    "dca-nas": (VIOLET, "D-"),
+    "gdas": (VIOLET, "P"),
+    "darts": (VIOLET, "*"),
+}
+TICKS = (20, 40, 60, 80, 85, 88, 90, 92, 93, 94)
+
+
+def main() -> None:
+    """A panel per device; a point is the mean over the seeds that have a network."""
+    there = [(RESULTS / f"{name}.json", device, title) for name, device, title in PANELS]
+    there = [panel for panel in there if panel[0].is_file()]
+    drawing, panels = make_axes(columns=len(there), size=(4.2 * len(there), 3.8), squeeze=False)
+    for panel, (path, device, title) in zip(panels[0], there, strict=True):
+        draw(panel, json.loads(path.read_text(encoding="utf-8")), device)
+        panel.set(xlabel="true latency, ms", title=title)
+        panel.legend(fontsize=7, loc="lower right")
+    panels[0][0].set_ylabel("true accuracy on CIFAR-10, %")
+    save(drawing, "strategies")
+
+
+def draw(panel, recorded, device) -> None:
+    """Points of every strategy, the true front and the budgets."""
+    front = recorded["fronts"][device]
+    panel.step(*zip(*((ms, 100 - best) for ms, best in front), strict=True), where="post", color=GREY, linewidth=0.7)
+    own = [network for network in recorded["networks"] if network["device"] == device]
+    budgets_ms = sorted({network["budget_ms"] for network in own})
+    for budget_ms in budgets_ms:
+        panel.axvline(budget_ms, color=GREY, linewidth=0.7, linestyle=":")
+    errors = [100 - max(best for _, best in front)]
+    for strategy, (colour, style) in STYLES.items():
+        points = []
+        for budget_ms in budgets_ms:
+            same = [n for n in own if n["strategy"] == strategy and n["budget_ms"] == budget_ms and n["accuracy"]]
+            if same:
+                error = fmean(100 - network["accuracy"]["cifar10"] for network in same)
+                points.append((fmean(network["latency_ms"] for network in same), error))
+        if points:
+            panel.plot(*zip(*points, strict=True), style, color=colour, markersize=5, linewidth=1, label=strategy)
+            errors += [error for _, error in points]
+    panel.set_yscale("log")
+    panel.set_ylim(1.15 * max(errors), 0.93 * min(errors))
+    shown = [accuracy for accuracy in TICKS if min(errors) <= 100 - accuracy <= 1.15 * max(errors)]
+    panel.set_yticks([100 - accuracy for accuracy in shown], shown)
+    panel.set_yticks([], minor=True)
+    panel.set_xlim(0.6 * budgets_ms[0], 1.5 * budgets_ms[-1])
+
+
+if __name__ == "__main__":
+    main()
