@@ -220,7 +220,8 @@ def over_devices(judged: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def over_seeds(values: Sequence[float], bar: str | None = None, unit: str | None = None) -> Figure:
-    return Figure(value=fmean(values), unit=unit, n=len(values), spread=spread(values), bar=bar)
+    deviation = spread(values) if len(values) > 1 else None
+    return Figure(value=fmean(values), unit=unit, n=len(values), spread=deviation, bar=bar)
 
 
 def beyond_spread(values: Sequence[float]) -> Figure:

@@ -16,12 +16,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean, stdev
 
 import torch
 from torch.nn import functional as F
 
 from benchmarks import Progress
+from benchmarks.judging.shares import over_seeds
 from benchmarks.report import Figure
 from benchmarks.strategies.ground import GROUNDS
 from benchmarks.strategies.searches import SEEDS, Plan, get_landscapes, search_all, settled
@@ -61,19 +61,20 @@ def ablate(name: str, plan: Plan, progress: Progress, space: Space = SPACE) -> d
     searched = search_all(name, plan, progress)
     landscapes = get_landscapes(ground, plan)
     handed = judge(ground, plan, searched, landscapes, progress)
-    found: dict[str, Figure | None] = {}
+    found: dict[str, Figure] = {}
     for variant, text in VARIANTS.items():
         own = [network for network in handed if network.strategy == variant]
         largest = [n for n in own if n.budget_ms == landscapes[n.device].budgets_ms[-1] and n.genotype is not None]
         seconds = [each.seconds / each.searches for each in searched if each.strategy == variant and not each.failure]
         progress(f"{variant}: a gradient in the DARTS space")
-        found |= {
-            f"{variant}.accuracy": over_seeds(accuracies(largest), "%"),
-            f"{variant}.budgets_kept": over_seeds([100 * network.kept for network in own], "%"),
-            f"{variant}.search_s": over_seeds(seconds, "s"),
-            f"{variant}.darts_space_s": over_seeds(time_gradients(text, space), "s"),
+        values: dict[str, tuple[Sequence[float], str]] = {
+            "accuracy": (accuracies(largest), "%"),
+            "budgets_kept": ([100 * network.kept for network in own], "%"),
+            "search_s": (seconds, "s"),
+            "darts_space_s": (time_gradients(text, space), "s"),
         }
-    return {f"dca_ablation.{key}": figure for key, figure in found.items() if figure is not None}
+        found |= {f"{variant}.{name}": over_seeds(those, unit=unit) for name, (those, unit) in values.items() if those}
+    return {f"dca_ablation.{name}": figure for name, figure in found.items()}
 
 
 def time_gradients(text: str, space: Space) -> list[float]:
@@ -91,11 +92,3 @@ def time_gradients(text: str, space: Space) -> list[float]:
             torch.autograd.grad(F.cross_entropy(supernet(images, gates), labels), weights, allow_unused=True)
             seconds.append(time.monotonic() - begun_s)
     return seconds[1:]
-
-
-def over_seeds(values: Sequence[float], unit: str) -> Figure | None:
-    """Mean and standard deviation; None without values."""
-    if not values:
-        return None
-    deviation = stdev(values) if len(values) > 1 else None
-    return Figure(value=fmean(values), unit=unit, n=len(values), spread=deviation)

@@ -60,19 +60,19 @@ class Landscape:
         """(ms, accuracy) of the most accurate network."""
         return max((point for point in self.front if point[0] <= budget_ms), key=lambda point: point[1])
 
-    def relative_hypervolume(self, networks: Iterable[tuple[float, float]]) -> float:
+    def relative_hypervolume(self, networks: Iterable[tuple[float, float]], worst: float | None = None) -> float:
         """Hypervolume of a few networks over that of the best network within each budget.
-
-        Both axes run over all networks, the reference point is the slowest and least accurate.
 
         Args:
             networks: (ms, accuracy) of each.
+            worst: accuracy where the axis begins; None: that of the worst network. The other axis
+                runs over all latencies.
         """
         best = np.array([self.latency_ms.min(), self.accuracy.max()])
-        worst = np.array([self.latency_ms.max(), self.accuracy.min()])
+        reference = np.array([self.latency_ms.max(), self.accuracy.min() if worst is None else worst])
 
         def volume(points: Iterable[tuple[float, float]]) -> float:
-            return hypervolume((np.array(list(points)).reshape(-1, 2) - best) / (worst - best))
+            return hypervolume((np.array(list(points)).reshape(-1, 2) - best) / (reference - best))
 
         return volume(networks) / volume(map(self.best_within, self.budgets_ms))
 
