@@ -1,7 +1,10 @@
 """README.md, CONTRIBUTING.md, CHANGELOG.md and docs/: lines of at most 100 columns, links that lead somewhere."""
 
+import os
+import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,19 @@ def test_every_figure_has_a_script_that_says_how_to_make_it_anew():
     assert drawn == set(scripts) - {"figure", "screenshots"}
     for name in drawn:
         assert f"python docs/figures/{name}.py" in scripts[name].partition('"""\n\n')[0]
+
+
+@pytest.mark.parametrize("name", ["by_hand", "curves", "kernels", "strategies", "way_of_a_pick", "way_of_a_round"])
+def test_a_figure_of_what_is_recorded_is_as_its_script_draws_it(name, tmp_path):
+    pytest.importorskip("matplotlib", reason="`make docs` installs it")
+    if name == "kernels" and platform.machine() != "x86_64":
+        pytest.skip("ONNX Runtime executes other kernels here")
+    code = "import figure, pathlib, runpy, sys; figure.IMAGES = pathlib.Path(sys.argv[2]); "
+    code += "runpy.run_path(sys.argv[1], run_name='__main__')"
+    command = [sys.executable, "-c", code, str(ROOT / "docs" / "figures" / f"{name}.py"), str(tmp_path)]
+    subprocess.run(command, cwd=ROOT / "docs" / "figures", env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    recorded = (ROOT / "docs" / "images" / f"{name}.svg").read_text(encoding="utf-8")
+    assert (tmp_path / f"{name}.svg").read_text(encoding="utf-8") == recorded
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "results.md"], ids=lambda page: page.name)

@@ -11,7 +11,7 @@ from figure import ORANGE, TEAL, make_axes, save
 
 from profiler_agent.kernels.kernels import count_kernels
 from profiler_agent.ort.onnx_reader import read_graph
-from profiler_agent.ort.sessions import local_runtime, optimise
+from profiler_agent.ort.sessions import local_runtime
 from shared.graphs import build_graph
 from shared.measurements.graph_spec import parse_graph_spec
 
@@ -28,7 +28,7 @@ def main() -> None:
     model = build_graph(parse_graph_spec(NETWORK))
     nodes = Counter(node.op_type for node in read_graph(model).nodes)
     kernels = Counter()
-    for kernel, count in count_kernels(optimise(NETWORK, model, local_runtime())).items():
+    for kernel, count in count_kernels(NETWORK, model, local_runtime()).items():
         kernels[name_of(kernel)] += count
     drawing, (left, middle, right) = make_axes(columns=3, size=(9.6, 3.4), width_ratios=(1, 1, 1.25))
     for axes, counts, colour, title in (
