@@ -61,7 +61,7 @@ class Landscape:
         return max((point for point in self.front if point[0] <= budget_ms), key=lambda point: point[1])
 
     def relative_hypervolume(self, networks: Iterable[tuple[float, float]], worst: float | None = None) -> float:
-        """Hypervolume of a few networks over that of the best network within each budget.
+        """Hypervolume of a few networks over that of all.
 
         Args:
             networks: (ms, accuracy) of each.
@@ -74,7 +74,7 @@ class Landscape:
         def volume(points: Iterable[tuple[float, float]]) -> float:
             return hypervolume((np.array(list(points)).reshape(-1, 2) - best) / (reference - best))
 
-        return volume(networks) / volume(map(self.best_within, self.budgets_ms))
+        return volume(networks) / volume(self.front)
 
 
 @dataclass(frozen=True, eq=False)

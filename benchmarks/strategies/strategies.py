@@ -16,7 +16,7 @@ machine by the latencies that its table predicts.
 
 DEVICE.STRATEGY.budget_N:   mean true accuracy, CIFAR-10
 STRATEGY.hypervolume:       of the networks for all budgets, by true latency and CIFAR-10 accuracy,
-                            over that of the best possible three; mean over the devices
+                            over that of all networks; mean over the devices
 STRATEGY.hypervolume_80:    the same with an axis that begins at 80 % accuracy
 STRATEGY.DATASET:           true accuracy for the largest budget, mean over the devices
 STRATEGY.budgets_kept:      share of budgets that the true latency keeps
