@@ -4,7 +4,7 @@
 lacks what its name says, `darts` all four. Searches, budgets, truth and seeds are those of
 `benchmarks.strategies.searches`, on one device and with a single run per budget.
 
-accuracy:      true, on CIFAR-10, of the networks for the largest budget
+cifar10, …:    true accuracy of the networks for the largest budget, by data set
 budgets_kept:  share of the budgets that the true latency keeps
 search_s:      seconds of a whole search, on a core
 darts_space_s: seconds of a gradient of 64 images in the paper's supernet of the DARTS space (8
@@ -68,7 +68,7 @@ def ablate(name: str, plan: Plan, progress: Progress, space: Space = SPACE) -> d
         seconds = [each.seconds / each.searches for each in searched if each.strategy == variant and not each.failure]
         progress(f"{variant}: a gradient in the DARTS space")
         values: dict[str, tuple[Sequence[float], str]] = {
-            "accuracy": (accuracies(largest), "%"),
+            **{dataset: (accuracies(largest, dataset), "%") for dataset in ground.truth.error},
             "budgets_kept": ([100 * network.kept for network in own], "%"),
             "search_s": (seconds, "s"),
             "darts_space_s": (time_gradients(text, space), "s"),

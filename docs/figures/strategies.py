@@ -26,7 +26,8 @@ STYLES = {
     "gdas": (VIOLET, "P"),
     "darts": (VIOLET, "*"),
 }
-TICKS = (20, 40, 60, 80, 85, 88, 90, 92, 93, 94)
+PERCENT = (20, 40, 60, 80, 85, 88, 90, 92, 93, 94)
+MS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def draw(panel, recorded, device) -> None:
     budgets_ms = sorted({network["budget_ms"] for network in own})
     for budget_ms in budgets_ms:
         panel.axvline(budget_ms, color=GREY, linewidth=0.7, linestyle=":")
-    errors = [100 - max(best for _, best in front)]
+    shown = [(budget_ms, 100 - max(best for _, best in front)) for budget_ms in budgets_ms]
     for strategy, (colour, style) in STYLES.items():
         points = []
         for budget_ms in budgets_ms:
@@ -60,13 +61,16 @@ def draw(panel, recorded, device) -> None:
                 points.append((fmean(network["latency_ms"] for network in same), error))
         if points:
             panel.plot(*zip(*points, strict=True), style, color=colour, markersize=5, linewidth=1, label=strategy)
-            errors += [error for _, error in points]
-    panel.set_yscale("log")
-    panel.set_ylim(1.15 * max(errors), 0.93 * min(errors))
-    shown = [accuracy for accuracy in TICKS if min(errors) <= 100 - accuracy <= 1.15 * max(errors)]
-    panel.set_yticks([100 - accuracy for accuracy in shown], shown)
+            shown += points
+    latencies_ms, errors = zip(*shown, strict=True)
+    panel.set(xscale="log", xlim=(0.8 * min(latencies_ms), 1.25 * max(latencies_ms)))
+    panel.set(yscale="log", ylim=(1.15 * max(errors), 0.93 * min(errors)))
+    panel.set_xticks([ms for ms in MS if min(latencies_ms) <= ms <= max(latencies_ms)], minor=False)
+    panel.xaxis.set_major_formatter("{x:g}")
+    percent = [accuracy for accuracy in PERCENT if min(errors) <= 100 - accuracy <= 1.15 * max(errors)]
+    panel.set_yticks([100 - accuracy for accuracy in percent], percent)
+    panel.set_xticks([], minor=True)
     panel.set_yticks([], minor=True)
-    panel.set_xlim(0.6 * budgets_ms[0], 1.5 * budgets_ms[-1])
 
 
 if __name__ == "__main__":
