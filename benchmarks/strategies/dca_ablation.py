@@ -4,7 +4,7 @@
 lacks what its name says, `darts` all four. Searches, budgets, truth and seeds are those of
 `benchmarks.strategies.searches`, on one device and with a single run per budget.
 
-cifar10, …:    true accuracy of the networks for the largest budget, by data set
+cifar10, …:    true accuracy of the networks for the largest budget, by data set; one that is not connected is chance
 budgets_kept:  share of the budgets that the true latency keeps
 search_s:      seconds of a whole search, on a core
 darts_space_s: seconds of a gradient of 64 images in the paper's supernet of the DARTS space (8
@@ -64,7 +64,7 @@ def ablate(name: str, plan: Plan, progress: Progress, space: Space = SPACE) -> d
     found: dict[str, Figure] = {}
     for variant, text in VARIANTS.items():
         own = [network for network in handed if network.strategy == variant]
-        largest = [n for n in own if n.budget_ms == landscapes[n.device].budgets_ms[-1] and n.genotype is not None]
+        largest = [n for n in own if n.budget_ms == landscapes[n.device].budgets_ms[-1]]
         seconds = [each.seconds / each.searches for each in searched if each.strategy == variant and not each.failure]
         progress(f"{variant}: a gradient in the DARTS space")
         values: dict[str, tuple[Sequence[float], str]] = {

@@ -18,6 +18,8 @@ DEVICE.STRATEGY.budget_N:   mean true accuracy, CIFAR-10
 STRATEGY.hypervolume:       of the networks for all budgets, by true latency and CIFAR-10 accuracy,
                             over that of all networks; mean over the devices
 STRATEGY.hypervolume_80:    the same with an axis that begins at 80 % accuracy
+STRATEGY.shortfall:         points of accuracy below `possible`, mean over budgets and devices; a
+                            network that breaks its budget counts as chance
 STRATEGY.DATASET:           true accuracy for the largest budget, mean over the devices
 STRATEGY.budgets_kept:      share of budgets that the true latency keeps
 STRATEGY.seconds, .images:  of a whole search for a device, on a core
@@ -30,8 +32,9 @@ and strategies_macro_networks.json.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -43,12 +46,13 @@ from benchmarks.strategies.ground import GROUNDS, HERE, Ground, Landscape
 from benchmarks.strategies.searches import SEEDS, Plan, Searched, get_landscapes, search_all, settled, whole_table
 
 RESULTS = Path(__file__).parents[1] / "results"
-CHANCE, STRICT_ACCURACY = 10.0, 80.0
+CHANCE = {"cifar10": 10.0, "cifar100": 1.0, "imagenet16_120": 100 / 120}
+STRICT_ACCURACY = 80.0
 
 
 @dataclass(frozen=True)
 class Handed:
-    """A network for a budget, by the truth. Without a network the accuracies are empty."""
+    """A network for a budget, by the truth. Without a connected network it is chance, at 0 ms."""
 
     device: str
     strategy: str
@@ -120,13 +124,13 @@ def judge(
             label,
             search.seed,
             budget_ms,
-            name,
-            0.0 if name is None else latency_ms[search.device][name],
-            {} if name is None else ground.accuracies(name),
+            network,
+            0.0 if network is None else latency_ms[search.device][network],
+            {name: CHANCE[name] for name in ground.truth.error} if network is None else ground.accuracies(network),
         )
         for search in searched
         for label, row in search.networks.items()
-        for budget_ms, name in zip(landscapes[search.device].budgets_ms, row, strict=True)
+        for budget_ms, network in zip(landscapes[search.device].budgets_ms, row, strict=True)
     ]
 
 
@@ -158,14 +162,12 @@ def figures(
 
 
 def of_budget(own: Sequence[Handed]) -> Figure:
-    """Mean accuracy over seeds, with their latencies in words; chance if no seed has a network."""
-    there = [network for network in own if network.genotype is not None]
-    if not there:
-        return Figure(value=CHANCE, unit="%", n=0, spread="no connected network")
-    latency_ms = fmean(network.latency_ms for network in there)
-    kept = f"{sum(network.kept for network in own)} of {len(own)} kept"
-    words = f"{spread(accuracies(there))}{latency_ms:.4g} of {own[0].budget_ms:.4g} ms, {kept}"
-    return Figure(value=fmean(accuracies(there)), unit="%", n=len(there), spread=words)
+    """Mean accuracy over seeds, with their latencies in words."""
+    words = f"{spread(accuracies(own))}{fmean(n.latency_ms for n in own):.4g} of {own[0].budget_ms:.4g} ms"
+    words += f", {sum(network.kept for network in own)} of {len(own)} kept"
+    if lost := sum(network.genotype is None for network in own):
+        words += f", {lost} not connected"
+    return Figure(value=fmean(accuracies(own)), unit="%", n=len(own), spread=words)
 
 
 def of_strategy(
@@ -173,31 +175,44 @@ def of_strategy(
 ) -> dict[str, Figure]:
     """Hypervolume and accuracies, by seed over devices, and the share of budgets kept."""
     found = {
-        name: over_seeds(relative_hypervolumes(own, landscapes, worst))
+        name: over_seeds(by_seed(own, partial(relative_hypervolume, landscapes, worst)))
         for name, worst in (("hypervolume", None), ("hypervolume_80", STRICT_ACCURACY))
     }
+    found["shortfall"] = over_seeds(by_seed(own, partial(shortfall, landscapes)), unit="points")
     found["budgets_kept"] = Figure(value=100 * fmean(network.kept for network in own), unit="%", n=len(own))
-    largest = [n for n in own if n.budget_ms == landscapes[n.device].budgets_ms[-1] and n.genotype is not None]
-    seeds = sorted({network.seed for network in largest})
-    for dataset in ground.truth.error if largest else ():
-        values = [fmean(accuracies([n for n in largest if n.seed == seed], dataset)) for seed in seeds]
+    largest = [network for network in own if network.budget_ms == landscapes[network.device].budgets_ms[-1]]
+    for dataset in ground.truth.error:
+        values = by_seed(largest, partial(accuracies, dataset=dataset))
         paper = getattr(ground.published.get(label), dataset, None)
         words = spread(values) + (f"published {paper:g}" if paper else "")
         found[dataset] = Figure(value=fmean(values), unit="%", n=len(values), spread=words.removesuffix("; ") or None)
     return found
 
 
-def relative_hypervolumes(
-    own: Sequence[Handed], landscapes: Mapping[str, Landscape], worst: float | None
-) -> list[float]:
-    """Of what a strategy hands over, mean over the devices, for each seed."""
-
-    def volume(device: str, seed: int) -> float:
-        there = [n for n in own if (n.device, n.seed) == (device, seed) and n.genotype is not None]
-        return landscapes[device].relative_hypervolume([(n.latency_ms, n.accuracy["cifar10"]) for n in there], worst)
-
+def by_seed(own: Sequence[Handed], of_seed: Callable[[Sequence[Handed]], Sequence[float]]) -> list[float]:
+    """Mean of a seed's numbers, for each seed."""
     seeds = sorted({network.seed for network in own})
-    return [fmean(volume(device, seed) for device in landscapes) for seed in seeds]
+    return [fmean(of_seed([network for network in own if network.seed == seed])) for seed in seeds]
+
+
+def relative_hypervolume(
+    landscapes: Mapping[str, Landscape], worst: float | None, own: Sequence[Handed]
+) -> list[float]:
+    """Of a strategy's networks, for each device."""
+    return [
+        landscape.relative_hypervolume(
+            [(n.latency_ms, n.accuracy["cifar10"]) for n in own if n.device == device and n.genotype is not None], worst
+        )
+        for device, landscape in landscapes.items()
+    ]
+
+
+def shortfall(landscapes: Mapping[str, Landscape], own: Sequence[Handed]) -> list[float]:
+    """Points of accuracy below the best network within each budget. What breaks a budget is chance."""
+    return [
+        landscapes[n.device].best_within(n.budget_ms)[1] - (n.accuracy["cifar10"] if n.kept else CHANCE["cifar10"])
+        for n in own
+    ]
 
 
 def costs(searched: Sequence[Searched], label: str) -> dict[str, Figure]:

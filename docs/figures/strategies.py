@@ -55,7 +55,7 @@ def draw(panel, recorded, device) -> None:
     for strategy, (colour, style) in STYLES.items():
         points = []
         for budget_ms in budgets_ms:
-            same = [n for n in own if n["strategy"] == strategy and n["budget_ms"] == budget_ms and n["accuracy"]]
+            same = [n for n in own if n["strategy"] == strategy and n["budget_ms"] == budget_ms and n["genotype"]]
             if same:
                 error = fmean(100 - network["accuracy"]["cifar10"] for network in same)
                 points.append((fmean(network["latency_ms"] for network in same), error))
