@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 MOST_LISTED = 20
 LONGEST_REASON = 4000
@@ -40,6 +41,14 @@ class LutnasError(Exception):
     exit_code = 1
     retry_after_s: int | None = None
     """The pause that the server asks for (the header `Retry-After`)."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As made: a constructor whose arguments are not the message cannot be called with it."""
+        return _unpickle, (type(self), self.args), self.__dict__
+
+
+def _unpickle(kind: type[LutnasError], args: tuple[Any, ...]) -> LutnasError:
+    return kind.__new__(kind, *args)
 
 
 class WrongUse(LutnasError):

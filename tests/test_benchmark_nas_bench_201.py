@@ -111,7 +111,13 @@ def test_files_of_different_architectures_are_refused(folder):
 def test_a_missing_or_damaged_file_of_the_truth_is_a_line(folder, name):
     path = folder / name
     content = path.read_text()
-    for damaged in ("", content.replace("architecture", "name"), content.replace(",", ",x"), content[:-9]):
+    for damaged in (
+        "",
+        content.replace("architecture", "name"),
+        content.replace(",", ",x"),
+        content[:-9],
+        content + '"' + 200_000 * "1",
+    ):
         path.write_text(damaged)
         with pytest.raises(CorruptFile, match=f"{folder} is damaged"):
             load_truth(folder)

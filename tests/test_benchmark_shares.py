@@ -211,6 +211,7 @@ def test_a_truth_gives_each_networks_trainings_in_any_order(tmp_path):
         ("\n00001,", "\n00001,x", r"line 3: accuracy: 'x[0-9.]+' is not a percentage"),
         ("\n00001,", "\n00001,nan,", r"line 3: accuracy: 'nan' is not a percentage"),
         ("\n00001,", "\n00001,1", r"is not a percentage"),
+        ("\n00001,", f'\n"{200_000 * "1"}', r"line [0-9]+: field larger than field limit"),
     ],
 )
 def test_a_damaged_truth_is_said_with_its_line(tmp_path, before, after, words):

@@ -21,6 +21,7 @@ from benchmarks.strategies.published import NAS_BENCH_201
 from benchmarks.strategies.searches import Plan, Searched, hand_over, on_every_device, search_device
 from benchmarks.strategies.strategies import CHANCE, Handed, figures, judge
 from profiler_agent.timing.stopping import PRESETS
+from search.ranking.scoring import ScoringSettings
 from search.strategies import STRATEGIES, Proposal, parse_strategy
 from shared.spaces import Genotype, make_space
 
@@ -63,7 +64,15 @@ def made_up_ground() -> Ground:
         {"board": latency_ms},
     )
     return Ground(
-        "made_up", SPACE, WHOLE, truth, lambda seed: [with_cells(table, SPACE)], "digits", lambda: None, NAS_BENCH_201
+        "made_up",
+        SPACE,
+        WHOLE,
+        truth,
+        lambda seed: [with_cells(table, SPACE)],
+        "digits",
+        lambda: None,
+        ScoringSettings(untrained_depth=2),
+        NAS_BENCH_201,
     )
 
 

@@ -62,16 +62,15 @@ def load_truth(folder: Path, space: Space = SPACE) -> Truth:
     rows = []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file)
-        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-            raise CorruptFile(f"{path} has no column {', '.join(missing)}: copy it anew")
-        for row in reader:
-            try:
+        try:
+            if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+                raise CorruptFile(f"{path} has no column {', '.join(missing)}: copy it anew")
+            for row in reader:
                 rows.append([_read_percent(row[name]) for name in COLUMNS[1:]])
-                genotype = space.parse(row["architecture"])
-            except InvalidValue as error:
-                raise CorruptFile(f"{path}, line {reader.line_num}: {error}; copy the file anew") from error
-            if place.setdefault(genotype, len(place)) != len(rows) - 1:
-                raise CorruptFile(f"{path}, line {reader.line_num}: {row['architecture']} is there twice")
+                if place.setdefault(space.parse(row["architecture"]), len(place)) != len(rows) - 1:
+                    raise CorruptFile(f"{path}, line {reader.line_num}: {row['architecture']} is there twice")
+        except (InvalidValue, csv.Error) as error:
+            raise CorruptFile(f"{path}, line {reader.line_num}: {error}; copy the file anew") from error
     if len(place) != space.genotype_count:
         raise CorruptFile(f"{path} has {len(place)} of the {space.genotype_count} networks: copy it anew")
     return Truth(place, np.array(rows).T)

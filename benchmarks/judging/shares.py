@@ -179,9 +179,9 @@ def agree(
             raise InvalidValue("ranking", f"has no score for {space.format(member.genotype)}: score it anew")
     scores = {
         "ranking": [-member.rank for member in everything],
-        # A diverged network has no likelihood: it comes last, as in the ranking.
+        # What is not finite, as of a network that diverged, comes last, as in the ranking.
         "likelihood": [-member.nll if np.isfinite(member.nll) else -np.inf for member in everything],
-        "expressivity": [member.expressivity for member in everything],
+        "expressivity": [m.expressivity if np.isfinite(m.expressivity) else -np.inf for m in everything],
         "parameters": [member.parameters for member in everything],
         "multiply_adds": [member.multiply_adds for member in everything],
         "depth": [longest_path(space, member.genotype) for member in everything],

@@ -90,7 +90,7 @@ def load_truth(folder: Path) -> Truth:
         latency_ms = {name: np.array(values, dtype=np.float64) for name, values in latencies.items()}
     except OSError as problem:
         raise DataMissing(f"{problem.filename} cannot be read: LUTNAS_DATA names the folder of the truth") from problem
-    except (KeyError, ValueError) as problem:
+    except (KeyError, ValueError, csv.Error) as problem:
         raise CorruptFile(f"{folder} is damaged: {problem}") from problem
     return Truth({name: index for index, name in enumerate(names)}, error, latency_ms)
 

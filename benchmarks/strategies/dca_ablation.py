@@ -1,4 +1,4 @@
-"""DCA-NAS with each of its components switched off (figure 4a of its paper; `dca_ablation.*`).
+"""DCA-NAS without each of its components (`dca_ablation.*`); figure 4a of its paper adds them one by one.
 
 `full` has all: sharing by source node, derived cells, bottleneck, constraint. Every other variant
 lacks what its name says, `darts` all four. Searches, budgets, truth and seeds are those of

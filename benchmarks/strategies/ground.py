@@ -16,11 +16,13 @@ import numpy as np
 from benchmarks.judging import nas_bench_macro_truth
 from benchmarks.judging.shares import Floats, hypervolume
 from benchmarks.search.cifar10_jpeg import write_cifar10
-from benchmarks.search.nas_bench_201_search import DATA, SPACE, fit_tables, latency_file
+from benchmarks.search.nas_bench_201_search import DATA, LOOK, SPACE, fit_tables, latency_file
 from benchmarks.search.nas_bench_201_truth import Truth, load_truth
 from benchmarks.strategies.published import NAS_BENCH_201, Published
 from search.decoding.decoding import enumerate_space
 from search.latency.latency_model import LatencyModel
+from search.ranking.scoring import ScoringSettings
+from shared.errors import InvalidValue
 from shared.spaces import Space, make_space
 from shared.tables.table import LatencyTable
 
@@ -67,7 +69,12 @@ class Landscape:
             networks: (ms, accuracy) of each.
             worst: accuracy where the axis begins; None: that of the worst network. The other axis
                 runs over all latencies.
+
+        Raises:
+            InvalidValue: a single network is the best at any latency.
         """
+        if len(self.front) < 2:
+            raise InvalidValue("truth", "a front of a single network has no hypervolume")
         best = np.array([self.latency_ms.min(), self.accuracy.max()])
         reference = np.array([self.latency_ms.max(), self.accuracy.min() if worst is None else worst])
 
@@ -89,6 +96,7 @@ class Ground:
         make_tables: the tables of the truth's devices for a seed, fitted to a few of its latencies.
         dataset: of the images.
         make_data_dir: their folder, made if missing; None if the data set needs none.
+        look: of every score: as deep as the networks of the truth.
         published: what papers say of the same truth; may be nothing.
     """
 
@@ -99,6 +107,7 @@ class Ground:
     make_tables: Callable[[int], Sequence[LatencyTable]]
     dataset: str
     make_data_dir: Callable[[], Path | None]
+    look: ScoringSettings
     published: Mapping[str, Published]
 
     def landscape(self, device: str, table: LatencyTable | None) -> Landscape:
@@ -122,7 +131,7 @@ def nas_bench_201() -> Ground:
     """NAS-Bench-201, with one cell per stage in the supernet, as its cells are alike.
 
     Raises:
-        DataMissing: the published accuracies, latencies or images are not on this machine.
+        DataMissing: the published accuracies or latencies are not on this machine.
         CorruptFile: a file of the truth is damaged.
     """
     latency_file()
@@ -135,6 +144,7 @@ def nas_bench_201() -> Ground:
         lambda seed: fit_tables(latency_file(), seed),
         "cifar-10",
         _make_cifar_10,
+        LOOK,
         NAS_BENCH_201,
     )
 
@@ -150,7 +160,7 @@ def nas_bench_macro() -> Ground:
     trained = nas_bench_macro_truth.load_truth(DATA / "nas_bench_macro")
     place = {space.format(genotype): place for genotype, place in trained.place.items()}
     truth = Truth(place, {"cifar10": 100 - trained.trainings.mean(axis=0)}, {})
-    return Ground("nbmacro", space, space, truth, lambda seed: (), "cifar-10", _make_cifar_10, {})
+    return Ground("nbmacro", space, space, truth, lambda seed: (), "cifar-10", _make_cifar_10, ScoringSettings(), {})
 
 
 def _make_cifar_10() -> Path:

@@ -27,14 +27,16 @@ from search.family.family import FamilySettings
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress as SearchProgress
 from search.strategies import STRATEGIES, Proposal, parse_strategy
+from search.strategies.budgets import keeps
 from shared.errors import LutnasError
 from shared.tables.table import LatencyTable
 
 SEEDS = 5
 WITHOUT_DEVICE = ("darts", "gdas")
 """Search the same for every device."""
-FEWER_TRIALS = {"fbnet": "fbnet:rounds=2", "proxylessnas": "proxylessnas:rounds=2"}
-"""Three whole searches at most for all budgets, not seven."""
+ON_TRUTHS = {"fbnet": "fbnet:rounds=2", "proxylessnas": "proxylessnas:rounds=2", "dca-nas": "dca-nas:runs=1"}
+"""Three whole searches at most for all budgets, not seven. On NAS-Bench-201 DCA-NAS' authors take
+the mean of their runs, not the best."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Plan:
         runs: folder of the runs.
     """
 
-    strategies: Mapping[str, str] = field(default_factory=lambda: {name: name for name in STRATEGIES} | FEWER_TRIALS)
+    strategies: Mapping[str, str] = field(default_factory=lambda: {name: name for name in STRATEGIES} | ON_TRUTHS)
     devices: tuple[str, ...] = ("raspi4", "pixel3", "1080ti_1", HERE)
     seeds: int = SEEDS
     settings: Mapping[str, Any] = field(
@@ -76,6 +78,7 @@ class Searched:
     Attributes:
         searches: whole searches in it.
         failure: why it came to no end; None if it did.
+        repeated: whether it stands for the search on the first device.
     """
 
     device: str
@@ -86,11 +89,13 @@ class Searched:
     searches: float = 0.0
     networks: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     failure: str | None = None
+    repeated: bool = False
 
 
 def settled(plan: Plan, name: str) -> Plan:
-    """The plan with a folder of runs that belongs to this code and ground."""
-    return replace(plan, runs=plan.runs / identify(("search.strategies", *TRAINING))[:12] / name)
+    """The plan with a folder of runs that belongs to this code, its settings and the ground."""
+    settings = repr((sorted(plan.settings.items()), plan.evaluations)).encode()
+    return replace(plan, runs=plan.runs / identify(("search.strategies", *TRAINING), settings)[:12] / name)
 
 
 def search_all(name: str, plan: Plan, progress: Progress) -> list[Searched]:
@@ -99,6 +104,7 @@ def search_all(name: str, plan: Plan, progress: Progress) -> list[Searched]:
     Args:
         plan: settled.
     """
+    GROUNDS[name]().make_data_dir()  # before the workers, and before anything takes long
     if HERE in plan.devices:
         progress("profiling this machine")
         get_table(GROUNDS[name]().whole_space, plan.runs / HERE, plan.profile)
@@ -113,7 +119,7 @@ def on_every_device(plan: Plan, searched: Mapping[tuple[int, str], Mapping[str, 
     """The searches of each seed and device. What knows no device was searched on the first alone."""
     first = plan.devices[0]
     return [
-        replace(found.get(label) or searched[seed, first][label], device=device)
+        found.get(label) or replace(searched[seed, first][label], device=device, repeated=True)
         for (seed, device), found in searched.items()
         for label in plan.strategies
     ]
@@ -158,7 +164,8 @@ def hand_over(name: str, proposals: Sequence[Proposal], comparison: Comparison) 
     model, space = LatencyModel(table), table.parsed_space
 
     def best_within(budget_ms: float) -> Proposal | None:
-        within = [p for p in proposals if model.upper_ms([p.genotype], comparison.config.confidence)[0] <= budget_ms]
+        uppers_ms = model.upper_ms([p.genotype for p in proposals], comparison.config.confidence)
+        within = [p for p, upper_ms in zip(proposals, uppers_ms, strict=True) if keeps(upper_ms, budget_ms)]
         return min(within, key=lambda proposal: proposal.rank or math.inf, default=None)
 
     def searched_for(budget_ms: float, derived: bool) -> Proposal | None:
@@ -198,7 +205,7 @@ def begin(
     )
     progress = SearchProgress(lambda line: print(f"seed {seed}: {line}", file=sys.stderr, flush=True))
     comparison = Comparison(
-        path, config, table, images, tuple(budgets_ms), plan.evaluations, progress, stopped=lambda: False
+        path, config, table, images, tuple(budgets_ms), plan.evaluations, progress, lambda: False, ground.look
     )
     comparison.claim()
     return comparison

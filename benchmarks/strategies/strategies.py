@@ -22,7 +22,7 @@ STRATEGY.shortfall:         points of accuracy below `possible`, mean over budge
                             network that breaks its budget counts as chance
 STRATEGY.DATASET:           true accuracy for the largest budget, mean over the devices
 STRATEGY.budgets_kept:      share of budgets that the true latency keeps
-STRATEGY.seconds, .images:  of a whole search for a device, on a core
+STRATEGY.seconds, .images:  of all searches for a device, on a core; images of the weights' updates
 
 Devices and seeds run in parallel, each in a process on a core. Runs are kept in runs/strategies and
 resumed. Every network that was handed over is in benchmarks/results/, in strategies_networks.json
@@ -156,14 +156,16 @@ def figures(
     for name, paper in ground.published.items():
         words = "; ".join(f"{key} {value:g}" for key, value in asdict(paper).items() if value and key != "cifar10")
         found[f"published.{name}"] = Figure(value=paper.cifar10, unit="%", spread=words)
-    failures = [f"{search.strategy} on {search.device}, seed {search.seed}" for search in searched if search.failure]
-    found["failures"] = Figure(value=len(failures), n=len(searched), spread="; ".join(failures) or None)
+    whole = [search for search in searched if not search.repeated]
+    failures = [f"{search.strategy} on {search.device}, seed {search.seed}" for search in whole if search.failure]
+    found["failures"] = Figure(value=len(failures), n=len(whole), spread="; ".join(failures) or None)
     return {f"strategies.{ground.name}.{name}": figure for name, figure in found.items()}
 
 
 def of_budget(own: Sequence[Handed]) -> Figure:
     """Mean accuracy over seeds, with their latencies in words."""
-    words = f"{spread(accuracies(own))}{fmean(n.latency_ms for n in own):.4g} of {own[0].budget_ms:.4g} ms"
+    latencies_ms = [network.latency_ms for network in own if network.genotype is not None] or [0.0]
+    words = f"{spread(accuracies(own))}{fmean(latencies_ms):.4g} of {own[0].budget_ms:.4g} ms"
     words += f", {sum(network.kept for network in own)} of {len(own)} kept"
     if lost := sum(network.genotype is None for network in own):
         words += f", {lost} not connected"
@@ -204,6 +206,7 @@ def relative_hypervolume(
             [(n.latency_ms, n.accuracy["cifar10"]) for n in own if n.device == device and n.genotype is not None], worst
         )
         for device, landscape in landscapes.items()
+        if any(network.device == device for network in own)  # else its search failed
     ]
 
 
@@ -217,7 +220,7 @@ def shortfall(landscapes: Mapping[str, Landscape], own: Sequence[Handed]) -> lis
 
 def costs(searched: Sequence[Searched], label: str) -> dict[str, Figure]:
     """Seconds and images of a strategy's searches for a device."""
-    own = [search for search in searched if search.strategy == label and search.failure is None]
+    own = [search for search in searched if search.strategy == label and not (search.failure or search.repeated)]
     if not own:
         return {}
     whole = fmean(search.searches for search in own)

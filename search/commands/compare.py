@@ -42,7 +42,8 @@ from shared.wire import COMPARISON_SCHEMA, to_wire
 
 SEEDS = 5
 OWN_MODELS = ("dartscc", "random", "nsga2")
-"""Strategies that know no ops, and so take a user's own model."""
+"""Strategies that know no ops, and so take a user's own model. The trainer of `search` runs them; the
+others compute in fp32 on the CPU."""
 FILE_WIDTH = 160
 """Of the table where there is no terminal."""
 COLUMNS = (
@@ -84,7 +85,8 @@ def run(args: argparse.Namespace) -> None:
     check_arguments(args, strategies)
     progress = working_progress()
     out = args.out or Path("runs") / f"compare-{args.device[0]}-{default_title(args)}"
-    setup = argparse.Namespace(**{**vars(args), "out": out / "setup"})
+    precision = "fp32" if with_loops_of_their_own(strategies) else args.precision
+    setup = argparse.Namespace(**{**vars(args), "out": out / "setup", "precision": precision})
     there = (setup.out / "config.json").exists()
     directory, images = resume_run(setup, progress) if there else begin_run(setup, progress)
     (table,) = directory.tables
@@ -119,12 +121,22 @@ def check_arguments(args: argparse.Namespace, strategies: Sequence[NamedStrategy
     texts = [strategy.text for strategy in strategies]
     if len(set(texts)) < len(texts):
         raise WrongUse(f"--strategies {args.strategies} names a strategy twice")
-    if args.model and (others := [text for text in texts if text.partition(":")[0] not in OWN_MODELS]):
-        raise WrongUse(f"{others[0]} takes ops of our spaces alone; with --model compare {', '.join(OWN_MODELS)}")
+    if others := with_loops_of_their_own(strategies):
+        alone = f"compare {', '.join(OWN_MODELS)} alone"
+        if args.model:
+            raise WrongUse(f"{others[0]} takes ops of our spaces; with --model {alone}")
+        for name, value in (("processor", "cuda"), ("precision", "bf16")):
+            if getattr(args, name) == value:
+                raise WrongUse(f"{others[0]} computes in fp32 on the CPU; with --{name} {value} {alone}")
     if not args.device or len(args.device) > 1:
         raise WrongUse("a comparison needs one --device")
     if args.seed is not None:
         raise WrongUse("--seed: a comparison has --seeds N, from 0 to N-1")
+
+
+def with_loops_of_their_own(strategies: Sequence[NamedStrategy]) -> list[str]:
+    """The strategies that the trainer of `search` does not run."""
+    return [strategy.text for strategy in strategies if strategy.text.partition(":")[0] not in OWN_MODELS]
 
 
 def results_table(results: Sequence[Result]) -> Table:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from search.compare.comparison_figures import Result, Unit, judge, proposed
@@ -22,6 +22,7 @@ from search.config import Config
 from search.data import ImageSet
 from search.family.family import Member
 from search.process.progress import Progress
+from search.ranking.scoring import ScoringSettings
 from search.runs.run_directory import RunDirectory, find_value, write_value
 from search.strategies import Bench, NamedStrategy
 from search.strategies.one_shot import one_shot_config, open_ranker, stopping, train_run
@@ -60,6 +61,7 @@ class Comparison:
         budgets_ms: rising.
         evaluations: most networks that a unit scores on a supernet.
         stopped: asked after every update.
+        look: of every score.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class Comparison:
     evaluations: int
     progress: Progress
     stopped: Stopped
+    look: ScoringSettings = field(default_factory=ScoringSettings)
 
     def claim(self) -> None:
         """Write budgets and evaluations, or compare them with those of an earlier start.
@@ -125,16 +128,23 @@ class Comparison:
 
     def bench(self, folder: Path, seed: int) -> Bench:
         """The bench of a search."""
-        config, stopped = replace(self.config, seed=seed), self.stopped
         return Bench(
-            config, self.table, self.images, self.budgets_ms, folder, self.evaluations, self.progress, stopped=stopped
+            replace(self.config, seed=seed),
+            self.table,
+            self.images,
+            self.budgets_ms,
+            folder,
+            self.evaluations,
+            self.progress,
+            look=self.look,
+            stopped=self.stopped,
         )
 
     @property
     def setting(self) -> str:
         """Hash of all that compared units have in common."""
         config = replace(self.config, seed=0, threads=1)
-        return content_hash([to_wire(config), list(self.budgets_ms), self.evaluations])
+        return content_hash([to_wire(config), list(self.budgets_ms), self.evaluations, to_wire(self.look)])
 
     def _one_shot(self, bench: Bench) -> tuple[RunDirectory, float]:
         """The supernet that strategies of a seed score with, and the seconds of its training."""

@@ -12,16 +12,15 @@ on images of other splits. `judge` ranks them among the networks of all units:
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from search.family.family import Member
 from search.strategies import Outcome
+from search.strategies.budgets import keeps
 from shared.spaces import Genotype
-
-CLOSE = 1 + 1e-9
-"""A bound that equals a budget meets it, whatever the rounding."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Result:
     Attributes:
         budgets_met: share of the budgets that a network's bound meets. A network that was searched
             for a budget counts for that budget alone.
-        derived_met: likewise for the networks that the method derives; None where it derives none.
+        derived_met: likewise for the networks that the method derives; None where it ranks networks.
         under_budget: mean over the budgets of the best score that meets it, 0 where none does.
     """
 
@@ -139,19 +138,18 @@ def _judged(unit: Unit, ranked: Mapping[Genotype, Member]) -> tuple[Judged, ...]
 def _result(
     unit: Unit, networks: tuple[Judged, ...], budgets_ms: Sequence[float], range_ms: tuple[float, float]
 ) -> Result:
-    low_ms, high_ms = range_ms
+    low_ms, range_of_ms = range_ms[0], max(range_ms[1] - range_ms[0], sys.float_info.min)
     best = [_best_under(networks, budget_ms) for budget_ms in budgets_ms]
+    ranks = any(proposal.rank is not None for proposal in unit.outcome.proposals)
     derived = [network for network in networks if network.derived]
     derived_best = [_best_under(derived, budget_ms) for budget_ms in budgets_ms]
     return Result(
         strategy=unit.strategy,
         seed=unit.seed,
-        hypervolume=hypervolume(
-            ((network.upper_ms - low_ms) / (high_ms - low_ms), network.score) for network in networks
-        ),
+        hypervolume=hypervolume(((network.upper_ms - low_ms) / range_of_ms, network.score) for network in networks),
         distinct=len({network.genotype for network in networks}),
         budgets_met=fmean(score is not None for score in best),
-        derived_met=fmean(score is not None for score in derived_best) if derived else None,
+        derived_met=None if ranks else fmean(score is not None for score in derived_best),
         under_budget=fmean(score or 0.0 for score in best),
         seconds=unit.seconds,
         images_per_s=unit.outcome.training_images / unit.seconds if unit.seconds > 0 else math.nan,
@@ -166,7 +164,7 @@ def _best_under(networks: Sequence[Judged], budget_ms: float) -> float | None:
     scores = [
         network.score
         for network in networks
-        if network.upper_ms <= budget_ms * CLOSE
+        if keeps(network.upper_ms, budget_ms)
         and (network.budget_ms is None or math.isclose(network.budget_ms, budget_ms))
     ]
     return max(scores, default=None)

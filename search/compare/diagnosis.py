@@ -38,10 +38,10 @@ class RetrainedMember:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Kendall's tau for each seed, with mean and standard deviation."""
+    """Kendall's tau for each seed, with mean and standard deviation, None with a single seed."""
 
     mean: float
-    spread: float
+    spread: float | None
     by_seed: tuple[float, ...]
 
 
@@ -98,23 +98,23 @@ def find_diagnosis(folder: Path, space: Space) -> Diagnosis | None:
 def agreement_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     """Names and taus, in words."""
     names: Mapping[str, str] = {"rank": "rank of the search", "nll": "likelihood", "accuracy": "supernet accuracy"}
-    rows = [
-        (
-            names.get(name, name),
-            f"{agreement.mean:+.2f} (standard deviation {agreement.spread:.2f}, {len(agreement.by_seed)} seeds)",
-        )
-        for name, agreement in diagnosis.agreement.items()
-    ]
+    rows = [(names.get(name, name), _in_words(agreement)) for name, agreement in diagnosis.agreement.items()]
     if diagnosis.between_seeds is not None:
         rows.append(("two seeds of the retraining with each other", f"{diagnosis.between_seeds:+.2f}"))
     return rows
 
 
+def _in_words(agreement: Agreement) -> str:
+    if agreement.spread is None:
+        return f"{agreement.mean:+.2f} (one seed)"
+    return f"{agreement.mean:+.2f} (standard deviation {agreement.spread:.2f}, {len(agreement.by_seed)} seeds)"
+
+
 def _agreement(taus: Sequence[float]) -> Agreement:
-    return Agreement(statistics.fmean(taus), statistics.stdev(taus) if len(taus) > 1 else 0.0, tuple(taus))
+    return Agreement(statistics.fmean(taus), statistics.stdev(taus) if len(taus) > 1 else None, tuple(taus))
 
 
 def _tau(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's tau-b; 0 where all values of a sequence are equal."""
-    tau = float(kendalltau(first, second).statistic)
+    """Kendall's tau-b; 0 where all values of a sequence are equal. What is not finite is worst."""
+    tau = float(kendalltau(np.nan_to_num(first, nan=-np.inf), second).statistic)
     return 0.0 if math.isnan(tau) else tau

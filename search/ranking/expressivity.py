@@ -17,6 +17,8 @@ has the same random weights.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -48,10 +50,16 @@ class UntrainedSupernet:
 
 
 def entropy(features: Tensor) -> Tensor:
-    """Entropy in nats of the spectrum of features (images, channels, height, width)."""
+    """Entropy in nats of the spectrum of features (images, channels, height, width).
+
+    NaN if a covariance is not finite.
+    """
     points = features.movedim(1, -1).flatten(0, -2)
     centred = points - points.mean(dim=0)
-    spectrum = torch.linalg.eigvalsh((centred.T @ centred).double()).clamp_min(0)
+    covariance = (centred.T @ centred).double()
+    if not covariance.isfinite().all():
+        return covariance.new_tensor(math.nan)
+    spectrum = torch.linalg.eigvalsh(covariance).clamp_min(0)
     shares = spectrum / spectrum.sum().clamp_min(torch.finfo(torch.float64).tiny)
     return torch.special.entr(shares).sum()  # type: ignore[no-any-return]
 

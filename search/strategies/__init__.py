@@ -41,12 +41,14 @@ STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
 
 WORDS = {"yes": True, "no": False}
 DOMAINS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("last_weight_lr", lambda value: value >= 0, "0 or more"),
     ("lr", lambda value: value > 0, "above 0"),
     ("gradient_clip", lambda value: value > 0, "above 0"),
     ("weight_decay", lambda value: value >= 0, "0 or more"),
     ("momentum", lambda value: 0 <= value < 1, "from 0 to below 1"),
 )
-"""Domains of numbers by the end of their names. A strategy checks its other options itself."""
+"""Domains of numbers by the end of their names, the first that fits. A strategy checks its other
+options itself."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,9 @@ def _read(where: str, value: str, default: Any) -> Any:
     except ValueError:
         kind = "whole number" if isinstance(default, int) else "number"
         raise InvalidValue(where, f"'{value}' is no {kind}") from None
-    for ending, holds, domain in (("", math.isfinite, "finite"), *DOMAINS):
-        if where.endswith(ending) and not holds(number):
+    domains = [(holds, domain) for ending, holds, domain in DOMAINS if where.endswith(ending)]
+    for holds, domain in ((math.isfinite, "finite"), *domains[:1]):
+        if not holds(number):
             raise InvalidValue(where, f"{value} is not {domain}")
     return number
 

@@ -86,11 +86,15 @@ class Learner:
         return cosine(self.settings.weight_lr, self.settings.last_weight_lr, step, self.bench.config.total_steps)
 
     def update_weights(self, loss: Tensor, learning_rate: float) -> float:
-        """Update the weights that have a gradient, clipped. Returns the loss."""
+        """Update the weights that have a gradient, clipped. Returns the loss.
+
+        Weights stay as they are where a gradient is not finite; the loss is then NaN.
+        """
         gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
         for weight, gradient in zip(self.weights, gradients, strict=True):
             weight.grad = gradient
-        nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip)
+        if not nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip).isfinite():
+            return math.nan
         for group in self.weight_optimizer.param_groups:
             group["lr"] = learning_rate
         self.weight_optimizer.step()

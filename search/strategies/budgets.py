@@ -39,8 +39,15 @@ class Attempt:
     upper_ms: float
 
 
+CLOSE = 1 + 1e-9
+"""A bound that equals a budget keeps it, whatever the rounding."""
 Search = Callable[[float], Attempt]
 """A whole search at a trade-off."""
+
+
+def keeps(upper_ms: float, budget_ms: float) -> bool:
+    """Whether a bound keeps a budget."""
+    return upper_ms <= budget_ms * CLOSE
 
 
 def make_attempt(bench: Bench, alphas: Tensor, genotype: Genotype | None) -> Attempt:
@@ -70,7 +77,7 @@ def describe(budget_ms: float, attempt: Attempt) -> str:
     """Whether the derived network meets the budget, in a line."""
     if attempt.genotype is None:
         return f"{budget_ms:.4g} ms: the derived network does not connect input and output"
-    word = "met" if attempt.upper_ms <= budget_ms else "not met"
+    word = "met" if keeps(attempt.upper_ms, budget_ms) else "not met"
     return f"{budget_ms:.4g} ms: the derived network's bound is {attempt.upper_ms:.4g} ms, {word}"
 
 
@@ -109,7 +116,7 @@ def reach_budget(budget_ms: float, series: Sequence[float], search: Search) -> l
     while low < high:
         middle = (low + high) // 2
         tried.append(search(series[middle]))
-        if tried[-1].upper_ms <= budget_ms:
+        if keeps(tried[-1].upper_ms, budget_ms):
             high = middle
         else:
             low = middle + 1
@@ -118,7 +125,7 @@ def reach_budget(budget_ms: float, series: Sequence[float], search: Search) -> l
 
 def best_attempt(budget_ms: float, tried: Sequence[Attempt]) -> Attempt:
     """The slowest derived network that meets the budget; else the last."""
-    within = [attempt for attempt in tried if attempt.genotype is not None and attempt.upper_ms <= budget_ms]
+    within = [attempt for attempt in tried if attempt.genotype is not None and keeps(attempt.upper_ms, budget_ms)]
     return max(within, key=lambda attempt: attempt.upper_ms, default=tried[-1])
 
 

@@ -22,6 +22,7 @@ from search.decoding.decoding import Decoder, make_decoder
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress
 from search.process.randomness import generator
+from search.ranking.scoring import ScoringSettings
 from search.runs.run_directory import RunDirectory, new_supernet
 from search.supernet import Supernet
 from search.training.training import Stopped
@@ -90,7 +91,9 @@ class Bench:
         folder: of this search alone; it exists.
         evaluations: most networks to score on a supernet.
         one_shot: a supernet trained by fairly sampled paths, for strategies with `uses_one_shot`.
+        look: images of a score, and depth of untrained networks.
         stopped: asked after each update.
+        split_seed: of the division of the images; None takes the config's seed.
     """
 
     config: Config
@@ -101,7 +104,9 @@ class Bench:
     evaluations: int
     progress: Progress
     one_shot: RunDirectory | None = None
+    look: ScoringSettings = field(default_factory=ScoringSettings)
     stopped: Stopped = field(default=lambda: False)
+    split_seed: int | None = None
 
     @cached_property
     def space(self) -> Space:
@@ -117,12 +122,17 @@ class Bench:
 
     @cached_property
     def splits(self) -> Splits:
-        return splits(self.images, self.config.seed)
+        return splits(self.images, self.config.seed if self.split_seed is None else self.split_seed)
 
     @property
     def batch_size(self) -> int:
         """Images per update of the weights, as in the default strategy."""
         return self.config.paths_per_step * self.config.batch_size
+
+    @property
+    def alpha_batch_size(self) -> int:
+        """Images per update of the alphas, as in the default strategy."""
+        return self.config.conditions_per_step * self.config.alpha_batch_size
 
     @cached_property
     def weight_batches(self) -> Stream:
@@ -130,9 +140,12 @@ class Bench:
 
     @cached_property
     def alpha_batches(self) -> Stream:
-        """With as many images as an update of the default strategy's alphas takes."""
-        size = self.config.conditions_per_step * self.config.alpha_batch_size
-        return self._stream(self.splits.validation, size, "alpha")
+        return self._stream(self.splits.validation, self.alpha_batch_size, "alpha")
+
+    @cached_property
+    def validation_batches(self) -> Stream:
+        """The images of the alphas, neither shifted nor mirrored."""
+        return self._stream(self.splits.validation, self.alpha_batch_size, "validation", augmented=False)
 
     def new_supernet(self) -> Supernet:
         """In training mode, its first weights drawn from the seed."""
@@ -163,8 +176,8 @@ class Bench:
     ) -> Proposal:
         return Proposal(self.space.canonical(genotype), budget_ms, derived, rank)
 
-    def _stream(self, indices: Tensor, size: int, name: str) -> Stream:
-        return Stream(self.images, indices, self.config.search_resolution, size, self.config.seed, name)
+    def _stream(self, indices: Tensor, size: int, name: str, augmented: bool = True) -> Stream:
+        return Stream(self.images, indices, self.config.search_resolution, size, self.config.seed, name, augmented)
 
 
 class Strategy(Protocol):

@@ -112,7 +112,7 @@ class FBNetUpdates(Learner):
         return losses
 
     def train_weights(self, step: int) -> dict[str, float]:
-        """By the cross-entropy: the latency does not depend on the weights."""
+        """By the cross-entropy alone: its factor in equation 2 would only scale the learning rate."""
         images, labels = self.bench.weight_batches.batch(step)
         loss = F.cross_entropy(self.supernet(images, self.gates(step, "weights").detach()), labels)
         return {"loss": self.update_weights(loss, self.weight_lr(step))}

@@ -28,7 +28,7 @@ from search.process.randomness import generator, gumbel
 from search.strategies.bilevel_loop import Learner, OptimizerSettings, run_updates
 from search.strategies.context import Bench, Outcome
 from search.strategies.discretize import propose_strongest
-from shared.errors import InvalidValue
+from shared.errors import InvalidValue, LutnasError
 from shared.spaces import Space
 
 
@@ -87,11 +87,14 @@ def hard_gates(alphas: Tensor, space: Space, tau: float, random: torch.Generator
         space: its groups do not matter: during the search every edge runs.
         tau: temperature.
         random: of the Gumbel noise.
+
+    Raises:
+        LutnasError: no draw connects input and output.
     """
     log_probabilities = torch.log_softmax(alphas, dim=1)
     for _ in range(MOST_TRIES):
         noisy = log_probabilities + gumbel(alphas.shape, random)
         columns = noisy.detach().argmax(dim=1)
         if space.groups or space.is_connected(to_genotype(space, columns)):
-            break
-    return one_hot_with_gradient(torch.softmax(noisy / tau, dim=1), columns), columns.tolist()
+            return one_hot_with_gradient(torch.softmax(noisy / tau, dim=1), columns), columns.tolist()
+    raise LutnasError(f"gdas: none of {MOST_TRIES} draws connects input and output; a lower alpha_lr helps")

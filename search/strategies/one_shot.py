@@ -50,7 +50,8 @@ def train_run(
 
 def open_ranker(bench: Bench, run: RunDirectory) -> Ranker:
     """Rank by the supernet of a run. Scores stay in the bench's folder: strategies share none."""
-    return Ranker(bench.model, open_scorer(run, path=bench.folder / "scores.json"), bench.config.confidence)
+    scorer = open_scorer(run, bench.look, bench.folder / "scores.json")
+    return Ranker(bench.model, scorer, bench.config.confidence)
 
 
 def stopping(bench: Bench, advance: Callable[[int], None]) -> Callable[[int], None]:

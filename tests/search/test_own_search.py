@@ -364,7 +364,7 @@ def test_strategies_that_know_no_ops_are_compared_with_a_model_of_ones_own(ask, 
     assert all(result["networks"] for result in found["results"])
     code, _, said = ask(*command, "--strategies", "dartscc,darts:order=2,gdas")
     assert code == 2
-    assert "darts:order=2 takes ops of our spaces alone; with --model compare dartscc, random, nsga2" in said
+    assert "darts:order=2 takes ops of our spaces; with --model compare dartscc, random, nsga2 alone" in said
 
 
 def test_what_does_not_go_together_is_refused(ask, own, where, tmp_path):

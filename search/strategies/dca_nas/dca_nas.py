@@ -30,8 +30,11 @@ Decided here, because the paper does not say more:
   with. The graph is drawn through single runs.
 * The learning rate of w is the paper's for a batch of 512, scaled with the batch (Goyal et al.,
   2017).
-* The best run is that of the highest accuracy among those whose network keeps K_d; if there is
-  none, among all. The accuracy is the supernet's at the end, where most cells are derived.
+* Where the derived network of a point of the graph connects nothing, because of "none", the
+  point is that of the network without "none".
+* The runs have the same images in the same splits. The best run is that of the highest accuracy
+  among those whose network keeps K_d; if there is none, among all. The accuracy is the supernet's
+  at the end, where most cells are derived.
 """
 
 from __future__ import annotations
@@ -48,10 +51,10 @@ from torch.nn import functional as F
 from search.latency.slot_costs import RESOURCES, SlotCosts
 from search.process.threads_and_memory import torch_threads
 from search.strategies.bilevel_loop import Learner, OptimizerSettings, run_updates
-from search.strategies.budgets import Attempt, count_searches, make_attempt, make_outcome
+from search.strategies.budgets import Attempt, count_searches, keeps, make_attempt, make_outcome
 from search.strategies.context import Bench, Outcome
 from search.strategies.dca_nas.look_up_graph import LookUpGraph
-from search.strategies.dca_nas.slim_supernet import SlimSupernet, repeated_steps
+from search.strategies.dca_nas.slim_supernet import SlimSupernet, repeated_steps, top_weighted
 from search.strategies.discretize import strongest
 from search.supernet import Supernet
 from shared.errors import InvalidValue, UnknownName
@@ -107,7 +110,7 @@ class DcaNas(OptimizerSettings):
         if self.constrains:
             shares = [(place + 0.5) / self.graph_points for place in range(self.graph_points)]
             given = tuple(costs.smallest + share * (costs.largest - costs.smallest) for share in shares)
-            graph = LookUpGraph(given, tuple(search(budget, 0).attempt.upper_ms for budget in given))
+            graph = LookUpGraph(given, tuple(search(budget, 0).graph_ms for budget in given))
             search_time = [graph.search_time_budget(budget_ms) for budget_ms in bench.budgets_ms]
             notes.append(f"look-up graph of {self.resource}: {graph}")
         else:  # k_s never exceeds the largest, so lambda stays at 0
@@ -123,18 +126,27 @@ class DcaNas(OptimizerSettings):
     def _search_at(self, bench: Bench, costs: SlotCosts, search_time_budget: float, run: int) -> Run:
         name = f"{self.resource}-{search_time_budget:.9g}-run-{run}"
         config = replace(bench.config, seed=bench.config.seed + SEED_OF_RUN * run)
-        bench = replace(bench.part(name), config=config)
+        bench = replace(bench.part(name), config=config, split_seed=bench.config.seed)
         updates = DcaUpdates(self, bench, costs, search_time_budget)
         run_updates(bench, f"dca-nas, {name}", config.total_steps, updates.state, updates.update)
-        alphas = updates.alphas()
-        return Run(make_attempt(bench, alphas, strongest(bench.space, alphas)), updates.validation_accuracy())
+        alphas, accuracy = updates.alphas(), updates.validation_accuracy()
+        attempt = make_attempt(bench, alphas, strongest(bench.space, alphas))
+        derived = make_attempt(bench, alphas, top_weighted(bench.space, updates.gates()))
+        return Run(attempt, derived.upper_ms, accuracy)
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A whole search, and the share of validation images that its supernet classifies."""
+    """A whole search.
+
+    Attributes:
+        graph_ms: bound of the derived network, a point of the look-up graph. Where "none" cuts it
+            off, it is that of the network of the derived cells, which leave "none" out.
+        accuracy: share of the validation images that the supernet classifies.
+    """
 
     attempt: Attempt
+    graph_ms: float
     accuracy: float
 
 
@@ -142,7 +154,7 @@ def best_run(runs: Sequence[Run], budget_ms: float) -> Run:
     """The highest accuracy among the runs whose network keeps the budget; if none does, of all."""
 
     def worth(run: Run) -> tuple[bool, bool, float]:
-        return run.attempt.genotype is not None, run.attempt.upper_ms <= budget_ms, run.accuracy
+        return run.attempt.genotype is not None, keeps(run.attempt.upper_ms, budget_ms), run.accuracy
 
     return max(runs, key=worth)
 
@@ -182,8 +194,8 @@ class DcaUpdates(Learner):
 
     @torch.no_grad()
     def validation_accuracy(self) -> float:
-        """Of the supernet, on images that alpha was updated on, as every run's was."""
-        batches = self.bench.alpha_batches
+        """Of the supernet, on plain images that alpha was updated on: for every run the same."""
+        batches = self.bench.validation_batches
         count = max(1, min(batches.batches_per_epoch, MOST_VALIDATED // batches.batch_size))
         with torch_threads(self.bench.config.threads):
             return fmean(

@@ -72,7 +72,7 @@ class ProxylessNAS(OptimizerSettings):
         rounds: halvings of that range; each is a whole search.
         exponent: w of the reward.
         samples: M of the reward.
-        baseline_decay: share of the old baseline in the new.
+        baseline_share: of the newest mean in the baseline.
         weight_updates: for each update of the alphas.
     """
 
@@ -86,7 +86,7 @@ class ProxylessNAS(OptimizerSettings):
     rounds: int = 3
     exponent: float = -0.07
     samples: int = 10
-    baseline_decay: float = 0.99
+    baseline_share: float = 0.99
     weight_updates: int = 5
     warm_up_lr: float = 0.05
     label_smoothing: float = 0.1
@@ -148,10 +148,15 @@ class ProxylessUpdates(Learner):
 
     def update(self, step: int, alpha_step: AlphaStep, value: float) -> dict[str, float]:
         """Update the weights, and every `weight_updates` steps the alphas."""
-        losses = self._train_weights(step, self.weight_lr(step))
+        losses = self._train_weights(step, self.weight_lr(step - warm_up_updates(self.bench)))
         if (step + 1) % self.settings.weight_updates == 0:
             losses |= alpha_step(self, step, value)
         return losses
+
+    def weight_lr(self, step: int) -> float:
+        """A cosine over the updates after the warm-up."""
+        count = self.bench.config.total_steps - warm_up_updates(self.bench)
+        return cosine(self.settings.weight_lr, self.settings.last_weight_lr, step, count)
 
     def random(self, purpose: str, step: int) -> torch.Generator:
         """Of one purpose in one update."""
@@ -195,7 +200,7 @@ def reward_step(updates: ProxylessUpdates, step: int, target_ms: float) -> dict[
     rewards = torch.tensor(
         [reward(updates, to_genotype(space, columns), images, labels, target_ms) for columns in drawn]
     )
-    baseline = updates.baseline.update(rewards.mean(), settings.baseline_decay)
+    baseline = updates.baseline.update(rewards.mean(), settings.baseline_share)
     scores = torch.stack([log_probability(space, alphas, columns) for columns in drawn])
     updates.update_alphas(-((rewards - baseline) * scores).mean())
     return {"reward": rewards.mean().item()}
@@ -211,7 +216,7 @@ def reward(updates: ProxylessUpdates, genotype: Genotype, images: Tensor, labels
 
 
 class Baseline(nn.Module):
-    """A running mean of earlier rewards; the first is its own baseline."""
+    """A running mean of rewards, the newest included."""
 
     value: Tensor
 
@@ -220,8 +225,8 @@ class Baseline(nn.Module):
         self.register_buffer("value", torch.tensor(float("nan")))
 
     @torch.no_grad()
-    def update(self, mean: Tensor, decay: float) -> Tensor:
-        """Return the baseline for a new mean of rewards, then include that mean."""
-        before = mean if self.value.isnan() else self.value.clone()
-        self.value.copy_(decay * before + (1 - decay) * mean)
-        return before
+    def update(self, mean: Tensor, share: float) -> Tensor:
+        """Include a new mean of rewards, and return the baseline."""
+        before = mean if self.value.isnan() else self.value
+        self.value.copy_(before + share * (mean - before))
+        return self.value.clone()

@@ -4,7 +4,14 @@ from dataclasses import replace
 import pytest
 
 from search.cli import main
-from search.compare.diagnosis import FILE_NAME, RetrainedMember, diagnose, find_diagnosis, spread_members
+from search.compare.diagnosis import (
+    FILE_NAME,
+    RetrainedMember,
+    agreement_rows,
+    diagnose,
+    find_diagnosis,
+    spread_members,
+)
 from search.family.family import Member, load_family
 from search.runs.run_directory import RunDirectory
 from shared.errors import CorruptFile, InvalidValue
@@ -41,7 +48,16 @@ def test_tau_between_two_seeds_says_what_a_perfect_rank_could_reach():
     assert found.agreement["rank"].by_seed == pytest.approx((1.0, 1 / 3))
     assert found.agreement["rank"].mean == pytest.approx(2 / 3)
     one_seed = [replace(member, test_accuracies=member.test_accuracies[:1]) for member in members]
-    assert diagnose(one_seed, "").between_seeds is None
+    alone = diagnose(one_seed, "")
+    assert alone.between_seeds is None
+    assert alone.agreement["rank"].spread is None
+    assert dict(agreement_rows(alone))["rank of the search"] == "+1.00 (one seed)"
+
+
+def test_a_member_that_diverged_is_the_worst_of_all():
+    members = [RetrainedMember(member(i), (80.0 + i,)) for i in range(4)]
+    members[0] = replace(members[0], member=replace(members[0].member, nll=float("nan")))
+    assert diagnose(members, "").agreement["nll"].mean == 1
 
 
 def test_members_are_taken_evenly_with_both_ends():

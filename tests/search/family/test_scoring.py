@@ -139,6 +139,12 @@ def test_entropy_lies_between_0_and_the_logarithm_of_the_channels():
     assert float(entropy(torch.randn(4096, 4, 2, 2))) == pytest.approx(np.log(4), rel=1e-3)
 
 
+def test_features_that_are_not_finite_have_no_entropy():
+    features = torch.randn(2, 4, 3, 3)
+    features[0, 1, 2, 2] = torch.inf
+    assert entropy(features).isnan()
+
+
 def test_expressivity_sums_over_the_inputs_of_fixed_ops_without_the_image(space):
     untrained, images = UntrainedSupernet(space, seed=0), torch.randn(16, 1, 16, 16)
     read = []

@@ -108,6 +108,8 @@ def test_sigterm_keeps_what_was_done_and_the_same_command_goes_on(server, tmp_pa
     [
         (("--strategies", "dart"), "unknown strategy 'dart'"),
         (("--strategies", "darts,darts"), "names a strategy twice"),
+        (("--strategies", "random,gdas", "--processor", "cuda"), "gdas computes in fp32 on the CPU"),
+        (("--strategies", "random,gdas", "--precision", "bf16"), "gdas computes in fp32 on the CPU"),
         (("--strategies", "darts", "--seeds", "0"), "seeds: 0 is not within"),
         (("--strategies", "darts", "--seed", "3"), "--seeds N"),
         (("--strategies", "darts", "--max-latency-ms", "0.0001"), "0.0001"),

@@ -34,7 +34,9 @@ BUDGETS_MS, RANGE_MS = (1.0, 3.0), (1.0, 5.0)
 
 
 def test_a_family_is_measured_against_every_budget():
-    found = judge([unit("x", Proposal(a, None, False), Proposal(c, None, False))], RANKED, BUDGETS_MS, RANGE_MS)[0]
+    found = judge(
+        [unit("x", Proposal(a, None, False, 2.0), Proposal(c, None, False, 1.0))], RANKED, BUDGETS_MS, RANGE_MS
+    )[0]
     assert [network.score for network in found.networks] == [0.0, 1.0]
     assert found.hypervolume == pytest.approx(0.25 * 1.0)  # c's bound is at 3/4 of the range; a scores 0
     assert found.distinct == 2
@@ -58,6 +60,16 @@ def test_a_strategy_without_a_connected_network_has_nothing_and_says_why():
     found = judge([unit("darts", notes=("does not connect",))], RANKED, BUDGETS_MS, RANGE_MS)[0]
     assert (found.hypervolume, found.distinct, found.budgets_met, found.under_budget) == (0, 0, 0, 0)
     assert found.notes == ("does not connect",)
+    assert found.derived_met == 0  # it derives, and this seed counts
+
+
+def test_networks_of_one_bound_fill_the_whole_range():
+    assert judge([unit("x", Proposal(c))], RANKED, BUDGETS_MS, (4.0, 4.0))[0].hypervolume == 1
+
+
+def test_what_a_strategy_that_derives_decoded_alone_is_not_what_it_derived():
+    (found,) = judge([unit("fbnet", Proposal(a, 1.0, False))], RANKED, BUDGETS_MS, RANGE_MS)
+    assert (found.budgets_met, found.derived_met) == (0.5, 0)
 
 
 def test_networks_are_ranked_in_an_order_that_the_units_do_not_change():

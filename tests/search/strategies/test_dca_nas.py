@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from search.latency.slot_costs import RESOURCES
 from search.strategies.bilevel_loop import CHECKPOINT
 from search.strategies.budgets import Attempt
+from search.strategies.dca_nas import dca_nas
 from search.strategies.dca_nas.dca_nas import (
     DcaNas,
     DcaUpdates,
@@ -20,7 +21,7 @@ from search.strategies.dca_nas.slim_supernet import SlimSupernet, repeated_steps
 from search.strategies.discretize import strongest
 from search.supernet import Supernet
 from shared.errors import InvalidValue, UnknownName
-from shared.spaces import make_space
+from shared.spaces import Genotype, make_space
 
 CELLS = make_space("nas-bench-201", resolution=8, channels=4, depth=1, image_channels=1)
 DARTS = make_space("darts", resolution=8, channels=4, depth=3, image_channels=1)
@@ -172,7 +173,7 @@ def op_name(step_name: str, primitive: str) -> str:
 
 def test_the_best_run_keeps_the_budget_and_has_the_highest_accuracy(make_bench, tmp_path):
     def run(upper_ms: float, accuracy: float) -> Run:
-        return Run(Attempt(torch.zeros(1, 1), CELLS.fastest() if upper_ms else None, upper_ms), accuracy)
+        return Run(Attempt(torch.zeros(1, 1), CELLS.fastest() if upper_ms else None, upper_ms), upper_ms, accuracy)
 
     fast, better, slow, broken = run(1.0, 0.5), run(1.5, 0.6), run(3.0, 0.9), run(0.0, 0.99)
     assert best_run([fast, better, slow, broken], 2.0) is better
@@ -187,6 +188,19 @@ def test_a_search_runs_as_often_as_asked_from_other_first_weights(make_bench, tm
     assert outcome.training_images == 4 * bench.config.total_steps * bench.batch_size
     alphas = [torch.load(path / CHECKPOINT)["state"]["alphas"]["values"] for path in sorted(tmp_path.glob("*-run-*"))]
     assert len({tuple(values.flatten().tolist()) for values in alphas}) == 4
+
+
+def test_runs_share_their_images_and_the_graph_has_no_network_without_a_way_through(make_bench, tmp_path, monkeypatch):
+    seen, derived = [], []
+    monkeypatch.setattr(dca_nas, "strongest", lambda space, alphas: derived.append(1) or Genotype(("none",) * 6))
+    monkeypatch.setattr(DcaUpdates, "validation_accuracy", lambda self: seen.append(self.bench.splits) or 0.5)
+    bench = replace(make_bench(CELLS, tmp_path), budgets_ms=(1e9,))
+    outcome = DcaNas(runs=2, graph_points=2).search(bench)
+    assert len(derived) == len(seen) == 3
+    assert all(torch.equal(splits.validation, bench.splits.validation) for splits in seen)
+    assert not any(proposal.derived for proposal in outcome.proposals)
+    (graph,) = (note for note in outcome.notes if note.startswith("look-up graph"))
+    assert "to 0 ms" not in graph
 
 
 def test_a_search_without_its_constraint_draws_no_graph_and_keeps_lambda_at_zero(make_bench, tmp_path):

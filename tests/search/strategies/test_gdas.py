@@ -1,8 +1,11 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
 from search.process.randomness import generator
 from search.strategies.gdas import Gdas, GdasUpdates, hard_gates
+from shared.errors import LutnasError
+from shared.spaces import make_space
 
 
 def test_gates_are_one_for_the_drawn_op_and_carry_the_soft_samples_gradient(space):
@@ -23,6 +26,14 @@ def test_gates_are_one_for_the_drawn_op_and_carry_the_soft_samples_gradient(spac
             break
     soft = torch.softmax(noisy / 2.0, dim=1)
     torch.testing.assert_close(gradient, torch.autograd.grad((soft * weights).sum(), again)[0])
+
+
+def test_alphas_that_connect_nothing_end_the_search_in_a_line():
+    cells = make_space("nas-bench-201", resolution=8, channels=4, depth=1)
+    alphas = torch.zeros(6, 5)
+    alphas[:, cells.slots[0].primitives.index("none")] = 1e4
+    with pytest.raises(LutnasError, match="gdas: none of 200 draws connects input and output"):
+        hard_gates(alphas, cells, 1.0, generator(0, "test"))
 
 
 def test_only_the_drawn_ops_run_and_only_their_gates_get_a_gradient(make_bench, space, tmp_path):

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from search.strategies.proxylessnas.proxylessnas import (
     additive_step,
     reward,
     reward_step,
+    warm_up_updates,
 )
 from shared.errors import InvalidValue
 
@@ -125,16 +127,17 @@ def test_reward_is_accuracy_times_a_power_of_the_relative_latency(make_bench, sp
 
 
 def test_reinforce_moves_alpha_by_rewards_less_their_baseline_times_the_score(make_bench, space, tmp_path):
-    updates = ProxylessUpdates(ProxylessNAS(samples=3), make_bench(space, tmp_path))
-    updates.baseline.update(torch.tensor(0.5), 0.99)
+    updates = ProxylessUpdates(ProxylessNAS(samples=3, baseline_share=0.9), make_bench(space, tmp_path))
+    updates.baseline.update(torch.tensor(0.5), 0.9)
     alphas = updates.alphas().detach().clone().requires_grad_()
     images, labels = updates.validation_batch(4)
     random = updates.random("networks", 4)
     drawn = [draw_choices(space, alphas.detach(), random) for _ in range(3)]
     rewards = [reward(updates, to_genotype(space, columns), images, labels, 0.1) for columns in drawn]
+    baseline = 0.1 * 0.5 + 0.9 * sum(rewards) / 3
     by_hand = torch.zeros_like(alphas)
     for columns, value in zip(drawn, rewards, strict=True):
-        by_hand += (value - 0.5) / 3 * torch.autograd.grad(log_probability(space, alphas, columns), alphas)[0]
+        by_hand += (value - baseline) / 3 * torch.autograd.grad(log_probability(space, alphas, columns), alphas)[0]
     reward_step(updates, 4, 0.1)
     torch.testing.assert_close(updates.alphas.values.grad, -by_hand, rtol=1e-4, atol=1e-7)
     moved = updates.alphas().detach() - alphas.detach()
@@ -142,10 +145,23 @@ def test_reinforce_moves_alpha_by_rewards_less_their_baseline_times_the_score(ma
     assert torch.equal(moved[clear].sign(), by_hand[clear].sign())  # upwards
 
 
-def test_the_baseline_is_a_running_mean_of_earlier_rewards():
+def test_the_baseline_is_a_running_mean_with_the_newest_rewards():
     baseline = Baseline()
-    given = [float(baseline.update(torch.tensor(mean), 0.9)) for mean in (2.0, 4.0, 8.0)]
-    assert given == pytest.approx([2.0, 2.0, 2.2])
+    given = [float(baseline.update(torch.tensor(mean), 0.75)) for mean in (2.0, 4.0, 8.0)]
+    assert given == pytest.approx([2.0, 3.5, 6.875])
+
+
+def test_each_part_of_the_search_has_a_learning_rate_that_falls_from_its_own(make_bench, space, tmp_path):
+    updates = ProxylessUpdates(ProxylessNAS(), make_bench(space, tmp_path))
+    rates = []
+    updates._train_weights = lambda step, learning_rate: rates.append(learning_rate) or {}
+    warm_up, steps = warm_up_updates(updates.bench), updates.bench.config.total_steps
+    for step in range(warm_up):
+        updates.warm_up(step)
+    for step in range(warm_up, steps):
+        updates.update(step, lambda *_: {}, 1.0)
+    assert (rates[0], rates[warm_up]) == (0.05, 0.025)
+    assert all(a > b for place, (a, b) in enumerate(pairwise(rates), 1) if place != warm_up)
 
 
 def test_weights_learn_from_one_connected_path_at_a_time(make_bench, space, tmp_path):

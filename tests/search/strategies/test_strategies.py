@@ -1,5 +1,6 @@
 """Properties of every strategy of the registry, in every space."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from search.strategies import STRATEGIES, Bench, SearchStopped, parse_strategy, split_strategies
-from search.strategies.bilevel_loop import CHECKPOINT, copy_state, run_updates
+from search.strategies.bilevel_loop import CHECKPOINT, Learner, OptimizerSettings, copy_state, run_updates
 from search.strategies.dartscc import DartsCC
 from search.strategies.discretize import strongest
 from shared.errors import CorruptFile, InvalidValue, LutnasError, UnknownName
@@ -125,6 +126,15 @@ def test_a_loss_that_is_not_finite_stops_the_search_and_keeps_the_last_checkpoin
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 2
 
 
+def test_weights_stay_as_they_are_where_a_gradient_is_not_finite(make_bench, space, tmp_path):
+    learner = Learner(OptimizerSettings(), make_bench(space, tmp_path))
+    before = [weight.detach().clone() for weight in learner.weights]
+    loss = sum(torch.sqrt((weight - weight.detach()).abs()).sum() for weight in learner.weights)  # 0, slope infinite
+    assert loss == 0
+    assert math.isnan(learner.update_weights(loss, 0.1))
+    assert all(torch.equal(weight, old) for weight, old in zip(learner.weights, before, strict=True))
+
+
 def test_derived_networks_of_darts_keep_two_edges_per_node_for_any_alpha_of_none(space):
     alphas = torch.from_numpy(np.random.default_rng(0).normal(size=(len(space.slots), len(space.slots[0].primitives))))
     if "none" in space.slots[0].primitives and space.groups:
@@ -143,6 +153,7 @@ def test_options_have_a_canonical_order():
     assert parse_strategy("darts").text == parse_strategy("darts:order=1").text == "darts"
     assert parse_strategy("darts:momentum=0.8,order=2").text == "darts:order=2,momentum=0.8"
     assert parse_strategy("darts:order=2").strategy.order == 2
+    assert parse_strategy("dca-nas:last_weight_lr=0").text == "dca-nas"
     assert split_strategies("darts:order=2,momentum=.8, gdas,darts") == ["darts:order=2,momentum=.8", "gdas", "darts"]
 
 
