@@ -19,7 +19,7 @@ from benchmarks.strategies import ground as grounds
 from benchmarks.strategies.ground import GROUNDS, Ground, Landscape
 from benchmarks.strategies.published import NAS_BENCH_201
 from benchmarks.strategies.searches import Plan, Searched, hand_over, on_every_device, search_device
-from benchmarks.strategies.strategies import CHANCE, Handed, figures, judge
+from benchmarks.strategies.strategies import CHANCE, Handed, costs, figures, judge, relative_hypervolume
 from profiler_agent.timing.stopping import PRESETS
 from search.ranking.scoring import ScoringSettings
 from search.strategies import STRATEGIES, Proposal, parse_strategy
@@ -184,6 +184,12 @@ def test_figures_say_accuracy_latency_budgets_kept_and_what_papers_publish(groun
     assert found["failures"].spread == "nsga2 on board, seed 0"
 
 
+def test_a_device_whose_search_failed_is_in_no_mean():
+    board = Landscape(np.arange(5.0), np.array([0.0, 85.0, 90.0, 95.0, 100.0]))
+    own = [Handed("board", "gdas", 0, 2.0, "x", 1.0, {"cifar10": 85.0})]
+    assert relative_hypervolume({"board": board, "phone": board}, None, own) == [pytest.approx(3 * 85 / 270)]
+
+
 def test_a_strategy_that_fails_is_a_line_and_the_others_go_on(comparison, capsys):
     failed = searches.search(comparison, "board", "dca-nas", "dca-nas:bottleneck=0", 0)
     assert failed.failure == "dca-nas:bottleneck: 0 is not 1 or more"
@@ -220,7 +226,10 @@ def test_a_strategy_that_knows_no_device_is_searched_once_for_all():
         (0, "board"): {name: Searched("board", name, 0, 9.0) for name in plan.strategies},
         (0, "phone"): {"random": Searched("phone", "random", 0, 5.0)},
     }
-    found = [(each.device, each.strategy, each.seconds) for each in on_every_device(plan, searched)]
+    every = on_every_device(plan, searched)
+    assert [costs(every, name)["seconds"].n for name in plan.strategies] == [1, 2]
+    assert [costs(every, name)["seconds"].value for name in plan.strategies] == [9, 7]
+    found = [(each.device, each.strategy, each.seconds) for each in every]
     assert found == [
         ("board", "darts", 9.0), ("board", "random", 9.0), ("phone", "darts", 9.0), ("phone", "random", 5.0),
     ]  # fmt: skip
