@@ -23,6 +23,7 @@ from benchmarks.strategies.strategies import CHANCE, Handed, costs, figures, jud
 from profiler_agent.timing.stopping import PRESETS
 from search.ranking.scoring import ScoringSettings
 from search.strategies import STRATEGIES, Proposal, parse_strategy
+from shared.errors import InvalidValue
 from shared.spaces import Genotype, make_space
 
 SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1)
@@ -109,6 +110,8 @@ def test_the_hypervolume_is_one_for_the_front_and_less_for_a_part_of_it(ground):
     assert volumes == sorted(volumes, reverse=True)
     assert volumes[0] == pytest.approx(1)
     assert board.relative_hypervolume([(ms, accuracy - 1) for ms, accuracy in best]) < volumes[1]
+    with pytest.raises(InvalidValue, match="1 network of the same latency"):
+        Landscape(np.ones(1), np.ones(1)).relative_hypervolume([(1.0, 1.0)])
     slowest_and_worst = (board.latency_ms.max(), board.accuracy.min())
     assert board.relative_hypervolume([slowest_and_worst]) == board.relative_hypervolume([]) == 0
 

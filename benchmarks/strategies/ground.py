@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.judging import nas_bench_macro_truth
-from benchmarks.judging.shares import Floats, hypervolume
+from benchmarks.judging.shares import Floats, Plane
 from benchmarks.search.cifar10_jpeg import write_cifar10
 from benchmarks.search.nas_bench_201_search import DATA, LOOK, SPACE, fit_tables, latency_file
 from benchmarks.search.nas_bench_201_truth import Truth, load_truth
@@ -22,7 +22,6 @@ from benchmarks.strategies.published import NAS_BENCH_201, Published
 from search.decoding.decoding import enumerate_space
 from search.latency.latency_model import LatencyModel
 from search.ranking.scoring import ScoringSettings
-from shared.errors import InvalidValue
 from shared.spaces import Space, make_space
 from shared.tables.table import LatencyTable
 
@@ -71,17 +70,13 @@ class Landscape:
                 runs over all latencies.
 
         Raises:
-            InvalidValue: a single network is the best at any latency.
+            InvalidValue: an axis has no length, as in a space with a single network.
         """
-        if len(self.front) < 2:
-            raise InvalidValue("truth", "a front of a single network has no hypervolume")
-        best = np.array([self.latency_ms.min(), self.accuracy.max()])
-        reference = np.array([self.latency_ms.max(), self.accuracy.min() if worst is None else worst])
-
-        def volume(points: Iterable[tuple[float, float]]) -> float:
-            return hypervolume((np.array(list(points)).reshape(-1, 2) - best) / (reference - best))
-
-        return volume(networks) / volume(self.front)
+        points, count = np.array(list(networks)).reshape(-1, 2), len(self.latency_ms)
+        latency_ms, accuracy = np.append(self.latency_ms, points[:, 0]), np.append(self.accuracy, points[:, 1])
+        places = np.arange(len(latency_ms))
+        plane = Plane(latency_ms, 100 - accuracy, places < count, None if worst is None else 100 - worst)
+        return plane.relative_hypervolume(places[count:])
 
 
 @dataclass(frozen=True, eq=False)
