@@ -25,6 +25,7 @@ from search.commands.run import add_arguments as add_search_arguments
 from search.commands.run import begin_run, default_title, resume_run
 from search.compare.comparison import Comparison
 from search.compare.comparison_figures import Result, Spread, summarise
+from search.config import Config
 from search.decoding.decoding import make_decoder
 from search.family.build import spread
 from search.family.family import FamilySettings
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
     setup = argparse.Namespace(**{**vars(args), "out": out / "setup", "precision": precision})
     there = (setup.out / "config.json").exists()
     directory, images = resume_run(setup, progress) if there else begin_run(setup, progress)
+    check_precision(directory.config, strategies, out)
     (table,) = directory.tables
     decoder = make_decoder(LatencyModel(table), directory.config.confidence)
     budgets_ms = tuple(sorted(args.max_latency_ms or spread(decoder.smallest_ms, decoder.largest_ms, args.budgets)))
@@ -132,6 +134,13 @@ def check_arguments(args: argparse.Namespace, strategies: Sequence[NamedStrategy
         raise WrongUse("a comparison needs one --device")
     if args.seed is not None:
         raise WrongUse("--seed: a comparison has --seeds N, from 0 to N-1")
+
+
+def check_precision(config: Config, strategies: Sequence[NamedStrategy], out: Path) -> None:
+    """Raise WrongUse if a comparison was begun with what a strategy that is added to it cannot do."""
+    if (others := with_loops_of_their_own(strategies)) and (config.precision, config.processor) != ("fp32", "cpu"):
+        begun = f"{out} was begun in {config.precision} on {config.processor}"
+        raise WrongUse(f"{begun}, and {others[0]} computes in fp32 on the CPU; choose another --out")
 
 
 def with_loops_of_their_own(strategies: Sequence[NamedStrategy]) -> list[str]:

@@ -122,6 +122,13 @@ def test_wrong_use_is_one_line_and_exit_code_2(server, tmp_path, capfd, more, wo
     assert errors[-1].startswith("search: ")
 
 
+def test_a_comparison_that_was_begun_in_bf16_takes_no_strategy_that_computes_in_fp32(server, tmp_path, capfd):
+    out = tmp_path / "out"
+    assert main(arguments(server, out, "--strategies", "random", "--seeds", "1", "--precision", "bf16")) == 0
+    assert main(arguments(server, out, "--strategies", "random,gdas", "--seeds", "1")) == 2
+    assert "was begun in bf16 on cpu, and gdas computes in fp32" in capfd.readouterr().err.strip().splitlines()[-1]
+
+
 def test_another_number_of_evaluations_is_refused_in_the_same_folder(server, tmp_path, capfd):
     out = tmp_path / "out"
     assert main(arguments(server, out, "--strategies", "gdas", "--seeds", "1")) == 0
