@@ -1,8 +1,8 @@
 """The benchmarks of docs/results.md: `python -m benchmarks NAME`, or `make bench` for all.
 
 A benchmark is a function `run(progress: Progress) -> dict[str, Figure]` that `REGISTRY` names. The
-rooms are `latency`, `own_model`, `search`, `by_hand`, `judging`, `strategies`, `server` and
-`devices`.
+rooms are `latency`, `foreign`, `own_model`, `search`, `by_hand`, `judging`, `strategies`, `server`
+and `devices`.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ REGISTRY: dict[str, str] = {
     "fbnet": "benchmarks.latency.tables:run_fbnet",
     "repeat": "benchmarks.latency.repeat:run",
     "states": "benchmarks.latency.states:run",
-    "foreign": "benchmarks.foreign:run",
+    "foreign": "benchmarks.foreign.foreign:run",
     "own_mobilenet_v3": "benchmarks.own_model.own_model:run_mobilenet_v3",
     "own_resnet": "benchmarks.own_model.own_model:run_resnet",
     "own_vgg": "benchmarks.own_model.own_model:run_vgg",

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
+from torch import nn
 
 from benchmarks.by_hand import by_hand, own_images, small_resnets
 from benchmarks.by_hand.by_hand import Effort, Point, judge
@@ -74,6 +75,21 @@ def test_small_resnets_of_the_demo_fit_its_space():
     counts = [sum(weight.numel() for weight in network.parameters()) for network in networks.values()]
     assert len(counts) == len(small_resnets.WIDTHS)
     assert counts == sorted(set(counts))
+
+
+def test_an_accuracy_is_kept_for_its_layers_and_recipe_alone(tmp_path):
+    images = load_images("digits", 8, 1, None)
+
+    def lines_of(width, epochs=0.05):
+        def build():
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+        lines = []
+        from_random_weights.train(images, {"same name": build}, epochs, 1, tmp_path / "kept.json", lines.append)
+        return lines
+
+    assert [len(lines) for lines in (lines_of(8), lines_of(8), lines_of(12), lines_of(8, 0.1))] == [1, 0, 1, 1]
+    assert not lines_of(8), "and what other layers and recipes found has not replaced it"
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.foreign import _figures
-from benchmarks.foreign_networks import NETWORKS, write
+from benchmarks.foreign.foreign import _figures
+from benchmarks.foreign.networks import NETWORKS, write
 from profiler_agent.kernels.model_files import count_file
 from profiler_agent.ort.sessions import local_runtime
 from shared.kernels.kernel import parse_kernel

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from benchmarks import DataMissing
-from benchmarks.judging.families import CURVES, SCORING, STRATEGIES, TRAINING, Found, forget_scores_of, identify
+from benchmarks.judging.code_identity import identify
+from benchmarks.judging.families import CURVES, SCORING, STRATEGIES, TRAINING, Found, forget_scores_of
 from benchmarks.search.cifar10_jpeg import write_cifar10
 from benchmarks.search.nas_bench_201 import figures, judge_family, picked, unseen_gap
 from benchmarks.search.nas_bench_201_search import SPACE

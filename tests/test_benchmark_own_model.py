@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.foreign_networks import NETWORKS
+from benchmarks.foreign.networks import NETWORKS
 from benchmarks.own_model import predicted
 from benchmarks.own_model.macro_beside import BUILT_IN, compare, measure_rates, to_built_in, to_own
 from benchmarks.own_model.macro_share import as_table_of, share_figures

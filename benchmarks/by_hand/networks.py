@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from benchmarks.foreign_networks import Shuffled, convolution, head, inverted, residual
+from benchmarks.foreign.convolutional import Shuffled, inverted, residual
+from benchmarks.foreign.layers import convolution, head
 from search.own_model.onnx_export import to_onnx
 
 SIDE, CLASSES, IMAGE_CHANNELS = 32, 10, 3

@@ -5,10 +5,7 @@ This module never sees an accuracy of a truth. `benchmarks.judging.shares` judge
 
 from __future__ import annotations
 
-import hashlib
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,16 +38,6 @@ ROOT = Path(__file__).parents[2]
 TRAINING = ("search.training.training", "lut_server.transfer.additive_fit", "lut_server.transfer.architectures")
 """Modules that decide a trained run, with all their imports."""
 SCORING = ("search.ranking.scoring",)
-SOURCES = """
-import importlib, sys
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-for name, module in sorted(sys.modules.items()):
-    if name.startswith(("search", "lut_server.calibration.op_calibration", "lut_server.transfer", "shared.spaces")):
-        print(module.__file__)
-"""
-"""Lists the files that decide a number. The others read, write, check and name."""
-
 SETTINGS: Mapping[str, Any] = {
     "search_resolution": 16,
     "warmup_steps": 3000,
@@ -111,16 +98,6 @@ class SeedResult:
     seed: int
     minutes: Mapping[str, float]
     devices: Mapping[str, DeviceResult]
-
-
-def identify(modules: Sequence[str], *contents: bytes) -> str:
-    """SHA-256 over some contents and the code of modules with all that they import."""
-    listing = [sys.executable, "-c", SOURCES, *modules]
-    listed = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True)
-    digest = hashlib.sha256()
-    for content in (*contents, *(Path(line).read_bytes() for line in listed.stdout.splitlines())):
-        digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()
 
 
 def forget_scores_of(run: RunDirectory, scored_by: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.judging import families
+from benchmarks.judging.code_identity import identify
 from benchmarks.latency.imported import DATA
 from benchmarks.search.cifar10_jpeg import write_cifar10
 from search.process.progress import Progress
@@ -58,10 +59,10 @@ def find_families(table: LatencyTable, seed: int, effort: Effort, progress: Prog
         DataMissing: the images are not on this machine.
     """
     decided_by = f"{table.hash} {effort.settings}".encode()
-    trained_by = families.identify(families.TRAINING, decided_by)
+    trained_by = identify(families.TRAINING, decided_by)
     cifar = write_cifar10(effort.data / "cifar10_jpeg", effort.folder / "cifar10_jpeg")
     folder = effort.folder / trained_by[:12] / f"seed{seed}"
     run = families.train([table], cifar, folder, seed, progress, effort.settings)
-    families.forget_scores_of(run, families.identify(families.SCORING))
+    families.forget_scores_of(run, identify(families.SCORING))
     families.score_everything(run, LOOK, progress)
     return families.find_families(run, LOOK, progress, effort.counts)

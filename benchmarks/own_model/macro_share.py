@@ -22,6 +22,7 @@ import torch
 
 from benchmarks import Progress
 from benchmarks.judging import families, shares
+from benchmarks.judging.code_identity import identify
 from benchmarks.judging.nas_bench_macro_search import SETTINGS, Effort
 from benchmarks.judging.nas_bench_macro_truth import Truth, load_truth
 from benchmarks.judging.this_machine import get_table
@@ -89,10 +90,10 @@ def _rank_whole(table: LatencyTable, effort: Effort, job: tuple[bool, int]) -> l
         settings |= {"model": f"{FILE}:make_model", "choices": own.names}
         table = as_table_of(own.space, table)
     cifar = write_cifar10(effort.data / "cifar10_jpeg", effort.folder / "cifar10_jpeg")
-    decided_by = families.identify(families.TRAINING, f"{table.hash} {effort.settings}".encode())
+    decided_by = identify(families.TRAINING, f"{table.hash} {effort.settings}".encode())
     folder = effort.folder / decided_by[:12] / f"{name}{seed}"
     run = families.train([table], cifar, folder, seed, progress, settings)
-    families.forget_scores_of(run, families.identify(families.SCORING))
+    families.forget_scores_of(run, identify(families.SCORING))
     families.score_everything(run, ScoringSettings(), progress)
     (family,) = build_families(run, progress)
     return [

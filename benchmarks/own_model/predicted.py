@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks import Progress
-from benchmarks.foreign import PROFILE, measure_whole
+from benchmarks.foreign.foreign import PROFILE, measure_whole
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, running_stack, script, this_device
 
@@ -70,7 +70,7 @@ def _ask(stack: Stack, folder: Path) -> dict[str, tuple[float, float]]:
 def _predict(device: str, lut_url: str, folder: Path) -> dict[str, tuple[float, float]]:
     import torch
 
-    from benchmarks.foreign_networks import NETWORKS, write
+    from benchmarks.foreign.networks import NETWORKS, write
     from search import predict_latency
 
     found = {}

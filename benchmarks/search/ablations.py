@@ -25,7 +25,8 @@ from typing import Any
 from scipy.stats import kendalltau
 
 from benchmarks import Progress
-from benchmarks.judging.families import SCORING, TRAINING, identify, train
+from benchmarks.judging.code_identity import identify
+from benchmarks.judging.families import SCORING, TRAINING, train
 from benchmarks.report import Figure
 from benchmarks.search.cifar10_jpeg import write_cifar10
 from benchmarks.search.nas_bench_201_search import DATA, SPACE, fit_tables, latency_file

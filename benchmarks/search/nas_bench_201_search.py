@@ -24,6 +24,7 @@ import torch
 
 from benchmarks import DataMissing
 from benchmarks.judging import families
+from benchmarks.judging.code_identity import identify
 from benchmarks.search.cifar10_jpeg import write_cifar10
 from lut_server.transfer.additive_fit import Split, fit_table
 from lut_server.transfer.architectures import latency_columns, read_column
@@ -73,10 +74,10 @@ def get_trained(tables: Sequence[LatencyTable], name: str, seed: int, progress: 
         DataMissing: the published latencies or the images are not on this machine.
     """
     decided_by = f"{SPACE} {FITTED} {HELD_OUT} {families.SETTINGS}".encode()
-    trained_by = families.identify(families.TRAINING, latency_file().read_bytes(), decided_by)
+    trained_by = identify(families.TRAINING, latency_file().read_bytes(), decided_by)
     cifar = write_cifar10(DATA / "cifar10_jpeg", RUNS / "cifar10_jpeg")
     run = families.train(tables, cifar, RUNS / trained_by[:12] / name, seed, progress, families.SETTINGS)
-    families.forget_scores_of(run, families.identify(families.SCORING))
+    families.forget_scores_of(run, identify(families.SCORING))
     return run
 
 

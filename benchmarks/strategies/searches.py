@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from benchmarks import Progress
-from benchmarks.judging.families import TRAINING, identify
+from benchmarks.judging.code_identity import identify
+from benchmarks.judging.families import TRAINING
 from benchmarks.judging.this_machine import get_table, with_cells
 from benchmarks.strategies.ground import GROUNDS, HERE, RUNS, Ground, Landscape
 from profiler_agent.timing.stopping import PRESETS, Preset

@@ -96,7 +96,7 @@ def _errors(predicted: Mapping[str, tuple[float, float]], measured: Mapping[str,
 
 def _export(folder: Path) -> dict[str, Path]:
     """In a process of its own: torch need not stay in memory while things are timed."""
-    program = f"from benchmarks.foreign_networks import export; from pathlib import Path; export(Path({str(folder)!r}))"
+    program = f"from benchmarks.foreign.networks import export; from pathlib import Path; export(Path({str(folder)!r}))"
     subprocess.run([script(["python"])[0], "-c", program], check=True)
     return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
 

@@ -1,0 +1,1 @@
+"""Networks of 22 families that lutnas has no space for, predicted from their kernels."""
