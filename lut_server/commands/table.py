@@ -60,6 +60,7 @@ def print_predictions(arguments: argparse.Namespace) -> None:
 
     lut-server predict --device rpi4 --kernels counts.json
     """
+    which = arguments.device, arguments.space, arguments.runtime
     with opened_store(arguments) as store:
-        for line in prediction_lines(store, arguments.device, arguments.space, arguments.genotypes, arguments.kernels):
+        for line in prediction_lines(store, *which, arguments.genotypes, arguments.kernels):
             print(line)

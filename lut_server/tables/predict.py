@@ -79,7 +79,7 @@ def predict(store: Store, device: str, request: PredictionRequest) -> Prediction
 
 
 def prediction_lines(
-    store: Store, device: str, space: str, genotypes: Sequence[str], kernels: Path | None
+    store: Store, device: str, space: str, runtime: str | None, genotypes: Sequence[str], kernels: Path | None
 ) -> Iterator[str]:
     """Predictions for people: a line for each genotype, and one for counted kernels in a JSON file.
 
@@ -88,9 +88,9 @@ def prediction_lines(
         InvalidValue: the file holds no counts, or a genotype is none of the table's space.
         LutnasError: as `predict` says.
     """
-    wanted = [(one, PredictionRequest(genotype=one, space=space)) for one in genotypes]
+    wanted = [(one, PredictionRequest(genotype=one, space=space, runtime=runtime)) for one in genotypes]
     if kernels is not None:
-        wanted.append((str(kernels), PredictionRequest(kernels=_read_counts(kernels), space=space)))
+        wanted.append((str(kernels), PredictionRequest(kernels=_read_counts(kernels), space=space, runtime=runtime)))
     if not wanted:
         raise WrongUse("predict: give a genotype of the table's space, or --kernels FILE")
     for name, request in wanted:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PASSED_ON = (
     "device", "channels", "depth", "classes", "image_channels", "threads", "batch", "calibration", "held_out", "seed",
-    "precision", "preset", "provider", "optimisation",
+    "precision", "preset", "seconds_per_task", "provider", "optimisation",
 )  # fmt: skip
 LOW_BATTERY_PERCENT = 20
 

@@ -5,6 +5,7 @@ No phone was at hand: what adb and Android print was taken from their sources an
 written down in tests/agent/adb.
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -26,7 +27,8 @@ from profiler_agent.android.health import Health
 from profiler_agent.android.phone import PhoneAgent, Progress, proot_words, watch_content
 from profiler_agent.android.termux import RunAs, Ssh, open_termux
 from profiler_agent.cli import main
-from profiler_agent.commands.adb import parse_cores
+from profiler_agent.commands.adb import parse_cores, phone_flags
+from profiler_agent.commands.options import add_plan, wanted_profile
 from profiler_agent.profile.profile import ProfileRequest
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.spool.spool import Spool
@@ -439,6 +441,16 @@ def test_measuring_pauses_from_the_level_that_was_asked_for():
         "pause": False, "held_back": ["thermal status light"], "facts": 0,
     }  # fmt: skip
     assert watch_content(Health(), 1) | {"facts": 0} == {"pause": False, "held_back": [], "facts": 0}
+
+
+def test_the_phone_profiles_what_the_desktop_was_asked_for():
+    parser = argparse.ArgumentParser()
+    add_plan(parser)
+    sizes = "--resolution 32 64 --channels 8 --depth 1 --classes 5 --image-channels 1 --calibration 9 --held-out 8"
+    runtime = "--threads 2 --batch 4 --precision fp16 --provider webgpu --optimisation basic"
+    asked = f"--device pixel8 --space nas-bench-201 --seed 3 --preset quick --seconds-per-task 0.4 {sizes} {runtime}"
+    here = parser.parse_args(asked.split())
+    assert wanted_profile(parser.parse_args(phone_flags(here))) == wanted_profile(here)
 
 
 @pytest.mark.parametrize(("text", "cores"), [("4-7", (4, 5, 6, 7)), ("0,2-3", (0, 2, 3)), ("7", (7,))])

@@ -157,6 +157,9 @@ def test_predict_says_what_the_table_says_of_a_genotype(run, table, tmp_path):
     assert (code, err) == (0, "")
     assert out.startswith(f"{genotype}: {table.networks[0].predicted_ms:.4g} ms")
     assert out.rstrip().endswith("by ops)")
+    code, out, err = run("predict", "--device", "pi", "--runtime", "CUDAExecutionProvider", genotype)
+    assert (code, out) == (1, "")
+    assert "CUDAExecutionProvider" in err
 
 
 @pytest.mark.parametrize(
