@@ -24,7 +24,7 @@ from profiler_agent.profile.verify_job import measure_models, to_verify
 from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import GraphStore
 from profiler_agent.server.server_client import ServerClient
-from profiler_agent.server.upload import Uploader
+from profiler_agent.server.upload import ResultRefused, Uploader
 from profiler_agent.spool.spool import Spool
 from profiler_agent.timing.campaign import CanaryWatch
 from profiler_agent.timing.stopping import PRESETS, Preset
@@ -67,7 +67,7 @@ class Worker:
         """Work until nothing is queued (`once`), until nothing came for `idle_exit_s`, or for ever.
 
         Raises:
-            LutnasError: the server refuses, and waiting does not help.
+            LutnasError: the server refuses, and waiting does not help; with `once` also if it is away.
         """
         registered = False
         away = pauses_s()
@@ -83,6 +83,8 @@ class Worker:
                 away = pauses_s()
                 pause_s = self.poll_s
             except (ServerAway, ServerRefused) as error:
+                if once:
+                    raise
                 if isinstance(error, NotFound):
                     registered = False  # the server lost its database, or was replaced
                 elif not is_passing(error):
@@ -122,13 +124,19 @@ class Worker:
         self.spool.keep_result(job.id, result)
         try:
             self._upload_results()
-        except ServerAway as error:
+        except (ServerAway, ServerRefused) as error:
+            if not is_passing(error):
+                raise
             self.progress.say(f"job {job.id}: {error}; its result is spooled and will be handed in")
 
     def _upload_results(self) -> None:
         uploader = Uploader(self.client, self.sleep, attempts=1)
         for job_id, result in self.spool.results().items():
-            self.progress.say(f"job {job_id}: {uploader.upload_job_result(self.spool, job_id, self.owner, result)}")
+            try:
+                fate = uploader.upload_job_result(self.spool, job_id, self.owner, result)
+            except ResultRefused as error:
+                fate = str(error)
+            self.progress.say(f"job {job_id}: {fate}")
 
     def _measure_model(self, job: Job, check: Callable[[], None]) -> JobResult:
         wanted = job.job

@@ -12,6 +12,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from profiler_agent.android.bridge import Adb, PhoneAway, ProgramResult
 from profiler_agent.android.bundle import agent_files, pack
@@ -111,8 +112,10 @@ class PhoneAgent:
 
     def stock(self, entries: Sequence[tuple[str, bytes]]) -> int:
         """Put plans and graphs into the phone's spool; returns the number of new graphs."""
-        listed = self.shell.run(f"mkdir -p {SPOOL} && ls {SPOOL}/graphs 2>/dev/null || true").out.decode().split()
-        missing = [(name, content) for name, content in entries if name.rpartition("/")[2] not in listed]
+        sizes = f"mkdir -p {SPOOL}/graphs && cd {SPOOL}/graphs && wc -c * 2>/dev/null || true"
+        counted = [line.split() for line in self.shell.run(sizes).out.decode().splitlines()]
+        whole = {(name, int(size)) for size, name in counted}  # the cable may go while a file is written
+        missing = [(name, content) for name, content in entries if (Path(name).name, len(content)) not in whole]
         self._do("the graphs", f"tar -xf - -C {SPOOL}", pack(missing))
         return sum(name.startswith("graphs/") for name, _ in missing)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from profiler_agent.commands.options import add_device, add_spool, make_progress, open_client, open_spool
+from profiler_agent.commands.options import add_device, add_spool, make_progress, open_client, open_spool, say
 from shared.command_line import Commands, Parser, add_command, add_server
+from shared.errors import LutnasError
 
 
 def add(commands: Commands[Parser]) -> None:
@@ -31,6 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
         board = StatusBoard()
         board.sample()
         board.note_check(found)
-        client.report_status(arguments.device, board.status)
-    print(found.describe())
+        print(found.describe(), flush=True)
+        try:
+            client.report_status(arguments.device, board.status)
+        except LutnasError as error:
+            say(f"the server was not told: {error}")
     return 0 if found.holds else 1

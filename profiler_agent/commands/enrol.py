@@ -24,7 +24,7 @@ from profiler_agent.commands.options import (
     wanted_spaces,
 )
 from shared.command_line import Commands, Parser, add_command, add_server
-from shared.jobs import OVER, NewJob
+from shared.jobs import JOB_STATES, OVER, NewJob
 from shared.measurements.graph_spec import CanaryGraph
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def queue_profiles(
     Raises:
         LutnasError: the server is away or refuses.
     """
-    waiting = [job.job for job in client.list_jobs(device) if job.state not in OVER and job.job.kind == "profile"]
-    known = {(job.space, _apart_from_version(job.runtime)) for job in waiting}
+    waiting = [job.job for state in JOB_STATES if state not in OVER for job in client.list_jobs(device, state)]
+    known = {(job.space, _apart_from_version(job.runtime)) for job in waiting if job.kind == "profile"}
     for space in spaces:
         if client.find_table(device, str(space), runtime) is not None:
             say(f"{space}: the server has its table already")

@@ -67,8 +67,9 @@ class ActiveSelection:
                 self.locate(task.graph)
         except LutnasError as error:
             self.say(f"{error}; measuring the plan's own calibration networks, all of them")
+            known = set(self.spooled.tasks)
             self.spooled.choose_all()
-            return self.spooled.missing_tasks()
+            return [task for task in self.spooled.missing_tasks() if task not in known]
         self.spooled.keep_choice(choice.tasks)
         self.say(f"{len(choice.tasks)} more networks{width and ','}{width}")
         return choice.tasks

@@ -15,7 +15,7 @@ from profiler_agent.ort.session_cache import SessionCache
 from profiler_agent.profile.active_selection import ActiveSelection
 from profiler_agent.profile.graph_loader import GraphLoader
 from profiler_agent.profile.run_group import RunGroup
-from profiler_agent.profile.settle import settle, settle_tasks
+from profiler_agent.profile.settle import FEWEST_NETWORKS, settle, settle_tasks
 from profiler_agent.server.graph_store import GraphStore
 from profiler_agent.server.upload import Uploader
 from profiler_agent.spool.run_spool import RunSpool
@@ -49,7 +49,8 @@ def measure_group(
         LutnasError: the canary cannot be loaded, or a graph cannot be fetched.
     """
     missing = group.missing_tasks()
-    if not missing and all(run.settled for run in group.runs):
+    unchecked = any(settle_tasks(list(run.measurements()), preset) for run in group.runs)
+    if not missing and not unchecked and all(run.settled for run in group.runs):
         return {}
     runtime, canary = group.runs[0].run.runtime, group.canary
     client = profiler.client if online else None
@@ -79,6 +80,7 @@ def measure_group(
         ).run()
 
     def time_again(subjects: Sequence[Subject], rounds: int) -> None:
+        rounds += max(len(subject.rounds) for subject in subjects)
         rule = StoppingRule(replace(preset, min_rounds=rounds, max_rounds=rounds), 0, time.monotonic)
         for subject in subjects:
             subject.done = False
@@ -100,9 +102,11 @@ def _settle(
     time_again: Callable[[Sequence[Subject], int], None],
     sleep: Callable[[float], None],
 ) -> None:
-    measured = [each for each in run.measurements() if each.graph in loader.loaded]
-    subjects = [Subject(task, loader.loaded[task.graph]) for task in settle_tasks(measured, preset)]
-    if not subjects:
+    measured = [each for each in run.measurements() if each.graph not in loader.refused]
+    tasks = settle_tasks(measured, preset)
+    loader.load([graph for graph in _graphs(tasks) if graph not in loader.loaded])
+    subjects = [Subject(task, loader.loaded[task.graph]) for task in tasks if task.graph in loader.loaded]
+    if len(subjects) < FEWEST_NETWORKS:
         return
     before = {each.graph: each.estimate().ratio for each in measured if each.minus is None}
     settle(subjects, before, time_again, sleep)

@@ -17,8 +17,8 @@ from profiler_agent.progress import Progress
 from profiler_agent.server.graph_store import WITH_PRECISION
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.server.upload import Uploader
-from profiler_agent.spool.run_file import RecordedRun, read_run_file, write_run_file
-from profiler_agent.spool.run_spool import RunSpool, measurement_id
+from profiler_agent.spool.run_file import RecordedRun, known_ids, read_run_file, write_run_file
+from profiler_agent.spool.run_spool import RunSpool
 from profiler_agent.spool.spool import Spool
 from shared import __version__
 from shared.errors import InvalidValue, LutnasError
@@ -102,8 +102,8 @@ def _stock(request: ProfileRequest, spool: Spool, progress: Progress) -> None:
 def _write_run(outcome: Outcome, spool: Spool, out: Path) -> Outcome:
     """Write the file of a run. A whole run is over with that, and waits for no server."""
     spooled = get_spooled(spool, outcome.run_id)
-    of_plan = {measurement_id(spooled.run.id, task) for task in spooled.plan.tasks}
-    measurements = [measurement for id_, measurement in spooled.read_measurements().items() if id_ in of_plan]
+    known = known_ids(spooled.run, spooled.plan)
+    measurements = [measurement for id_, measurement in spooled.read_measurements().items() if id_ in known]
     table = {"hash": write_run_file(out, spooled.run, spooled.plan, measurements, spooled.read_kernels())}
     if spooled.missing_tasks():
         return outcome
@@ -147,7 +147,7 @@ def upload_file(
         LutnasError: the server is away or refuses.
     """
     uploader = Uploader(client, sleep)
-    uploader.upload(recorded.run, map(to_wire, recorded.measurements), recorded.kernels)
+    uploader.upload(recorded.run, lambda stored: map(to_wire, recorded.measurements), recorded.kernels)
     if recorded.missing_tasks() and not force:
         return None
     return retry(lambda: client.finish_run(recorded.run.id, recorded.plan), sleep=sleep)

@@ -66,9 +66,9 @@ class ServerClient(HttpClient):
             raise ServerAway(f"{self.url} sent {spec} with bytes that are not those of its ETag; try again")
         return found.hexdigest()
 
-    def put_run(self, run: Run) -> None:
-        """Announce a run. Repeating it does no harm."""
-        self._ask("PUT", "runs", run.id, body=run)
+    def put_run(self, run: Run) -> int:
+        """Announce a run; returns how many of its measurements are there. Repeating it does no harm."""
+        return self._value(int, "measurements", self._ask("PUT", "runs", run.id, body=run))
 
     def fetch_run(self, run_id: str) -> Run:
         """A run as the server knows it."""
@@ -148,9 +148,9 @@ class ServerClient(HttpClient):
         missing = self._value(tuple[str, ...], "missing", answer)
         return missing, self._value(str, "space", answer), self._value(str, "canary", answer)
 
-    def list_jobs(self, device: str) -> tuple[Job, ...]:
-        """All jobs of a device, those that are over too."""
-        return self._value(tuple[Job, ...], "jobs", self._ask("GET", "jobs", query={"device": device}))
+    def list_jobs(self, device: str, state: str) -> tuple[Job, ...]:
+        """The jobs of a device in a state, the oldest first; not all of very many."""
+        return self._value(tuple[Job, ...], "jobs", self._ask("GET", "jobs", query={"device": device, "state": state}))
 
     def report_status(self, device: str, status: DeviceStatus) -> None:
         """Say how the device is."""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.spool.run_spool import RunSpool
 from profiler_agent.spool.spool import Spool
-from shared.errors import Conflict, LutnasError, NotFound, ServerAway
-from shared.http.retry import retry
+from shared.errors import AccessDenied, Conflict, LutnasError, NotFound, ServerAway, ServerRefused
+from shared.http.retry import is_passing, retry
 from shared.jobs import JobResult
 from shared.measurements.measurement import Run
 
 BATCH = 20
 """A measurement of `fbnet` takes 50 KB as JSON."""
+
+
+class ResultRefused(LutnasError):
+    """A server never takes this result of a job."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +41,31 @@ class Uploader:
     def upload_run(self, spooled: RunSpool) -> int:
         """Hand in a run and its finished measurements; returns how many were new to the server.
 
-        After a failure, what the server took is not sent again.
+        After a failure, what the server took is not sent again, unless it lost that.
         """
-        unsent, url = spooled.unsent(self.client.url), self.client.url
-        return self.upload(spooled.run, unsent, spooled.read_kernels(), lambda ids: spooled.acknowledge(url, ids))
+        url = self.client.url
+        return self.upload(
+            spooled.run,
+            lambda stored: spooled.unsent(url, stored),
+            spooled.read_kernels(),
+            lambda ids: spooled.acknowledge(url, ids),
+        )
 
     def upload(
         self,
         run: Run,
-        measurements: Iterable[Mapping[str, Any]],
+        unsent: Callable[[int], Iterable[Mapping[str, Any]]],
         kernels: Mapping[str, Mapping[str, int]],
         acknowledge: Callable[[list[str]], None] = lambda ids: None,
     ) -> int:
-        """Hand in a run with these measurements, in wire form; returns their number."""
+        """Hand in a run with its measurements; returns how many were sent.
+
+        Args:
+            unsent: which to send, in wire form, given how many the server has.
+        """
         self._ask(lambda: self.client.register_device(run.device, run.probe))
-        self._ask(lambda: self.client.put_run(run))
-        sent = self.client.post_measurements(run.id, measurements, self.batch, self._ask, acknowledge)
+        stored = self._ask(lambda: self.client.put_run(run))
+        sent = self.client.post_measurements(run.id, unsent(stored), self.batch, self._ask, acknowledge)
         if kernels:
             self._ask(lambda: self.client.put_kernels(run.id, kernels))
         return sent
@@ -63,11 +77,22 @@ class Uploader:
         return table
 
     def upload_job_result(self, spool: Spool, job_id: str, owner: str, result: JobResult) -> str:
-        """Hand in a spooled job result; returns its fate. After a failure it stays spooled."""
+        """Hand in a spooled job result; returns its fate. After a failure it stays spooled.
+
+        Raises:
+            ResultRefused: it is never taken. It was set aside, and its job has failed.
+        """
         try:
             state = self._ask(lambda: self.client.post_result(job_id, owner, result)).state
         except (Conflict, NotFound) as error:  # done by another agent, cancelled, or forgotten
             state = f"not wanted any more: {error}"
+        except ServerRefused as error:
+            if is_passing(error) or isinstance(error, AccessDenied):
+                raise
+            kept, failed = spool.set_aside_result(job_id), JobResult(error=f"its result is refused: {error}")
+            with suppress(LutnasError):
+                self._ask(lambda: self.client.post_result(job_id, owner, failed))
+            raise ResultRefused(f"its result is refused ({error}), and kept as {kept}") from error
         spool.drop_result(job_id)
         return str(state)
 
@@ -103,7 +128,11 @@ def upload_everything(spool: Spool, uploader: Uploader, owner: str, say: Callabl
             complete = False
     for job_id, result in spool.results().items():
         found = True
-        say(f"job {job_id}: {uploader.upload_job_result(spool, job_id, owner, result)}")
+        try:
+            say(f"job {job_id}: {uploader.upload_job_result(spool, job_id, owner, result)}")
+        except ResultRefused as error:
+            say(f"job {job_id}: {error}")
+            complete = False
     if not found:
         say(f"nothing to upload in {spool.folder}")
     return complete

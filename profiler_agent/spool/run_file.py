@@ -1,6 +1,6 @@
 """A run in a file: made without a server, handed in or compared later.
 
-The form: {"format": "lutnas-run", "version": 11, "sha256", "run", "plan", "measurements",
+The form: {"format": "lutnas-run", "version": 12, "sha256", "run", "plan", "measurements",
 "kernels"} as canonical JSON. The SHA-256 is of the canonical JSON of the last four; "kernels" has
 the counts of each graph that could be read. An unfinished run has fewer measurements than its plan
 has tasks.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,19 @@ class RecordedRun:
     def __post_init__(self) -> None:
         if self.plan.id != self.run.plan_id:
             raise InvalidValue("plan", "is not the plan that the run names")
-        known = {measurement_id(self.run.id, task) for task in self.plan.tasks}
         ids = [measurement.id for measurement in self.measurements]
-        if len(set(ids)) < len(ids) or not known.issuperset(ids):
+        if len(set(ids)) < len(ids) or not known_ids(self.run, self.plan).issuperset(ids):
             raise InvalidValue("measurements", "are not one for each task of the plan")
 
     def missing_tasks(self) -> list[Task]:
         done = {measurement.id for measurement in self.measurements}
         return [task for task in self.plan.tasks if measurement_id(self.run.id, task) not in done]
+
+
+def known_ids(run: Run, plan: Plan) -> set[str]:
+    """Ids that a run's measurements may have: one per task of the plan, one per network timed again."""
+    again = (replace(task, role="settle") for task in plan.tasks if task.role in ("calibration", "held_out"))
+    return {measurement_id(run.id, task) for task in (*plan.tasks, *again)}
 
 
 def write_run_file(path: Path, run: Run, plan: Plan, measurements: Sequence[Measurement], kernels: KernelCounts) -> str:

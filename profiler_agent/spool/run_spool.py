@@ -186,10 +186,15 @@ class RunSpool:
         done = {line["id"] for line in self._written()}
         return [task for task in self.tasks if measurement_id(self.run.id, task) not in done]
 
-    def unsent(self, server: str) -> Iterator[dict[str, Any]]:
-        """Finished measurements, in wire form, that this server did not acknowledge."""
-        acknowledged = (line["ids"] for line in self._acknowledged.lines() if line["server"] == server)
-        yield from self._written(chain.from_iterable(acknowledged))
+    def unsent(self, server: str, stored: int | None = None) -> Iterator[dict[str, Any]]:
+        """Finished measurements, in wire form, that this server lacks.
+
+        Args:
+            stored: how many it says it has. With fewer than it acknowledged it lost some: then all.
+        """
+        of_server = (line["ids"] for line in self._acknowledged.lines() if line["server"] == server)
+        acknowledged = set(chain.from_iterable(of_server))
+        yield from self._written(() if stored is not None and stored < len(acknowledged) else acknowledged)
 
     def acknowledge(self, server: str, ids: Sequence[str]) -> None:
         """Note that a server has these measurements."""

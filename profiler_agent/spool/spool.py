@@ -182,6 +182,12 @@ class Spool:
         with disk_errors(self.folder):
             self._result_path(job_id).unlink(missing_ok=True)
 
+    def set_aside_result(self, job_id: str) -> Path:
+        """Keep a result where nobody hands it in again; returns its file."""
+        path = self._result_path(job_id)
+        with disk_errors(self.folder):
+            return path.replace(path.with_suffix(".refused"))
+
     def _claim(self) -> None:
         """Write down the schema number before anything else."""
         if not self._schema.exists():

@@ -151,7 +151,7 @@ class ContractServer:
                     raise Refusal(404, "unknown_device", f"unknown device {run.device}")
                 if self.runs.setdefault(run_id, run) != run:
                     raise Refusal(409, "conflict", "the run was announced before with other content")
-                return ok({"run": body})
+                return ok({"run": body, "measurements": len(self.measurements.get(run_id, {}))})
             case ("GET", "runs", run_id):
                 return ok({"run": to_wire(self.runs[run_id]), "measurements": 0, "finished": True})
             case ("GET", "runs", run_id, "measurements"):

@@ -387,6 +387,7 @@ def test_a_termux_that_is_not_debuggable_is_reached_by_ssh_through_the_cable(rep
     health = agent.health()
     assert health.thermal == "light"
     assert not agent.install()
+    # b is there, and c was torn by a cable that went
     assert agent.stock([("known/a.json", b"{}"), ("graphs/b.onnx", b"b"), ("graphs/c.onnx", b"c")]) == 1
     command = agent.command(["--device", "s10", "--space", "nas-bench-201"], (6, 7))
     assert agent.find_campaign() == (Progress("none"), "")

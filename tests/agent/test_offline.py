@@ -10,17 +10,20 @@ import time
 import pytest
 
 from profiler_agent.cli import main
+from profiler_agent.profile import group_campaign, settle
 from profiler_agent.profile.offline import upload_file
 from profiler_agent.server.server_client import ServerClient
 from profiler_agent.spool.run_file import read_run_file, write_run_file
 from profiler_agent.spool.spool import Spool
-from shared.errors import CorruptFile, OtherSchema
+from shared.errors import CorruptFile, OtherSchema, Stopped
 from shared.measurements.measurement import Verdict
 from shared.wire import RUN_FILE_SCHEMA, canonical_json, content_hash
 
 TOKEN = "secret-of-the-agent"
 SIZES = "--resolution 8 --channels 4 --cells-per-stage 1 --classes 3 --calibration 3 --held-out 2 --preset quick"
 TASKS = 29
+CHECKED = ("--preset", "standard", "--seconds-per-task", "0.05")
+"""Quick, but precise enough for a settle check."""
 PROGRAM = [sys.executable, "-m", "profiler_agent"]
 
 
@@ -203,6 +206,27 @@ def test_measurements_that_are_not_of_the_plan_are_refused(recorded, tmp_path):
     foreign = rewrite(recorded, tmp_path / "foreign.json", run=data["run"] | {"plan_id": "0" * 64})
     with pytest.raises(CorruptFile, match="not the plan that the run names"):
         read_run_file(foreign)
+
+
+def test_the_settle_check_takes_its_rounds_at_every_try_and_stands_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(settle, "SETTLED", -1.0)  # nothing is ever settled
+    monkeypatch.setattr(settle, "PAUSE_S", 0.0)
+    assert main(offline(tmp_path, *CHECKED)) == 0
+    again = [each for each in read_run_file(tmp_path / "run.json").measurements if each.role == "settle"]
+    assert len(again) == 5, "each network of the plan"
+    assert {len(each.rounds) for each in again} == {settle.TRIES * settle.ROUNDS}
+
+
+def test_a_campaign_that_ended_before_its_settle_check_makes_it_when_resumed(tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise Stopped("a signal came")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(group_campaign, "settle", interrupted)
+        assert main(offline(tmp_path, *CHECKED)) == 130
+    assert not (tmp_path / "run.json").exists()
+    assert main(offline(tmp_path, *CHECKED)) == 0
+    assert sum(each.role == "settle" for each in read_run_file(tmp_path / "run.json").measurements) == 5
 
 
 @pytest.mark.parametrize(

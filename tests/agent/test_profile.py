@@ -128,6 +128,21 @@ def test_an_upload_that_broke_off_goes_on_with_what_the_server_lacks(server, age
     everything_once(server, agent)
 
 
+def test_a_server_that_lost_its_database_gets_everything_again(server, agent):
+    def refuse_tables(method, path):
+        if path.endswith("/finish"):
+            raise agent.Refusal(422, "invalid", "not today")
+
+    server.before = refuse_tables
+    assert main(agent.profile) == 1
+    server.before = lambda method, path: None
+    kept = next(iter(server.measurements.values()))
+    server.runs, server.devices, server.measurements = {}, {}, {}
+    assert main(["upload", *agent.connection]) == 0
+    everything_once(server, agent)
+    assert next(iter(server.measurements.values())) == kept
+
+
 def test_a_wrong_token_is_said_before_anything_is_measured(server, agent, capsys):
     arguments = [value if value != "secret-of-the-agent" else "wrong" for value in agent.profile]
     assert main(arguments) == 1

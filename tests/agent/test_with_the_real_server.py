@@ -14,7 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 pytest.importorskip("lut_server.app", reason="the server is not installed")
 
+from profiler_agent.cli import main
 from profiler_agent.ort.sessions import find_version
+from profiler_agent.server.server_client import ServerClient
+from shared.errors import ServerAway
 from shared.jobs import NewJob, Promise
 from shared.measurements.graph_spec import CanaryGraph, NetworkGraph
 from shared.runtime import Runtime
@@ -117,12 +120,28 @@ def test_a_table_is_checked_at_any_time(real, spool, profiled):
     assert "unknown device 'stranger'" in stranger.stderr
 
 
+def test_a_check_is_printed_although_the_server_does_not_hear_of_it(real, spool, profiled, monkeypatch, capsys):
+    def away(*arguments):
+        raise ServerAway("no answer")
+
+    monkeypatch.setattr(ServerClient, "report_status", away)
+    connection = ("--server", real.url, "--token", real.token, "--spool", str(spool))
+    assert main(["check", *connection, "--device", "bench"]) in (0, 1)
+    said = capsys.readouterr()
+    assert "8 of its networks, timed again" in said.out
+    assert "the server was not told: no answer" in said.err
+
+
 def test_a_run_made_offline_becomes_a_table_when_its_file_is_handed_in(real, tmp_path):
     file, spool_flags = str(tmp_path / "run.json"), ["--spool", str(tmp_path / "spool")]
     program = [sys.executable, "-m", "profiler_agent"]
     profile = ["profile", "--offline", "--out", file, *spool_flags, "--device", "afield", "--space", "nas-bench-201"]
     done = subprocess.run(
-        [*program, *profile, *SIZES.split()], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+        [*program, *profile, *SIZES.split(), "--preset", "standard", "--seconds-per-task", "0.05"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     upload = [*program, "upload", file, "--server", real.url, "--token", real.token]
@@ -130,7 +149,9 @@ def test_a_run_made_offline_becomes_a_table_when_its_file_is_handed_in(real, tmp
     assert [done.returncode for done in said] == [0, 0], said[0].stderr + said[1].stderr
     assert said[0].stdout == said[1].stdout
     table_hash = re.search(r"table (\w{64})", said[0].stdout).group(1)
-    assert real.ask("GET", f"/v1/tables/{table_hash}")["device"] == "afield"
+    table = real.ask("GET", f"/v1/tables/{table_hash}")
+    assert table["device"] == "afield"
+    assert table["settled"] is not None, "the networks that were timed again are handed in, too"
 
 
 def test_a_file_of_ones_own_is_predicted_once_its_kernels_are_measured(real, spool, profiled, tmp_path):

@@ -129,15 +129,16 @@ def test_a_job_that_cannot_be_done_fails_with_its_reason(server, work, small_spa
     assert "here has no CUDAExecutionProvider" in server.results[elsewhere]["error"]
 
 
-def test_a_result_is_handed_in_late_when_the_server_went_away(server, agent, work, small_space):
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_result_is_handed_in_late_when_the_server_cannot_take_it(server, agent, work, small_space, status):
     job_id = server.queue(verification(small_space))
 
     def refuse_results(method, path):
         if path.endswith("/result"):
-            raise agent.Refusal(503, "unavailable", "later")
+            raise agent.Refusal(status, "unavailable", "later")
 
     server.before = refuse_results
-    assert main(work) == 0
+    assert main(work) == 1
     assert server.results == {}
     kept = Spool(agent.spool).results()
     assert list(kept) == [job_id]
@@ -145,6 +146,37 @@ def test_a_result_is_handed_in_late_when_the_server_went_away(server, agent, wor
     assert main(work) == 0
     assert from_wire(Measurement, server.results[job_id]["measurement"]) == kept[job_id].measurement
     assert Spool(agent.spool).results() == {}
+
+
+@pytest.mark.parametrize("command", ["work", "upload"])
+def test_a_result_that_is_never_taken_fails_its_job_and_holds_up_no_other(
+    server, agent, work, small_space, capsys, command
+):
+    spool, refused = Spool(agent.spool), []
+    first, second = server.queue(verification(small_space)), server.queue(verification(small_space))
+    spool.keep_result(first, JobResult(error="too long"))
+    spool.keep_result(second, JobResult(error="short"))
+
+    def refuse_the_first(method, path):
+        if path.endswith("/result") and not refused:
+            refused.append(path)
+            raise agent.Refusal(413, "too_large", "not through this proxy")
+
+    server.before = refuse_the_first
+    assert main(work if command == "work" else ["upload", *agent.connection]) == (0 if command == "work" else 1)
+    assert server.results[first]["error"].startswith("its result is refused: ")
+    assert server.results[second]["error"] == "short"
+    assert spool.results() == {}
+    (kept,) = (agent.spool / "results").glob("*.refused")
+    assert "too long" in kept.read_text()
+    said = capsys.readouterr()
+    assert str(kept) in said.err + said.out
+
+
+def test_one_look_for_work_at_a_server_that_is_away_fails(server, work, capsys):
+    server.stop()
+    assert main(work) == 1
+    assert f"no answer from {server.url}" in capsys.readouterr().err
 
 
 def test_spooled_results_go_with_upload_too(server, agent, small_space, capsys):

@@ -64,6 +64,17 @@ def test_a_job_that_is_over_is_queued_again(api, enrol):
     assert sorted(job["state"] for job in jobs(api)) == ["cancelled", "queued"]
 
 
+def test_a_waiting_job_is_found_behind_any_number_that_are_over(api, enrol, capsys):
+    assert enrol("--space", "nas-bench-201", *SIZES) == 0
+    new = api.store.jobs.get(jobs(api)[0]["id"]).job
+    api.store.jobs.cancel(jobs(api)[0]["id"])
+    for _ in range(1000):
+        api.store.jobs.cancel(api.store.jobs.add(new).id)
+    assert enrol("--space", "nas-bench-201", *SIZES) == 0
+    assert enrol("--space", "nas-bench-201", *SIZES) == 0
+    assert said(capsys)[-1].endswith("its profile is queued already")
+
+
 def test_a_table_that_the_server_has_is_not_asked_for(api, enrol, lab, capsys):
     from profiler_agent.ort.sessions import find_version
 
