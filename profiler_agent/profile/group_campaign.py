@@ -49,8 +49,7 @@ def measure_group(
         LutnasError: the canary cannot be loaded, or a graph cannot be fetched.
     """
     missing = group.missing_tasks()
-    unchecked = any(settle_tasks(list(run.measurements()), preset) for run in group.runs)
-    if not missing and not unchecked and all(run.settled for run in group.runs):
+    if not missing and all(run.settled and not settle_tasks(list(run.measurements()), preset) for run in group.runs):
         return {}
     runtime, canary = group.runs[0].run.runtime, group.canary
     client = profiler.client if online else None
