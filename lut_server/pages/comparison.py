@@ -29,6 +29,7 @@ MOST_CHOICES = 100
 MOST_PLOTTED = 30
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NETWORKS = ("calibration", "held_out", "verification")
+_LEFT_OUT = ("isolated", "settle")
 
 T = TypeVar("T")
 Key = tuple[str, str]
@@ -175,7 +176,11 @@ def _two_sided(distance: float, sd: float) -> float:
 
 
 def _values(store: Store, run_id: str) -> dict[Key, list[float]]:
-    """Times of a run's rounds in ms. Isolated ops are left out: they have few rounds."""
+    """Times of a run's rounds in ms.
+
+    Isolated ops are left out: they have few rounds. So is the settle check: it times networks of
+    the campaign again, in a later state of the machine.
+    """
     run, measurements = store.runs.get(run_id).run, store.runs.measurements(run_id)
     nominal_ms = _nominal_ms(store, run, measurements)
     return {
@@ -183,13 +188,13 @@ def _values(store: Store, run_id: str) -> dict[Key, list[float]]:
             nominal_ms * round_.ratio(measurement.divisor) for round_ in measurement.rounds
         ]
         for measurement in measurements
-        if measurement.role != "isolated"
+        if measurement.role not in _LEFT_OUT
     }
 
 
 def _nominal_ms(store: Store, run: Run, measurements: Sequence[Measurement]) -> float:
     """The canary's nominal time; its usual time in this run while no run is finished."""
-    known = store.runs.find_canary_nominal(run.device, str(run.runtime), run.canary)
+    known = store.runs.find_canary_nominal(run.device, str(run.runtime.of_canary), run.canary)
     return known or (median([measurement.canary_ms() for measurement in measurements]) if measurements else 1.0)
 
 

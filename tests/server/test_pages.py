@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import httpx
 import pytest
 
@@ -6,6 +8,7 @@ from lut_server.pages.access import COOKIE, own_path
 from lut_server.pages.history import version_order
 from lut_server.pages.tables import make_heat_map
 from lut_server.tables.table_facts import read_facts
+from shared.measurements.plan import Task
 from shared.tables.kernel_prices import KernelPrices
 from shared.tables.table import LatencyTable, OpPrice
 from shared.wire import canonical_json, from_wire, to_wire
@@ -183,3 +186,27 @@ def test_two_runs_are_compared_round_by_round_and_two_tables_by_their_prices(api
     assert api.get("/compare?before=run-1&after=run-9").status_code == 404
     tables = api.get(f"/compare?before={before['hash']}&after=run-1&format=json").json()
     assert (tables["by"], tables["verdicts"]) == ("prices", {"same": 12})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_slower_canary_is_no_change_whatever_the_precision(api, lab, precision):
+    lab.profile(api, rounds=12, runtime=replace(lab.runtime, precision=precision))
+    api.put("/v1/runs/run-2", to_wire(lab.run("run-2", runtime=replace(lab.runtime, precision=precision))))
+    busier = [lab.measure(task, canary_ms=3.0, ms=lab.latency_ms(task) * 1.5, rounds=12) for task in lab.plan.tasks]
+    api.post("/v1/runs/run-2/measurements", {"measurements": to_wire(busier)})
+    assert api.get(f"{BOTH}&format=json").json()["verdicts"] == {"same": len(lab.plan.tasks)}
+
+
+def test_networks_of_a_settle_check_are_neither_ops_nor_in_the_place_of_their_campaign(api, lab):
+    lab.profile(api, rounds=12)
+    networks = [task for task in lab.plan.tasks if task.role == "held_out"]
+    again = [Task(network.subject, "settle", network.graph) for network in networks]
+    settled = [
+        lab.measure(task, ms=2 * lab.latency_ms(task), rounds=12, id=f"settle-{n}") for n, task in enumerate(again)
+    ]
+    api.put("/v1/runs/run-2", to_wire(lab.run("run-2")))
+    measured = [*lab.measure_all(rounds=12), *settled]
+    api.post("/v1/runs/run-2/measurements", {"measurements": to_wire(measured)})
+    view = api.get(f"{BOTH}&format=json").json()
+    assert view["verdicts"] == {"same": len(lab.plan.tasks)}
+    assert (view["only_before"], view["only_after"]) == (0, 0)
