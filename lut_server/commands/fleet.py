@@ -6,7 +6,7 @@ import argparse
 import json
 
 from lut_server.clock import utc_now
-from lut_server.commands.options import add_store_command, opened_store
+from lut_server.commands.options import add_store_command, existing_store
 from lut_server.fleet.queue_profiles import Wanted, ask_for_missing
 from lut_server.fleet.rows import DeviceRow, Fleet
 from lut_server.tables.table_facts import FactsReader
@@ -42,7 +42,7 @@ def list_devices(arguments: argparse.Namespace) -> None:
 
     lut-server devices
     """
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         fleet = Fleet(store, FactsReader(store.tables), utc_now())
         rows = [fleet.row(device) for device in fleet.devices()]
     if arguments.json:
@@ -86,7 +86,7 @@ def ask_for_profiles(arguments: argparse.Namespace) -> None:
     lut-server profile --all-missing
     """
     wanted = Wanted(tuple(arguments.space), tuple(arguments.device or ()), arguments.threads, arguments.precision)
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         asked = ask_for_missing(store, wanted, utc_now())
     if arguments.json:
         print(json.dumps({"asked": to_wire(list(asked))}, indent=2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lut_server.commands.options import add_store_command, opened_store
+from lut_server.commands.options import add_store_command, existing_store
 from shared.command_line import Commands, Parser, add_actions
 from shared.jobs import JOB_STATES
 from shared.tables.table_text import align
@@ -24,7 +24,7 @@ def list_all(arguments: argparse.Namespace) -> None:
 
     lut-server jobs list --state queued
     """
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         rows = [
             (
                 queued.id,
@@ -47,7 +47,7 @@ def cancel(arguments: argparse.Namespace) -> None:
 
     lut-server jobs cancel ID
     """
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         print(f"job {store.jobs.cancel(arguments.id).id} is cancelled")
 
 
@@ -56,5 +56,5 @@ def requeue(arguments: argparse.Namespace) -> None:
 
     lut-server jobs requeue ID
     """
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         print(f"job {store.jobs.requeue(arguments.id).id} is queued again")

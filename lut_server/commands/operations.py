@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from lut_server.clock import stamp, utc_now
-from lut_server.commands.options import add_store_command, chosen_settings, opened_store
+from lut_server.commands.options import add_store_command, chosen_settings, existing_store, opened_store
 from lut_server.store.sqlite_backup import backup_sqlite, check_backup, restore_sqlite
 from shared.command_line import Commands, Parser, within
 from shared.errors import WrongUse
@@ -35,8 +35,9 @@ def copy_database(arguments: argparse.Namespace) -> None:
 
     lut-server backup lutnas-backup.db
     """
-    with opened_store(arguments) as store:
-        backup_sqlite(_sqlite_path(arguments), arguments.file)
+    path = _sqlite_path(arguments)
+    with existing_store(arguments) as store:
+        backup_sqlite(path, arguments.file)
         print(f"{arguments.file} holds {store.database.name} as it was a moment ago")
 
 
@@ -55,7 +56,7 @@ def drop_raw(arguments: argparse.Namespace) -> None:
 
     lut-server vacuum --keep-days 90
     """
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         runs, measurements = store.runs.drop_raw(stamp(utc_now() - timedelta(days=arguments.keep_days)))
         store.database.vacuum()
     print(

@@ -9,6 +9,7 @@ from typing import Any
 from lut_server.settings import SETTINGS, Settings, read_settings
 from lut_server.store.sql import Store, open_store
 from shared.command_line import Commands, Parser, Run, add_command
+from shared.errors import WrongUse
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
@@ -50,3 +51,15 @@ def chosen_settings(arguments: argparse.Namespace) -> Settings:
 def opened_store(arguments: argparse.Namespace) -> AbstractContextManager[Store]:
     """The store of --database-url, closed at the end."""
     return closing(open_store(chosen_settings(arguments).database_url))
+
+
+def existing_store(arguments: argparse.Namespace) -> AbstractContextManager[Store]:
+    """The store of a database that is there; what only reads or changes one makes none by a wrong path.
+
+    Raises:
+        WrongUse: SQLite's file is not there.
+    """
+    path = chosen_settings(arguments).database_path
+    if path is not None and not path.exists():
+        raise WrongUse(f"there is no database {path.absolute()}; name the server's with --database-url")
+    return opened_store(arguments)

@@ -13,7 +13,7 @@ from datetime import datetime
 import segno
 
 from lut_server.clock import stamp, utc_now
-from lut_server.commands.options import add_settings, add_store_command, chosen_settings, opened_store
+from lut_server.commands.options import add_settings, add_store_command, chosen_settings, existing_store, opened_store
 from lut_server.pairing.codes import NewCode, create_code
 from lut_server.pairing.reachable_urls import Reach, find_reach
 from lut_server.store.values import Pairing
@@ -94,7 +94,7 @@ def describe_code(new: NewCode, reach: Reach, colour: bool) -> list[str]:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         rows = [(code.device, code.created_at, code.expires_at, _state(code)) for code in store.pairings.list()]
     print(align(("device", "created", "ends", "state"), rows))
 
@@ -107,7 +107,7 @@ def _state(pairing: Pairing) -> str:
 
 def _revoke(arguments: argparse.Namespace) -> None:
     device = arguments.revoke
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         if not store.pairings.end(device):
             raise WrongUse(f"'{device}' has no open code; `lut-server pair --list` shows all")
     print(f"the code of {device} is ended")

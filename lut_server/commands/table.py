@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lut_server.commands.options import add_store_command, add_table, opened_store
+from lut_server.commands.options import add_store_command, add_table, existing_store
 from lut_server.tables.predict import prediction_lines
 from lut_server.tables.table_lookup import get_table
 from shared.command_line import Commands, Parser, add_actions
@@ -28,7 +28,7 @@ def show(arguments: argparse.Namespace) -> None:
 
     lut-server table show --device rpi4
     """
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         table = store.tables.get(get_table(store, arguments.device, arguments.space, arguments.runtime).hash)
     print(describe(table))
 
@@ -38,7 +38,7 @@ def list_all(arguments: argparse.Namespace) -> None:
 
     lut-server table list
     """
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         if arguments.device is not None:
             store.devices.get(arguments.device)
         rows = [
@@ -61,6 +61,6 @@ def print_predictions(arguments: argparse.Namespace) -> None:
     lut-server predict --device rpi4 --kernels counts.json
     """
     which = arguments.device, arguments.space, arguments.runtime
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         for line in prediction_lines(store, *which, arguments.genotypes, arguments.kernels):
             print(line)

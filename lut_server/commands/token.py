@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lut_server.auth import ROLES, create_token
-from lut_server.commands.options import add_store_command, opened_store
+from lut_server.commands.options import add_store_command, existing_store, opened_store
 from shared.command_line import Commands, Parser, add_actions
 from shared.tables.table_text import align
 
@@ -35,7 +35,7 @@ def list_all(arguments: argparse.Namespace) -> None:
 
     lut-server token list
     """
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         rows = [
             (
                 token.id,
@@ -57,5 +57,5 @@ def revoke(arguments: argparse.Namespace) -> None:
 
     lut-server token revoke ID
     """
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         print(f"token {store.tokens.revoke(arguments.id).id} is revoked")

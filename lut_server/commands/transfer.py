@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from lut_server.commands.options import add_store_command, add_table, opened_store
+from lut_server.commands.options import add_store_command, add_table, existing_store, opened_store
 from lut_server.tables.table_lookup import get_table
 from lut_server.transfer.additive_fit import Split
 from lut_server.transfer.architectures import read_names
@@ -71,7 +71,7 @@ def export_table(arguments: argparse.Namespace) -> None:
     """
     if bool(arguments.device) == bool(arguments.all):
         raise WrongUse("export takes either --device NAME or --all FILE")
-    with opened_store(arguments) as store:
+    with existing_store(arguments) as store:
         if arguments.all:
             lines = archive_lines(store)
             _write(arguments.all, compressed(lines) if arguments.all.suffix == ".gz" else lines)

@@ -362,6 +362,45 @@ def test_database_and_backup_are_for_their_owner_alone(profiled, backup):
         assert file.stat().st_mode & 0o777 == 0o600, file
 
 
+@pytest.mark.parametrize("any_url", ["sqlite"], indirect=True)
+def test_backup_by_a_wrong_path_leaves_the_good_backup_and_makes_no_database(profiled, backup, tmp_path, capsys):
+    before, wrong = backup.read_bytes(), tmp_path / "wrong.db"
+    assert main(["backup", str(backup), "--database-url", f"sqlite:///{wrong}"], {}) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"lut-server: there is no database {wrong}; name the server's with --database-url"
+    ]
+    assert backup.read_bytes() == before
+    assert list(tmp_path.glob("wrong*")) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "devices",
+        "profile --all-missing",
+        "table show --device pi",
+        "table list",
+        "predict --device pi",
+        "export --all ALL",
+        "jobs list",
+        "jobs cancel ID",
+        "jobs requeue ID",
+        "vacuum --keep-days 0",
+        "token list",
+        "token revoke ID",
+        "pair --list",
+        "pair --revoke pi",
+    ],
+)
+def test_what_needs_a_database_makes_none(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split(), {}) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert f"there is no database {tmp_path}/lutnas.db" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("any_url", ["postgresql"], indirect=True)
 def test_backup_of_postgresql_names_the_tools_for_it(run, any_url, tmp_path):
     code, _, err = run("backup", str(tmp_path / "x"))
