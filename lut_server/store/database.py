@@ -10,6 +10,7 @@ leaves it out) and inserts with `insert_missing` what another may be inserting r
 from __future__ import annotations
 
 import itertools
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -204,7 +205,11 @@ Identities = tuple[tuple[int, int] | None, ...]
 
 
 def _identities(path: Path) -> Identities:
-    """What a database's files are, whatever their names; None for those that are not there."""
+    """What a database's files are, whatever their names; None for those that are not there.
+
+    Behind a symbolic link the log lies beside the file itself.
+    """
+    path = Path(os.path.realpath(path))
     found: list[tuple[int, int] | None] = []
     for end in ("", "-wal", "-shm"):
         try:

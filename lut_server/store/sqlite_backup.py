@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -42,11 +43,14 @@ def backup_sqlite(source: Path, target: Path) -> None:
 def restore_sqlite(source: Path, target: Path, replace: bool) -> None:
     """Put a backup in the place of a database that no server has open; that may be damaged.
 
+    A symbolic link stays: the file that it leads to is replaced.
+
     Raises:
         WrongUse: a database is there, and it is not to be replaced; or it is the backup.
         LutnasError: it is in use, or cannot be written.
     """
     _require_other(source, target)
+    target = Path(os.path.realpath(target))
     if target.exists():
         if not replace:
             raise WrongUse(f"{target} is there already; add --force to replace it")

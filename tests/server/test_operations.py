@@ -132,6 +132,29 @@ def test_database_whose_connections_were_all_closed_is_still_the_same(tmp_path):
     store.close()
 
 
+def test_database_behind_a_symbolic_link_is_served_backed_up_restored_and_watched(tmp_path, capsys):
+    link, backup = tmp_path / "link.db", tmp_path / "backup.db"
+    (tmp_path / "disk").mkdir()
+    link.symlink_to("disk/real.db")
+    url = f"sqlite:///{link}"
+    store = open_store(url)
+    store.devices.register("pi", {})
+    assert main(["backup", str(backup), "--database-url", url], {}) == 0
+    store.devices.register("later", {})
+    store.close()
+    assert main(["restore", str(backup), "--force", "--database-url", url], {}) == 0
+    assert capsys.readouterr().err == ""
+    assert link.is_symlink()
+    assert [device.name for device in store.devices.list()] == ["pi"]
+    store.devices.register("phone", {})
+    link.unlink()
+    shutil.copy(backup, tmp_path / "other.db")
+    link.symlink_to("other.db")
+    with pytest.raises(LutnasError, match="deleted or replaced"):
+        store.devices.register("lost", {})
+    store.close()
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root")
 def test_small_disk_that_fills_up_is_told_by_readyz(tmp_path, serve_app):
     disk = tmp_path / "disk"
