@@ -21,7 +21,7 @@ from uvicorn.config import LOGGING_CONFIG
 
 from lut_server.http.connections import BoundedProtocol, TlsListener, allow_files
 from lut_server.settings import Settings
-from shared.errors import InvalidValue, LutnasError
+from shared.errors import InvalidValue, LutnasError, in_one_line
 
 if TYPE_CHECKING:
     from lut_server.tls.own_certificate import OwnCertificate
@@ -77,7 +77,7 @@ def serve(
         certificate: the server's own, for HTTPS.
 
     Raises:
-        InvalidValue: the certificate or its key cannot be used.
+        InvalidValue: the certificate or its key cannot be used, or the host is no name.
         LutnasError: the address cannot be listened on.
     """
     _check_certificate(settings)
@@ -161,6 +161,8 @@ def _listen(settings: Settings) -> socket.socket:
             raise
     except OSError as error:
         raise LutnasError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise InvalidValue("host", f"'{host[:80]}' is no host name: {in_one_line(error)}") from error
     return listener
 
 

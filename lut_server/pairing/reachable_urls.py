@@ -71,12 +71,14 @@ def check_url(url: str) -> Reach:
         port = parts.port
     except ValueError as error:
         raise InvalidValue("server-url", f"'{url[:80]}' is no URL: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    host = parts.hostname or ""
+    is_host = bool(host) and host.isprintable() and " " not in host
+    if parts.scheme not in ("http", "https") or not is_host or parts.query or parts.fragment:
         raise InvalidValue("server-url", f"'{url[:80]}' is no URL such as http://192.168.1.20:8700")
     whole = url.rstrip("/")
-    if is_loopback(parts.hostname):
-        return Reach(whole, f"{parts.hostname} is this machine itself: no other device can open the link; {_START}")
-    found = find_server(parts.hostname, port or {"http": 80, "https": 443}[parts.scheme])
+    if is_loopback(host):
+        return Reach(whole, f"{host} is this machine itself: no other device can open the link; {_START}")
+    found = find_server(host, port or {"http": 80, "https": 443}[parts.scheme])
     if found is None or found.scheme != parts.scheme:
         return Reach(whole, f"no server answers at {whole} yet, as far as this machine can see")
     return Reach(whole, fingerprint=found.fingerprint)

@@ -111,6 +111,13 @@ def test_serve_on_a_taken_port_fails_in_one_line(run):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_serve_on_a_host_that_is_no_name_fails_in_one_line(run, host):
+    code, out, err = run("serve", "--host", host, "--port", "0", "--first-token", "yes")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith(f"lut-server: host: '{host}' is no host name: ")
+
+
 def test_token_is_printed_alone_listed_without_its_secret_and_revoked(run):
     code, out, err = run("token", "create", "--role", "agent", "--name", "the pi in the attic", "--device", "pi")
     assert (code, err) == (0, "")

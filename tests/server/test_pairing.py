@@ -206,6 +206,7 @@ def test_open_code_is_listed_and_ended_by_name(run):
         (["--device", "p", "--token-days", "1e9"], "token-days"),
         (["--device", "p", "--server-url", "lut.example:8700"], "server-url"),
         (["--device", "p", "--server-url", "http://["], "server-url"),
+        (["--device", "p", "--server-url", "http://a b:80"], "server-url"),
         (["--device", "p", "--port", "0"], "--server-url"),
     ],
 )
