@@ -108,6 +108,8 @@ def _read_counts(path: Path) -> dict[str, int]:
         raise LutnasError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise InvalidValue(str(path), f"is not JSON of kernel counts: {error}") from error
+    except RecursionError as error:
+        raise InvalidValue(str(path), "is not JSON of kernel counts: nested too deeply") from error
 
 
 def _predict(store: Store, table: LatencyTable, request: PredictionRequest) -> tuple[Prediction, str]:

@@ -175,6 +175,7 @@ def test_predict_says_what_the_table_says_of_a_genotype(run, table, tmp_path):
         (None, "cannot read"),
         ("[1]", "an object expected"),
         ("{", "is not JSON"),
+        ("[" * 100_000, "nested too deeply"),
         ('{"Add/1x4/1x4": 1}', "no price for"),
     ],
 )
