@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
@@ -92,5 +91,5 @@ def _check_texts(where: str, *texts: str) -> None:
 
 
 def _check_numbers(where: str, *numbers: float) -> None:
-    if not all(math.isfinite(number) and 0 <= number < 1e15 for number in numbers):
+    if not all(0 <= number < 1e15 for number in numbers):
         raise InvalidValue(where, "holds a number that is negative, too large or not finite")

@@ -51,3 +51,20 @@ def test_a_result_that_is_none_is_refused_by_name(lab, wrong):
     good = lab.search_result("b" * 64)
     with pytest.raises(InvalidValue):
         dataclasses.replace(good, **wrong)
+
+
+@pytest.mark.parametrize("number", [10**310, 10**15, -1])
+def test_a_whole_number_that_none_can_have_is_refused_however_long(api, lab, number):
+    api.post("/v1/devices", {"name": "pi", "probe": {}})
+    for part in ("members", "random", "ladder"):
+        posted = to_wire(lab.search_result("b" * 64))
+        posted[part][0]["parameters"] = number
+        answer = api.post("/v1/searches", posted)
+        assert answer.status_code == 422, answer.text
+        assert "negative, too large or not finite" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_refused(lab, number):
+    with pytest.raises(InvalidValue, match="not finite"):
+        dataclasses.replace(lab.search_result("b" * 64), seconds=number)
