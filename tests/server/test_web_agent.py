@@ -196,3 +196,23 @@ def test_browsers_and_python_agree_on_hashes_and_canonical_text():
         for text in texts
     ]
     assert run_script(script, texts) == expected
+
+
+def test_a_run_is_given_up_only_for_what_asking_anew_does_not_mend():
+    script = READ + (
+        "globalThis.self = globalThis;"
+        "const { Agent } = await import('STATIC/agent.js');"
+        "const { ServerRefused } = await import('STATIC/server.js');"
+        "const fates = {};"
+        "for (const [status, code] of data) {"
+        "  const agent = new Agent({}, { finish: async () => { fates[code] = 'given up'; } }, () => {});"
+        "  agent.completeRun = async () => { throw new ServerRefused(status, code, ''); };"
+        "  await agent.continueRun({ id: 'run-1', run: {} }).catch(() => { fates[code] = 'kept'; });"
+        "}"
+        "console.log(JSON.stringify(fates));"
+    )
+    kept = {"unauthorized": 401, "forbidden": 403, "unknown_device": 404, "unknown_run": 404}
+    given_up = {"conflict": 409, "too_large": 413, "invalid": 422}
+    refusals = [[status, code] for code, status in (kept | given_up).items()]
+    expected = dict.fromkeys(kept, "kept") | dict.fromkeys(given_up, "given up")
+    assert run_script(script, refusals) == expected

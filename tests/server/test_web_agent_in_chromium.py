@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -17,12 +18,15 @@ import pytest
 from lut_server.auth import create_token
 from lut_server.store.sql import open_store
 from lut_server.web_agent.web_runtime import VERSION, find_runtime, install
+from profiler_agent.spool.run_spool import measurement_id
 from shared.errors import LutnasError
 from shared.jobs import NewJob, Promise
 from shared.measurements.graph_spec import CanaryGraph, NetworkGraph
+from shared.measurements.plan import Plan
 from shared.runtime import Runtime, parse_runtime
 from shared.spaces import parse_space
-from shared.wire import to_wire
+from shared.spaces.op_key import parse_op_key
+from shared.wire import from_wire, to_wire
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here (Debian: apt-get install chromium)")
@@ -100,6 +104,14 @@ class Process:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    def authorization(self, role):
+        return {"Authorization": f"Bearer {self.tokens[role]}"}
+
+    def post(self, path, body=None, role="search"):
+        answer = httpx.post(self.url + path, json=body, headers=self.authorization(role), timeout=30)
+        assert answer.is_success, answer.text
+        return answer.json()
+
     def runs(self, device="phone"):
         return self.get(f"/v1/runs?device={device}")["runs"]
 
@@ -159,6 +171,21 @@ class Phone:
               };
             })""",
             store,
+        )
+
+    def keep(self, store, *entries):
+        """Put entries into a store of the page's database."""
+        self.page.evaluate(
+            """([name, entries]) => new Promise((resolve, reject) => {
+              const opened = indexedDB.open("lutnas-agent");
+              opened.onsuccess = () => {
+                const change = opened.result.transaction(name, "readwrite");
+                for (const entry of entries) change.objectStore(name).put(entry);
+                change.oncomplete = () => { opened.result.close(); resolve(); };
+                change.onabort = () => reject(change.error);
+              };
+            })""",
+            [store, entries],
         )
 
     def hide(self, is_hidden):
@@ -404,6 +431,87 @@ def test_a_phone_makes_the_table_that_the_server_asks_for_and_says_why_it_cannot
     (stored,) = server.runs()
     assert (profiled["state"], profiled["run"]) == ("done", stored["run"]["id"])
     assert (stored["finished"], stored["run"]["space"]) == (True, SPACE)
+
+
+def profile_job():
+    return NewJob("phone", "profile", Runtime("onnxruntime-web", VERSION, "wasm/simd"), str(CanaryGraph()), SPACE)
+
+
+def test_the_run_of_a_cancelled_job_is_left_and_goes_on_when_the_job_is_queued_again(server, phone):
+    window = phone()
+    window.visit()
+    window.pair(server.tokens["agent"])
+    job = server.post("/v1/jobs", to_wire(profile_job()))["job"]["id"]
+    window.page.wait_for_selector("body[data-phase=fetching]", timeout=PATIENCE_MS)
+    (run,) = window.read("runs")
+    server.post(f"/v1/jobs/{job}/cancel")
+    window.page.reload()
+    window.page.wait_for_selector(READY, timeout=20_000)
+    assert (run["job"], run["finished"]) == (job, None)
+    assert window.read("runs") == [run]
+    server.post(f"/v1/jobs/{job}/requeue")
+    window.page.wait_for_selector("body[data-phase=fetching]", timeout=PATIENCE_MS)
+    assert window.read("runs") == [run]
+
+
+def test_a_result_that_the_server_refuses_is_kept_and_told_and_the_page_goes_on(server, phone):
+    window = phone()
+    window.visit()
+    window.pair(server.tokens["agent"])
+    window.hide(True)  # it takes no jobs, and hands results in
+    window.page.wait_for_selector("#waiting:not([hidden])")
+    job = server.post("/v1/jobs", to_wire(profile_job()))["job"]["id"]
+    refused = {"run": "run-1", "kernels": {"graph": {}}}
+    window.keep("results", {"job": job, "result": refused})
+    window.page.locator("#problem", has_text="the server refuses the result: ").wait_for()
+    assert f"job {job}: " in window.page.locator("#problem").inner_text()
+    found = server.get(f"/v1/jobs/{job}")["job"]
+    assert (found["state"], found["reason"].partition(":")[0]) == ("failed", "the server refuses the result")
+    assert window.read("results") == []
+    kept = [entry["value"] for entry in window.read("known") if entry["key"].startswith(f"refused result {job}")]
+    assert kept == [refused]
+    runtime = Runtime("onnxruntime-web", VERSION, "wasm/simd", precision="int8")
+    other = server.post("/v1/jobs", to_wire(replace(profile_job(), runtime=runtime)))["job"]["id"]
+    window.hide(False)
+    window.page.locator("#job-said", has_text="measures fp32").wait_for()
+    assert server.get(f"/v1/jobs/{other}")["job"]["state"] == "failed"
+
+
+def test_what_a_server_lost_with_its_database_is_sent_again_and_the_run_s_job_is_answered(server, phone, lab):
+    window = phone()
+    window.visit()
+    window.pair(server.tokens["agent"])
+    window.hide(True)
+    window.page.wait_for_selector("#waiting:not([hidden])")
+    job = server.post("/v1/jobs", to_wire(profile_job()))["job"]["id"]
+    plan = from_wire(Plan, server.get(f"/v1/plan?space={SPACE}&calibration=6&held_out=3&isolated=1")["plan"])
+    version = server.get("/agent/web/settings.json")["version"]
+    run = lab.run("run-1", "phone", space=SPACE, plan_id=plan.id, runtime=profile_job().runtime, agent_version=version)
+    measured = [
+        lab.measure(task, ms=measured_ms(lab, task), id=measurement_id(run.id, task), minus=task.minus)
+        for task in plan.tasks
+    ]
+    httpx.put(
+        f"{server.url}/v1/runs/run-1", json=to_wire(run), headers=server.authorization("agent")
+    ).raise_for_status()
+    server.post("/v1/runs/run-1/measurements", {"measurements": to_wire(measured[:5])}, role="agent")
+    entries = [{"id": each.id, "run": run.id, "measurement": to_wire(each), "sent": True} for each in measured]
+    window.keep("measurements", *entries)
+    begun = {"id": run.id, "run": to_wire(run), "plan": to_wire(plan), "preset": "quick", "job": job}
+    window.keep("runs", {**begun, "finished": None, "created": 1})
+    window.wait_until_done()
+    (stored,) = server.runs()
+    assert (stored["finished"], stored["measurements"]) == (True, len(plan.tasks))
+    assert [entry["sent"] for entry in window.read("measurements")] == [True] * len(plan.tasks)
+    window.page.locator("#job-said", has_text="profile: done").wait_for()
+    found = server.get(f"/v1/jobs/{job}")["job"]
+    assert (found["state"], found["run"]) == ("done", "run-1")
+    assert window.problems == []
+
+
+def measured_ms(lab, task):
+    is_op = task.role in ("marginal", "isolated")
+    return lab.price_ms(parse_op_key(task.subject)) if is_op else lab.latency_ms(task)
 
 
 def searching(server, window, folder):

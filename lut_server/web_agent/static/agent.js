@@ -30,6 +30,7 @@ export class Agent {
     this.listeners = [];
     this.runtimes = new Map();
     this.registered = false;
+    this.ended = new Set();
     this.owner = `web-${newId().slice(0, 8)}`;
     this.onAway = (error) => this.show({ offline: error.message });
     this.state = { phase: "starting", isolated: self.crossOriginIsolated === true };
@@ -125,18 +126,27 @@ export class Agent {
       return;
     }
     if (asked.type === "profile") await this.begin(asked.request);
-    const begun = (await this.spool.runs()).find((entry) => entry.finished === null);
+    const begun = await this.findBegun();
     if (begun) await this.continueRun(begun);
     else await this.work();
+  }
+
+  /** A run that was begun and has still to be measured; null if there is none. A job that is over leaves its run. */
+  async findBegun() {
+    for (const entry of await this.spool.runs()) {
+      if (entry.finished === null && !(entry.job && await this.hasEnded(entry.job))) return entry;
+    }
+    return null;
   }
 
   /** A run that the server refuses for good does not hold up the rest. */
   async continueRun(begun) {
     try {
-      await this.completeRun(begun);
+      const table = await this.completeRun(begun);
+      if (table && begun.job) await this.spool.keepResult(begun.job, { run: begun.id });
     } catch (error) {
       const isForGood = error instanceof ServerRefused && ![401, 403].includes(error.status);
-      if (!isForGood || error.code === "unknown_device") throw error;
+      if (!isForGood || ["unknown_device", "unknown_run"].includes(error.code)) throw error;
       await this.abandonRun(begun, error.message);
     }
   }
@@ -213,7 +223,8 @@ export class Agent {
       probe: await this.probe(),
     };
     const same = (await this.spool.runs()).find((entry) => entry.finished === null && isSameRun(entry.run, run));
-    return same ?? this.spool.addRun(run, plan, { preset: request.preset ?? "standard", job });
+    if (!same) return this.spool.addRun(run, plan, { preset: request.preset ?? "standard", job });
+    return same.job ? this.spool.giveRun(same, job) : same;
   }
 
   /** Measure the rest of a run and finish it; returns its table, or null with a problem shown. */
@@ -280,6 +291,7 @@ export class Agent {
   }
 
   async doJob({ id, job }) {
+    this.ended.delete(id);
     let over = false;
     const isOver = () => over;
     const beat = setInterval(async () => { over = (await this.isOver(id)) || over; }, (1000 * LEASE_S) / 3);
@@ -310,24 +322,45 @@ export class Agent {
       await this.server.heartbeat(jobId, this.owner, LEASE_S);
       return false;
     } catch (error) {
-      if (!(error instanceof ServerRefused)) return false;
-      try {
-        return OVER.includes((await this.server.job(jobId)).state);
-      } catch (problem) {
-        return problem instanceof ServerRefused && problem.status === 404;
-      }
+      return error instanceof ServerRefused && this.hasEnded(jobId);
     }
   }
 
+  async hasEnded(jobId) {
+    if (this.ended.has(jobId)) return true;
+    let isEnded;
+    try {
+      isEnded = OVER.includes((await this.server.job(jobId)).state);
+    } catch (error) {
+      isEnded = error instanceof ServerRefused && error.status === 404;
+    }
+    if (isEnded) this.ended.add(jobId);
+    return isEnded;
+  }
+
+  /** A result that the server refuses for good stays in this browser, and its job fails. */
   async uploadResults() {
     for (const { job, result } of await this.spool.results()) {
-      try {
-        const done = await this.server.postResult(job, this.owner, result);
-        this.show({ job: { id: job, kind: done.job.kind, said: done.state, verification: done.verification } });
-      } catch (error) {
-        if (!(error instanceof ServerRefused && (error.status === 404 || error.status === 409))) throw error;
+      const refused = await this.uploadResult(job, result);
+      if (refused && !result.error) {
+        const failed = { error: `the server refuses the result: ${refused}`.slice(0, LONGEST_REASON) };
+        await this.spool.setAside(job, result, failed);
+        this.show({ problem: `job ${job}: ${failed.error}; it is kept in this browser` });
+        await this.uploadResult(job, failed);
       }
       await this.spool.dropResult(job);
+    }
+  }
+
+  /** Hand in a result; returns why the server refuses it for good, else null. */
+  async uploadResult(job, result) {
+    try {
+      const done = await this.server.postResult(job, this.owner, result);
+      this.show({ job: { id: job, kind: done.job.kind, said: done.state, verification: done.verification } });
+      return null;
+    } catch (error) {
+      if (!(error instanceof ServerRefused) || [401, 403].includes(error.status)) throw error;
+      return [404, 409].includes(error.status) ? null : error.message;
     }
   }
 
@@ -373,7 +406,7 @@ class Uploads {
     const unsent = await this.unsent();
     try {
       await this.sendStatus();
-      if (unsent.length >= UPLOAD_FROM) await this.send(unsent);
+      if (unsent.length >= UPLOAD_FROM) await this.send();
       if (this.agent.state.offline) this.agent.show({ offline: null });
     } catch (error) {
       if (!(error instanceof ServerAway)) throw error;
@@ -392,25 +425,34 @@ class Uploads {
     this.nextStatus = Date.now() + STATUS_EVERY_MS;
   }
 
+  /** All of a run at its end, when the server may be another than at its start. */
   async sendAll() {
-    await this.send(await this.unsent());
+    this.isKnown = false;
+    await this.send();
   }
 
   async unsent() {
     return (await this.agent.spool.measurementsOf(this.entry.id)).filter((entry) => !entry.sent);
   }
 
-  async send(unsent) {
+  /** Make the run known. Where the server lost measurements, with its database, all are sent again. */
+  async introduce() {
     const { server, spool } = this.agent;
-    if (!this.isKnown) {
-      await this.agent.register();
-      await server.putRun(this.entry.run);
-      this.isKnown = true;
-    }
+    await this.agent.register();
+    const { measurements: known } = await server.putRun(this.entry.run);
+    const sent = (await spool.measurementsOf(this.entry.id)).filter((entry) => entry.sent);
+    if (known < sent.length) await spool.mark(sent, { sent: false });
+    this.isKnown = true;
+  }
+
+  async send() {
+    const { server, spool } = this.agent;
+    if (!this.isKnown) await this.introduce();
+    const unsent = await this.unsent();
     for (let start = 0; start < unsent.length; start += BATCH) {
       const batch = unsent.slice(start, start + BATCH);
       await server.postMeasurements(this.entry.id, batch.map((entry) => entry.measurement));
-      await spool.acknowledge(batch);
+      await spool.mark(batch, { sent: true });
     }
   }
 }

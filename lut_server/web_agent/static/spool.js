@@ -5,7 +5,7 @@
 // measurements  finished: {id, run, measurement, sent}
 // graphs        {key, sha256, bytes}, by reference
 // results       {job, result} that the server has not yet
-// known         {key, value}: identity, tables, the usual canary
+// known         {key, value}: identity, tables, the usual canary, results that the server refuses
 
 import { measurementId } from "./names.js";
 
@@ -87,6 +87,13 @@ export class Spool {
     return (await this.read("runs", (store) => store.getAll())).sort((a, b) => a.created - b.created);
   }
 
+  /** Let a run that was begun for a job go on for another job, or for the user (null). */
+  async giveRun(entry, job) {
+    const given = { ...entry, job };
+    await this.put("runs", given);
+    return given;
+  }
+
   /** End a run with its table, whose measurements have its rounds, or with a problem. */
   async finish(id, finished) {
     const entry = await this.read("runs", (store) => store.get(id));
@@ -127,9 +134,10 @@ export class Spool {
     return this.read("measurements", (store) => store.index("run").getAll(runId));
   }
 
-  acknowledge(entries) {
+  /** Say of measurements whether the server has them. */
+  mark(entries, { sent }) {
     return this.write(["measurements"], (store) => {
-      for (const entry of entries) store("measurements").put({ ...entry, sent: true });
+      for (const entry of entries) store("measurements").put({ ...entry, sent });
     }, "relaxed");
   }
 
@@ -140,4 +148,12 @@ export class Spool {
   keepResult(job, result) { return this.put("results", { job, result }); }
   results() { return this.read("results", (store) => store.getAll()); }
   dropResult(job) { return this.write(["results"], (store) => store("results").delete(job), "relaxed"); }
+
+  /** Keep a result that the server refuses; another one is sent in its place. */
+  setAside(job, result, other) {
+    return this.write(["known", "results"], (store) => {
+      store("known").put({ key: `refused result ${job} ${Date.now()}`, value: result });
+      store("results").put({ job, result: other });
+    });
+  }
 }
