@@ -20,7 +20,7 @@ from search.config import Config
 from search.data import ImageSet
 from search.process.interruption import stop_on_signals
 from search.process.progress import Progress, working_progress
-from search.retraining.finetune import accuracy_on_test_images, batches
+from search.retraining.finetune import accuracy_on_test_images, batches, recalibration_images
 from search.retraining.retrain import RECIPES, SETTINGS, SHARDS, SHORT_UP_TO_EPOCHS, Retraining, RetrainingSettings
 from search.retraining.retrain_directory import TrainedNetwork
 from search.runs.run_directory import RunDirectory
@@ -116,7 +116,7 @@ def first_networks(run: RunDirectory, images: ImageSet, trained: TrainedNetwork)
     if trained.settings.inherit:
         supernet = run.supernet()
         networks: list[nn.Module] = [supernet.derive(genotype) for _ in range(SHARDS)]
-        prepared = images.preprocessing.apply(images.train_images[:RECALIBRATION_IMAGES])
+        prepared = recalibration_images(images, RECALIBRATION_IMAGES)
         recompute_statistics(networks[0], batches(prepared))  # the supernet keeps none
         for network in networks[1:]:
             network.load_state_dict(networks[0].state_dict())

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from search.data import ImageSet
 from search.data.stream import Stream
 from search.own_model.model_file import Loss
+from search.process.randomness import generator
 from search.process.threads_and_memory import torch_threads
 from search.supernet import recompute_statistics
 from shared.errors import InvalidValue
@@ -85,14 +86,12 @@ class TuningImages:
     def __init__(
         self, image_set: ImageSet, settings: TuningSettings, loss: Loss | None = None, indices: Tensor | None = None
     ) -> None:
-        preprocessing, images = image_set.preprocessing, image_set.train_images
         self.loss = loss or partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
-        chosen, augmented = torch.arange(len(images)), settings.epochs >= AUGMENTED_FROM_EPOCHS
-        if indices is not None:
-            chosen = indices
+        chosen = torch.arange(len(image_set.train_images)) if indices is None else indices
+        augmented, side = settings.epochs >= AUGMENTED_FROM_EPOCHS, image_set.preprocessing.size
         batch_size, seed = settings.batch_size, settings.seed
-        self.stream = Stream(image_set, chosen, preprocessing.size, batch_size, seed, "tuning", augmented)
-        self.recalibration = preprocessing.apply(images[chosen[: settings.recalibration_images]])
+        self.stream = Stream(image_set, chosen, side, batch_size, seed, "tuning", augmented)
+        self.recalibration = recalibration_images(image_set, settings.recalibration_images, chosen)
 
 
 class Tuner:
@@ -152,6 +151,18 @@ def tune(
                 advance(1)
     finally:
         network.eval()
+
+
+def recalibration_images(image_set: ImageSet, most: int, indices: Tensor | None = None) -> Tensor:
+    """Training images for batch-norm statistics, prepared. They are drawn: those of a folder lie class by class.
+
+    Args:
+        most: images.
+        indices: of the training images to draw from; all by default.
+    """
+    chosen = torch.arange(len(image_set.train_images)) if indices is None else indices
+    order = torch.randperm(len(chosen), generator=generator(0, "recalibration"))
+    return image_set.preprocessing.apply(image_set.train_images[chosen[order[:most]]])
 
 
 @torch.no_grad()

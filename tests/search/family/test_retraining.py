@@ -12,7 +12,7 @@ from search.cli import main
 from search.commands.train import add_recipe, chosen_settings, first_networks, train
 from search.data.preprocessing import cutout
 from search.process.progress import SilentProgress
-from search.retraining.finetune import accuracy_on_test_images
+from search.retraining.finetune import TuningImages, TuningSettings, accuracy_on_test_images, recalibration_images
 from search.retraining.regularisation import AuxiliaryHead, DropPath
 from search.retraining.retrain import RECIPES, Retraining, RetrainingSettings, half_side
 from search.retraining.retrain_directory import TrainedNetwork
@@ -184,6 +184,18 @@ def test_inherited_weights_are_those_of_the_supernet_in_every_shard(reading, dig
     assert accuracy_on_test_images(network, digits) > 12
     cold = first_networks(run, digits, TrainedNetwork.begin(run, run.space.parse(GENOTYPE), SHORT))
     assert not torch.equal(cold[0].stem.conv.weight, expected)
+
+
+def test_statistics_are_those_of_all_classes_where_images_lie_class_by_class(digits):
+    labels = digits.train_labels.sort().values
+    pixels = (20 * labels)[:, None, None, None].expand(-1, *digits.train_images.shape[1:]).to(torch.uint8)
+    folder = replace(digits, train_images=pixels, train_labels=labels)
+    tuning = TuningImages(folder, TuningSettings(recalibration_images=200)).recalibration
+    half = TuningImages(folder, TuningSettings(recalibration_images=200), indices=torch.arange(750)).recalibration
+    for images, classes in ((tuning, 10), (recalibration_images(folder, 200), 10), (half, len(labels[:750].unique()))):
+        assert len(images) == 200
+        assert len(images.mean(dim=(1, 2, 3)).unique()) == classes
+    assert torch.equal(tuning, recalibration_images(folder, 200))
 
 
 def test_a_member_is_trained_with_two_seeds_shipped_and_found_again(run, tmp_path, capsys):
