@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
         raise WrongUse("--int8 quantises networks of our spaces: quantise a model of your own with its own tools")
     progress = working_progress()
     trained = TrainedNetwork.open(args.trained) if args.trained else None
+    if trained:
+        trained.require_space_of(run)
     named = parse_genotype(run.space, args.genotype) if args.genotype else None
     chosen = choose_network(args, run, trained.genotype if trained else named, progress)
     images = run.load_images()

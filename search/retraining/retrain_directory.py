@@ -5,7 +5,8 @@
                         checkpoint.pt    state of the training, after each epoch
                         weights.pt       the result: the network's tensors
 
-NAME follows from the genotype and the recipe: the same request finds its folder and goes on.
+NAME follows from the genotype and the recipe, with inherited weights from the search's checkpoint
+too: the same request finds its folder and goes on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -58,10 +60,16 @@ class TrainedNetwork:
 
     @classmethod
     def begin(cls, run: RunDirectory, genotype: Genotype, settings: RetrainingSettings) -> TrainedNetwork:
-        """The folder in a run for a network, a recipe and its seed: found, or made."""
+        """The folder in a run for a network, a recipe and its seed: found, or made.
+
+        Raises:
+            WrongUse: weights are to be inherited, and the run has no checkpoint yet.
+        """
         config, written = run.config, run.space.format(genotype)
-        recipe = json.dumps([config.space, written, asdict(replace(settings, seed=0))], sort_keys=True)
-        name = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+        recipe: list[Any] = [config.space, written, asdict(replace(settings, seed=0))]
+        if settings.inherit:  # a search that went on has other weights to give
+            recipe.append(hashlib.sha256(run.require_checkpoint().read_bytes()).hexdigest())
+        name = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
         path = run.path / FOLDER / name / f"seed-{settings.seed}"
         if (path / "training.json").exists():
             return cls.open(path)
@@ -117,6 +125,11 @@ class TrainedNetwork:
         write_value(self.path / "training.json", self._training)
         self._checkpoint.unlink(missing_ok=True)
 
+    def require_space_of(self, run: RunDirectory) -> None:
+        """Raise WrongUse unless the network is of the run's space."""
+        if self._training.space != run.config.space:
+            raise WrongUse(f"{self.path} is of the space {self._training.space}, the run is of {run.config.space}")
+
     def network(self, run: RunDirectory, images: ImageSet) -> nn.Module:
         """The trained network.
 
@@ -126,8 +139,7 @@ class TrainedNetwork:
         """
         if self.test_accuracy is None:
             raise WrongUse(f"the training in {self.path} is not done: give its `search train` again, it goes on")
-        if self._training.space != run.config.space:
-            raise WrongUse(f"{self.path} is of the space {self._training.space}, the run is of {run.config.space}")
+        self.require_space_of(run)
         if self._training.data_fingerprint != images.fingerprint:
             raise WrongUse(f"{self.path} was trained on other images than those of {run.path}")
         network = run.new_network(self.genotype)

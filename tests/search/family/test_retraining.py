@@ -1,6 +1,7 @@
 import argparse
 import json
 import math
+import random
 import shutil
 from dataclasses import replace
 
@@ -186,6 +187,17 @@ def test_inherited_weights_are_those_of_the_supernet_in_every_shard(reading, dig
     assert not torch.equal(cold[0].stem.conv.weight, expected)
 
 
+def test_an_inherited_training_begins_anew_once_the_search_went_on(run):
+    genotype, warm = run.space.parse(GENOTYPE), replace(SHORT, inherit=True)
+    before = [TrainedNetwork.begin(run, genotype, settings).path for settings in (warm, SHORT)]
+    assert [TrainedNetwork.begin(run, genotype, settings).path for settings in (warm, SHORT)] == before
+    checkpoint = run.load_checkpoint()
+    run.save_checkpoint(replace(checkpoint, step=checkpoint.step + 1))
+    after = [TrainedNetwork.begin(run, genotype, settings).path for settings in (warm, SHORT)]
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
 def test_statistics_are_those_of_all_classes_where_images_lie_class_by_class(digits):
     labels = digits.train_labels.sort().values
     pixels = (20 * labels)[:, None, None, None].expand(-1, *digits.train_images.shape[1:]).to(torch.uint8)
@@ -265,6 +277,19 @@ def test_folders_that_hold_no_finished_training_of_the_run_are_refused(run, digi
     (trained.path / "training.json").write_text('{"schema": 11}')
     with pytest.raises(CorruptFile, match=r"training\.json is damaged: space: is missing"):
         TrainedNetwork.open(trained.path)
+
+
+def test_a_network_of_another_space_is_refused_by_name(run, tmp_path, capsys):
+    trained = TrainedNetwork.begin(run, run.space.parse(GENOTYPE), SHORT)
+    other = make_space("fbnet", resolution=16, channels=4, depth=1)
+    written = json.loads((trained.path / "training.json").read_text())
+    written |= {"space": str(other), "genotype": other.format(other.sample(random.Random(0))), "test_accuracy": 50.0}
+    (trained.path / "training.json").write_text(json.dumps(written))
+    asked = ["export", "--run", str(run.path), "--trained", str(trained.path), "--out", str(tmp_path / "x.onnx")]
+    assert main(asked) == 2
+    said = capsys.readouterr().err
+    assert f"is of the space {other}, the run is of {run.space}" in said
+    assert said.count("\n") == 1
 
 
 def digits_space(run):
