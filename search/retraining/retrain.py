@@ -38,6 +38,8 @@ from shared.spaces import Space
 
 SHARDS = 2
 """Parts of a batch. It is constant: the number that run at the same time changes no number."""
+LEAST_BATCH = 2 * SHARDS
+"""With the auxiliary head, whose last maps have a pixel: no statistics follow from one image."""
 INHERITED_WARMUP = 0.05
 """Default share of the updates with inherited weights, which are near a good place already."""
 
@@ -106,6 +108,9 @@ class Retraining:
 
     Attributes:
         loss: of logits and labels; another may take its place before the first step.
+
+    Raises:
+        InvalidValue: a batch is too small for the auxiliary head, or images have no half side.
     """
 
     def __init__(
@@ -113,6 +118,12 @@ class Retraining:
     ) -> None:
         self.settings, self.network, self.threads = settings, networks[0], threads
         self.loss: Loss = partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
+        if settings.auxiliary_weight and isinstance(self.network, Network) and settings.batch_size < LEAST_BATCH:
+            raise InvalidValue(
+                "batch-size",
+                f"{settings.batch_size} is not {LEAST_BATCH} or more, which batch norms of the auxiliary classifier"
+                " need (--auxiliary-weight 0: no such classifier)",
+            )
         side = image_set.preprocessing.size
         everything = torch.arange(len(image_set.train_labels))
         share = max(1, settings.batch_size // SHARDS)

@@ -292,5 +292,18 @@ def test_a_network_of_another_space_is_refused_by_name(run, tmp_path, capsys):
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
+def test_a_batch_that_is_too_small_for_the_auxiliary_head_is_refused(space, few, batch_size):
+    settings = replace(SHORT, batch_size=batch_size)
+    if batch_size == 4:
+        training = Retraining(networks(space), few, settings)
+        training.train(stopped=lambda: training.step == 1)
+        return
+    with pytest.raises(InvalidValue, match=f"batch-size: {batch_size} is not 4 or more"):
+        Retraining(networks(space), few, settings)
+    without = Retraining(networks(space), few, replace(settings, auxiliary_weight=0.0))
+    without.train(stopped=lambda: without.step == 1)
+
+
 def digits_space(run):
     return run.table.parsed_space
