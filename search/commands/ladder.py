@@ -94,15 +94,16 @@ def default_budgets(
 ) -> list[float]:
     """Bounds of `count` members from the fastest to the slowest, nearest to a geometric series.
 
-    They are the bounds that a pick compares with a budget. A family with fewer members gives the
-    geometric series itself.
+    They are the bounds that a pick compares with a budget. A family with fewer distinct bounds gives
+    the geometric series itself.
     """
     if not 1 <= count <= 1000:
         raise InvalidValue("budgets", f"{count} is not within 1 to 1000")
     model = LatencyModel(run.table)
     confidence = run.config.confidence if confidence is None else confidence
     candidates = make_candidates(model, [member.genotype for member in load_family(run).members], confidence)
-    bounds_ms = sorted(candidate.upper_ms for candidate in by_kernels(run.table, candidates, confidence, count_kernels))
+    priced = by_kernels(run.table, candidates, confidence, count_kernels)
+    bounds_ms = sorted({candidate.upper_ms for candidate in priced})
     targets_ms = spread(bounds_ms[0], bounds_ms[-1], count)
     if count > len(bounds_ms):
         return targets_ms

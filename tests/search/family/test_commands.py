@@ -10,11 +10,14 @@ import pytest
 from search.cli import main
 from search.commands.ladder import default_budgets
 from search.family.build import build_unseen_family
+from search.deploy.export import build_onnx, export, onnx_accuracy
 from search.family.family import load_family
 from search.process.progress import SilentProgress
-from search.runs.run_directory import DeviceRun, write_table
+from search.runs.run_directory import DeviceRun, write_table, write_value
+from shared.errors import LutnasError
 from shared.jobs import Job, NewJob, Verification
 from shared.search_result import SearchResult
+from shared.spaces import Genotype
 from shared.wire import from_wire, to_wire
 
 
@@ -236,3 +239,14 @@ def test_more_budgets_than_members_are_a_series(reading):
     budgets_ms = default_budgets(reading, 40)
     assert len(set(budgets_ms)) == 40
     assert (budgets_ms[0], budgets_ms[-1]) == pytest.approx((bounds_ms[0], bounds_ms[-1]))
+
+
+@pytest.mark.parametrize(("places", "count"), [((0, 0, -1), 2), ((0, 0, -1), 3), ((0, -1, -1), 3), ((0, 0, 0), 2)])
+def test_members_that_share_a_bound_count_as_one_budget(run, places, count):
+    family = load_family(run)
+    members = tuple(family.members[place] for place in places)
+    write_value(run.family_path, replace(family, members=members), {Genotype: run.space.format})
+    budgets_ms = default_budgets(run, count)
+    assert len(budgets_ms) == count
+    assert budgets_ms == sorted(budgets_ms)
+    assert (budgets_ms[0], budgets_ms[-1]) == pytest.approx((members[0].upper_ms, members[-1].upper_ms))
