@@ -9,8 +9,8 @@ import pytest
 
 from search.cli import main
 from search.commands.ladder import default_budgets
-from search.family.build import build_unseen_family
 from search.deploy.export import build_onnx, export, onnx_accuracy
+from search.family.build import build_unseen_family
 from search.family.family import load_family
 from search.process.progress import SilentProgress
 from search.runs.run_directory import DeviceRun, write_table, write_value
@@ -250,3 +250,21 @@ def test_members_that_share_a_bound_count_as_one_budget(run, places, count):
     assert len(budgets_ms) == count
     assert budgets_ms == sorted(budgets_ms)
     assert (budgets_ms[0], budgets_ms[-1]) == pytest.approx((members[0].upper_ms, members[-1].upper_ms))
+
+
+@pytest.mark.parametrize("apart", [-2, -1, 1, 2])
+def test_an_exported_file_may_tip_one_image_over_and_no_more_however_few_there_are(reading, digits, monkeypatch, apart):
+    few = replace(digits, test_images=digits.test_images[:90], test_labels=digits.test_labels[:90])
+    member = load_family(reading).members[-1]
+    network = reading.supernet().derive(member.genotype)
+
+    def of_torch(network, images):
+        content = build_onnx(network)
+        return onnx_accuracy(content, images) + 100 * apart / len(images.test_labels)
+
+    monkeypatch.setattr("search.deploy.export.accuracy_on_test_images", of_torch)
+    if abs(apart) == 1:
+        assert export(network, member, reading.table, few, "inherited").content
+        return
+    with pytest.raises(LutnasError, match="% where torch gives"):
+        export(network, member, reading.table, few, "inherited")
