@@ -123,13 +123,14 @@ def expected_against_derived(family: Family, space: Space) -> str:
 
 def choices_by_budget(family: Family, space: Space) -> str:
     """Share of each primitive among the live slots of each member, by bound."""
-    names = [f"{member.upper_ms:.3g}" for member in family.members]
+    # By place: members of rounded bounds that look the same would share a bar.
+    places, names = list(range(len(family.members))), [f"{member.upper_ms:.3g}" for member in family.members]
     figure = go.Figure()
     for primitive in space_primitives(space):
         if primitive != "none":
             shares = [100 * primitive_share(space, member, primitive) for member in family.members]
-            figure.add_trace(go.Bar(x=names, y=shares, name=primitive, marker={"color": COLOURS.get(primitive)}))
-    figure.update_layout(barmode="stack", xaxis={"type": "category"})
+            figure.add_trace(go.Bar(x=places, y=shares, name=primitive, marker={"color": COLOURS.get(primitive)}))
+    figure.update_layout(barmode="stack", xaxis={"tickvals": places, "ticktext": names})
     return chart_html(figure, "choices", "member's bound, ms", "share of live slots, %")
 
 

@@ -10,6 +10,7 @@ from search.deploy.upload_result import make_result
 from search.family.family import load_family
 from search.report import build_report
 from search.report.cells import cell_svg
+from search.report.charts import choices_by_budget
 from search.runs.environment import record_environment
 from search.runs.run_directory import RunDirectory, on_device
 from shared.wire import canonical_json
@@ -151,6 +152,15 @@ def test_page_names_table_error_hashes_seed_versions_and_durations(run, rungs):
     assert run.config.data_fingerprint in text
     assert "warm-up, seconds" in text
     assert "onnxruntime" in text
+
+
+def test_members_whose_bounds_look_the_same_have_a_bar_each(run):
+    family = load_family(run)
+    members = (family.members[0], family.members[0], family.members[-1])
+    drawn = choices_by_budget(dataclasses.replace(family, members=members), run.space)
+    places, names = (re.search(pattern, drawn).group(1) for pattern in (r'"x":\[(.*?)\]', r'"ticktext":\[(.*?)\]'))
+    assert len(set(places.split(","))) == 3
+    assert names.split(",") == [f'"{member.upper_ms:.3g}"' for member in members]
 
 
 def test_run_without_a_ladder_has_a_report_too(run):
