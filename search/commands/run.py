@@ -167,7 +167,7 @@ def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDir
     if not complete:
         told = f"after step {trainer.step} of {trainer.config.total_steps}, everything is saved;"
         go_on = f"go on with: search --resume --out {shlex.quote(str(directory.path))}"
-        if time.monotonic() < ends_s:
+        if ranks.any(stopped()):  # each process has a clock of its own
             raise Stopped(f"stopped {told} {go_on}")
         progress.line(f"time is up {told} the family is that of these weights; {go_on}")
     return directory

@@ -36,22 +36,27 @@ with joined_ranks() as ranks:
 
 
 def train_in_two_processes(*runs: RunDirectory) -> None:
-    """As torchrun starts them, without its launcher's seconds."""
+    for code, errors in run_two_processes(*[["-c", WORKER, *(str(run.path) for run in runs)]] * 2):
+        assert code == 0, errors
+
+
+def run_two_processes(*commands: list[str]) -> list[tuple[int, str]]:
+    """Exit codes and stderr of both, started as torchrun starts them, without its launcher's seconds."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, *(str(run.path) for run in runs)],
+            [sys.executable, *command],
             env={**os.environ, **places, "RANK": str(rank)},
             stderr=subprocess.PIPE,
+            text=True,
         )
-        for rank in range(2)
+        for rank, command in enumerate(commands)
     ]
-    for process in processes:
-        _, errors = process.communicate(timeout=100)
-        assert process.returncode == 0, errors.decode()
+    said = [process.communicate(timeout=100)[1] for process in processes]
+    return [(process.returncode, errors) for process, errors in zip(processes, said, strict=True)]
 
 
 def tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -82,6 +87,15 @@ def test_two_processes_find_what_one_finds_to_the_bit_where_each_has_one_path_an
     one, two = (run.load_checkpoint().supernet for run in runs["two paths"])
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_the_family_is_built_where_another_process_was_the_first_to_be_out_of_time(tmp_path, config, table):
+    run = RunDirectory.create(tmp_path / "run", replace(config, warmup_steps=100_000), table)
+    resume = ["-m", "search.cli", "--resume", "--out", str(run.path), "--candidates", "8", "--seconds"]
+    for code, errors in run_two_processes([*resume, "1000"], [*resume, "0.5"]):
+        assert code == 0, errors
+    assert 0 < run.load_checkpoint().step < 100_000
+    assert (run.path / "family.json").exists()
 
 
 def test_a_step_that_cannot_be_shared_evenly_is_refused_by_name(tmp_path, config, table, digits):
