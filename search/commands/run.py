@@ -17,8 +17,10 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from search.alphas.condition import device_simplex
@@ -43,6 +45,7 @@ from search.process.progress import Progress, SilentProgress, make_progress
 from search.report import build_report
 from search.runs.environment import record_environment
 from search.runs.run_directory import RunDirectory, on_every_device, require_fp32, require_one_space
+from search.training.gradients import ALONE
 from search.training.precision import choose_precision
 from search.training.tensorboard import TensorBoardLog
 from search.training.training import Trainer
@@ -147,7 +150,7 @@ def run(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDirectory:
     """Train to the end in all processes; the first process makes or opens the folder."""
     if ranks.is_first:
-        directory, images = resume_run(args, progress) if args.resume else begin_run(args, progress)
+        directory, images = resume_run(args, progress) if args.resume else begin_run(args, progress, ranks)
         ranks.from_first(str(directory.path))
     else:
         directory = RunDirectory.open(Path(ranks.from_first(None)))
@@ -173,12 +176,12 @@ def _train(args: argparse.Namespace, ranks: Ranks, progress: Progress) -> RunDir
     return directory
 
 
-def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:
+def begin_run(args: argparse.Namespace, progress: Progress, ranks: Ranks = ALONE) -> tuple[RunDirectory, ImageSet]:
     """A new run directory at --out with config, tables and the record of the images.
 
     Raises:
         WrongUse: an option is missing, or --out holds a run.
-        LutnasError: a table or the images cannot be had, or do not fit.
+        LutnasError: a table or the images cannot be had, or do not fit; or training could not begin.
     """
     if not args.device or not args.lut_url:
         raise WrongUse("a search needs --device and --lut-url (or --resume with --out)")
@@ -187,6 +190,7 @@ def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirector
         raise WrongUse(
             f"{out} already holds a run: go on with it (--resume --out {shlex.quote(str(out))}) or choose another --out"
         )
+    require_trainable(args, ranks)
     own = _open_own(args, progress) if args.model else None
     # What is wrong with them is said before anything is measured.
     images = find_own_images(args.model, own.input_shape, own.classes) if own and args.dataset is None else None
@@ -205,6 +209,24 @@ def begin_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirector
     progress.line(f"{images.title}: {len(images.train_labels)} training images, {len(images.test_labels)} test images")
     config = make_config(args, tables, images, progress, own)
     return RunDirectory.create(out, config, *tables, images=images), images
+
+
+def require_trainable(args: argparse.Namespace, ranks: Ranks) -> None:
+    """Raise what the training would, before anything is fetched or written.
+
+    Raises:
+        InvalidValue: the processes do not divide the paths or conditions of a step.
+        WrongUse: there is no CUDA device.
+        LutnasError: TensorBoard is not installed.
+    """
+    for name in ("paths_per_step", "conditions_per_step"):
+        given = getattr(args, name)
+        ranks.check_divides(name.replace("_", "-"), SETTINGS[name][0] if given is None else given)
+    if args.processor == "cuda" and not torch.cuda.is_available():
+        raise WrongUse("--processor cuda: this torch sees no CUDA device")
+    if args.tensorboard:
+        with TemporaryDirectory() as folder:
+            TensorBoardLog(Path(folder), 0).close()
 
 
 def resume_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:

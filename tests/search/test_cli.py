@@ -1,5 +1,7 @@
+import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from search.cli import COMMANDS, main
+from search.cli import COMMANDS, main, parser
+from search.commands.run import begin_run
+from search.process.distributed import Ranks
 from search.process.progress import SilentProgress
 from search.runs.run_directory import RunDirectory
 from search.training.training import Trainer
+from shared.errors import LutnasError
 from shared.wire import canonical_json
 
 SHORT = (
@@ -154,6 +159,31 @@ def test_a_search_that_cannot_be_says_so_in_one_line_and_writes_nothing(server, 
     errors = capfd.readouterr().err
     assert said in errors
     assert errors.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("--paths-per-step", "3"), "paths-per-step: 3 cannot be shared evenly by 2 processes"),
+        (("--conditions-per-step", "5"), "conditions-per-step: 5 cannot be shared evenly by 2 processes"),
+        (("--tensorboard",), "pip install 'lutnas[tensorboard]'"),
+        pytest.param(
+            ("--processor", "cuda"),
+            "sees no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there"),
+        ),
+    ],
+)
+def test_what_the_training_would_refuse_is_refused_before_anything_is_written(
+    server, tmp_path, monkeypatch, change, said
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    out = tmp_path / "run"
+    words = ["run", *arguments(server, out, *change)]
+    args = parser(["run"]).parse_args(words, argparse.Namespace(environment={}))
+    with pytest.raises(LutnasError, match=re.escape(said)):
+        begin_run(args, SilentProgress(), Ranks(0, 2))
     assert not out.exists()
 
 
