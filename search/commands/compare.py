@@ -4,8 +4,8 @@
 
 All have the same images, table, budgets and numbers of updates. Writes comparison.json,
 comparison.csv and comparison.html. After an interruption the same command goes on. The same command
-with other strategies or more seeds adds them. A strategy may have options:
-darts:order=2,momentum=0.8
+with other strategies or more seeds adds them; any other setting needs another --out. A strategy may
+have options: darts:order=2,momentum=0.8
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from search.commands.ladder import add_budgets
 from search.commands.run import add_arguments as add_search_arguments
-from search.commands.run import begin_run, default_title, resume_run
+from search.commands.run import begin_run, default_title, require_kept
 from search.compare.comparison import Comparison
 from search.compare.comparison_figures import Result, Spread, summarise
 from search.config import Config
@@ -33,7 +33,7 @@ from search.latency.latency_model import LatencyModel
 from search.process.interruption import stop_on_signals
 from search.process.progress import working_progress
 from search.report.comparison import build_comparison_page
-from search.runs.run_directory import write_value
+from search.runs.run_directory import RunDirectory, write_value
 from search.strategies import STRATEGIES, NamedStrategy, SearchStopped, parse_strategy, split_strategies
 from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command
@@ -88,9 +88,13 @@ def run(args: argparse.Namespace) -> None:
     out = args.out or Path("runs") / f"compare-{args.device[0]}-{default_title(args)}"
     precision = "fp32" if with_loops_of_their_own(strategies) else args.precision
     setup = argparse.Namespace(**{**vars(args), "out": out / "setup", "precision": precision})
-    there = (setup.out / "config.json").exists()
-    directory, images = resume_run(setup, progress) if there else begin_run(setup, progress)
-    check_precision(directory.config, strategies, out)
+    if (setup.out / "config.json").exists():
+        directory = RunDirectory.open(setup.out)
+        check_precision(directory.config, strategies, out)
+        require_kept(argparse.Namespace(**{**vars(args), "out": out}), directory, progress, whole=True)
+        images = directory.load_images()
+    else:
+        directory, images = begin_run(setup, progress)
     (table,) = directory.tables
     decoder = make_decoder(LatencyModel(table), directory.config.confidence)
     budgets_ms = tuple(sorted(args.max_latency_ms or spread(decoder.smallest_ms, decoder.largest_ms, args.budgets)))

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,7 +53,7 @@ from search.training.training import Trainer
 from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command, add_server, within
 from shared.errors import InvalidValue, Stopped, WrongUse
-from shared.runtime import check_device_name
+from shared.runtime import check_device_name, runtime_parts
 from shared.spaces import SPACES, Own, parse_space
 from shared.spaces.op_key import Shape
 from shared.tables.table import CONFIDENCE, LatencyTable
@@ -81,9 +82,7 @@ def add_arguments(parser: Parser, with_budgets: bool = True) -> None:
         f" (default: make_data() beside --model, else {DEFAULT_DATASET})",
     )
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="with the files of a known data set")
-    parser.add_argument(
-        "--preset", choices=PRESETS, default=DEFAULT_PRESET, help="length of the search (default: %(default)s)"
-    )
+    parser.add_argument("--preset", choices=PRESETS, help=f"length of the search (default: {DEFAULT_PRESET})")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/DEVICES-DATASET)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--model", metavar="FILE.py:FUNCTION", help="your own model with choices, instead of --space")
@@ -98,7 +97,7 @@ def add_arguments(parser: Parser, with_budgets: bool = True) -> None:
         parser.add_argument("--max-latency-ms", type=float, nargs="+", metavar="X", help=text)
     add_server(parser, "search, where reads need one", required=False)
     table = parser.add_argument_group("table")
-    table.add_argument("--space", default=DEFAULT_SPACE, help="name or string form of the space (default: %(default)s)")
+    table.add_argument("--space", help=f"name or string form of the space (default: {DEFAULT_SPACE})")
     for name in SKELETON:
         aliases = ("--cells-per-stage",) if name == "depth" else ()
         table.add_argument(
@@ -238,18 +237,80 @@ def resume_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirecto
     if args.out is None:
         raise WrongUse("--resume needs --out: the folder of the run to go on with")
     directory = RunDirectory.open(args.out)
+    require_kept(args, directory, progress)
+    return directory, directory.load_images()
+
+
+def require_kept(args: argparse.Namespace, directory: RunDirectory, progress: Progress, whole: bool = False) -> None:
+    """Check that a run goes on with the settings that it was begun with. A line says what it keeps without harm.
+
+    Args:
+        whole: whether what is not given asks for its default, as it does in a new run.
+
+    Raises:
+        WrongUse: something else is asked for.
+    """
     config = directory.config
     if args.device is not None and set(args.device) != set(config.devices):
         begun, given = (" ".join(f"--device {name}" for name in sorted({*a})) for a in (config.devices, args.device))
         raise WrongUse(f"{args.out} was begun with {begun}, not {given}; a resumed run keeps its devices")
-    asked = {name: getattr(args, name) for name in ("lut_url", *SETTINGS) if name not in ("threads", "precision")}
-    for name, value in asked.items():
-        if value is not None and value != getattr(config, name):
-            raise WrongUse(
-                f"{args.out} was begun with {_flag(name)} {getattr(config, name)}, not {value};"
-                " a resumed run keeps its settings"
-            )
-    return directory, directory.load_images()
+    advice = "choose another --out" if whole else "a resumed run keeps its settings"
+    for flag, begun, asked in (*_other_ground(args, directory, whole), *_other_settings(args, config, whole)):
+        if (flag, begun, asked) == ("--dataset", "digits", DEFAULT_DATASET) or flag == "--threads":
+            progress.line(f"the run keeps its {flag} {begun}")  # digits stand in where the others cannot be had
+        elif begun is None:
+            raise WrongUse(f"{args.out} was begun without {flag}; {advice}")
+        else:
+            raise WrongUse(f"{args.out} was begun with {flag} {begun}, not {asked}; {advice}")
+
+
+def _other_ground(args: argparse.Namespace, directory: RunDirectory, whole: bool) -> Iterator[tuple[str, Any, str]]:
+    """Model, space, images and table that are asked for and are not the run's: option, the run's, what is asked for."""
+    config, space = directory.config, directory.space
+    dataset, resolution = args.dataset, args.search_resolution
+    if whole:
+        dataset = dataset or (None if args.model else DEFAULT_DATASET)
+        default = space.resolution if config.model else default_search_resolution(space.resolution)
+        resolution = resolution or default
+    if args.model and (model := _full_model(args.model)) != config.model:
+        yield "--model", config.model, model
+    elif config.model is None:
+        asked_space = _asked_space(args)
+        if args.space is None and not whole:
+            del asked_space["name"]
+        for name, value in asked_space.items():
+            if getattr(space, name) != value:
+                by_flag = name in SKELETON and getattr(args, name) is not None
+                yield "--space", config.space, f"{_flag(name)} {value}" if by_flag else args.space or DEFAULT_SPACE
+    elif args.space or (whole and not args.model):
+        yield "--model", config.model, f"--space {args.space or DEFAULT_SPACE}"
+    elif args.input and parse_input(args.input) != space.input_shape:
+        yield "--input", space.input_shape, args.input
+    for flag, begun, asked in (
+        ("--dataset", config.dataset, dataset and _full_dataset(dataset)),
+        ("--data-dir", config.data_dir, args.data_dir and str(args.data_dir.resolve())),
+        ("--search-resolution", config.search_resolution, resolution),
+        ("--lut-url", config.lut_url, args.lut_url),
+    ):
+        if asked is not None and asked != begun:
+            yield flag, begun, asked
+    for table in directory.tables:
+        if not {*(args.runtime or "").strip("/").split("/")} - {""} <= runtime_parts(str(table.runtime)):
+            yield "--runtime", table.runtime, args.runtime
+
+
+def _other_settings(args: argparse.Namespace, config: Config, whole: bool) -> Iterator[tuple[str, Any, str]]:
+    """Settings that are asked for and are not the run's: option, the run's, what is asked for."""
+    preset = args.preset or DEFAULT_PRESET
+    for name, (default, _) in SETTINGS.items():
+        asked, said = getattr(args, name), ""
+        if asked is None and any(name in settings for settings in PRESETS.values()):
+            if whole or args.preset:
+                asked, said = PRESETS[preset].get(name, default), f" of --preset {preset}"
+        elif asked is None and whole and name not in ("precision", "threads"):
+            asked = default
+        if asked not in (None, "auto", getattr(config, name)):
+            yield _flag(name), getattr(config, name), f"{asked}{said}"
 
 
 def make_config(
@@ -261,7 +322,7 @@ def make_config(
 ) -> Config:
     """The config of a new run: defaults, overridden by the preset, overridden by options."""
     space = tables[0].parsed_space
-    settings: dict[str, Any] = dict(PRESETS[args.preset])
+    settings: dict[str, Any] = dict(PRESETS[args.preset or DEFAULT_PRESET])
     settings |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     search_resolution = args.search_resolution or default_search_resolution(space.resolution)
     precision = settings.pop("precision", "auto")
@@ -270,8 +331,7 @@ def make_config(
         if search_resolution != space.resolution:
             examine(own.model, Shape(space.image_channels, search_resolution, search_resolution))
         precision = "fp32" if precision == "auto" else precision
-        file, _, function = args.model.rpartition(":")
-        settings |= {"model": f"{Path(file).resolve()}:{function}", "choices": own.names}
+        settings |= {"model": _full_model(args.model), "choices": own.names}
         settings["loss"] = loss.mark if (loss := find_loss(args.model, own.classes)) else None
     config = Config(
         tables=references(tables),
@@ -318,7 +378,7 @@ def _open_own(args: argparse.Namespace, progress: Progress) -> OwnModel:
     """
     if args.input is None:
         raise WrongUse("--model needs --input: the shape of an image, for example --input 3x96x96")
-    if args.space != DEFAULT_SPACE or any(getattr(args, name) is not None for name in SKELETON):
+    if args.space is not None or any(getattr(args, name) is not None for name in SKELETON):
         raise WrongUse("--model is a space of its own: leave --space, --resolution, --channels and --depth away")
     own = examine(load_model(args.model), parse_input(args.input))
     find_loss(args.model, own.classes)  # says what is wrong with it
@@ -366,14 +426,15 @@ def _kept_counts(args: argparse.Namespace, table: LatencyTable) -> CountKernels:
 
 def _asked_space(args: argparse.Namespace) -> dict[str, str | int]:
     """The parameters of the space that were given, by name."""
-    asked: dict[str, str | int] = {"name": args.space.partition("/")[0]}
+    named = args.space or DEFAULT_SPACE
+    asked: dict[str, str | int] = {"name": named.partition("/")[0]}
     if asked["name"] == Own.name:
-        raise WrongUse(f"{args.space} is of your own model: search --model FILE.py:FUNCTION --input CxHxW")
-    if "/" in args.space:
-        space = parse_space(args.space)
+        raise WrongUse(f"{named} is of your own model: search --model FILE.py:FUNCTION --input CxHxW")
+    if "/" in named:
+        space = parse_space(named)
         asked |= {name: getattr(space, name) for name in PARAMETERS}
-    elif args.space not in SPACES:
-        parse_space(f"{args.space}/r32/c16/n5/k10/i3")  # says which spaces there are
+    elif named not in SPACES:
+        parse_space(f"{named}/r32/c16/n5/k10/i3")  # says which spaces there are
     asked |= {name: getattr(args, name) for name in SKELETON if getattr(args, name) is not None}
     return asked
 
@@ -394,6 +455,19 @@ def check_space(table: LatencyTable, asked: dict[str, str | int]) -> None:
                 f"asked for {value}, the table of {table.device} has {found} ({table.space});"
                 f" {table.advise(**{name: value})}",
             )
+
+
+def _full_model(where: str) -> str:
+    """FILE.py:FUNCTION, with the file's whole path."""
+    file, _, function = where.rpartition(":")
+    return f"{Path(file).resolve()}:{function}"
+
+
+def _full_dataset(name: str) -> str:
+    """The name as an image set has it: a folder's with its whole path."""
+    if not name.startswith(FOLDER):
+        return name
+    return f"{FOLDER}{Path(os.path.expanduser(name.removeprefix(FOLDER))).resolve()}"  # noqa: PTH111
 
 
 def _flag(name: str) -> str:

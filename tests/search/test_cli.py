@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,8 +195,53 @@ def test_a_second_search_into_the_same_folder_is_refused_and_a_resume_keeps_its_
     RunDirectory.create(out, config, table)
     assert main(arguments(server, out)) == 2
     assert "--resume" in capfd.readouterr().err
-    assert main(["--resume", "--out", str(out), "--seed", "5"]) == 2
-    assert "--seed 0, not 5" in capfd.readouterr().err
+    for change, said in (
+        (("--seed", "5"), "with --seed 0, not 5; a resumed run keeps its settings"),
+        (("--precision", "bf16"), "with --precision fp32, not bf16"),
+        (("--preset", "smoke"), "with --warmup-steps 6, not 40 of --preset smoke"),
+        (("--dataset", "cifar-10"), "with --dataset digits, not cifar-10"),
+        (("--data-dir", str(tmp_path)), "without --data-dir"),
+        (("--model", "mine.py:make"), "without --model"),
+        (("--space", "darts"), f"with --space {table.space}, not darts"),
+        (("--space", "nas-bench-201/r16/c4/n5/k10/i3"), "not nas-bench-201/r16/c4/n5/k10/i3"),
+        (("--resolution", "32"), f"with --space {table.space}, not --resolution 32"),
+        (("--search-resolution", "16"), "with --search-resolution 8, not 16"),
+        (("--runtime", "threads=4"), f"with --runtime {table.runtime}, not threads=4"),
+        (("--lut-url", server.url), f"with --lut-url {config.lut_url}, not {server.url}"),
+    ):
+        assert main(["--resume", "--out", str(out), *change]) == 2
+        errors = capfd.readouterr().err
+        assert f"{out} was begun " in errors
+        assert said in errors
+        assert errors.count("\n") == 1
+
+
+def test_the_same_command_goes_on_and_another_number_of_threads_is_said_to_be_kept(server, tmp_path, capfd):
+    steps = ("--preset", "smoke", "--warmup-steps", "2", "--search-steps", "2", "--candidates", "8")
+    asked = [*arguments(server, tmp_path / "run", *steps), "--space", "nas-bench-201", "--runtime", "onnxruntime"]
+    assert main(asked) == 0
+    assert main([*asked, "--resume"]) == 0
+    assert "keeps" not in capfd.readouterr().out
+    assert main([*asked, "--resume", "--threads", "3", "--precision", "auto"]) == 0
+    assert "the run keeps its --threads 1" in capfd.readouterr().out
+
+
+def test_a_folder_of_images_is_the_same_by_any_name(server, tmp_path, config, table, monkeypatch, capfd):
+    out = tmp_path / "run"
+    images = write_folder(tmp_path / "things", 2, 1)
+    RunDirectory.create(out, replace(config, dataset=f"folder:{images}"), table)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--resume", "--out", str(out), "--dataset", "folder:other"]) == 2
+    assert f"with --dataset folder:{images}, not folder:{tmp_path / 'other'}" in capfd.readouterr().err
+    assert main(["--resume", "--out", str(out), "--dataset", "folder:things"]) != 0
+    assert "was begun" not in capfd.readouterr().err
+
+
+def test_digits_that_stand_in_for_another_set_are_kept(tmp_path, config, table, digits, capfd):
+    out = tmp_path / "run"
+    Trainer(RunDirectory.create(out, config, table), digits)
+    assert main(["--resume", "--out", str(out), "--dataset", "fashion-mnist", "--seconds", "0"]) == 0
+    assert "the run keeps its --dataset digits" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,17 @@ def test_from_the_search_to_the_verified_file(ask, where, bench, own, model_file
     code, told, said = ask("--model", *where, "--dataset", "digits", "--preset", "smoke", "--out", out, "--threads", 1)
     assert code == 0, said
     assert "bench: the fastest network takes" in told
+    again = ("--resume", "--out", out, "--model", *where, "--preset", "smoke")
+    code, _, said = ask(*again)
+    assert code == 0, said
+    for words, says in (
+        (("--model", f"{model_file}:make_other"), f"with --model {model_file}:make_model, not {model_file}:make_other"),
+        (("--input", "1x4x4"), "with --input 1x8x8, not 1x4x4"),
+        (("--space", "darts"), f"with --model {model_file}:make_model, not --space darts"),
+    ):
+        code, _, said = ask(*again, *words)
+        assert code == 2
+        assert says in said
     slowest = max(network.measured_ms for network in load_table("bench", bench.url, str(own.space)).networks)
     budget = ("--run", out, "--max-latency-ms", 2 * slowest)
     code, picked, said = ask("pick", *budget, "--json")
@@ -362,6 +373,11 @@ def test_strategies_that_know_no_ops_are_compared_with_a_model_of_ones_own(ask, 
     found = json.loads((out / "comparison.json").read_text())
     assert found["summary"].keys() == {"dartscc", "random", "nsga2"}
     assert all(result["networks"] for result in found["results"])
+    code, _, said = ask(*command, "--strategies", "random")
+    assert code == 0, said
+    code, _, said = ask("compare", *command[2 + len(where) :], *where[3:], "--strategies", "random")
+    assert code == 2
+    assert f"was begun with --model {where[0]}, not --space nas-bench-201; choose another --out" in said
     code, _, said = ask(*command, "--strategies", "dartscc,darts:order=2,gdas")
     assert code == 2
     assert "darts:order=2 takes ops of our spaces; with --model compare dartscc, random, nsga2 alone" in said

@@ -21,10 +21,12 @@ SHORT = (
     "--alpha-batch-size", "4", "--alpha-every", "2", "--checkpoint-every", "5", "--evaluations", "6",
 )  # fmt: skip
 
+SPACE = make_space("nas-bench-201", resolution=8, channels=4, depth=1, image_channels=1)
+
 
 @pytest.fixture(scope="module")
 def server(table_of):
-    table = table_of(make_space("nas-bench-201", resolution=8, channels=4, depth=1, image_channels=1))
+    table = table_of(SPACE)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -136,3 +138,27 @@ def test_another_number_of_evaluations_is_refused_in_the_same_folder(server, tmp
     errors = capfd.readouterr().err
     assert "6 evaluations, not" in errors
     assert "7 evaluations; choose another --out" in errors
+
+
+def test_a_comparison_goes_on_by_its_whole_command_alone(server, tmp_path, capfd):
+    out = tmp_path / "out"
+    whole = arguments(server, out, "--strategies", "gdas", "--seeds", "1")
+    assert main(whole) == 0
+    assert main([*whole, "--space", "nas-bench-201", "--threads", "2"]) == 0
+    assert "the run keeps its --threads 1" in capfd.readouterr().err
+    for command, said in (
+        ([*whole, "--preset", "smoke"], "with --whole-space 10000, not 0 of --preset smoke"),
+        (without(whole, "--warmup-steps"), "with --warmup-steps 2, not 20000 of --preset standard"),
+        (without(whole, "--batch-size"), "with --batch-size 8, not 32"),
+        ([*whole, "--dataset", "cifar-10"], "with --dataset digits, not cifar-10"),
+        ([*whole, "--space", "darts"], f"with --space {SPACE}, not darts"),
+        ([*whole, "--search-resolution", "4"], "with --search-resolution 8, not 4"),
+    ):
+        assert main(command) == 2
+        last = capfd.readouterr().err.strip().splitlines()[-1]
+        assert last == f"search: {out} was begun {said}; choose another --out"
+
+
+def without(command, option):
+    place = command.index(option)
+    return command[:place] + command[place + 2 :]
