@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
         comparison.claim()
         try:
             units = [comparison.run_unit(strategy, seed) for seed in range(args.seeds) for strategy in strategies]
-            results = comparison.judged(units)
+            results = comparison.judged(comparison.with_earlier(units))
         except SearchStopped as stop:
             raise Stopped(f"{stop}; the same command goes on (--out {out})") from stop
     write_results(comparison, results)

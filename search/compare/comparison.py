@@ -6,7 +6,7 @@
     units/NAME/seed-S/   a strategy's checkpoints, and unit.json once it is finished
     judge/               a run directory: the one-shot supernet that scores all networks
 
-Nothing finished is done again: the same command with another strategy or seed adds it.
+Nothing finished is done again: the same command with another strategy or seed adds it to the results.
 """
 
 from __future__ import annotations
@@ -109,6 +109,19 @@ class Comparison:
         unit = Unit(named.text, seed, self.setting, outcome, shared_s + _seconds(folder))
         write_value(folder / UNIT_FILE, unit, {Genotype: self.table.parsed_space.format})
         return unit
+
+    def with_earlier(self, units: Sequence[Unit]) -> list[Unit]:
+        """These units, then every other unit of the setting that an earlier start finished.
+
+        Raises:
+            CorruptFile: one is damaged.
+        """
+        known = {(unit.strategy, unit.seed) for unit in units}
+        folders = sorted(self.path.glob(f"units/*/seed-*/{UNIT_FILE}"))
+        found = [find_value(Unit, path, {Genotype: self.table.parsed_space.parse}) for path in folders]
+        earlier = [unit for unit in found if unit is not None and unit.setting == self.setting]
+        others = [unit for unit in earlier if (unit.strategy, unit.seed) not in known]
+        return [*units, *sorted(others, key=lambda unit: (unit.strategy, unit.seed))]
 
     def judged(self, units: Sequence[Unit]) -> list[Result]:
         """Score every proposed network, and give the results of the units in their order.

@@ -78,7 +78,21 @@ def test_a_comparison_writes_table_json_csv_and_page_and_goes_on_with_more(serve
     before = {path: path.stat().st_mtime_ns for path in out.glob("units/*/seed-*/unit.json")}
     assert main(arguments(server, out, "--strategies", "dartscc,gdas", "--seeds", "2")) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert (out / "units" / "gdas" / "seed-1" / "unit.json").exists()
+    added = json.loads((out / "comparison.json").read_text())
+    assert set(added["summary"]) == {"dartscc", "darts", "random", "nsga2", "gdas"}
+    assert {(result["strategy"], result["seed"]) for result in added["results"]} == {
+        (name, seed) for name in added["summary"] for seed in (0, 1)
+    }
+    assert "nsga2" in capfd.readouterr().out
+    assert '"nsga2"' in (out / "comparison.html").read_text()
+    assert "nsga2,1," in (out / "comparison.csv").read_text()
+
+    path = out / "units" / "random" / "seed-0" / "unit.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "setting": "of another judge"}))
+    assert main(arguments(server, out, "--strategies", "dartscc", "--seeds", "1")) == 0
+    results = json.loads((out / "comparison.json").read_text())["results"]
+    assert len(results) == 9
+    assert ("random", 0) not in {(result["strategy"], result["seed"]) for result in results}
 
 
 def test_sigterm_keeps_what_was_done_and_the_same_command_goes_on(server, tmp_path):
