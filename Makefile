@@ -25,7 +25,7 @@ demo: install ## the main job on this machine: profile, search, pick, verify (at
 # Some tests measure time. What fails beside another test has to pass by itself.
 test: install ## every test but the slow ones, on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile \
-	  || $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
+	  || { [ $$? -eq 1 ] && $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none; }
 
 check: install ## lint, format, types, who may import what, and each program on its own extra
 	$(BIN)/ruff check .
@@ -50,7 +50,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' \
 	  || { echo "this Python cannot make virtual environments (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@echo "installing lutnas and its pinned dependencies into $(VENV): torch is large, this takes minutes the first time"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[agent,server,search,dev]'
 	@touch $@
 

@@ -2,8 +2,8 @@
 
 A benchmark prints its table, and writes its figures into FILE. `--page` writes
 benchmarks/results/NAME.json and the table in docs/results.md; `all` does so for each benchmark. If
-a benchmark fails, the results before it stay. A figure below its bar is a result: the exit code is
-0.
+a benchmark fails, the others go on, and the exit code is 1. A figure below its bar is a result: the
+exit code is 0.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import COMPOSED, REGISTRY, DataMissing, report
+from benchmarks.stack import StackError
 from shared.errors import LutnasError, WrongUse
 
 ROOT = Path(__file__).parent.parent
@@ -24,24 +25,33 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the process's exit code."""
     arguments = parse(argv)
     if arguments.name == "all":
-        for name in REGISTRY:
-            try:
-                run_into_page(name, RESULTS, PAGE)
-            except (DataMissing, LutnasError) as problem:
-                print(f"{name}: left out: {problem}", file=sys.stderr)
-        return 0
+        return run_all()
     try:
         if arguments.page:
             measured = run_into_page(arguments.name, RESULTS, PAGE, arguments.seeds)
         else:
             measured = run(arguments.name, arguments.seeds)
-    except (DataMissing, LutnasError) as problem:
+    except (DataMissing, LutnasError, StackError) as problem:
         print(f"{arguments.name}: {problem}", file=sys.stderr)
         return getattr(problem, "exit_code", 1)
     if arguments.json is not None:
         report.write(measured, arguments.json)
     print(report.render(measured))
     return 0
+
+
+def run_all() -> int:
+    """Run every benchmark; returns 1 if one failed. What lacks its data is left out."""
+    failed = 0
+    for name in REGISTRY:
+        try:
+            run_into_page(name, RESULTS, PAGE)
+        except DataMissing as missing:
+            print(f"{name}: left out: {missing}", file=sys.stderr)
+        except (LutnasError, StackError) as problem:
+            print(f"{name}: failed: {problem}", file=sys.stderr)
+            failed = 1
+    return failed
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -68,6 +78,7 @@ def run(name: str, seeds: int | None = None) -> report.Report:
     Raises:
         WrongUse: seeds for a benchmark without.
     """
+    begun = report.describe_commit()
     figures: dict[str, report.Figure] = {}
     for part in COMPOSED.get(name, (name,)):
         module, _, function = REGISTRY[part].partition(":")
@@ -76,7 +87,7 @@ def run(name: str, seeds: int | None = None) -> report.Report:
             raise WrongUse(f"{part} has no seeds: leave --seeds out")
         options = {} if seeds is None else {"seeds": seeds}
         figures |= measure(lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True), **options)
-    return report.measured_here(name, figures)
+    return report.measured_here(name, figures, begun)
 
 
 def run_into_page(name: str, results: Path, page: Path, seeds: int | None = None) -> report.Report:

@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     watch = Watch()
     try:
         with running_stack(arguments.folder) as stack:
-            _demo(stack, arguments, watch)
+            missed = _demo(stack, arguments, watch)
     except StackError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
@@ -123,7 +123,9 @@ def main(argv: list[str] | None = None) -> int:
     told = {"seconds": round(seconds, 1), "parts": watch.parts_s}
     (arguments.folder / "demo.json").write_text(json.dumps(told) + "\n")
     print(f"done in {seconds:.0f} s ({parts}); report: {arguments.folder / 'report.html'}")
-    return 0
+    if missed:
+        print(f"demo: {missed}", file=sys.stderr)
+    return 1 if missed else 0
 
 
 def run(progress: Progress) -> dict[str, Figure]:
@@ -148,22 +150,23 @@ def _figures(progress: Progress, prefix: str, most_seconds: str) -> dict[str, Fi
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         progress(f"{prefix}, from an empty folder")
-        if status := main(["--folder", name]):
+        status = main(["--folder", name])
+        if status and not (folder / "demo.json").exists():
             raise StackError(f"the demo ended with exit code {status}")
         seconds = json.loads((folder / "demo.json").read_text())["seconds"]
         rungs = json.loads((folder / LADDER_FILE).read_text())
         hand_made = find_hand_made(folder)
     use = [rung["measured_ms"] / rung["target_ms"] for rung in rungs]
     met = sum(rung["met"] for rung in rungs)
-    accuracies = [rung["accuracy"] for rung in rungs]
+    accuracies, judged = [rung["accuracy"] for rung in rungs], [how_judged(rung["accuracy_kind"]) for rung in rungs]
     rivals = [(rung["accuracy"], best_within(hand_made, rung["target_ms"])) for rung in rungs]
     gains = [accuracy - (best.accuracy or 0.0) for accuracy, best in rivals if best]
     figures = {
         f"{prefix}.seconds": Figure(value=seconds, unit="s", n=1, bar=most_seconds),
         f"{prefix}.budgets_met": Figure(value=met, n=len(rungs), bar=f">= {BUDGETS}"),
         f"{prefix}.use": Figure(value=fmean(use), n=len(use), spread=f"{min(use):.2f} to {max(use):.2f}"),
-        f"{prefix}.smallest_accuracy": Figure(value=accuracies[0], unit="%", n=1, bar=">= 89.5"),
-        f"{prefix}.largest_accuracy": Figure(value=accuracies[-1], unit="%", n=1, bar=">= 91.5"),
+        f"{prefix}.smallest_accuracy": Figure(value=accuracies[0], unit="%", n=1, spread=judged[0], bar=">= 89.5"),
+        f"{prefix}.largest_accuracy": Figure(value=accuracies[-1], unit="%", n=1, spread=judged[-1], bar=">= 91.5"),
     }
     if gains:  # no ResNet may be within a budget: that is no gain of 0
         spread_of_gains = f"{min(gains):+.2f} to {max(gains):+.2f}"
@@ -173,7 +176,13 @@ def _figures(progress: Progress, prefix: str, most_seconds: str) -> dict[str, Fi
     return figures
 
 
-def _demo(stack: Stack, arguments: argparse.Namespace, watch: Watch) -> None:
+def how_judged(accuracy_kind: str) -> str | None:
+    """By how many of the test images, if time was short."""
+    return next((part for part in accuracy_kind.split(", ") if part.startswith("judged")), None)
+
+
+def _demo(stack: Stack, arguments: argparse.Namespace, watch: Watch) -> StackError | None:
+    """The main job; returns what the ladder ended with if a budget was missed."""
     folder, device = arguments.folder, arguments.device
     run_folder = folder / "search"
     shutil.rmtree(run_folder, ignore_errors=True)
@@ -208,8 +217,7 @@ def _demo(stack: Stack, arguments: argparse.Namespace, watch: Watch) -> None:
     _headline("4/4  write the report")
     stack.search("report", "--run", str(run_folder), "--ladder", str(ladder), "--out", str(folder / "report.html"))
     watch.end("report")
-    if missed:
-        raise missed
+    return missed
 
 
 def budgets(run_folder: Path) -> list[float]:

@@ -88,12 +88,17 @@ def parse_bar(bar: str) -> tuple[str, float]:
 # --- where and when
 
 
-def measured_here(benchmark: str, figures: Mapping[str, Figure]) -> Report:
-    """The report of figures that this machine measured just now."""
+def measured_here(benchmark: str, figures: Mapping[str, Figure], begun: str) -> Report:
+    """The report of figures that this machine measured just now.
+
+    Args:
+        begun: commit at the start, when the code was read. Another one now is told by a "+".
+    """
+    commit = begun if begun.endswith("+") or begun == describe_commit() else f"{begun}+"
     return Report(
         benchmark=benchmark,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=describe_commit(),
+        commit=commit,
         hardware=describe_hardware(),
         python=platform.python_version(),
         onnxruntime=find_version("onnxruntime") or "not installed",

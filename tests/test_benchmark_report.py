@@ -3,12 +3,15 @@ import json
 import sys
 import types
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import COMPOSED, REGISTRY, report
+from benchmarks import COMPOSED, REGISTRY, DataMissing, report
+from benchmarks import __main__ as benchmarks_main
 from benchmarks.__main__ import PAGE, RESULTS, main, run_into_page
 from benchmarks.report import Figure, Report, ReportError
+from benchmarks.stack import StackError, climb
 
 FIGURES = {
     "kettle.seconds": Figure(value=181.25, unit="s", n=5, spread=2.5, bar="<= 200"),
@@ -108,12 +111,50 @@ def test_file_in_another_form_is_refused_with_its_name(tmp_path, text):
 
 
 def test_report_of_this_machine_names_what_the_figures_depend_on():
-    here = report.measured_here("kettle", FIGURES)
+    begun = report.describe_commit()
+    here = report.measured_here("kettle", FIGURES, begun)
+    assert here.commit == begun
     assert here.date.endswith("+00:00")
     assert here.python == ".".join(map(str, sys.version_info[:3]))
     assert "core" in here.hardware
     assert here.commit
     assert here.figures == FIGURES
+
+
+def test_a_commit_that_came_while_it_was_measured_is_not_named_but_marked():
+    assert report.measured_here("kettle", FIGURES, "0123456789ab").commit == "0123456789ab+"
+
+
+def test_all_goes_on_after_a_failure_and_fails_but_not_for_data_that_is_missing(monkeypatch, capsys):
+    problems = {"first": StackError("ladder failed"), "second": DataMissing("no truth"), "third": None}
+    begun = []
+
+    def run_one(name, results, page):
+        begun.append(name)
+        if problems[name]:
+            raise problems[name]
+
+    monkeypatch.setattr(benchmarks_main, "run_into_page", run_one)
+    monkeypatch.setattr(benchmarks_main, "REGISTRY", problems)
+    assert main(["all"]) == 1
+    assert begun == list(problems)
+    assert capsys.readouterr().err == "first: failed: ladder failed\nsecond: left out: no truth\n"
+    del problems["first"]
+    assert main(["all"]) == 0
+
+
+def test_a_missed_budget_is_a_figure_and_another_failure_of_the_ladder_is_none(tmp_path):
+    def failing(*arguments):
+        raise StackError("`search ladder` failed with exit code 1")
+
+    stack = SimpleNamespace(search=failing)
+    with pytest.raises(StackError):
+        climb(stack, tmp_path)
+    (tmp_path / "ladder.json").write_text('[{"met": true}]')
+    with pytest.raises(StackError):
+        climb(stack, tmp_path)
+    (tmp_path / "ladder.json").write_text('[{"met": true}, {"met": false}]')
+    assert [rung["met"] for rung in climb(stack, tmp_path)] == [True, False]
 
 
 @pytest.mark.usefixtures("kettle")

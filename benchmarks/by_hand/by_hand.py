@@ -236,7 +236,8 @@ def pick(
     progress("by_hand: which search has the better network")
     path, chosen = effort.folder / "chosen.json", []
     contenders = find_value(tuple[Contender, ...], path)
-    if contenders is None or {each.target_ms for each in contenders} != set(budgets_ms):
+    asked = {(str(run.path), budget_ms) for run in runs for budget_ms in budgets_ms}
+    if contenders is None or {(each.run, each.target_ms) for each in contenders} != asked:
         contenders = tuple(choose(runs, pickers, budgets_ms, effort.pilot_epochs, told))
         write_value(path, contenders)
     for best in (each for each in contenders if each.is_best):
@@ -247,7 +248,8 @@ def pick(
 
 def _search(space: Space, table: LatencyTable, effort: Effort, progress: Progress, told: SearchProgress) -> DeviceRun:
     settings, (_, data_set, data_dir) = dict(effort.settings), effort.data_set
-    folder = effort.folder / f"search-{_name(space)}"
+    code = families.identify_family(table, effort.settings)
+    folder = effort.folder / code[:12] / f"search-{_name(space)}"
     if "precision" not in settings and not folder.exists():
         batch = settings.get("batch_size", Config.batch_size)
         settings["precision"] = choose_precision(space, settings["search_resolution"], batch, progress)

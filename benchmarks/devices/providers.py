@@ -14,7 +14,6 @@ met:           budgets of the ladder that the shipped file kept.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
@@ -29,7 +28,7 @@ import httpx
 
 from benchmarks import DataMissing, Progress
 from benchmarks.report import Figure
-from benchmarks.stack import Stack, running_stack
+from benchmarks.stack import Stack, climb, running_stack
 
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "lut_server" / "provisioning" / "agent-constraints.txt"
@@ -111,9 +110,9 @@ def carry_out(case: Case, stack: Stack, progress: Progress) -> tuple[dict[str, A
     progress(f"{case.provider}: a member for each of {case.budgets} budgets, measured")
     with there.working_agent(device):
         budgets = ("--budgets", str(case.budgets), "--tune-epochs", "0", "--timeout-s", str(PATIENCE_S))
-        stack.search("ladder", "--run", str(out), *budgets)
+        rungs = climb(stack, out, *budgets)
     table = httpx.get(f"{stack.url}/v1/devices/{device}/table", timeout=60).raise_for_status().json()
-    return table, json.loads((out / "ladder.json").read_text()), seconds
+    return table, rungs, seconds
 
 
 def figures_of(case: Case, table: Mapping[str, Any], rungs: list[dict[str, Any]], seconds: float) -> dict[str, Figure]:

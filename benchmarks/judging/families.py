@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from benchmarks.judging.code_identity import identify
 from benchmarks.search.stopwatch import Stopwatch, minutes_since, read_minutes, write_minutes
 from search.config import Config, references
 from search.data import load_images
@@ -38,6 +39,8 @@ ROOT = Path(__file__).parents[2]
 TRAINING = ("search.training.training", "lut_server.transfer.additive_fit", "lut_server.transfer.architectures")
 """Modules that decide a trained run, with all their imports."""
 SCORING = ("search.ranking.scoring",)
+BUILDING = (*TRAINING, *SCORING, "search.family.build")
+"""Modules that decide a family."""
 SETTINGS: Mapping[str, Any] = {
     "search_resolution": 16,
     "warmup_steps": 3000,
@@ -53,6 +56,7 @@ SETTINGS: Mapping[str, Any] = {
 COUNTS = (30, 100, 300, 1000)
 """Networks scored, for the curves. The last count is that of the strategies' main figures."""
 CURVES = ("dartscc", "random", "nsga2")
+"""From N scored networks: the first two have N for all devices together, NSGA-II has N for each."""
 """Strategies that score a part of the space, all with the same ranking."""
 STRATEGIES = ("whole", *CURVES, "parameters", "random_score")
 """`whole` is the default of `search`: it scores every network of a small space.
@@ -152,6 +156,11 @@ def score_everything(run: RunDirectory, look: ScoringSettings, progress: Progres
 
         open_scorer(run, look).score(everything, advance)
     watch.stop()
+
+
+def identify_family(table: LatencyTable, *settings: object) -> str:
+    """SHA-256 over the code that decides a family, its table and its settings."""
+    return identify(BUILDING, f"{table.hash} {settings}".encode())
 
 
 def limited_to(count: int) -> FamilySettings:

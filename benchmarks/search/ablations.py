@@ -26,7 +26,7 @@ from scipy.stats import kendalltau
 
 from benchmarks import Progress
 from benchmarks.judging.code_identity import identify
-from benchmarks.judging.families import SCORING, TRAINING, train
+from benchmarks.judging.families import BUILDING, train
 from benchmarks.report import Figure
 from benchmarks.search.cifar10_jpeg import write_cifar10
 from benchmarks.search.nas_bench_201_search import DATA, SPACE, fit_tables, latency_file
@@ -96,9 +96,9 @@ def get_run(variant: str, seed: int) -> RunDirectory:
     """
     cifar = write_cifar10(DATA / "cifar10_jpeg", RUNS / "cifar10_jpeg")
     tables = [table for table in fit_tables(latency_file(), seed) if table.device in DEVICES]
-    code = identify((*TRAINING, *SCORING), latency_file().read_bytes())
-    folder = RUNS / code[:12] / variant / f"seed{seed}"
-    return train(tables, cifar, folder, seed, SilentProgress(), {**SETTINGS, **VARIANTS[variant]})
+    settings = {**SETTINGS, **VARIANTS[variant]}
+    code = identify(BUILDING, latency_file().read_bytes(), repr(settings).encode())
+    return train(tables, cifar, RUNS / code[:12] / f"seed{seed}", seed, SilentProgress(), settings)
 
 
 def judged(run_directory: RunDirectory, truth: Truth) -> Outcome:

@@ -21,6 +21,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from benchmarks import Progress
+from benchmarks.judging.code_identity import identify
+from benchmarks.judging.families import BUILDING
 from benchmarks.report import Figure
 from benchmarks.stack import Stack, StackError, running_stack, script, this_device
 from search.alphas.trade_offs import trade_off_log_probabilities
@@ -67,7 +69,8 @@ def run(progress: Progress) -> dict[str, Figure]:
 
 def get_run(progress: Progress) -> RunDirectory:
     """The finished search of runs/fmnist."""
-    path = RUNS / "search"
+    code = identify(BUILDING, repr((SPACE, PRESET)).encode())
+    path = RUNS / code[:12] / "search"
     if not (path / "family.json").exists():
         with running_stack(RUNS) as stack:
             _search(stack, path, progress)

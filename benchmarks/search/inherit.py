@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from benchmarks import Progress
+from benchmarks.judging.families import identify_family
 from benchmarks.report import Figure
 from benchmarks.search.speed import nominal_table
 from benchmarks.stack import run as run_command
@@ -53,7 +54,8 @@ def run(progress: Progress) -> dict[str, Figure]:
 
 def get_run(progress: Progress) -> DeviceRun:
     """The finished search of runs/inherit, as `search --preset quick` makes it."""
-    folder, table = RUNS / "search", nominal_table(SPACE)
+    table = nominal_table(SPACE)
+    folder = RUNS / identify_family(table, PRESETS["quick"])[:12] / "search"
     images = load_images("fashion-mnist", SPACE.resolution, SPACE.image_channels)
     if not (folder / "config.json").exists():
         config = Config(

@@ -7,15 +7,13 @@ measured by the agent.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
 from benchmarks import Progress
 from benchmarks.by_hand.own_images import KINDS, draw_images
 from benchmarks.report import Figure
-from benchmarks.stack import Stack, StackError, running_stack, this_device
-from search.deploy.ladder import LADDER_FILE
+from benchmarks.stack import Stack, climb, running_stack, this_device
 from search.runs.run_directory import RunDirectory, on_device
 from shared.spaces import Space, make_space
 
@@ -44,14 +42,9 @@ def _judge(stack: Stack, space: Space, data_set: str, out: Path) -> dict[str, Fi
         "--device", device, "--lut-url", stack.url, "--space", str(space), "--dataset", data_set, "--preset", "quick",
         "--out", str(out),
     )  # fmt: skip
-    ladder = out / LADDER_FILE
     with stack.working_agent(device):
-        try:
-            stack.search("ladder", "--run", str(out), "--budgets", str(BUDGETS), "--tune-epochs", "0")
-        except StackError:  # a budget that is missed is a figure
-            if not ladder.exists():
-                raise
-    rungs, error = json.loads(ladder.read_text()), on_device(RunDirectory(out)).table.held_out
+        rungs = climb(stack, out, "--budgets", str(BUDGETS), "--tune-epochs", "0")
+    error = on_device(RunDirectory(out)).table.held_out
     assert error is not None
     met, prefix = sum(rung["met"] for rung in rungs), f"mobile.r{space.resolution}"
     return {

@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks import Progress
 from benchmarks.report import Figure
 from benchmarks.search.family import CELLS
-from benchmarks.stack import running_stack, this_device
+from benchmarks.stack import climb, running_stack, this_device
 
 BUDGETS = 20
 
@@ -44,11 +44,8 @@ def run(progress: Progress) -> dict[str, Figure]:
         budgets_ms = series_ms(json.loads((out / "family.json").read_text())["members"])
         progress(f"a member for each of {BUDGETS} budgets, measured")
         with stack.working_agent(device):
-            stack.search(
-                "ladder", "--run", str(out), "--tune-epochs", "0",
-                "--max-latency-ms", *(f"{budget_ms:.6f}" for budget_ms in budgets_ms),
-            )  # fmt: skip
-        return figures(json.loads((out / "ladder.json").read_text()))
+            targets = (f"{budget_ms:.6f}" for budget_ms in budgets_ms)
+            return figures(climb(stack, out, "--tune-epochs", "0", "--max-latency-ms", *targets))
 
 
 def series_ms(members: list[dict[str, Any]]) -> list[float]:

@@ -68,6 +68,7 @@ def measure(folder: Path, seconds: float = SECONDS) -> dict[str, Figure]:
         f"sqlite:///{folder / 'hostile.db'}", 1, folder / "log", AGENTS, seconds, MEASURES_S, beside=strangers
     )
     uploads, answers, health_s = len(outcome.uploads_s), found["answers"], np.array(found["health_s"])
+    answered_s = health_s[np.isfinite(health_s)]
     p50, p99 = np.percentile(outcome.uploads_s, [50, 99])
     lost = outcome.lost_measurements + sum(outcome.errors.values())
     return {
@@ -75,7 +76,7 @@ def measure(folder: Path, seconds: float = SECONDS) -> dict[str, Figure]:
         "hostile.upload_p50_s": Figure(value=float(p50), unit="s", n=uploads),
         "hostile.upload_p99_s": Figure(value=float(p99), unit="s", n=uploads, bar="<= 2"),
         "hostile.health_missed": Figure(value=int(np.isinf(health_s).sum()), n=len(health_s), bar="<= 0"),
-        "hostile.health_longest_s": Figure(value=float(health_s.max()), unit="s", n=len(health_s)),
+        "hostile.health_longest_s": Figure(value=float(answered_s.max(initial=0.0)), unit="s", n=len(answered_s)),
         "hostile.memory_mib": Figure(value=found["memory_bytes"] / MIB, unit="MiB", bar="<= 1024"),
         "hostile.dear_answered": Figure(value=answers.get("dear 200", 0), n=sum(answers.values())),
         "hostile.server_errors": Figure(value=sum(n for status, n in answers.items() if "500" in status), bar="<= 0"),

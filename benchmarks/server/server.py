@@ -22,7 +22,7 @@ from benchmarks.server.postgres import PostgresMissing, PostgresServer
 def run(progress: Callable[[str], None]) -> dict[str, Figure]:
     """Figures `server.*`; takes about seven minutes and 4 GB of the disk for temporary files."""
     try:
-        postgres = PostgresServer()
+        postgres = PostgresServer(durable=True)
     except PostgresMissing as missing:
         raise DataMissing(str(missing)) from missing
     try:

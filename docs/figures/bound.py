@@ -13,7 +13,7 @@ TABLES = Path("runs/demo/search/tables")
 
 
 def main() -> None:
-    """Held-out networks by kernel prices, where the table has them."""
+    """Held-out networks by op prices."""
     table = json.loads(max(TABLES.glob("*.json"), key=lambda path: path.stat().st_mtime).read_text(encoding="utf-8"))
     networks = [one for one in table["networks"] if one["role"] == "held_out"]
     measured, predicted, upper = (

@@ -67,9 +67,19 @@ def plotly_name() -> str:
     return f"plotly-{version('plotly')}.min.js"
 
 
-@functools.cache
 def find_asset(name: str) -> Asset | None:
     """The file of that name, if there is one.
+
+    Raises:
+        LutnasError: the installed plotly has no plotly.js.
+    """
+    # Only what is there is remembered: strangers may ask for any number of other names.
+    return read_known(name) if name in _OWN or name == plotly_name() else None
+
+
+@functools.cache
+def read_known(name: str) -> Asset:
+    """A file that is there, read once.
 
     Raises:
         LutnasError: the installed plotly has no plotly.js.
@@ -79,7 +89,7 @@ def find_asset(name: str) -> Asset | None:
         if not path.is_file():
             raise LutnasError("the installed plotly has no plotly.min.js; install the extra `server` again")
         return read_asset(path, FOR_EVER)
-    return read_asset(_FOLDER / name) if name in _OWN else None
+    return read_asset(_FOLDER / name)
 
 
 @functools.cache

@@ -84,9 +84,10 @@ def view_networks(table_hash: str, facts: TableFacts, page: int) -> NetworksView
     ordered = sorted(facts.networks, key=lambda network: (network.role != "held_out", network.measured_ms))
     step = -(-len(ordered) // MOST_PLOTTED_NETWORKS) or 1
     shown, paging = paginate(ordered, page)
-    error = (facts.kernels.held_out if facts.kernels else None) or facts.held_out
     above = sum(network.role == "held_out" and network.measured_ms > network.upper_ms for network in ordered)
-    return NetworksView(table_hash, facts.device, facts.space, error, tuple(ordered[::step]), shown, above, paging)
+    return NetworksView(
+        table_hash, facts.device, facts.space, facts.held_out, tuple(ordered[::step]), shown, above, paging
+    )
 
 
 def make_heat_map(prices: Sequence[OpPrice]) -> HeatMap:

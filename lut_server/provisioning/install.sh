@@ -140,9 +140,11 @@ choose_prefix() {
     fi
   fi
   case $prefix in
-    *[!A-Za-z0-9/._+@-]*) fail 2 "--prefix '$prefix' has characters that no environment can have in its path" ;;
     /*) ;;
     *) prefix=$(pwd)/$prefix ;;
+  esac
+  case $prefix in
+    *[!A-Za-z0-9/._+@-]*) fail 2 "--prefix '$prefix' has characters that no environment can have in its path" ;;
   esac
   prefix=${prefix%/}
   marker=$prefix/.lutnas-agent

@@ -60,7 +60,9 @@ def settings(services: ServicesHere) -> Response:
 @router.get("")
 @router.get("/{name}")
 def own_file(request: Request, services: ServicesHere, name: str = "index.html") -> Response:
-    return send_asset(_find_asset(name, services.settings.root_path), name, request, HEADERS)
+    # Only what is there is remembered: strangers may ask for any number of other names.
+    asset = read_own(name, services.settings.root_path) if name in _OWN else None
+    return send_asset(asset, name, request, HEADERS)
 
 
 @router.get("/onnxruntime-web-{version}/{name}")
@@ -79,8 +81,9 @@ def runtime_file(
 
 
 @functools.cache
-def _find_asset(name: str, root_path: str) -> Asset | None:
-    return read_asset(_FOLDER / name, root_path=root_path) if name in _OWN else None
+def read_own(name: str, root_path: str) -> Asset:
+    """A file of the page, read once."""
+    return read_asset(_FOLDER / name, root_path=root_path)
 
 
 def _sides(name: str) -> dict[str, Any]:

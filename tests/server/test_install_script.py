@@ -226,6 +226,13 @@ def test_wrong_use_ends_with_exit_code_2_and_one_line(board, arguments, words):
     board.refuses(board.run(*arguments, token="t"), 2, words)
 
 
+def test_a_prefix_below_a_folder_with_a_space_is_refused_however_it_is_written(board, monkeypatch):
+    (board.folder / "My Devices").mkdir()
+    monkeypatch.chdir(board.folder / "My Devices")
+    board.refuses(board.run("--device", "pi", "--prefix", "agent", token="t"), 2, "My Devices/agent' has characters")
+    assert list((board.folder / "My Devices").iterdir()) == []
+
+
 def test_a_wheel_that_is_not_the_scripts_own_is_never_installed(board, monkeypatch):
     other = dataclasses.replace(get_release(), constraints=b"numpy==0.1\n")
     monkeypatch.setattr(agent_files, "get_release", lambda: other)

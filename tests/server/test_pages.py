@@ -8,6 +8,7 @@ from lut_server.pages.access import COOKIE, own_path
 from lut_server.pages.history import version_order
 from lut_server.pages.tables import make_heat_map
 from lut_server.tables.table_facts import read_facts
+from lut_server.web_agent import routes
 from shared.measurements.plan import Task
 from shared.tables.kernel_prices import KernelPrices
 from shared.tables.table import LatencyTable, OpPrice
@@ -134,6 +135,14 @@ def test_files_are_compressed_once_and_plotly_is_kept_for_ever(story):
         again = story.get(f"/static/{name}", headers={"If-None-Match": answer.headers["etag"]})
         assert again.status_code == 304
     assert "immutable" in answer.headers["cache-control"]
+
+
+def test_names_of_files_that_are_not_there_leave_nothing_behind(story):
+    kept = assets.read_known.cache_info().currsize, routes.read_own.cache_info().currsize
+    for name in ("a" * 50_000, "b.css", "c"):
+        assert story.get(f"/static/{name}", role=None).status_code == 404
+        assert story.get(f"/agent/web/{name}", role=None).status_code == 404
+    assert (assets.read_known.cache_info().currsize, routes.read_own.cache_info().currsize) == kept
 
 
 def test_facts_are_the_table_without_its_matrices(story):

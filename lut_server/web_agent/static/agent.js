@@ -134,7 +134,8 @@ export class Agent {
   /** A run that was begun and has still to be measured; null if there is none. A job that is over leaves its run. */
   async findBegun() {
     for (const entry of await this.spool.runs()) {
-      if (entry.finished === null && !(entry.job && await this.hasEnded(entry.job))) return entry;
+      const isOwn = entry.run.device === this.identity?.device; // another's waits until the page is paired with it
+      if (isOwn && entry.finished === null && !(entry.job && await this.hasEnded(entry.job))) return entry;
     }
     return null;
   }
