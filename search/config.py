@@ -146,13 +146,17 @@ class Config:
         return self.warmup_steps + self.search_steps
 
 
+LARGEST_SEED = 2**32 - 1
+"""Of numpy's generator, which a user's own model may draw from."""
+
 _DOMAINS: Domains = (
     (
         "alpha_every paths_per_step conditions_per_step batch_size alpha_batch_size threads checkpoint_every",
         lambda value: value >= 1,
         "1 or more",
     ),
-    ("seed warmup_steps search_steps weight_decay auxiliary_skip whole_space", lambda value: value >= 0, "0 or more"),
+    ("warmup_steps search_steps weight_decay auxiliary_skip whole_space", lambda value: value >= 0, "0 or more"),
+    ("seed", lambda value: 0 <= value <= LARGEST_SEED, f"from 0 to {LARGEST_SEED}"),
     (
         "weight_lr gradient_clip alpha_lr bandwidth temperature_start temperature_end",
         lambda value: value > 0,

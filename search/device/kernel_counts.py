@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from search.device.lut_client import LutClient
@@ -52,11 +53,16 @@ def have_counted(
         LutnasError: no agent took it within seconds, or did it within `done_s`; or it failed.
     """
     job = client.queue_job(new)
-    for patience_s, waiting in ((ANSWER_S, "queued"), (done_s, "leased")):
-        end_s = clock() + patience_s
-        while job.state == waiting and clock() < end_s:
-            sleep(0.25)
-            job = client.get_job(job.id)
+    try:
+        for patience_s, waiting in ((ANSWER_S, "queued"), (done_s, "leased")):
+            end_s = clock() + patience_s
+            while job.state == waiting and clock() < end_s:
+                sleep(0.25)
+                job = client.get_job(job.id)
+    except BaseException:
+        with suppress(LutnasError):
+            client.cancel_job(job.id)
+        raise
     if job.state == "done":
         return
     why = f"job {job.id} of {new.device} is {job.state} ({job.reason or 'no reason'})"

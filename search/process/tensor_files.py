@@ -6,13 +6,20 @@ import io
 import json
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from shared.atomic_files import disk_errors, write_atomically
-from shared.errors import CorruptFile
+from shared.errors import CorruptFile, in_one_line
+
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
+    *(RuntimeError, EOFError, OSError, ValueError, IndexError, KeyError),
+)
+"""What reading a damaged archive raises."""
 
 
 def write_torch(path: Path, content: dict[str, Any]) -> None:
@@ -35,8 +42,8 @@ def read_torch(path: Path) -> Any:
         if broken is not None:
             raise CorruptFile(f"{damaged}: wrong checksum in {broken}")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CorruptFile(f"{damaged}: {str(error).splitlines()[0][:160]}") from error
+    except _DAMAGE as error:
+        raise CorruptFile(f"{damaged}: {in_one_line(error)[:160] or type(error).__name__}") from error
 
 
 def append_line(path: Path, text: str) -> None:

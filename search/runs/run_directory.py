@@ -314,9 +314,11 @@ def new_supernet(config: Config, space: Space) -> Supernet:
 
 
 def new_hypernetwork(config: Config, tables: Sequence[LatencyTable]) -> Hypernetwork:
-    """An untrained hypernetwork for the space and the devices of the tables."""
+    """An untrained hypernetwork for the space and the devices of the tables, drawn from the config's seed."""
     slots, devices = len(tables[0].parsed_space.slots), torch.stack([device_simplex(table) for table in tables])
-    return HYPERNETWORK_BUILDERS[config.hypernetwork](slots, devices, config.bandwidth)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return HYPERNETWORK_BUILDERS[config.hypernetwork](slots, devices, config.bandwidth)
 
 
 def write_value(path: Path, value: Any, texts: Mapping[type, Callable[[Any], str]] | None = None) -> None:

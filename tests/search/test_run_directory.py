@@ -1,5 +1,6 @@
 import json
 import resource
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from search.cli import main
 from search.config import SETTINGS, Config
 from search.process.progress import Progress, SilentProgress
-from search.runs.run_directory import Checkpoint, RunDirectory
+from search.runs.run_directory import Checkpoint, RunDirectory, new_hypernetwork
 from search.training.training import Trainer
 from shared.atomic_files import write_atomically
 from shared.errors import CorruptFile, InvalidValue, LutnasError, OtherSchema, UnknownName, WrongUse
@@ -34,6 +35,17 @@ def test_supernet_and_hypernetwork_have_the_checkpoints_weights(run):
     assert all(torch.equal(value, checkpoint.supernet[name]) for name, value in supernet.state_dict().items())
     assert torch.equal(hypernetwork.state_dict()["references"], checkpoint.hypernetwork["references"])
     assert not supernet.training
+
+
+def test_the_first_hypernetwork_follows_the_seed_and_nothing_else(config, table):
+    mlp = replace(config, hypernetwork="mlp")
+    before = torch.random.get_rng_state()
+    first = new_hypernetwork(mlp, [table])
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(3)
+    again, other = new_hypernetwork(mlp, [table]), new_hypernetwork(replace(mlp, seed=mlp.seed + 1), [table])
+    assert torch.equal(first.state_dict()["hidden.weight"], again.state_dict()["hidden.weight"])
+    assert not torch.equal(first.state_dict()["hidden.weight"], other.state_dict()["hidden.weight"])
 
 
 def test_a_folder_holds_one_run(run, config, table):
@@ -87,6 +99,17 @@ def test_one_damaged_byte_anywhere_in_a_checkpoint_is_found_or_harmless(run, whe
     except CorruptFile:
         return
     assert all(torch.equal(loaded.supernet[name], value) for name, value in good.supernet.items())
+
+
+def test_a_flipped_bit_of_the_archives_directory_is_damage_or_harmless(run):
+    good = run.checkpoint_path.read_bytes()
+    directory = good.index(b"PK\x01\x02")
+    for bit in range(8 * directory, 8 * len(good), 53):
+        content = bytearray(good)
+        content[bit // 8] ^= 1 << bit % 8
+        run.checkpoint_path.write_bytes(content)
+        with suppress(CorruptFile):
+            run.load_checkpoint()
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000])
@@ -156,6 +179,7 @@ def test_checkpoints_hold_no_code(run):
         ("confidence", 1.0),
         ("search_resolution", 3),
         ("search_resolution", 12),
+        ("seed", 2**32),
     ],
 )
 def test_a_setting_outside_its_domain_is_refused_by_name(config: Config, setting, value):

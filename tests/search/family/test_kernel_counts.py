@@ -114,6 +114,17 @@ def test_counts_of_another_table_or_a_damaged_file_are_fetched_anew(priced, netw
     assert counter(Server({space.format(a): {ADD: 3}}), priced, [])([a]) == {a: {ADD: 3}}
 
 
+def test_an_interrupted_wait_takes_the_job_back(priced, networks) -> None:
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    server, clock = Server({}, agent=False), Clock()
+    clock.sleep = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        counter(server, priced, [], clock)(networks[:1])
+    assert server.cancelled == 1
+
+
 def test_without_an_agent_the_job_is_taken_back_after_seconds_and_nobody_is_asked_again(
     priced, networks, space
 ) -> None:
