@@ -45,16 +45,16 @@ from search.process.interruption import stop_on_signals
 from search.process.progress import Progress, SilentProgress, make_progress
 from search.report import build_report
 from search.runs.environment import record_environment
-from search.runs.run_directory import RunDirectory, on_every_device, require_fp32, require_one_space
+from search.runs.run_directory import RunDirectory, new_supernet, on_every_device, require_fp32, require_one_space
 from search.training.gradients import ALONE
 from search.training.precision import choose_precision
 from search.training.tensorboard import TensorBoardLog
 from search.training.training import Trainer
 from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command, add_server, within
-from shared.errors import InvalidValue, Stopped, WrongUse
+from shared.errors import InvalidValue, Stopped, WrongUse, in_one_line
 from shared.runtime import check_device_name, runtime_parts
-from shared.spaces import SPACES, Own, parse_space
+from shared.spaces import SPACES, Own, Space, parse_space
 from shared.spaces.op_key import Shape
 from shared.tables.table import CONFIDENCE, LatencyTable
 
@@ -207,6 +207,8 @@ def begin_run(args: argparse.Namespace, progress: Progress, ranks: Ranks = ALONE
     check_images(images, tables[0])
     progress.line(f"{images.title}: {len(images.train_labels)} training images, {len(images.test_labels)} test images")
     config = make_config(args, tables, images, progress, own)
+    if own is None:
+        require_pixels(config, space)
     return RunDirectory.create(out, config, *tables, images=images), images
 
 
@@ -226,6 +228,24 @@ def require_trainable(args: argparse.Namespace, ranks: Ranks) -> None:
     if args.tensorboard:
         with TemporaryDirectory() as folder:
             TensorBoardLog(Path(folder), 0).close()
+
+
+def require_pixels(config: Config, space: Space) -> None:
+    """Compute every op once, with as few images as an update has.
+
+    Raises:
+        InvalidValue: a map of so small an image has no pixel left, or one, of a single image.
+    """
+    fewest, side = min(2, config.batch_size, config.alpha_batch_size), config.search_resolution
+    supernet = new_supernet(config, space)
+    gates = torch.full((len(space.slots), len(space.slots[0].primitives)), 1.0)
+    try:
+        with torch.no_grad():
+            supernet(torch.zeros(fewest, space.image_channels, side, side), gates)
+    except (RuntimeError, ValueError) as error:
+        field = "search-resolution" if fewest > 1 else "batch-size"
+        least = f"{side} pixels are too few" if fewest > 1 else f"1 is too few at {side} pixels"
+        raise InvalidValue(field, f"{least} for {space}: {in_one_line(error)}") from error
 
 
 def resume_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirectory, ImageSet]:

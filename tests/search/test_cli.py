@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,13 @@ import torch
 from PIL import Image
 
 from search.cli import COMMANDS, main, parser
-from search.commands.run import begin_run
+from search.commands.run import begin_run, require_pixels
 from search.process.distributed import Ranks
 from search.process.progress import SilentProgress
 from search.runs.run_directory import RunDirectory
 from search.training.training import Trainer
-from shared.errors import LutnasError
+from shared.errors import InvalidValue, LutnasError
+from shared.spaces import make_space
 from shared.wire import canonical_json
 
 SHORT = (
@@ -149,6 +151,8 @@ def test_sigterm_saves_the_state_and_a_resumed_search_is_bit_equal(server, tmp_p
         (("--space", "nas-bench-201/r16/c4/n5/k10/i3"), 2, "depth: asked for 5"),
         (("--dataset", "imagenet"), 2, "unknown dataset 'imagenet'"),
         (("--search-resolution", "7"), 2, "search-resolution: 7"),
+        (("--search-resolution", "4", "--batch-size", "1"), 2, "batch-size: 1 is too few at 4 pixels"),
+        (("--seed", str(2**32)), 2, "seed: 4294967296 is not from 0 to 4294967295"),
         (("--weight-lr", "-1"), 2, "weight-lr: -1.0 is not above 0"),
         (("--max-latency-ms", "90", "0.01"), 2, "no network meets 0.01 ms on bench: the fastest needs"),
         (("--lut-url", "http://127.0.0.1:9"), 1, "127.0.0.1:9"),
@@ -161,6 +165,13 @@ def test_a_search_that_cannot_be_says_so_in_one_line_and_writes_nothing(server, 
     assert said in errors
     assert errors.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(("side", "fits"), [(4, False), (8, True), (16, True)])
+def test_images_that_a_space_halves_to_nothing_are_refused(config, side, fits):
+    small = replace(config, search_resolution=side)
+    with nullcontext() if fits else pytest.raises(InvalidValue, match=f"search-resolution: {side} pixels are too few"):
+        require_pixels(small, make_space("mobile", resolution=32))
 
 
 @pytest.mark.parametrize(
