@@ -5,7 +5,6 @@ This module never sees an accuracy of a truth. `benchmarks.judging.shares` judge
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,15 +20,14 @@ from benchmarks.search.stopwatch import Stopwatch, minutes_since, read_minutes, 
 from search.config import Config, references
 from search.data import load_images
 from search.decoding.decoding import EnumerationDecoder, enumerate_space
-from search.family.build import build_families, spread
-from search.family.candidate_pool import draw_pool, merge_distinct
+from search.family.build import build_families
 from search.family.family import FamilySettings, Member, Ranker
 from search.family.pareto import find_front, select_members
 from search.latency.latency_model import LatencyModel
 from search.process.progress import Progress, SilentProgress
 from search.ranking.scoring import ScoringSettings, open_scorer, rank_all
 from search.runs.run_directory import DeviceRun, RunDirectory, on_every_device
-from search.strategies.nsga2 import evolve
+from search.strategies.nsga2 import Nsga2, draw_first, evolve
 from search.training.precision import has_bf16
 from search.training.training import Trainer
 from shared.spaces import Genotype
@@ -62,7 +60,6 @@ STRATEGIES = ("whole", *CURVES, "parameters", "random_score")
 """`whole` is the default of `search`: it scores every network of a small space.
 
 The last two know only a network's parameter count, or a random number."""
-NSGA2_POPULATION = 24
 
 
 @dataclass(frozen=True)
@@ -226,13 +223,11 @@ def evolved(view: DeviceRun, evaluations: int, look: ScoringSettings) -> Found:
     """The result of NSGA-II: the family of every network that it evaluates."""
     model, confidence, seed = LatencyModel(view.table), view.config.confidence, view.config.seed
     decoder, scorer = EnumerationDecoder(model, confidence), open_scorer(view, look)
-    budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, NSGA2_POPULATION)
-    drawn = draw_pool(decoder, budgets_ms, NSGA2_POPULATION, random.Random(seed))
-    first = merge_distinct([decoder.fastest], drawn)[:NSGA2_POPULATION]
 
     def bound_and_rank(genotypes: Sequence[Genotype]) -> npt.NDArray[np.float64]:
         ranks = rank_all(view.space, genotypes, scorer.score(genotypes))
         return np.column_stack([model.upper_ms(genotypes, confidence), ranks])
 
+    first = draw_first(decoder, Nsga2.population, seed)
     asked = evolve(view.space, first, bound_and_rank, evaluations, seed)
     return find(Ranker(model, scorer, confidence).rank(asked), len(asked))

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from search.decoding.decoding import Decoder
 from search.family.build import spread
 from search.family.candidate_pool import draw_pool, merge_distinct
 from search.family.family import FamilySettings, Member
@@ -53,9 +54,7 @@ class Nsga2:
     def search(self, bench: Bench) -> Outcome:
         run, decoder, seed = bench.get_one_shot(), bench.decoder, bench.config.seed
         ranker = open_ranker(bench, run)
-        budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, FamilySettings.budgets)
-        size = min(self.population, bench.evaluations)
-        first = merge_distinct([decoder.fastest], draw_pool(decoder, budgets_ms, size, random.Random(seed)))[:size]
+        first = draw_first(decoder, min(self.population, bench.evaluations), seed)
         ranked: list[Member] = []
         with bench.progress.phase("evolving networks", bench.evaluations) as phase:
 
@@ -67,6 +66,12 @@ class Nsga2:
 
             evolve(bench.space, first, bound_and_rank, bench.evaluations, seed)
         return make_outcome(bench, run, ranked, self.members)
+
+
+def draw_first(decoder: Decoder, size: int, seed: int) -> list[Genotype]:
+    """The fastest network, and others drawn under budgets from the fastest to the slowest."""
+    budgets_ms = spread(decoder.smallest_ms, decoder.largest_ms, FamilySettings.budgets)
+    return merge_distinct([decoder.fastest], draw_pool(decoder, budgets_ms, size, random.Random(seed)))[:size]
 
 
 def evolve(
