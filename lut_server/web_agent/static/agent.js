@@ -357,7 +357,8 @@ export class Agent {
   async uploadResult(job, result) {
     try {
       const done = await this.server.postResult(job, this.owner, result);
-      this.show({ job: { id: job, kind: done.job.kind, said: done.state, verification: done.verification } });
+      const said = result.error ? `${done.state}: ${result.error}` : done.state;
+      this.show({ job: { id: job, kind: done.job.kind, said, verification: done.verification } });
       return null;
     } catch (error) {
       if (!(error instanceof ServerRefused) || [401, 403].includes(error.status)) throw error;
