@@ -20,9 +20,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from search.commands.asked import require_kept
 from search.commands.ladder import add_budgets
 from search.commands.run import add_arguments as add_search_arguments
-from search.commands.run import begin_run, default_title, require_kept
+from search.commands.run import begin_run, default_title
 from search.compare.comparison import Comparison
 from search.compare.comparison_figures import Result, Spread, summarise
 from search.config import Config

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from itertools import pairwise, takewhile
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +24,18 @@ import torch
 from rich.console import Console
 
 from search.alphas.condition import device_simplex
+from search.commands.asked import (
+    DEFAULT_DATASET,
+    DEFAULT_PRESET,
+    DEFAULT_SPACE,
+    SKELETON,
+    asked_space,
+    check_space,
+    flag_of,
+    full_model,
+    require_kept,
+    space_prefix,
+)
 from search.commands.server import connect
 from search.config import KINDS, PRESETS, SETTINGS, Config, default_search_resolution, references
 from search.data import ImageSet, load_images
@@ -49,20 +60,16 @@ from search.runs.run_directory import RunDirectory, new_supernet, on_every_devic
 from search.training.gradients import ALONE
 from search.training.precision import choose_precision
 from search.training.tensorboard import TensorBoardLog
-from search.training.training import Trainer
+from search.training.training import Trainer, place_of
 from shared.atomic_files import write_atomically
 from shared.command_line import Commands, Parser, add_command, add_server, within
 from shared.errors import InvalidValue, Stopped, WrongUse, in_one_line
-from shared.runtime import check_device_name, runtime_parts
-from shared.spaces import SPACES, Own, Space, parse_space
+from shared.runtime import check_device_name
+from shared.spaces import Own, Space
 from shared.spaces.op_key import Shape
 from shared.tables.table import CONFIDENCE, LatencyTable
 
-DEFAULT_PRESET, DEFAULT_SPACE, DEFAULT_DATASET = "standard", "nas-bench-201", "fashion-mnist"
 CHOICES = {**KINDS, "precision": ("auto", *KINDS["precision"])}
-SKELETON = ("resolution", "channels", "depth")
-PARAMETERS = {"resolution": "r", "channels": "c", "depth": "n", "classes": "k", "image_channels": "i"}
-"""Of a space, with their letters in its string form."""
 
 
 def add(commands: Commands[Parser]) -> None:
@@ -101,7 +108,7 @@ def add_arguments(parser: Parser, with_budgets: bool = True) -> None:
     for name in SKELETON:
         aliases = ("--cells-per-stage",) if name == "depth" else ()
         table.add_argument(
-            _flag(name), *aliases, type=int, metavar="N", help="of the space; by default whatever the table has"
+            flag_of(name), *aliases, type=int, metavar="N", help="of the space; by default whatever the table has"
         )
     table.add_argument(
         "--runtime",
@@ -118,7 +125,7 @@ def add_arguments(parser: Parser, with_budgets: bool = True) -> None:
         shown = "auto: the faster one" if name == "precision" else str(default)
         shown = f"by preset, {shown}" if any(name in preset for preset in PRESETS.values()) else shown
         advanced.add_argument(
-            _flag(name),
+            flag_of(name),
             type=type(default),
             choices=choices,
             metavar=None if choices else "X",
@@ -223,8 +230,7 @@ def require_trainable(args: argparse.Namespace, ranks: Ranks) -> None:
     for name in ("paths_per_step", "conditions_per_step"):
         given = getattr(args, name)
         ranks.check_divides(name.replace("_", "-"), SETTINGS[name][0] if given is None else given)
-    if args.processor == "cuda" and not torch.cuda.is_available():
-        raise WrongUse("--processor cuda: this torch sees no CUDA device")
+    place_of(args.processor or Config.processor)
     if args.tensorboard:
         with TemporaryDirectory() as folder:
             TensorBoardLog(Path(folder), 0).close()
@@ -261,78 +267,6 @@ def resume_run(args: argparse.Namespace, progress: Progress) -> tuple[RunDirecto
     return directory, directory.load_images()
 
 
-def require_kept(args: argparse.Namespace, directory: RunDirectory, progress: Progress, whole: bool = False) -> None:
-    """Check that a run goes on with the settings that it was begun with. A line says what it keeps without harm.
-
-    Args:
-        whole: whether what is not given asks for its default, as it does in a new run.
-
-    Raises:
-        WrongUse: something else is asked for.
-    """
-    config = directory.config
-    if args.device is not None and set(args.device) != set(config.devices):
-        begun, given = (" ".join(f"--device {name}" for name in sorted({*a})) for a in (config.devices, args.device))
-        raise WrongUse(f"{args.out} was begun with {begun}, not {given}; a resumed run keeps its devices")
-    advice = "choose another --out" if whole else "a resumed run keeps its settings"
-    for flag, begun, asked in (*_other_ground(args, directory, whole), *_other_settings(args, config, whole)):
-        if (flag, begun, asked) == ("--dataset", "digits", DEFAULT_DATASET) or flag == "--threads":
-            progress.line(f"the run keeps its {flag} {begun}")  # digits stand in where the others cannot be had
-        elif begun is None:
-            raise WrongUse(f"{args.out} was begun without {flag}; {advice}")
-        else:
-            raise WrongUse(f"{args.out} was begun with {flag} {begun}, not {asked}; {advice}")
-
-
-def _other_ground(args: argparse.Namespace, directory: RunDirectory, whole: bool) -> Iterator[tuple[str, Any, str]]:
-    """Model, space, images and table that are asked for and are not the run's: option, the run's, what is asked for."""
-    config, space = directory.config, directory.space
-    dataset, resolution = args.dataset, args.search_resolution
-    if whole:
-        dataset = dataset or (None if args.model else DEFAULT_DATASET)
-        default = space.resolution if config.model else default_search_resolution(space.resolution)
-        resolution = resolution or default
-    if args.model and (model := _full_model(args.model)) != config.model:
-        yield "--model", config.model, model
-    elif config.model is None:
-        asked_space = _asked_space(args)
-        if args.space is None and not whole:
-            del asked_space["name"]
-        for name, value in asked_space.items():
-            if getattr(space, name) != value:
-                by_flag = name in SKELETON and getattr(args, name) is not None
-                yield "--space", config.space, f"{_flag(name)} {value}" if by_flag else args.space or DEFAULT_SPACE
-    elif args.space or (whole and not args.model):
-        yield "--model", config.model, f"--space {args.space or DEFAULT_SPACE}"
-    elif args.input and parse_input(args.input) != space.input_shape:
-        yield "--input", space.input_shape, args.input
-    for flag, begun, asked in (
-        ("--dataset", config.dataset, dataset and _full_dataset(dataset)),
-        ("--data-dir", config.data_dir, args.data_dir and str(args.data_dir.resolve())),
-        ("--search-resolution", config.search_resolution, resolution),
-        ("--lut-url", config.lut_url, args.lut_url),
-    ):
-        if asked is not None and asked != begun:
-            yield flag, begun, asked
-    for table in directory.tables:
-        if not {*(args.runtime or "").strip("/").split("/")} - {""} <= runtime_parts(str(table.runtime)):
-            yield "--runtime", table.runtime, args.runtime
-
-
-def _other_settings(args: argparse.Namespace, config: Config, whole: bool) -> Iterator[tuple[str, Any, str]]:
-    """Settings that are asked for and are not the run's: option, the run's, what is asked for."""
-    preset = args.preset or DEFAULT_PRESET
-    for name, (default, _) in SETTINGS.items():
-        asked, said = getattr(args, name), ""
-        if asked is None and any(name in settings for settings in PRESETS.values()):
-            if whole or args.preset:
-                asked, said = PRESETS[preset].get(name, default), f" of --preset {preset}"
-        elif asked is None and whole and name not in ("precision", "threads"):
-            asked = default
-        if asked not in (None, "auto", getattr(config, name)):
-            yield _flag(name), getattr(config, name), f"{asked}{said}"
-
-
 def make_config(
     args: argparse.Namespace,
     tables: Sequence[LatencyTable],
@@ -351,7 +285,7 @@ def make_config(
         if search_resolution != space.resolution:
             examine(own.model, Shape(space.image_channels, search_resolution, search_resolution))
         precision = "fp32" if precision == "auto" else precision
-        settings |= {"model": _full_model(args.model), "choices": own.names}
+        settings |= {"model": full_model(args.model), "choices": own.names}
         settings["loss"] = loss.mark if (loss := find_loss(args.model, own.classes)) else None
     config = Config(
         tables=references(tables),
@@ -417,10 +351,10 @@ def _fetch_tables(args: argparse.Namespace, own: OwnModel | None, progress: Prog
     for name, after in pairwise(devices):
         if name == after:
             raise WrongUse(f"--device {name} was given twice")
-    asked = {} if own is not None else _asked_space(args)
+    asked = {} if own is not None else asked_space(args)
     with connect(args.lut_url, args) as client:
         tables = [
-            client.get_table(device, _space_prefix(asked), args.runtime)
+            client.get_table(device, space_prefix(asked), args.runtime)
             if own is None
             else get_own_table(client, own, device, args.runtime, progress)
             for device in devices
@@ -442,53 +376,3 @@ def _kept_counts(args: argparse.Namespace, table: LatencyTable) -> CountKernels:
         counts = client.get_kernel_counts(table.device, table.space, str(table.runtime))
     known = {table.parsed_space.parse(name): kernels for name, kernels in counts.items()}
     return lambda _: known
-
-
-def _asked_space(args: argparse.Namespace) -> dict[str, str | int]:
-    """The parameters of the space that were given, by name."""
-    named = args.space or DEFAULT_SPACE
-    asked: dict[str, str | int] = {"name": named.partition("/")[0]}
-    if asked["name"] == Own.name:
-        raise WrongUse(f"{named} is of your own model: search --model FILE.py:FUNCTION --input CxHxW")
-    if "/" in named:
-        space = parse_space(named)
-        asked |= {name: getattr(space, name) for name in PARAMETERS}
-    elif named not in SPACES:
-        parse_space(f"{named}/r32/c16/n5/k10/i3")  # says which spaces there are
-    asked |= {name: getattr(args, name) for name in SKELETON if getattr(args, name) is not None}
-    return asked
-
-
-def _space_prefix(asked: dict[str, str | int]) -> str:
-    """The string form NAME/rN/cN/nN/kN/iN up to the first parameter that is missing."""
-    known = takewhile(asked.__contains__, PARAMETERS)
-    return "/".join([str(asked["name"]), *(f"{PARAMETERS[name]}{asked[name]}" for name in known)])
-
-
-def check_space(table: LatencyTable, asked: dict[str, str | int]) -> None:
-    """Raise InvalidValue unless the table is of the space that was asked for."""
-    for name, value in asked.items():
-        found = getattr(table.parsed_space, name)
-        if found != value:
-            raise InvalidValue(
-                "space" if name == "name" else name.replace("_", "-"),
-                f"asked for {value}, the table of {table.device} has {found} ({table.space});"
-                f" {table.advise(**{name: value})}",
-            )
-
-
-def _full_model(where: str) -> str:
-    """FILE.py:FUNCTION, with the file's whole path."""
-    file, _, function = where.rpartition(":")
-    return f"{Path(file).resolve()}:{function}"
-
-
-def _full_dataset(name: str) -> str:
-    """The name as an image set has it: a folder's with its whole path."""
-    if not name.startswith(FOLDER):
-        return name
-    return f"{FOLDER}{Path(os.path.expanduser(name.removeprefix(FOLDER))).resolve()}"  # noqa: PTH111
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -63,7 +63,7 @@ class Trainer:
         config = run.config
         for name in ("paths_per_step", "conditions_per_step"):
             ranks.check_divides(name, getattr(config, name))
-        self.ranks, self.place = ranks, _place(config.processor)
+        self.ranks, self.place = ranks, place_of(config.processor)
         self._loss: Loss = run.loss or F.cross_entropy
         self.run, self.config, self.space = run, config, run.space
         self.supernet = run.new_supernet().to(self.place)
@@ -264,8 +264,12 @@ class Trainer:
         self.step = checkpoint.step
 
 
-def _place(processor: str) -> torch.device:
-    """The device of the supernet; the hypernetwork stays on the CPU."""
+def place_of(processor: str) -> torch.device:
+    """The device of the supernet; the hypernetwork stays on the CPU.
+
+    Raises:
+        WrongUse: there is no CUDA device.
+    """
     if processor == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
