@@ -55,6 +55,7 @@ REGISTRY: dict[str, str] = {
     "nas_bench_macro": "benchmarks.judging.nas_bench_macro:run",
     "strategies": "benchmarks.strategies.strategies:run",
     "strategies_macro": "benchmarks.strategies.strategies:run_macro",
+    "strategies_darts": "benchmarks.strategies.retrained:run",
     "dca_ablation": "benchmarks.strategies.dca_ablation:run",
     "imported": "benchmarks.latency.imported:run",
     "server": "benchmarks.server.server:run",

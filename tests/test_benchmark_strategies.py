@@ -1,6 +1,7 @@
 """The comparison of strategies by a truth, with a made-up truth."""
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -10,16 +11,24 @@ from functools import cache
 import numpy as np
 import pytest
 
-from benchmarks.judging import nas_bench_macro_truth
+from benchmarks.judging import from_random_weights, nas_bench_macro_truth
 from benchmarks.judging.this_machine import get_table, measure_ms, with_cells
 from benchmarks.search.nas_bench_201_truth import Truth
 from benchmarks.search.speed import nominal_table
-from benchmarks.strategies import dca_ablation, searches
+from benchmarks.strategies import dca_ablation, retrained, searches
 from benchmarks.strategies import ground as grounds
 from benchmarks.strategies.ground import GROUNDS, Ground, Landscape
 from benchmarks.strategies.published import NAS_BENCH_201
 from benchmarks.strategies.searches import Plan, Searched, hand_over, on_every_device, search_device
-from benchmarks.strategies.strategies import CHANCE, Handed, costs, figures, judge, relative_hypervolume
+from benchmarks.strategies.strategies import (
+    CHANCE,
+    Handed,
+    costs,
+    figures,
+    get_latencies_ms,
+    judge,
+    relative_hypervolume,
+)
 from profiler_agent.timing.stopping import PRESETS
 from search.ranking.scoring import ScoringSettings
 from search.strategies import STRATEGIES, Proposal, parse_strategy
@@ -44,6 +53,8 @@ FEW = {
     "dca-nas": "dca-nas:runs=1,graph_points=2",
     "nsga2": "nsga2:population=4",
 }
+FIVE = Landscape(np.arange(5.0), np.array([0.0, 85.0, 90.0, 95.0, 100.0]), (1.0, 2.0, 3.0))
+"""Five networks, a millisecond apart."""
 
 
 def board_table(space):
@@ -65,15 +76,15 @@ def made_up_ground() -> Ground:
         {"board": latency_ms},
     )
     return Ground(
-        "made_up",
-        SPACE,
-        WHOLE,
-        truth,
-        lambda seed: [with_cells(table, SPACE)],
-        "digits",
-        lambda: None,
-        ScoringSettings(untrained_depth=2),
-        NAS_BENCH_201,
+        name="made_up",
+        space=SPACE,
+        dataset="digits",
+        make_data_dir=lambda: None,
+        look=ScoringSettings(untrained_depth=2),
+        whole_space=WHOLE,
+        truth=truth,
+        make_tables=lambda seed: [with_cells(table, SPACE)],
+        published=NAS_BENCH_201,
     )
 
 
@@ -111,7 +122,7 @@ def test_the_hypervolume_is_one_for_the_front_and_less_for_a_part_of_it(ground):
     assert volumes[0] == pytest.approx(1)
     assert board.relative_hypervolume([(ms, accuracy - 1) for ms, accuracy in best]) < volumes[1]
     with pytest.raises(InvalidValue, match="1 network of the same latency"):
-        Landscape(np.ones(1), np.ones(1)).relative_hypervolume([(1.0, 1.0)])
+        Landscape(np.ones(1), np.ones(1), (1.0,)).relative_hypervolume([(1.0, 1.0)])
     slowest_and_worst = (board.latency_ms.max(), board.accuracy.min())
     assert board.relative_hypervolume([slowest_and_worst]) == board.relative_hypervolume([]) == 0
 
@@ -155,7 +166,7 @@ def test_each_kind_of_strategy_hands_over_by_its_own_rule(ground, comparison):
 
 
 def test_figures_say_accuracy_latency_budgets_kept_and_what_papers_publish(ground):
-    landscapes = {"board": Landscape(np.arange(5.0), np.array([0.0, 85.0, 90.0, 95.0, 100.0]))}
+    landscapes = {"board": FIVE}
     name = next(iter(ground.truth.place))
 
     def handed(strategy, seed, budget_ms, latency_ms, accuracy):
@@ -188,9 +199,8 @@ def test_figures_say_accuracy_latency_budgets_kept_and_what_papers_publish(groun
 
 
 def test_a_device_whose_search_failed_is_in_no_mean():
-    board = Landscape(np.arange(5.0), np.array([0.0, 85.0, 90.0, 95.0, 100.0]))
     own = [Handed("board", "gdas", 0, 2.0, "x", 1.0, {"cifar10": 85.0})]
-    assert relative_hypervolume({"board": board, "phone": board}, None, own) == [pytest.approx(3 * 85 / 270)]
+    assert relative_hypervolume({"board": FIVE, "phone": FIVE}, None, own) == [pytest.approx(3 * 85 / 270)]
 
 
 def test_a_strategy_that_fails_is_a_line_and_the_others_go_on(comparison, capsys):
@@ -210,7 +220,7 @@ def test_every_strategy_comes_to_its_end_and_is_judged(monkeypatch, tmp_path, wr
     searched = list(search_device("made_up", plan, (0, "board")).values())
     assert [search.failure for search in searched] == [None] * len(STRATEGIES)
     landscapes = searches.get_landscapes(ground, plan)
-    handed = judge(ground, plan, searched, landscapes, lambda line: None)
+    handed = judge(ground, searched, landscapes, get_latencies_ms(ground, plan, searched, lambda line: None))
     for network in handed:
         if network.genotype is not None:
             assert network.latency_ms == pytest.approx(
@@ -236,6 +246,43 @@ def test_a_strategy_that_knows_no_device_is_searched_once_for_all():
     assert found == [
         ("board", "darts", 9.0), ("board", "random", 9.0), ("phone", "darts", 9.0), ("phone", "random", 5.0),
     ]  # fmt: skip
+
+
+def test_without_a_truth_networks_are_trained_and_judged_among_each_other(monkeypatch, tmp_path):
+    space = make_space("darts", resolution=8, channels=4, depth=3, image_channels=1)
+    table = replace(nominal_table(space), device="here")
+    measured = []
+
+    def measure(table, names, folder, preset):
+        measured.extend(names)
+        return {name: table.predict(space.parse(name)).mean_ms for name in names}
+
+    monkeypatch.setattr(retrained, "get_table", lambda space, folder, options: table)
+    monkeypatch.setattr(retrained, "measure_ms", measure)
+    labels = ("darts", "random", "nsga2")
+    monkeypatch.setattr(retrained, "TOGETHER", (labels[:1], labels[1:]))
+    monkeypatch.setattr(retrained, "in_parallel", lambda search, jobs: list(map(search, jobs)))
+    known = replace(retrained.KNOWN, space=space, dataset="digits")
+    plan = Plan({name: FEW.get(name, name) for name in labels}, ("here",), 2, SETTINGS, evaluations=6, runs=tmp_path)
+    kept = tmp_path / "networks.json", tmp_path / "trained.json"
+    found = retrained.compare(known, plan, lambda line: None, *kept, epochs=0.2)
+    assert found["strategies.darts.failures"].value == 0
+    names = {name.removeprefix("strategies.darts.") for name in found}
+    assert {f"here.{label}.budget_{number}" for label in labels for number in (1, 2, 3)} < names
+    assert found["strategies.darts.random.budgets_kept"].value == 100  # the truth is the table, without any error
+    networks = json.loads(kept[0].read_text())["networks"]
+    assert set(measured) == {network["genotype"] for network in networks}
+    accuracies = {network["genotype"]: network["accuracy"] for network in networks}
+    assert len(json.loads(kept[1].read_text())["numbers"]) == len(accuracies)  # each was trained once
+    assert all(0 < accuracy["fashion_mnist"] <= 100 for accuracy in accuracies.values())
+    best = max(n["accuracy"]["fashion_mnist"] for n in networks if n["latency_ms"] <= networks[0]["budget_ms"])
+    assert found["strategies.darts.here.possible.budget_1"].value == best
+    monkeypatch.setattr(from_random_weights, "tune", None)
+    assert retrained.compare(known, plan, lambda line: None, *kept, epochs=0.2) == found  # read, not trained again
+
+
+def test_every_strategy_has_a_process():
+    assert sorted(label for labels in retrained.TOGETHER for label in labels) == sorted(STRATEGIES)
 
 
 def test_variants_of_dca_nas_differ_in_a_component_and_cost_less_with_it():

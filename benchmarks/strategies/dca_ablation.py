@@ -25,7 +25,7 @@ from benchmarks.judging.shares import over_seeds
 from benchmarks.report import Figure
 from benchmarks.strategies.ground import GROUNDS
 from benchmarks.strategies.searches import SEEDS, Plan, get_landscapes, search_all, settled
-from benchmarks.strategies.strategies import accuracies, judge
+from benchmarks.strategies.strategies import accuracies, get_latencies_ms, judge
 from search.process.threads_and_memory import torch_threads
 from search.strategies import parse_strategy
 from search.strategies.dca_nas.dca_nas import DcaNas
@@ -60,7 +60,7 @@ def ablate(name: str, plan: Plan, progress: Progress, space: Space = SPACE) -> d
     ground, plan = GROUNDS[name](), settled(replace(plan, strategies=VARIANTS), name)
     searched = search_all(name, plan, progress)
     landscapes = get_landscapes(ground, plan)
-    handed = judge(ground, plan, searched, landscapes, progress)
+    handed = judge(ground, searched, landscapes, get_latencies_ms(ground, plan, searched, progress))
     found: dict[str, Figure] = {}
     for variant, text in VARIANTS.items():
         own = [network for network in handed if network.strategy == variant]

@@ -34,20 +34,17 @@ RUNS = Path(__file__).parents[2] / "runs" / "strategies"
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """All connected networks of a space on a device.
+    """All judged networks of a space on a device.
 
     Attributes:
         latency_ms: (networks,).
         accuracy: (networks,), true, percent.
+        budgets_ms: of the searches, rising.
     """
 
     latency_ms: Floats
     accuracy: Floats
-
-    @cached_property
-    def budgets_ms(self) -> tuple[float, ...]:
-        """Quartiles of the latencies."""
-        return tuple(np.quantile(self.latency_ms, BUDGET_SHARES).tolist())
+    budgets_ms: tuple[float, ...]
 
     @cached_property
     def front(self) -> list[tuple[float, float]]:
@@ -79,42 +76,65 @@ class Landscape:
         return plane.relative_hypervolume(places[count:])
 
 
-@dataclass(frozen=True, eq=False)
-class Ground:
-    """A truth, and what a search may know of it.
+def quartiles(latency_ms: Floats) -> tuple[float, ...]:
+    """The budgets of networks with these latencies."""
+    return tuple(np.quantile(latency_ms, BUDGET_SHARES).tolist())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Known:
+    """What a search may know.
 
     Attributes:
         name: in figures and folders.
         space: of supernets and tables.
-        whole_space: of the networks of the truth, whose cells may be repeated more often.
-        truth: by the space's strings. `latency_ms` lacks `HERE`.
-        make_tables: the tables of the truth's devices for a seed, fitted to a few of its latencies.
         dataset: of the images.
         make_data_dir: their folder, made if missing; None if the data set needs none.
-        look: of every score: as deep as the networks of the truth.
-        published: what papers say of the same truth; may be nothing.
+        look: of every score.
     """
 
     name: str
     space: Space
-    whole_space: Space
-    truth: Truth
-    make_tables: Callable[[int], Sequence[LatencyTable]]
     dataset: str
     make_data_dir: Callable[[], Path | None]
     look: ScoringSettings
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ground(Known):
+    """A truth, and what a search may know of it. A look is as deep as the networks of the truth.
+
+    Attributes:
+        whole_space: of the networks of the truth, whose cells may be repeated more often.
+        truth: by the space's strings. `latency_ms` lacks `HERE`.
+        make_tables: the tables of the truth's devices for a seed, fitted to a few of its latencies.
+        published: what papers say of the same truth; may be nothing.
+    """
+
+    whole_space: Space
+    truth: Truth
+    make_tables: Callable[[int], Sequence[LatencyTable]]
     published: Mapping[str, Published]
 
+    @property
+    def judged_by(self) -> str:
+        """The data set of the truth that the searches saw the images of: the first."""
+        return next(iter(self.truth.error))
+
     def landscape(self, device: str, table: LatencyTable | None) -> Landscape:
-        """All networks by their true latencies; with a table, by the latencies that it predicts."""
-        accuracy = 100 - self.truth.error["cifar10"]
+        """All networks by their true latencies; with a table, by the latencies that it predicts.
+
+        Budgets are the quartiles.
+        """
+        accuracy = 100 - self.truth.error[self.judged_by]
         if table is None:
-            learns = self.truth.learns("cifar10")
-            return Landscape(self.truth.latency_ms[device][learns], accuracy[learns])
-        listed = enumerate_space(self.whole_space)
-        latency_ms = LatencyModel(table).mean_and_sd_ms(listed.forms)[0]
-        places = self.truth.places(list(map(self.space.format, listed.forms)))
-        return Landscape(latency_ms[listed.form], accuracy[places][listed.form])
+            learns = self.truth.learns(self.judged_by)
+            latency_ms, accuracy = self.truth.latency_ms[device][learns], accuracy[learns]
+        else:
+            listed = enumerate_space(self.whole_space)
+            latency_ms = LatencyModel(table).mean_and_sd_ms(listed.forms)[0][listed.form]
+            accuracy = accuracy[self.truth.places(list(map(self.space.format, listed.forms)))][listed.form]
+        return Landscape(latency_ms, accuracy, quartiles(latency_ms))
 
     def accuracies(self, genotype: str) -> dict[str, float]:
         """True accuracy of a network by data set, percent."""
@@ -132,15 +152,15 @@ def nas_bench_201() -> Ground:
     latency_file()
 
     return Ground(
-        "nb201",
-        SPACE,
-        make_space("nas-bench-201", resolution=SPACE.resolution, channels=SPACE.channels, depth=5),
-        load_truth(DATA / "nas_bench_201"),
-        lambda seed: fit_tables(latency_file(), seed),
-        "cifar-10",
-        _make_cifar_10,
-        LOOK,
-        NAS_BENCH_201,
+        name="nb201",
+        space=SPACE,
+        dataset="cifar-10",
+        make_data_dir=_make_cifar_10,
+        look=LOOK,
+        whole_space=make_space("nas-bench-201", resolution=SPACE.resolution, channels=SPACE.channels, depth=5),
+        truth=load_truth(DATA / "nas_bench_201"),
+        make_tables=lambda seed: fit_tables(latency_file(), seed),
+        published=NAS_BENCH_201,
     )
 
 
@@ -155,7 +175,17 @@ def nas_bench_macro() -> Ground:
     trained = nas_bench_macro_truth.load_truth(DATA / "nas_bench_macro")
     place = {space.format(genotype): place for genotype, place in trained.place.items()}
     truth = Truth(place, {"cifar10": 100 - trained.trainings.mean(axis=0)}, {})
-    return Ground("nbmacro", space, space, truth, lambda seed: (), "cifar-10", _make_cifar_10, ScoringSettings(), {})
+    return Ground(
+        name="nbmacro",
+        space=space,
+        dataset="cifar-10",
+        make_data_dir=_make_cifar_10,
+        look=ScoringSettings(),
+        whole_space=space,
+        truth=truth,
+        make_tables=lambda seed: (),
+        published={},
+    )
 
 
 def _make_cifar_10() -> Path:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,7 +19,7 @@ from benchmarks import Progress
 from benchmarks.judging.code_identity import identify
 from benchmarks.judging.families import TRAINING
 from benchmarks.judging.this_machine import get_table, with_cells
-from benchmarks.strategies.ground import GROUNDS, HERE, RUNS, Ground, Landscape
+from benchmarks.strategies.ground import GROUNDS, HERE, RUNS, Ground, Known, Landscape
 from profiler_agent.timing.stopping import PRESETS, Preset
 from search.compare.comparison import Comparison
 from search.config import Config, references
@@ -31,6 +31,9 @@ from search.strategies import STRATEGIES, Proposal, parse_strategy
 from search.strategies.budgets import keeps
 from shared.errors import LutnasError
 from shared.tables.table import LatencyTable
+
+Place = TypeVar("Place")
+Result = TypeVar("Result")
 
 SEEDS = 5
 WITHOUT_DEVICE = ("darts", "gdas")
@@ -99,6 +102,12 @@ def settled(plan: Plan, name: str) -> Plan:
     return replace(plan, runs=plan.runs / identify(("search.strategies", *TRAINING), settings)[:12] / name)
 
 
+def with_fewer_updates(plan: Plan, by: int) -> Plan:
+    """The plan with a half, a third, … of the updates of every search."""
+    fewer = {name: plan.settings[name] // by for name in ("warmup_steps", "search_steps")}
+    return replace(plan, settings={**plan.settings, **fewer})
+
+
 def search_all(name: str, plan: Plan, progress: Progress) -> list[Searched]:
     """Search with every seed on every device, in parallel.
 
@@ -111,9 +120,14 @@ def search_all(name: str, plan: Plan, progress: Progress) -> list[Searched]:
         get_table(GROUNDS[name]().whole_space, plan.runs / HERE, plan.profile)
     progress(f"{plan.seeds} seeds of {len(plan.strategies)} strategies on {len(plan.devices)} devices")
     places = [(seed, device) for seed in range(plan.seeds) for device in plan.devices]
+    found = in_parallel(partial(search_device, name, plan), places)
+    return on_every_device(plan, dict(zip(places, found, strict=True)))
+
+
+def in_parallel(search: Callable[[Place], Result], places: Sequence[Place]) -> list[Result]:
+    """The results for all places, each in a process with a thread."""
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        searched = dict(zip(places, pool.map(partial(search_device, name, plan), places), strict=True))
-    return on_every_device(plan, searched)
+        return list(pool.map(search, places))
 
 
 def on_every_device(plan: Plan, searched: Mapping[tuple[int, str], Mapping[str, Searched]]) -> list[Searched]:
@@ -188,13 +202,13 @@ def hand_over(name: str, proposals: Sequence[Proposal], comparison: Comparison) 
 
 
 def begin(
-    ground: Ground, plan: Plan, device: str, table: LatencyTable, budgets_ms: Sequence[float], seed: int
+    known: Known, plan: Plan, device: str, table: LatencyTable, budgets_ms: Sequence[float], seed: int
 ) -> Comparison:
     """The comparison of a device and a seed: a seed has a table of its own."""
     path = plan.runs / device / f"seed-{seed}"
     path.mkdir(parents=True, exist_ok=True)
-    space, data_dir = table.parsed_space, ground.make_data_dir()
-    images = load_images(ground.dataset, space.resolution, space.image_channels, data_dir)
+    space, data_dir = table.parsed_space, known.make_data_dir()
+    images = load_images(known.dataset, space.resolution, space.image_channels, data_dir)
     config = Config(
         tables=references([table]),
         lut_url="",
@@ -206,7 +220,7 @@ def begin(
     )
     progress = SearchProgress(lambda line: print(f"seed {seed}: {line}", file=sys.stderr, flush=True))
     comparison = Comparison(
-        path, config, table, images, tuple(budgets_ms), plan.evaluations, progress, lambda: False, ground.look
+        path, config, table, images, tuple(budgets_ms), plan.evaluations, progress, lambda: False, known.look
     )
     comparison.claim()
     return comparison
