@@ -140,11 +140,11 @@ class Phone:
         self.page.goto(f"{self.url}/agent/web#{fragment}")
         self.page.wait_for_selector("body:not([data-phase=starting])")
 
-    def pair(self, code, device="phone"):
+    def pair(self, code, device="phone", until=READY):
         self.page.get_by_label("Device").fill(device)
         self.page.get_by_label("Code").fill(code)
         self.page.get_by_role("button", name="Pair", exact=True).click()
-        self.page.wait_for_selector(READY)
+        self.page.wait_for_selector(until, timeout=PATIENCE_MS)
 
     def measure(self):
         self.page.get_by_role("button", name="Measure this device").click()
@@ -452,6 +452,24 @@ def test_the_run_of_a_cancelled_job_is_left_and_goes_on_when_the_job_is_queued_a
     server.post(f"/v1/jobs/{job}/requeue")
     window.page.wait_for_selector("body[data-phase=fetching]", timeout=PATIENCE_MS)
     assert window.read("runs") == [run]
+
+
+def test_a_run_of_another_device_waits_until_the_page_is_paired_with_that_device_again(server, phone):
+    window = phone()
+    window.visit()
+    window.pair(server.tokens["agent"])
+    window.measure()
+    window.wait_for_share(10)
+    window.keep("known", {"key": "identity", "value": None})
+    window.page.reload()
+    window.page.wait_for_selector("body[data-phase=unpaired]")
+    window.pair(server.tokens["agent"], "tablet")
+    (begun,) = window.read("runs")
+    assert (begun["run"]["device"], begun["finished"]) == ("phone", None)
+    assert server.runs("tablet") == []
+    window.page.get_by_role("button", name="Unpair").click()
+    window.pair(server.tokens["agent"], until="body[data-phase=measuring]")
+    assert window.read("runs") == [begun]
 
 
 def test_a_result_that_the_server_refuses_is_kept_and_told_and_the_page_goes_on(server, phone):
