@@ -30,8 +30,11 @@ EMULATED = re.compile(r"emulated by qemu-aarch64(-static)?: its timings mean not
 
 
 @pytest.fixture(scope="module")
-def python():
-    made = subprocess.run([REPOSITORY / "scripts/aarch64-python"], capture_output=True, text=True, timeout=400)
+def python(tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")  # the script works from any folder
+    made = subprocess.run(
+        [REPOSITORY / "scripts/aarch64-python"], cwd=elsewhere, capture_output=True, text=True, timeout=400
+    )
     if made.returncode == CANNOT:
         pytest.skip(made.stderr.strip().splitlines()[-1])
     assert made.returncode == 0, made.stderr
