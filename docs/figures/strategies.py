@@ -1,10 +1,11 @@
 """docs/images/strategies.svg: what each strategy hands over for three budgets, by true accuracy and latency.
 
-Make it anew: python docs/figures/strategies.py       (reads what the benchmarks strategies and strategies_macro kept in
-benchmarks/results)
+Make it anew: python docs/figures/strategies.py       (reads what the benchmarks strategies, strategies_macro and
+strategies_darts kept in benchmarks/results)
 """
 
 import json
+import math
 from pathlib import Path
 from statistics import fmean
 
@@ -15,6 +16,7 @@ PANELS = (
     ("strategies_networks", "pixel3", "NAS-Bench-201, Pixel 3"),
     ("strategies_networks", "raspi4", "NAS-Bench-201, Raspberry Pi 4"),
     ("strategies_macro_networks", "here", "NAS-Bench-Macro, this machine"),
+    ("strategies_darts_networks", "here", "darts, this machine, Fashion-MNIST"),
 )
 STYLES = {
     "dartscc": (TEAL, "o-"),
@@ -26,21 +28,31 @@ STYLES = {
     "gdas": (VIOLET, "P"),
     "darts": (VIOLET, "*"),
 }
+COLUMNS = 2
 PERCENT = (20, 40, 60, 80, 85, 88, 90, 92, 93, 94)
-MS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+MS = (0.05, 0.1, 0.15, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 def main() -> None:
     """A panel per device; a point is the mean over the seeds that have a network."""
     there = [(RESULTS / f"{name}.json", device, title) for name, device, title in PANELS]
     there = [panel for panel in there if panel[0].is_file()]
-    drawing, panels = make_axes(columns=len(there), size=(4.2 * len(there), 3.8), squeeze=False)
-    for panel, (path, device, title) in zip(panels[0], there, strict=True):
+    columns, rows = min(len(there), COLUMNS), math.ceil(len(there) / COLUMNS)
+    drawing, panels = make_axes(columns, rows, size=(5 * columns, 3.8 * rows), squeeze=False)
+    for panel in panels.flat[len(there) :]:
+        panel.remove()
+    for panel, (path, device, title) in zip(panels.flat, there, strict=False):
         draw(panel, json.loads(path.read_text(encoding="utf-8")), device)
         panel.set(xlabel="true latency, ms", title=title)
         panel.legend(fontsize=7, loc="lower right")
-    panels[0][0].set_ylabel("true accuracy on CIFAR-10, %")
+    for left in panels[:, 0]:
+        left.set_ylabel("true accuracy, %")
     save(drawing, "strategies")
+
+
+def accuracy(network) -> float:
+    """On the data set of the search: the first."""
+    return next(iter(network["accuracy"].values()))
 
 
 def draw(panel, recorded, device) -> None:
@@ -57,7 +69,7 @@ def draw(panel, recorded, device) -> None:
         for budget_ms in budgets_ms:
             same = [n for n in own if n["strategy"] == strategy and n["budget_ms"] == budget_ms and n["genotype"]]
             if same:
-                error = fmean(100 - network["accuracy"]["cifar10"] for network in same)
+                error = fmean(100 - accuracy(network) for network in same)
                 points.append((fmean(network["latency_ms"] for network in same), error))
         if points:
             panel.plot(*zip(*points, strict=True), style, color=colour, markersize=5, linewidth=1, label=strategy)
