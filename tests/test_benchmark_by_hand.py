@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -12,6 +13,7 @@ from benchmarks.demo import SPACE
 from benchmarks.judging import from_random_weights
 from profiler_agent.timing.stopping import Preset
 from search.data import load_images
+from search.deploy.choice import Contender
 from search.deploy.hand_made import load_hand_made
 from shared.spaces import make_space
 
@@ -90,6 +92,28 @@ def test_an_accuracy_is_kept_for_its_layers_and_recipe_alone(tmp_path):
 
     assert [len(lines) for lines in (lines_of(8), lines_of(8), lines_of(12), lines_of(8, 0.1))] == [1, 0, 1, 1]
     assert not lines_of(8), "and what other layers and recipes found has not replaced it"
+
+
+def test_a_choice_is_kept_also_where_a_run_has_no_network_within_any_budget(tmp_path, monkeypatch):
+    spaces = [make_space("mobile", resolution=32, channels=channels, depth=2) for channels in (8, 12)]
+    asked, network = [], spaces[0].format(spaces[0].fastest())
+
+    def choose(runs, pickers, budgets_ms, epochs, told):
+        asked.append(budgets_ms)
+        return [Contender(budget_ms, str(runs[0].path), network, 1.0, 1.0, is_best=True) for budget_ms in budgets_ms]
+
+    monkeypatch.setattr(by_hand, "choose", choose)
+    monkeypatch.setattr(by_hand, "Picker", lambda run, count_kernels: None)
+    monkeypatch.setattr(
+        by_hand,
+        "_search",
+        lambda space, *others: SimpleNamespace(path=tmp_path / str(space.channels), space=space, load_images=list),
+    )
+    effort = Effort(folder=tmp_path, spaces=spaces)
+    for budgets_ms in ([1.0, 2.0], [1.0, 2.0], [1.0, 3.0]):
+        members, _ = by_hand.pick([None, None], budgets_ms, effort, lambda line: None)
+        assert members == [(spaces[0], spaces[0].fastest())] * 2
+    assert asked == [[1.0, 2.0], [1.0, 3.0]]
 
 
 @pytest.mark.slow

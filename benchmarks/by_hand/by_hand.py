@@ -57,7 +57,7 @@ from shared.graphs import build_graph
 from shared.measurements.graph_spec import NetworkGraph
 from shared.spaces import Genotype, Space, make_space
 from shared.tables.table import LatencyTable
-from shared.wire import to_wire
+from shared.wire import content_hash, to_wire
 
 SEEDS, EPOCHS, BUDGETS, FACTOR = 3, 2.0, 6, 8.0
 FIRST_BUDGET = 1.05
@@ -234,10 +234,10 @@ def pick(
     if len(runs) == 1:
         return [(effort.spaces[0], pickers[0].pick(each, told).best.genotype) for each in budgets_ms], images
     progress("by_hand: which search has the better network")
-    path, chosen = effort.folder / "chosen.json", []
+    asked = content_hash([[str(run.path) for run in runs], list(budgets_ms), effort.pilot_epochs])
+    path, chosen = effort.folder / f"chosen-{asked[:12]}.json", []
     contenders = find_value(tuple[Contender, ...], path)
-    asked = {(str(run.path), budget_ms) for run in runs for budget_ms in budgets_ms}
-    if contenders is None or {(each.run, each.target_ms) for each in contenders} != asked:
+    if contenders is None:
         contenders = tuple(choose(runs, pickers, budgets_ms, effort.pilot_epochs, told))
         write_value(path, contenders)
     for best in (each for each in contenders if each.is_best):
