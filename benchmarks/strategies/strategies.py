@@ -76,9 +76,9 @@ class Handed:
     accuracy: Mapping[str, float]
 
     @property
-    def judged_by(self) -> float:
-        """Accuracy on the data set of the searches."""
-        return next(iter(self.accuracy.values()))
+    def judged_by(self) -> str:
+        """The data set of the searches."""
+        return next(iter(self.accuracy))
 
     @property
     def kept(self) -> bool:
@@ -235,7 +235,8 @@ def relative_hypervolume(
     """Of a strategy's networks, for each device."""
     return [
         landscape.relative_hypervolume(
-            [(n.latency_ms, n.judged_by) for n in own if n.device == device and n.genotype is not None], worst
+            [(n.latency_ms, n.accuracy[n.judged_by]) for n in own if n.device == device and n.genotype is not None],
+            worst,
         )
         for device, landscape in landscapes.items()
         if any(network.device == device for network in own)  # else its search failed
@@ -245,8 +246,7 @@ def relative_hypervolume(
 def shortfall(landscapes: Mapping[str, Landscape], own: Sequence[Handed]) -> list[float]:
     """Points of accuracy below the best network within each budget. What breaks a budget is chance."""
     return [
-        landscapes[n.device].best_within(n.budget_ms)[1] - (n.judged_by if n.kept else CHANCE[next(iter(n.accuracy))])
-        for n in own
+        landscapes[n.device].best_within(n.budget_ms)[1] - (n.accuracy if n.kept else CHANCE)[n.judged_by] for n in own
     ]
 
 
@@ -264,7 +264,7 @@ def costs(searched: Sequence[Searched], label: str) -> dict[str, Figure]:
 
 def accuracies(networks: Sequence[Handed], dataset: str | None = None) -> list[float]:
     """By default on the data set of the searches."""
-    return [network.accuracy[dataset] if dataset else network.judged_by for network in networks]
+    return [network.accuracy[dataset or network.judged_by] for network in networks]
 
 
 def spread(values: Sequence[float]) -> str:
